@@ -1,4 +1,4 @@
-"""The one place that wires: what the lifespan makes, in which order, and how it leaves."""
+"""The application: what the lifespan creates, in which order, and how it shuts down."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tests.in_process import SLOW, make_settings
 
 
 async def test_before_the_lifespan_there_are_no_services() -> None:
-    """Nothing serves before everything is made."""
+    """The services can't be used before the lifespan has created them."""
     gateway = Gateway(make_settings(), {})
     with pytest.raises(AssertionError, match="lifespan"):
         _ = gateway.services
     await gateway.store.close()
 
 
-def test_a_store_that_is_none_is_said_at_once() -> None:
-    """A wrong URL needs no server to be found."""
+def test_an_unknown_store_url_is_refused_at_once() -> None:
+    """An unknown store URL is refused without a connection to any server."""
     with pytest.raises(StoreError, match="Unknown store"):
         Gateway(make_settings(store="postgres://host/db"), {})
 
 
 async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) -> None:
-    """After the end another gateway may open the same file."""
+    """The store is closed at shutdown, so that another gateway can open the same file."""
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     for n in range(2):
         async with serving(store=store) as running:
@@ -42,14 +42,14 @@ async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) ->
             await running.gateway.store.conversations("local", 1, None, None)
 
 
-async def test_what_an_earlier_process_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 9: a gateway that starts goes on with what was left unfinished in its store."""
+async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 9: a gateway that starts resumes the unfinished turns in its store."""
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.02)
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     async with serving(store=store) as running, client(running.ws_url) as c:
         placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await c.deltas("t", 4)
-        # As a crash would: no drain, the store is just gone.
+        # Simulate a crash: there is no drain, and the store is closed.
         await running.gateway.store.close()
         for task in running.gateway.services.runner._running:
             task.cancel()
@@ -64,7 +64,7 @@ async def test_what_an_earlier_process_left_goes_on(tmp_path: Path, monkeypatch:
 
 
 async def test_a_drain_lets_turns_end_and_then_closes(tmp_path: Path) -> None:
-    """`going_away` first, the turn's ending next, the close 4503 last."""
+    """A drain sends `going_away` first, then the turn's ending, then the close with 4503."""
     async with serving(drain_s=5) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 200, "tokens": 40}})
         await c.deltas("t", 4)
@@ -76,8 +76,8 @@ async def test_a_drain_lets_turns_end_and_then_closes(tmp_path: Path) -> None:
         assert kinds.index("going_away") < kinds.index("turn.completed")
 
 
-async def test_a_drain_ends_what_does_not_end_in_time() -> None:
-    """After `drain_s` a turn fails with `shutting_down`, and its client hears it."""
+async def test_a_drain_fails_turns_after_its_time_limit() -> None:
+    """After `drain_s` a running turn fails with `shutting_down`, and its client receives the ending."""
     async with serving(drain_s=0) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await c.deltas("t", 4)

@@ -1,4 +1,4 @@
-"""Circuits that open on one instance are open on the others, through notes in the store."""
+"""A circuit that opens on one instance opens on the others, through ephemeral values in the store."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tests.in_process import SharedStore, SteeredStore, eventually, open_shared_
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.breaker_sync.REFRESH_S", 0.02)
 
 
 @asynccontextmanager
-async def keeping(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Breakers]:
-    """One instance's breakers, kept like the others'; one circuit that fails once is open."""
+async def run_sync(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Breakers]:
+    """Run one instance's breaker sync and yield its breakers. One failure opens a circuit."""
     breakers = Breakers(1, open_s)
     breakers.get("openai:x")
-    chore = asyncio.get_running_loop().create_task(BreakerSync(store.as_store, breakers).run())
+    task = asyncio.get_running_loop().create_task(BreakerSync(store.as_store, breakers).run())
     try:
         yield breakers
     finally:
-        chore.cancel()
-        await asyncio.wait([chore])
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def fail(breakers: Breakers) -> None:
@@ -37,17 +37,17 @@ def fail(breakers: Breakers) -> None:
 
 
 @asynccontextmanager
-async def two(open_s: float = 30) -> AsyncIterator[tuple[SharedStore, Breakers, Breakers]]:
-    """Two instances, and the store as the first has it."""
+async def two_instances(open_s: float = 30) -> AsyncIterator[tuple[SharedStore, Breakers, Breakers]]:
+    """Run two instances. Yield the first one's store and both instances' breakers."""
     async with open_shared_store() as view:
         here, there = view(), view()
-        async with keeping(here, open_s) as one, keeping(there, open_s) as other:
+        async with run_sync(here, open_s) as one, run_sync(there, open_s) as other:
             yield here, one, other
 
 
-async def test_what_opens_here_is_open_there() -> None:
-    """With what was wrong, and for as long."""
-    async with two() as (_, one, other):
+async def test_an_opened_circuit_opens_on_the_other_instance() -> None:
+    """The other instance opens the circuit with the same cause and for the same time."""
+    async with two_instances() as (_, one, other):
         fail(one)
         await eventually(lambda: other.get("openai:x").opening)
         opened = other.get("openai:x").opening
@@ -55,29 +55,30 @@ async def test_what_opens_here_is_open_there() -> None:
         assert 29 < other.get("openai:x").wait_s <= 30
 
 
-async def test_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others look now and then; who has something to tell doesn't wait for that."""
+async def test_an_opened_circuit_is_published_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance publishes a new opening at once, and doesn't wait for its next periodic read."""
     async with open_shared_store() as view:
         monkeypatch.setattr("gateway.breaker_sync.REFRESH_S", 60)
         store = view()
-        async with keeping(store) as one:
+        async with run_sync(store) as one:
             await eventually(lambda: "get_ephemeral" in store.calls)
             fail(one)
             await eventually(lambda: "put_ephemeral" in store.calls)
 
 
 async def test_every_instance_probes_for_itself() -> None:
-    """When the note is gone it is half open everywhere; what one learns by its probe holds for that one."""
-    async with two(open_s=0.2) as (_, one, other):
+    """After the ephemeral value expires, the circuit is half open on each instance, and each probes for itself."""
+    async with two_instances(open_s=0.2) as (_, one, other):
         fail(one)
         await eventually(lambda: other.get("openai:x").opening)
         await eventually(lambda: other.get("openai:x").wait_s == 0)
         assert other.get("openai:x").acquire()
 
 
-async def test_a_store_that_is_away_costs_nothing() -> None:
-    """Each instance has its own eyes; what opened meanwhile is told when the store is back."""
-    async with two() as (here, one, other):
+async def test_breakers_work_while_the_store_is_unavailable() -> None:
+    """While the store is unavailable, an instance's own breakers work. Openings from that time are published
+    afterwards."""
+    async with two_instances() as (here, one, other):
         with here.failing("put_ephemeral"):
             fail(one)
             await eventually(lambda: here.calls.count("put_ephemeral") > 2)
@@ -87,8 +88,8 @@ async def test_a_store_that_is_away_costs_nothing() -> None:
         await eventually(lambda: not one.unshared)
 
 
-async def test_alone_there_is_nothing_to_share() -> None:
-    """The embedded store isn't asked."""
+async def test_an_embedded_store_is_not_used_for_sharing() -> None:
+    """The embedded store isn't called, because only one instance uses it."""
     async with open_shared_store() as view:
         alone = SteeredStore(view().real)
         await BreakerSync(alone.as_store, Breakers(1, 1)).run()

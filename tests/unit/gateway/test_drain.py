@@ -1,4 +1,4 @@
-"""The drain: nothing new begins, and whoever is here is told, while the process stays."""
+"""The drain: no new turn starts, connected clients are notified, and the process stays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.in_process import SLOW
 
 
 async def test_a_drained_instance_stays_and_is_not_ready() -> None:
-    """Running turns end for their time, sockets close 4503, `/ready` is 503 and `/health` 200; a second drain is harmless."""
+    """Running turns end within the drain time, and sockets close with 4503. `/ready` returns 503 and `/health` 200. A
+    second drain has no effect."""
     async with (
         serving(drain_s=0.3) as server,
         client(server.ws_url) as c,

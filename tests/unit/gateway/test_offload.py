@@ -1,4 +1,4 @@
-"""What is large is worked on beside the loop, one thing at a time; what is small is not worth the way."""
+"""Large work runs in a thread outside the loop, one piece at a time; small work runs in the loop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from providers.base import ChatMessage, ChatRequest, ImagePart, TextPart, ToolCa
 
 
 async def test_small_work_is_done_at_once() -> None:
-    """In the loop's own thread, with its arguments."""
+    """Small work runs in the loop's own thread, with the given arguments."""
     assert await offload(LARGE_BYTES, lambda: threading.get_ident()) == threading.get_ident()
     assert await offload(1, int, "12", base=3) == 5
 
 
-async def test_large_work_lets_the_loop_go_on() -> None:
-    """It is in another thread, and what it raises is raised here."""
+async def test_large_work_does_not_block_the_loop() -> None:
+    """Large work runs in another thread, and its exception is raised in the caller."""
     gone_on = threading.Event()
     asyncio.get_running_loop().call_later(0.05, gone_on.set)
     assert await offload(LARGE_BYTES + 1, gone_on.wait, 10)
@@ -28,7 +28,7 @@ async def test_large_work_lets_the_loop_go_on() -> None:
 
 
 async def test_large_work_is_done_one_after_the_other() -> None:
-    """However many send it: the loop never waits for two."""
+    """Large work runs one piece at a time, however many callers submit it."""
     running, most = 0, 0
 
     def work() -> None:
@@ -42,8 +42,8 @@ async def test_large_work_is_done_one_after_the_other() -> None:
     assert most == 1
 
 
-def test_the_size_of_a_question_is_that_of_all_its_parts() -> None:
-    """Texts, data, arguments and outputs; and the system prompt."""
+def test_a_requests_size_includes_all_its_parts() -> None:
+    """Texts, data, arguments and outputs are included, and the system prompt as well."""
     asked = ChatMessage(
         "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="x"))
     )

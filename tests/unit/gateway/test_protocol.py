@@ -1,4 +1,4 @@
-"""The requests of the protocol, each with its fields, and the bounds between the constants."""
+"""The requests of the protocol with their fields, and the types of its answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.http.operation import PartGet
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
 
-# The table of the protocol, chapter 3, typed again by hand.
+# The table of the protocol, chapter 3, repeated by hand.
 REQUESTS = {
     "auth": "token",
     "ping": "t",
@@ -44,37 +44,37 @@ TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(p.AnyRequest
 
 
 def test_there_is_a_request_for_each_row_of_the_protocol() -> None:
-    """No request is missing, none is there that the protocol doesn't know."""
+    """There is a request type for each row of the protocol's table, and no other."""
     assert set(TYPES) == set(REQUESTS)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_request_has_the_fields_of_the_protocol(name: str) -> None:
-    """Beside `id`, `as` and `type` a request takes the fields of its row, and refuses any other."""
+    """Besides `id`, `as` and `type` a request accepts the fields of its row and refuses any other."""
     kind = TYPES[name]
     assert set(kind.__struct_encode_fields__) - {"id", "as"} == set(REQUESTS[name].split())
     assert kind.__struct_config__.forbid_unknown_fields
 
 
 @pytest.mark.parametrize("turn", ["t", "A-z_0.9", "x" * 64])
-def test_a_turn_id_may_be_what_the_protocol_says(turn: str) -> None:
-    """1 to 64 letters, digits, `_`, `.` and `-`."""
+def test_a_valid_turn_id_is_accepted(turn: str) -> None:
+    """A turn id is 1 to 64 letters, digits, `_`, `.` and `-`."""
     assert msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart).turn == turn
 
 
 @pytest.mark.parametrize("turn", ["", "x" * 65, "a b", "é", "a/b", "t\n", "\nt"])
-def test_a_turn_id_may_be_nothing_else(turn: str) -> None:
-    """Also not with a line's end behind it."""
+def test_an_invalid_turn_id_is_refused(turn: str) -> None:
+    """Any other turn id is refused, also one with a line break at its start or end."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart)
 
 
 FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "metadata"}
-"""Texts that are no names; all others are ids, of users, or of models."""
+"""Fields with free text; every other string field names an id, a user or a model."""
 
 
 def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
-    """The texts that may stand there, alone, in a list, or as the keys of a map."""
+    """Yield the string types in `kind`: alone, in a union, in a list, or as the keys of a map."""
     if isinstance(kind, inspect.StrType):
         yield kind
     elif isinstance(kind, inspect.UnionType):
@@ -87,8 +87,9 @@ def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
 
 
 @pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose, AdminDrain])
-def test_every_name_is_of_what_can_be_seen(kind: type[p.Request]) -> None:
-    """Each text of a request, over the socket or over HTTP, is either free, by this list, or can hold no escape."""
+def test_every_name_excludes_control_characters(kind: type[p.Request]) -> None:
+    """Each string field of a request, over WebSocket or HTTP, is either in the list of free texts or excludes control
+    characters."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     texts = {field.encode_name: list(texts_in(field.type)) for field in info.fields}
@@ -104,7 +105,7 @@ def test_every_name_is_of_what_can_be_seen(kind: type[p.Request]) -> None:
 
 
 def test_a_stored_message_can_be_sent_again() -> None:
-    """A message as history returns it is taken as a message of a stateless turn."""
+    """A message as the history returns it is valid as a message of a stateless turn."""
     message = {
         "id": "m_1",
         "role": "assistant",
@@ -121,7 +122,7 @@ def test_a_stored_message_can_be_sent_again() -> None:
 
 
 def test_the_answers_have_the_types_of_the_protocol() -> None:
-    """A result, a piece of one, and an error."""
+    """A result, a result piece and an error are encoded as the protocol specifies."""
     assert msgspec.to_builtins(p.Result("1", {})) == {"type": "result", "id": "1", "result": {}}
     assert msgspec.to_builtins(p.Result("1", pieces=2)) == {"type": "result", "id": "1", "pieces": 2}
     assert msgspec.to_builtins(p.ResultPiece("1", "x")) == {"type": "result.piece", "id": "1", "text": "x"}

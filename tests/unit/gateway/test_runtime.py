@@ -1,4 +1,4 @@
-"""The wiring: what is published reaches the part that it is for."""
+"""The wiring of an instance: a published signal reaches the component that handles it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from tests.in_process import SLOW, Instance, SteeredStore, eventually, open_inst
 Pair = tuple[Instance, Instance]
 
 
-async def test_an_instance_hears_its_own_channel(pair: Pair) -> None:
-    """Once it has begun it can be told of wishes; each instance has a name of its own."""
+async def test_an_instance_subscribes_to_its_own_channel(pair: Pair) -> None:
+    """Each started instance has its own id and subscribes to its own channel, on which cancel requests arrive."""
     one, two = pair
     assert one.services.instance != two.services.instance
     for instance in pair:
         assert instance.shared.subscribed == {instance_channel(instance.services.instance)}
 
 
-async def test_each_signal_reaches_its_part(pair: Pair) -> None:
-    """Turns to the followers, conversations to the watchers, wishes to who stops; a lost connection to both."""
+async def test_each_signal_reaches_its_component(pair: Pair) -> None:
+    """Turns reach attachments, conversations reach subscribers, and cancel requests reach the owner. A lost connection
+    is signalled to mirrors and subscriptions."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
@@ -32,8 +33,8 @@ async def test_each_signal_reaches_its_part(pair: Pair) -> None:
             await here.ending(turn)
 
 
-async def test_durability_is_told_to_every_connection(steered: SteeredStore, quick: None) -> None:
-    """Law 4: `degraded` when the store is lost and `ok` when it is back, also while no turn runs."""
+async def test_durability_changes_reach_every_connection(steered: SteeredStore, quick: None) -> None:
+    """Law 4: `degraded` is sent when the store is lost and `ok` when it is back, also while no turn runs."""
     async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
         await ann.request("ping")
         with steered.failing("expired_leases"):

@@ -1,4 +1,4 @@
-"""`@FILE` in place of a secret: its first line counts, and what is wrong with it is said without what is in it."""
+"""`@FILE` in place of a secret: the first line is the value, and no error shows the file's content."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ URL = "rediss://:pa55word@redis:6379/1"
 
 
 @pytest.mark.parametrize("text", [URL, f"{URL}\n", f"  {URL} \r\n# of the production\n"])
-def test_the_first_line_counts(tmp_path: Path, text: str) -> None:
-    """However an editor or a secret's mount ends it."""
+def test_the_first_line_is_the_secret(tmp_path: Path, text: str) -> None:
+    """The first line is the secret, whatever line ending an editor or a mounted secret has."""
     file = tmp_path / "store"
     file.write_bytes(text.encode())
     assert read_secret(f"@{file}") == URL
 
 
-def test_what_is_no_file_is_the_value() -> None:
-    """Also with an @ elsewhere."""
+def test_a_value_without_an_at_sign_prefix_is_returned() -> None:
+    """A value that doesn't begin with `@` is returned unchanged, also if it has an `@` elsewhere."""
     assert read_secret(URL) == URL
     assert read_secret("") == ""
 
@@ -34,10 +34,10 @@ def test_what_is_no_file_is_the_value() -> None:
         (f"\n{URL}\n".encode(), "first line of the file"),
         (f"{URL}\xff".encode("latin-1"), "isn't UTF-8 text"),
     ],
-    ids=["missing", "empty", "an empty line", "bytes"],
+    ids=["missing", "empty", "empty first line", "not UTF-8"],
 )
-def test_a_file_that_does_not_do_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """And nothing of it is repeated."""
+def test_an_unusable_file_is_named_in_the_error(tmp_path: Path, content: bytes | None, words: str) -> None:
+    """The error names the file and shows nothing of its content."""
     file = tmp_path / "store"
     if content is not None:
         file.write_bytes(content)
@@ -48,8 +48,8 @@ def test_a_file_that_does_not_do_is_named(tmp_path: Path, content: bytes | None,
     assert "pa55word" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_folder_and_no_name_are_no_files(tmp_path: Path) -> None:
-    """As `--store @` with a variable of the shell that is empty."""
+def test_a_folder_or_an_empty_name_is_refused(tmp_path: Path) -> None:
+    """A folder and an empty name (`--store @` with an empty shell variable) are refused."""
     for given in (f"@{tmp_path}", "@"):
         with pytest.raises(ValueError, match="can't be read"):
             read_secret(given)

@@ -1,4 +1,4 @@
-"""uvicorn's server with our drain before its shutdown, and a word when it is ready."""
+"""uvicorn's server with the gateway's drain before its shutdown, and a callback when it is ready."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from tests.in_process import SLOW, make_settings
 
 
 async def test_a_stop_drains_before_sockets_close() -> None:
-    """Asked to stop, clients hear `going_away`, turns get their endings, sockets are closed 4503, not
-    1012."""
+    """On a stop, clients receive `going_away`, turns get their endings, and sockets close with 4503, not 1012."""
     async with serving(drain_s=0) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         running.server.should_exit = True
@@ -35,15 +34,15 @@ async def test_a_stop_drains_before_sockets_close() -> None:
 @pytest.fixture
 def raised_again() -> Iterator[list[int]]:
     """Record each SIGTERM that uvicorn raises again after shutdown. Without this handler it would kill the process."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    yield heard
+    signals: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    yield signals
     signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_again: list[int], times: int) -> None:
-    """A supervisor may be that quick: the gateway drains, and the process ends with 0."""
+async def test_a_signal_during_the_ready_callback_is_a_clean_exit(raised_again: list[int], times: int) -> None:
+    """A signal can arrive as soon as the server is ready: the gateway drains, and the process exits with 0."""
     settings = make_settings(drain_s=0)
     gateway = Gateway(settings, {})
 
@@ -57,8 +56,8 @@ async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_aga
     assert raised_again == []
 
 
-async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
-    """Once it serves, what was imported is frozen, and a collection comes after thousands of new objects."""
+async def test_garbage_collection_is_rare_and_skips_imported_objects() -> None:
+    """A serving process has frozen its imported objects, and it collects only after thousands of new objects."""
     thresholds = gc.get_threshold()
     try:
         async with serving():
@@ -69,8 +68,8 @@ async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
         gc.set_threshold(*thresholds)
 
 
-async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path: Path) -> None:
-    """The reason comes out as a `StoreError`, and nobody is told that it is ready."""
+async def test_a_store_that_fails_to_open_stops_the_server(tmp_path: Path) -> None:
+    """The failure is raised as a `StoreError`, and the ready callback isn't called."""
     path = tmp_path / "turnwire.db"
     holder = SqliteStore(str(path))
     await holder.open()
@@ -87,14 +86,14 @@ async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:
-    """`OSError`, for both families."""
+    """Listening on a port in use raises `OSError` with `EADDRINUSE`."""
     with listen("127.0.0.1", 0, 1, BACKLOG)[0] as taken, pytest.raises(OSError, match=r".") as refused:
         listen("127.0.0.1", taken.getsockname()[1], 1, BACKLOG)
     assert refused.value.errno == errno.EADDRINUSE
 
 
 def test_it_listens_on_ipv6() -> None:
-    """An address with colons is IPv6."""
+    """An address with colons is an IPv6 address."""
     try:
         listening = listen("::1", 0, 1, BACKLOG)[0]
     except OSError:
@@ -103,8 +102,8 @@ def test_it_listens_on_ipv6() -> None:
         assert listening.getsockname()[0] == "::1"
 
 
-def test_the_ready_line_says_where_and_with_what() -> None:
-    """The page's address, which keys there are (by provider, never the key), and who may come in."""
+def test_the_ready_line_names_url_keys_and_access() -> None:
+    """The line has the page's address, the providers with keys but never a key, and which clients have access."""
     plain = ready_line(Gateway(make_settings(), {}), 1234)
     assert plain.startswith("Turnwire is ready: open http://127.0.0.1:1234 - ")
     assert "no provider keys" in plain

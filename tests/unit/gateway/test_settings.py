@@ -1,4 +1,4 @@
-"""Settings: the names of their variables, their bounds, and what follows from them."""
+"""Settings: the names of their variables, their bounds, and the values derived from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from gateway.settings import Settings, environment
 
 
-def made(**fields: Any) -> Settings:
-    """Settings of this environment."""
+def make(**fields: Any) -> Settings:
+    """Return settings from the environment and the given fields."""
     return Settings(**fields)
 
 
@@ -30,8 +30,8 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_starts_without_any_setting() -> None:
-    """The defaults listen on loopback with a file beside the process."""
-    settings = made()
+    """By default the gateway listens on loopback and stores into a file in its working folder."""
+    settings = make()
     assert (settings.host, settings.port, settings.store_url) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
     assert settings.loopback_only
     assert settings.auth == "none"
@@ -70,27 +70,28 @@ def test_it_starts_without_any_setting() -> None:
 def test_each_variable_sets_its_field(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, field: str, wanted: object
 ) -> None:
-    """TURNWIRE_ and the name in capitals; HOST, PORT and TURN_LOG_TTL without it."""
+    """A field is set by `TURNWIRE_` and its name in capitals, or by a well-known variable such as HOST, PORT or
+    REDIS_URL."""
     monkeypatch.setenv(variable, value)
-    assert getattr(made(), field) == wanted
+    assert getattr(make(), field) == wanted
     assert environment()[variable] == value
 
 
-def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command line's option wins over a variable."""
+def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command-line option overrides an environment variable."""
     monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("TURNWIRE_STORE", "sqlite:///other.db")
-    settings = made(port=1, store="sqlite:///:memory:")
+    settings = make(port=1, store="sqlite:///:memory:")
     assert (settings.port, settings.store) == (1, "sqlite:///:memory:")
 
 
 @pytest.mark.parametrize("field", sorted(Settings.model_fields))
 def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
-    """A variable of another program never sets anything here."""
+    """A field's name without the prefix isn't read, because another program may use that variable."""
     if field.upper() in NAMES:
         return
     monkeypatch.setenv(field.upper(), "not a value of anything")
-    made()
+    make()
 
 
 @pytest.mark.parametrize(
@@ -110,19 +111,19 @@ def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, fi
         ("TURNWIRE_SCOPE_PREFIX", "a b"),
     ],
 )
-def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Nothing starts with a setting that can't be meant."""
+def test_an_invalid_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """The gateway doesn't start with an invalid setting, and the error names it."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError) as refused:
-        made()
+        make()
     named = str(refused.value.errors()[0]["loc"][0]).upper()
     assert variable.removeprefix("TURNWIRE_") in {named, "TURN_LOG_TTL"}
 
 
 def test_settings_are_frozen() -> None:
-    """What an operator set stays."""
+    """A setting can't be changed after the start."""
     with pytest.raises(ValidationError):
-        made().port = 1
+        make().port = 1
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,14 @@ def test_settings_are_frozen() -> None:
         ("localhost", "http://localhost:8000"),
     ],
 )
-def test_the_page_has_an_address_that_opens(host: str, url: str) -> None:
-    """An address to listen on everywhere isn't one to open; IPv6 has brackets."""
-    assert made(host=host).page_url == url
+def test_the_page_url_can_be_opened(host: str, url: str) -> None:
+    """A wildcard address is replaced by loopback, and an IPv6 address is put into brackets."""
+    assert make(host=host).page_url == url
 
 
-def test_insecure_lets_the_network_in() -> None:
-    """Only if the operator says so."""
-    assert not made(insecure=True).loopback_only
+def test_insecure_allows_access_from_the_network() -> None:
+    """Access isn't limited to loopback if the operator sets `insecure`."""
+    assert not make(insecure=True).loopback_only
 
 
 @pytest.mark.parametrize(
@@ -160,14 +161,14 @@ def test_insecure_lets_the_network_in() -> None:
         ({"REDIS_HOST": "there", "REDIS_PORT": "7", "REDIS_PASSWORD": "a/b@c"}, "redis://:a%2Fb%40c@there:7"),
     ],
 )
-def test_the_store_is_named_in_several_ways(
+def test_the_store_url_comes_from_several_variables(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
 ) -> None:
-    """A URL wins over the parts of a Redis' address; a password may hold anything and is never shown."""
+    """A URL overrides the parts of a Redis address. A password may contain any character and is never shown."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert made().store_url == url
-    assert "a/b@c" not in repr(made())
+    assert make().store_url == url
+    assert "a/b@c" not in repr(make())
 
 
 JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
@@ -189,31 +190,33 @@ JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
         ({"body_bytes": 200_000_000}, "TURNWIRE_BODIES_BYTES must be"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], words: str) -> None:
-    """At the start, and never with the secret in the message."""
+def test_contradictory_settings_are_refused(fields: dict[str, Any], words: str) -> None:
+    """Contradictory settings are refused at the start, and the message never contains the secret."""
     with pytest.raises(ValidationError, match=words) as wrong:
-        made(**fields)
+        make(**fields)
     assert "x" * 31 not in wrong.value.errors()[0]["msg"]
 
 
-def test_with_auth_the_network_may_come_in() -> None:
-    """The tokens' rules follow from the settings; lists have commas."""
-    settings = made(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
+def test_auth_allows_access_from_the_network() -> None:
+    """With auth, access isn't limited to loopback. The token rules are derived from the settings, and lists have
+    commas."""
+    settings = make(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
     assert not settings.loopback_only
     rules = settings.token_settings
     assert rules is not None
     assert (rules.secret, rules.algorithms, rules.issuer) == ("x" * 32, ("HS256", "HS512"), "https://id.example")
     assert settings.identity_settings is None
     assert "x" * 32 not in repr(settings)
-    both = made(auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend")
+    both = make(auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend")
     identity = both.identity_settings
     assert identity is not None
     assert (identity.secret, identity.issuer) == ("y" * 32, "backend")
 
 
-def test_proxies_are_listed_and_never_everybody() -> None:
-    """Addresses and networks with commas between them; a name, `*` or a network of all is refused at the start."""
-    assert made(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
+def test_trusted_proxies_are_addresses_or_networks() -> None:
+    """Addresses and networks are separated by commas. A name, `*`, or a network of all addresses is refused at the
+    start."""
+    assert make(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
     for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
         with pytest.raises(ValidationError):
-            made(trusted_proxies=(wrong,))
+            make(trusted_proxies=(wrong,))

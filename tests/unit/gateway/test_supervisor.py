@@ -1,4 +1,4 @@
-"""Workers on one port: each has a share, the dead are replaced, and all of them end together."""
+"""Workers on one port: each receives connections, dead ones are replaced, and all of them end together."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ANSWERING = """
 """
 
 
-def program(body: str, first: str = "") -> subprocess.Popen[str]:
-    """A supervisor as a process of its own, which does `first`, and whose workers do `body`."""
+def start_supervisor(body: str, first: str = "") -> subprocess.Popen[str]:
+    """Start a supervisor process that runs the code `first`, and whose workers run the code `body`."""
     return subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR.format(body=body.strip(), first=first)],
         stdout=subprocess.PIPE,
@@ -48,8 +48,9 @@ def program(body: str, first: str = "") -> subprocess.Popen[str]:
 
 @contextmanager
 def supervised(code: int = 0) -> Iterator[tuple[subprocess.Popen[str], Callable[[], int]]]:
-    """A supervisor whose workers answer with their process id, and who asks one of them."""
-    with program(ANSWERING.format(code=code)) as process:
+    """Start a supervisor whose workers answer with their process ids. Yield it and a function that returns one
+    answer."""
+    with start_supervisor(ANSWERING.format(code=code)) as process:
         try:
             assert process.stdout is not None
             port, line = process.stdout.readline().split(" ", 1)
@@ -61,9 +62,9 @@ def supervised(code: int = 0) -> Iterator[tuple[subprocess.Popen[str], Callable[
                         suppress(ConnectionError),
                         socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE_S) as connection,
                     ):
-                        # Nothing comes from a worker that was killed when it had accepted this one.
-                        if said := connection.recv(16):
-                            return int(said)
+                        # A worker that is killed after it accepts the connection sends nothing.
+                        if reply := connection.recv(16):
+                            return int(reply)
 
             yield process, ask
         finally:
@@ -71,7 +72,7 @@ def supervised(code: int = 0) -> Iterator[tuple[subprocess.Popen[str], Callable[
 
 
 def all_three(ask: Callable[[], int]) -> set[int]:
-    """The process ids of three different workers that answer."""
+    """Return the process ids of the three workers, as soon as all of them have answered."""
     seen: set[int] = set()
     until = time.monotonic() + DEADLINE_S
     while len(seen) < 3:
@@ -81,7 +82,7 @@ def all_three(ask: Callable[[], int]) -> set[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process is there."""
+    """Return whether the process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -89,14 +90,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_the_kernel_shares_connections_out_between_all_workers() -> None:
-    """Every worker gets some of them, without a balancer."""
+def test_the_kernel_distributes_connections_to_all_workers() -> None:
+    """Every worker receives some of the connections, without a load balancer."""
     with supervised() as (_, ask):
         all_three(ask)
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    """By another process, on the same socket: afterwards three answer again."""
+    """Another process on the same socket replaces it, and three workers answer again."""
     with supervised() as (_, ask):
         first = all_three(ask)
         victim = min(first)
@@ -110,8 +111,8 @@ def test_a_worker_that_dies_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_signal_ends_them_all_and_the_exit_code_is_the_worst(code: int) -> None:
-    """SIGTERM goes on to every worker, is waited for, and nobody is replaced."""
+def test_a_signal_ends_all_workers_with_the_worst_exit_code(code: int) -> None:
+    """SIGTERM is forwarded to every worker and all of them are awaited; none is replaced."""
     with supervised(code) as (process, ask):
         workers = all_three(ask)
         process.send_signal(signal.SIGTERM)
@@ -119,7 +120,7 @@ def test_a_signal_ends_them_all_and_the_exit_code_is_the_worst(code: int) -> Non
         assert not any(is_alive(pid) for pid in workers)
 
 
-ELSEWHERE = """
+SIGNAL_IN_ANOTHER_THREAD = """
 import threading
 
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
@@ -129,9 +130,10 @@ signal.pthread_sigmask = lambda *change: mask(*change) if os.getpid() != supervi
 """
 
 
-def test_a_signal_that_interrupts_nothing_ends_them_too() -> None:
-    """One that comes just before the supervisor waits, or that another of its threads gets, interrupts no call of its own."""
-    with program(ANSWERING.format(code=0), first=ELSEWHERE) as process:
+def test_a_signal_that_interrupts_no_call_ends_the_workers() -> None:
+    """A signal just before the supervisor waits, or one that another of its threads receives, interrupts none of its
+    calls."""
+    with start_supervisor(ANSWERING.format(code=0), first=SIGNAL_IN_ANOTHER_THREAD) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith("ready - 3 workers\n")
         process.terminate()
@@ -142,16 +144,16 @@ def test_a_signal_that_interrupts_nothing_ends_them_too() -> None:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_first_start_that_fails_is_the_end() -> None:
-    """Its exit code is the command's, and it isn't tried again."""
-    with program("sys.exit(4)") as process:
+def test_a_failed_first_start_ends_the_supervisor() -> None:
+    """The supervisor exits with the worker's exit code and doesn't retry."""
+    with start_supervisor("sys.exit(4)") as process:
         assert process.wait(DEADLINE_S) == 4
         assert process.stdout is not None
         assert process.stdout.read() == ""
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    """Also where whoever has it would let others in."""
+    """A port in use is refused, also if its other sockets allow sharing (SO_REUSEPORT)."""
     sockets = listen("127.0.0.1", 0, 2, 16)
     port = sockets[0].getsockname()[1]
     assert [one.getsockname()[1] for one in sockets] == [port, port]

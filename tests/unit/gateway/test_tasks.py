@@ -1,4 +1,4 @@
-"""Work that nobody waits for."""
+"""Background work that no caller awaits, and the metering of coroutines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.tasks import MeteredCoroutine, run_logged, spawn
 
 
 async def test_work_is_done_in_the_group() -> None:
-    """The group waits for what was spawned in it."""
+    """The task group waits for the work that was spawned in it."""
     done = []
 
     async def work() -> None:
@@ -25,7 +25,8 @@ async def test_work_is_done_in_the_group() -> None:
 
 
 async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
-    """A timer that fires while the application ends starts nothing, and leaves no coroutine behind."""
+    """Spawning in a task group that has ended starts nothing and closes the coroutine, as for a timer that fires during
+    shutdown."""
     started = []
 
     async def work() -> None:
@@ -39,8 +40,8 @@ async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
     assert inspect.getcoroutinestate(late) == inspect.CORO_CLOSED
 
 
-async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged with the turn's ids, and nobody else's work is cancelled for it."""
+async def test_a_failure_in_a_turn_is_logged_and_contained(caplog: pytest.LogCaptureFixture) -> None:
+    """The exception is logged with the turn's ids, and other work isn't cancelled."""
 
     async def work() -> None:
         raise ZeroDivisionError("a defect")
@@ -51,8 +52,9 @@ async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture
     assert "'turn': 't'" in caplog.text
 
 
-async def test_metered_work_is_the_same_work() -> None:
-    """What it answers, raises, catches and waits for; each of its steps is timed, and what it waits for isn't."""
+async def test_metering_does_not_change_the_coroutine() -> None:
+    """Results, exceptions, cancellation and awaits are unchanged. Each step is timed, without the time that it
+    awaits."""
     steps_s: list[float] = []
     gate = asyncio.Event()
 
