@@ -1,4 +1,4 @@
-"""The shapes that travel between the gateway and the providers."""
+"""The types that are shared by the gateway and the providers."""
 
 from typing import Any
 
@@ -37,8 +37,8 @@ PARTS: list[tuple[Part, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("part", "wire"), PARTS)
-def test_parts_are_the_wire(part: Part, wire: dict[str, Any]) -> None:
-    """A part is on the wire exactly what the protocol's page says, and comes back as itself."""
+def test_parts_round_trip(part: Part, wire: dict[str, Any]) -> None:
+    """A part is encoded exactly as the protocol reference says, and decoding returns the same part."""
     raw = msgspec.json.encode(part)
     assert msgspec.json.decode(raw) == wire
     assert decode_part(raw) == part
@@ -47,8 +47,8 @@ def test_parts_are_the_wire(part: Part, wire: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "raw", [b'{"kind": "text", "text": "a", "colour": "red"}', b'{"kind": "smell"}', b'{"kind": "text"}']
 )
-def test_unknown_shapes_are_refused(raw: bytes) -> None:
-    """A part with an unknown kind or field, or without a needed one, is refused."""
+def test_invalid_parts_are_rejected(raw: bytes) -> None:
+    """A part with an unknown kind or field, or without a required field, is rejected."""
     with pytest.raises(msgspec.ValidationError):
         decode_part(raw)
 
@@ -65,20 +65,20 @@ def test_unknown_shapes_are_refused(raw: bytes) -> None:
     ],
 )
 def test_params_are_bounded(params: dict[str, Any]) -> None:
-    """A parameter outside its range, or an unknown one, is refused."""
+    """A parameter that is out of range or unknown is rejected."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(params, Params)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 65, "né"])
-def test_tool_names(name: str) -> None:
-    """A tool has a name that every provider takes."""
+def test_invalid_tool_names(name: str) -> None:
+    """A tool name that some provider rejects is invalid."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"name": name}, Tool)
 
 
-def test_usage_leaves_out_what_nobody_counted() -> None:
-    """A count that a provider didn't give is absent, not zero."""
+def test_usage_omits_missing_counts() -> None:
+    """A count that the provider didn't report is absent, not zero."""
     assert msgspec.to_builtins(Usage(1, 2, cache_read_tokens=0)) == {
         "input_tokens": 1,
         "output_tokens": 2,
@@ -86,8 +86,8 @@ def test_usage_leaves_out_what_nobody_counted() -> None:
     }
 
 
-def test_error_shows_its_message_only() -> None:
-    """What is printed of an error is our sentence, never the provider's detail."""
+def test_error_prints_only_its_message() -> None:
+    """An error prints as its own message, without the provider's detail."""
     error = ProviderError("upstream_error", "It failed: try again.", detail="host:443 said boo")
     assert str(error) == error.message == "It failed: try again."
     assert "boo" not in repr(error)

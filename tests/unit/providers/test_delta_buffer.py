@@ -1,4 +1,4 @@
-"""Parts as they open and grow."""
+"""How the delta buffer opens parts and appends to them."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from providers.delta_buffer import DeltaBuffer
 from tests.answers import fold
 
 
-def test_neighbours_merge() -> None:
-    """Pieces of one part within a batch are one delta."""
+def test_consecutive_pieces_are_merged() -> None:
+    """Consecutive pieces of one part within a batch are merged into one delta."""
     parts = DeltaBuffer()
     for piece in ("a", "b", "", "c"):
         parts.append_text("text", piece)
@@ -18,8 +18,8 @@ def test_neighbours_merge() -> None:
     assert parts.drain() == []
 
 
-def test_another_kind_is_another_part() -> None:
-    """A part ends where another kind begins, and the same kind later is a new part."""
+def test_another_kind_opens_a_new_part() -> None:
+    """A part ends where another kind begins, and later text of the first kind opens a new part."""
     parts = DeltaBuffer()
     parts.append_text("reasoning", "hm")
     parts.append_text("text", "yes")
@@ -29,7 +29,7 @@ def test_another_kind_is_another_part() -> None:
 
 
 def test_calls_interleave() -> None:
-    """Arguments of parallel calls find their own part, in the order in which they came."""
+    """The arguments of parallel calls go to their own parts, in order of arrival."""
     parts = DeltaBuffer()
     first, second = parts.open_tool_call(0, "c0", "f"), parts.open_tool_call(1, "c1", "g")
     for part, text in ((first, "{"), (second, "["), (first, "}"), (second, "]")):
@@ -41,8 +41,8 @@ def test_calls_interleave() -> None:
     assert fold([batch]).parts == [("tool_call", "{}"), ("tool_call", "[]")]
 
 
-def test_signature_is_apart_from_text() -> None:
-    """A delta holds text or signature, never both, and an empty signature is none."""
+def test_signature_and_text_are_separate_deltas() -> None:
+    """A delta holds text or a signature, never both, and an empty signature is ignored."""
     parts = DeltaBuffer()
     part = parts.open_part("reasoning", key=0)
     parts.append(part, "why")
@@ -55,8 +55,8 @@ def test_signature_is_apart_from_text() -> None:
 @pytest.mark.parametrize(
     "url", ["javascript:alert(1)", "data:text/html,x", "u", "", " https://x", "https://x\n", "https://"]
 )
-def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
-    """It is left out, and with it the citation that has nothing else."""
+def test_a_citation_url_must_be_http(url: str) -> None:
+    """A URL that isn't http or https is left out. A citation with nothing else is left out as a whole."""
     parts = DeltaBuffer()
     parts.add_citation(url=url, title="t", text=None)
     parts.add_citation(url=url, title=None, text=None)
@@ -67,8 +67,8 @@ def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
     ]
 
 
-def test_citation_stays_inside_its_sentence() -> None:
-    """Text that goes on after a citation is of the same part."""
+def test_text_continues_after_a_citation() -> None:
+    """Text after a citation continues the same part."""
     parts = DeltaBuffer()
     parts.append_text("text", "Water is wet")
     parts.add_citation(url="https://u", title="t", text="x")
@@ -89,8 +89,8 @@ def test_citation_stays_inside_its_sentence() -> None:
         (["é", "\ud83d\ude00"], "é😀"),
     ],
 )
-def test_halves_of_characters(pieces: list[str], text: str) -> None:
-    """A surrogate pair that was split is joined, and a half without its other half is replaced."""
+def test_split_surrogate_pairs(pieces: list[str], text: str) -> None:
+    """A split surrogate pair is joined, and a lone surrogate is replaced."""
     parts = DeltaBuffer()
     batches = []
     for piece in pieces:
@@ -103,8 +103,8 @@ def test_halves_of_characters(pieces: list[str], text: str) -> None:
     assert answer.text().encode()
 
 
-def test_other_deltas_keep_their_place() -> None:
-    """What is no part's stands where it came."""
+def test_other_deltas_keep_their_position() -> None:
+    """A delta that belongs to no part keeps its position."""
     parts = DeltaBuffer()
     parts.append_text("text", "a")
     parts.append_delta(Finished("stop"))

@@ -30,16 +30,16 @@ async def answer_to(request: ChatRequest) -> Answer:
     return answer
 
 
-async def test_same_prompt_same_words() -> None:
-    """A prompt always gets the same text, which the tests can know before it is streamed."""
+async def test_same_prompt_same_text() -> None:
+    """A prompt always gets the same text, and `demo_text` returns it in advance."""
     request = demo_request("What is a turn?")
     answers = [await answer_to(request) for _ in range(2)]
     assert answers[0].text() == answers[1].text() == demo_text(request)
     assert (answers[0].finish, answers[0].parts[0][0]) == ("stop", "text")
 
 
-def test_themes_read_well() -> None:
-    """There are several themes; each has a heading, a list or table, and code, and quotes the prompt."""
+def test_themes_have_heading_list_and_code() -> None:
+    """There are four themes. Each has a heading, a list and code, and quotes the prompt."""
     texts = {demo_text(demo_request("Tell me", seed=seed)) for seed in range(20)}
     assert len(texts) == 4
     for text in texts:
@@ -56,8 +56,8 @@ def test_prompts_choose_the_theme() -> None:
     assert len({demo_text(demo_request(str(number))).replace(str(number), "") for number in range(30)}) >= 3
 
 
-def test_echo_is_short_and_harmless() -> None:
-    """The prompt is quoted in one short line, and none of it is markup."""
+def test_quoted_prompt_is_short_and_escaped() -> None:
+    """The prompt is quoted in one short line, with its markup escaped."""
     text = demo_text(demo_request("# Big\n\n<script>*x*</script> " + "word " * 100))
     assert "\\# Big \\<script\\>\\*x\\*" in text
     assert "…" in text
@@ -71,7 +71,7 @@ def test_echo_is_short_and_harmless() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "one", "a b  c\n\n d ", "  lead", "é ☃ 🍀", "\n"])
 async def test_exact_text(text: str) -> None:
-    """`text` is streamed exactly, white space and all."""
+    """`text` is streamed exactly, including white space."""
     answer = await answer_to(demo_request(text=text))
     assert answer.text() == text == demo_text(demo_request(text=text))
     assert answer.finish == "stop"
@@ -79,7 +79,7 @@ async def test_exact_text(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "tokens"), [("a b c", 2), ("a b c", 8), ("", 3), (None, 1000), (None, 0)])
 async def test_exact_tokens(text: str | None, tokens: int) -> None:
-    """`tokens` is the exact number of them: the text is cut, or told again."""
+    """The answer has exactly `tokens` tokens: the text is cut or repeated."""
     request = demo_request(text=text, tokens=tokens)
     answer = await answer_to(request)
     assert answer.usage is not None
@@ -88,8 +88,8 @@ async def test_exact_tokens(text: str | None, tokens: int) -> None:
     assert answer.batches == tokens + 1
 
 
-async def test_a_word_is_a_batch() -> None:
-    """Text comes word by word, and the loop gets its turn after each."""
+async def test_each_word_is_a_batch() -> None:
+    """The text is streamed word by word, and other tasks of the loop run in between."""
     ticks, running = 0, True
 
     async def tick() -> None:
@@ -107,14 +107,14 @@ async def test_a_word_is_a_batch() -> None:
 
 
 async def test_rate() -> None:
-    """Tokens come at the rate that was asked for, the first one after its delay."""
+    """Tokens are sent at the requested rate, after a delay before the first one."""
     start = time.perf_counter()
     await answer_to(demo_request(rate=100, tokens=21, first_ms=100))
     assert 0.28 <= time.perf_counter() - start < 0.6
 
 
 async def test_rate_is_kept_after_a_pause() -> None:
-    """A reader that paused gets what was due in the meantime."""
+    """After the reader pauses, the tokens that are due are sent at once, so that the rate is kept."""
     start = time.perf_counter()
 
     class Pausing(Batches):
@@ -129,7 +129,7 @@ async def test_rate_is_kept_after_a_pause() -> None:
 
 @pytest.mark.parametrize(("thinking", "tokens"), [(True, None), (7, 7), (False, 0), (0, 0)])
 async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
-    """A reasoning part comes first, of so many tokens, and is counted."""
+    """A reasoning part with the requested number of tokens comes first and is counted in the usage."""
     request = demo_request(thinking=thinking, tokens=3)
     answer = await answer_to(request)
     expected = [("reasoning", "".join(_thinking(request, demo_options(request)))), ("text", demo_text(request))]
@@ -141,7 +141,7 @@ async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
 
 
 async def test_tool() -> None:
-    """A tool call comes last: the one that was named, or of the request's first tool."""
+    """A tool call comes last. It is the one given in the options or a call of the request's first tool."""
     answer = await answer_to(demo_request(tool={"name": "f", "arguments": '{"x": 1}'}, tokens=2))
     assert (answer.parts[1], answer.finish) == (("tool_call", '{"x": 1}'), "tool_calls")
     answer = await answer_to(demo_request(tool=True, tools=(Tool("g"),), text=""))
@@ -151,7 +151,7 @@ async def test_tool() -> None:
 
 
 async def test_usage() -> None:
-    """Usage counts the words of everything that was said."""
+    """Usage counts the words of the whole request and of the answer."""
     request = ChatRequest(
         model="demo",
         system="Be kind.",
@@ -176,7 +176,7 @@ async def test_usage() -> None:
     ],
 )
 async def test_failures(fail: str, code: str, retryable: bool, tokens: int) -> None:
-    """It fails on cue: at once or in the middle by its nature, or after so many tokens."""
+    """`fail` ends the answer with the error at its usual point, or after `fail_after` tokens."""
     answer = await answer_to(demo_request(fail=fail, tokens=10))
     assert (answer.code, answer.batches, answer.finish) == (code, tokens, None)
     assert answer.error is not None
@@ -187,7 +187,7 @@ async def test_failures(fail: str, code: str, retryable: bool, tokens: int) -> N
 
 @pytest.mark.parametrize(("fail", "tokens"), [("length", 5), ("content_filter", 5), ("refusal", 0)])
 async def test_early_endings(fail: str, tokens: int) -> None:
-    """It ends early on cue, which is an ending, not an error."""
+    """An early finish reason can be requested. It is a normal finish, not an error."""
     answer = await answer_to(demo_request(fail=fail, tokens=10))
     assert (answer.finish, answer.error) == (fail, None)
     assert answer.usage is not None
@@ -196,7 +196,7 @@ async def test_early_endings(fail: str, tokens: int) -> None:
 
 
 async def test_max_tokens() -> None:
-    """It keeps to `max_tokens`, and says that it was too short."""
+    """An answer stops at `max_tokens` with the finish reason `length`, if it is longer than that."""
     answer = await answer_to(chat_request(max_tokens=3, demo={"rate": 0, "tokens": 10}))
     assert (answer.finish, answer.batches) == ("length", 4)
     answer = await answer_to(chat_request(max_tokens=10, demo={"rate": 0, "tokens": 10}))
@@ -218,8 +218,8 @@ async def test_max_tokens() -> None:
         ({"colour": "red"}, "`colour`"),
     ],
 )
-async def test_bad_options(demo: dict[str, Any], named: str) -> None:
-    """An option that makes no sense is refused by its name."""
+async def test_invalid_options(demo: dict[str, Any], named: str) -> None:
+    """An invalid option is rejected, and the message names it."""
     answer = await answer_to(chat_request(demo=demo))
     assert (answer.code, answer.batches) == ("invalid_request", 0)
     assert answer.error is not None
@@ -227,7 +227,7 @@ async def test_bad_options(demo: dict[str, Any], named: str) -> None:
 
 
 async def test_defaults() -> None:
-    """Without options it speaks at a pleasant rate; there is nothing to close."""
+    """Without options, the rate is 40 tokens per second. Closing the demo dialect does nothing."""
     assert demo_options(chat_request()) == DemoOptions()
     assert DemoOptions().rate == 40
     await MODEL.aclose()

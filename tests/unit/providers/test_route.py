@@ -1,4 +1,4 @@
-"""Routes: what a model can't take is refused before anything is sent."""
+"""Routes reject what a model doesn't support before anything is sent."""
 
 from typing import Any
 
@@ -25,8 +25,10 @@ def request_with(part: Part) -> ChatRequest:
         (request_with(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
     ],
 )
-def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str) -> None:
-    """An image, tools, a forced tool or a file that a model can't take is unsupported, naming the model."""
+def test_unsupported_content_is_rejected(
+    request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str
+) -> None:
+    """Images, tools, a forced tool and files that the model doesn't support are rejected, naming the model."""
     with pytest.raises(ProviderError, match=word) as caught:
         route(features=features, **quirks).check(request_)
     assert caught.value.code == "unsupported"
@@ -43,8 +45,8 @@ def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], w
         ("anthropic", {"type": "json_schema", "json_schema": {"name": "x"}}, "invalid_request"),
     ],
 )
-def test_refuses_a_format(dialect: Any, response_format: dict[str, Any], code: str) -> None:
-    """A format that no dialect or not this one has is refused before anything is sent."""
+def test_unsupported_response_format_is_rejected(dialect: Any, response_format: dict[str, Any], code: str) -> None:
+    """A response format that is invalid, or that this dialect doesn't have, is rejected before anything is sent."""
     with pytest.raises(ProviderError, match="response_format") as caught:
         route(dialect).check(chat_request(response_format=response_format))
     assert caught.value.code == code
@@ -59,13 +61,13 @@ def test_refuses_a_format(dialect: Any, response_format: dict[str, Any], code: s
         ("anthropic", {"type": "json_schema", "schema": {"type": "object"}}),
     ],
 )
-def test_takes_a_format(dialect: Any, response_format: dict[str, Any]) -> None:
-    """What the dialect has a word for passes."""
+def test_supported_response_format(dialect: Any, response_format: dict[str, Any]) -> None:
+    """A response format that the dialect supports is accepted."""
     route(dialect).check(chat_request(response_format=response_format))
 
 
-def test_takes_the_rest() -> None:
-    """What the model can take passes."""
+def test_supported_content_is_accepted() -> None:
+    """Content and tools that the model supports are accepted."""
     permissive = route()
     permissive.check(request_with(ImagePart("image/png", data="A")))
     permissive.check(chat_request(tools=(Tool("f"),), tool_choice="required"))
@@ -73,15 +75,15 @@ def test_takes_the_rest() -> None:
     route("demo").check(request_with(FilePart("text/plain", data="A")))
 
 
-def test_thinking_models_may_be_silent_longer() -> None:
-    """The first event of a model that thinks may take longer."""
+def test_thinking_models_have_a_longer_first_event_timeout() -> None:
+    """The first-event timeout is longer for a model that thinks."""
     timeouts = Timeouts()
     assert timeouts.first_event_timeout_s(route()) == 60
     assert timeouts.first_event_timeout_s(route(features=("chat", "thinking"))) == 300
 
 
 def test_key_is_never_shown() -> None:
-    """However an endpoint is printed, its key isn't."""
+    """No string form of an endpoint contains its key."""
     endpoint = Endpoint("openai", "OpenAI", "https://x", ("OPENAI_API_KEY",), (KEY,))
     for shown in (repr(endpoint), str(endpoint), f"{endpoint}", repr([endpoint])):
         assert KEY not in shown
@@ -89,7 +91,7 @@ def test_key_is_never_shown() -> None:
 
 
 def test_quirks_are_checked() -> None:
-    """A quirk that doesn't exist is a mistake in the catalog, not a wish to be ignored."""
+    """An unknown quirk is an error in the catalog, and isn't ignored."""
     with pytest.raises(pydantic.ValidationError):
         Quirks.model_validate({"reasonning": "effort"})
 
@@ -105,23 +107,23 @@ PDF = FilePart("application/pdf", data="A")
         ("anthropic", FilePart("text/plain", url="https://x"), "text/plain"),
     ],
 )
-def test_files_that_a_dialect_cannot_say(dialect: str, file: FilePart, word: str) -> None:
-    """A file in a form that the provider's API doesn't have is unsupported, and the sentence says which form is."""
+def test_unsupported_file_forms(dialect: str, file: FilePart, word: str) -> None:
+    """A file in a form that the provider's API doesn't accept is unsupported, and the message names that form."""
     with pytest.raises(ProviderError, match=word) as caught:
         route(dialect, features=("chat", "files")).check(request_with(file))
     assert caught.value.code == "unsupported"
 
 
-def test_files_that_pass() -> None:
-    """PDFs everywhere, text as data, and an address where the provider fetches it."""
+def test_supported_files() -> None:
+    """PDFs are accepted everywhere, text is accepted as data, and a URL where the provider fetches it."""
     for dialect in ("openai_chat", "openai_responses", "anthropic"):
         route(dialect, features=("chat", "files")).check(request_with(PDF))
     route("anthropic", features=("files",)).check(request_with(FilePart("text/csv", data="A")))
     route("openai_responses", features=("files",)).check(request_with(FilePart("application/pdf", url="https://x")))
 
 
-def test_more_than_the_model_can_say() -> None:
-    """Asking for more tokens than the model has is out of range, and the sentence says how many it has."""
+def test_max_tokens_above_the_model_limit() -> None:
+    """A `max_tokens` above the model's limit is invalid, and the message states the limit."""
     bounded = structs.replace(route(), max_output=100)
     bounded.check(chat_request(max_tokens=100))
     with pytest.raises(ProviderError, match="100 tokens at most") as caught:
@@ -129,8 +131,8 @@ def test_more_than_the_model_can_say() -> None:
     assert caught.value.code == "invalid_request"
 
 
-def test_more_than_the_window_holds() -> None:
-    """What is surely too long is refused here; what may fit, and any length where no window is known, is the provider's."""
+def test_request_that_exceeds_the_context_window() -> None:
+    """A request that surely exceeds the context window is rejected. It is accepted if the window is unknown."""
     long = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("word " * 5000),)),))
     with pytest.raises(ProviderError, match="takes 1000 tokens") as caught:
         structs.replace(route(), context_window=1000).check_length(long)

@@ -1,4 +1,4 @@
-"""Tokens, whatever they are called."""
+"""Token counts, under all the names that providers use."""
 
 from typing import Any
 
@@ -22,18 +22,18 @@ from providers.token_counts import chat_cost, chat_usage, responses_usage
     ],
 )
 def test_chat(reported: dict[str, Any], usage: Usage) -> None:
-    """Cached and reasoning tokens are found wherever a provider puts them; what is no number is none."""
+    """Cached and reasoning tokens are found under every provider's field names. An invalid count is ignored."""
     assert chat_usage(reported, Quirks()) == usage
 
 
 @pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None])
-def test_no_cost(cost: object) -> None:
-    """What is no amount of money costs nothing that could be said."""
+def test_invalid_costs(cost: object) -> None:
+    """A value that isn't a valid amount of money is no cost."""
     assert chat_cost({"cost": cost}, Quirks(usage_has_cost=True)) is None
 
 
-def test_reasoning_beside_the_output() -> None:
-    """Some leave the reasoning out of the output: here the output includes it."""
+def test_reasoning_excluded_from_the_output() -> None:
+    """If a provider leaves the reasoning out of the output tokens, it is added to them."""
     quirks = Quirks(usage_excludes_reasoning=True)
     chat = {"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}}
     assert chat_usage(chat, quirks) == Usage(0, 9, 4)

@@ -1,4 +1,4 @@
-"""The fewest tokens of a text: never more than a real tokenizer finds, and enough to refuse what can't fit."""
+"""The lower bound of a text's tokens: never above a real tokenizer's count, and high enough to reject long requests."""
 
 from __future__ import annotations
 
@@ -36,10 +36,21 @@ def request_with(*parts: Part, system: str | None = None) -> ChatRequest:
         ("\u3000" * 128, 1),
         ("\u043c\u0438\u0440 " * 10, 10),
     ],
-    ids=["nothing", "blanks", "a line", "a sentence", "words", "chinese", "brackets", "kana", "wide blanks", "russian"],
+    ids=[
+        "empty",
+        "white space",
+        "a line",
+        "a sentence",
+        "words",
+        "chinese",
+        "brackets",
+        "kana",
+        "wide spaces",
+        "russian",
+    ],
 )
-def test_never_more_than_there_are(text: str, tokens: int) -> None:
-    """`tokens`: what the densest known vocabulary makes of it."""
+def test_bound_is_at_most_the_real_count(text: str, tokens: int) -> None:
+    """The bound is at most `tokens`, the count of the most compact known vocabulary."""
     assert token_lower_bound(text) <= tokens
 
 
@@ -48,8 +59,8 @@ def test_never_more_than_there_are(text: str, tokens: int) -> None:
     ["word " * 5000, "\u4f60" * 20_000, "x" * 200_000, "\ud55c\uad6d\uc5b4 " * 5000, "\u3042\u30a2" * 10_000],
     ids=["en", "zh", "run", "ko", "ja"],
 )
-def test_what_cannot_fit(text: str) -> None:
-    """Five thousand words are over a thousand tokens, wherever in the request they stand."""
+def test_text_that_exceeds_the_window(text: str) -> None:
+    """A text of over a thousand tokens exceeds a window of that size, wherever it is in the request."""
     over = (
         request_with(TextPart(text)),
         request_with(TextPart("x"), system=text),
@@ -61,17 +72,17 @@ def test_what_cannot_fit(text: str) -> None:
     assert not any(exceeds_window(request, 20_000) for request in over)
 
 
-def test_what_is_no_text_takes_no_room_here() -> None:
-    """Nobody can say how many tokens an image or a file is; what was thought may not be sent at all."""
+def test_only_text_is_counted() -> None:
+    """Images, files and reasoning aren't counted: their tokens are unknown, and reasoning may not be sent at all."""
     data = "word " * 5000
     image, file = ImagePart("image/png", data=data), FilePart("application/pdf", data=data)
     assert not exceeds_window(request_with(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
 
 
-def test_a_word_that_is_cut_is_one() -> None:
-    """A long text is looked at in slices; that makes no tokens."""
+def test_slicing_a_long_word_adds_no_tokens() -> None:
+    """A long text is counted in slices, and slicing adds no tokens."""
     slices = 8
     word = "x" * (_SLICE_CHARS * slices)
-    least = _SLICE_CHARS * slices // 128
-    assert exceeds_window(request_with(TextPart(word)), least - slices)
-    assert not exceeds_window(request_with(TextPart(word)), least)
+    least_tokens = _SLICE_CHARS * slices // 128
+    assert exceeds_window(request_with(TextPart(word)), least_tokens - slices)
+    assert not exceeds_window(request_with(TextPart(word)), least_tokens)

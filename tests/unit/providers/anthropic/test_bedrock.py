@@ -1,4 +1,4 @@
-"""Bedrock, through the real SDK and over real HTTP."""
+"""Bedrock, with the real SDK and over real HTTP."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ HELLO = framed(messages("Hel", "lo ", "wörld 🙂"))
 
 @pytest.mark.parametrize("way", [{}, {"write": "whole"}, {"write": "piece", "piece": 3}], ids=str)
 async def test_answers(way: dict[str, Any]) -> None:
-    """Its binary frames come to the same parts, ending and usage as Anthropic's own stream."""
+    """Bedrock's binary frames are decoded to the same parts, finish reason and usage as Anthropic's own stream."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(HELLO.replace(**way))
         answer = await providers.answer_model(MODEL, tools=(Tool("f"),))
@@ -38,8 +38,8 @@ async def test_answers(way: dict[str, Any]) -> None:
         assert received.body["tools"][0]["name"] == "f"
 
 
-async def test_signs_with_credentials() -> None:
-    """Without a token the request is signed, for the region, with the session's token."""
+async def test_requests_are_signed_with_credentials() -> None:
+    """Without a bearer token, the request is signed for the region and carries the session token."""
     async with open_providers(environment=SIGNED) as (upstream, providers):
         upstream.play(HELLO)
         assert (await providers.answer_model(MODEL)).text() == "Hello wörld 🙂"
@@ -52,8 +52,8 @@ async def test_signs_with_credentials() -> None:
         assert "secret-access-key" not in repr(providers.catalog.endpoint("bedrock"))
 
 
-async def test_credentials_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A profile that doesn't exist is said as such, before anything is sent."""
+async def test_missing_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that doesn't exist is reported as an auth error before anything is sent."""
     async with open_providers(environment={"AWS_PROFILE": "no-such-profile", "AWS_REGION": "eu-west-1"}) as (
         upstream,
         providers,
@@ -80,7 +80,7 @@ START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "outp
     ],
 )
 async def test_an_exception_in_the_stream(name: str, code: str, retryable: bool) -> None:
-    """A failure in the middle of a stream has its code."""
+    """An exception in the middle of a stream is mapped to its error code."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(HELLO.replace(blocks=(chunk(START), exception(name, "no"))))
         answer = await providers.answer_model(MODEL)
@@ -89,8 +89,8 @@ async def test_an_exception_in_the_stream(name: str, code: str, retryable: bool)
 
 
 @pytest.mark.parametrize("cut", [0, 20, 150, 400])
-async def test_a_stream_that_is_cut(cut: int) -> None:
-    """Half a frame is no event, and the answer isn't whole."""
+async def test_a_cut_stream_is_incomplete(cut: int) -> None:
+    """A partial frame is no event, so a stream that is cut is incomplete."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(HELLO.replace(cut=cut))
         answer = await providers.answer_model(MODEL)
@@ -109,8 +109,8 @@ async def test_a_stream_that_is_cut(cut: int) -> None:
         (503, "Bedrock is unable to process your request.", "upstream_overloaded", True),
     ],
 )
-async def test_refusals(status: int, message: str, code: str, retryable: bool) -> None:
-    """An answer with a status has its code; the body says only a message."""
+async def test_error_responses(status: int, message: str, code: str, retryable: bool) -> None:
+    """An error response, whose body has only a message, is mapped to its error code."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(error_response(status, {"message": message}))
         answer = await providers.answer_model(MODEL)

@@ -1,4 +1,4 @@
-"""Messages events as deltas, without any network."""
+"""Messages events are decoded to deltas, without a network."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ STOP: list[dict[str, Any]] = [
 
 
 def decode(*events: dict[str, Any] | bytes) -> Answer:
-    """The answer that these events are."""
+    """Return the answer that these events decode to."""
     decoder = MessagesDecoder(FAILURES)
     answer = Answer()
     try:
@@ -46,7 +46,7 @@ def stopping(reason: str | None, **more: Any) -> list[dict[str, Any]]:
 
 
 def stream(file: str) -> Answer:
-    """The answer in one of our own streams."""
+    """Return the answer that one of the repository's own streams decodes to."""
     decoder = MessagesDecoder(FAILURES)
     answer = Answer()
     try:
@@ -60,7 +60,7 @@ def stream(file: str) -> Answer:
 
 
 def test_thinking_and_tools() -> None:
-    """Thinking, withheld thinking, text and tool calls are parts in order, with their signatures."""
+    """Thinking, redacted thinking, text and tool calls are parts in order, with their signatures."""
     answer = stream("messages_thinking_tools")
     assert answer.parts == [
         ("reasoning", "They want the weather."),
@@ -77,12 +77,12 @@ def test_thinking_and_tools() -> None:
     ]
     assert answer.finish == "tool_calls"
     assert answer.usage == Usage(115, 60, reasoning_tokens=20, cache_read_tokens=100, cache_write_tokens=5), (
-        "input includes what was cached"
+        "input includes cached tokens"
     )
 
 
 def test_citations() -> None:
-    """A citation is a part of its own, and a sentence goes on around it; a server's tools are not ours."""
+    """A citation is a part of its own, and text continues after it. Server tools make no parts."""
     answer = stream("messages_citations")
     assert answer.parts == [("text", "Water is wet, it seems."), ("citation", ""), ("citation", "")]
     assert answer.started[1:] == [
@@ -93,7 +93,7 @@ def test_citations() -> None:
 
 
 def test_overloaded() -> None:
-    """A failure in the middle is an error with its own meaning; text and usage until then are kept."""
+    """An error in the middle of a stream keeps its own code, and the text and usage until then are kept."""
     answer = stream("messages_overloaded")
     assert (answer.code, answer.text(), answer.usage) == (
         "upstream_overloaded",
@@ -118,12 +118,12 @@ def test_overloaded() -> None:
     ],
 )
 def test_stop_reasons(reason: str, expected: str) -> None:
-    """Every reason for stopping is one of ours."""
+    """Every stop reason is mapped to a finish reason."""
     assert decode(block(0, "text", text="a"), *stopping(reason)).finish == expected
 
 
-def test_refusal_explains_itself() -> None:
-    """A refusal that explains itself does so in a part of its own."""
+def test_refusal_explanation_is_a_part() -> None:
+    """The explanation of a refusal is a refusal part."""
     answer = decode(*stopping("refusal", stop_details={"type": "refusal", "explanation": "Not this."}))
     assert (answer.parts, answer.finish) == ([("refusal", "Not this.")], "refusal")
     assert decode(*stopping("refusal", stop_details={"explanation": None})).parts == []
@@ -131,13 +131,13 @@ def test_refusal_explains_itself() -> None:
 
 @pytest.mark.parametrize("events", [[], STOP[:1], STOP[1:], stopping(None)])
 def test_incomplete(events: list[dict[str, Any]]) -> None:
-    """Without its stop, or without a reason for it, a message isn't whole."""
+    """A message without `message_stop`, or without a stop reason, is incomplete."""
     answer = decode(delta(0, "text_delta", text="a"), *events)
     assert (answer.code, answer.text()) == ("upstream_incomplete", "a")
 
 
 def test_ping_is_no_progress() -> None:
-    """A ping shows life, not progress; anything else does, known or not."""
+    """A ping is no progress. Any other event is, known or not."""
     decoder = MessagesDecoder(FAILURES)
     assert decoder.decode_event("ping", b'{"type": "ping"}') is False
     assert decoder.decode_event(None, b'{"type": "ping"}') is False
@@ -145,8 +145,8 @@ def test_ping_is_no_progress() -> None:
     assert decoder.decode_event("message_start", b'{"type": "message_start"}') is True
 
 
-def test_event_names_may_be_missing_or_lonely() -> None:
-    """The type stands in the data; where it doesn't, the event's name will do."""
+def test_event_type_from_data_or_event_name() -> None:
+    """An event's type is taken from the data, or from the event name if the data has none."""
     decoder = MessagesDecoder(FAILURES)
     decoder.decode_event("content_block_delta", b'{"index": 0, "delta": {"type": "text_delta", "text": "a"}}')
     decoder.decode_event(None, b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "b"}}')
@@ -164,12 +164,12 @@ def test_event_names_may_be_missing_or_lonely() -> None:
     ],
 )
 def test_errors(event: dict[str, Any]) -> None:
-    """An error is one with or without a type of event."""
+    """An error is recognized with or without an event type."""
     assert decode(event).code == "upstream_overloaded"
 
 
-def test_whole_input_at_once() -> None:
-    """A tool call whose input stands in its beginning has it; pieces that follow replace it."""
+def test_tool_input_at_the_start() -> None:
+    """Input at the start of a tool call is its arguments, unless later deltas replace it."""
     start = block(0, "tool_use", id="t", name="f", input={"a": 1})
     end = {"type": "content_block_stop", "index": 0}
     assert decode(start, end, *STOP).parts == [("tool_call", '{"a": 1}')]
@@ -178,7 +178,7 @@ def test_whole_input_at_once() -> None:
 
 
 def test_thinking_without_text() -> None:
-    """Thinking that is hidden is a part with a signature; an empty one is none."""
+    """Hidden thinking is a part with a signature. An empty thinking block is no part."""
     answer = decode(block(0, "thinking", thinking=""), delta(0, "signature_delta", signature="s"), *STOP)
     assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "s"})
     start = block(0, "thinking", thinking="a", signature="s")
@@ -188,8 +188,8 @@ def test_thinking_without_text() -> None:
     assert decode(block(0, "thinking", thinking=""), *nothing, *STOP).parts == []
 
 
-def test_strangers_are_skipped() -> None:
-    """Blocks and deltas that we don't know are skipped, and bare ones do no harm."""
+def test_unknown_blocks_and_deltas_are_skipped() -> None:
+    """Unknown blocks and deltas are skipped, and events without their fields are harmless."""
     answer = decode(
         block(0, "fallback", model="x"),
         delta(0, "brand_new_delta", text="b"),
@@ -204,8 +204,8 @@ def test_strangers_are_skipped() -> None:
     assert (answer.parts, answer.finish) == ([("text", "a")], "stop")
 
 
-def test_half_characters() -> None:
-    """A character that was split over two events is whole again."""
+def test_split_surrogate_pair() -> None:
+    """A surrogate pair that is split across two events is joined."""
     halves = [
         b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"%s"}}' % half
         for half in (b"\\ud83c", b"\\udf40")
@@ -214,14 +214,14 @@ def test_half_characters() -> None:
 
 
 @pytest.mark.parametrize("data", [b'{"type": ', b"[{}]", b""])
-def test_unreadable(data: bytes) -> None:
-    """An event that can't be read is said to be that."""
+def test_invalid_events(data: bytes) -> None:
+    """An event that can't be parsed raises `InvalidEvent`."""
     with pytest.raises(InvalidEvent):
         MessagesDecoder(FAILURES).decode_event(None, data)
 
 
 def test_a_whole_message() -> None:
-    """A host that doesn't stream has answered too; what is no message is none, and a reason that is a failure is one."""
+    """A whole message from a host that doesn't stream is decoded, other documents aren't. A failed stop is an error."""
     body: dict[str, Any] = {
         "type": "message",
         "content": [

@@ -1,11 +1,11 @@
-"""Foundry, through the real SDK and over real HTTP."""
+"""Foundry, with the real SDK and over real HTTP."""
 
 from tests.answers import open_providers
 from tests.upstream import messages
 
 
 async def test_answers() -> None:
-    """It is Anthropic's Messages under another address, with a key."""
+    """Foundry is Anthropic's Messages API at another URL, with an API key."""
     async with open_providers(environment={"ANTHROPIC_FOUNDRY_API_KEY": "foundry-key-0123456789"}) as (
         upstream,
         providers,

@@ -1,4 +1,4 @@
-"""The Messages dialect: the real SDK, over real HTTP."""
+"""The Messages dialect, with the real SDK and over real HTTP."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ RECORDED: dict[str, Expected] = {
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded(file: str) -> None:
-    """A recorded stream comes to the same answer however the network brings it."""
+    """A recorded stream is decoded to the same answer in every mode of delivery."""
     script = load(file, "anthropic")
     async with open_providers() as (upstream, providers):
         for mode in MODES:
@@ -74,21 +74,21 @@ async def test_recorded(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", RECORDED)
-async def test_recorded_and_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+async def test_recorded_stream_that_is_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "anthropic"), ROUTE, seed=len(file))
 
 
-def test_every_recording_is_expected() -> None:
-    """There is no recording that nobody has judged."""
+def test_every_recording_has_an_expected_result() -> None:
+    """Every recording of this API has an expected result."""
     manifest = load("manifest.json", "json").blocks[0]
     named = {row["file"] for row in json.loads(manifest) if row["api"] == "anthropic"}
     assert named == RECORDED.keys()
 
 
 async def test_request() -> None:
-    """The SDK signs the request and names the API's version; what the API refuses is not in it."""
+    """The request has the API key and the API version, and no fields that the API rejects."""
     async with open_providers() as (upstream, providers):
         upstream.play(messages("Hello", "."))
         model_route = providers.catalog.resolve("claude-sonnet-5-5")
@@ -110,8 +110,8 @@ async def test_request() -> None:
         }
 
 
-async def test_event_names_are_not_needed() -> None:
-    """A stream without event names is read all the same."""
+async def test_event_names_are_optional() -> None:
+    """A stream without event names is decoded the same."""
     async with open_providers() as (upstream, providers):
         script = messages("Hello", ".")
         upstream.play(script.replace(blocks=tuple(block.split(b"\n", 1)[1] for block in script.blocks)))
@@ -143,7 +143,7 @@ async def test_event_names_are_not_needed() -> None:
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
-    """A refusal is one of our errors, and is asked for once only."""
+    """An error response is mapped to an error code, and the request is sent only once."""
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)
@@ -154,8 +154,8 @@ async def test_failures(script: Any, code: str, retryable: bool) -> None:
 
 
 @pytest.mark.parametrize("delay_s", [0, 60])
-async def test_cancel(delay_s: float) -> None:
-    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+async def test_cancel_disconnects(delay_s: float) -> None:
+    """Cancelling disconnects from the provider at once, both before its first byte and during the stream."""
     async with open_providers() as (upstream, providers):
         upstream.play(messages("a", "b").replace(stall_after=3, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Requests as Messages bodies."""
+"""Requests are converted to bodies of the Messages API."""
 
 from typing import Any
 
@@ -31,13 +31,13 @@ def body(request: ChatRequest, **quirks: Any) -> dict[str, Any]:
 
 
 def blocks(role: Role, *parts: Part) -> list[dict[str, Any]]:
-    """The blocks that one of our messages becomes."""
+    """Return the content blocks for one message with these parts."""
     messages = body(ChatRequest(model="m", messages=(ChatMessage(role, parts),)))["messages"]
     return [block for message in messages for block in message["content"]]
 
 
-def test_plain_question() -> None:
-    """A question has a limit of tokens, whether or not one was given."""
+def test_plain_request() -> None:
+    """A request always has `max_tokens`, either the given value or a default."""
     assert body(chat_request("Hi", system="Be kind.")) == {
         "model": "m",
         "max_tokens": 8192,
@@ -48,16 +48,16 @@ def test_plain_question() -> None:
     assert body(chat_request(max_tokens=5))["max_tokens"] == 5
 
 
-def test_system_messages_are_the_system() -> None:
-    """System messages inside the conversation join the system prompt."""
+def test_system_messages_join_the_system_prompt() -> None:
+    """System messages inside the conversation are appended to the system prompt."""
     messages = (ChatMessage("system", (TextPart("B"),)), ChatMessage("user", (TextPart("Hi"),)))
     sent = body(ChatRequest(model="m", messages=messages, system="A"))
     assert sent["system"] == "A\n\nB"
     assert len(sent["messages"]) == 1
 
 
-def test_tuning() -> None:
-    """Parameters that the API has are sent; what it refuses is dropped, as is a seed."""
+def test_parameters() -> None:
+    """Supported parameters are sent. Parameters that the API rejects, and the seed, are dropped."""
     sent = body(chat_request(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"}))
     assert sent["stop_sequences"] == ["x"]
     assert not {"temperature", "top_p", "seed", "extra_body"} & sent.keys()
@@ -81,19 +81,19 @@ def test_tuning() -> None:
     ],
 )
 def test_reasoning(effort: Any, quirks: dict[str, Any], expected: dict[str, Any]) -> None:
-    """How hard to think is said as each model takes it, and its thoughts are asked to be shown."""
+    """The reasoning effort is sent in the form of each model, and its thinking is requested to be shown."""
     sent = body(chat_request(reasoning=effort), **quirks)
     assert {name: sent[name] for name in ("thinking", "output_config") if name in sent} == expected
 
 
-def test_no_room_to_think() -> None:
-    """A limit that leaves no room for thinking turns it off."""
+def test_no_room_for_thinking() -> None:
+    """A token limit that leaves no room for thinking turns thinking off."""
     sent = body(chat_request(reasoning="high", max_tokens=1500), reasoning="budget")
     assert sent["thinking"] == {"type": "disabled"}
 
 
 def test_response_format() -> None:
-    """A JSON schema goes along with the effort; plain text needs no word."""
+    """A JSON schema is sent along with the effort. Plain text needs no field."""
     schema = {"type": "object"}
     response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     sent = body(chat_request(response_format=response_format, reasoning="low"))
@@ -112,15 +112,15 @@ def test_response_format() -> None:
     ],
 )
 def test_tools(choice: Any, sent: object) -> None:
-    """Tools and the choice among them go in the API's shape."""
+    """Tools and the tool choice are sent in the API's format."""
     request_body = body(chat_request(tools=(Tool("f", "Does it.", {"type": "object"}), Tool("g")), tool_choice=choice))
     assert request_body["tools"][0] == {"name": "f", "description": "Does it.", "input_schema": {"type": "object"}}
     assert request_body["tools"][1]["input_schema"] == {"type": "object", "properties": {}}
     assert request_body.get("tool_choice") == sent
 
 
-def test_thinking_goes_back_unchanged() -> None:
-    """Thinking and its signature go back as they came; without a signature they can't."""
+def test_thinking_is_sent_back_unchanged() -> None:
+    """Thinking is sent back unchanged with its signature. Thinking without a signature is left out."""
     assert blocks(
         "assistant",
         ReasoningPart("why", signature="s"),
@@ -134,8 +134,8 @@ def test_thinking_goes_back_unchanged() -> None:
     ]
 
 
-def test_tool_turn() -> None:
-    """A call goes back as an object, whatever the model wrote, and its result with what went wrong."""
+def test_tool_calls_and_results() -> None:
+    """A tool call is sent back as an object even if its arguments aren't one. A result has its error flag."""
     assert [
         block["input"]
         for block in blocks("assistant", *(ToolCallPart("c", "f", text) for text in ('{"a": 1}', "", "[1]", '{"a')))
@@ -146,8 +146,8 @@ def test_tool_turn() -> None:
     ]
 
 
-def test_images_and_the_rest() -> None:
-    """Images go as data or address; empty text and what the API doesn't take is left out."""
+def test_images_and_other_parts() -> None:
+    """Images are sent as data or URL. Blank text and parts that the API doesn't accept are left out."""
     assert blocks("user", ImagePart("image/png", data="AAA"), ImagePart("image/png", url="https://x")) == [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://x"}},
@@ -157,7 +157,7 @@ def test_images_and_the_rest() -> None:
 
 
 def test_documents() -> None:
-    """A document is a PDF, by its data or address, or plain text, which isn't sent in base64."""
+    """A document is a PDF as data or URL, or plain text, which isn't sent in base64."""
     assert blocks(
         "user",
         FilePart("application/pdf", data="AAA", name="a.pdf"),
@@ -174,14 +174,14 @@ def test_documents() -> None:
     ]
 
 
-def test_an_address_that_holds_its_data() -> None:
-    """A data URL is taken apart: this API knows addresses of the web only."""
+def test_data_urls() -> None:
+    """A data URL is sent as data, because this API only accepts web URLs."""
     assert blocks("user", ImagePart("image/png", url="data:image/webp;base64,AAA=")) == [
         {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "AAA="}}
     ]
 
 
-def test_a_thought_alone_stays() -> None:
-    """The thought of an answer that was stopped before its first word would be refused: it is left out."""
+def test_trailing_thinking_is_left_out() -> None:
+    """Thinking at the end, from an answer that was stopped before its text, is left out because the API rejects it."""
     thought = ReasoningPart("why", signature="s")
     assert [block["type"] for block in blocks("assistant", thought, TextPart("a"), thought)] == ["thinking", "text"]

@@ -1,4 +1,4 @@
-"""Vertex AI, through the real SDK and Google's real library, over real HTTP; the account is made up."""
+"""Vertex AI, with the real SDK and Google's real library, over real HTTP. The service account is fake."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PATH = "/v1/projects/my-project/locations/europe-west1/publishers/anthropic/mode
 
 
 def service_account(folder: Path, upstream: Upstream) -> Path:
-    """A service account whose tokens the upstream issues."""
+    """Write the key file of a service account whose tokens the upstream issues, and return its path."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -34,7 +34,7 @@ def service_account(folder: Path, upstream: Upstream) -> Path:
 
 
 async def test_answers_with_a_token() -> None:
-    """A token that is given is used, and the model is in the path."""
+    """A configured access token is used, and the model is in the path."""
     environment = PROJECT | {"ANTHROPIC_VERTEX_ACCESS_TOKEN": "vertex-token-0123456789"}
     async with open_providers(environment=environment) as (upstream, providers):
         upstream.play(messages("Hel", "lo"))
@@ -48,7 +48,7 @@ async def test_answers_with_a_token() -> None:
 
 
 async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Google's library finds the account, gets a token for it, and the token is sent."""
+    """Google's library finds the service account and gets a token for it, and the token is sent."""
     async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
         upstream.play(
@@ -62,8 +62,8 @@ async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytes
         assert (received.path, received.headers["authorization"]) == (PATH, "Bearer issued-0123456789")
 
 
-async def test_an_account_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that isn't issued is a refused key, with a hint where to look."""
+async def test_rejected_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no token is issued, the error is an auth error that points to the credentials file."""
     async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
         upstream.play(error_response(400, {"error": "invalid_grant", "error_description": "account not found"}))

@@ -1,4 +1,4 @@
-"""The catalog, and the clients that it leads to."""
+"""The catalog, and the clients for its routes."""
 
 import subprocess
 import sys
@@ -11,18 +11,18 @@ from providers.catalog.catalog import Catalog, Providers
 from providers.catalog.schema import shipped_rows
 from tests.answers import KEY, Batches, chat_request, every_key
 
-EVERY_KEY = every_key()
+ALL_KEYS = every_key()
 
 
 def test_default_model_needs_no_key() -> None:
-    """Without any environment there is a default model that works."""
+    """With an empty environment, the default model is the demo, which needs no key."""
     catalog = Catalog({})
     assert catalog.default_model == "demo"
     assert catalog.resolve("demo").dialect == "demo"
 
 
 def test_models() -> None:
-    """Every model says what it is, what it can, and whether its key is set."""
+    """Every model lists its provider, features and context window, and whether its key is set."""
     models = {model.id: model for model in Catalog({"KIMI_API_KEY": KEY}).models()}
     assert len(models) == len(shipped_rows().models)
     assert models["demo"].available
@@ -61,14 +61,14 @@ def test_models() -> None:
     ],
 )
 def test_resolve(model_id: str, provider: str, model: str) -> None:
-    """An id leads to a provider by its row, by the provider's name before it, or by a pattern."""
-    route = Catalog(EVERY_KEY).resolve(model_id)
+    """A model id is resolved by its row, by a provider prefix, or by a pattern."""
+    route = Catalog(ALL_KEYS).resolve(model_id)
     assert (route.id, route.provider, route.model) == (model_id, provider, model)
 
 
-def test_own_quirks_win() -> None:
-    """A model's quirks win over its provider's; another provider's model of that name has none of them."""
-    catalog = Catalog(EVERY_KEY)
+def test_model_quirks_override_provider_quirks() -> None:
+    """A model's quirks override its provider's. Another provider's model with the same name has none of them."""
+    catalog = Catalog(ALL_KEYS)
     assert catalog.resolve("kimi-k3").quirks.reasoning == "effort"
     assert catalog.resolve("kimi-k3").quirks.reasoning_back
     assert catalog.resolve("moonshot-v1-8k").quirks.reasoning == "fixed"
@@ -80,17 +80,17 @@ def test_own_quirks_win() -> None:
 
 @pytest.mark.parametrize("model_id", ["llama3", "", "openai/", "/gpt-6", "nobody/gpt-6-sol", "x" * 1000])
 def test_unknown_model(model_id: str) -> None:
-    """An id that leads nowhere says how to list those that do, without repeating a novel."""
+    """The error for an unknown id points to `models.list`, and it doesn't repeat a long id."""
     with pytest.raises(ProviderError, match=r"models\.list") as caught:
-        Catalog(EVERY_KEY).resolve(model_id)
+        Catalog(ALL_KEYS).resolve(model_id)
     assert caught.value.code == "model_not_found"
     assert len(caught.value.message) < 300
 
 
-def test_near_miss() -> None:
-    """A slip of the finger is met with the models that may have been meant, the nearest first."""
+def test_similar_models_are_suggested() -> None:
+    """The error for a misspelled id suggests similar models, the closest first."""
     with pytest.raises(ProviderError, match=r"Did you mean kimi-k3 or [\w.-]+( or [\w.-]+)?\?"):
-        Catalog(EVERY_KEY).resolve("kmi-k3")
+        Catalog(ALL_KEYS).resolve("kmi-k3")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_near_miss() -> None:
 )
 @pytest.mark.parametrize("environment", [{}, {"OPENAI_API_KEY": "  ", "GLM_API_KEY": ""}])
 def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> None:
-    """A model without its key says which variable to set, and where; a blank one is none."""
+    """The error for a model without a key names the variables to set and where. A blank variable is unset."""
     with pytest.raises(ProviderError) as caught:
         Catalog(environment).resolve(model_id)
     assert caught.value.code == "upstream_auth"
@@ -126,7 +126,7 @@ def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> 
     ],
 )
 def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None:
-    """Each provider's address can be changed where the gateway runs."""
+    """Each provider's base URL can be set in the environment."""
     assert Catalog(environment).endpoint(provider).base_url == url
 
 
@@ -145,22 +145,22 @@ def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None
         ("vllm", {}, ""),
     ],
 )
-def test_what_a_provider_needs(provider: str, environment: dict[str, str], needs: str) -> None:
-    """Every variable that is missing is named, and what may stand in for it."""
+def test_missing_variables(provider: str, environment: dict[str, str], needs: str) -> None:
+    """Every missing variable is named with its alternatives."""
     assert Catalog(environment).missing(provider) == needs
 
 
 def test_an_extra_that_is_not_installed_is_named() -> None:
-    """A cloud's client comes with an extra of the package; without it the model says which."""
+    """A cloud provider's client needs an extra of the package. If it isn't installed, the error names the extra."""
     rows = shipped_rows()
     bedrock = rows.providers["bedrock"].model_copy(update={"package": "no_such_module.at_all"})
-    catalog = Catalog(EVERY_KEY, rows.model_copy(update={"providers": {"bedrock": bedrock}, "models": ()}))
+    catalog = Catalog(ALL_KEYS, rows.model_copy(update={"providers": {"bedrock": bedrock}, "models": ()}))
     with pytest.raises(ProviderError, match=r"requires the extra turnwire\[bedrock\]\. Install it"):
         catalog.resolve("bedrock/some-model")
 
 
-def test_a_region_of_its_own() -> None:
-    """A provider's variant has its address, key and models, and is listed where its key is set."""
+def test_regional_variant() -> None:
+    """A provider's variant has its own base URL, key and models, and its models are listed if its key is set."""
     catalog = Catalog({"KIMI_CN_API_KEY": KEY})
     route = catalog.resolve("kimi-cn/kimi-k3")
     assert (route.context_window, route.quirks.reasoning, route.title) == (1_048_576, "effort", "Kimi (China)")
@@ -169,14 +169,14 @@ def test_a_region_of_its_own() -> None:
     assert listed["kimi-cn/kimi-k3"].available
     assert not listed["kimi-k3"].available
     assert not any(model.startswith(("glm-cn/", "qwen-cn/")) for model in listed)
-    assert Catalog(EVERY_KEY).resolve("glm-cn/glm-5.3").price_list == "zhipuai"
+    assert Catalog(ALL_KEYS).resolve("glm-cn/glm-5.3").price_list == "zhipuai"
 
 
 def test_aliases_and_hidden_models() -> None:
-    """An alias leads to its model and is listed with it; a hidden model isn't listed, but answers to its name."""
+    """An alias resolves to its model and is listed with it. A hidden model isn't listed, but its id is resolved."""
     rows = shipped_rows()
     models = tuple(row.model_copy(update={"hidden": row.id == "gpt-6-sol"}) for row in rows.models)
-    catalog = Catalog(EVERY_KEY, rows.model_copy(update={"models": models, "aliases": {"fast": "kimi-k3"}}))
+    catalog = Catalog(ALL_KEYS, rows.model_copy(update={"models": models, "aliases": {"fast": "kimi-k3"}}))
     assert catalog.resolve("fast").id == "kimi-k3"
     listed = {model.id: model for model in catalog.models()}
     assert listed["kimi-k3"].aliases == ("fast",)
@@ -187,30 +187,30 @@ def test_aliases_and_hidden_models() -> None:
 
 
 def test_prices_and_fallbacks_are_on_the_route() -> None:
-    """Both prices, so that the operator's can win over any list's; and whom to ask next."""
-    catalog = Catalog(EVERY_KEY)
+    """A route has the list price and the operator's own price, which overrides it, and the fallbacks."""
+    catalog = Catalog(ALL_KEYS)
     assert catalog.resolve("qwen3.8-max").price is not None
-    assert catalog.resolve("qwen-cn/qwen3.8-max").price is None, "elsewhere it costs something else"
+    assert catalog.resolve("qwen-cn/qwen3.8-max").price is None, "the price differs in another region"
     assert catalog.resolve("qwen3.8-max").own_price is None
     assert catalog.resolve("kimi-k3").price_list == "moonshotai"
     assert catalog.resolve("kimi-k3").fallbacks == ()
 
 
-def test_pasted_key() -> None:
-    """A line's end that was pasted with a key isn't of the key; the first variable that is set wins."""
+def test_pasted_key_is_stripped() -> None:
+    """White space around a pasted key is stripped, and the first variable that is set is used."""
     environment = {"KIMI_API_KEY": KEY + "\n", "MOONSHOT_API_KEY": ""}
     assert Catalog(environment).endpoint("kimi").api_key == KEY
 
 
 def test_several_keys() -> None:
-    """A variable may hold several keys with commas between them; a comma too many adds none."""
+    """A variable may hold several keys, separated by commas. Empty entries are ignored."""
     assert Catalog({"KIMI_API_KEY": " a, b ,,c\n"}).endpoint("kimi").api_keys == ("a", "b", "c")
     assert Catalog({"KIMI_API_KEY": " , "}).endpoint("kimi").api_keys == ()
 
 
-async def test_keys_are_never_shown() -> None:
-    """However catalog, routes and clients are printed, no key is."""
-    catalog = Catalog(EVERY_KEY)
+async def test_string_forms_contain_no_keys() -> None:
+    """No string form of the catalog, its routes or its clients contains a key."""
+    catalog = Catalog(ALL_KEYS)
     providers = Providers(catalog)
     route = catalog.resolve("gpt-6-sol")
     things: list[Any] = [catalog, catalog.models(), catalog.endpoint("openai"), route]
@@ -220,8 +220,8 @@ async def test_keys_are_never_shown() -> None:
 
 
 async def test_one_client_for_each_provider_and_key() -> None:
-    """All routes of a provider and dialect share a client for each key, made when first asked, closed with the process."""
-    catalog = Catalog({**EVERY_KEY, "MOONSHOT_API_KEY": "one,two"})
+    """The routes of a provider and dialect share one client per key, made on first use and closed by `aclose`."""
+    catalog = Catalog({**ALL_KEYS, "MOONSHOT_API_KEY": "one,two"})
     providers = Providers(catalog)
     assert not providers._dialects
     for model in ("gpt-6-sol", "gpt-6-luna", "openai/other", "claude-haiku-4-5", "kimi-k3", "demo"):
@@ -241,7 +241,7 @@ async def test_one_client_for_each_provider_and_key() -> None:
 
 
 async def test_refused_before_anything_is_sent() -> None:
-    """What a model can't take is refused by the provider itself."""
+    """A request that the model doesn't support is rejected by the client before anything is sent."""
     catalog = Catalog({"ZAI_API_KEY": KEY, "GLM_BASE_URL": "http://127.0.0.1:9"})
     providers = Providers(catalog)
     image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
@@ -250,16 +250,16 @@ async def test_refused_before_anything_is_sent() -> None:
     await providers.aclose()
 
 
-async def test_asks_the_demo() -> None:
-    """From an id to the words, in three lines."""
+async def test_demo_answers() -> None:
+    """The default model answers a request without any configuration."""
     catalog = Catalog({})
     provider = Providers(catalog).client(catalog.resolve(catalog.default_model))
     await provider.answer(chat_request(demo={"rate": 0}, tools=(Tool("f"),)), sink := Batches())
     assert len(sink.put_batches) > 100
 
 
-def test_sdks_are_imported_when_they_are_needed() -> None:
-    """Catalog and demo cost no SDK; `load` imports that of its route, and no other."""
+def test_sdks_are_imported_on_demand() -> None:
+    """The catalog and the demo import no SDK. `load` imports the SDK of its route, and no other."""
     code = (
         "import asyncio, sys; from providers.catalog.catalog import Catalog, Providers; c = Catalog({'OPENAI_API_KEY': 'k'});"
         "p = Providers(c); p.client(c.resolve('demo'));"
@@ -270,8 +270,8 @@ def test_sdks_are_imported_when_they_are_needed() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_warming_up() -> None:
-    """What a first request imports is there before it: the default's SDK and those of set keys, and no other."""
+def test_preload() -> None:
+    """`preload` imports what a first request needs: the SDKs of the default model and of configured keys, no others."""
     code = """
 import asyncio, sys
 from providers.base import ChatMessage, ChatRequest, ProviderError, TextPart
@@ -304,8 +304,8 @@ assert not late, late
     assert done.returncode == 0, done.stderr
 
 
-def test_an_sdk_is_imported_beside_the_loop() -> None:
-    """While a provider's SDK is imported for the first time, the loop goes on."""
+def test_sdk_import_does_not_block_the_loop() -> None:
+    """The loop keeps running while a provider's SDK is imported for the first time."""
     code = """
 import asyncio
 from providers.catalog.catalog import Catalog, Providers
@@ -343,7 +343,7 @@ asyncio.run(main())
         ("groq/openai/gpt-oss-20b", "effort"),
     ],
 )
-def test_who_cannot_think_is_not_told_to(model: str, style: str) -> None:
-    """`params.reasoning` is a tuning: for a model without thinking it is left out, as the provider would refuse it."""
+def test_reasoning_style_of_a_model(model: str, style: str) -> None:
+    """`params.reasoning` is left out for a model without reasoning, because the provider would reject it."""
     route = Catalog(every_key()).resolve(model)
     assert (route.quirks.reasoning, route.thinks) == (style, style != "fixed")

@@ -1,4 +1,4 @@
-"""How a provider is reached, and what is find_missing for it."""
+"""Building a provider's endpoint, and finding what is missing for it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ROW = ProviderRow(
     also=("acmee",),
     patterns=("acme-*",),
 )
-ENOUGH = {"ACME_REGION": "eu", "ACME_KEY": "k", "ACME_TEAM": "chat", "ACME_PROJECT": "p"}
+COMPLETE = {"ACME_REGION": "eu", "ACME_KEY": "k", "ACME_TEAM": "chat", "ACME_PROJECT": "p"}
 
 
 def test_endpoint() -> None:
-    """Address, keys, headers and options come from the variables that the row names."""
-    endpoint = build_endpoint("acme", ROW, ENOUGH)
+    """The base URL, keys, headers and options are taken from the variables that the row names."""
+    endpoint = build_endpoint("acme", ROW, COMPLETE)
     assert endpoint.base_url == "https://eu.acme.example/v1"
     assert endpoint.api_keys == ("k",)
     assert endpoint.headers == {"X-Team": "team chat", "X-Plain": "plain"}
     assert endpoint.options == {"project": "p"}
-    assert build_endpoint("acme", ROW, ENOUGH | {"ACME_URL": "http://x"}).base_url == "http://x"
+    assert build_endpoint("acme", ROW, COMPLETE | {"ACME_URL": "http://x"}).base_url == "http://x"
 
 
-def test_blanks_are_nothing() -> None:
-    """A blank variable is none: the next one counts, and a header without its value isn't sent."""
+def test_blank_variables_are_unset() -> None:
+    """A blank variable is unset: the next one is used, and a header without its value isn't sent."""
     endpoint = build_endpoint("acme", ROW, {"ACME_KEY": " ", "OTHER_KEY": "b, ,c\n", "ACME_TEAM": ""})
     assert (endpoint.base_url, endpoint.api_keys) == ("", ("b", "c"))
     assert endpoint.headers == {"X-Plain": "plain"}
@@ -51,8 +51,8 @@ def test_blanks_are_nothing() -> None:
     ],
 )
 def test_missing(without: tuple[str, ...], needs: str) -> None:
-    """Every variable that is find_missing is named, with what may stand in for it."""
-    environment = {name: value for name, value in ENOUGH.items() if name not in without}
+    """Every missing variable is named with its alternatives."""
+    environment = {name: value for name, value in COMPLETE.items() if name not in without}
     assert find_missing(ROW, build_endpoint("acme", ROW, environment), environment) == needs
     if "ACME_KEY" in without:
         environment |= {"ACME_PROFILE": "me"}
@@ -60,17 +60,17 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "http://h:99999/v1", "http://[h/v1", "http://me:secret@h/v1"])
-def test_an_address_that_cannot_be_called(url: str) -> None:
-    """It is said before anything is sent there, and not repeated."""
-    environment = ENOUGH | {"ACME_URL": url}
+def test_invalid_base_url(url: str) -> None:
+    """An invalid base URL is reported before anything is sent, and the report doesn't repeat it."""
+    environment = COMPLETE | {"ACME_URL": url}
     missing = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
     assert missing == "a base URL like https://HOST:PORT/PATH, without a user in it"
 
 
 @pytest.mark.parametrize("key", ["…", "“k”", "good, b\nad"])
-def test_a_key_that_no_header_can_carry(key: str) -> None:
-    """What was copied with its quotes, or for a key, is said to be none before it is sent."""
-    environment = ENOUGH | {"ACME_KEY": key}
+def test_key_with_invalid_characters(key: str) -> None:
+    """A key with characters that a header can't carry is reported before it is sent, without repeating it."""
+    environment = COMPLETE | {"ACME_KEY": key}
     missing = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
     assert missing == "ACME_KEY without characters that a header can't carry"
     assert key not in missing
@@ -81,13 +81,13 @@ def test_a_key_that_no_header_can_carry(key: str) -> None:
     [("json", ""), ("no_such", "the extra turnwire[cloud]"), ("no_such.at", "the extra turnwire[cloud]")],
 )
 def test_missing_package(package: str, needs: str) -> None:
-    """What has to be installed goes before everything else."""
+    """A missing package is reported first."""
     row = ROW.model_copy(update={"package": package, "extra": "cloud"})
-    assert find_missing(row, build_endpoint("acme", row, ENOUGH), ENOUGH) == needs
+    assert find_missing(row, build_endpoint("acme", row, COMPLETE), COMPLETE) == needs
 
 
-def test_a_variant_has_the_rest_from_its_family() -> None:
-    """What a variant doesn't say is its family's; its family's names are not its own."""
+def test_variant_inherits_from_its_provider() -> None:
+    """A variant inherits what it doesn't set from its provider, except for the provider's names and patterns."""
     variant = ProviderRow(title="Acme (China)", variant_of="acme", base_url="https://acme.cn/v1", keys=("CN_KEY",))
     variant_row = resolve_variant(variant, {"acme": ROW})
     assert (variant_row.title, variant_row.keys, variant_row.base_url) == (

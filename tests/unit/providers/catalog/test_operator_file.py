@@ -1,4 +1,4 @@
-"""The operator's file: what it adds, overrides, hides and names, and how it says what is wrong in it."""
+"""The operator's file: what it adds, overrides, hides and names, and how its errors are reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.answers import KEY, every_key
 
 
 def catalog(folder: Path, text: str | dict[str, Any], environment: dict[str, str] | None = None) -> Catalog:
-    """The catalog that a file makes; a dictionary is written as JSON."""
+    """Return the catalog for a file with this text. A dictionary is written as JSON."""
     path = folder / "models.toml"
     path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
     return Catalog(every_key() | (environment or {}), operator_rows(path))
 
 
 def errors_of(folder: Path, text: str | dict[str, Any]) -> list[str]:
-    """What is said of a file, line by line, without its name."""
+    """Return the errors that are reported for a file, one per line, without the file's name."""
     with pytest.raises(CatalogError) as caught:
         catalog(folder, text)
     lines = str(caught.value).splitlines()
@@ -33,13 +33,13 @@ def errors_of(folder: Path, text: str | dict[str, Any]) -> list[str]:
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    """Nothing said, nothing changed."""
+    """An empty file leaves the shipped rows unchanged."""
     (tmp_path / "models.toml").write_text("")
     assert operator_rows(tmp_path / "models.toml") == shipped_rows()
 
 
 def test_a_provider_is_added(tmp_path: Path) -> None:
-    """An address, the names of variables, headers, models: it answers by its rows and by its prefix."""
+    """A new provider with a base URL, keys, headers and models is resolved by its rows, its prefix and its patterns."""
     operator_catalog = catalog(
         tmp_path,
         """
@@ -72,8 +72,8 @@ def test_a_provider_is_added(tmp_path: Path) -> None:
     assert model.price == {"input": "0.40", "output": "1.20", "currency": "USD"}
 
 
-def test_what_a_new_provider_needs(tmp_path: Path) -> None:
-    """Without its variables it says which are missing; one that names none needs none."""
+def test_missing_variables_of_a_new_provider(tmp_path: Path) -> None:
+    """A new provider reports its missing variables. A provider without variables needs none."""
     text = """
         [providers.acme]
         base_url = "https://llm.acme.example/v1"
@@ -88,7 +88,7 @@ def test_what_a_new_provider_needs(tmp_path: Path) -> None:
 
 
 def test_rows_are_overridden(tmp_path: Path) -> None:
-    """What the file says wins; what it doesn't say stays."""
+    """Fields in the file override the shipped rows, and the other fields stay."""
     operator_catalog = catalog(
         tmp_path,
         """
@@ -129,11 +129,11 @@ def test_rows_are_overridden(tmp_path: Path) -> None:
     assert models["kimi-k3"].aliases == ("fast",)
     assert models["qwen3.8-max"].price == {"input": "9", "output": "9", "currency": "USD"}
     assert not {"gpt-6-sol", "glm-5.3", "glm-cn/glm-5.3"} & set(models)
-    assert operator_catalog.resolve("gpt-6-sol").provider == "openai", "hidden, and still there"
+    assert operator_catalog.resolve("gpt-6-sol").provider == "openai", "it is hidden, but still resolved"
 
 
-def test_json_of_another_make(tmp_path: Path) -> None:
-    """The shape of other tools' files is taken as it is."""
+def test_json_file_of_other_tools(tmp_path: Path) -> None:
+    """A JSON file with the field names of other tools is accepted."""
     operator_catalog = catalog(
         tmp_path,
         {
@@ -166,7 +166,9 @@ def test_json_of_another_make(tmp_path: Path) -> None:
         "OPENAI_API_KEY",
         "GPT-4o",
     )
-    assert operator_catalog.resolve("gpt-4o").quirks.reasoning == "fixed", "it doesn't think: no effort is asked of it"
+    assert operator_catalog.resolve("gpt-4o").quirks.reasoning == "fixed", (
+        "it has no thinking mode, so no effort is requested"
+    )
     assert models["moonshot-v1-8k"].features == ("chat", "streaming", "thinking")
     assert (models["moonshot-v1-8k"].type, models["moonshot-v1-8k"].key) == ("kimi", "OTHER_KEY")
     route = operator_catalog.resolve("moonshot-v1-8k")
@@ -231,15 +233,15 @@ def test_json_of_another_make(tmp_path: Path) -> None:
         ('{"models": [', "isn't valid JSON: "),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, text: str, expected: str) -> None:
-    """The file, the key in it, and what is wrong; never what a variable seems to hold."""
+def test_errors_name_the_key_and_the_problem(tmp_path: Path, text: str, expected: str) -> None:
+    """An error names the file, the key in it and the problem. It never repeats what may be a secret."""
     (error, *_) = errors_of(tmp_path, text)
     assert error.startswith(expected)
     assert "canary" not in error
 
 
-def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    """One start tells all of it, by the words of the file."""
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    """All errors are reported at once, with the field names of the file."""
     lines = errors_of(tmp_path, {"models": [{"id": "a", "type": "openai", "envKey": "a-b"}, {"id": "b", "type": 7}]})
     assert lines == [
         "models[0].envKey: must be the name of an environment variable, not its value.",
@@ -247,8 +249,8 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
-    """Of every kind one, in one file: each is told, and none twice or for another's sake."""
+def test_an_error_hides_no_other(tmp_path: Path) -> None:
+    """In a file with many kinds of errors each is reported once, and no error causes another."""
     text = """
         colour = "red"
         default_model = 5
@@ -307,14 +309,14 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ({"defaultModel": 5, "models": [{"type": "openai"}]}, ["defaultModel: ", "models[0].id: "]),
     ],
 )
-def test_what_is_no_table(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
-    """It is told as that, and the rest is read on."""
+def test_values_that_must_be_tables(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
+    """A value that must be a table is reported, and the rest of the file is still checked."""
     found = errors_of(tmp_path, text)
     assert [error[: len(begin)] for error, begin in zip(found, lines, strict=True)] == lines
 
 
 def test_proxies(tmp_path: Path) -> None:
-    """One for all but those on this machine, or a provider's own, with a variable in it, which nobody gets to read."""
+    """A proxy for all but local providers, or a provider's own with a variable in it, whose value is a secret."""
     operator_catalog = catalog(
         tmp_path,
         """
@@ -336,13 +338,13 @@ def test_proxies(tmp_path: Path) -> None:
 
 
 def test_a_variant_before_its_provider(tmp_path: Path) -> None:
-    """The order of the tables is nobody's business."""
+    """A variant may come before its provider in the file."""
     text = '[providers.a]\nvariant_of = "b"\nbase_url = "http://a"\n[providers.b]\nbase_url = "http://b"'
     assert catalog(tmp_path, text).resolve("a/x").provider == "a"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """It is named."""
+def test_unreadable_file(tmp_path: Path) -> None:
+    """The error for a file that can't be read or decoded names the file."""
     with pytest.raises(CatalogError, match=r"none\.toml: can't be read: No such file"):
         operator_rows(tmp_path / "none.toml")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
@@ -350,14 +352,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         operator_rows(tmp_path / "bytes")
 
 
-def test_a_feature_that_is_taken_away_is_missed(tmp_path: Path) -> None:
-    """An override of features counts: a model without vision takes no image."""
+def test_removed_feature(tmp_path: Path) -> None:
+    """A feature that the file removes is removed: a model without vision rejects images."""
     operator_catalog = catalog(tmp_path, '[[models]]\nid = "kimi-k3"\nfeatures = ["chat", "streaming"]')
     image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
     with pytest.raises(ProviderError, match="can't see images"):
         operator_catalog.resolve("kimi-k3").check(image)
 
 
-def test_without_a_file_there_are_the_shipped_rows() -> None:
-    """Whoever names none has what ships."""
+def test_shipped_rows_without_a_file() -> None:
+    """Without a file, the catalog has the shipped rows."""
     assert [model.id for model in open_catalog({}, None).models()] == [row.id for row in shipped_rows().models]

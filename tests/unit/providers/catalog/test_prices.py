@@ -1,4 +1,4 @@
-"""What an answer costs: exact decimals, computed by hand, from the price that counts."""
+"""The cost of an answer: exact decimals, calculated by hand, from the price that applies."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def model(name: str) -> Route:
         ("claude-haiku-4-5", Usage(115, 60, cache_read_tokens=100, cache_write_tokens=5), "0.00032625"),
         # 744 at 0.95, 256 cached at 0.16, 300 at 4: 706.80 + 40.96 + 1200.
         ("kimi-k2.6", Usage(1000, 300, cache_read_tokens=256), "0.00194776"),
-        # Of no list. 1000 at 0.15, 1000 cached at 0.016, 500 at 0.47: 150 + 16 + 235.
+        # In no price list. 1000 at 0.15, 1000 cached at 0.016, 500 at 0.47: 150 + 16 + 235.
         ("qwen3.8-flash", Usage(2000, 500, cache_read_tokens=1000), "0.000401"),
     ],
 )
-def test_by_hand(name: str, usage: Usage, cost: str) -> None:
-    """Cached tokens are part of the input and reasoning part of the output: neither is paid twice."""
+def test_costs_calculated_by_hand(name: str, usage: Usage, cost: str) -> None:
+    """Cached tokens are part of the input and reasoning tokens part of the output. Neither is charged twice."""
     assert cost_usd(model(name), usage) == Decimal(cost)
 
 
-def test_whose_price_counts() -> None:
-    """The operator's, then what the provider says, then the list's, then the catalog's; unknown is not nothing."""
+def test_precedence_of_prices() -> None:
+    """The operator's price comes first, then the provider's cost, the list's price, the catalog's. None is unknown."""
     usage = Usage(1_000_000, 100_000)
     listed = model("kimi-k2.6")
     assert cost_usd(listed, usage) == Decimal("1.35")
@@ -58,31 +58,31 @@ def test_whose_price_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ["kimi-k2.6", "qwen3.8-flash"])
-def test_a_provider_may_count_more_cached_than_there_was(name: str) -> None:
-    """The price stays that of the input that there was, and never below nothing."""
+def test_more_cached_tokens_than_input(name: str) -> None:
+    """If a provider reports more cached tokens than input, only the actual input is charged, at least zero."""
     usage = Usage(100, 0, cache_read_tokens=900, cache_write_tokens=900)
     assert cost_usd(model(name), usage) == cost_usd(model(name), Usage(100, 0, cache_read_tokens=100))
 
 
-def test_an_own_price_for_cached_tokens() -> None:
-    """Read and written have prices of their own, or that of other input."""
+def test_prices_for_cached_tokens() -> None:
+    """Cache reads and writes have their own prices, or else the input price."""
     usage = Usage(100, 10, cache_read_tokens=30, cache_write_tokens=20)
     price = Price(input=Decimal(10), output=Decimal(20), cached=Decimal(1), cache_write=Decimal(12))
     assert cost_usd(structs.replace(model("demo"), own_price=price), usage) == Decimal("0.00097")
     assert cost_usd(structs.replace(model("demo"), own_price=OWN), usage) == Decimal("0.0012")
 
 
-def test_no_answer_costs_a_million_dollars() -> None:
-    """A price that was mistyped, or counts that are made up, are no cost, which the stores would have to add up."""
+def test_implausible_costs_are_ignored() -> None:
+    """A mistyped price or implausible counts give no cost, so that the stores don't have to add it up."""
     usage = Usage(10**9 - 1, 10**9 - 1)
-    dear = Price(input=Decimal(10**12), output=Decimal(10**12))
-    assert cost_usd(structs.replace(model("demo"), own_price=dear), usage) is None
-    assert cost_usd(structs.replace(model("demo"), own_price=dear), Usage(0, 0)) == 0
+    expensive = Price(input=Decimal(10**12), output=Decimal(10**12))
+    assert cost_usd(structs.replace(model("demo"), own_price=expensive), usage) is None
+    assert cost_usd(structs.replace(model("demo"), own_price=expensive), Usage(0, 0)) == 0
     assert cost_usd(model("kimi-k2.6"), usage) is not None
 
 
-def test_the_list_is_read_late_and_never_fetched() -> None:
-    """A process starts without it, and pricing opens no connection."""
+def test_price_list_is_loaded_on_demand_and_never_fetched() -> None:
+    """A process starts without the price list, and calculating a price opens no connection."""
     code = (
         "import socket, sys; import gateway.app, providers.catalog.prices as prices;"
         "assert 'genai_prices' not in sys.modules;"
@@ -105,13 +105,13 @@ def test_the_list_is_read_late_and_never_fetched() -> None:
     ],
 )
 def test_per_million(name: str, price: dict[str, str]) -> None:
-    """What a client is shown is what an answer will cost, in decimals as a person writes them."""
+    """The price per million that clients get matches the cost of an answer, in plain decimals."""
     shown = per_million(model(name))
     assert shown is not None
     assert shown.as_text() == price | {"currency": "USD"}
 
 
-def test_per_million_of_the_operator() -> None:
-    """The operator's price is shown as it was written; of what nobody knows, none is."""
+def test_operator_price_per_million() -> None:
+    """The operator's price is returned unchanged. A model without a known price has none."""
     assert per_million(structs.replace(model("kimi-k3"), own_price=OWN)) is OWN
     assert per_million(model("ernie-5.1")) is None

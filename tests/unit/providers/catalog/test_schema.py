@@ -1,4 +1,4 @@
-"""The rows of the catalog: each is sound, and says no more than is known."""
+"""Checks of the catalog's shipped rows."""
 
 from collections import Counter
 from decimal import Decimal
@@ -17,16 +17,16 @@ PROVIDERS = {
     *("openai", "azure", "anthropic", "kimi", "glm", "gemini", "ernie", "hunyuan", "deepseek", "qwen", "mistral"),
     *("xai", "openrouter", "groq", "ollama", "vllm", "lmstudio", "bedrock", "vertex", "foundry"),
 }
-ON_THIS_MACHINE = {"demo", "ollama", "vllm", "lmstudio"}
+LOCAL = {"demo", "ollama", "vllm", "lmstudio"}
 
 
-def test_all_are_there() -> None:
-    """Every provider that people use has its row."""
+def test_all_major_providers_have_rows() -> None:
+    """Every major provider has a row."""
     assert set(ROWS.providers) >= PROVIDERS
 
 
 def test_model_rows_are_sound() -> None:
-    """Every row's provider exists, its quirks are quirks, and its id leads to itself and to nothing else."""
+    """Every model's provider exists, its quirks are valid, and its id resolves to itself only."""
     catalog = Catalog(every_key())
     assert ROWS.default_model in {row.id for row in ROWS.models}
     assert max(Counter(row.id for row in ROWS.models).values()) == 1
@@ -39,28 +39,28 @@ def test_model_rows_are_sound() -> None:
 
 @pytest.mark.parametrize(("name", "row"), ROWS.providers.items())
 def test_provider_rows_are_sound(name: str, row: ProviderRow) -> None:
-    """A row's quirks are quirks; it says how to reach the provider and where its key comes from."""
+    """A provider's quirks are valid, and its row has a base URL and the variables for URL and key."""
     Quirks.model_validate(row.quirks)
     if name == "demo":
         return
     assert row.keys, "a variable for the key"
     assert row.base_url_variables, "a variable for the address"
-    assert row.base_url.startswith(("https://", "{")) or name in ON_THIS_MACHINE or row.package
-    assert row.key_optional == (name in ON_THIS_MACHINE or name == "vertex")
+    assert row.base_url.startswith(("https://", "{")) or name in LOCAL or row.package
+    assert row.key_optional == (name in LOCAL or name == "vertex")
     assert set(row.required) <= set(row.options)
     assert not row.variant_of or row.variant_of in ROWS.providers
 
 
-def test_no_name_means_two_providers() -> None:
-    """Neither a provider's other names nor its variables for addresses are another's."""
+def test_provider_names_are_unique() -> None:
+    """No two providers share a name or a variable for the base URL."""
     names = Counter(name for own, row in ROWS.providers.items() for name in (own, *row.also))
     addresses = Counter(variable for row in ROWS.providers.values() for variable in row.base_url_variables)
     assert max(names.values()) == 1
     assert max(addresses.values()) == 1
 
 
-def test_prices_are_where_no_list_has_them() -> None:
-    """A provider is in the list of prices or its rows may have their own; a row never contradicts the list."""
+def test_own_prices_only_without_a_price_list() -> None:
+    """A provider's price list exists, and a model has a price of its own only if its provider has no list."""
     listed = {provider.id for provider in data_snapshot.get_snapshot().providers}
     for row in ROWS.providers.values():
         assert not row.price_list or row.price_list in listed
@@ -69,7 +69,7 @@ def test_prices_are_where_no_list_has_them() -> None:
 
 
 def test_prices_are_decimal() -> None:
-    """Money is no float: as it is written, so it is shown."""
+    """Prices are decimals, not floats, and are shown as written."""
     price = next(row.price for row in ROWS.models if row.id == "qwen3.8-flash")
     assert price is not None
     assert price.input == Decimal("0.15")
@@ -89,7 +89,7 @@ def test_prices_are_decimal() -> None:
     ],
     ids=str,
 )
-def test_a_wrong_row_is_refused(change: dict[str, object]) -> None:
-    """What a row may not say is an error, and never a silence."""
+def test_invalid_rows_are_rejected(change: dict[str, object]) -> None:
+    """An invalid row raises an error and isn't ignored."""
     with pytest.raises(pydantic.ValidationError):
         ModelRow.model_validate({"id": "m", "name": "M", "provider": "p", "features": ["chat"]} | change)

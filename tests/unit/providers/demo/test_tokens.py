@@ -16,8 +16,8 @@ from providers.demo.tokens import COUNTED_CHARS_MAX, REPEATED_CHARS_MAX, Tokens,
         ("é\u3000☃", ["é\u3000", "☃"]),
     ],
 )
-def test_a_token_is_a_word_with_its_blanks(text: str, tokens: list[str]) -> None:
-    """Joined they are the text."""
+def test_a_token_is_a_word_with_white_space(text: str, tokens: list[str]) -> None:
+    """The tokens of a text join to that text."""
     assert split(text) == list(Tokens(text)) == tokens
     assert count_tokens(text) == len(tokens)
 
@@ -32,20 +32,20 @@ def test_a_token_is_a_word_with_its_blanks(text: str, tokens: list[str]) -> None
         (" ", 2, "\n\n\n\n"),
     ],
 )
-def test_so_many_tokens(text: str, count: int, expected: str) -> None:
-    """The text is cut, or told again."""
+def test_requested_number_of_tokens(text: str, count: int, expected: str) -> None:
+    """The text is cut or repeated to the requested number of tokens."""
     tokens = Tokens(text, count)
     assert len(tokens) == count
     assert "".join(tokens) == expected
 
 
-def test_a_long_text_is_not_told_for_ever() -> None:
-    """A frame of 60 KB that asks for a million tokens would be an answer of 60 GB."""
+def test_repetition_of_a_long_text_is_bounded() -> None:
+    """A repeated text is bounded: a 60 KB frame that requests a million tokens would otherwise give a 60 GB answer."""
     word = "a" * 60_000
     assert sum(map(len, Tokens(word, 1_000_000))) <= REPEATED_CHARS_MAX + 2 * len(word)
     assert len(Tokens("word " * 10, 1_000_000)) == 1_000_000
 
 
-def test_a_long_text_is_counted_by_its_beginning() -> None:
-    """As if it went on like that."""
+def test_count_of_a_long_text_is_extrapolated() -> None:
+    """The count of a long text is extrapolated from its beginning."""
     assert count_tokens("word " * COUNTED_CHARS_MAX) == COUNTED_CHARS_MAX

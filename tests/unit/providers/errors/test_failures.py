@@ -1,4 +1,4 @@
-"""What a provider's failure becomes."""
+"""How a provider's failures are mapped to errors."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ HOST = "api.example.com"
 ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), (KEY,))
 FAILURES = Failures(ENDPOINT)
 
-# The code that each recorded body must get, by its place in the file.
+# The expected code of each recorded body, in the order of the file.
 RECORDED: list[tuple[int, str]] = [
     (401, "upstream_auth"),
     (403, "upstream_auth"),
@@ -110,32 +110,32 @@ CASES: list[tuple[int, Any, ErrorCode, bool]] = [
 ]
 
 
-def safe(error: ProviderError) -> None:
-    """Nothing of the provider's own words, address or key is in what a person is shown."""
+def check_redacted(error: ProviderError) -> None:
+    """Check that the message contains nothing of the provider's text, host or key, and the detail no key."""
     for secret in (KEY, HOST, "http", "html"):
         assert secret not in error.message
     assert KEY not in error.detail
 
 
 @pytest.mark.parametrize(("status", "body", "code", "retryable"), CASES)
-def test_answers(status: int, body: Any, code: str, retryable: bool) -> None:
-    """A status and a body have one meaning."""
+def test_error_responses(status: int, body: Any, code: str, retryable: bool) -> None:
+    """A response's status and body determine the error's code and whether it is retryable."""
     raw = body if isinstance(body, str) else json.dumps(body)
     error = FAILURES.from_response(status, {}, f"{raw}".encode())
     assert (error.code, error.retryable) == (code, retryable)
-    safe(error)
+    check_redacted(error)
 
 
-def test_recorded_answers() -> None:
-    """The recorded bodies of real providers have the meaning that a person would give them."""
+def test_recorded_error_responses() -> None:
+    """The recorded error bodies of real providers get the codes that were assigned by hand."""
     bodies = json.loads((recordings() / "http-error-bodies.json").read_text("utf-8"))
     got = []
     for body in bodies:
         error = FAILURES.from_response(body["status"], body["headers"], body["body"].encode())
         got.append((body["status"], error.code))
-        assert error.retryable == (error.code == "upstream_rate_limited"), "of these only the limited one may pass"
+        assert error.retryable == (error.code == "upstream_rate_limited"), "only the rate-limited one is retryable"
         assert body["host"] not in error.message
-        safe(error)
+        check_redacted(error)
     assert got == RECORDED
 
 
@@ -165,14 +165,14 @@ def test_recorded_answers() -> None:
     ],
 )
 def test_events(body: Any, code: str, retryable: bool) -> None:
-    """A failure inside a stream is read from what its body says of itself."""
+    """An error inside a stream is mapped by what its body contains."""
     error = FAILURES.from_event(body)
     assert (error.code, error.retryable) == (code, retryable)
-    safe(error)
+    check_redacted(error)
 
 
-def test_key_is_named_not_shown() -> None:
-    """A refused key names its variables; the key itself is in neither the message nor the log."""
+def test_message_names_the_key_variable() -> None:
+    """The message for a rejected key names its variables. The key itself is in no message and no log."""
     error = FAILURES.from_response(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
     assert error.detail == "401 with a body of 65 bytes that isn't JSON"
@@ -184,8 +184,8 @@ def test_key_is_named_not_shown() -> None:
     assert KEY not in f"{ENDPOINT}"
 
 
-def test_refused_parameter_is_named() -> None:
-    """Where the provider says which parameter it refuses, so do we; anything stranger stays out."""
+def test_rejected_parameter_is_named() -> None:
+    """The message names the parameter that the provider rejects, if it looks like a parameter name."""
     for param, shown in (
         ("temperature", True),
         ("messages[0].role", True),
@@ -219,7 +219,7 @@ def test_refused_parameter_is_named() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
-    """The time to wait is read in all three forms; what is no time is none, and none is over a day."""
+    """The retry delay is read in all three forms. An invalid one is ignored, and a long one is capped at a day."""
     assert retry_after_ms(headers) == milliseconds
     assert FAILURES.from_response(429, headers, b"").retry_after_ms == milliseconds
 
@@ -236,7 +236,7 @@ def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
     ],
 )
 def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
-    """The body may say when to come back, and then it is worth it; a header says it better."""
+    """A retry delay in the body makes the error retryable. A delay in the headers takes precedence."""
     error = FAILURES.from_response(429, {}, json.dumps(body).encode())
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
     assert ("rate limit" in error.message) is retryable
@@ -247,8 +247,8 @@ LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "para
 
 
 @pytest.mark.parametrize("size", [70, 74, 75, 80, 90, 91, 92, 93])
-def test_an_answer_that_was_cut(size: int) -> None:
-    """What its beginning says is what it means."""
+def test_truncated_body(size: int) -> None:
+    """A body that is cut off is mapped by its beginning."""
     body = LONG.encode()[:size]
     error = FAILURES.from_response(400, {}, body)
     assert (error.code, error.provider_text) == ("context_length_exceeded", "prompt is too long")
@@ -265,24 +265,24 @@ def test_an_answer_that_was_cut(size: int) -> None:
         b"",
     ],
 )
-def test_an_answer_that_was_cut_and_says_nothing(body: bytes) -> None:
-    """It is what its status says."""
+def test_truncated_body_without_information(body: bytes) -> None:
+    """A body that is cut off before anything useful is mapped by the status."""
     assert FAILURES.from_response(503, {}, body).code == "upstream_overloaded"
 
 
 @pytest.mark.parametrize("code", ["9" * 5000, 10**4000, [1] * 1000, {"a": 1}, "x" * 5000])
-def test_an_event_with_a_strange_code(code: Any) -> None:
-    """It is a failure like another."""
+def test_event_with_an_unexpected_code(code: Any) -> None:
+    """An error with an unexpected code value is mapped to the general error."""
     assert FAILURES.from_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
 
 
-def test_an_answer_that_is_nested_too_deep() -> None:
-    """It is what its status says."""
+def test_body_nested_too_deeply() -> None:
+    """A body that is nested too deeply is mapped by the status."""
     assert FAILURES.from_response(503, {}, b"[" * 100_000).code == "upstream_overloaded"
 
 
-def test_a_key_of_another_region() -> None:
-    """A refused key is met with where else it may belong."""
+def test_rejected_key_with_a_hint() -> None:
+    """The error for a rejected key includes the endpoint's hint. Other errors don't."""
     endpoint = msgspec.structs.replace(ENDPOINT, hint="Keys are regional.")
     assert Failures(endpoint).from_response(401, {}, b"{}").message.endswith("restart the gateway. Keys are regional.")
     assert "regional" not in Failures(endpoint).from_response(500, {}, b"{}").message
@@ -311,8 +311,8 @@ CANARIES = (
     ids=str,
 )
 @pytest.mark.parametrize("status", [0, 200, 400, 401, 403, 404, 413, 429, 451, 500, 503])
-def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
-    """Law 13: no key, no host and nothing that was quoted reaches a client or a log, whatever a body says."""
+def test_law_13_no_secret_in_a_body_is_exposed(status: int, body: Any) -> None:
+    """Law 13: no key, host or quoted text in a provider's body reaches a client or a log."""
     failures = Failures(msgspec.structs.replace(ENDPOINT, api_keys=(CANARIES[0],)))
     raw = body if isinstance(body, str) else json.dumps(body)
     errors = [failures.from_response(status, {}, raw.encode()), failures.unreadable(raw.encode())]
@@ -325,8 +325,8 @@ def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
         assert CANARIES[0] not in error.provider_text
 
 
-def test_a_refused_request_is_told_in_the_log() -> None:
-    """An operator reads what is wrong with it where the provider has no code for that; not what it says otherwise."""
+def test_rejected_request_is_explained_in_the_log() -> None:
+    """The log says what is wrong with a rejected request, in known words only. It says nothing more of other errors."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
     assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
         "400 says: Unsupported value temperature must be 1 for model …"
@@ -336,7 +336,7 @@ def test_a_refused_request_is_told_in_the_log() -> None:
 
 @pytest.mark.parametrize(("header", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
 def test_should_retry(header: str, retryable: bool) -> None:
-    """A provider that says whether to try again is believed."""
+    """The provider's `x-should-retry` header is respected."""
     assert FAILURES.from_response(500, {"x-should-retry": header}, b"").retryable is retryable
     assert FAILURES.from_response(400, {"x-should-retry": header}, b"").retryable is (header == "true")
 
@@ -355,28 +355,28 @@ def test_should_retry(header: str, retryable: bool) -> None:
     ],
 )
 def test_exceptions(error: Exception, code: str, word: str) -> None:
-    """The transport's exceptions, bare or inside an SDK's, are failures that may pass."""
+    """The transport's exceptions, bare or wrapped by an SDK, are retryable errors."""
     wrapped = RuntimeError("Connection error.")
     wrapped.__cause__ = error
     for raised in (error, wrapped):
         failure = FAILURES.from_exception(raised)
         assert (failure.code, failure.retryable) == (code, True)
         assert word in failure.message
-        safe(failure)
+        check_redacted(failure)
 
 
-def test_own_verdicts() -> None:
-    """An answer that broke off, that can't be read, or that ran out of resources may be tried again."""
-    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.from_finish_reason("overloaded")]
-    assert [verdict.code for verdict in verdicts] == [
+def test_errors_of_our_own() -> None:
+    """A response that is incomplete, invalid or out of resources is retryable."""
+    results = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.from_finish_reason("overloaded")]
+    assert [result.code for result in results] == [
         "upstream_incomplete",
         "upstream_error",
         "upstream_overloaded",
     ]
-    assert all(verdict.retryable for verdict in verdicts)
+    assert all(result.retryable for result in results)
 
 
 def test_endpoint_without_keys() -> None:
-    """A provider that needs no key has still something to say when it refuses one."""
+    """A provider that needs no key still has a message for a rejected key."""
     error = Failures(Endpoint("ollama", "Ollama", "", ())).from_response(401, {}, b"")
     assert "Check the key where" in error.message

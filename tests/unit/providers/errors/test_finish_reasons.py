@@ -1,4 +1,4 @@
-"""Finish reasons: every host's word for it, and none that hides a failure or a filter behind a clean end."""
+"""Every provider's finish reasons are mapped, and no failure or filter is mapped to a normal end."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ from providers.errors.finish_reasons import map_finish_reason
         ),
     ],
 )
-def test_words(reasons: str, expected: str | None) -> None:
-    """OpenAI's, Anthropic's, Google's, GLM's, DeepSeek's and the engines' own words; None is a failure."""
+def test_finish_reasons(reasons: str, expected: str | None) -> None:
+    """The finish reasons of OpenAI, Anthropic, Google, GLM, DeepSeek and inference engines. None is a failure."""
     assert {reason: map_finish_reason(reason) for reason in reasons.split()} == dict.fromkeys(reasons.split(), expected)

@@ -1,4 +1,4 @@
-"""The table of failures itself."""
+"""Checks of the error table itself."""
 
 import re
 from typing import get_args
@@ -9,13 +9,13 @@ from providers.errors.table import RULES, STATUS_OF_TYPE
 NEXT_STEP = re.compile(r"\b(Try|Check|Choose|Shorten|Send|Rephrase|Leave|Change)\b")
 
 
-def test_last_row_takes_everything() -> None:
-    """No failure falls through the table."""
+def test_last_row_matches_everything() -> None:
+    """The last row matches every failure."""
     assert (RULES[-1].statuses, RULES[-1].words) == (None, None)
 
 
-def test_no_row_is_in_another_one_s_shadow() -> None:
-    """A row that asks for no words leaves no later row of the same statuses without a chance."""
+def test_no_row_hides_a_later_one() -> None:
+    """A row without words doesn't hide a later row for the same statuses."""
     matched: set[int] = set()
     for rule in RULES[:-1]:
         if rule.statuses is not None:
@@ -24,16 +24,16 @@ def test_no_row_is_in_another_one_s_shadow() -> None:
                 matched |= rule.statuses
 
 
-def test_messages_say_what_to_do() -> None:
-    """Every message names a next step, in sentences with a capital and a full stop."""
+def test_messages_name_a_next_step() -> None:
+    """Every message is a complete sentence and names a next step."""
     for rule in RULES:
         message = rule.message.format(title="Kimi", keys="K", param="")
         assert NEXT_STEP.search(message), message
         assert re.fullmatch(r"[A-Z].*\.", message), message
 
 
-def test_codes_are_ours() -> None:
-    """The table speaks in our codes only, and every word is a pattern for lower case."""
+def test_codes_and_patterns() -> None:
+    """The table only has codes of the gateway's API, and its patterns are lowercase."""
     assert {rule.code for rule in RULES} <= set(get_args(ErrorCode))
     assert all(rule.words is None or re.sub(r"\\[SWDB]", "", rule.words).islower() for rule in RULES)
     assert all(400 <= status <= 599 for status in STATUS_OF_TYPE.values())

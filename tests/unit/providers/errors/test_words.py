@@ -1,4 +1,4 @@
-"""What a provider's words are read as, and what is left of them."""
+"""How a provider's error text is parsed and redacted."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from providers.errors.words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_
         ({"message": "m", "type": {"a": 1}, "code": ["b"], "param": {"c": 1}}, Reason(text="m")),
     ],
 )
-def test_read(body: Any, reason: Reason) -> None:
-    """Out of any shape that providers have."""
+def test_parse(body: Any, reason: Reason) -> None:
+    """The reason is read from every format that providers use."""
     assert Reason.parse(body) == reason
 
 
@@ -45,12 +45,12 @@ def test_read(body: Any, reason: Reason) -> None:
     ],
 )
 def test_status(reason: Reason, status: int) -> None:
-    """A body may name a status, or a type that means one."""
+    """A body may contain a status, or a type that corresponds to one."""
     assert reason.status() == status
 
 
 def test_words() -> None:
-    """What is quoted isn't said; an apostrophe quotes nothing."""
+    """Quoted text is removed from the words. An apostrophe isn't a quotation mark."""
     reason = Reason("T", "", "Tool 'billing' doesn't exist, and it can't: `credits` or \"quota\"")
     assert reason.words() == "t tool '' doesn't exist, and it can't: '' or ''"
 
@@ -71,31 +71,31 @@ def test_words() -> None:
         ("response_format.type and messages[0].content stay", "response_format.type and messages[0].content stay"),
     ],
 )
-def test_quiet(text: str, expected: str) -> None:
-    """A log gets the sentence without keys, addresses and quotations."""
+def test_redaction(text: str, expected: str) -> None:
+    """The log gets the text without keys, addresses and quoted text."""
     assert redact(text, ("my-secret-value",)) == expected
 
 
-def test_quiet_is_short() -> None:
-    """However much a provider says."""
+def test_redacted_text_is_bounded() -> None:
+    """The logged text is bounded, whatever its original length."""
     assert len(redact("a b " * 1000, ())) == LOGGED_CHARS_MAX
 
 
 KEY = "kxq7-mine-own-secret"
-"""Of a form that no pattern knows."""
+"""It matches no pattern of a key."""
 
 
-@pytest.mark.parametrize("filling", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
+@pytest.mark.parametrize("filler", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
 @pytest.mark.parametrize("size", range(4, len(KEY)))
-def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
-    """Wherever in a key the text is cut, also where what stood before the key became so short that the log shows the cut."""
-    whole = (filling * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
-    for said in (
+def test_a_cut_key_is_redacted(filler: str, size: int) -> None:
+    """No part of a key is shown, wherever the text is cut, even if redaction shortens the text before the cut."""
+    whole = (filler * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
+    for result in (
         redact(whole, (KEY,)),
         redact(Reason.parse({"message": whole}).text, (KEY,)),
         redact(KEY[:size], (KEY,)),
     ):
-        assert KEY[:4] not in said
+        assert KEY[:4] not in result
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
     ],
 )
 def test_known_words(text: str, expected: str) -> None:
-    """What is about the request's form stays, and nothing of what it holds."""
+    """Words about the request's form are kept, and its contents are removed."""
     assert loggable_words(text) == expected
     assert len(loggable_words(text * 100)) <= LOGGED_CHARS_MAX

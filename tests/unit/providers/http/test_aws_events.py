@@ -1,4 +1,4 @@
-"""Amazon's frames, however they are cut."""
+"""Parsing Amazon's frames, wherever the network splits them."""
 
 import json
 import struct
@@ -20,8 +20,8 @@ EVENTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100, 10_000])
-def test_frames_however_they_are_cut(size: int) -> None:
-    """Every frame is one event of its dialect, wherever the network cuts."""
+def test_frames_split_anywhere(size: int) -> None:
+    """Every frame is one event of the dialect, wherever the network splits the stream."""
     raw = b"".join(chunk(event) for event in EVENTS)
     parser, got = AwsEventParser(), []
     for at in range(0, len(raw), size):
@@ -39,40 +39,40 @@ def test_frames_however_they_are_cut(size: int) -> None:
     ],
 )
 def test_an_exception_is_a_failure(failure: bytes) -> None:
-    """A frame that isn't an event says what went wrong."""
+    """A frame with an exception or an error is parsed as a failure."""
     ((name, data),) = AwsEventParser().feed(failure)
     assert (name, json.loads(data)) == (UNFRAMED, {"error": {"type": "throttlingException", "message": "slow down"}})
 
 
-def test_what_else_comes_is_skipped() -> None:
-    """Events of other kinds mean nothing to us."""
+def test_other_event_types_are_skipped() -> None:
+    """Events of other types are skipped."""
     assert AwsEventParser().feed(frame({":message-type": "event", ":event-type": "initial-response"}, b"{}")) == []
 
 
 @pytest.mark.parametrize("raw", [b"data: {}\n\n" * 4, chunk({"type": "ping"})[:-1] + b"x"], ids=["text", "checksum"])
-def test_what_is_no_frame(raw: bytes) -> None:
-    """What isn't framed, or was changed on its way, can't be read."""
+def test_invalid_frames(raw: bytes) -> None:
+    """Data that isn't framed, or whose checksum is wrong, is rejected."""
     with pytest.raises(InvalidEvent):
         AwsEventParser().feed(raw)
 
 
 @pytest.mark.parametrize("payload", [b"{", b"{}", b"[]", b'{"bytes":7}', b'{"bytes":"x"}', b"[" * 100_000, b"\xff"])
-def test_a_frame_without_its_event(payload: bytes) -> None:
-    """A chunk whose payload isn't what it should be can't be read either."""
+def test_invalid_payloads(payload: bytes) -> None:
+    """A chunk whose payload isn't valid is rejected."""
     with pytest.raises(InvalidEvent):
         AwsEventParser().feed(frame({":message-type": "event", ":event-type": "chunk"}, payload))
 
 
 @pytest.mark.parametrize(("size", "headers"), [(FRAME_BYTES_MAX + 1, 0), (1000, HEADERS_BYTES_MAX + 1), (12, 0)])
-def test_a_frame_that_is_too_large_is_not_waited_for(size: int, headers: int) -> None:
-    """Its beginning is enough; one without an end would be kept for ever."""
+def test_frame_that_is_too_large(size: int, headers: int) -> None:
+    """A frame that is too large is rejected by its prelude, without waiting for the rest."""
     prelude = struct.pack("!II", size, headers)
     with pytest.raises(InvalidEvent):
         AwsEventParser().feed(prelude + struct.pack("!I", crc32(prelude)))
 
 
-def test_what_a_long_exception_says() -> None:
-    """Its beginning; the rest is for nobody."""
+def test_long_exception_is_truncated() -> None:
+    """Only the beginning of a long exception message is kept."""
     ((name, data),) = AwsEventParser().feed(exception("throttlingException", "slow " * 1_000_000))
     assert name == UNFRAMED
     assert len(data) < 2 * ERROR_BODY_BYTES_MAX

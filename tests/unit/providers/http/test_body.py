@@ -1,4 +1,4 @@
-"""An answer's body, over real sockets: its pieces, its end, its failures, its watch."""
+"""A response body over real sockets: its pieces, its end, its errors and its deadline."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ async def rest(body: ResponseBody) -> bytes:
 
 
 async def test_pieces_as_they_arrive(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A body is read in the pieces in which the network brings it, without waiting for more, to its end."""
+    """A body is read to its end in the pieces in which the network delivers it, without waiting for more."""
     upstream.play(chat("a", "b").replace(stall_after=1), chat("a", "b"))
     response = await post(client, upstream)
     async with asyncio.timeout(5):
@@ -40,10 +40,10 @@ async def test_pieces_as_they_arrive(client: httpx2.AsyncClient, upstream: Upstr
     await response.aclose()
 
 
-async def test_an_answer_that_is_closed_late_leaves_the_next_one_alone(
+async def test_closing_a_response_late_does_not_disturb_the_next(
     client: httpx2.AsyncClient, upstream: Upstream
 ) -> None:
-    """An answer that was read to its end, and is closed only while the next one on its connection is read."""
+    """Closing a completely read response late doesn't disturb the next response on the same connection."""
     first = await post(client, upstream)
     await rest(body_of(first))
     upstream.play(chat("a", "b").replace(rate=20))
@@ -56,13 +56,11 @@ async def test_an_answer_that_is_closed_late_leaves_the_next_one_alone(
     assert upstream.connections == 1
 
 
-async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly(
-    client: httpx2.AsyncClient, upstream: Upstream
-) -> None:
-    """Law 11: what took long is followed by a rest of nine times as long. Nothing is lost."""
+async def test_reading_pauses_after_a_slow_callback(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Law 11: after a slow callback, reading pauses for nine times as long as the callback took. No data is lost."""
     upstream.play(Script((b"data: x\n\n" * 300_000,), write="whole"))
     body = body_of(await post(client, upstream))
-    moments: list[tuple[float, float]] = []
+    calls: list[tuple[float, float]] = []
     size = 0
 
     def consume(piece: bytes) -> bool:
@@ -72,18 +70,20 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
         until = time.thread_time() + 0.004
         while time.thread_time() < until:
             pass
-        moments.append((began, time.monotonic()))
+        calls.append((began, time.monotonic()))
         return True
 
     assert await body.read_each(consume) is False
-    rests = [later[0] - earlier[1] for earlier, later in itertools.pairwise(moments)]
-    assert len(rests) > 3
+    pauses_s = [later[0] - earlier[1] for earlier, later in itertools.pairwise(calls)]
+    assert len(pauses_s) > 3
     assert size == 2_700_000
-    assert sum(rests) > 0.02 * len(rests)
+    assert sum(pauses_s) > 0.02 * len(pauses_s)
 
 
-async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Who takes its pieces holds it: once it is over they don't hold each other, and no collector has to find them."""
+async def test_a_finished_response_is_freed_without_the_collector(
+    client: httpx2.AsyncClient, upstream: Upstream
+) -> None:
+    """After a response has ended, the body and its reader form no reference cycle, so that they are freed at once."""
     upstream.play(chat("a", "b"))
     response = await post(client, upstream)
 
@@ -102,8 +102,8 @@ async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClie
     assert reference() is None
 
 
-async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Until the taker has enough; what follows waits for the next who asks, and what he raises is his reader's."""
+async def test_pieces_are_passed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """The callback gets pieces without waking the reader until it returns false. Its error is raised in the reader."""
     upstream.play(chat(*"abcdef").replace(rate=10))
     body = body_of(await post(client, upstream))
     pieces: list[tuple[bytes, object]] = []
@@ -127,8 +127,8 @@ async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.Asy
     await body.aclose()
 
 
-async def test_close_hangs_up(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Closing an unfinished answer closes the provider's connection at once."""
+async def test_close_disconnects(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Closing an unfinished response closes the connection to the provider at once."""
     upstream.play(chat("a", "b").replace(stall_after=1))
     response = await post(client, upstream)
     await body_of(response).read()
@@ -138,8 +138,8 @@ async def test_close_hangs_up(client: httpx2.AsyncClient, upstream: Upstream) ->
 
 
 @pytest.mark.parametrize("script", [chat("a").replace(delay_s=60), chat("a").replace(stall_after=0)])
-async def test_cancel_hangs_up(client: httpx2.AsyncClient, upstream: Upstream, script: Script) -> None:
-    """Cancelling the reader hangs up too, before the answer's headers as well as in its body."""
+async def test_cancel_disconnects(client: httpx2.AsyncClient, upstream: Upstream, script: Script) -> None:
+    """Cancelling the reader disconnects too, both before the response headers and in the body."""
     upstream.play(script)
 
     async def read() -> None:
@@ -158,8 +158,8 @@ async def test_cancel_hangs_up(client: httpx2.AsyncClient, upstream: Upstream, s
             await received.disconnected.wait()
 
 
-async def test_headers_are_no_event(upstream: Upstream) -> None:
-    """The time for the first event goes on after the headers; then the connection is closed."""
+async def test_headers_are_not_the_first_event(upstream: Upstream) -> None:
+    """The first-event timeout continues after the headers. When it expires, the connection is closed."""
     upstream.play(chat("a").replace(stall_after=0))
     async with http_client(QUICK) as client:
         response = await post(client, upstream)
@@ -171,8 +171,8 @@ async def test_headers_are_no_event(upstream: Upstream) -> None:
         await response.aclose()
 
 
-async def test_life_is_not_progress(upstream: Upstream) -> None:
-    """Bytes alone don't put the watch off: only what the reader counts does."""
+async def test_bytes_alone_are_not_progress(upstream: Upstream) -> None:
+    """Bytes alone don't extend the deadline. Only `extend_deadline` does."""
     upstream.play(Script((b": alive\n\n",) * 50).replace(rate=50))
     async with http_client(QUICK) as client:
         response = await post(client, upstream)
@@ -181,8 +181,8 @@ async def test_life_is_not_progress(upstream: Upstream) -> None:
         await response.aclose()
 
 
-async def test_progress_puts_the_watch_off(upstream: Upstream) -> None:
-    """A stream that gets on may take far longer than the time between two events, and stall later."""
+async def test_progress_extends_the_deadline(upstream: Upstream) -> None:
+    """A stream that makes progress may take much longer than the time between two events, and may still stall later."""
     between_s, rate, events = 0.5, 20, 20
     upstream.play(Script((sse("x"),) * (events + 1)).replace(rate=rate, stall_after=events))
     time = asyncio.get_running_loop().time
@@ -191,19 +191,19 @@ async def test_progress_puts_the_watch_off(upstream: Upstream) -> None:
         body = body_of(response)
         began = time()
 
-        async def follow() -> None:
+        async def read_with_progress() -> None:
             while await body.read():
                 body.extend_deadline(between_s)
 
         with pytest.raises(Stalled) as caught:
-            await follow()
+            await read_with_progress()
         assert time() - began > events / rate
         assert caught.value.started
         await response.aclose()
 
 
 async def test_slow_reader_is_not_a_stalled_provider(upstream: Upstream) -> None:
-    """While nobody reads, the watch waits."""
+    """The deadline doesn't apply while the body isn't being read."""
     async with http_client(QUICK) as client:
         response = await post(client, upstream)
         body = body_of(response)
@@ -224,7 +224,7 @@ async def test_cut_body(client: httpx2.AsyncClient, upstream: Upstream, how: str
 
 
 async def test_body_without_length(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Where neither length nor chunks say it, the connection's end is the body's."""
+    """A body with neither a length nor chunks ends when the connection is closed."""
     upstream.play(chat("a").replace(chunked=False))
     response = await post(client, upstream)
     assert (await rest(body_of(response))).endswith(b"[DONE]\n\n")
@@ -232,7 +232,7 @@ async def test_body_without_length(client: httpx2.AsyncClient, upstream: Upstrea
 
 
 class Wire(asyncio.Transport):
-    """A connection in memory, on which an answer's head has arrived."""
+    """An in-memory connection that has received a response's head."""
 
     def __init__(self, head: bytes) -> None:
         super().__init__()
@@ -254,12 +254,12 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
-    def arrives(self, data: bytes) -> None:
-        """The network brings this in one piece."""
+    def deliver(self, data: bytes) -> None:
+        """Deliver the data in one piece."""
         self._protocol.data_received(data)
 
     async def body(self) -> ResponseBody:
-        """The body behind the head."""
+        """Return the body that follows the head."""
         head, content = await self.parser.read()
         answer = SimpleNamespace(
             content=content,
@@ -281,23 +281,21 @@ CONTENT = st.one_of(
 
 
 def chunked(contents: list[bytes]) -> bytes:
-    """The contents as chunks, and the end."""
+    """Return the contents as chunks, with the last chunk."""
     return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in [*contents, b""])
 
 
 @settings(deadline=None, max_examples=examples(300))
 @given(st.lists(CONTENT, max_size=8), st.lists(st.integers(1, 40), max_size=30), st.integers(1, 9))
-async def test_chunks_are_the_same_however_the_network_cuts_them(
-    contents: list[bytes], cuts: list[int], takes: int
-) -> None:
-    """Whatever they hold, and whether their reader waits or not."""
+async def test_chunks_split_anywhere(contents: list[bytes], cuts: list[int], pieces_per_read: int) -> None:
+    """The content of chunks is read correctly, wherever the network splits them and whether or not the reader waits."""
     wire = Wire(CHUNKED + b"\r\n")
     body = await wire.body()
     pieces: list[bytes] = []
 
     def consume(piece: bytes) -> bool:
         pieces.append(piece)
-        return len(pieces) % takes > 0
+        return len(pieces) % pieces_per_read > 0
 
     async def read() -> None:
         while await body.read_each(consume):
@@ -308,7 +306,7 @@ async def test_chunks_are_the_same_however_the_network_cuts_them(
     for size in [*cuts, len(raw)]:
         await asyncio.sleep(0)
         if raw:
-            wire.arrives(raw[:size])
+            wire.deliver(raw[:size])
         raw = raw[size:]
     await asyncio.wait_for(reading, 5)
     assert b"".join(pieces) == b"".join(contents)
@@ -316,8 +314,8 @@ async def test_chunks_are_the_same_however_the_network_cuts_them(
 
 
 @pytest.mark.parametrize("way", ["plain", "gzip"])
-async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
-    """But for those of an encoded answer, and what is no chunk is the parser's to refuse."""
+async def test_whole_chunks_bypass_the_parser(way: str) -> None:
+    """Whole chunks of events bypass aiohttp's parser, except in an encoded response. It rejects invalid chunks."""
     encoding = b"Content-Encoding: gzip\r\n" if way == "gzip" else b""
     wire = Wire(CHUNKED + encoding + b"\r\n")
     body = await wire.body()
@@ -335,18 +333,18 @@ async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
     await asyncio.sleep(0)
     parsed = []
     for content in contents:
-        wire.arrives(b"%x\r\n%b\r\n" % (len(content), content))
+        wire.deliver(b"%x\r\n%b\r\n" % (len(content), content))
         parsed.append(body._content.total_bytes)
     assert b"".join(pieces) == b"".join(events)
     assert (parsed[0] == parsed[-1]) is (way == "plain")
-    wire.arrives(b"no chunk at all\r\n")
+    wire.deliver(b"no chunk at all\r\n")
     with pytest.raises(httpx2.RemoteProtocolError):
         await reading
     await body.aclose()
 
 
-async def test_a_beginning(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """So many bytes, or what comes in time; whoever has got all leaves the connection to the next."""
+async def test_read_start(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """`read_start` returns at most `size` bytes that arrive in time. A complete body leaves the connection open."""
     upstream.play(
         Script((b"abc", b"def")),
         Script((b"abc", b"def", b""), stall_after=2),

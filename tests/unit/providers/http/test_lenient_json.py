@@ -1,4 +1,4 @@
-"""JSON that strict parsers refuse."""
+"""Parsing JSON that strict parsers reject."""
 
 from typing import Any
 
@@ -21,20 +21,20 @@ from providers.http.lenient_json import DOCUMENTS_MAX, MISMATCHES_MAX, convert_l
         (b'{"a": "\xff"}', [{"a": "\ufffd"}]),
     ],
 )
-def test_reads(raw: bytes, expected: list[Any]) -> None:
-    """Halves of characters are kept, and several documents are told apart."""
+def test_parse_documents(raw: bytes, expected: list[Any]) -> None:
+    """Lone surrogates are kept, and several documents are split."""
     assert parse_documents(raw) == expected
 
 
 def test_too_deep() -> None:
-    """Nesting without end is no JSON to us."""
+    """JSON that is nested too deeply is rejected."""
     with pytest.raises(ValueError, match="too deep"):
         parse_documents(b"[" * 100_000)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"<html>", b'{"a": 1}\n{"b"', b"[DONE]\n{"])
-def test_refuses(raw: bytes) -> None:
-    """What is no JSON is an error, also when a part of it is."""
+def test_invalid_documents(raw: bytes) -> None:
+    """Data that isn't JSON is rejected, even if a part of it is."""
     with pytest.raises(ValueError, match=r"^Expecting"):
         parse_documents(raw)
 
@@ -60,26 +60,26 @@ class _Outer(Struct):
         ({"many": [{"text": "t", "count": []}, 7]}, _Outer(many=[_Inner("t")])),
     ],
 )
-def test_fits(document: Any, expected: _Outer) -> None:
-    """A field that is of another type than ours is another field; what fits is kept, however deep it stands."""
+def test_mismatched_fields_are_ignored(document: Any, expected: _Outer) -> None:
+    """A field of another type is ignored, and the other fields are kept at every level of nesting."""
     assert convert_leniently(document, _Outer) == expected
 
 
-def test_no_object_fits_nothing() -> None:
-    """What is no object at all isn't made one."""
+def test_only_objects_are_converted() -> None:
+    """A value that isn't an object is rejected."""
     with pytest.raises(ValueError, match="Expected"):
         convert_leniently([1], _Outer)
 
 
 def test_too_many_documents() -> None:
-    """What holds so many are no merged frames."""
+    """Data with too many documents is rejected."""
     assert parse_documents(b"{}" * DOCUMENTS_MAX) == [{}] * DOCUMENTS_MAX
     with pytest.raises(ValueError, match="more than"):
         parse_documents(b"{}" * (DOCUMENTS_MAX + 1))
 
 
-def test_too_much_that_does_not_fit() -> None:
-    """What has to be mended so often is of another family."""
+def test_too_many_mismatches() -> None:
+    """A document with too many mismatched fields is rejected."""
     bad: dict[str, Any] = {"count": []}
     good = {"text": "t"}
     assert convert_leniently({"many": [bad] * (MISMATCHES_MAX - 1)}, _Outer) == _Outer(

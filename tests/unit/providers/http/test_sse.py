@@ -46,29 +46,29 @@ CASES: list[tuple[bytes, list[Event]]] = [
 
 @pytest.mark.parametrize(("raw", "events"), CASES)
 def test_reads_events(raw: bytes, events: list[Event]) -> None:
-    """A stream's events come out as they were meant, whole or byte by byte."""
+    """The events of a stream are parsed correctly, whether it is fed whole or byte by byte."""
     assert parse(raw) == events
     assert bytewise(raw) == events
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 def test_line_endings(ending: bytes) -> None:
-    """The three line endings mean the same, also when a chunk ends between \\r and \\n."""
+    """The three line endings are equivalent, even if a chunk ends between \r and \n."""
     raw = b"event: x\ndata: a\n\n: c\n\ndata: b\n\n".replace(b"\n", ending)
     assert parse(raw) == bytewise(raw) == [("x", b"a"), (None, b"b")]
 
 
 @given(st.binary(max_size=200), st.randoms(use_true_random=False))
-def test_cuts_change_nothing(raw: bytes, chance: random.Random) -> None:
-    """However the network cuts a stream, its events are the same."""
+def test_stream_split_anywhere(raw: bytes, chance: random.Random) -> None:
+    """The events of a stream are the same wherever the network splits it."""
     raw = b"data: " + raw.replace(b"x", b"\n").replace(b"y", b"\n\ndata: ") + b"\n\n"
     cuts = sorted(chance.randrange(len(raw)) for _ in range(5))
     pieces = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
     assert parse(*pieces) == bytewise(raw) == parse(raw)
 
 
-def test_fast_path_after_slow() -> None:
-    """A whole event after a cut one is read as if nothing had been cut."""
+def test_fast_path_after_a_split_event() -> None:
+    """A whole event after a split one is parsed correctly."""
     parser = SseParser()
     assert parser.feed(b"data: a") == []
     assert parser.feed(b"b\n\n") == [(None, b"ab")]
@@ -85,15 +85,15 @@ def test_fast_path_after_slow() -> None:
         [b"x"] * 200,
     ],
 )
-def test_bounded(chunks: list[bytes]) -> None:
-    """An event over the bound is refused, whether it comes as one line, many lines or many chunks."""
+def test_event_above_the_limit(chunks: list[bytes]) -> None:
+    """An event above the limit is rejected, whether it consists of one line, many lines or many chunks."""
     parser = SseParser(event_bytes_max=100)
     with pytest.raises(EventTooLarge, match="over 100 bytes"):
         list(map(parser.feed, chunks))
 
 
-def test_bound_is_per_event() -> None:
-    """Many events under the bound may together be over it, in one read too."""
+def test_limit_is_per_event() -> None:
+    """The limit applies to each event: many events may exceed it together, even in one read."""
     parser = SseParser(event_bytes_max=100)
     assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n") * 10)) == 10
     assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n: c\n\n") * 10)) == 10

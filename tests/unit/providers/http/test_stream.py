@@ -24,7 +24,7 @@ FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 
 async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tuple[Answer, list[list[Delta]]]:
-    """The answer to one script, and the batches that it came in."""
+    """Return the answer to one script, and its batches."""
     upstream.play(script)
     answer, sink = Answer(), Batches()
     async with http_client(Timeouts(first_event_s=between_s)) as client:
@@ -41,14 +41,14 @@ async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tupl
 
 
 async def test_batches(upstream: Upstream) -> None:
-    """Each read that brings something is a batch, none is empty, and the ending is the last."""
+    """Each read with content is one batch. No batch is empty, and the finish reason is in the last one."""
     _, batches = await read(upstream, chat("a", {}, "b").replace(rate=50))
     assert len(batches) == 3
     assert batches[-1] == [Finished("stop")]
 
 
-async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
-    """A taker gets each batch as it is read; from the first that it doesn't take on, they are the reader's."""
+async def test_accepted_batches_are_not_put_again(upstream: Upstream) -> None:
+    """Each batch is offered to the sink as it is read. After the sink declines one, batches are put, and none twice."""
     upstream.play(chat(*"abcdef").replace(rate=50))
     sink = Batches(offers_max=3)
     async with http_client(Timeouts()) as client:
@@ -65,19 +65,19 @@ async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
 @pytest.mark.parametrize("line", [b"data: %s\n\n", b"%s\n"])
 async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> None:
-    """What is nested without end can't be read, in an event or bare."""
+    """Data that is nested too deeply is rejected, in an event or unframed."""
     answer, _ = await read(upstream, Script((line % deep,)))
     assert answer.code == "upstream_error"
 
 
 class BufferedBody:
-    """A body that is there at once."""
+    """A body that is available at once."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def extend_deadline(self, seconds: float) -> None:
-        """Nothing waits here."""
+        """Do nothing, because nothing waits here."""
 
     async def read_each(self, consume: Callable[[bytes], bool]) -> bool:
         data, self._data = self._data, b""
@@ -101,10 +101,10 @@ class BufferedBody:
         ),
         (lambda: ResponsesDecoder(Quirks(), FAILURES), b'{"object":"response","status":"completed","x":%s}\n\n'),
     ],
-    ids=["a bare chunk", "a call", "a block", "a bare response"],
+    ids=["unframed chunk", "call", "block", "unframed response"],
 )
 async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: bytes) -> None:
-    """What can just be read, and no longer be written, is a failure like another."""
+    """Data that can just be parsed but no longer be encoded raises no unexpected exception."""
     for depth in range(700, 1001):
         body = BufferedBody(line % (b"[" * depth + b"]" * depth))
         with suppress(ProviderError):
@@ -112,8 +112,8 @@ async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: byte
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-async def test_an_answer_that_is_not_streamed(upstream: Upstream, indent: int | None) -> None:
-    """A host that sends the whole answer as one JSON document has answered too."""
+async def test_answer_that_is_not_streamed(upstream: Upstream, indent: int | None) -> None:
+    """An answer that a host sends as one JSON document is decoded."""
     choice = {"index": 0, "message": {"role": "assistant", "content": "All of it."}, "finish_reason": "stop"}
     body = json.dumps({"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 3}}, indent=indent)
     answer, _ = await read(upstream, Script((body.encode(),)))
@@ -122,8 +122,8 @@ async def test_an_answer_that_is_not_streamed(upstream: Upstream, indent: int | 
     assert answer.usage.input_tokens == 3
 
 
-async def test_chunks_without_frames(upstream: Upstream) -> None:
-    """A JSON array of chunks, or one chunk a line, is an answer all the same."""
+async def test_unframed_chunks(upstream: Upstream) -> None:
+    """A JSON array of chunks, or one chunk per line, is decoded as an answer."""
     chunks: list[Any] = [{"choices": [{"delta": {"content": text}}]} for text in ("Hel", "lo")]
     chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     for body in (json.dumps(chunks), json.dumps(chunks, indent=1), "\n".join(map(json.dumps, chunks)) + "\n"):
@@ -131,23 +131,23 @@ async def test_chunks_without_frames(upstream: Upstream) -> None:
         assert (answer.text(), answer.finish, answer.code) == ("Hello", "stop", None), body
 
 
-async def test_more_chunks_without_frames_than_anybody_sends(upstream: Upstream) -> None:
-    """A document of so many can't be read, in an array, in lines or in one event."""
+async def test_too_many_unframed_chunks(upstream: Upstream) -> None:
+    """Too many unframed chunks are rejected, in an array, in lines or in one event."""
     chunks = [b'{"choices":[]}'] * 2000
     for body in (b"[" + b",".join(chunks) + b"]", b"\n".join(chunks), b"data: " + b"".join(chunks) + b"\n\n"):
         answer, _ = await read(upstream, Script((body,)))
         assert (answer.code, answer.parts) == ("upstream_error", [])
 
 
-async def test_nonsense_behind_the_end(upstream: Upstream) -> None:
-    """Once the reason of the ending is told the answer is whole; empty events are none."""
+async def test_invalid_event_after_the_finish(upstream: Upstream) -> None:
+    """After the finish reason the answer is whole, even if an invalid event follows. Empty events are ignored."""
     text, end, _ = chat("a").blocks
     answer, _ = await read(upstream, Script((b"data: \n\n", text, b"data:\n\n", end, b"data: {broken}\n\n")))
     assert (answer.text(), answer.finish, answer.code) == ("a", "stop", None)
 
 
-async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
-    """What stood before an error in the same read is not lost."""
+async def test_deltas_before_an_error_are_kept(upstream: Upstream) -> None:
+    """Deltas before an error in the same read aren't lost."""
     script = Script((chat("a").blocks[0], sse({"error": {"code": 503}}))).replace(write="whole")
     answer, batches = await read(upstream, script)
     assert (answer.text(), answer.code, len(batches)) == ("a", "upstream_overloaded", 1)
@@ -165,8 +165,8 @@ async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
         (b"", "upstream_incomplete"),
     ],
 )
-async def test_bad_endings(upstream: Upstream, tail: bytes, code: str) -> None:
-    """Bare errors, nonsense, an endless event and half an event after good text each end as what they are."""
+async def test_invalid_endings(upstream: Upstream, tail: bytes, code: str) -> None:
+    """After text, unframed errors, invalid data, an oversized event and a partial event have the right error code."""
     answer, _ = await read(upstream, Script((chat("a").blocks[0], tail)))
     assert (answer.text(), answer.code, answer.finish) == ("a", code, None)
 
@@ -182,8 +182,8 @@ async def test_bad_endings(upstream: Upstream, tail: bytes, code: str) -> None:
         (b"data: [DONE]\n\n", "upstream_incomplete", True),
     ],
 )
-async def test_no_stream_at_all(upstream: Upstream, body: bytes, code: str, retryable: bool) -> None:
-    """A status of 200 with an error, a page or nothing as its body is no answer."""
+async def test_status_200_without_a_stream(upstream: Upstream, body: bytes, code: str, retryable: bool) -> None:
+    """A response with status 200 and an error, a web page or nothing as its body is an error."""
     answer, _ = await read(upstream, Script((body,)))
     assert answer.code == code
     assert answer.error is not None
@@ -191,7 +191,7 @@ async def test_no_stream_at_all(upstream: Upstream, body: bytes, code: str, retr
 
 
 async def test_finish_without_done(upstream: Upstream) -> None:
-    """A stream that has told its reason and just ends is whole, however it ends."""
+    """A stream that ends after its finish reason is whole, however the connection ends."""
     blocks = chat("a").blocks[:-1]
     for script in (Script(blocks), Script(blocks, chunked=False), Script(blocks).replace(write="whole")):
         answer, _ = await read(upstream, script)
@@ -202,20 +202,20 @@ async def test_finish_without_done(upstream: Upstream) -> None:
 
 
 async def test_last_event_without_an_empty_line(upstream: Upstream) -> None:
-    """A last event that no empty line follows counts, if it is whole."""
+    """A last event without an empty line after it is decoded if it is complete."""
     blocks = chat("a").blocks
     answer, _ = await read(upstream, Script((blocks[0], blocks[1].rstrip(b"\n"))))
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
 async def test_nothing_after_done(upstream: Upstream) -> None:
-    """What follows the end of a stream is not of it."""
+    """Data after the end of a stream is ignored."""
     answer, _ = await read(upstream, Script((*chat("a").blocks, *chat("b").blocks)).replace(write="whole"))
     assert answer.text() == "a"
 
 
 async def test_stall(upstream: Upstream) -> None:
-    """A stream that stops in the middle is a timeout; comments don't help it."""
+    """A stream that stops in the middle times out, and comments don't prevent that."""
     for stalled in (
         chat("a", "b").replace(stall_after=1),
         Script((chat("a").blocks[0], *[b": alive\n\n"] * 40)).replace(rate=40),
@@ -225,28 +225,28 @@ async def test_stall(upstream: Upstream) -> None:
 
 
 async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that has told its reason need not wait long for a provider that forgets to hang up."""
+    """After the finish reason, the wait for the provider to end the response is short."""
     monkeypatch.setattr("providers.http.stream.AFTER_FINISH_S", 0.1)
     answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
 async def test_failed_finish_and_a_broken_connection(upstream: Upstream) -> None:
-    """A reason that says that the provider failed is an error also when the connection breaks then."""
+    """A finish reason that reports a failure is an error, even if the connection breaks then."""
     script = chat("a", finish="network_error")
     answer, _ = await read(upstream, script.replace(cut=sum(map(len, script.blocks[:2]))))
     assert answer.code == "upstream_error"
 
 
 async def test_end_does_not_wait_for_the_connection(upstream: Upstream) -> None:
-    """After [DONE] a provider that keeps the connection open delays nobody for long."""
+    """After [DONE], a connection that the provider keeps open doesn't delay the end of the answer for long."""
     async with asyncio.timeout(2):
         answer, _ = await read(upstream, Script((*chat("a").blocks, b"")).replace(stall_after=3), between_s=60)
     assert answer.finish == "stop"
 
 
-async def test_chatter_after_the_end(upstream: Upstream) -> None:
-    """A provider that goes on after the end is hung up on."""
+async def test_data_after_the_end_closes_the_connection(upstream: Upstream) -> None:
+    """If a provider keeps sending after the end, the connection is closed."""
     script = Script((*chat("a").blocks, *[b": more\n\n"] * 1000)).replace(rate=500)
     async with asyncio.timeout(3):
         answer, _ = await read(upstream, script, between_s=60)

@@ -1,4 +1,4 @@
-"""The HTTP transport under the SDKs, over real sockets."""
+"""The HTTP transport of the SDKs, over real sockets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.upstream import Script, Upstream, chat, error_response, post
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
 
 
-async def test_passes_on(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Request headers and body arrive, and the answer's status, headers and body come back."""
+async def test_request_and_response(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Request headers and body reach the server, and the response's status, headers and body are returned."""
     upstream.play(error_response(418, {"tea": True}, x_pot="round"))
     response = await post(client, upstream, headers={"authorization": "Bearer k"})
     assert await response.aread() == b'{"tea": true}'
@@ -35,8 +35,8 @@ async def test_passes_on(client: httpx2.AsyncClient, upstream: Upstream) -> None
     assert "python" not in received.headers.get("accept", "")
 
 
-async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A compressed body comes out plain, and no header promises another compression."""
+async def test_decompression(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A compressed body is decompressed, and its `content-encoding` header is removed."""
     upstream.play(Script((gzip.compress(b"plain"),), headers=(("content-encoding", "gzip"),)))
     response = await post(client, upstream)
     assert await response.aread() == b"plain"
@@ -44,7 +44,7 @@ async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream)
 
 
 async def test_bad_compression(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A body that isn't what its encoding says is a protocol error."""
+    """A body that doesn't match its encoding is a protocol error."""
     upstream.play(Script((b"this is not gzip, not at all",), headers=(("content-encoding", "gzip"),)))
     response = await post(client, upstream)
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -53,15 +53,15 @@ async def test_bad_compression(client: httpx2.AsyncClient, upstream: Upstream) -
 
 
 async def test_large_request(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A request body of megabytes, as images are, arrives whole."""
+    """A request body of several megabytes, as with images, is sent whole."""
     text = "x" * 3_000_000
     response = await client.post(upstream.openai_url + "/chat/completions", json={"image": text})
     assert response.status_code == 200
     assert upstream.requests[0].body["image"] == text
 
 
-async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A body that was read to its end leaves its connection for the next request."""
+async def test_connection_is_reused(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """After a body is read to its end, its connection is reused for the next request."""
     for _ in range(3):
         response = await post(client, upstream)
         await response.aread()
@@ -70,7 +70,7 @@ async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Ups
 
 
 async def test_no_first_event(upstream: Upstream) -> None:
-    """An answer that doesn't begin is given up after the time for the first event."""
+    """A response that doesn't start within the first-event timeout is a read timeout."""
     upstream.play(chat("a").replace(delay_s=60))
     async with http_client(QUICK) as client:
         with pytest.raises(httpx2.ReadTimeout):
@@ -79,7 +79,7 @@ async def test_no_first_event(upstream: Upstream) -> None:
             await upstream.requests[0].disconnected.wait()
 
 
-async def test_nobody_there(client: httpx2.AsyncClient) -> None:
+async def test_refused_connection(client: httpx2.AsyncClient) -> None:
     """A refused connection is a connect error."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -92,13 +92,13 @@ async def test_nobody_there(client: httpx2.AsyncClient) -> None:
     [("http://no.such.host.invalid/", httpx2.ConnectError), ("ftp://127.0.0.1/", httpx2.UnsupportedProtocol)],
 )
 async def test_bad_address(client: httpx2.AsyncClient, url: str, error: type[Exception]) -> None:
-    """An address without a host behind it, or of another protocol, is said to be that."""
+    """A host that doesn't exist and an unsupported protocol each raise their own error."""
     with pytest.raises(error):
         await client.get(url)
 
 
 async def test_not_http(client: httpx2.AsyncClient) -> None:
-    """An answer that isn't HTTP, and a connection that closes without one, are protocol errors."""
+    """A response that isn't HTTP, and a connection that closes without one, are protocol errors."""
     for answer in (b"SSH-2.0-nothing\r\n\r\n", b""):
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer) -> None:
@@ -113,7 +113,7 @@ async def test_not_http(client: httpx2.AsyncClient) -> None:
 
 
 async def test_a_proxy(upstream: Upstream) -> None:
-    """Requests go through it: in plain text by their whole address, else by a tunnel, and with its password."""
+    """Requests go through the proxy, with its password: in plain text with the absolute URL, or through a tunnel."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -146,7 +146,7 @@ async def test_a_proxy(upstream: Upstream) -> None:
 
 
 class Tunnels:
-    """A proxy that makes tunnels. `heads` holds what it was asked, `carried` what the clients sent through."""
+    """A proxy that opens tunnels. `heads` holds the CONNECT requests, and `carried` what the clients sent."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -179,7 +179,7 @@ class Tunnels:
     @classmethod
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Tunnels]:
-        """One on a free port, until its clients have left."""
+        """Open a proxy on a free port, and wait for its connections at the end."""
         tunnels = cls()
         async with await asyncio.start_server(tunnels._serve, "127.0.0.1", 0) as server:
             tunnels.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -187,9 +187,9 @@ class Tunnels:
             await asyncio.gather(*tunnels._serving)
 
 
-async def through_a_tunnel(certified: ssl.SSLContext) -> None:
-    """Two streams through a tunnel, of which the proxy can read nothing but where it leads."""
-    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+async def through_a_tunnel(server_context: ssl.SSLContext) -> None:
+    """Read two streams through one tunnel, and check that the proxy sees only the tunnel's address."""
+    async with Upstream(server_context) as upstream, Tunnels.open() as tunnels:
         address = upstream.url.removeprefix("https://")
         async with http_client(Timeouts(), f"http://ann:secret@{tunnels.address}") as client:
             for words in (("Hello", "."), ("Again",)):
@@ -207,8 +207,8 @@ async def through_a_tunnel(certified: ssl.SSLContext) -> None:
 
 
 @pytest.fixture
-def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """What a server of an authority of its own speaks, which is trusted as an operator would have it."""
+def server_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """The TLS context of a server whose own authority is trusted through SSL_CERT_FILE."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
@@ -220,17 +220,21 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.S
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_https_through_a_proxy(certified: ssl.SSLContext, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A tunnel for as many requests as there are; the provider's certificate is checked behind it, not the proxy's word."""
+def test_https_through_a_proxy(
+    server_context: ssl.SSLContext, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Requests share a tunnel through the proxy, on asyncio and uvloop, and TLS runs between client and provider."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(through_a_tunnel(certified))
+        runner.run(through_a_tunnel(server_context))
 
 
-async def test_a_tunnel_leads_to_nobody_else(certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who answers behind the proxy with a certificate that nobody trusts gets no request."""
+async def test_untrusted_certificate_through_a_tunnel(
+    server_context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server at the end of a tunnel has an untrusted certificate, it gets no request."""
     monkeypatch.delenv("SSL_CERT_FILE")
     tls_context.cache_clear()
-    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+    async with Upstream(server_context) as upstream, Tunnels.open() as tunnels:
         async with http_client(Timeouts(), f"http://{tunnels.address}") as client:
             with pytest.raises(httpx2.ConnectError):
                 await post(client, upstream)
@@ -238,8 +242,8 @@ async def test_a_tunnel_leads_to_nobody_else(certified: ssl.SSLContext, monkeypa
     assert upstream.requests == []
 
 
-async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
-    """A server that doesn't speak TLS is no https server."""
+async def test_https_requires_tls(client: httpx2.AsyncClient) -> None:
+    """An https request to a server without TLS is a connect error."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -252,7 +256,7 @@ async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
 
 
 async def test_redirect_is_not_followed(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """A key goes to the configured host only: a redirect is an answer like any other."""
+    """A redirect isn't followed, so that a key is sent only to the configured host."""
     upstream.play(error_response(307, {}, location=upstream.url + "/elsewhere"))
     response = await post(client, upstream)
     await response.aread()
@@ -263,15 +267,15 @@ async def test_redirect_is_not_followed(client: httpx2.AsyncClient, upstream: Up
 async def test_proxies_of_the_environment_are_ignored(
     client: httpx2.AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy variable that happens to be set doesn't see our requests."""
+    """Proxy variables of the environment are ignored."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     response = await post(client, upstream)
     await response.aread()
     assert response.status_code == 200
 
 
-async def test_sockets_stay_awake(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Connections probe their peer, so that one that vanished is noticed."""
+async def test_keep_alive_is_enabled(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Connections have keep-alive enabled, so that a lost peer is detected."""
     upstream.play(chat("a").replace(stall_after=0))
     response = await post(client, upstream)
     connection = body_of(response)._response.connection

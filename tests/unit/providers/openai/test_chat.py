@@ -1,4 +1,4 @@
-"""The Chat Completions dialect: the real SDK, over real HTTP."""
+"""The Chat Completions dialect, with the real SDK and over real HTTP."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ RECORDED: dict[str, Expected] = {
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded(file: str) -> None:
-    """A recorded stream comes to the same answer however the network brings it, and on one connection."""
+    """A recorded stream is decoded to the same answer in every mode of delivery."""
     script = load(file, "openai-chat")
     async with open_providers() as (upstream, providers):
         for mode in MODES:
@@ -111,21 +111,21 @@ async def test_recorded(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", RECORDED)
-async def test_recorded_and_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+async def test_recorded_stream_that_is_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-chat"), ROUTE, seed=len(file))
 
 
-def test_every_recording_is_expected() -> None:
-    """There is no recording that nobody has judged."""
+def test_every_recording_has_an_expected_result() -> None:
+    """Every recording of this API has an expected result."""
     manifest = load("manifest.json", "json").blocks[0]
     named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-chat"}
     assert named == RECORDED.keys()
 
 
 async def test_request() -> None:
-    """The SDK signs the request and sends the body that we built, once."""
+    """The SDK adds the API key and sends the body from the request builder."""
     async with open_providers() as (upstream, providers):
         answer = await providers.answer(chat_request("Hi", reasoning="low"), route(reasoning="thinking"))
         assert (answer.text(), answer.finish) == ("Hello.", "stop")
@@ -136,8 +136,8 @@ async def test_request() -> None:
         assert received.body["messages"] == [{"role": "user", "content": "Hi"}]
 
 
-async def test_connection_serves_again() -> None:
-    """Answers that ended well leave their connection for the next question, if its end comes soon."""
+async def test_connection_is_reused() -> None:
+    """After a complete answer its connection is reused, if the response ends soon."""
     async with open_providers() as (upstream, providers):
         ends_late = chat("a")
         upstream.play(ends_late.replace(blocks=(*ends_late.blocks, b": bye\n\n"), rate=50))
@@ -158,7 +158,7 @@ async def test_connection_serves_again() -> None:
     ],
 )
 async def test_failures(script: Any, code: str) -> None:
-    """A refusal is one of our errors, is asked for once only, and shows neither host nor key."""
+    """An error response is mapped to an error code without the host or the key, and the request is sent only once."""
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)
@@ -170,8 +170,8 @@ async def test_failures(script: Any, code: str) -> None:
         assert len(upstream.requests) == 1
 
 
-async def test_nobody_there() -> None:
-    """A provider that isn't there can't be reached, and that may pass."""
+async def test_unreachable_provider() -> None:
+    """If the provider isn't reachable, the error is retryable."""
     async with open_providers() as (upstream, providers):
         await upstream.__aexit__()
         answer = await providers.answer(chat_request(), ROUTE)
@@ -182,8 +182,8 @@ async def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize("delay_s", [0, 60])
-async def test_cancel(delay_s: float) -> None:
-    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+async def test_cancel_disconnects(delay_s: float) -> None:
+    """Cancelling disconnects from the provider at once, both before its first byte and during the stream."""
     async with open_providers() as (upstream, providers):
         upstream.play(chat("a", "b").replace(stall_after=1, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:
@@ -195,8 +195,8 @@ async def test_cancel(delay_s: float) -> None:
                 await received.disconnected.wait()
 
 
-async def test_close() -> None:
-    """Cancelling an answer in the middle hangs up before it returns."""
+async def test_cancel_during_the_answer_disconnects() -> None:
+    """Cancelling an answer after its first batch disconnects from the provider."""
     async with open_providers() as (upstream, providers):
         upstream.play(chat("a", "b").replace(stall_after=1))
         async with asyncio.TaskGroup() as tasks:
@@ -211,8 +211,8 @@ async def test_close() -> None:
 @pytest.mark.parametrize(
     ("script", "word"), [(chat("a").replace(delay_s=60), "begin"), (chat("a").replace(stall_after=1), "middle")]
 )
-async def test_silence(script: Any, word: str) -> None:
-    """A provider that doesn't begin, or doesn't go on, is given up in time."""
+async def test_timeouts(script: Any, word: str) -> None:
+    """A provider that doesn't start, or doesn't continue, times out."""
     quick = Timeouts(first_event_s=0.2, between_events_s=0.2)
     async with open_providers(quick) as (upstream, providers):
         upstream.play(script)
@@ -222,8 +222,8 @@ async def test_silence(script: Any, word: str) -> None:
         assert word in answer.error.message
 
 
-async def test_many_at_once() -> None:
-    """Hundreds of streams at once are all answered, each whole."""
+async def test_many_simultaneous_streams() -> None:
+    """Hundreds of simultaneous streams are all answered completely."""
     async with open_providers() as (upstream, providers):
         words = [f"word{number} " for number in range(20)]
         upstream.play(chat(*words).replace(rate=200))

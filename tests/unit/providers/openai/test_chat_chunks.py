@@ -1,4 +1,4 @@
-"""Chat Completions chunks as deltas, without any network."""
+"""Chat Completions chunks are decoded to deltas, without a network."""
 
 import json
 from decimal import Decimal
@@ -17,7 +17,7 @@ FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 
 def decode(*events: object, **quirks: Any) -> Answer:
-    """The answer that these deltas, chunks or raw data are."""
+    """Return the answer that these deltas, chunks or raw events decode to."""
     decoder = ChatDecoder(Quirks(**quirks), FAILURES)
     answer = Answer()
     try:
@@ -48,7 +48,7 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: An
 
 
 def test_finish_reasons() -> None:
-    """Every provider's reason for ending is one of ours: see `finish_reasons.py`."""
+    """A finish reason is mapped as in `finish_reasons.py`."""
     assert decode({"content": "a"}, finish("SAFETY")).finish == "content_filter"
 
 
@@ -60,27 +60,27 @@ def test_finish_reasons() -> None:
         ("abort", "upstream_error"),
     ],
 )
-def test_failed_finish(reason: str, code: str) -> None:
-    """A reason that says that the provider failed is an error, and the text until then is kept."""
+def test_finish_reason_that_reports_a_failure(reason: str, code: str) -> None:
+    """A finish reason that reports a failure is an error, and the text until then is kept."""
     answer = decode({"content": "a"}, finish(reason))
     assert (answer.code, answer.text(), answer.finish) == (code, "a", None)
 
 
 @pytest.mark.parametrize("reason", [None, ""])
-def test_no_finish(reason: str | None) -> None:
-    """A stream that ends without a reason isn't whole."""
+def test_missing_finish_reason(reason: str | None) -> None:
+    """A stream that ends without a finish reason is incomplete."""
     assert decode({"content": "a"}, finish(reason)).code == "upstream_incomplete"
     assert decode().code == "upstream_incomplete"
 
 
 def test_quirk_ends_without_finish() -> None:
-    """A provider that never gives a reason may end so, once it has said something."""
+    """With this quirk, an answer with content may end without a finish reason."""
     assert decode({"content": "a"}, ends_without_finish=True).finish == "stop"
     assert decode(ends_without_finish=True).code == "upstream_incomplete"
 
 
-def test_double_finish() -> None:
-    """A second reason is not a second ending."""
+def test_second_finish_reason() -> None:
+    """A second finish reason replaces the first one and doesn't end the answer twice."""
     answer = decode({"content": "a"}, finish("stop"), finish("length"), b"[DONE]")
     assert answer.finish == "length"
 
@@ -99,13 +99,13 @@ def test_double_finish() -> None:
     ],
 )
 def test_reasoning(delta: dict[str, Any]) -> None:
-    """Reasoning is found wherever a provider puts it, and never told twice."""
+    """Reasoning is found in every field that providers use, and it isn't duplicated."""
     answer = decode(delta, {"content": "so", "reasoning_content": None}, finish("stop"))
     assert answer.parts == [("reasoning", "why"), ("text", "so")]
 
 
 def test_reasoning_signature() -> None:
-    """A signature belongs to its reasoning; an encrypted block is reasoning that is withheld."""
+    """A signature belongs to its reasoning part. An encrypted block is redacted reasoning."""
     details = [{"type": "reasoning.text", "text": "why", "signature": "s1"}]
     answer = decode({"reasoning_details": details}, {"content": "so"}, finish("stop"))
     assert answer.signatures == {0: "s1"}
@@ -115,7 +115,7 @@ def test_reasoning_signature() -> None:
 
 
 def test_think_tags() -> None:
-    """With its quirk, reasoning inside the text is told apart; without it, text is text."""
+    """With this quirk, think tags in the text are reasoning. Without it, they are text."""
     pieces = [{"content": "<thi"}, {"content": "nk>why</think>\n\nso"}, finish("stop")]
     assert decode(*pieces, think_tags=True).parts == [("reasoning", "why"), ("text", "so")]
     assert decode(*pieces).text() == "<think>why</think>\n\nso"
@@ -125,13 +125,13 @@ def test_think_tags() -> None:
 
 
 def test_refusal() -> None:
-    """A refusal is a part of its own and the reason of the ending."""
+    """A refusal is a part of its own, and the finish reason is `refusal`."""
     answer = decode({"refusal": "I "}, {"refusal": "can't."}, finish("stop"))
     assert (answer.parts, answer.finish) == ([("refusal", "I can't.")], "refusal")
 
 
 def test_parallel_calls() -> None:
-    """Pieces of parallel calls find their call by index, and empty ids and names are none."""
+    """Pieces of parallel calls are assigned by index, and empty ids and names are ignored."""
     answer = decode(
         call(0, "a", "f", ""),
         call(1, "b", "g", "{"),
@@ -144,8 +144,8 @@ def test_parallel_calls() -> None:
     assert answer.finish == "tool_calls"
 
 
-def test_a_call_before_other_things() -> None:
-    """What follows a call comes behind it, also where the call has no arguments yet; a failed answer adds none."""
+def test_text_after_a_call() -> None:
+    """Text after a call comes after it, even if the call has no arguments yet. A failed answer adds no arguments."""
     answer = decode(call(0, "a", "f", ""), {"content": "b"}, finish("tool_calls"))
     assert answer.parts == [("tool_call", "{}"), ("text", "b")]
     assert decode(call(0, "a", "f", "{"), finish("abort")).parts == [("tool_call", "{")]
@@ -153,7 +153,7 @@ def test_a_call_before_other_things() -> None:
 
 
 def test_the_legacy_function_call() -> None:
-    """The field that calls had before there were tools."""
+    """The legacy `function_call` field is decoded as a tool call."""
     pieces = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]
     answer = decode(*pieces, finish("function_call"))
     assert (answer.parts, answer.finish) == ([("tool_call", '{"x":1}')], "tool_calls")
@@ -161,7 +161,7 @@ def test_the_legacy_function_call() -> None:
 
 
 def test_arguments_as_an_object() -> None:
-    """Arguments that come as an object are their JSON."""
+    """Arguments that are an object are encoded as JSON."""
     assert decode(call(0, "a", "f", {"x": 1}), finish("tool_calls")).parts == [("tool_call", '{"x": 1}')]
 
 
@@ -193,7 +193,7 @@ def test_arguments_as_an_object() -> None:
     ],
 )
 def test_usage(counts: dict[str, Any], quirks: dict[str, Any], expected: Usage) -> None:
-    """Usage means the same whatever a provider calls it, in a last chunk or inside the choice."""
+    """Usage is decoded under every provider's field names, in a last chunk or inside the choice."""
     assert decode({"content": "a"}, finish("stop"), usage(**counts), **quirks).usage == expected
     assert decode({"content": "a"}, finish("stop", usage=counts), **quirks).usage == expected
 
@@ -202,8 +202,8 @@ def test_usage(counts: dict[str, Any], quirks: dict[str, Any], expected: Usage) 
     ("cost", "expected"),
     [(0.000669, "0.000669"), (0, "0"), (3, "3"), (-1, None), ("x", None), (None, None), (1e-7, "1E-7")],
 )
-def test_what_a_provider_says_that_it_costs(cost: object, expected: str | None) -> None:
-    """Taken as it is written, and only from a provider that means dollars."""
+def test_reported_cost(cost: object, expected: str | None) -> None:
+    """The cost is read exactly as written, and only from a provider that reports dollars."""
     counts = usage(prompt_tokens=1, completion_tokens=1, cost=cost)
     found = decode({"content": "a"}, finish("stop"), counts, usage_has_cost=True).cost
     assert found == (None if expected is None else Decimal(expected))
@@ -211,7 +211,7 @@ def test_what_a_provider_says_that_it_costs(cost: object, expected: str | None) 
 
 
 def test_last_usage_wins() -> None:
-    """Of running counts the last one is reported, once."""
+    """Of several usage reports the last one is used, and it is reported once."""
     answer = decode(
         usage(prompt_tokens=1, completion_tokens=1),
         {"content": "a"},
@@ -222,7 +222,7 @@ def test_last_usage_wins() -> None:
 
 
 def test_error_comes_before_choices() -> None:
-    """A chunk with an error is an error, though it has choices and usage too, and the usage is kept."""
+    """A chunk with an error is an error even if it has choices, and its usage is kept."""
     chunk = {"error": {"code": 502, "message": "x"}, **usage(prompt_tokens=3, completion_tokens=1)}
     answer = decode({"content": "a"}, chunk)
     assert (answer.code, answer.usage, answer.text()) == ("upstream_error", Usage(3, 1), "a")
@@ -230,7 +230,7 @@ def test_error_comes_before_choices() -> None:
 
 @pytest.mark.parametrize("data", [b'{"error": {"code": 503}}', b'{"message": "over_capacity", "code": 503}'])
 def test_error_event(data: bytes) -> None:
-    """An event named error is one, whatever its data look like."""
+    """An event named `error` is an error, whatever its data."""
     with pytest.raises(ProviderError) as caught:
         ChatDecoder(Quirks(), FAILURES).decode_event("error", data)
     assert caught.value.retryable
@@ -248,40 +248,40 @@ def test_error_event(data: bytes) -> None:
         ),
     ],
 )
-def test_failures_that_are_no_error_field(chunk: dict[str, Any], code: str) -> None:
-    """vLLM's, Qianfan's and DashScope's bare ones, and OpenRouter's inside a choice, in a stream of status 200."""
+def test_other_error_formats(chunk: dict[str, Any], code: str) -> None:
+    """The error formats of vLLM, Qianfan, DashScope and OpenRouter (inside a choice) are recognized with status 200."""
     assert decode({"content": "a"}, json.dumps(chunk).encode()).code == code
 
 
 @pytest.mark.parametrize(
     "data", [b'{"type": "ping"}', b'{"id": "x", "object": "chat.completion.chunk"}', b'{"message": "m"}']
 )
-def test_events_that_are_nothing(data: bytes) -> None:
-    """No chunk and no failure: skipped."""
+def test_other_events_are_skipped(data: bytes) -> None:
+    """An event that is neither a chunk nor an error is skipped."""
     assert decode({"content": "a"}, data, finish("stop")).finish == "stop"
 
 
 @pytest.mark.parametrize("mark", [b"[DONE]", b" [DONE]", b"[DONE] ", b'"[DONE]"'])
-def test_marks_of_the_end(mark: bytes) -> None:
-    """Some put blanks or quotes around it."""
+def test_end_marks(mark: bytes) -> None:
+    """The end mark may have white space or quotes around it."""
     assert decode({"content": "a"}, finish("stop"), mark).finish == "stop"
 
 
 def test_other_choices_are_skipped() -> None:
-    """Nobody asked for a second choice."""
+    """A choice other than the first is skipped, because only one is requested."""
     assert decode({"choices": [{"index": 1, "delta": {"content": "b"}}]}, {"content": "a"}, finish("stop")).parts == [
         ("text", "a")
     ]
 
 
 def test_unknown_fields_are_skipped() -> None:
-    """Fields that we don't use may be anything."""
+    """Fields that aren't used may have any value."""
     answer = decode({"content": "a", "new": [1], "role": 7}, {"choices": None}, finish("stop"))
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
-def test_half_characters() -> None:
-    """A character that was split over two chunks is whole again, and neither chunk is lost."""
+def test_split_surrogate_pair() -> None:
+    """A surrogate pair that is split across two chunks is joined. A lone surrogate and invalid UTF-8 are replaced."""
     halves = [b'{"choices":[{"delta":{"content":"%s"}}]}' % half for half in (b"a\\ud83c", b"\\udf40b")]
     assert decode(*halves, finish("stop")).text() == "a🍀b"
     assert decode(halves[0], finish("stop")).text() == "a\ufffd"
@@ -290,14 +290,14 @@ def test_half_characters() -> None:
 
 
 def test_merged_chunks() -> None:
-    """Two chunks in one event are both read."""
+    """Two chunks in one event are both decoded."""
     one, two = (json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in "ab")
     assert decode(one + b"\n" + two, finish("stop")).text() == "ab"
 
 
 @pytest.mark.parametrize("data", [b'{"choices": [{"del', b"5", b"[1]", b"nonsense"])
-def test_unreadable(data: bytes) -> None:
-    """A chunk that can't be read is said to be that."""
+def test_invalid_chunks(data: bytes) -> None:
+    """A chunk that can't be parsed raises `InvalidEvent`."""
     with pytest.raises(InvalidEvent):
         ChatDecoder(Quirks(), FAILURES).decode_event(None, data)
 
@@ -317,7 +317,7 @@ def test_unreadable(data: bytes) -> None:
     ],
 )
 def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None) -> None:
-    """A stream after a provider's documented shape comes out as what it says."""
+    """A stream in a provider's documented format is decoded to the expected answer."""
     decoder = ChatDecoder(Quirks(), FAILURES)
     answer = Answer()
     try:
@@ -330,8 +330,8 @@ def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | N
     assert (answer.parts, answer.finish, answer.code) == (parts, finish_reason, code)
 
 
-def test_one_delta_for_one_read() -> None:
-    """What one read brings for one part is one delta."""
+def test_one_delta_per_read() -> None:
+    """The pieces of one read for one part are one delta."""
     decoder = ChatDecoder(Quirks(), FAILURES)
     for text in "abc":
         decoder.decode_event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
@@ -339,7 +339,7 @@ def test_one_delta_for_one_read() -> None:
 
 
 def test_citations() -> None:
-    """Pages come as annotations of the text, or as addresses beside every chunk; each is cited once."""
+    """Citations are found in annotations of the text and in lists of URLs, and each page is cited once."""
     annotated = {
         "annotations": [{"type": "url_citation", "url_citation": {"url": "https://u", "title": "T"}}, {"type": "x"}]
     }
@@ -356,8 +356,8 @@ def test_citations() -> None:
     assert [part.url for part in decode(*beside).started[1:]] == ["https://u1", "http://u2"]
 
 
-def test_googles_thought_signature() -> None:
-    """A call's thought signature is the call's own, wherever in the stream it comes."""
+def test_google_thought_signature() -> None:
+    """The thought signature of a call belongs to that call, wherever it is in the stream."""
     signed = {"index": 0, "extra_content": {"google": {"thought_signature": "sig"}}}
     first = call(0, "c1", "f", "{}")
     first["tool_calls"][0] |= {"extra_content": {"google": {"thought_signature": "s1"}}}
@@ -365,8 +365,8 @@ def test_googles_thought_signature() -> None:
     assert decode(call(0, "c1", "f", "{}"), {"tool_calls": [signed]}, finish("tool_calls")).signatures == {0: "sig"}
 
 
-def test_reasoning_details_are_kept_to_go_back() -> None:
-    """With the quirk, a signature is all of its detail but the text; each detail signs a part of its own."""
+def test_reasoning_details_are_kept_as_signatures() -> None:
+    """With this quirk, a signature is the whole detail without its text, and only signed details have one."""
     answer = decode(
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
         {"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"}]},
@@ -391,19 +391,19 @@ def test_reasoning_details_are_kept_to_go_back() -> None:
         [{"text": "ab"}, {"x": 1}],
     ],
 )
-def test_content_in_every_form(content: Any) -> None:
-    """Text is text: alone, in pieces, or as one piece."""
+def test_content_formats(content: Any) -> None:
+    """Content is decoded as a string, as a list of pieces, or as one object."""
     assert decode({"content": content}, finish("stop")).parts == [("text", "ab")]
 
 
 def test_a_whole_message() -> None:
-    """A host that sends the message whole is heard; one that sends it whole once more isn't heard twice."""
+    """A message that is sent as a whole is decoded. If its text was streamed before, it isn't repeated."""
     whole = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
     assert decode(whole).parts == [("text", "Hello")]
     assert decode({"content": "Hel"}, {"content": "lo"}, whole).parts == [("text", "Hello")]
 
 
 def test_fields_of_another_type() -> None:
-    """A field that is of another type than ours is another field."""
+    """A field with a value of another type is ignored."""
     chunk = {"choices": [{"index": "0", "delta": {"content": "a", "reasoning": {"effort": 1}}}], "usage": "none"}
     assert decode(chunk, finish("stop")).parts == [("text", "a")]

@@ -1,4 +1,4 @@
-"""Requests as Chat Completions bodies."""
+"""Requests are converted to bodies of Chat Completions."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ TOOL = Tool("weather", "Tells it.", {"type": "object", "properties": {"city": {"
 
 
 def convert(role: Role, *parts: Part, **quirks: Any) -> list[dict[str, Any]]:
-    """The messages that one of ours becomes."""
+    """Return the messages that one message with these parts is converted to."""
     request = ChatRequest(model="m", messages=(ChatMessage(role, parts),))
     messages: list[dict[str, Any]] = chat_body(request, route(**quirks))["messages"]
     return messages
 
 
-def test_plain_question() -> None:
-    """A question is a system message, a user message, and a wish for usage."""
+def test_plain_request() -> None:
+    """A request has a system message and a user message, and asks for usage."""
     assert chat_body(chat_request("Hi", system="Be kind."), route()) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
@@ -44,7 +44,7 @@ def test_plain_question() -> None:
 
 
 def test_images() -> None:
-    """An image goes as a data URL, or as the address that the provider fetches."""
+    """An image is sent as a data URL, or as the URL that the provider fetches."""
     content = convert(
         "user", TextPart("Look"), ImagePart("image/png", data="AAA"), ImagePart("image/png", url="https://x")
     )
@@ -60,8 +60,8 @@ def test_images() -> None:
     ]
 
 
-def test_tool_turn() -> None:
-    """A call goes back with the assistant's message, and its result is a message of its own."""
+def test_tool_calls_and_results() -> None:
+    """A call is sent in the assistant's message, and its result as a message of its own."""
     assert convert("assistant", TextPart("Wait."), ToolCallPart("c", "f", "")) == [
         {
             "role": "assistant",
@@ -80,8 +80,8 @@ def test_tool_turn() -> None:
     assert convert("assistant", ToolCallPart("c", "f", "{}"), ToolResultPart("c", "rain"))[1]["role"] == "tool"
 
 
-def test_reasoning_goes_back_where_it_is_wanted() -> None:
-    """Reasoning is left out, but for the models that want it back, and then even with a bare tool call."""
+def test_reasoning_is_sent_back_where_required() -> None:
+    """Reasoning is sent back only to models that require it, which then get an empty one with a bare tool call."""
     thought = (ReasoningPart("why"), TextPart("so"))
     assert convert("assistant", *thought) == [{"role": "assistant", "content": "so"}]
     assert convert("assistant", *thought, reasoning_back=True)[0]["reasoning_content"] == "why"
@@ -89,8 +89,8 @@ def test_reasoning_goes_back_where_it_is_wanted() -> None:
     assert "reasoning_content" not in convert("assistant", TextPart("so"), reasoning_back=True)[0]
 
 
-def test_what_cannot_be_said() -> None:
-    """A refusal goes back as words, and an empty message of the assistant doesn't go at all."""
+def test_parts_without_an_equivalent() -> None:
+    """A refusal is sent back as text, a citation as title and URL, and an empty assistant message is left out."""
     assert convert("assistant", RefusalPart("No.")) == [{"role": "assistant", "content": "No."}]
     assert convert("assistant") == []
     assert convert("assistant", ReasoningPart("why")) == []
@@ -100,8 +100,8 @@ def test_what_cannot_be_said() -> None:
     ]
 
 
-def test_tuning() -> None:
-    """Parameters go under the provider's names, and what is not given is not sent."""
+def test_parameters() -> None:
+    """Parameters are sent under the provider's names, and parameters that aren't set are left out."""
     request = chat_request(
         temperature=0.5, top_p=0.9, max_tokens=7, stop=["x"], seed=3, response_format={"type": "json_object"}
     )
@@ -118,8 +118,8 @@ def test_tuning() -> None:
     }
 
 
-def test_refused_parameters_are_left_out() -> None:
-    """What a model refuses is dropped: always, or unless it doesn't think."""
+def test_rejected_parameters_are_dropped() -> None:
+    """Rejected parameters are dropped: some always, others unless reasoning is turned off."""
     quirks: dict[str, Any] = {"drops": frozenset({"seed"}), "drops_thinking": frozenset({"top_p"})}
     body = chat_body(chat_request(seed=1, top_p=0.5), route(**quirks))
     assert "seed" not in body
@@ -139,7 +139,7 @@ def test_refused_parameters_are_left_out() -> None:
     ],
 )
 def test_reasoning_styles(quirks: dict[str, Any], effort: Any, expected: dict[str, Any]) -> None:
-    """How hard to think is said in each provider's way."""
+    """The reasoning effort is sent in each provider's format."""
     body = chat_body(chat_request(reasoning=effort), route(**quirks))
     assert {name: body[name] for name in ("reasoning_effort", "thinking") if name in body} == expected
 
@@ -155,7 +155,7 @@ def test_reasoning_styles(quirks: dict[str, Any], effort: Any, expected: dict[st
     ],
 )
 def test_tools(choice: Any, sent: object) -> None:
-    """Tools and the choice among them go in the provider's shape, with what its quirks add."""
+    """Tools and the tool choice are sent in the provider's format, with the fields that its quirks add."""
     body = chat_body(
         chat_request(tools=(TOOL, Tool("now")), tool_choice=choice), route(tools_body={"tool_stream": True})
     )
@@ -169,35 +169,35 @@ def test_tools(choice: Any, sent: object) -> None:
 
 
 def test_tools_may_forbid_reasoning() -> None:
-    """A model that takes tools only without reasoning is told not to reason when it gets tools."""
+    """If a model only takes tools without reasoning, reasoning is turned off in a request with tools."""
     reasoning_route = route(tools_without_reasoning=True)
     assert chat_body(chat_request(tools=(TOOL,), reasoning="high"), reasoning_route)["reasoning_effort"] == "none"
     assert chat_body(chat_request(reasoning="high"), reasoning_route)["reasoning_effort"] == "high"
 
 
-def test_unknown_fields_go_around_the_sdk() -> None:
-    """What the SDK has no argument for goes into its extra body."""
+def test_unknown_fields_are_sent_as_extra_body() -> None:
+    """Fields that the SDK has no argument for are sent through its `extra_body`."""
     arguments = chat_arguments(chat_request(reasoning="low"), route(reasoning="thinking"))
     assert arguments["extra_body"] == {"thinking": {"type": "enabled"}}
     assert "extra_body" not in chat_arguments(chat_request(), route())
 
 
 def test_files() -> None:
-    """A file goes with its name, as a data URL."""
+    """A file is sent with its name, as a data URL."""
     content = convert("user", FilePart("application/pdf", data="AAA", name="a.pdf"))[0]["content"]
     assert content == [{"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAA"}}]
 
 
-def test_signed_calls_go_back() -> None:
-    """Google's thought signature goes back with its call, and to nobody else."""
+def test_signed_calls_are_sent_back() -> None:
+    """With this quirk, Google's thought signature is sent back with its call. Without it, it is left out."""
     call = ToolCallPart("c", "f", "{}", signature="s")
     sent = convert("assistant", call, signed_calls=True)[0]["tool_calls"][0]
     assert sent["extra_content"] == {"google": {"thought_signature": "s"}}
     assert "extra_content" not in convert("assistant", call)[0]["tool_calls"][0]
 
 
-def test_reasoning_details_go_back() -> None:
-    """OpenRouter's details go back as they came: signed text, and a summary with what is encrypted behind it."""
+def test_reasoning_details_are_sent_back() -> None:
+    """OpenRouter's details are sent back unchanged: signed text, and a summary followed by its encrypted content."""
     parts = (
         ReasoningPart("why", signature='{"type": "reasoning.text", "signature": "s", "format": "x", "index": 0}'),
         ReasoningPart("sum", signature='{"type": "reasoning.encrypted", "data": "d"}'),

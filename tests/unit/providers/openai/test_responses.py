@@ -1,4 +1,4 @@
-"""The Responses dialect: the real SDK, over real HTTP."""
+"""The Responses dialect, with the real SDK and over real HTTP."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ RECORDED: dict[str, Expected] = {
     "openai-responses__gpt5-nano.sse": Expected(
         (("reasoning", 0, ""), ("text", 7, "1, 2, 3")), "stop", used(284, 13, 256, 0, 0), signed=(0,)
     ),
-    # Four answers stand in this file, one behind the other: the first one's end is the end.
+    # The file has four responses in sequence. Decoding ends at the end of the first one.
     "openai-responses__reasoning-encrypted-toolcall.chunks.txt": Expected(
         (("reasoning", 163, "**Calculating step-by-step"), ("tool_call", 25, '{"a":12,"b":7,"op":"add"}')),
         "tool_calls",
@@ -60,7 +60,7 @@ RECORDED: dict[str, Expected] = {
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded(file: str) -> None:
-    """A recorded stream comes to the same answer however the network brings it."""
+    """A recorded stream is decoded to the same answer in every mode of delivery."""
     script = load(file, "openai-responses")
     async with open_providers() as (upstream, providers):
         for mode in MODES:
@@ -69,21 +69,21 @@ async def test_recorded(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", RECORDED)
-async def test_recorded_and_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+async def test_recorded_stream_that_is_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-responses"), ROUTE, seed=len(file))
 
 
-def test_every_recording_is_expected() -> None:
-    """There is no recording that nobody has judged."""
+def test_every_recording_has_an_expected_result() -> None:
+    """Every recording of this API has an expected result."""
     manifest = load("manifest.json", "json").blocks[0]
     named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-responses"}
     assert named == RECORDED.keys()
 
 
 async def test_request() -> None:
-    """The SDK signs the request and sends the body that we built, once; the provider is to keep nothing."""
+    """The SDK adds the API key and sends the body from the request builder, which turns off storage at the provider."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("Hello", "."))
         model_route = providers.catalog.resolve("gpt-6.1-sol")
@@ -114,7 +114,7 @@ async def test_request() -> None:
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
-    """A refusal is one of our errors, and is asked for once only."""
+    """An error response is mapped to an error code, and the request is sent only once."""
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)
@@ -125,8 +125,8 @@ async def test_failures(script: Any, code: str, retryable: bool) -> None:
 
 
 @pytest.mark.parametrize("delay_s", [0, 60])
-async def test_cancel(delay_s: float) -> None:
-    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+async def test_cancel_disconnects(delay_s: float) -> None:
+    """Cancelling disconnects from the provider at once, both before its first byte and during the stream."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("a", "b").replace(stall_after=4, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:
@@ -141,8 +141,8 @@ async def test_cancel(delay_s: float) -> None:
 BACKGROUND = route("openai_responses", features=("chat", "thinking"), background=True)
 
 
-async def test_background() -> None:
-    """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
+async def test_background_answer_is_continued() -> None:
+    """A background answer starts with its response handle, and a later request continues it after the received text."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("Hel", "lo", "."))
         await providers.providers.client(BACKGROUND).answer(chat_request(), first := Batches())
@@ -161,8 +161,8 @@ async def test_background() -> None:
         assert "reasoning.encrypted_content" in received.path
 
 
-async def test_background_that_is_gone() -> None:
-    """An answer that the provider has forgotten, or tells otherwise, has broken off."""
+async def test_missing_background_answer() -> None:
+    """A background answer that the provider no longer has, or that differs from the received parts, is incomplete."""
     async with open_providers() as (upstream, providers):
         gone = chat_request().continuing([], ResponseHandle("m", "resp_0"))
         assert (await providers.answer(gone, BACKGROUND)).code == "upstream_incomplete"
@@ -172,8 +172,8 @@ async def test_background_that_is_gone() -> None:
         assert (await providers.answer(other, BACKGROUND)).code == "upstream_incomplete"
 
 
-async def test_stop() -> None:
-    """An answer in the background is stopped by its id; a provider that doesn't know it says so."""
+async def test_cancel_of_a_background_answer() -> None:
+    """A background answer is cancelled by its id. An unknown id is an error, and other dialects ignore the call."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("Hello"))
         await providers.answer(chat_request(), BACKGROUND)

@@ -1,12 +1,12 @@
-"""The items of one response as parts; the rest of it is tested through the events (test_responses_events.py)."""
+"""The items of one response as parts. The rest of the module is tested through events (test_responses_events.py)."""
 
 from providers.base import PartDelta, PartStarted
 from providers.delta_buffer import DeltaBuffer
 from providers.openai.responses_items import Annotation, Item, OutputItems, Piece
 
 
-def test_say_and_say_whole() -> None:
-    """A whole is said only where no piece of it was; each piece of a message is a part."""
+def test_text_and_whole_text() -> None:
+    """A whole text is added only if no piece of it was added before, and each piece of a message is a part."""
     parts = DeltaBuffer()
     output = OutputItems(parts)
     output.add_text("text", 0, "content", 0, "a")
@@ -15,8 +15,8 @@ def test_say_and_say_whole() -> None:
     assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "a"), PartStarted(1, "text"), PartDelta(1, "c")]
 
 
-def test_citations_are_counted() -> None:
-    """The whole piece brings only the citations that didn't come before, and never the same twice."""
+def test_citations_are_added_once() -> None:
+    """A whole piece adds only the citations that weren't added before."""
     parts = DeltaBuffer()
     output = OutputItems(parts)
     piece = Piece("output_text", annotations=[Annotation("https://u1"), Annotation("https://u2"), Annotation()])
@@ -26,8 +26,8 @@ def test_citations_are_counted() -> None:
     assert [delta.url for delta in parts.drain() if isinstance(delta, PartStarted)] == ["https://u1", "https://u2"]
 
 
-def test_a_call_without_a_name_is_none() -> None:
-    """A call is made when its name is known, and its arguments count then."""
+def test_a_call_without_a_name_is_no_part() -> None:
+    """A call without a name is no part. It becomes one when its name is known, with its arguments."""
     parts = DeltaBuffer()
     output = OutputItems(parts)
     output.complete_item("x", Item("function_call", call_id="c", arguments='{"a":1}'))

@@ -1,4 +1,4 @@
-"""Requests as the body of Responses."""
+"""Requests are converted to bodies of the Responses API."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ ROUTE = route("openai_responses")
 
 
 def items(*messages: tuple[Any, list[Part]], **quirks: Any) -> Any:
-    """The input of these messages."""
+    """Return the input items for these messages."""
     received = ChatRequest(model="m", messages=tuple(ChatMessage(role, tuple(parts)) for role, parts in messages))
     return responses_body(received, route("openai_responses", **quirks))["input"]
 
 
-def test_what_a_tool_turn_sends_back() -> None:
-    """A thought with its id and content, the call and its result go back as they came, and in their order."""
+def test_tool_calls_and_results() -> None:
+    """Reasoning with its id and content, the call and its result are sent back unchanged and in order."""
     call = ToolCallPart("c1", "tool", '{"a":1}')
     assert items(
         ("user", [TextPart("Hi")]),
@@ -55,15 +55,15 @@ def test_what_a_tool_turn_sends_back() -> None:
     ]
 
 
-def test_a_thought_alone_stays() -> None:
-    """The thought of an answer that was stopped before its first word would be refused: it is left out."""
+def test_trailing_reasoning_is_left_out() -> None:
+    """Reasoning at the end, from an answer that was stopped before its text, is left out because the API rejects it."""
     assert items(("assistant", [TextPart("a"), ReasoningPart("b", signature="rs:c")])) == [
         {"role": "assistant", "content": "a"}
     ]
 
 
-def test_thoughts_without_a_signature() -> None:
-    """They are left out, or go back as text to those who want that."""
+def test_reasoning_without_a_signature() -> None:
+    """Reasoning without a signature is left out, or sent as text to providers that require it."""
     parts: list[Part] = [ReasoningPart("Why"), ToolCallPart("c", "t", "")]
     call = {"type": "function_call", "call_id": "c", "name": "t", "arguments": "{}"}
     assert items(("assistant", parts)) == [call]
@@ -72,7 +72,7 @@ def test_thoughts_without_a_signature() -> None:
 
 
 def test_content() -> None:
-    """Text, images and files, by their data or their address, which is passed on and not fetched."""
+    """Text, images and files are sent, as data or as a URL, which isn't fetched."""
     assert items(
         (
             "user",
@@ -101,18 +101,18 @@ def test_content() -> None:
 
 
 def test_results_with_images() -> None:
-    """An image beside a tool's result follows it as the user's."""
+    """An image next to a tool result is sent after it, in a user message."""
     found = items(("tool", [ToolResultPart("c", "a picture"), ImagePart("image/png", data="aGk=")]))
     assert [(item.get("type"), item.get("role")) for item in found] == [("function_call_output", None), (None, "user")]
 
 
-def test_refusal_goes_back() -> None:
-    """What the model said instead of an answer is what it said."""
+def test_refusal_is_sent_back() -> None:
+    """A refusal is sent back as the assistant's text."""
     assert items(("assistant", [RefusalPart("No.")])) == [{"role": "assistant", "content": "No."}]
 
 
-def test_tuning() -> None:
-    """What the API knows is sent under its names; what it doesn't, or the model refuses, is left out."""
+def test_parameters() -> None:
+    """Supported parameters are sent under the API's names. Those that the API or the model rejects are left out."""
     schema = {"type": "object", "properties": {}}
     received = chat_request(
         "Hi",
@@ -142,7 +142,7 @@ def test_tuning() -> None:
 
 
 def test_json_object() -> None:
-    """A format without a schema goes as it is."""
+    """A response format without a schema is sent unchanged."""
     received = chat_request(response_format={"type": "json_object"})
     assert responses_body(received, ROUTE)["text"] == {"format": {"type": "json_object"}}
 
@@ -159,13 +159,13 @@ def test_json_object() -> None:
     ],
 )
 def test_reasoning(effort: Any, quirks: dict[str, Any], sent: Any) -> None:
-    """An effort that is asked for is sent in the model's words, and the thoughts are to be summed up."""
+    """A requested effort is sent in the model's terms, and a summary of the reasoning is requested."""
     body = responses_body(chat_request(reasoning=effort), route("openai_responses", **quirks))
     assert body.get("reasoning") == sent
 
 
 def test_tools() -> None:
-    """Tools and the choice among them; the schema is the client's own, strict only where it says so."""
+    """Tools and the tool choice are sent. The schema is the client's own and isn't strict by default."""
     received = chat_request(tools=(Tool("t", "Does it"),), tool_choice=ToolName("t"))
     body = responses_body(received, ROUTE)
     assert body["tools"] == [
@@ -181,21 +181,21 @@ def test_tools() -> None:
     assert responses_body(chat_request(tools=(Tool("t"),), tool_choice="required"), ROUTE)["tool_choice"] == "required"
 
 
-def test_thinking_models_hand_out_their_thoughts() -> None:
-    """Only a model that thinks has encrypted thoughts: another would refuse to be asked for them."""
+def test_encrypted_reasoning_is_requested() -> None:
+    """Encrypted reasoning is requested only from a model that thinks, because other models reject the request."""
     assert "include" not in responses_body(chat_request(), ROUTE)
     thinking = route("openai_responses", features=("chat", "thinking"))
     assert responses_body(chat_request(), thinking)["include"] == ["reasoning.encrypted_content"]
 
 
 def test_more_fields() -> None:
-    """What the SDK doesn't know by name goes along in its `extra_body`."""
+    """Fields that the SDK has no argument for are sent through its `extra_body`."""
     arguments = responses_arguments(chat_request(), route("openai_responses", body={"search": True, "store": True}))
     assert arguments["extra_body"] == {"search": True}
     assert arguments["store"] is True
 
 
 def test_background() -> None:
-    """An answer that is to be heard again is kept by the provider, against the habit."""
+    """A background answer is stored by the provider, unlike other answers."""
     body = responses_body(chat_request(), route("openai_responses", background=True))
     assert (body["background"], body["store"]) == (True, True)

@@ -1,4 +1,4 @@
-"""Reasoning told apart from text by its tags."""
+"""Separating reasoning from text by think tags."""
 
 import pytest
 
@@ -23,7 +23,7 @@ CASES = [
 @pytest.mark.parametrize(("raw", "reasoning", "text"), CASES)
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_split(raw: str, reasoning: str, text: str, size: int) -> None:
-    """The tags at the start are taken out, however the text is cut; anything else stays as it is."""
+    """Tags at the start are removed, wherever the text is split, and all other text is unchanged."""
     tags = ThinkTags()
     pieces = [piece for at in range(0, len(raw), size) for piece in tags.feed(raw[at : at + size])]
     pieces += tags.close()
@@ -32,8 +32,8 @@ def test_split(raw: str, reasoning: str, text: str, size: int) -> None:
     assert all(piece for _, piece in pieces)
 
 
-def test_a_text_that_begins_with_blanks_for_long() -> None:
-    """It is a text: what waits for a tag is bounded."""
+def test_long_white_space_at_the_start() -> None:
+    """The white space that is held back while waiting for a tag is bounded."""
     tags = ThinkTags()
     pieces = [piece for _ in range(BLANKS_MAX + 2) for piece in tags.feed("\n")]
     assert pieces == [("text", "\n" * (BLANKS_MAX + 1)), ("text", "\n")]

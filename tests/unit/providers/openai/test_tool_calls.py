@@ -1,4 +1,4 @@
-"""Tool calls of a chat stream, whatever a host leaves out of their pieces."""
+"""Assembling the tool calls of a chat stream from incomplete pieces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Piece = tuple[int | None, str, str, str]
 
 
 def assemble(*pieces: Piece) -> list[tuple[str, str, str]]:
-    """Id, name and arguments of the calls that these pieces are."""
+    """Return the id, name and arguments of the calls that these pieces make up."""
     answer, parts = Answer(), DeltaBuffer()
     calls = ToolCallAssembler(parts)
     for piece in pieces:
@@ -43,10 +43,19 @@ def assemble(*pieces: Piece) -> list[tuple[str, str, str]]:
         ([(0, "r1", "f", "{"), (0, "r2", "", '"x":1'), (0, "r3", "", "}")], [("r1", "f", '{"x":1}')]),
         ([(0, "a", "", "{}")], []),
     ],
-    ids=["name in pieces", "name again", "name, no id", "late name", "late both", "no args", "random ids", "no name"],
+    ids=[
+        "split name",
+        "repeated name",
+        "name without id",
+        "late name",
+        "late id and name",
+        "no arguments",
+        "random ids",
+        "no name",
+    ],
 )
 def test_one_call(pieces: list[Piece], expected: list[tuple[str, str, str]]) -> None:
-    """One call is one part with all of its name, however it is cut; one that never gets a name is none."""
+    """One call is one part with its whole name, however it is split. A call that never gets a name is dropped."""
     assert assemble(*pieces) == expected
 
 
@@ -76,20 +85,20 @@ def test_one_call(pieces: list[Piece], expected: list[tuple[str, str, str]]) -> 
     ],
 )
 def test_two_calls(pieces: list[Piece]) -> None:
-    """Two calls stay two, and each piece finds its own."""
+    """Two calls stay separate, and each piece is assigned to its call."""
     assert assemble(*pieces) == [("a", "f", "{}"), ("b", "g", "{}")]
 
 
 def test_calls_without_ids() -> None:
-    """Google's shape: every call whole, with one index or none, and no id; and an id that two calls share is made two."""
+    """Google sends each call whole, without an id and with one index or none. A shared id is made unique."""
     for index in (0, None):
         calls = assemble((index, "", "f", '{"x":1}'), (index, "", "f", '{"x":2}'), (index, "", "g", "{}"))
         assert calls == [("call_0", "f", '{"x":1}'), ("call_1", "f", '{"x":2}'), ("call_2", "g", "{}")]
     assert assemble((0, "x", "f", "{}"), (1, "x", "g", "{}")) == [("x", "f", "{}"), ("x_call_1", "g", "{}")]
 
 
-def test_a_signature_waits_for_its_call() -> None:
-    """It may come before the name is whole, or behind everything."""
+def test_signature_before_or_after_its_call() -> None:
+    """A signature may come before the name is complete, or after everything else."""
     parts = DeltaBuffer()
     calls = ToolCallAssembler(parts)
     calls.add(0, "a", "f", "", "s1")
@@ -119,8 +128,8 @@ PIECES = st.lists(st.one_of(JSONS, st.text('{}[]"\\\\:, a', max_size=6)), max_si
 
 @settings(deadline=None, max_examples=examples(500))
 @given(PIECES, st.lists(st.integers(1, 5), min_size=1, max_size=40))
-def test_arguments_are_whole_when_they_are_an_object(texts: list[str], sizes: list[int]) -> None:
-    """However they are cut, and whatever braces, quotes and backslashes stand in their texts."""
+def test_arguments_are_complete_when_they_are_an_object(texts: list[str], sizes: list[int]) -> None:
+    """Arguments are complete when they are a JSON object, wherever they are split and whatever is in strings."""
     text, call = "".join(texts), _Call(0, "c")
     for size in [*sizes, len(text) + 1]:
         if text:
@@ -129,8 +138,8 @@ def test_arguments_are_whole_when_they_are_an_object(texts: list[str], sizes: li
         assert call.is_complete() is is_object("".join(call.pieces))
 
 
-def test_a_call_of_many_pieces_is_one() -> None:
-    """Braces in a text close nothing, and a name is no longer than names are."""
+def test_a_call_with_many_pieces() -> None:
+    """Braces in a string don't end the arguments, and the length of a name is bounded."""
     pieces = ['{"x":"', *["}"] * 50, '\\\\"', '"', "}", "\n"]
     ((_, name, arguments),) = assemble(*[(0, "", "f", piece) for piece in pieces])
     assert (name, arguments) == ("f", "".join(pieces))
@@ -138,8 +147,8 @@ def test_a_call_of_many_pieces_is_one() -> None:
     assert len(name) == 1000
 
 
-def test_many_calls_without_a_name() -> None:
-    """They wait, and nobody looks at them again; one that gets its name late is a call."""
+def test_calls_without_a_name_wait() -> None:
+    """Calls without a name wait, and a call that gets its name late becomes a part."""
     parts = DeltaBuffer()
     calls = ToolCallAssembler(parts)
     for number in range(100):

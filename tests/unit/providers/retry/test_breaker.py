@@ -1,4 +1,4 @@
-"""Circuit breakers: closed, open for a while, half open for one probe; and what instances tell each other."""
+"""Circuit breakers: closed, open for a time, half open for one probe, and shared between instances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from providers.retry.breaker import PROBE_WAIT_S, Breaker, Breakers, Opening
 
 
 class Clock:
-    """A time that stands still until it is told otherwise."""
+    """A clock that only advances when a test sets it."""
 
     now = 100.0
 
@@ -30,8 +30,8 @@ def fail(breaker: Breaker, times: int = 1) -> None:
         breaker.record_failure("upstream_overloaded", probe=breaker.acquire())
 
 
-def test_it_opens_after_so_many_failures_in_a_row(clock: Clock) -> None:
-    """A success in between begins the count anew; whoever opened it is told once."""
+def test_circuit_opens_after_consecutive_failures(clock: Clock) -> None:
+    """A circuit opens after three consecutive failures. A success resets the count. The opening is reported once."""
     openings: list[Opening] = []
     breaker = make_breaker(clock, openings)
     fail(breaker, 2)
@@ -45,8 +45,8 @@ def test_it_opens_after_so_many_failures_in_a_row(clock: Clock) -> None:
     assert breaker.wait_s == 1
 
 
-def test_half_open_lets_one_probe_through(clock: Clock) -> None:
-    """When its time is over one request may go, and all others wait for what it says."""
+def test_half_open_circuit_allows_one_probe(clock: Clock) -> None:
+    """After its open time, a half-open circuit lets one request through, and the others wait for its result."""
     breaker = make_breaker(clock)
     fail(breaker, 3)
     clock.now += 30
@@ -57,11 +57,11 @@ def test_half_open_lets_one_probe_through(clock: Clock) -> None:
     assert breaker.wait_s == 0
     assert not breaker.acquire()
     fail(breaker, 2)
-    assert breaker.wait_s == 0, "a success has forgotten what was before"
+    assert breaker.wait_s == 0, "a success resets the count"
 
 
-def test_a_probe_that_fails_opens_it_again(clock: Clock) -> None:
-    """One failure is enough then, and is told as a new opening."""
+def test_failed_probe_opens_the_circuit_again(clock: Clock) -> None:
+    """A failed probe opens the circuit again, and this is reported as a new opening."""
     openings: list[Opening] = []
     breaker = make_breaker(clock, openings)
     fail(breaker, 3)
@@ -71,8 +71,8 @@ def test_a_probe_that_fails_opens_it_again(clock: Clock) -> None:
     assert len({one.id for one in openings}) == 2
 
 
-def test_a_probe_that_says_nothing_leaves_room_for_the_next(clock: Clock) -> None:
-    """Cancelled before any answer: the next request is the probe."""
+def test_cancelled_probe_allows_another(clock: Clock) -> None:
+    """After a probe is cancelled before its result, the next request is the probe."""
     breaker = make_breaker(clock)
     fail(breaker, 3)
     clock.now += 30
@@ -82,8 +82,8 @@ def test_a_probe_that_says_nothing_leaves_room_for_the_next(clock: Clock) -> Non
     assert breaker.acquire()
 
 
-def test_late_failures_change_nothing(clock: Clock) -> None:
-    """What began before the circuit opened neither prolongs it nor takes the probe's place."""
+def test_late_failures_are_ignored(clock: Clock) -> None:
+    """A failure of a request from before the opening neither extends the open time nor ends the probe."""
     openings: list[Opening] = []
     breaker = make_breaker(clock, openings)
     late = breaker.acquire()
@@ -96,8 +96,8 @@ def test_late_failures_change_nothing(clock: Clock) -> None:
     assert len(openings) == 1
 
 
-def test_what_another_instance_has_opened_is_open_here(clock: Clock) -> None:
-    """Until its note is gone; then this instance probes for itself."""
+def test_opening_of_another_instance_applies_here(clock: Clock) -> None:
+    """An opening of another instance applies here until it is removed from the store. Then this instance probes too."""
     openings: list[Opening] = []
     breaker = make_breaker(clock, openings)
     other = Opening("a", 30_000, "upstream_timeout")
@@ -105,26 +105,26 @@ def test_what_another_instance_has_opened_is_open_here(clock: Clock) -> None:
     assert breaker.wait_s == 30
     clock.now += 20
     breaker.apply_shared(other)
-    assert breaker.wait_s == 10, "the same opening is known already"
+    assert breaker.wait_s == 10, "the same opening isn't applied again"
     breaker.apply_shared(None)
     assert breaker.wait_s == 0
     assert breaker.acquire(), "half open"
     breaker.record_success()
     breaker.apply_shared(other)
-    assert breaker.wait_s == 0, "its note may be a moment older than what was seen here"
+    assert breaker.wait_s == 0, "the shared opening may be older than the success here"
     assert openings == []
 
 
-def test_its_own_opening_stays_while_the_store_knows_nothing(clock: Clock) -> None:
-    """A store that lost the note, or hasn't got it yet, closes nothing."""
+def test_local_opening_stays_without_a_shared_one(clock: Clock) -> None:
+    """A local opening stays if the store doesn't have it, because it was lost or isn't stored yet."""
     breaker = make_breaker(clock)
     fail(breaker, 3)
     breaker.apply_shared(None)
     assert breaker.wait_s == 30
 
 
-def test_all_of_a_process(clock: Clock) -> None:
-    """One by each name; what opened here is kept until it is told, and isn't overruled before."""
+def test_breakers_of_a_process(clock: Clock) -> None:
+    """There is one breaker per name. An opening is kept until it is shared, and isn't replaced before that."""
     changes: list[str] = []
     breakers = Breakers(1, 30)
     breakers.on_change = lambda: changes.append("x")

@@ -1,4 +1,4 @@
-"""A provider's keys: taken in turn, a failing one rested, a failing provider left alone."""
+"""A provider's keys: used in rotation, put on cooldown after an error, and blocked by open circuits."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def cooling_down(pool: KeyPool, model: str = "m") -> CoolingDown:
     return checkout
 
 
-def test_keys_are_taken_in_turn(clock: Clock) -> None:
-    """Round and round, so that their limits are used alike."""
+def test_keys_are_rotated(clock: Clock) -> None:
+    """Keys are used in rotation, so that their limits are used evenly."""
     pool = make_pool(clock, "one", "two", "three")
     assert [check_out_key(pool).value for _ in range(4)] == ["one", "two", "three", "one"]
     assert len(pool) == 3
 
 
-def test_an_answer_in_the_background_has_the_first_key(clock: Clock) -> None:
-    """Another instance may have to go on with it, and knows no other."""
+def test_background_response_uses_the_first_key(clock: Clock) -> None:
+    """A background response always uses the first key, because another instance may have to continue it."""
     pool = make_pool(clock, "one", "two")
     check_out_key(pool)
     checkout = pool.check_out(route_to("m", background=True))
@@ -74,13 +74,13 @@ def test_an_answer_in_the_background_has_the_first_key(clock: Clock) -> None:
     assert check_out_key(pool).value == "two"
 
 
-def test_a_provider_without_a_key_has_an_empty_one(clock: Clock) -> None:
-    """Ollama and its kin are asked like the others."""
+def test_provider_without_keys(clock: Clock) -> None:
+    """A provider without keys, such as Ollama, has one empty key."""
     assert check_out_key(make_pool(clock)).value == ""
 
 
 @pytest.mark.parametrize(
-    ("error", "rest_s", "limited"),
+    ("error", "cooldown_s", "limited"),
     [
         (RATE_LIMITED, RATE_LIMITED_COOLDOWN_S, True),
         (ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=7000), 7, True),
@@ -88,23 +88,23 @@ def test_a_provider_without_a_key_has_an_empty_one(clock: Clock) -> None:
         (REJECTED, REJECTED_COOLDOWN_S, False),
     ],
 )
-def test_a_failing_key_rests(clock: Clock, error: ProviderError, rest_s: float, limited: bool) -> None:
-    """For as long as the provider says, or a while; only for the model that it was asked for."""
+def test_failing_key_cools_down(clock: Clock, error: ProviderError, cooldown_s: float, limited: bool) -> None:
+    """A failing key cools down for the provider's retry delay or a default time, and only for the requested model."""
     pool = make_pool(clock, "one", "two")
     check_out_key(pool).record_failure(error)
     assert [check_out_key(pool).value for _ in range(3)] == ["two"] * 3
     check_out_key(pool).record_failure(error)
-    rest = cooling_down(pool)
-    assert (rest.wait_s, rest.is_rate_limited, rest.code) == (rest_s, limited, error.code)
-    raised = rest.error()
-    assert (raised.message, raised.retryable, raised.retry_after_ms) == (error.message, limited, rest_s * 1000)
+    cooling = cooling_down(pool)
+    assert (cooling.wait_s, cooling.is_rate_limited, cooling.code) == (cooldown_s, limited, error.code)
+    raised = cooling.error()
+    assert (raised.message, raised.retryable, raised.retry_after_ms) == (error.message, limited, cooldown_s * 1000)
     assert check_out_key(pool, "other").value in {"one", "two"}
-    clock.now += rest_s
+    clock.now += cooldown_s
     assert check_out_key(pool).value
 
 
-def test_the_key_that_will_do_first_tells_how_long(clock: Clock) -> None:
-    """A limit passes; a refused key is worth no waiting while there is one with a limit."""
+def test_wait_for_the_first_available_key(clock: Clock) -> None:
+    """The wait is that of the first key that is available again. A rate limit is preferred to a rejected key."""
     pool = make_pool(clock, "one", "two", "three")
     for seconds in (9, 4):
         check_out_key(pool).record_failure(
@@ -114,8 +114,8 @@ def test_the_key_that_will_do_first_tells_how_long(clock: Clock) -> None:
     assert (cooling_down(pool).wait_s, cooling_down(pool).is_rate_limited) == (4, True)
 
 
-def test_rather_a_refused_key_than_none(clock: Clock) -> None:
-    """Where nothing else is left it is tried again, and has its place back if it works."""
+def test_rejected_key_is_tried_if_no_other_is_left(clock: Clock) -> None:
+    """If no other key is left, a rejected key may be tried again. Its success ends the cooldown."""
     pool = make_pool(clock, "one")
     check_out_key(pool).record_failure(REJECTED)
     assert not cooling_down(pool).is_rate_limited
@@ -124,11 +124,11 @@ def test_rather_a_refused_key_than_none(clock: Clock) -> None:
     second.record_success()
     assert check_out_key(pool).value == "one"
     check_out_key(pool).record_failure(RATE_LIMITED)
-    assert isinstance(pool.check_out(route_to("m"), allow_rejected=True), CoolingDown), "a limit is obeyed"
+    assert isinstance(pool.check_out(route_to("m"), allow_rejected=True), CoolingDown), "a rate limit is respected"
 
 
-def test_a_late_success_ends_no_limit(clock: Clock) -> None:
-    """An answer that began before the limit was reached says nothing of it."""
+def test_late_success_does_not_end_a_rate_limit(clock: Clock) -> None:
+    """The success of a request from before the rate limit doesn't end the limit."""
     pool = make_pool(clock, "one")
     early = check_out_key(pool)
     check_out_key(pool).record_failure(RATE_LIMITED)
@@ -136,8 +136,8 @@ def test_a_late_success_ends_no_limit(clock: Clock) -> None:
     assert cooling_down(pool).is_rate_limited
 
 
-def test_a_failing_provider_is_left_alone(clock: Clock) -> None:
-    """Each key has its circuit; when all are open nobody is asked, whatever the model."""
+def test_no_key_is_used_while_all_circuits_are_open(clock: Clock) -> None:
+    """Each key has its own circuit. If all are open, no key is used for any model."""
     pool = make_pool(clock, "one", "two")
     for _ in range(3):
         check_out_key(pool).record_failure(BROKEN)
@@ -145,23 +145,23 @@ def test_a_failing_provider_is_left_alone(clock: Clock) -> None:
     check_out_key(pool).record_failure(BROKEN)
     assert pool.is_open
     for model in ("m", "other"):
-        rest = cooling_down(pool, model)
-        assert (rest.wait_s > 29, rest.is_rate_limited, rest.code) == (True, False, "upstream_error")
-        assert rest.error().retryable
-        assert "OpenAI has failed several times" in rest.message
+        cooling = cooling_down(pool, model)
+        assert (cooling.wait_s > 29, cooling.is_rate_limited, cooling.code) == (True, False, "upstream_error")
+        assert cooling.error().retryable
+        assert "OpenAI has failed several times" in cooling.message
     assert isinstance(pool.check_out(route_to("m"), allow_rejected=True), CoolingDown)
 
 
 @pytest.mark.parametrize("error", [RATE_LIMITED, NO_CREDIT, REJECTED, INVALID])
-def test_what_opens_no_circuit(clock: Clock, error: ProviderError) -> None:
-    """A provider that refuses isn't broken."""
+def test_errors_that_open_no_circuit(clock: Clock, error: ProviderError) -> None:
+    """A provider that rejects a request isn't broken, so its circuit stays closed."""
     pool = make_pool(clock, "one", failures_max=1)
     check_out_key(pool).record_failure(error)
     assert not pool.is_open
 
 
-def test_a_circuit_is_named_without_its_key() -> None:
-    """The same on every instance, another for each key and address, and neither can be read in it."""
+def test_circuit_name_does_not_reveal_the_key() -> None:
+    """The name of a circuit is the same on every instance, differs by key and URL, and reveals neither."""
     names = {circuit_name(ENDPOINT, key) for key in ENDPOINT.api_keys}
     assert len(names) == 3
     assert names == {circuit_name(ENDPOINT, key) for key in ENDPOINT.api_keys}

@@ -1,4 +1,4 @@
-"""An answer told again, from its start or from where it was heard."""
+"""Filtering an answer that is replayed from its start, or from a later point."""
 
 import random
 
@@ -38,7 +38,7 @@ ANSWER: list[Delta] = [
 
 
 def parts_of(deltas: list[Delta]) -> list[Part]:
-    """The parts that these deltas make, as the log keeps them."""
+    """Return the parts that these deltas make up, as the log has them."""
     answer = fold([deltas])
     parts: list[Part] = []
     for number, (kind, text) in enumerate(answer.parts):
@@ -55,8 +55,8 @@ def parts_of(deltas: list[Delta]) -> list[Part]:
     return parts
 
 
-def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
-    """Heard up to any delta, and told again in other pieces: both together are the answer, character by character."""
+def test_replay_after_any_delta_duplicates_and_loses_nothing() -> None:
+    """After a replay in other pieces, received and filtered deltas together are the answer, wherever it broke off."""
     whole = fold([ANSWER])
     chance = random.Random(5)
     for at in range(len(ANSWER) + 1):
@@ -74,7 +74,7 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
         assert (answer.usage, answer.finish) == (Usage(1, 2), "tool_calls")
 
 
-def test_another_answer_is_refused() -> None:
-    """What is told again as a part of another kind is another answer."""
+def test_replay_of_another_answer_is_a_mismatch() -> None:
+    """A replay whose part is of another kind is a mismatch."""
     with pytest.raises(ReplayMismatch):
         ReplayFilter([TextPart("Hello")]).filter([PartStarted(0, "reasoning")])

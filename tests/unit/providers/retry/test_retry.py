@@ -1,4 +1,4 @@
-"""Getting an answer to begin, against real upstreams over HTTP: retries, keys, fallbacks, circuits."""
+"""Retries, key rotation, fallbacks and circuits before an answer begins, with real upstreams over HTTP."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RecordingRequester:
 
 
 class World:
-    """Two providers, `a` and `b`, each at an upstream of its own, and what asks them."""
+    """Two providers, `a` and `b`, each with its own upstream, and a client for them."""
 
     def __init__(self, a: Upstream, b: Upstream, keys: str = "one", **fields: Any) -> None:
         self.a, self.b = a, b
@@ -103,15 +103,15 @@ class World:
         self.requester = RecordingRequester()
 
     async def request(self, model: str = "a", **fields: Any) -> str:
-        """The text of the answer. Raises `ProviderError`."""
+        """Return the text of the answer, or raise `ProviderError`."""
         deadline = asyncio.get_running_loop().time() + self.deadline_s
-        requester = copy(self.requester)  # the events are one list; the deltas are each answer's
+        requester = copy(self.requester)  # the events are shared, but each answer has its own deltas
         requester.deltas = []
         await self.client.answer(self.catalog.resolve(model), requester, deadline, **fields)
         return "".join(delta.text or "" for delta in requester.deltas if isinstance(delta, PartDelta))
 
     async def failure(self, model: str = "a", **fields: Any) -> ProviderError:
-        """The error of an answer that doesn't come."""
+        """Return the error of a request that fails."""
         with pytest.raises(ProviderError) as caught:
             await self.request(model, **fields)
         return caught.value
@@ -136,20 +136,20 @@ async def world(**fields: Any) -> AsyncIterator[World]:
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("providers.retry.retry.BACKOFF_FIRST_S", 0.02)
 
 
-async def test_an_answer_that_comes_is_asked_for_once() -> None:
-    """Nothing is told but the asking."""
+async def test_successful_request_is_sent_once() -> None:
+    """A successful request is sent once, and there are no other notifications."""
     async with world(fallbacks=["b"]) as w:
         assert await w.request() == "Hello"
         assert w.requester.events == [("request", "a")]
         assert len(w.a.requests) == 1
 
 
-async def test_a_failure_is_tried_again() -> None:
-    """500 twice and then an answer: one request for each attempt, with growing, jittered waits."""
+async def test_failure_is_retried() -> None:
+    """After two responses with status 500 the third attempt succeeds, with growing and jittered delays in between."""
     async with world() as w:
         w.a.play(BROKEN, BROKEN, GOOD)
         assert await w.request() == "Hello"
@@ -159,16 +159,16 @@ async def test_a_failure_is_tried_again() -> None:
         assert 10 <= w.requester.waits[0] <= 20 <= w.requester.waits[1] <= 40
 
 
-async def test_it_gives_up_after_so_many_attempts() -> None:
-    """And says what the provider said last."""
+async def test_last_attempt_fails() -> None:
+    """After the last attempt, the request fails with the provider's last error."""
     async with world(attempts=2, breaker_failures=9) as w:
         w.a.play(BROKEN)
         assert (await w.failure()).code == "upstream_error"
         assert len(w.a.requests) == 2
 
 
-async def test_a_connection_that_is_refused_is_tried_again() -> None:
-    """Nobody listens there: as any other failure."""
+async def test_refused_connection_is_retried() -> None:
+    """A refused connection is retried like any other failure, before the fallback is used."""
     async with world(url=DOWN, fallbacks=["b"]) as w:
         assert await w.request() == "Other"
         assert w.requester.events[-2:] == [("fallback", "b"), ("request", "b")]
@@ -176,12 +176,12 @@ async def test_a_connection_that_is_refused_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 451])
-async def test_what_the_request_is_to_blame_for_is_not_tried_again(status: int) -> None:
-    """Neither with the same model nor with another."""
+async def test_errors_of_the_request_are_not_retried(status: int) -> None:
+    """An error that the request itself causes is neither retried nor sent to a fallback."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(error_response(status, {"error": {"message": "content_filter" if status != 404 else "x"}}))
         if status == 404:
-            assert await w.request() == "Other", "a provider that has no such model is another matter"
+            assert await w.request() == "Other", "a fallback is used if the provider doesn't have the model"
         else:
             await w.failure()
             assert not w.b.requests
@@ -189,8 +189,8 @@ async def test_what_the_request_is_to_blame_for_is_not_tried_again(status: int) 
 
 
 @bounds_a_time
-async def test_retry_after_is_obeyed() -> None:
-    """429 with Retry-After, then success: the wait is what was asked for, and a little more."""
+async def test_retry_after_is_respected() -> None:
+    """After a 429 with Retry-After, the retry waits for that time and slightly longer."""
     async with world() as w:
         w.a.play(RATE_LIMITED, GOOD)
         began = asyncio.get_running_loop().time()
@@ -204,8 +204,8 @@ async def test_retry_after_is_obeyed() -> None:
 @pytest.mark.parametrize(
     "fields", [{"deadline_s": 0.1}, {"wait_max_s": 0.1}, {"deadline_s": 0.1, "fallbacks": ["nowhere"]}]
 )
-async def test_a_wait_that_is_too_long_is_left_to_the_client(fields: dict[str, Any]) -> None:
-    """Beyond the deadline or the bound: fail at once, with `retry_after_ms`."""
+async def test_retry_delay_above_the_limit_fails_at_once(fields: dict[str, Any]) -> None:
+    """A retry delay above the deadline or the limit fails the request at once, with `retry_after_ms`."""
     async with world(**fields) as w:
         w.a.play(RATE_LIMITED)
         error = await w.failure()
@@ -214,8 +214,8 @@ async def test_a_wait_that_is_too_long_is_left_to_the_client(fields: dict[str, A
 
 
 @pytest.mark.parametrize("kind", [429, 503])
-async def test_who_has_a_fallback_does_not_wait_long(kind: int) -> None:
-    """A Retry-After above a few seconds: the other model is asked at once."""
+async def test_fallback_is_used_instead_of_a_long_delay(kind: int) -> None:
+    """With a fallback and a Retry-After of more than a few seconds, the fallback is used at once."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(error_response(kind, {"error": {"message": "slow"}}, retry_after="6"))
         assert await w.request() == "Other"
@@ -223,7 +223,7 @@ async def test_who_has_a_fallback_does_not_wait_long(kind: int) -> None:
 
 
 async def test_a_stalled_first_event_falls_back() -> None:
-    """Silence has cost enough: the same model isn't asked again where there is another."""
+    """After a stalled first event the fallback is used, without a retry of the same model."""
     async with world(fallbacks=["b"], timeouts=Timeouts(first_event_s=0.2)) as w:
         w.a.play(chat("x").replace(stall_after=0))
         assert await w.request() == "Other"
@@ -232,22 +232,22 @@ async def test_a_stalled_first_event_falls_back() -> None:
 
 
 async def test_a_stalled_first_event_without_a_fallback() -> None:
-    """Is tried again like any other failure, unless it took too long for that."""
+    """Without a fallback, a stalled first event is retried like any other failure, unless it took too long."""
     async with world(timeouts=Timeouts(first_event_s=0.1)) as w:
         w.a.play(chat("x").replace(delay_s=9), GOOD)
         assert await w.request() == "Hello"
 
 
-async def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What took long to fail isn't asked the same again."""
+async def test_slow_failure_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure that took too long isn't retried."""
     monkeypatch.setattr("providers.retry.retry.SLOW_FAILURE_S", 0.05)
     async with world(timeouts=Timeouts(first_event_s=0.1)) as w:
         w.a.play(chat("x").replace(delay_s=9), GOOD)
         assert (await w.failure()).code == "upstream_timeout"
 
 
-async def test_nothing_after_the_first_delta_is_repeated() -> None:
-    """An answer that breaks off is handed out as it is, whatever could still be asked."""
+async def test_nothing_is_retried_after_the_first_delta() -> None:
+    """After the first delta nothing is retried: an answer that breaks off fails."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(chat("Hel", "lo world").replace(cut=150))
         deadline = asyncio.get_running_loop().time() + 9
@@ -258,8 +258,8 @@ async def test_nothing_after_the_first_delta_is_repeated() -> None:
         assert (len(w.a.requests), len(w.b.requests)) == (1, 0)
 
 
-async def test_an_answer_that_breaks_off_before_its_first_delta_is_repeated() -> None:
-    """200, and then nothing, or a failure inside the stream."""
+async def test_failure_before_the_first_delta_is_retried() -> None:
+    """An answer that ends or fails before its first delta is retried, even with status 200."""
     async with world() as w:
         w.a.play(chat(finish=None), error_response(200, {"error": {"message": "overloaded", "code": 503}}), GOOD)
         assert await w.request() == "Hello"
@@ -267,15 +267,15 @@ async def test_an_answer_that_breaks_off_before_its_first_delta_is_repeated() ->
 
 
 async def test_an_empty_answer_is_an_answer() -> None:
-    """A finish without a word isn't a failure."""
+    """A finish without text isn't a failure."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(chat())
         assert await w.request() == ""
         assert len(w.a.requests) == 1
 
 
-async def test_keys_are_rotated_and_a_refused_one_rests() -> None:
-    """401 for one key: the next is taken without a wait, and the first is left alone."""
+async def test_rejected_key_cools_down_and_the_next_is_used() -> None:
+    """After a 401 for one key the next key is used without a delay, and the first one cools down."""
     async with world(keys="one,two", attempts=1) as w:
         w.a.play(REJECTED, GOOD)
         for _ in range(3):
@@ -285,8 +285,8 @@ async def test_keys_are_rotated_and_a_refused_one_rests() -> None:
         assert w.requester.waits == [0]
 
 
-async def test_when_every_key_rests_it_waits() -> None:
-    """Limits pass: the turn waits for the first key that will do again."""
+async def test_turn_waits_if_every_key_cools_down() -> None:
+    """If every key is rate limited, the turn waits for the first key that is available again."""
     async with world(keys="one,two") as w:
         w.a.play(RATE_LIMITED, RATE_LIMITED, GOOD)
         assert await w.request() == "Hello"
@@ -296,8 +296,8 @@ async def test_when_every_key_rests_it_waits() -> None:
         assert w.requester.waits[1] > 100
 
 
-async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time that the key would do again another turn has reached its limit."""
+async def test_attempts_are_bounded_if_a_key_stays_rate_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of attempts is bounded even if other turns reach the key's limit again and again."""
     async with world(attempts=3) as w:
         pool = w.client._pools["a"]
 
@@ -310,14 +310,16 @@ async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatc
             limited(2 * delay_ms + 1000)
 
         monkeypatch.setattr(w.requester, "on_retry", on_retry)
-        await w.providers.load(w.catalog.resolve("a"))  # the SDK: its import would outlast the rest
+        await w.providers.load(
+            w.catalog.resolve("a")
+        )  # import the SDK first, because that takes longer than the cooldown
         limited(200)
         error = await w.failure()
         assert (error.code, len(w.requester.waits), len(w.a.requests)) == ("upstream_rate_limited", 2, 0)
 
 
-async def test_when_every_key_rests_too_long_nobody_is_asked() -> None:
-    """The next turn is told when to come back, or falls back, without another request."""
+async def test_no_request_if_every_key_cools_down_for_long() -> None:
+    """If every key cools down for too long, the next turn fails or falls back without a request."""
     async with world(keys="one,two", fallbacks=["b"]) as w:
         w.a.play(error_response(429, {"error": {"message": "slow"}}, retry_after="90"))
         assert await w.request() == "Other"
@@ -327,11 +329,11 @@ async def test_when_every_key_rests_too_long_nobody_is_asked() -> None:
         assert w.requester.events[-2:] == [("fallback", "b"), ("request", "b")]
         assert await w.request("b") == "Other"
         w.a.play(GOOD)
-        assert await w.request("a2") == "Hello", "a limit is a model's"
+        assert await w.request("a2") == "Hello", "a rate limit applies to one model"
 
 
-async def test_when_every_key_is_refused_one_is_tried() -> None:
-    """A key that was mended where it is kept works again at once; the fallback goes first where there is one."""
+async def test_rejected_key_is_tried_again() -> None:
+    """A rejected key is tried again, so that a key fixed at the provider works at once. A fallback comes first."""
     async with world() as w:
         w.a.play(REJECTED)
         assert (await w.failure()).code == "upstream_auth"
@@ -345,8 +347,8 @@ async def test_when_every_key_is_refused_one_is_tried() -> None:
         assert len(w.a.requests) == 1
 
 
-async def test_an_open_circuit_is_not_asked() -> None:
-    """After so many failures the next turn is refused at once, or falls back, and says which."""
+async def test_no_request_while_a_circuit_is_open() -> None:
+    """With an open circuit the next turn falls back, or fails at once with a retry delay."""
     async with world(breaker_failures=3, fallbacks=["b"]) as w:
         w.a.play(BROKEN)
         assert await w.request() == "Other"
@@ -361,16 +363,16 @@ async def test_an_open_circuit_is_not_asked() -> None:
         assert len(w.a.requests) == 3
 
 
-async def test_a_circuit_that_opens_ends_the_attempts() -> None:
-    """There is no waiting for what won't be asked."""
+async def test_opening_circuit_ends_the_attempts() -> None:
+    """When a circuit opens, there are no further attempts."""
     async with world(breaker_failures=1) as w:
         w.a.play(BROKEN)
         assert (await w.failure()).code == "upstream_error"
         assert w.requester.events == [("request", "a")]
 
 
-async def test_a_half_open_circuit_sends_one_probe() -> None:
-    """When its time is over one of many turns asks; if that works all may, if not nobody."""
+async def test_half_open_circuit_sends_one_probe() -> None:
+    """After the open time, one of several turns sends a probe. All may send requests after it succeeds."""
     async with world(breaker_failures=1, breaker_open_s=0.1, attempts=1) as w:
         w.a.play(BROKEN)
         await w.failure()
@@ -385,8 +387,8 @@ async def test_a_half_open_circuit_sends_one_probe() -> None:
         assert list(await asyncio.gather(w.request(), w.request())) == ["Hello", "Hello"]
 
 
-async def test_a_probe_that_is_cancelled_leaves_room_for_another() -> None:
-    """Stopped before its answer it has said nothing of the provider."""
+async def test_cancelled_probe_allows_another() -> None:
+    """A probe that is cancelled before its response doesn't count, and the next turn may send one."""
     async with world(breaker_failures=1, breaker_open_s=0.1, attempts=1) as w:
         w.a.play(BROKEN, GOOD.replace(delay_s=9), GOOD)
         await w.failure()
@@ -400,8 +402,8 @@ async def test_a_probe_that_is_cancelled_leaves_room_for_another() -> None:
 
 @pytest.mark.parametrize("moment", ["waiting", "request"])
 @bounds_a_time
-async def test_a_cancel_stops_it_at_once(moment: str) -> None:
-    """During a wait, and before the provider has said anything: nothing is asked after it."""
+async def test_cancel_takes_effect_at_once(moment: str) -> None:
+    """A cancel during a delay or before the response takes effect at once, and no request follows."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(error_response(429, {}, retry_after="4") if moment == "waiting" else GOOD.replace(delay_s=9))
         task = asyncio.get_running_loop().create_task(w.request())
@@ -420,7 +422,7 @@ async def test_a_cancel_stops_it_at_once(moment: str) -> None:
 
 
 async def test_a_chain_of_fallbacks() -> None:
-    """In their order; one that can't be used or can't take the request is skipped, and nobody hears of it."""
+    """Fallbacks are used in order. One that is unavailable or can't take the request is skipped silently."""
     async with world(fallbacks=["nowhere", "c", "b"], attempts=1) as w:
         w.a.play(BROKEN)
         w.requester = RecordingRequester(rejected_model="c")
@@ -428,8 +430,8 @@ async def test_a_chain_of_fallbacks() -> None:
         assert w.requester.events == [("request", "a"), ("fallback", "b"), ("request", "b")]
 
 
-async def test_when_all_fail_the_first_failure_counts(caplog: pytest.LogCaptureFixture) -> None:
-    """The client wanted that model; the log has the others."""
+async def test_first_error_is_reported_if_all_models_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """If all models fail, the client gets the first error, and the other errors are logged."""
     async with world(fallbacks=["b"], attempts=1) as w:
         w.a.play(OVERLOADED)
         w.b.play(REJECTED)
@@ -439,8 +441,8 @@ async def test_when_all_fail_the_first_failure_counts(caplog: pytest.LogCaptureF
         assert w.requester.events == [("request", "a"), ("fallback", "b"), ("request", "b")]
 
 
-async def test_what_goes_on_from_something_said_is_asked_once() -> None:
-    """Neither retried nor given to another model: its first part is known to clients."""
+async def test_continued_answer_is_requested_once() -> None:
+    """With `once`, a request is neither retried nor sent to a fallback: clients have part of the answer already."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(BROKEN)
         assert (await w.failure(once=True)).code == "upstream_error"
@@ -448,8 +450,8 @@ async def test_what_goes_on_from_something_said_is_asked_once() -> None:
         assert (len(w.a.requests), len(w.b.requests)) == (1, 0)
 
 
-async def test_the_demo_fails_as_it_is_told() -> None:
-    """Its failures are wanted: no retry makes them another's."""
+async def test_demo_failures_are_not_retried() -> None:
+    """The demo's requested failures aren't retried."""
     client = RetryingClient(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
     requester = RecordingRequester()
     requester._request = chat_request(demo={"fail": "overloaded"})
@@ -461,7 +463,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
 
 
 async def test_the_demo_as_a_fallback() -> None:
-    """It has no keys and no circuit, and answers where the others fail."""
+    """The demo works as a fallback. It has no keys and no circuit."""
     async with world(fallbacks=["demo"], attempts=1) as w:
         w.a.play(BROKEN)
         w.requester._request = chat_request(demo={"text": "I am here."})
@@ -470,8 +472,8 @@ async def test_the_demo_as_a_fallback() -> None:
         assert w.requester.events == [("fallback", "demo")]
 
 
-async def test_an_answer_with_a_cursor_has_begun() -> None:
-    """Law 9: what another instance could go on with is handed out before its first word, and isn't asked for twice."""
+async def test_answer_with_a_response_handle_has_begun() -> None:
+    """Law 9: an answer whose response handle was passed on has begun, even without text, and isn't requested again."""
 
     async def slow(request: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [ResponseHandle("m", "resp_1")]
