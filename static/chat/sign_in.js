@@ -40,11 +40,14 @@ export class SignIn {
     this.#box.addEventListener("input", () => this.#showError(""));
   }
 
-  /** Returns whether the gateway requires a sign-in. If it can't be reached, returns false: the socket will report it. */
+  /**
+   * Returns whether the user has to sign in. A proxy that signs in its own users sends a credential with each request,
+   * so a ticket is granted without one. If the gateway can't be reached, returns false: the socket will report it.
+   */
   static async isRequired() {
     try {
       const { auth } = await (await fetch("v1")).json();
-      return auth !== "none";
+      return auth !== "none" && (getCredential() !== null || (await fetchTicket(null)).status === 401);
     } catch {
       return false;
     }

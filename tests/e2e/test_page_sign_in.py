@@ -1,4 +1,5 @@
-"""The page before a gateway that asks who comes: signing in and out, wrong keys, ended ones, and who may see a picture."""
+"""The page with a gateway that requires authentication: signing in and out, invalid and expired keys, and stored
+images."""
 
 from __future__ import annotations
 
@@ -12,21 +13,24 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.credentials import SECRET, KeyFile, token
+from tests.e2e.go_programs import PASSWORDS, go_proxy, go_proxy_binary, proxy_settings
 from tests.gateway_process import gateway_process
 from tests.page_stage import WatchedPage, browser_context, ended
 from tests.prefix_proxy import prefix_proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
+__all__ = ["go_proxy_binary"]
+
 REFUSED = "status of 401"
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 
 
 @asynccontextmanager
-async def asked(
+async def sign_in_page(
     browser: Browser, folder: Path, keys: KeyFile, *, prefix: str = "", width: int = 1280
 ) -> AsyncIterator[WatchedPage]:
-    """The page at a gateway that takes keys and tokens, asking for one of them."""
+    """Open the page of a gateway that accepts keys and tokens, with its sign-in dialog."""
     settings = {
         "TURNWIRE_AUTH": "jwt,keys",
         "TURNWIRE_API_KEYS": str(keys.path),
@@ -43,11 +47,11 @@ async def asked(
         await watched.page.goto(f"{proxied}{prefix}/" if prefix else f"{gateway.url}/")
         await expect(watched.page.get_by_test_id("sign-in")).to_be_visible()
         yield watched
-    assert [said for said in watched.errors if REFUSED not in said] == []
+    assert [error for error in watched.errors if REFUSED not in error] == []
 
 
 async def sign_in(watched: WatchedPage, credential: str) -> None:
-    """Pastes it and presses Enter."""
+    """Paste the credential and press Enter."""
     box = watched.page.get_by_label("API key or token")
     await expect(box).to_be_focused()
     await box.fill(credential)
@@ -55,11 +59,14 @@ async def sign_in(watched: WatchedPage, credential: str) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1024])
-async def test_a_wrong_key_is_said_so_and_a_right_one_signs_in(browser: Browser, tmp_path: Path, width: int) -> None:
-    """The key stays in the tab alone: in no address, not in localStorage; over a reload, until one signs out."""
+async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    """The key is stored in the tab only, not in a URL or localStorage. It outlives a reload, and signing out deletes
+    it."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(browser, tmp_path, keys, width=width) as watched:
+    async with sign_in_page(browser, tmp_path, keys, width=width) as watched:
         page, dialog = watched.page, watched.page.get_by_test_id("sign-in")
         addresses: list[str] = []
         page.on("request", lambda request: addresses.append(request.url))
@@ -98,11 +105,12 @@ async def test_a_wrong_key_is_said_so_and_a_right_one_signs_in(browser: Browser,
         await expect(page.get_by_test_id("turn")).to_have_count(0)
 
 
-async def test_a_revoked_key_asks_again_and_the_answer_goes_on(browser: Browser, tmp_path: Path) -> None:
-    """A key that is taken away closes the socket: the page asks, keeps what it shows, and goes on where it was."""
+async def test_a_revoked_key_asks_for_another_and_the_answer_continues(browser: Browser, tmp_path: Path) -> None:
+    """Removing the key closes the socket. The page asks for a credential, keeps its content, and the answer continues
+    after signing in."""
     keys = KeyFile(tmp_path)
     key, other = keys.add("ann"), keys.add("ann")
-    async with asked(browser, tmp_path, keys) as watched:
+    async with sign_in_page(browser, tmp_path, keys) as watched:
         await sign_in(watched, key)
         await watched.is_live()
         await watched.choose(rate=20, tokens=300)
@@ -119,11 +127,11 @@ async def test_a_revoked_key_asks_again_and_the_answer_goes_on(browser: Browser,
         await expect(watched.page.get_by_test_id("prompt-box")).to_have_value("not sent yet")
 
 
-async def test_another_user_sees_nothing_of_the_one_before(browser: Browser, tmp_path: Path) -> None:
-    """Whoever signs in after a key's end gets a page of their own."""
+async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, tmp_path: Path) -> None:
+    """If another user signs in after a key has been revoked, the page is empty."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(browser, tmp_path, keys) as watched:
+    async with sign_in_page(browser, tmp_path, keys) as watched:
         page = watched.page
         await sign_in(watched, key)
         await watched.is_live()
@@ -139,11 +147,12 @@ async def test_another_user_sees_nothing_of_the_one_before(browser: Browser, tmp
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
 
 
-async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(browser: Browser, tmp_path: Path) -> None:
-    """An image's address takes no key, so its bytes are asked for with the header; the address is below the page's own."""
+async def test_a_stored_image_is_loaded_with_the_credential(browser: Browser, tmp_path: Path) -> None:
+    """An image URL can't carry a key, so the image is fetched with the header, from a URL below the page's path
+    prefix."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(browser, tmp_path, keys, prefix="/tools/chat") as watched:
+    async with sign_in_page(browser, tmp_path, keys, prefix="/tools/chat") as watched:
         await sign_in(watched, key)
         await watched.is_live()
         await watched.page.evaluate("probes.pasteNoise()")
@@ -155,9 +164,10 @@ async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(bro
         assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
 
 
-async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(browser: Browser, tmp_path: Path) -> None:
-    """A pasted token can't be made longer: one try when it expires, no storm of them, then the page asks."""
-    async with asked(browser, tmp_path, KeyFile(tmp_path)) as watched:
+async def test_an_expired_token_is_retried_once_before_asking(browser: Browser, tmp_path: Path) -> None:
+    """A pasted token can't be renewed: after its expiry the page tries it once, without a storm of requests, and then
+    asks for another one."""
+    async with sign_in_page(browser, tmp_path, KeyFile(tmp_path)) as watched:
         tickets: list[str] = []
         watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
         await sign_in(watched, token("ann", exp=int(time.time()) + 8))
@@ -166,3 +176,23 @@ async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(browser: Bro
         assert len(tickets) <= 4
         await sign_in(watched, token("ann"))
         await watched.is_live()
+
+
+async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(
+    browser: Browser, tmp_path: Path, go_proxy_binary: Path
+) -> None:
+    """Behind the Go proxy of the examples, the page chats as the proxy's user and asks for no key."""
+    key, settings = proxy_settings(tmp_path)
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        go_proxy(go_proxy_binary, gateway.url, key) as proxy,
+        browser_context(browser) as context,
+    ):
+        form = {"name": "ann", "password": PASSWORDS["ann"]}
+        await context.request.post(f"{proxy.url}/login", form=form, headers={"Origin": proxy.url})
+        watched = WatchedPage(await context.new_page())
+        await watched.page.goto(f"{proxy.url}/")
+        turn = await watched.ask("Hello")
+        await ended(turn, "completed")
+        await expect(watched.page.get_by_test_id("sign-in")).to_be_hidden()
+    assert watched.errors == []
