@@ -1,4 +1,4 @@
-"""Opening a SQLite file: what can be wrong with it is said in a sentence, and it is one process's own."""
+"""A SQLite file is opened by one process at a time, and each problem with it is explained in a sentence."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def refusal(path: Path | str) -> str:
 
 
 @contextmanager
-def without_rights() -> Iterator[Path]:
-    """A folder where this process, also root's, may read and not write files that are read-only."""
+def unprivileged_folder() -> Iterator[Path]:
+    """Yield a folder where this process, even if it is run by root, can't write to read-only files."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         if os.geteuid() != 0:
@@ -46,7 +46,7 @@ def without_rights() -> Iterator[Path]:
 
 
 async def test_a_second_opener_is_refused(tmp_path: Path) -> None:
-    """The file is one process's own; another is told what to do, and may have it afterwards."""
+    """A second process can't open a file in use; after the first one has closed it, it can."""
     path = tmp_path / "turnwire.db"
     first = Database(str(path))
     await first.open()
@@ -57,8 +57,8 @@ async def test_a_second_opener_is_refused(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_another_process_may_read_and_copy(tmp_path: Path) -> None:
-    """A backup of a database in use has everything that was committed before the backup began."""
+async def test_another_process_can_back_up_the_file(tmp_path: Path) -> None:
+    """A backup of a database in use has all data that was committed before the backup began."""
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
     database = Database(str(path))
     await database.open()
@@ -82,7 +82,7 @@ async def test_another_process_may_read_and_copy(tmp_path: Path) -> None:
 
 
 async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
-    """While calls go on; it is short again afterwards, and after the close there is none."""
+    """A long journal is checkpointed between calls; after `close` there is no journal."""
     path = tmp_path / "turnwire.db"
     journal = path.with_name("turnwire.db-wal")
     database = Database(str(path))
@@ -100,7 +100,7 @@ async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
         while journal.stat().st_size > CHECKPOINT_BYTES:
             await database.run(write, 1)
     assert database._checkpointer is not None
-    database._checkpointer._is_busy = True  # as a thread that never gets its turn
+    database._checkpointer._is_busy = True  # as if its thread never ran
     for _ in range(40):
         await database.run(write, CHECKPOINT_BYTES)
         assert journal.stat().st_size < JOURNAL_BYTES_MAX + 2 * CHECKPOINT_BYTES
@@ -111,8 +111,8 @@ async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
     db.close()
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """And left as it is."""
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
+    """A file that isn't a database is refused and not changed."""
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary, " * 500)
     assert "isn't a SQLite database" in await refusal(path)
@@ -121,20 +121,20 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """The message says which file, and to check the folder."""
+    """The error names the file and says to check the folder."""
     message = await refusal(tmp_path / "nowhere" / "turnwire.db")
     assert "nowhere" in message
     assert "folder" in message
 
 
-async def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    """A path that is a folder can't be opened."""
+async def test_a_folder_is_refused(tmp_path: Path) -> None:
+    """A folder can't be opened, and the error names it."""
     assert str(tmp_path) in await refusal(tmp_path)
 
 
 @pytest.mark.parametrize("version", [1, SCHEMA_VERSION + 1])
 async def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
-    """A file of an earlier or a later version is neither read nor changed."""
+    """A file of an unsupported earlier or later version is refused and not changed."""
     path = tmp_path / "turnwire.db"
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA user_version = {version}")
@@ -147,8 +147,8 @@ async def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
 
 
 async def test_a_read_only_file_is_refused() -> None:
-    """A file that may not be written says so."""
-    with without_rights() as folder:
+    """The error says that the file can't be written."""
+    with unprivileged_folder() as folder:
         path = folder / "turnwire.db"
         with sqlite3.connect(path) as db:
             db.execute("CREATE TABLE other (a)")
@@ -157,9 +157,9 @@ async def test_a_read_only_file_is_refused() -> None:
         assert "can't be written" in await refusal(path)
 
 
-async def test_a_read_only_file_system_is_refused_so_too() -> None:
-    """Nor may anything be written beside the file, and the journal of an earlier run is there."""
-    with without_rights() as parent:
+async def test_a_read_only_folder_is_refused() -> None:
+    """The error is the same if the folder is read-only too and the database is in WAL mode."""
+    with unprivileged_folder() as parent:
         folder = parent / "data"
         folder.mkdir()
         path = folder / "turnwire.db"
@@ -175,8 +175,8 @@ async def test_a_read_only_file_system_is_refused_so_too() -> None:
             folder.chmod(stat.S_IRWXU)
 
 
-async def test_another_error_of_the_file_is_said_too(tmp_path: Path) -> None:
-    """A database whose tables clash with ours can't be used."""
+async def test_conflicting_tables_are_refused(tmp_path: Path) -> None:
+    """A database whose tables conflict with those of the store is refused."""
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as db:
         db.execute("CREATE VIEW turns AS SELECT 1")
@@ -185,7 +185,7 @@ async def test_another_error_of_the_file_is_said_too(tmp_path: Path) -> None:
 
 
 async def test_a_failed_call_changes_nothing(tmp_path: Path) -> None:
-    """Each call is one transaction: it commits whole or not at all, and the next one works."""
+    """Each call is one transaction, which is committed completely or not at all; the next call works."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
 
@@ -202,8 +202,8 @@ async def test_a_failed_call_changes_nothing(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
-    """What doesn't fit is refused whole, with what to do; reading goes on, and so does writing later."""
+async def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
+    """A write that doesn't fit is rolled back, and the error says what to do; reads and later writes work."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     await database.run(lambda db: db.execute("CREATE TABLE box (a)"))
@@ -225,8 +225,8 @@ async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_damaged_file_is_said(tmp_path: Path) -> None:
-    """Pages that are no pages any more: the message says that a copy is needed."""
+async def test_a_damaged_file_is_explained(tmp_path: Path) -> None:
+    """If pages of the file are damaged, the error says to restore a copy."""
     path = tmp_path / "turnwire.db"
     database = Database(str(path))
     await database.open()
@@ -237,8 +237,8 @@ async def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     assert "is damaged. Restore a copy" in await refusal(path)
 
 
-async def test_what_is_committed_is_published_before_the_call_returns(tmp_path: Path) -> None:
-    """In the loop, in the order of the commits; what is rolled back isn't published."""
+async def test_a_commit_is_published_before_the_call_returns(tmp_path: Path) -> None:
+    """Results are published in the event loop, in the order of the commits; rolled back calls aren't published."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     published: list[str] = []
@@ -256,8 +256,8 @@ async def test_what_is_committed_is_published_before_the_call_returns(tmp_path: 
     await database.close()
 
 
-async def test_what_could_not_be_committed_is_not_published(tmp_path: Path) -> None:
-    """Also where the work went well and the commit failed."""
+async def test_a_failed_commit_is_not_published(tmp_path: Path) -> None:
+    """Nothing is published if the call succeeds and the commit fails."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     published: list[str] = []
@@ -274,22 +274,22 @@ async def test_what_could_not_be_committed_is_not_published(tmp_path: Path) -> N
     await database.close()
 
 
-async def test_what_is_committed_is_published_though_the_caller_was_cancelled(tmp_path: Path) -> None:
-    """A cancelled call may be in the file already, and then it is published."""
+async def test_a_commit_is_published_if_the_caller_was_cancelled(tmp_path: Path) -> None:
+    """A cancelled call may already be committed, and is then published."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
-    begun, may_commit = asyncio.Event(), threading.Event()
+    started, may_commit = asyncio.Event(), threading.Event()
     published: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def work(_: sqlite3.Connection) -> tuple[None, str]:
-        loop.call_soon_threadsafe(begun.set)
+        loop.call_soon_threadsafe(started.set)
         may_commit.wait(10)
         return None, "kept"
 
     async with asyncio.TaskGroup() as tasks:
         call = tasks.create_task(database.run_then(published.put_nowait, work))
-        await begun.wait()
+        await started.wait()
         call.cancel()
     may_commit.set()
     async with asyncio.timeout(10):
@@ -297,21 +297,21 @@ async def test_what_is_committed_is_published_though_the_caller_was_cancelled(tm
     await database.close()
 
 
-async def test_calls_are_served_in_their_order(tmp_path: Path) -> None:
-    """Also those that were made before the close."""
+async def test_calls_are_executed_in_order(tmp_path: Path) -> None:
+    """Calls are executed in order, including those that were made before `close`."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
-    seen: list[int] = []
+    executed: list[int] = []
     async with asyncio.TaskGroup() as tasks:
         for n in range(20):
-            tasks.create_task(database.run(lambda _, n=n: seen.append(n)))  # type: ignore[misc]
+            tasks.create_task(database.run(lambda _, n=n: executed.append(n)))  # type: ignore[misc]
         await asyncio.sleep(0)
         tasks.create_task(database.close())
-    assert seen == list(range(20))
+    assert executed == list(range(20))
 
 
-async def test_before_it_is_open_it_serves_nothing() -> None:
-    """A call before the opening, or after the close, is a `StoreError`."""
+async def test_a_call_before_open_fails() -> None:
+    """A call before `open` raises `StoreError`."""
     database = Database(":memory:")
     with pytest.raises(StoreError, match="closed"):
         await database.run(lambda _: None)

@@ -1,4 +1,4 @@
-"""Ephemeral values in the embedded store outlive the process; what has expired takes neither a row nor memory."""
+"""Ephemeral values in the embedded store survive a restart; expired values use neither rows nor memory."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from store.sqlite.store import SqliteStore
 
 
-async def opened(path: Path) -> SqliteStore:
+async def open_store(path: Path) -> SqliteStore:
     store = SqliteStore(str(path))
     await store.open()
     return store
 
 
-async def test_values_outlive_the_process(tmp_path: Path) -> None:
-    """A revocation made before a restart still holds after it."""
-    store = await opened(tmp_path / "turnwire.db")
+async def test_values_survive_a_restart(tmp_path: Path) -> None:
+    """A value that was stored before a restart, such as a revocation, is found after it."""
+    store = await open_store(tmp_path / "turnwire.db")
     await store.put_ephemeral("revoked:1", b"x", 60_000)
     await store.close()
-    store = await opened(tmp_path / "turnwire.db")
+    store = await open_store(tmp_path / "turnwire.db")
     assert await store.get_ephemeral(["revoked:1"]) == [b"x"]
     await store.close()
 
 
-async def test_what_has_expired_leaves_no_row(tmp_path: Path) -> None:
-    """The table doesn't grow with every ticket that was ever given."""
-    store = await opened(tmp_path / "turnwire.db")
+async def test_expired_values_are_deleted(tmp_path: Path) -> None:
+    """Expired values are deleted, so the table doesn't grow with each ticket that was ever issued."""
+    store = await open_store(tmp_path / "turnwire.db")
     for number in range(20):
         await store.put_ephemeral(f"n{number}", b"x", 1)
     await asyncio.sleep(0.01)
@@ -35,8 +35,8 @@ async def test_what_has_expired_leaves_no_row(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_rate_limits_of_idle_users_take_no_memory() -> None:
-    """A million users who came once take no memory."""
+async def test_rate_limits_of_idle_users_use_no_memory() -> None:
+    """The rate limits of users without recent requests use no memory."""
     store = SqliteStore(":memory:")
     await store.count_requests([(f"user{number}", 1, 0) for number in range(100)], 1)
     await asyncio.sleep(0.001)
@@ -44,8 +44,8 @@ async def test_rate_limits_of_idle_users_take_no_memory() -> None:
     assert set(store._due_us) == {"ann"}
 
 
-async def test_released_permits_take_no_memory() -> None:
-    """A million addresses that came once take no memory."""
+async def test_released_permits_use_no_memory() -> None:
+    """Released permits use no memory."""
     store = SqliteStore(":memory:")
     for number in range(100):
         key, holder = f"address:{number}", f"h{number}"

@@ -1,4 +1,4 @@
-"""The SQLite file is its owner's alone, and what somebody else put in its place is neither read nor written."""
+"""Only its owner can read the SQLite file, and files of other users are neither read nor written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from store.records import StoreError
 from store.sqlite.database import Database
 
-SOMEBODY = 12_345
-EVERYBODY = 0o777
+OTHER_UID = 12_345
+WORLD_WRITABLE = 0o777
 STICKY = 0o1777
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 
 
-async def opened(path: Path) -> Database:
+async def open_database(path: Path) -> Database:
     database = Database(str(path))
     await database.open()
     return database
@@ -34,109 +34,108 @@ async def refusal(path: Path) -> str:
 
 
 def files_of(path: Path) -> dict[str, int]:
-    """What there is of a database, with its rights."""
+    """Return the files of a database, with their permissions."""
     return {each.name: stat.S_IMODE(each.lstat().st_mode) for each in path.parent.glob(f"{path.name}*")}
 
 
 @pytest.fixture
 def umask() -> object:
-    """That of most machines, by which everybody may read what isn't made otherwise."""
+    """The usual umask, with which new files are readable by all users."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("umask")
-async def test_the_file_and_its_journals_are_made_for_their_owner_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """While it is open, when it is closed, and when it is opened again; and of a file that is so nothing is said."""
+async def test_only_the_owner_can_read_new_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only the owner can read the database and its journals, also after closing and opening it again; no warning is
+    logged."""
     path = tmp_path / "turnwire.db"
     for _ in range(2):
-        database = await opened(path)
+        database = await open_database(path)
         await database.run(lambda db: db.execute("CREATE TABLE IF NOT EXISTS box (a)"))
-        there = files_of(path)
-        assert "turnwire.db-wal" in there
-        assert set(there.values()) == {0o600}
+        modes = files_of(path)
+        assert "turnwire.db-wal" in modes
+        assert set(modes.values()) == {0o600}
         await database.close()
         assert files_of(path) == {"turnwire.db": 0o600, "turnwire.db-lock": 0o600}
     assert caplog.text == ""
 
 
 @pytest.mark.usefixtures("umask")
-async def test_a_file_that_others_may_read_is_said_and_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever gave it to a group may have meant it; it is opened, and the log says how to mend it."""
+async def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that a group can read is opened with unchanged permissions, and a warning says how to fix them."""
     path = tmp_path / "turnwire.db"
     path.touch()
     path.chmod(0o640)
-    database = await opened(path)
-    there = files_of(path)
-    assert there.pop("turnwire.db-lock") == 0o600
-    assert set(there.values()) == {0o640}
+    database = await open_database(path)
+    modes = files_of(path)
+    assert modes.pop("turnwire.db-lock") == 0o600
+    assert set(modes.values()) == {0o640}
     await database.close()
     assert "chmod 600" in caplog.text
     assert str(path) in caplog.text
     assert "640" in caplog.text
 
 
-@pytest.mark.parametrize("rights", [EVERYBODY, STICKY])
-async def test_a_folder_where_everybody_may_write_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, rights: int
+@pytest.mark.parametrize("mode", [WORLD_WRITABLE, STICKY])
+async def test_a_world_writable_folder_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
 ) -> None:
-    """Unless it is sticky, as /tmp is: there only the owner of a file can replace it."""
+    """A warning is logged, unless the folder is sticky like /tmp, where only the owner of a file can replace it."""
     folder = tmp_path / "shared"
     folder.mkdir()
-    folder.chmod(rights)
-    await (await opened(folder / "turnwire.db")).close()
-    assert ("chmod o-w" in caplog.text) is (rights == EVERYBODY)
+    folder.chmod(mode)
+    await (await open_database(folder / "turnwire.db")).close()
+    assert ("chmod o-w" in caplog.text) is (mode == WORLD_WRITABLE)
 
 
 @as_root
-async def test_a_folder_of_somebody_else_s_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A folder that a container was lent may be one, so it serves; a file of its owner's does, too."""
+async def test_another_users_folder_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file of another user in a folder of that user, as in a container's volume, is opened with a warning."""
     folder = tmp_path / "lent"
     folder.mkdir(mode=0o755)
     path = folder / "turnwire.db"
     path.touch(mode=0o600)
-    os.chown(folder, SOMEBODY, SOMEBODY)
-    os.chown(path, SOMEBODY, SOMEBODY)
-    await (await opened(path)).close()
+    os.chown(folder, OTHER_UID, OTHER_UID)
+    os.chown(path, OTHER_UID, OTHER_UID)
+    await (await open_database(path)).close()
     assert "another user owns the folder" in caplog.text
-    assert str(SOMEBODY) in caplog.text
+    assert str(OTHER_UID) in caplog.text
 
 
 @as_root
-@pytest.mark.parametrize("rights", [EVERYBODY, STICKY, 0o775])
+@pytest.mark.parametrize("mode", [WORLD_WRITABLE, STICKY, 0o775])
 @pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-lock"])
-async def test_what_another_user_planted_is_not_opened(tmp_path: Path, rights: int, ending: str) -> None:
-    """The database itself or a journal that would be played into it: refused, with what to do, and left as it is."""
+async def test_another_users_file_is_not_opened(tmp_path: Path, mode: int, ending: str) -> None:
+    """Another user's database or journal is refused and not changed, and the error says what to do."""
     folder = tmp_path / "shared"
     folder.mkdir()
-    folder.chmod(rights)
+    folder.chmod(mode)
     path = folder / "turnwire.db"
     planted = Path(f"{path}{ending}")
     with sqlite3.connect(planted) as db:
         db.execute("CREATE TABLE theirs (a)")
     db.close()
     planted.chmod(0o666)
-    os.chown(planted, SOMEBODY, SOMEBODY)
+    os.chown(planted, OTHER_UID, OTHER_UID)
     before = planted.read_bytes()
-    said = await refusal(path)
-    assert str(planted) in said
-    assert f"uid {SOMEBODY}" in said
-    assert "chown" in said
+    message = await refusal(path)
+    assert str(planted) in message
+    assert f"uid {OTHER_UID}" in message
+    assert "chown" in message
     assert planted.read_bytes() == before
 
 
 @as_root
-async def test_a_link_that_another_user_planted_is_not_followed(tmp_path: Path) -> None:
-    """By a symbolic link another user could have us write a file that this user can't write."""
+async def test_another_users_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    """A symbolic link of another user is refused, because it could make the gateway write to a file of its own user."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(STICKY)
     ours = tmp_path / "ours.db"
     link = folder / "turnwire.db"
     link.symlink_to(ours)
-    os.chown(link, SOMEBODY, SOMEBODY, follow_symlinks=False)
+    os.chown(link, OTHER_UID, OTHER_UID, follow_symlinks=False)
     assert "belongs to another user" in await refusal(link)
     assert not ours.exists()

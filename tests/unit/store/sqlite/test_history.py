@@ -1,4 +1,4 @@
-"""What the embedded history does beyond the conformance suite: feedback, which `Store` can't read."""
+"""Feedback in the embedded store, which the conformance tests can't read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from store.sqlite.store import SqliteStore
 from tests.store_conformance import NOW, conversation, new_turn, run
 
 
-async def test_feedback_is_one_row_for_a_message_and_goes_with_it(tmp_path: Path) -> None:
-    """A second rating takes the place of the first, and a deleted conversation's ratings are gone."""
+async def test_feedback_is_one_row_per_message(tmp_path: Path) -> None:
+    """A second rating replaces the first, and deleting a conversation deletes its ratings."""
     path = str(tmp_path / "turnwire.db")
     store = SqliteStore(path)
     await store.open()

@@ -1,4 +1,4 @@
-"""Limits in the embedded store: the rest is in the conformance suite."""
+"""Limits in the embedded store, in addition to the conformance tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.store_conformance import conversation, new_turn, running, stateless_t
 
 
 async def test_idle_users_leave_no_row(tmp_path: Path) -> None:
-    """The table of start times has only those that are in the future."""
+    """The table of start times has only rows whose time is in the future."""
     store = SqliteStore(str(tmp_path / "turnwire.db"))
     await store.open()
     limits = TurnLimits(start_interval_us=1, start_burst=1)
@@ -20,8 +20,8 @@ async def test_idle_users_leave_no_row(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_queue_outlives_the_process(tmp_path: Path) -> None:
-    """Which of the turns waits in its conversation is in the file."""
+async def test_a_queue_survives_a_restart(tmp_path: Path) -> None:
+    """The queue of a conversation is stored in the file."""
     path = str(tmp_path / "turnwire.db")
     store = SqliteStore(path)
     await store.open()

@@ -1,4 +1,4 @@
-"""The embedded store's logs: one transaction for a flush, published after it, and deleted in small pieces."""
+"""The embedded store's logs: a flush is one transaction, is published after it, and expired entries are swept."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ async def store() -> AsyncIterator[SqliteStore]:
 
 
 async def accept(store: SqliteStore, turn: str) -> int:
-    """Accept a turn that is in no history; its epoch."""
+    """Accept a stateless turn, and return its epoch."""
     return (await store.accept(stateless_turn(turn))).turn.epoch
 
 
 async def end(store: SqliteStore, turn: str) -> None:
-    """Accept and end a turn that is in no history."""
+    """Accept and end a stateless turn."""
     await run(store, stateless_turn(turn))
 
 
 async def age(store: SqliteStore, s: float) -> None:
-    """All endings were stored so much earlier."""
+    """Move the time of all endings into the past, by this many seconds."""
     await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = stored_ms - ?", (int(s * 1000),)))
 
 
 async def rows(store: SqliteStore) -> int:
-    """How many entries the table has."""
+    """Return the number of entries in the table."""
     return await store._db.run(lambda db: int(db.execute("SELECT count(*) FROM log").fetchone()[0]))
 
 
-def a_minute_later(store: SqliteStore) -> None:
-    """Let the time until the next sweep be over."""
+def make_sweep_due(store: SqliteStore) -> None:
+    """Make the next sweep due."""
     store._log._sweep_at_s -= SWEEP_INTERVAL_S
 
 
 @asynccontextmanager
 async def statements(store: SqliteStore) -> AsyncIterator[list[str]]:
-    """What SQLite is asked within the block. It names a statement again for each time that this one sets off a trigger."""
+    """Record the SQL statements of the block. SQLite reports a statement again for each trigger that it fires."""
     seen: list[str] = []
     await store._db.run(lambda db: db.set_trace_callback(seen.append))
     seen.clear()
@@ -64,31 +64,31 @@ async def statements(store: SqliteStore) -> AsyncIterator[list[str]]:
 
 
 async def test_one_flush_is_one_transaction(store: SqliteStore) -> None:
-    """Law 4: the entries of all turns are written by one statement and one commit, however many turns there are."""
+    """Law 4: the entries of any number of turns are written by one statement and one commit."""
     epochs = {f"t{n}": await accept(store, f"t{n}") for n in range(50)}
     async with statements(store) as seen:
         written = await store.append([Append("ann", turn, epoch, 1, 2, b"x") for turn, epoch in epochs.items()])
-        asked = [statement.split()[0] for statement, _ in groupby(seen)]
+        verbs = [statement.split()[0] for statement, _ in groupby(seen)]
     assert [one.outcome for one in written] == ["stored"] * 50
-    assert (asked.count("INSERT"), asked.count("COMMIT")) == (1, 1)
+    assert (verbs.count("INSERT"), verbs.count("COMMIT")) == (1, 1)
     assert await rows(store) == 50
     for turn, epoch in epochs.items():
         assert await store.log("ann", turn, 0) == [LogEntry(epoch, 1, 2, b"x")]
         assert (await store.append([Append("ann", turn, epoch, 4, 4, b"x")]))[0] == Appended("gap", 2)
 
 
-async def test_a_flush_judges_each_append_alone(store: SqliteStore) -> None:
-    """Law 4: what continues is written, whatever is wrong with its neighbours; payloads of any bytes stay apart."""
-    epochs = {turn: await accept(store, turn) for turn in ("plain", "gap", "fenced", "wished", "twice", "empty")}
-    await store.request_cancel("ann", "wished", b"stop")
+async def test_the_appends_of_a_flush_are_independent(store: SqliteStore) -> None:
+    """Law 4: each append is stored or refused independently of the others; payloads can be any bytes."""
+    epochs = {turn: await accept(store, turn) for turn in ("plain", "gap", "fenced", "cancelled", "twice", "empty")}
+    await store.request_cancel("ann", "cancelled", b"stop")
     written = await store.append(
         [
             Append("ann", "gap", epochs["gap"], 2, 2, b"g"),
             Append("ann", "plain", epochs["plain"], 1, 3, b"\x00\xff"),
             Append("ann", "fenced", epochs["fenced"] - 1, 1, 1, b"f"),
-            Append("ann", "nobody", 1, 1, 1, b"n"),
+            Append("ann", "unknown", 1, 1, 1, b"u"),
             Append("ann", "empty", epochs["empty"], 1, 1, b""),
-            Append("ann", "wished", epochs["wished"], 1, 1, b"w"),
+            Append("ann", "cancelled", epochs["cancelled"], 1, 1, b"c"),
         ]
     )
     assert written == [
@@ -106,14 +106,14 @@ async def test_a_flush_judges_each_append_alone(store: SqliteStore) -> None:
         "plain": [b"\x00\xff"],
         "gap": [],
         "fenced": [],
-        "wished": [b"w"],
+        "cancelled": [b"c"],
         "twice": [b"1", b"2"],
         "empty": [b""],
     }
 
 
 async def test_a_failed_flush_publishes_and_stores_nothing(store: SqliteStore) -> None:
-    """What is published is stored: a full disk is an error for the writer, and subscribers get nothing."""
+    """If the disk is full, the writer gets an error, and subscribers receive nothing."""
     received: list[str] = []
     epochs = {turn: await accept(store, turn) for turn in ("t1", "t2")}
     for turn in epochs:
@@ -137,7 +137,7 @@ async def test_a_failed_flush_publishes_and_stores_nothing(store: SqliteStore) -
 
 
 async def test_a_long_log_is_read_in_pieces(store: SqliteStore) -> None:
-    """A reading stops at about 1 MiB, never before its first entry, and the next one goes on from there."""
+    """A read returns at most about 1 MiB, but at least one entry; the next read continues after it."""
     epoch = await accept(store, "t1")
     payloads = [bytes(READ_BYTES_MAX // 4)] * 9 + [bytes(2 * READ_BYTES_MAX), b"x"]
     for seq, payload in enumerate(payloads, 1):
@@ -150,8 +150,8 @@ async def test_a_long_log_is_read_in_pieces(store: SqliteStore) -> None:
     assert pieces == [[1, 2, 3, 4], [5, 6, 7, 8], [9], [10], [11]]
 
 
-async def test_an_expired_log_is_empty_and_the_turn_stays(store: SqliteStore) -> None:
-    """After its time the log answers nothing, whether it was swept or not; the turn knows where it ended."""
+async def test_an_expired_log_is_empty(store: SqliteStore) -> None:
+    """An expired log returns no entries, swept or not; the turn's last seq is unchanged."""
     await end(store, "t1")
     await age(store, TTL_S - 5)
     assert await store.log("ann", "t1", 0) != []
@@ -159,19 +159,19 @@ async def test_an_expired_log_is_empty_and_the_turn_stays(store: SqliteStore) ->
     seq = (await store.turn("ann", "t1")).seq
     assert await store.log("ann", "t1", 0) == []
     assert await rows(store) > 0
-    a_minute_later(store)
+    make_sweep_due(store)
     await store.append([])
     assert await rows(store) == 0
     assert (await store.turn("ann", "t1")).seq == seq > 0
 
 
-async def test_running_turns_and_young_endings_are_not_swept(store: SqliteStore) -> None:
-    """Only what ended long enough ago is forgotten."""
+async def test_running_and_recently_ended_turns_are_not_swept(store: SqliteStore) -> None:
+    """Only the logs of turns that ended long enough ago are deleted."""
     await end(store, "old")
     await age(store, TTL_S + 1)
     await end(store, "young")
     epoch = await accept(store, "running")
-    a_minute_later(store)
+    make_sweep_due(store)
     await store.append([Append("ann", "running", epoch, 1, 1, b"x")])
     assert await store.log("ann", "old", 0) == []
     assert await store.log("ann", "young", 0) != []
@@ -179,31 +179,31 @@ async def test_running_turns_and_young_endings_are_not_swept(store: SqliteStore)
 
 
 async def test_the_sweep_is_rare(store: SqliteStore) -> None:
-    """When there is nothing left to forget the next look is a minute later."""
+    """After a sweep that finds nothing, the next sweep is a minute later."""
     await store.append([])
     await end(store, "t1")
     await age(store, TTL_S + 1)
     await store.append([])
     assert await rows(store) > 0
-    a_minute_later(store)
+    make_sweep_due(store)
     await store.append([])
     assert await rows(store) == 0
 
 
-async def test_a_sweep_is_bounded(store: SqliteStore) -> None:
-    """However much has expired, a call deletes only so much, and the next one goes on at once."""
+async def test_a_sweep_deletes_a_limited_number_of_rows(store: SqliteStore) -> None:
+    """A call deletes a limited number of rows, and the next call continues."""
     epoch = await accept(store, "long")
     await store.append([Append("ann", "long", epoch, seq, seq, b"x") for seq in range(1, SWEEP_ROWS_MAX + 201)])
     await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = 1, seq = 1200, ending = x'00'"))
-    a_minute_later(store)
+    make_sweep_due(store)
     await store.append([])
     assert await rows(store) == 200
     await store.append([])
     assert await rows(store) == 0
 
 
-async def test_a_flush_changes_few_pages_however_many_turns_there_are(tmp_path: Path) -> None:
-    """An index by turn would change a page of its own for each turn, and a commit writes whole pages."""
+async def test_a_flush_of_many_turns_changes_few_pages(tmp_path: Path) -> None:
+    """A flush of many turns changes few pages: with an index by turn it would change one page for each turn."""
     path = tmp_path / "turnwire.db"
     store = SqliteStore(str(path), log_ttl_s=TTL_S)
     await store.open()
@@ -211,26 +211,26 @@ async def test_a_flush_changes_few_pages_however_many_turns_there_are(tmp_path: 
     epochs = {f"t{n}": await accept(store, f"t{n}") for n in range(turns)}
     for seq in range(1, flushes + 1):
         await store.append([Append("ann", turn, epoch, seq, seq, b"x" * 20) for turn, epoch in epochs.items()])
-    pages_to_write(store)
+    pop_journal_pages(store)
     await store.append([Append("ann", turn, epoch, flushes + 1, flushes + 1, b"x") for turn, epoch in epochs.items()])
-    assert 0 < pages_to_write(store) <= 10
+    assert 0 < pop_journal_pages(store) <= 10
     assert [entry.last for entry in await store.log("ann", "t7", flushes - 1)] == [flushes, flushes + 1]
     await store.close()
 
 
-def pages_to_write(store: SqliteStore) -> int:
-    """How many pages the write-ahead log has had since the last call; it is empty then."""
+def pop_journal_pages(store: SqliteStore) -> int:
+    """Return the number of pages in the write-ahead log, and empty it."""
     connection, journal = store._db._connection, store._db._checkpointer
     assert connection is not None
     assert journal is not None
-    journal._thread.submit(lambda: None).result()  # after what it does already
+    journal._thread.submit(lambda: None).result()  # wait for a running checkpoint
     pages = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()["log"]
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return int(pages)
 
 
-async def test_a_file_of_version_2_is_taken_over(tmp_path: Path) -> None:
-    """With its logs, which had an index by turn where there is a chain now; what goes on continues them."""
+async def test_a_file_of_version_2_is_upgraded(tmp_path: Path) -> None:
+    """A file of version 2, whose logs have an index by turn and no chain, is upgraded; its logs can be continued."""
     path = tmp_path / "turnwire.db"
     store = SqliteStore(str(path), log_ttl_s=TTL_S)
     await store.open()

@@ -1,4 +1,4 @@
-"""The embedded store passes the conformance suite, in a file and in memory, and survives a kill."""
+"""The embedded store passes the conformance tests, in a file and in memory, and survives a kill."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ asyncio.run(main())
 
 @asynccontextmanager
 async def embedded(path: Path | str) -> AsyncIterator[SqliteStore]:
-    """The store of this file, open."""
+    """Open the store of this file for the block."""
     store = SqliteStore(str(path))
     await store.open()
     try:
@@ -65,14 +65,14 @@ async def embedded(path: Path | str) -> AsyncIterator[SqliteStore]:
 
 @asynccontextmanager
 async def opener(path: Path | str) -> AsyncIterator[OpenStore]:
-    """What the conformance suite opens its store with."""
+    """Yield the function that opens the store for the conformance tests."""
     async with AsyncExitStack() as stack:
         yield lambda: stack.enter_async_context(embedded(path))
 
 
 @asynccontextmanager
 async def writing_process(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Another process that ends turns and appends to others, and says each round that was acknowledged."""
+    """Start another process, which ends turns and appends to others, and prints the number of each stored round."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -91,37 +91,37 @@ async def writing_process(path: Path) -> AsyncIterator[asyncio.subprocess.Proces
 
 
 async def rounds_acknowledged(process: asyncio.subprocess.Process, at_least: int) -> int:
-    """Wait until the process has said so many rounds."""
+    """Wait until the process has printed this round, and return the last printed one."""
     assert process.stdout is not None
-    said = 0
+    rounds = 0
     async with asyncio.timeout(20):
-        while said < at_least:
-            said = int(await process.stdout.readline())
-    return said
+        while rounds < at_least:
+            rounds = int(await process.stdout.readline())
+    return rounds
 
 
 class TestEmbeddedFile(StoreConformance):
-    """In a file."""
+    """With a file."""
 
     @pytest.fixture
     async def open_store(self, tmp_path: Path) -> AsyncIterator[OpenStore]:
-        """Of one empty file."""
+        """Stores of one empty file."""
         async with opener(tmp_path / "turnwire.db") as opened:
             yield opened
 
 
 class TestEmbeddedMemory(StoreConformance):
-    """In memory."""
+    """Without a file."""
 
     @pytest.fixture
     async def open_store(self) -> AsyncIterator[OpenStore]:
-        """Nothing on disk."""
+        """Stores in memory."""
         async with opener(":memory:") as opened:
             yield opened
 
 
-async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
-    """Law 3: a file keeps what a process stored in it, with the ended turn's log."""
+async def test_stored_data_survives_a_restart(tmp_path: Path) -> None:
+    """Law 3: conversations, messages, turns and logs are found after a restart."""
     path = tmp_path / "turnwire.db"
     async with embedded(path) as store:
         await store.create_conversation(conversation())
@@ -140,17 +140,17 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await again.expired_leases() == []
 
 
-async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """Laws 3 and 9: after a kill -9 each answered append is there, and what ran can be claimed at once."""
+async def test_a_kill_loses_no_acknowledged_data(tmp_path: Path) -> None:
+    """Laws 3 and 9: after a kill -9, all acknowledged data is found, and the running turns can be claimed at once."""
     path = tmp_path / "turnwire.db"
     async with writing_process(path) as process:
-        said = await rounds_acknowledged(process, 25)
+        rounds = await rounds_acknowledged(process, 25)
         process.kill()
         assert process.stdout is not None
-        said = max([said, *(int(line) for line in (await process.stdout.read()).splitlines())])
+        rounds = max([rounds, *(int(line) for line in (await process.stdout.read()).splitlines())])
         await process.wait()
     async with embedded(path) as store:
-        for n in range(1, said + 1):
+        for n in range(1, rounds + 1):
             assert (await store.turn("ann", f"t{n}")).status == "completed"
             assert (await store.message("ann", f"t{n}.answer")).parent == f"t{n}.question"
         streaming = [f"open{n}" for n in range(5)]
@@ -161,19 +161,19 @@ async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
             claimed = await store.claim("ann", turn, "in_next", NOW, 60_000)
             assert claimed is not None
             assert claimed.epoch > before.epoch
-            assert claimed.seq >= said
+            assert claimed.seq >= rounds
             log = await store.log("ann", turn, 0)
             assert [one.last for one in log] == list(range(1, claimed.seq + 1))
             assert [one.payload for one in log] == [f"{turn} {n}".encode() for n in range(1, claimed.seq + 1)]
             late = Append("ann", turn, before.epoch, claimed.seq + 1, claimed.seq + 1, b"late")
-            goes_on = Append("ann", turn, claimed.epoch, claimed.seq + 1, claimed.seq + 1, b"on")
-            assert [one.outcome for one in await store.append([late, goes_on])] == ["fenced", "stored"]
+            following = Append("ann", turn, claimed.epoch, claimed.seq + 1, claimed.seq + 1, b"on")
+            assert [one.outcome for one in await store.append([late, following])] == ["fenced", "stored"]
         stored = await store.conversation("ann", "c1")
         assert len((await store.messages("ann", "c1", 10_000, None))[0]) == stored.messages
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    """While a process has the file no other one opens it; when that one is dead the file is free at once."""
+    """A second process can't open a file in use; after the first one was killed, it can at once."""
     path = tmp_path / "turnwire.db"
     async with writing_process(path) as process:
         await rounds_acknowledged(process, 1)
@@ -187,17 +187,17 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 async def test_the_request_of_an_ended_turn_is_deleted() -> None:
-    """The whole request is kept while it may be needed, until the ending and no longer."""
+    """The whole request is stored until the turn's ending."""
     async with embedded(":memory:") as store:
         await store.create_conversation(conversation())
-        await store.accept(new_turn("running", request=b"kept"))
-        await run(store, new_turn("ended", request=b"forgotten"))
-        assert (await store.turn("ann", "running", with_request=True)).request == b"kept"
+        await store.accept(new_turn("running", request=b"request"))
+        await run(store, new_turn("ended", request=b"deleted"))
+        assert (await store.turn("ann", "running", with_request=True)).request == b"request"
         assert (await store.turn("ann", "ended", with_request=True)).request is None
 
 
-async def test_an_ending_is_the_last_event() -> None:
-    """Law 2: events that the log has already may end a turn only where nothing stands behind them."""
+async def test_an_ending_must_be_the_last_event() -> None:
+    """Law 2: an ending whose events are already in the log is stored only if no event follows them."""
     async with embedded(":memory:") as store:
         turn = await running(store)
         await store.append([piece(turn, 1, 3), piece(turn, 4, 6)])
@@ -208,8 +208,9 @@ async def test_an_ending_is_the_last_event() -> None:
         assert (await store.turn("ann", "t1")).seq == 6
 
 
-async def test_an_id_may_be_used_again_when_its_day_is_over() -> None:
-    """Law 6: 24 h after its ending an id is free; its usage stays, its log goes, its epochs only grow."""
+async def test_a_turn_id_can_be_used_again_after_a_day() -> None:
+    """Law 6: 24 h after its ending a turn's id can be used again; its usage stays, its log is deleted, and the new
+    epoch is higher."""
     async with embedded(":memory:") as store:
         await store.create_conversation(conversation())
         ended = await run(store, new_turn(epoch=NOW + 5))
@@ -231,8 +232,8 @@ async def test_an_id_may_be_used_again_when_its_day_is_over() -> None:
 
 
 @contextmanager
-def no_file_grows_beyond(size: int) -> Iterator[None]:
-    """As on a full disk, for this process."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limit the size of this process's files, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -241,12 +242,12 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_store_that_cant_be_written_says_so_before_it_is_needed(tmp_path: Path) -> None:
-    """A full disk can still be read: whoever asks whether turns can be started has to know."""
+async def test_ping_fails_if_the_disk_is_full(tmp_path: Path) -> None:
+    """If the disk is full, `ping` fails although reads work, because no turn can be started."""
     path = tmp_path / "turnwire.db"
     async with embedded(path) as store:
         await store.ping()
-        with no_file_grows_beyond(path.with_name("turnwire.db-wal").stat().st_size):
+        with file_size_limit(path.with_name("turnwire.db-wal").stat().st_size):
             for refused in (store.ping(), store.create_conversation(conversation())):
                 with pytest.raises(StoreError, match="disk"):
                     await refused

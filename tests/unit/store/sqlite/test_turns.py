@@ -1,4 +1,4 @@
-"""The rows of turns: how long they are found, and where their logs end."""
+"""Rows of turns in the embedded store: lookup, expiry, the end of the log, and lists of running turns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def store() -> AsyncIterator[SqliteStore]:
 
 
 async def test_an_ended_turn_is_found_for_a_day(store: SqliteStore) -> None:
-    """By this store's clock, whatever time the ending gave; a running turn is found for ever."""
+    """An ended turn is found for a day of the store's clock, for any time of its ending; a running one always is."""
 
     def found(db: sqlite3.Connection, age_ms: int) -> list[str]:
         db.execute("UPDATE turns SET stored_ms = ? WHERE turn = 'ended'", (clock_ms() - age_ms,))
@@ -50,14 +50,14 @@ async def test_an_ended_turn_is_found_for_a_day(store: SqliteStore) -> None:
             await store._db.run(read, "ann", "ended")
 
 
-async def test_a_turn_is_its_users_own(store: SqliteStore) -> None:
+async def test_another_users_turn_is_not_found(store: SqliteStore) -> None:
     """Law 12: another user's turn isn't found."""
     assert await store._db.run(find_row, "bob", "running") is None
     assert await store._db.run(find_record, "bob", "running") is None
 
 
-async def test_the_end_of_a_log_is_its_newest_entry(store: SqliteStore) -> None:
-    """0 before the first one; after the ending it is the ending's, though the log has expired."""
+async def test_a_turns_seq_is_the_end_of_its_log(store: SqliteStore) -> None:
+    """The seq is 0 before the first entry, and that of the ending afterwards, even if the log has expired."""
 
     def end(db: sqlite3.Connection, turn: str) -> int:
         return int(get_row(db, "ann", turn)["seq"])
@@ -71,8 +71,8 @@ async def test_the_end_of_a_log_is_its_newest_entry(store: SqliteStore) -> None:
     assert await store._db.run(end, "ended") == before > 0
 
 
-async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: SqliteStore) -> None:
-    """With the messages that they will become, and whether those will be the head: not after a clear."""
+async def test_running_turns_of_a_conversation_are_listed(store: SqliteStore) -> None:
+    """Rows are in order, with the answer's message id and whether it will be the head: after a clear, it won't."""
 
     def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
         return [tuple(row) for row in running_in_conversation(db, get_conversation(db, "ann", "c1"))]
@@ -84,8 +84,8 @@ async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: SqliteS
     assert [one[2] for one in await store._db.run(listed)] == [0, 0, 1]
 
 
-async def test_all_that_a_user_runs_is_listed_oldest_first(store: SqliteStore) -> None:
-    """In every conversation and in none, and nothing of another user (law 12)."""
+async def test_running_turns_of_a_user_are_listed(store: SqliteStore) -> None:
+    """All of a user's turns are listed, with and without a conversation, and none of another user (law 12)."""
     await store.accept(stateless_turn("nowhere"))
     await store.accept(stateless_turn("theirs", "bob"))
     assert await store._db.run(running_of_user, "ann") == ["running", "nowhere"]
