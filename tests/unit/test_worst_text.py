@@ -108,9 +108,9 @@ def filled(piece: bytes) -> bytes:
     return piece * (MEGABYTE // len(piece))
 
 
-def error_from_event(**said: object) -> object:
+def error_from_event(**fields: object) -> object:
     """Return the error for a provider's error event with these fields."""
-    return FAILURES.from_event({"error": said})
+    return FAILURES.from_event({"error": fields})
 
 
 def error_from_response(body: object) -> object:

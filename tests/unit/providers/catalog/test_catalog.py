@@ -285,7 +285,7 @@ assert catalog.dialects("demo") == {"demo": "demo", "openai_chat": "openai", "op
 providers = Providers(catalog)
 providers.preload("demo")
 assert "anthropic" not in sys.modules
-there = set(sys.modules)
+loaded = set(sys.modules)
 
 async def main():
     for model in ("openai/m", "gpt-6-sol"):
@@ -297,7 +297,7 @@ async def main():
     await providers.aclose()
 
 asyncio.run(main())
-late = {name for name in set(sys.modules) - there if name.startswith("openai")}
+late = {name for name in set(sys.modules) - loaded if name.startswith("openai")}
 assert not late, late
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -326,7 +326,7 @@ def test_law_13_no_secret_in_a_body_is_exposed(status: int, body: Any) -> None:
 
 
 def test_rejected_request_is_explained_in_the_log() -> None:
-    """The log says what is wrong with a rejected request, in known words only. It says nothing more of other errors."""
+    """The log explains an invalid request in known words only. For other errors it has just the status."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
     assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
         "400 says: Unsupported value temperature must be 1 for model …"
