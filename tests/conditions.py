@@ -1,4 +1,4 @@
-"""What tests wait for."""
+"""Conditions that tests wait for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def holds(condition: Callable[[], object]) -> bool:
-    """Whether it holds now; not yet, where it looks at something that isn't here yet: the last of no frames."""
+    """Return whether the condition is true; a `LookupError`, such as for the last of no frames, is not yet true."""
     try:
         return bool(condition())
     except LookupError:

@@ -1,4 +1,4 @@
-"""What the demo model will say."""
+"""The expected answers of the demo model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from providers.demo.model import demo_text
 
 
 def expected(prompt: str, demo: dict[str, Any]) -> str:
-    """The text that the demo model says to this prompt."""
+    """Return the demo model's answer to a prompt."""
     return demo_text(
         ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart(prompt),)),), params=Params(demo=demo))
     )

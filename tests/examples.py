@@ -1,4 +1,4 @@
-"""How many examples a property test looks at: as many as it says, or as many as `make fuzz` does."""
+"""The number of examples of property tests: their own in `make test`, and that of `make fuzz`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FUZZED = int(os.environ.get("TURNWIRE_FUZZ_EXAMPLES", "0"))
 
 
 def examples(number: int) -> int:
-    """The number for `make test`, or that of `make fuzz`."""
+    """Return `number`, or the number of `make fuzz` if it runs the tests."""
     return FUZZED or number

@@ -1,4 +1,4 @@
-"""What `/metrics` says, as numbers."""
+"""Parses the response of `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(text: str) -> Samples:
-    """Every sample by its name and its labels."""
+    """Return the value of each sample, by its name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -17,6 +17,6 @@ def samples(text: str) -> Samples:
 
 
 def value(text: str, name: str, **labels: str) -> float:
-    """The sum of the samples of that name whose labels are these, and maybe others."""
+    """Return the sum of the samples with this name and at least these labels."""
     wanted = labels.items()
     return sum(number for (one, has), number in samples(text).items() if one == name and wanted <= dict(has).items())

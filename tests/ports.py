@@ -1,16 +1,16 @@
-"""Ports for servers that have to be told theirs, or that come back on it."""
+"""Free ports for servers that can't choose one themselves, or that restart on the same one."""
 
 from __future__ import annotations
 
 import socket
 from random import SystemRandom
 
-# Hypothesis seeds the other one, and then all workers of a run draw the same.
+# Hypothesis seeds the `random` module, so that all workers of a run would choose the same ports.
 _random = SystemRandom()
 
 
 def free_port() -> int:
-    """A port below those that the system gives away by itself, so that it is still free after a restart."""
+    """Return a free port below the ephemeral range, so that it is still free when its server restarts."""
     while True:
         port = _random.randrange(10_000, 30_000)
         with socket.socket() as probe:

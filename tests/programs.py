@@ -1,4 +1,4 @@
-"""The programs that tests run beside Python. `tests/prepare.sh` installs them; CI does without none."""
+"""The programs that tests use besides Python. `tests/prepare.sh` installs them; in CI, a missing one is an error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NoReturn
 import pytest
 
 OUTSIDE_PATH = "/usr/sbin:/usr/local/sbin:/opt/homebrew/bin"
-"""Where Debian and Homebrew keep what only root's PATH, or nobody's, names."""
+"""Folders of Debian and Homebrew that may not be in PATH."""
 
 
 def missing(what: str) -> NoReturn:
-    """The test can't be run for want of this: in CI it fails, a person's run skips it."""
+    """Fail the test in CI, or skip it elsewhere, because a program isn't installed."""
     reason = f"{what} isn't installed: tests/prepare.sh installs it, or says how to get it"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -22,11 +22,11 @@ def missing(what: str) -> NoReturn:
 
 
 def program(name: str) -> Path:
-    """Where the program of this name, or at this path, is."""
+    """Return the path of the program with this name or path; without it, fail or skip the test."""
     found = shutil.which(name) or shutil.which(name, path=OUTSIDE_PATH)
     return Path(found) if found else missing(name)
 
 
 def installed(file: Path, what: str) -> Path:
-    """The file, which belongs to `what`."""
+    """Return the path of a file that belongs to `what`; without it, fail or skip the test."""
     return file if file.exists() else missing(what)

@@ -1,4 +1,4 @@
-"""The processes that the tests fork are what an operator starts: arguments, environment, output, exit codes, signals."""
+"""Forked gateways behave like started ones: arguments, environment, output, exit codes and signals."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SERVE = ("serve", "--port", "0", "--store", "sqlite:///:memory:")
 
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
-    """One of this test's own."""
+    """A fork server that only this test uses."""
     made = ForkServer()
     yield made
     made.stop()
 
 
 async def output(process: Forked) -> str:
-    """All that it writes, until its end."""
+    """Return the output of a process until its end."""
     assert process.stdout is not None
-    said = (await process.stdout.read()).decode()
+    text = (await process.stdout.read()).decode()
     process.close()
-    return said
+    return text
 
 
 async def ready(process: Forked) -> None:
-    """Wait until it says so."""
+    """Wait until the process prints that it is ready."""
     assert process.stdout is not None
     async for line in process.stdout:
         if line.startswith(b"Turnwire is ready"):
             return
-    raise AssertionError("it ended")
+    raise AssertionError("the process ended before it was ready")
 
 
-async def test_a_command_ends_with_its_own_code(server: ForkServer, tmp_path: Path) -> None:
-    """A wrong option, and a setting that only its environment has."""
+async def test_a_forked_command_has_its_own_exit_code(server: ForkServer, tmp_path: Path) -> None:
+    """An invalid option or environment variable is reported, with exit code 2."""
     wrong = await server.start(["serve", "--nonsense"], {}, tmp_path, 1 << 16)
     assert "--nonsense" in await output(wrong)
     assert await wrong.wait() == wrong.returncode == 2
@@ -50,24 +50,24 @@ async def test_a_command_ends_with_its_own_code(server: ForkServer, tmp_path: Pa
     assert await setting.wait() == 2
 
 
-async def test_signals_reach_it_and_their_end_is_told(server: ForkServer, tmp_path: Path) -> None:
-    """SIGTERM lets it leave, SIGKILL does not; in the folder that was named."""
-    leaving, killed = [await server.start(SERVE, {}, tmp_path, 1 << 16) for _ in range(2)]
-    for process in (leaving, killed):
+async def test_a_forked_process_receives_signals(server: ForkServer, tmp_path: Path) -> None:
+    """Signals reach the process, its exit code or signal is returned, and it runs in the given folder."""
+    terminated, killed = [await server.start(SERVE, {}, tmp_path, 1 << 16) for _ in range(2)]
+    for process in (terminated, killed):
         await ready(process)
         assert process.returncode is None
         assert Path(os.readlink(f"/proc/{process.pid}/cwd")) == tmp_path
-    leaving.terminate()
-    assert await leaving.wait() == 0
+    terminated.terminate()
+    assert await terminated.wait() == 0
     killed.kill()
     assert await killed.wait() == -signal.SIGKILL
-    killed.terminate()  # nobody is hit by what comes after the end
-    leaving.close()
+    killed.terminate()  # no process gets a signal after the end
+    terminated.close()
     killed.close()
 
 
-async def test_what_still_runs_ends_with_the_server(tmp_path: Path) -> None:
-    """Whoever leaves takes its processes along."""
+async def test_processes_end_with_the_fork_server(tmp_path: Path) -> None:
+    """When the fork server stops, its processes are ended."""
     server = ForkServer()
     process = await server.start(SERVE, {}, tmp_path, 1 << 16)
     await ready(process)

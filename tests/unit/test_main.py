@@ -1,4 +1,4 @@
-"""The `turnwire` command: its options, and how it says why it can't serve."""
+"""The `turnwire` command: its options, and its error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.gateway_process import gateway_process
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """The settings with which it would have served."""
+    """The settings that `serve` is called with; it is replaced, so nothing is served."""
     for name in ("HOST", "PORT"):
         monkeypatch.delenv(name, raising=False)
     found: list[Settings] = []
@@ -30,20 +30,20 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["--port", "8000"], ["serve", "--host", "127.0.0.1"]])
 def test_serving_is_the_default_command(served: list[Settings], arguments: list[str]) -> None:
-    """With or without its name."""
+    """`turnwire` without a command is `turnwire serve`."""
     command.main(arguments)
     assert (served[0].host, served[0].port) == ("127.0.0.1", 8000)
 
 
 def test_options_are_settings(served: list[Settings]) -> None:
-    """Those that are given, and only those, go before the environment."""
+    """Each option sets the setting of the same name."""
     command.main(["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"])
     assert (served[0].host, served[0].port, served[0].store) == ("::1", 0, "sqlite:///:memory:")
     assert served[0].log_level == "debug"
 
 
-def test_without_arguments_it_takes_the_commands(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the process."""
+def test_arguments_default_to_those_of_the_process(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main()` without arguments reads those of the process."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--port", "7"])
     command.main()
     assert served[0].port == 7
@@ -63,16 +63,16 @@ def test_without_arguments_it_takes_the_commands(served: list[Settings], monkeyp
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_said(
+def test_a_wrong_option_is_explained(
     served: list[Settings], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
 ) -> None:
-    """A sentence on standard error, and an exit code; nothing is served."""
-    with pytest.raises(SystemExit) as left:
+    """A wrong option or address is explained on standard error, with an exit code; nothing is served."""
+    with pytest.raises(SystemExit) as exited:
         command.main(arguments)
-    assert left.value.code == code
-    said = capsys.readouterr()
-    assert words in said.err
-    assert "Traceback" not in said.err
+    assert exited.value.code == code
+    output = capsys.readouterr()
+    assert words in output.err
+    assert "Traceback" not in output.err
     assert served == []
 
 
@@ -82,23 +82,23 @@ def test_what_is_wrong_is_said(
 def test_a_wrong_variable_is_explained(
     served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """By the name under which it was set, and what it may be."""
+    """An invalid variable is named as it was set, with the type of a valid value."""
     monkeypatch.setenv(variable, "never")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         command.main([])
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert f"turnwire: {variable} is invalid: Input should be a valid" in capsys.readouterr().err
 
 
-def test_with_leave_the_network_may_come_in(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    """TURNWIRE_INSECURE=1 is what the operator wants."""
+def test_the_insecure_setting_permits_any_address(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TURNWIRE_INSECURE=1 the gateway can listen on any address."""
     monkeypatch.setenv("TURNWIRE_INSECURE", "1")
     command.main(["--host", "0.0.0.0"])
     assert served[0].host == "0.0.0.0"
 
 
-async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:
-    """`python -m gateway serve`: ready, then a signal, then exit code 0; a second one on its store is
+async def test_serve_runs_until_a_signal(tmp_path: Path) -> None:
+    """`python -m gateway serve` serves until a signal and exits with code 0; a second process with the same store is
     refused."""
     async with gateway_process(tmp_path) as running:
         assert "http://127.0.0.1:" in running.ready_line
@@ -111,21 +111,25 @@ async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:
 
 
 def test_the_module_runs_as_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m gateway --help`."""
+    """`python -m gateway --help` prints the help."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--help"])
     monkeypatch.delitem(sys.modules, "gateway.__main__")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         runpy.run_module("gateway", run_name="__main__")
-    assert left.value.code == 0
+    assert exited.value.code == 0
     assert "realtime chat gateway" in capsys.readouterr().out
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    """`turnwire models | head` ends without a traceback when `head` has gone."""
+def test_a_closed_output_pipe_prints_no_traceback() -> None:
+    """`turnwire models | head` ends without a traceback when `head` has closed the pipe."""
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "w") as gone:
+    with os.fdopen(writing, "w") as closed_pipe:
         done = subprocess.run(
-            [sys.executable, "-m", "gateway", "models"], stdout=gone, stderr=subprocess.PIPE, text=True, timeout=30
+            [sys.executable, "-m", "gateway", "models"],
+            stdout=closed_pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
         )
     assert (done.returncode, done.stderr) == (1, "")

@@ -1,4 +1,4 @@
-"""What becomes of a test whose program isn't installed."""
+"""A test whose program isn't installed fails in CI and is skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ import pytest
 from tests.programs import installed, program
 
 NOWHERE = Path("no") / "such" / "program"
-WANTED = {"program": partial(program, "no-such-program"), "file": partial(installed, NOWHERE, "Such")}
+LOOKUPS = {"program": partial(program, "no-such-program"), "file": partial(installed, NOWHERE, "Such")}
 
 
-@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
-def test_ci_does_without_none(wanted: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the test fails, and says what to do. A skip would skip this test too, so it is caught as well."""
+@pytest.mark.parametrize("lookup", LOOKUPS.values(), ids=LOOKUPS)
+def test_a_missing_program_fails_in_ci(lookup: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CI, the test fails, and the message says what to do. A skip is caught as well: it would skip this test."""
     monkeypatch.setenv("CI", "true")
-    said = r"uch.* isn't installed: tests/prepare\.sh"
-    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match=said) as raised:
-        wanted()
+    message = r"uch.* isn't installed: tests/prepare\.sh"
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match=message) as raised:
+        lookup()
     assert raised.type is pytest.fail.Exception
 
 
-@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
-def test_a_person_may(wanted: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the test is skipped, and says the same."""
+@pytest.mark.parametrize("lookup", LOOKUPS.values(), ids=LOOKUPS)
+def test_a_missing_program_is_skipped_outside_of_ci(
+    lookup: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of CI, the test is skipped with the same message."""
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"uch.* isn't installed: tests/prepare\.sh"):
-        wanted()
+        lookup()
 
 
-def test_what_is_there_is_found() -> None:
-    """By its name or its path."""
+def test_an_installed_program_is_found() -> None:
+    """`program` finds a program by its name or path, and `installed` returns an existing file."""
     assert program(sys.executable) == Path(sys.executable)
     assert program("sh").is_file()
     assert installed(Path(__file__), "This file") == Path(__file__)

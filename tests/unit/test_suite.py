@@ -1,4 +1,4 @@
-"""`make test` and `.ci/run` fail where a step fails, and say which."""
+"""`make test` and `.ci/run` fail if a step fails, and name the step."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ ROOT = Path(__file__).parents[2]
 
 
 def part(name: str, *codes: str) -> Part:
-    """A part of the suite that runs these lines of Python."""
+    """Return a part of the suite that runs these programs, one process for each."""
     return Part(name, 60, 60, tuple((sys.executable, "-c", code) for code in codes))
 
 
-def test_every_command_of_a_part_runs_and_the_first_failure_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    """With the CPU that they took, and their output in order."""
+def test_a_part_runs_all_commands_and_has_the_first_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    """A part runs all of its commands even if one fails. The outcome has the first failure and the CPU time; the
+    output is in order."""
     busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('busy')"
     outcome = run(part("some", busy, "exit(3)", "exit(4)", "print('last')"))
     assert outcome.failed is not None
     assert outcome.failed.endswith("-c exit(3)")
     assert 0.2 <= outcome.cpu_s <= outcome.wall_s + 0.5
-    said = capfd.readouterr().out
-    assert said.index("busy\n") < said.index("exit(4)") < said.index("last\n")
+    output = capfd.readouterr().out
+    assert output.index("busy\n") < output.index("exit(4)") < output.index("last\n")
 
 
-def test_what_runs_beside_is_shown_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
-    """And its failure counts as much."""
+def test_parallel_parts_are_reported_one_by_one(capfd: pytest.CaptureFixture[str]) -> None:
+    """The output of parallel parts is printed part by part, and the failure of either is reported."""
     first, second = run_together(part("first", "print('one')"), part("second", "print('two'); exit(1)"))
     assert (first.failed, second.failed is not None) == (None, True)
-    said = capfd.readouterr().out
-    assert said.index("one\n") < said.index("two\n")
+    output = capfd.readouterr().out
+    assert output.index("one\n") < output.index("two\n")
     print_report([first, second], 1.0)
     assert "FAILED: second: " in capfd.readouterr().out
 
 
-def test_a_budget_that_is_exceeded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """By wall or by CPU."""
+def test_an_exceeded_budget_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """A part that exceeds its budget of wall or CPU time is marked."""
     some = part("some")
     print_report([Outcome(some, None, 61, 1), Outcome(some, None, 1, 61), Outcome(some, None, 1, 1)], 63)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("some")]
     assert [line.endswith("over") for line in rows] == [True, True, False]
 
 
-def test_the_slowest_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all reports; a part without one, whose run broke off, is passed over."""
+def test_the_slowest_tests_are_listed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slowest tests of all reports are listed; missing and broken reports are skipped."""
     monkeypatch.setattr("tests.suite.REPORTS", tmp_path)
     case = '<testsuite><testcase classname="{}" name="test" time="{}"/></testsuite>'
     (tmp_path / "one.xml").write_text(case.format("a", 1), encoding="utf-8")
@@ -60,7 +61,7 @@ def test_the_slowest_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("failing", ["make run", "make test", "make coverage", None])
 def test_ci_names_the_step_that_failed(tmp_path: Path, failing: str | None) -> None:
-    """`.ci/run`, with steps that do nothing, or fail."""
+    """`.ci/run` prints the name of the failed step last, and nothing if no step fails."""
     steps = {"make run": tmp_path / ".ci" / "make_run", "make test": "test", "make coverage": "coverage"}
     (tmp_path / ".ci").mkdir()
     (tmp_path / ".ci" / "run").write_text((ROOT / ".ci" / "run").read_text(encoding="utf-8"), encoding="utf-8")

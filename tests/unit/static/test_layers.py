@@ -41,23 +41,23 @@ SCRIPTS = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*
 
 @pytest.mark.parametrize("folder", LAYERS)
 def test_a_folder_imports_only_lower_layers(folder: str) -> None:
-    """No script imports from a folder that is not below its own."""
+    """A script imports only from its own folder and from those listed in `LAYERS`."""
     scripts = [path for path in SCRIPTS if folder_of(path) == folder]
     assert scripts
-    wrong = {
+    violations = {
         path: sorted(other for other in imports_of(path) if folder_of(other) not in {folder, *LAYERS[folder]})
         for path in scripts
     }
-    assert {path: others for path, others in wrong.items() if others} == {}
+    assert {path: others for path, others in violations.items() if others} == {}
 
 
 def test_every_folder_has_a_layer() -> None:
-    """A new folder needs an entry in `LAYERS`."""
+    """Each folder with scripts, except `vendor`, has an entry in `LAYERS`."""
     assert {folder_of(path) for path in SCRIPTS} == {*LAYERS, "vendor"}
 
 
 def test_imports_name_existing_files() -> None:
-    """Every import names a file, except where its name is computed."""
+    """Each import names an existing file, unless the name is computed."""
     missing = {
         (path, other)
         for path in SCRIPTS
