@@ -1,4 +1,4 @@
-"""Law 5 and law 8: stop means stop, whoever runs the turn, and a turn ends when nobody anywhere follows it."""
+"""Laws 5 and 8: a cancel stops the turn on any owner, and a turn ends after its last attachment anywhere is gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Pair = tuple[Instance, Instance]
 
 
 async def test_a_cancel_through_another_instance(pair: Pair) -> None:
-    """The wish is stored and signalled; the owner obeys it, and everybody has the ending."""
+    """The cancel request is stored and signalled. The owner applies it, and a client of another instance sees the
+    result."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -27,8 +28,8 @@ async def test_a_cancel_through_another_instance(pair: Pair) -> None:
         assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
 
 
-async def test_strangers_cannot_cancel_elsewhere(pair: Pair) -> None:
-    """Law 12: through any instance another user's turn isn't there."""
+async def test_a_user_cannot_cancel_another_users_turn_elsewhere(pair: Pair) -> None:
+    """Law 12: another user's turn isn't found, through any instance."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services, "bob") as bob:
         await here.start("t", demo=SLOW)
@@ -37,8 +38,8 @@ async def test_strangers_cannot_cancel_elsewhere(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("scope", ["conversation", "mine"])
-async def test_a_scope_holds_on_all_instances(pair: Pair, scope: str) -> None:
-    """A conversation's turns, or all of a user's, are stopped wherever they run."""
+async def test_a_scope_includes_turns_of_all_instances(pair: Pair, scope: str) -> None:
+    """The turns of a conversation, or all turns of a user, are cancelled on every instance."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
@@ -50,8 +51,9 @@ async def test_a_scope_holds_on_all_instances(pair: Pair, scope: str) -> None:
         await there.ending("b")
 
 
-async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The instance that was asked takes the turn and stores the ending; the owner, back, says nothing else."""
+async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance that received the cancel takes the turn over and stores the ending. The returning owner adds no
+    events."""
     monkeypatch.setattr("gateway.turns.cancellation.OWNER_SILENT_S", 0.1)
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -67,8 +69,8 @@ async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatc
         assert two.store.calls.count("claim") == 1
 
 
-async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: None) -> None:
-    """The store's answers carry the wish: an owner that hears no signal obeys all the same."""
+async def test_a_cancel_request_with_a_lost_signal_is_applied(quick: None) -> None:
+    """The reply to the next append carries the cancel request, so an owner that missed the signal applies it too."""
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
         with one.shared.disconnected():
@@ -78,7 +80,7 @@ async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: No
 
 
 async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> None:
-    """A turn that is being lost is stopped where it runs now, whether the loss is known here yet or not."""
+    """A cancel stops the turn at its new owner, whether the former owner already knows of its loss or not."""
     async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
         await here.start("known", demo=SLOW)
         await here.start("unknown", demo=SLOW)
@@ -87,9 +89,7 @@ async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> No
             for turn in ("known", "unknown"):
                 await two.services.cancellation._takeover.take_over("ann", turn, force=True)
             one.stream("known").signal.abort(Abort("lost"))
-            known = one.services.cancellation.cancel(
-                "ann", "known", Abort("client")
-            )  # its provider has not stopped yet
+            known = one.services.cancellation.cancel("ann", "known", Abort("client"))  # its provider hasn't stopped yet
             assert await known == "cancelled"
             assert await here.request("turn.cancel", turn="unknown") == {"turns": {"unknown": "cancelled"}}
         for turn in ("known", "unknown"):
@@ -97,8 +97,8 @@ async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> No
             assert (await two.store.turn("ann", turn)).status == "cancelled"
 
 
-async def test_with_the_store_away_only_the_owners_answer(quick: None) -> None:
-    """The owner's own connections are answered at once; through others: `store_unavailable`."""
+async def test_with_the_store_unavailable_only_the_owner_can_cancel(quick: None) -> None:
+    """The owner answers its own connections at once. Other instances answer `store_unavailable`."""
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
         with one.store.failing(), two.store.failing():
@@ -109,7 +109,8 @@ async def test_with_the_store_away_only_the_owners_answer(quick: None) -> None:
 
 
 async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
-    """Laws 5 and 6: while another instance still finds out that an id is taken, cancel and attach reach the turn."""
+    """Laws 5 and 6: while another instance still checks a repeated start with the store, cancel and attach reach the
+    turn."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -124,8 +125,8 @@ async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
         await there.ending("t")
 
 
-async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
-    """Law 8: devices on two instances; it ends when the last one has gone for the grace."""
+async def test_a_turn_runs_while_any_client_is_attached(quick: None) -> None:
+    """Law 8: with clients on two instances, the turn ends when the last one has been gone for the grace period."""
     async with open_pair(disconnect_grace_s=0.1) as (one, two):
         async with seat(two.services) as there:
             async with seat(one.services) as here:
@@ -140,8 +141,9 @@ async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
         assert (await one.store.turn("ann", "t")).status == "cancelled"
 
 
-async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
-    """Law 8: who can't ask whether somebody follows elsewhere asks again, and doesn't guess."""
+async def test_a_failed_presence_check_is_repeated(quick: None) -> None:
+    """Law 8: if the store can't be asked for other attachments, the question is repeated, and the turn isn't
+    cancelled."""
     async with open_pair(disconnect_grace_s=0.02) as (one, _):
         with one.store.failing("has_other_presence", 3):
             async with seat(one.services) as here:
@@ -150,13 +152,13 @@ async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
         assert one.store.calls.count("has_other_presence") == 4
 
 
-def _asks_in_s(stream: LiveTurn) -> float:
-    """When its owner asks next whether anybody follows it."""
+def _presence_check_in_s(stream: LiveTurn) -> float:
+    """Return the seconds until the owner's next presence check, or 0 if none is scheduled."""
     timer = stream.disconnect_timer
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
 
 
-async def followed_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, SqliteStore]:
+async def attached_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, SqliteStore]:
     """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it at another instance."""
     async with seat(one.services) as here:
         await here.start("t", demo=SLOW, on_disconnect="cancel")
@@ -166,14 +168,15 @@ async def followed_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, Sqli
 
 
 @pytest.mark.parametrize("lost", ["attachments", "turn"])
-async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
+async def test_a_turn_survives_a_store_that_lost_its_attachments(
     quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
+    """Law 8: after Redis was unavailable or lost its data, instances have the grace period to report their attachments
+    again."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
-        stream, store = await followed_elsewhere(one, there)
+        stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("has_other_presence") > 3)
         if lost == "attachments":
@@ -183,20 +186,21 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
                 store._presence.clear()
         else:
             one.runtime.writer.schedule_restore(stream)
-            await eventually(lambda: _asks_in_s(stream) > 1)
+            await eventually(lambda: _presence_check_in_s(stream) > 1)
             store._presence.clear()
-        touches = two.store.calls.count("renew_presence")
-        await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
+        renewals = two.store.calls.count("renew_presence")
+        await eventually(lambda: two.store.calls.count("renew_presence") > renewals + 1)
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("has_other_presence") > asked + 3)
         assert stream.is_abortable
 
 
-async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> None:
-    """Law 8: the turn is made anew between the moment when nobody was left and the question who is: all have their grace."""
+async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: None) -> None:
+    """Law 8: the turn is restored while a presence check is pending. The grace period starts again, so the check
+    cancels nothing."""
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
-        stream, store = await followed_elsewhere(one, there)
+        stream, store = await attached_elsewhere(one, there)
         await eventually(lambda: not stream.is_attached)
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
@@ -207,12 +211,12 @@ async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> 
         assert stream.is_abortable
 
 
-async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
+async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the turn is restored while a presence check runs. Attachments have the grace period nevertheless."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
-        stream, store = await followed_elsewhere(one, there)
+        stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("has_other_presence") as asking:
             await asking.wait()
@@ -220,13 +224,13 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
             one.runtime.writer.schedule_restore(stream)
             await eventually(lambda: stream.disconnect_timer is not timer)
             store._presence.clear()
-        touches = two.store.calls.count("renew_presence")
-        await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
+        renewals = two.store.calls.count("renew_presence")
+        await eventually(lambda: two.store.calls.count("renew_presence") > renewals + 1)
         assert stream.is_abortable
 
 
-async def test_on_busy_looks_at_all_instances(pair: Pair) -> None:
-    """`reject`, `queue` and `interrupt` heed turns that run elsewhere."""
+async def test_on_busy_considers_turns_of_all_instances(pair: Pair) -> None:
+    """`reject`, `queue` and `interrupt` apply to turns on other instances too."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]

@@ -1,4 +1,4 @@
-"""What a model is asked: the request as it stands, and the branch that it follows."""
+"""The request to a model: the fields of `turn.start`, and the branch of the conversation as its messages."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def asked(steered: SteeredStore, request: TurnStart, turn: str, bytes_max:
     return await build_chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
 
 
-def test_a_request_is_stated_with_all_that_it_says() -> None:
-    """Model, system, parameters, tools and choice go through unchanged."""
+def test_a_request_keeps_all_its_fields() -> None:
+    """Model, system prompt, parameters, tools and tool choice are passed on unchanged."""
     request = TurnStart(
         input="Hi",
         system="Be brief.",
@@ -66,8 +66,8 @@ def test_a_request_is_stated_with_all_that_it_says() -> None:
     assert without_history(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
 
 
-async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> None:
-    """Only role and parts of the messages count, and nothing is read."""
+async def test_a_stateless_turn_uses_only_its_own_messages(steered: SteeredStore) -> None:
+    """Only role and parts of the messages are used, and no branch is read from the store."""
     request = TurnStart(
         messages=[
             InputMessage(role="user", parts=[TextPart("a")], id="m", usage={"x": 1}),
@@ -83,8 +83,8 @@ async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> Non
     assert "branch" not in steered.calls
 
 
-async def test_calls_that_nobody_answered_leave_a_stateless_turn_too(steered: SteeredStore) -> None:
-    """History can be sent back as it came, and every provider refuses a call without its result."""
+async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(steered: SteeredStore) -> None:
+    """A client can send history back as it came, but every provider refuses a tool call without its result."""
     calls = [ToolCallPart("c1", "add", "{}"), ToolCallPart("c2", "add", "{}")]
     request = TurnStart(
         messages=[
@@ -102,9 +102,8 @@ async def test_calls_that_nobody_answered_leave_a_stateless_turn_too(steered: St
     ]
 
 
-async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) -> None:
-    """In order, signatures and tools included; an answer that was stopped before its first word is left
-    out."""
+async def test_the_history_is_the_branch_up_to_the_input(steered: SteeredStore) -> None:
+    """Messages are in order, with signatures and tools. An empty answer (stopped before its first word) is left out."""
     await steered.create_conversation(conversation(system="Be kind."))
     history: list[tuple[Part, ...]] = [
         (TextPart("one"), ImagePart("image/png", data="QUJD")),
@@ -130,8 +129,8 @@ async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) 
     assert named.system == "Be brief."
 
 
-async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredStore) -> None:
-    """A branch that can't be read any more is said."""
+async def test_a_conversation_deleted_meanwhile_is_not_found(steered: SteeredStore) -> None:
+    """A branch that can't be read any more is `not_found`."""
     await steered.create_conversation(conversation())
     await steered.accept(new_turn("t"))
     record = await steered.turn("ann", "t")
@@ -141,7 +140,7 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
     assert missing.value.code == "not_found"
 
 
-async def exchanges(steered: SteeredStore, *questions: Part) -> None:
+async def store_exchanges(steered: SteeredStore, *questions: Part) -> None:
     """Store a conversation with an answer to each question, then accept the turn `t` in it."""
     await steered.create_conversation(conversation())
     for number, question in enumerate(questions):
@@ -155,9 +154,9 @@ def texts(made: ChatRequest) -> list[str]:
     return [part.text[:8] for each in made.messages for part in each.parts if isinstance(part, TextPart)]
 
 
-async def test_so_many_bytes_of_the_history_are_read(steered: SteeredStore) -> None:
-    """Law 11: the newest exchanges, whole ones; the input in any case."""
-    await exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
+async def test_the_history_is_bounded_in_bytes(steered: SteeredStore) -> None:
+    """Law 11: the newest exchanges are read as wholes, and the input is always included."""
+    await store_exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
     for bytes_max, omitted_messages in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
@@ -169,9 +168,9 @@ def image_at(number: int, part: int = 0) -> ImagePart:
     return ImagePart("image/png", url=f"/v1/messages/q{number}/parts/{part}")
 
 
-async def test_what_the_context_names_is_read_once_and_counted(steered: SteeredStore) -> None:
-    """Law 11: a frame that names a large image a thousand times makes a request of so many bytes, and no more."""
-    await exchanges(steered, ImagePart("image/png", data="A" * 3000))
+async def test_a_referenced_part_is_read_once_and_counted_each_time(steered: SteeredStore) -> None:
+    """Law 11: a frame that references a large image many times can't make a request larger than the bound."""
+    await store_exchanges(steered, ImagePart("image/png", data="A" * 3000))
 
     def naming(times: int) -> TurnStart:
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
@@ -185,16 +184,17 @@ async def test_what_the_context_names_is_read_once_and_counted(steered: SteeredS
     assert refused.value.code == "context_length_exceeded"
 
 
-async def test_old_exchanges_whose_data_has_no_room_are_left_out(steered: SteeredStore) -> None:
-    """A conversation that names much goes on with its newest exchanges."""
-    await exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
+async def test_old_exchanges_with_too_much_data_are_left_out(steered: SteeredStore) -> None:
+    """A conversation with many references continues with its newest exchanges."""
+    await store_exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
     made = await asked(steered, TurnStart(conversation="c1", input="now"), "t", 8000)
     assert (texts(made), made.omitted_messages) == (["answer 2", "q3", "answer 3", "now"], 4)
     assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
 
 def test_a_usage_is_estimated() -> None:
-    """What was asked, with prompt, tools and images; what was said, with what was thought told apart."""
+    """The input estimate has messages, system prompt, tools and images. The output estimate lists reasoning tokens
+    separately."""
     asked = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
     question = ChatRequest(model="m", messages=asked, system="y" * 40)
     said: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
@@ -216,29 +216,29 @@ def test_a_usage_is_estimated() -> None:
     ids=["nothing", "four", "five", "several", "image"],
 )
 def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
-    """Four bytes a token, rounded up, of text, arguments and outputs."""
+    """Four bytes are one token, rounded up, of text, arguments and outputs."""
     assert estimate_tokens(parts) == tokens
     assert estimate_tokens(tuple(parts)) == tokens
 
 
-def test_a_body_that_was_stored_is_read_back() -> None:
-    """What the context reads is what the history wrote."""
+def test_a_stored_body_can_be_decoded() -> None:
+    """A stored message body is decoded to the same parts."""
     assert msgspec.json.decode(body(TextPart("Hi")), type=MessageBody).parts == [TextPart("Hi")]
 
 
-def exchange(role: str, tokens: int) -> ChatMessage:
-    """A message of about so many tokens by the upper estimate."""
+def sized_message(role: str, tokens: int) -> ChatMessage:
+    """Return a message of about `tokens` tokens by the upper estimate."""
     return ChatMessage(cast("Any", role), (TextPart("abc" * tokens),))
 
 
 TALK = (
-    exchange("user", 100),
-    exchange("assistant", 100),
-    exchange("user", 100),
-    exchange("assistant", 50),
-    exchange("tool", 20),
-    exchange("assistant", 50),
-    exchange("user", 100),
+    sized_message("user", 100),
+    sized_message("assistant", 100),
+    sized_message("user", 100),
+    sized_message("assistant", 50),
+    sized_message("tool", 20),
+    sized_message("assistant", 50),
+    sized_message("user", 100),
 )
 
 
@@ -246,8 +246,8 @@ TALK = (
     ("window", "kept"),
     [(None, 7), (10_000, 7), (600, 5), (500, 5), (300, 1), (10, 1)],
 )
-def test_the_oldest_exchanges_leave_first(window: int | None, kept: int) -> None:
-    """What doesn't fit the window goes by whole exchanges, a tool's call and result together; the last one stays."""
+def test_the_oldest_exchanges_are_trimmed_first(window: int | None, kept: int) -> None:
+    """Whole exchanges are removed, with a tool's call and result together; the last exchange stays."""
     question = ChatRequest(model="m", messages=TALK, system="Be brief.")
     fitting = trim(question, window, 50)
     assert len(fitting.messages) == kept
@@ -255,16 +255,16 @@ def test_the_oldest_exchanges_leave_first(window: int | None, kept: int) -> None
     assert fitting.messages[0].role == "user"
 
 
-def test_an_image_takes_room_too() -> None:
-    """A picture in an old exchange is worth many words."""
+def test_an_image_counts_against_the_window() -> None:
+    """An image in an old exchange counts as many tokens."""
     picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
-    question = ChatRequest(model="m", messages=(picture, exchange("assistant", 10), exchange("user", 10)))
+    question = ChatRequest(model="m", messages=(picture, sized_message("assistant", 10), sized_message("user", 10)))
     assert trim(question, 1000, 50).messages == question.messages[2:]
     assert trim(question, 3000, 50) is question
 
 
-async def test_data_that_is_named_by_its_address_is_put_back(steered: SteeredStore) -> None:
-    """A message as the history shows it can be sent back: the provider gets the bytes, never our address."""
+async def test_a_reference_to_stored_data_is_replaced_by_the_data(steered: SteeredStore) -> None:
+    """A message of the history can be sent back: the provider gets the data, never the gateway's own URL."""
     await steered.create_conversation(conversation())
     stored = (TextPart("look"), ImagePart("image/png", data="QUJD" * 2000, name="a.png"))
     accepted = await steered.accept(new_turn("t0", input=message("q0", body=body(*stored), turn="t0")))
@@ -278,8 +278,8 @@ async def test_data_that_is_named_by_its_address_is_put_back(steered: SteeredSto
 
 
 @pytest.mark.parametrize("address", ["/v1/messages/q0/parts/0", "/v1/messages/q0/parts/7", "/v1/messages/x/parts/1"])
-async def test_data_that_is_not_there_is_said(steered: SteeredStore, address: str) -> None:
-    """A part without data, no such part, no such message: the turn fails before a provider is asked."""
+async def test_a_reference_to_missing_data_is_not_found(steered: SteeredStore, address: str) -> None:
+    """If the part has no data, or the part or message doesn't exist, the turn fails before a provider is called."""
     await steered.create_conversation(conversation())
     await steered.accept(new_turn("t0", input=message("q0", body=body(TextPart("x")), turn="t0")))
     part = ImagePart("image/png", url=address)
@@ -289,8 +289,9 @@ async def test_data_that_is_not_there_is_said(steered: SteeredStore, address: st
     assert missing.value.code == "not_found"
 
 
-async def test_what_another_model_signed_and_what_nobody_answered_stays_away(steered: SteeredStore) -> None:
-    """A provider refuses another's signatures, and a call without its result: the conversation goes on without."""
+async def test_foreign_signatures_and_unanswered_calls_are_removed(steered: SteeredStore) -> None:
+    """A provider refuses another model's signatures and calls without a result. The conversation continues without
+    them."""
     await steered.create_conversation(conversation())
     answers = [
         ("demo", [ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}"), ToolCallPart("lost", "f", "{}")]),
@@ -316,7 +317,7 @@ async def test_what_another_model_signed_and_what_nobody_answered_stays_away(ste
 
 
 async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> None:
-    """Before a provider is asked, and naming the call."""
+    """The result is refused before a provider is called, and the error names the call."""
     await steered.create_conversation(conversation())
     await steered.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
     with pytest.raises(ApiError, match="nobody") as refused:
@@ -325,7 +326,8 @@ async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> No
 
 
 async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) -> None:
-    """Behind another exchange no provider takes it; the conversation goes on without it, and a repeated one counts once."""
+    """No provider accepts a result after another exchange. The conversation continues without it, and keeps one of two
+    repeated results."""
     await steered.create_conversation(conversation())
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
@@ -353,8 +355,14 @@ async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) ->
     ]
 
 
-def test_a_result_is_not_parted_from_its_call() -> None:
-    """An exchange begins with a question: a message that brings a tool's result belongs to the one before it."""
+def test_a_result_is_not_separated_from_its_call() -> None:
+    """An exchange begins with a user's question. A message with a tool result belongs to the exchange before it."""
     result = ChatMessage("user", (ToolResultPart("c", "abc" * 20), TextPart("and?")))
-    talk = (exchange("user", 100), exchange("assistant", 50), result, exchange("assistant", 50), exchange("user", 100))
+    talk = (
+        sized_message("user", 100),
+        sized_message("assistant", 50),
+        result,
+        sized_message("assistant", 50),
+        sized_message("user", 100),
+    )
     assert trim(ChatRequest(model="m", messages=talk), 320, 50).messages == talk[4:]

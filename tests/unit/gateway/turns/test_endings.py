@@ -1,4 +1,4 @@
-"""An ending's way: into the store first, then to whoever follows (law 3)."""
+"""An ending is stored first, and then published to attached clients (law 3)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ OUTCOMES = {
     "completed": Outcome("completed", finish_reason="length"),
     "cancelled": Outcome.from_abort(Abort("limit", "Too long.")),
     "failed": Outcome("failed", error=ApiError("upstream_timeout")),
-    "failed without a word": Outcome("failed"),
+    "failed without an error": Outcome("failed"),
 }
 
 
 async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, EventWriter, Accepted]:
-    """A turn that has said something."""
+    """Accept a turn, publish the first events of its answer, and return it with its event writer and the acceptance."""
     with suppress(StoreError):
         await steered.create_conversation(conversation())
     found = await steered.accept(new_turn(turn, epoch=EPOCH))
@@ -58,17 +58,16 @@ async def end(steered: SteeredStore, stream: LiveTurn, delivery: EventWriter, ou
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: str) -> None:
-    """Laws 2 and 3: the ending in the log and the one in the store are the same; the answer stands in the
-    history."""
+async def test_the_stored_ending_equals_the_published_one(steered: SteeredStore, name: str) -> None:
+    """Laws 2 and 3: the ending in the log and the one in the store are the same, and the answer is in the history."""
     stream, delivery, found = await accepted(steered)
     outcome = OUTCOMES[name]
     assert await end(steered, stream, delivery, outcome)
     assert stream.stored_seq == stream.log.end
-    said = stream.log.events[-1]
+    published = stream.log.events[-1]
     turn = await steered.turn("ann", "t")
-    assert msgspec.json.decode(turn.ending or b"", type=Ending) == said
-    assert (turn.status, turn.seq, stream.log.is_ended) == (outcome.status, said.seq, True)
+    assert msgspec.json.decode(turn.ending or b"", type=Ending) == published
+    assert (turn.status, turn.seq, stream.log.is_ended) == (outcome.status, published.seq, True)
     answer = await steered.message("ann", "t.answer")
     body = body_of(answer)
     assert (body.parts, body.model, body.usage, body.ended) == (
@@ -81,11 +80,10 @@ async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: st
     assert (await steered.usage("ann", None, None)).output_tokens == 4
 
 
-async def test_nobody_hears_of_an_ending_before_it_is_stored(
+async def test_an_ending_is_published_only_after_it_is_stored(
     steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 3: while the store is away the ending waits, and is tried until it is stored; then it is said,
-    once."""
+    """Law 3: while the store is unavailable, storing the ending is retried. Then the ending is published once."""
     monkeypatch.setattr("gateway.turns.endings.RETRY_FIRST_S", 0.001)
     monkeypatch.setattr("gateway.turns.endings.RETRY_MAX_S", 0.002)
     stream, delivery, _ = await accepted(steered)
@@ -102,7 +100,7 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
 
 
 async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore) -> None:
-    """They aren't all packed at once; users come in rotation, and a short answer doesn't wait."""
+    """Long answers are encoded one at a time, in rotation by user, and a short answer doesn't wait for them."""
     turns = {name: await accepted(steered, name) for name in ("long", "longer", "short")}
     for name in ("long", "longer"):
         turns[name][1].deliver([PartDelta(0, "x" * (LARGE_BYTES + 1))])
@@ -125,8 +123,8 @@ async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore
     assert steered.calls.count("end") == 3
 
 
-async def test_a_client_hears_the_ending_after_the_store_is_back(ann: Seat, steered: SteeredStore) -> None:
-    """Laws 3 and 5: with the store away a cancel is answered at once, and the ending follows when it is
+async def test_a_client_receives_the_ending_after_an_outage(ann: Seat, steered: SteeredStore) -> None:
+    """Laws 3 and 5: a cancel is answered at once while the store is unavailable. The ending follows when it is
     stored."""
     with steered.failing("end"):
         await ann.start("t", demo={"rate": 100, "tokens": 1000})
@@ -139,15 +137,15 @@ async def test_a_client_hears_the_ending_after_the_store_is_back(ann: Seat, stee
 
 
 async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> None:
-    """What isn't in the store any more can't be stored; who follows is told all the same."""
+    """An ending whose turn is no longer in the store can't be stored, but it is published."""
     stream, delivery, _ = await accepted(steered)
     stream.turn = "deleted"
     assert await end(steered, stream, delivery, OUTCOMES["completed"])
     assert stream.log.is_ended
 
 
-async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) -> None:
-    """Laws 2 and 9: a turn that another instance has taken gets no ending from here."""
+async def test_an_ending_of_a_former_owner_is_not_published(steered: SteeredStore) -> None:
+    """Laws 2 and 9: a turn that another instance has taken over gets no ending from its former owner."""
     stream, delivery, _ = await accepted(steered)
     assert await steered.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
     assert not await end(steered, stream, delivery, OUTCOMES["completed"])
@@ -155,8 +153,8 @@ async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) ->
     assert (await steered.turn("ann", "t")).status == "running"
 
 
-async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) -> None:
-    """Law 3: a flush that was answered too late, or a store that lost its newest events, leaves no gap."""
+async def test_an_ending_continues_at_the_end_of_the_stored_log(steered: SteeredStore) -> None:
+    """Law 3: there is no gap after a flush whose reply came late, or after the store lost its newest events."""
     for stored in (0, 1, 3):
         stream, delivery, found = await accepted(steered, f"t{stored}")
         real = unstored(stream)
@@ -167,8 +165,8 @@ async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) 
         assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
 
 
-async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
-    """Laws 3 and 7: a store that came back empty has the turn, its conversation and its log again."""
+async def test_an_ending_restores_a_lost_turn(steered: SteeredStore) -> None:
+    """Laws 3 and 7: after a store came back empty, it has the turn, its conversation and its log again."""
     stream, delivery, found = await accepted(steered)
     stream.acceptance, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
     empty = SqliteStore(":memory:")
@@ -183,8 +181,9 @@ async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
         await empty.close()
 
 
-async def test_deleting_waits_for_the_ending(ann: Seat, steered: SteeredStore) -> None:
-    """A conversation is deleted after its running turns have ended, so that none writes into what is gone."""
+async def test_a_deletion_waits_for_the_ending(ann: Seat, steered: SteeredStore) -> None:
+    """A conversation is deleted after its running turns have ended, so that no turn writes to a deleted
+    conversation."""
     placed = await ann.start("t", demo={"rate": 100, "tokens": 1000})
     assert await ann.request("conversation.delete", conversation=placed["conversation"]) == {}
     ending = await ann.ending("t")

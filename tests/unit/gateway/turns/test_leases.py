@@ -1,4 +1,5 @@
-"""Leases: renewed in one call, lost when refused, confirmed after standing still, and reaped only by who can be sure."""
+"""Leases: renewal in one call, loss when refused, confirmation after a suspension, and takeovers only by healthy
+instances."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from tests.in_time import bounds_a_time, within
 
 
 async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
-    """Renewed in time, a turn that outlasts two leases is nobody else's. A lease is longer here than a loaded machine
-    lets this process wait."""
+    """A turn that outlasts two leases keeps its owner, because the lease is renewed in time. The lease here is longer
+    than the delays of a loaded machine."""
     async with open_pair(lease_s=1.2) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         await here.start("u", demo=SLOW)
@@ -25,8 +26,9 @@ async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
         assert "claim" not in two.store.calls
 
 
-async def test_a_lapsed_lease_that_nobody_took_is_renewed(quick: None) -> None:
-    """Cut off for longer than the lease, and alone: the turn goes on, and its log is whole afterwards."""
+async def test_a_lapsed_lease_without_a_takeover_is_renewed(quick: None) -> None:
+    """A single instance loses the store for longer than the lease: the turn continues, and its log is complete
+    afterwards."""
     demo = {"rate": 200, "tokens": 200}
     async with open_shared_store() as open_view:
         async with open_instance(open_view(), lease_s=0.3) as one, seat(one.services) as here:
@@ -40,8 +42,9 @@ async def test_a_lapsed_lease_that_nobody_took_is_renewed(quick: None) -> None:
             assert entries[-1].last == here.turns["t"].seq
 
 
-async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
-    """Law 9: while an owner can't reach the store another takes over; back, it stops, and its clients are whole."""
+async def test_an_owner_cut_off_from_the_store_loses_its_turns(quick: None) -> None:
+    """Law 9: another instance takes over. The former owner stops when it is back, and its clients get the complete
+    answer."""
     demo = {"rate": 100, "tokens": 200}
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=demo)
@@ -56,8 +59,9 @@ async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
         assert not one.stream("t").is_owned
 
 
-async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
-    """Law 9: a process that was suspended for a lease renews first; a turn that was taken says nothing more."""
+async def test_a_suspended_process_renews_before_it_publishes(quick: None) -> None:
+    """Law 9: a process that was suspended for a lease renews first. A turn that was taken over publishes nothing more
+    there."""
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         leases = one.runtime.leases
@@ -75,8 +79,9 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
         assert here.turns["t"].text() == _text(two)
 
 
-async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: None) -> None:
-    """Nobody took it: after one renewal the turn goes on; with the store away it goes on too."""
+async def test_a_suspended_process_keeps_turns_that_were_not_taken(quick: None) -> None:
+    """If no instance took the turn over, it continues after one renewal. It also continues if the store is
+    unavailable."""
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         one.runtime.leases._confirmed_at -= 60
@@ -88,8 +93,8 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
         assert one.stream("t").is_abortable
 
 
-async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking whether the turns are still ours has a time limit; the stream then goes on, degraded."""
+async def test_a_hanging_renewal_delays_a_turn_only_briefly(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renewal has a timeout. Afterwards the stream continues with durability `degraded`."""
     monkeypatch.setattr("gateway.turns.leases.RENEW_TIMEOUT_S", 0.05)
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
@@ -101,8 +106,8 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypa
         assert one.stream("t").is_abortable
 
 
-async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
-    """An instance that may itself be cut off takes nothing for one lease."""
+async def test_an_instance_with_failing_calls_takes_no_turns(quick: None) -> None:
+    """An instance may itself be cut off after a failed call, so it takes no turn over for one lease."""
     async with open_pair(lease_s=0.5) as (one, two):
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW)
@@ -114,8 +119,9 @@ async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
         assert asyncio.get_running_loop().time() - failed_at > 0.5
 
 
-async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
-    """Law 9: an instance that takes nothing for a lease after a failure notices each, not the first of an outage alone."""
+async def test_each_failure_of_an_outage_is_recorded(quick: None) -> None:
+    """Law 9: an instance takes nothing over for a lease after a failure. Each failure counts, not only the first one of
+    an outage."""
     async with open_pair(lease_s=30) as (_, two):
         with two.store.failing("expired_leases"):
             for _ in range(3):
@@ -124,8 +130,10 @@ async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
 
 
 @pytest.mark.parametrize("gone", ["nobody", "deleted"])
-async def test_a_hint_may_be_wrong(quick: None, gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lapsed lease of a turn that isn't there any more is no failure of the store."""
+async def test_an_expired_lease_of_a_missing_turn_is_ignored(
+    quick: None, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expired lease of a turn that no longer exists isn't a failure of the store."""
 
     async def expired_leases() -> list[tuple[str, str]]:
         return [("ann", gone)]
@@ -141,8 +149,8 @@ def _text(instance: Instance) -> str:
 
 
 @bounds_a_time
-async def test_who_reaps_notices_every_outage_in_which_a_lease_may_lapse() -> None:
-    """Also one that has no turns: it takes nothing from owners that are about to renew."""
+async def test_the_reaper_notices_every_outage_that_may_expire_a_lease() -> None:
+    """This includes an instance without turns: it takes nothing from owners that are about to renew."""
     time = asyncio.get_running_loop().time
     async with open_shared_store() as open_view, open_instance(open_view(), lease_s=0.3) as one:
         began = time()

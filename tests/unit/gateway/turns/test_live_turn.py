@@ -1,4 +1,5 @@
-"""One turn's stream: attaching without a seam, positions ahead of it and of other epochs, and the disconnect timer."""
+"""One turn's stream: attaching without a gap, positions ahead of the log and of other epochs, and the disconnect
+timer."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ async def test_each_attachment_gets_every_event_once_from_its_position() -> None
     assert [reader.view.text() for reader in readers] == ["abcd"] * 2 + ["bcd"] * 2 + ["cd"] * 2
 
 
-def said(frames: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
-    """What the deltas among these frames add up to, by part and field."""
+def joined_deltas(frames: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """Return the joined contents of the deltas among these frames, by part and field."""
     whole: dict[tuple[int, str], str] = {}
     for frame in frames:
         if frame["type"] == "turn.delta":
@@ -53,15 +54,15 @@ def said(frames: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
     return whole
 
 
-def act(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader], data: st.DataObject) -> None:
-    """One random step: the turn says something, or a reader comes, goes or reads."""
+def random_step(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader], data: st.DataObject) -> None:
+    """Do one random step: the turn publishes events, or a reader attaches, detaches or reads."""
     reader = data.draw(st.sampled_from(readers))
     match data.draw(st.integers(0, 5)):
         case 0 | 1:
             count = data.draw(st.integers(1, 4))
             stream.publish(events[stream.log.end : stream.log.end + count])
         case 2:
-            # Back at the position that it holds: nothing is lost, nothing comes twice.
+            # Reattach at the reader's position: no event is lost or repeated.
             assert stream.attach(reader.outbox, reader.view.epoch, reader.view.seq) == reader.view.seq
         case 3:
             reader.outbox.detach("t")
@@ -72,22 +73,22 @@ def act(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader], data: 
 
 @settings(deadline=None, max_examples=examples(150))
 @given(PIECES, st.data())
-def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
-    """Laws 1, 2, 7: publish, attach anywhere, detach, come back, drain in any order: contiguous and whole."""
+def test_random_interleavings_lose_and_repeat_nothing(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+    """Laws 1, 2, 7: publish, attach, detach, reattach and drain in any order. Frames are contiguous and complete."""
     events = answer(pieces)
 
     async def live() -> None:
         stream = stream_of()
         readers = [Reader(codec) for codec in CODECS for _ in range(2)]
         while stream.log.end < len(events):
-            act(stream, events, readers, data)
+            random_step(stream, events, readers, data)
         for reader in readers:
             if "t" not in reader.outbox.attachments and not reader.view.ended:
                 stream.attach(reader.outbox, reader.view.epoch, reader.view.seq)
             reader.take()
             assert reader.view.ended
             assert (reader.view.seq, reader.view.resets, reader.outbox.waiting_bytes) == (len(events), 0, 0)
-            assert said(reader.frames) == said([msgspec.to_builtins(event) for event in events])
+            assert joined_deltas(reader.frames) == joined_deltas([msgspec.to_builtins(event) for event in events])
 
     asyncio.run(live())
 
@@ -95,8 +96,8 @@ def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]],
 @settings(deadline=None, max_examples=examples(100))
 @given(st.integers(0, 8), st.integers(1, 12), st.lists(st.integers(1, 3), max_size=8), st.booleans())
 def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: list[int], ends: bool) -> None:
-    """Law 7: ahead of the log it waits; when the log gets there it goes on; when the turn ends short of it,
-    reset and replay."""
+    """Law 7: an attachment ahead of the log waits until the log reaches its position. If the turn ends before that, it
+    is reset and replayed."""
 
     async def live() -> None:
         stream = stream_of()
@@ -136,8 +137,8 @@ def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: 
 
 
 @pytest.mark.parametrize(("epoch", "after"), [(EPOCH - 1, 3), (EPOCH + 1, 1), (None, 2), (EPOCH - 1, 99)])
-async def test_a_position_of_another_epoch_starts_again(epoch: int | None, after: int) -> None:
-    """Law 7: what can't be continued is answered with `from` 0, a reset and a replay, never with silence."""
+async def test_a_position_of_another_epoch_is_reset_and_replayed(epoch: int | None, after: int) -> None:
+    """Law 7: a position that can't be continued is answered with `from` 0, a reset and a replay, never with silence."""
     stream, reader = stream_of(), Reader()
     begin(stream)
     say(stream, "a", "b")
@@ -152,9 +153,9 @@ async def test_a_position_of_another_epoch_starts_again(epoch: int | None, after
     assert reader.view.text() == "ab"
 
 
-async def test_an_ended_turn_is_replayed_and_let_go() -> None:
-    """Law 7: an attachment to an ended turn gets the rest; at its end there is nothing, and nothing stays
-    behind."""
+async def test_an_ended_turn_is_replayed_and_then_detached() -> None:
+    """Law 7: an attachment to an ended turn gets the rest of it. At the end position there is nothing to send, and no
+    attachment remains."""
     stream, reader = stream_of(), Reader()
     begin(stream)
     stream.publish([completed(3)])
@@ -171,8 +172,8 @@ async def test_an_ended_turn_is_replayed_and_let_go() -> None:
     assert beyond.view.ended
 
 
-async def test_who_holds_the_ending_gets_nothing_of_an_older_attachment() -> None:
-    """Law 2: attaching at the end of an ended turn takes the place of an attachment that was still behind."""
+async def test_attaching_at_the_ending_drops_an_older_attachment() -> None:
+    """Law 2: an attach at the end of an ended turn replaces an attachment that still had a backlog."""
     stream, reader = stream_of(), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)
@@ -184,7 +185,7 @@ async def test_who_holds_the_ending_gets_nothing_of_an_older_attachment() -> Non
 
 
 async def test_an_illegal_event_changes_nothing() -> None:
-    """Law 2: a batch that breaks the table is refused whole."""
+    """Law 2: a batch with an illegal transition is refused as a whole."""
     stream, reader = stream_of(), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)
@@ -198,8 +199,8 @@ async def test_an_illegal_event_changes_nothing() -> None:
     assert reader.view.ended
 
 
-async def test_who_has_caught_up_and_then_stops_reading_is_counted() -> None:
-    """Law 11: what is live for an attachment waits in its count, also when that stood at the log's very end."""
+async def test_live_events_after_catching_up_are_counted() -> None:
+    """Law 11: live events that wait for an attachment are counted, also if it was at the end of the log."""
     stream, reader = stream_of(), Reader(bytes_max=3000)
     begin(stream)
     stream.attach(reader.outbox, None, 0)
@@ -210,8 +211,8 @@ async def test_who_has_caught_up_and_then_stops_reading_is_counted() -> None:
     assert reader.outbox.is_closed
 
 
-async def test_one_that_overflows_slows_no_other() -> None:
-    """Law 11: the outbox past its bound is dropped from the turn; the others get everything."""
+async def test_an_overflowing_outbox_does_not_slow_others() -> None:
+    """Law 11: an outbox past its bound is detached from the turn; the others get every event."""
     stream, slow, quick = stream_of(), Reader(bytes_max=2000), Reader()
     begin(stream)
     stream.attach(slow.outbox, None, 0)
@@ -232,8 +233,9 @@ async def test_one_that_overflows_slows_no_other() -> None:
 # --- on_disconnect: cancel ---
 
 
-async def test_a_turn_that_nobody_follows_is_cancelled_after_the_grace() -> None:
-    """Law 8: when the last attachment here is gone for that long, whoever asked for that is told."""
+async def test_a_turn_without_attachments_is_cancelled_after_the_grace_period() -> None:
+    """Law 8: after the last attachment has been gone for the grace period, the signal fires with the reason
+    `disconnect`."""
     stream, one, two = stream_of(grace_s=0.01), Reader(), Reader()
     begin(stream)
     stream.attach(one.outbox, None, 0)
@@ -249,8 +251,8 @@ async def test_a_turn_that_nobody_follows_is_cancelled_after_the_grace() -> None
     assert stream.signal.abort_reason.by == "disconnect"
 
 
-async def test_who_comes_back_in_time_keeps_the_turn() -> None:
-    """Law 8: an attachment within the grace stops the timer; replacing one never starts it."""
+async def test_an_attach_within_the_grace_period_keeps_the_turn() -> None:
+    """Law 8: an attach within the grace period stops the timer, and replacing an attachment never starts it."""
     stream, reader = stream_of(grace_s=0.02), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)
@@ -261,8 +263,8 @@ async def test_who_comes_back_in_time_keeps_the_turn() -> None:
     assert not stream.signal.is_aborted
 
 
-async def test_without_the_wish_a_turn_goes_on() -> None:
-    """Law 8: `continue` has no timer; nor has a turn that has ended."""
+async def test_a_turn_without_a_grace_period_continues() -> None:
+    """Law 8: a turn with `on_disconnect: continue` has no timer, and neither has a turn that has ended."""
     stream, ended, reader = stream_of(), stream_of("u", grace_s=0), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)
@@ -276,8 +278,8 @@ async def test_without_the_wish_a_turn_goes_on() -> None:
     assert not ended.signal.is_aborted
 
 
-async def test_the_end_drops_the_timers_and_wakes_who_waits() -> None:
-    """After the end no timer is left to fire."""
+async def test_the_end_cancels_timers_and_sets_the_ended_event() -> None:
+    """After the end of a turn, none of its timers can fire."""
     stream, reader = stream_of(grace_s=0.01), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)

@@ -1,4 +1,4 @@
-"""Law 4: said, then logged within the flush interval, however long the store was away meanwhile."""
+"""Law 4: published events are logged within the flush interval, however long the store was unavailable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.turn_events import EPOCH, delta, part, started
 FLUSH_S = 0.02
 
 
-class Written:
-    """A writer of the test's own, and what it said of the store."""
+class WriterHarness:
+    """A log writer with its store, and the states that it reported."""
 
     def __init__(self, store: SteeredStore, tasks: asyncio.TaskGroup) -> None:
         self.store = store
@@ -31,27 +31,27 @@ class Written:
         self.writer = LogWriter(store.as_store, FLUSH_S, self.states.append, tasks)
 
     async def stream(self, turn: str = "t") -> LiveTurn:
-        """An accepted turn that has begun."""
+        """Return an accepted turn whose first events are published."""
         accepted = await self.store.accept(stateless_turn(turn, epoch=EPOCH))
         stream = LiveTurn("ann", turn, b"digest", accepted.turn.epoch)
-        self.say(stream)
+        self.publish_deltas(stream)
         return stream
 
-    def say(self, stream: LiveTurn, *texts: str, urgent: bool = False) -> None:
-        """The turn says something."""
+    def publish_deltas(self, stream: LiveTurn, *texts: str, urgent: bool = False) -> None:
+        """Publish deltas of the turn, after its first events if it has none."""
         if not stream.log.end:
             stream.publish([started(stream.turn), part(2, turn=stream.turn)])
         stream.publish([delta(stream.log.end + n, text, turn=stream.turn) for n, text in enumerate(texts, 1)])
         self.writer.mark_unwritten(stream, urgent=urgent)
 
     async def logged(self, turn: str = "t") -> list[int]:
-        """The numbers of the events in the store's log."""
+        """Return the seqs of the events in the store's log."""
         entries = await self.store.log("ann", turn, 0)
         return [event.seq for entry in entries for event in decode_events(entry.payload)]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While it runs."""
+        """Run the log writer during the block."""
         task = asyncio.get_running_loop().create_task(self.writer.run())
         try:
             yield
@@ -61,143 +61,150 @@ class Written:
 
 
 @pytest.fixture
-def written(steered: SteeredStore, quick: None) -> Written:
-    return Written(steered, asyncio.TaskGroup())
+def harness(steered: SteeredStore, quick: None) -> WriterHarness:
+    return WriterHarness(steered, asyncio.TaskGroup())
 
 
 @bounds_a_time
-async def test_what_was_said_is_logged_in_time(written: Written) -> None:
-    """All turns in one round trip, within the interval; a first token at once."""
-    streams = [await written.stream(turn) for turn in ("t", "u")]
-    async with written.running():
+async def test_published_events_are_logged_within_the_flush_interval(harness: WriterHarness) -> None:
+    """All turns are written in one round trip within the interval, and an urgent first token at once."""
+    streams = [await harness.stream(turn) for turn in ("t", "u")]
+    async with harness.running():
         with within(FLUSH_S + 0.5):
             await eventually(lambda: all(stream.stored_seq == 2 for stream in streams))
-        assert written.store.calls.count("append") == 1
-        written.writer._flush_s = 60
-        written.say(streams[0], "first", urgent=True)
+        assert harness.store.calls.count("append") == 1
+        harness.writer._flush_s = 60
+        harness.publish_deltas(streams[0], "first", urgent=True)
         await eventually(lambda: streams[0].stored_seq == 3)
-    assert await written.logged() == [1, 2, 3]
-    assert await written.logged("u") == [1, 2]
-    assert written.states == []
+    assert await harness.logged() == [1, 2, 3]
+    assert await harness.logged("u") == [1, 2]
+    assert harness.states == []
 
 
-async def test_nothing_new_is_no_call(written: Written) -> None:
-    """A turn that says nothing costs no round trip."""
-    stream = await written.stream()
-    await written.writer.flush()
-    written.writer.mark_unwritten(stream)
-    await written.writer.flush()
-    assert written.store.calls.count("append") == 1
+async def test_a_flush_without_new_events_makes_no_call(harness: WriterHarness) -> None:
+    """A turn without new events costs no round trip."""
+    stream = await harness.stream()
+    await harness.writer.flush()
+    harness.writer.mark_unwritten(stream)
+    await harness.writer.flush()
+    assert harness.store.calls.count("append") == 1
 
 
-async def test_a_store_that_is_away_is_said_and_caught_up_with(
-    written: Written, monkeypatch: pytest.MonkeyPatch
+async def test_an_outage_is_reported_and_the_log_catches_up(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stream goes on; `degraded` and `ok` are said once each, and nothing is missing or doubled afterwards."""
+    """The stream continues during the outage. `degraded` and `ok` are each reported once, and no event is missing or
+    doubled."""
     monkeypatch.setattr("gateway.turns.log_writer.RETRY_FIRST_S", 0.001)
     monkeypatch.setattr("gateway.turns.log_writer.RETRY_MAX_S", 0.004)
-    stream = await written.stream()
-    async with written.running():
-        with written.store.failing("append"):
-            await eventually(lambda: written.store.calls.count("append") > 4)
-            written.say(stream, "a", "b")
+    stream = await harness.stream()
+    async with harness.running():
+        with harness.store.failing("append"):
+            await eventually(lambda: harness.store.calls.count("append") > 4)
+            harness.publish_deltas(stream, "a", "b")
             with pytest.raises(StoreError):
-                await written.writer.flush()
-            assert written.writer.last_failure_at > 0
+                await harness.writer.flush()
+            assert harness.writer.last_failure_at > 0
         await eventually(lambda: stream.stored_seq == 4)
-    assert written.states == [False, True]
-    assert await written.logged() == [1, 2, 3, 4]
+    assert harness.states == [False, True]
+    assert await harness.logged() == [1, 2, 3, 4]
 
 
-async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts from the beginning of the first call that failed; an answer in between begins it anew."""
+async def test_a_short_outage_is_not_reported(harness: WriterHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is measured from the start of the first failed call. A success in between starts the measurement
+    again."""
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 3.5)
-    stream = await written.stream()
+    stream = await harness.stream()
     now = asyncio.get_running_loop().time()
-    with written.store.failing("append"), pytest.raises(StoreError):
-        await written.writer.flush()
-    written.writer.report_reachable(reachable=False, since=now - 60)  # the first one counts
-    assert not written.writer.is_reachable()
-    assert written.states == []
-    await written.writer.flush()
+    with harness.store.failing("append"), pytest.raises(StoreError):
+        await harness.writer.flush()
+    harness.writer.report_reachable(reachable=False, since=now - 60)  # the earlier failure stays the start
+    assert not harness.writer.is_reachable()
+    assert harness.states == []
+    await harness.writer.flush()
     assert stream.stored_seq == stream.log.end
-    written.writer.report_reachable(reachable=False, since=now - 60)
-    assert written.states == [False]
+    harness.writer.report_reachable(reachable=False, since=now - 60)
+    assert harness.states == [False]
 
 
-async def test_a_store_that_takes_no_log_is_away_whatever_else_it_answers(
-    written: Written, monkeypatch: pytest.MonkeyPatch
+async def test_failing_appends_are_an_outage_despite_other_successes(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk: leases are renewed all the time, and yet clients hear that nothing is kept."""
+    """With a full disk, lease renewals succeed, but clients are told that nothing is being stored."""
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0.2)
-    await written.stream()
-    with written.store.failing("append"):
+    await harness.stream()
+    with harness.store.failing("append"):
         began = asyncio.get_running_loop().time()
-        while not written.states:
+        while not harness.states:
             assert asyncio.get_running_loop().time() - began < 5
             with pytest.raises(StoreError):
-                await written.writer.flush()
-            written.writer.report_reachable(reachable=True)
+                await harness.writer.flush()
+            harness.writer.report_reachable(reachable=True)
             await asyncio.sleep(0.05)
-    assert written.states == [False]
-    await written.writer.flush()
-    assert written.states == [False, True]
+    assert harness.states == [False]
+    await harness.writer.flush()
+    assert harness.states == [False, True]
 
 
-async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 4: that the store answers again isn't enough; what was said meanwhile has to be written, new words have not."""
+async def test_ok_is_reported_only_after_the_log_caught_up(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 4: a reachable store isn't enough. Events from the outage must be written first; newer events needn't be."""
     monkeypatch.setattr("gateway.turns.log_entries.APPEND_BYTES_MAX", 2000)
-    stream = await written.stream()
-    written.say(stream, *["x" * 500] * 8)
-    with written.store.failing("append"), pytest.raises(StoreError):
-        await written.writer.flush()
-    behind = stream.log.end
-    written.writer.report_reachable(reachable=True)
-    assert written.writer.is_reachable()
-    while stream.stored_seq < behind:
-        assert written.states == [False]
-        written.say(stream, "y" * 1000)
-        await written.writer.flush()
+    stream = await harness.stream()
+    harness.publish_deltas(stream, *["x" * 500] * 8)
+    with harness.store.failing("append"), pytest.raises(StoreError):
+        await harness.writer.flush()
+    outage_end = stream.log.end
+    harness.writer.report_reachable(reachable=True)
+    assert harness.writer.is_reachable()
+    while stream.stored_seq < outage_end:
+        assert harness.states == [False]
+        harness.publish_deltas(stream, "y" * 1000)
+        await harness.writer.flush()
     assert stream.stored_seq < stream.log.end
-    assert written.states == [False, True]
+    assert harness.states == [False, True]
 
 
-@pytest.mark.parametrize("believed", [0, 1, 2])
-async def test_it_goes_on_from_where_the_log_ends(written: Written, believed: int) -> None:
-    """A call that was stored though it seemed to fail, or one that the store has lost, mends itself."""
-    stream = await written.stream()
-    await written.writer.flush()
-    written.say(stream, "a")
-    stream.stored_seq = believed
-    await written.writer.flush()
-    await written.writer.flush()
-    assert await written.logged() == [1, 2, 3]
-    stream.stored_seq = 5 if believed == 2 else stream.stored_seq
-    written.say(stream, "b", "c", "d")
+@pytest.mark.parametrize("assumed_seq", [0, 1, 2])
+async def test_a_flush_continues_at_the_end_of_the_stored_log(harness: WriterHarness, assumed_seq: int) -> None:
+    """The writer recovers if an append was stored but seemed to fail, and if the store lost one."""
+    stream = await harness.stream()
+    await harness.writer.flush()
+    harness.publish_deltas(stream, "a")
+    stream.stored_seq = assumed_seq
+    await harness.writer.flush()
+    await harness.writer.flush()
+    assert await harness.logged() == [1, 2, 3]
+    stream.stored_seq = 5 if assumed_seq == 2 else stream.stored_seq
+    harness.publish_deltas(stream, "b", "c", "d")
     stream.stored_seq = min(stream.stored_seq, 5)
     for _ in range(2):
-        await written.writer.flush()
-    assert await written.logged() == [1, 2, 3, 4, 5, 6]
+        await harness.writer.flush()
+    assert await harness.logged() == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_large_backlog_goes_in_pieces(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One append is bounded; the rest follows with the next."""
+async def test_a_large_backlog_is_split_into_several_appends(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One append is bounded in bytes; the rest follows in the next ones."""
     monkeypatch.setattr("gateway.turns.log_entries.APPEND_BYTES_MAX", 2000)
-    stream = await written.stream()
-    written.say(stream, *["x" * 500] * 20)
-    async with written.running():
+    stream = await harness.stream()
+    harness.publish_deltas(stream, *["x" * 500] * 20)
+    async with harness.running():
         await eventually(lambda: stream.stored_seq == 22)
-    assert await written.logged() == list(range(1, 23))
-    assert written.store.calls.count("append") > 4
+    assert await harness.logged() == list(range(1, 23))
+    assert harness.store.calls.count("append") > 4
 
 
-async def test_a_former_owner_is_told(written: Written) -> None:
-    """Law 9: what the store refuses stops the turn here; an answer from before it was taken again doesn't."""
-    lost, again = await written.stream("lost"), await written.stream("again")
+async def test_a_refused_append_stops_the_former_owner(harness: WriterHarness) -> None:
+    """Law 9: an append that the store refuses stops the turn here. A refusal from before a newer takeover is
+    ignored."""
+    lost, again = await harness.stream("lost"), await harness.stream("again")
     for stream in (lost, again):
-        await written.store.claim("ann", stream.turn, "two", EPOCH + 1, 1000, force=True)
-    with written.store.blocked("append") as flushing:
-        flush = asyncio.get_running_loop().create_task(written.writer.flush())
+        await harness.store.claim("ann", stream.turn, "two", EPOCH + 1, 1000, force=True)
+    with harness.store.blocked("append") as flushing:
+        flush = asyncio.get_running_loop().create_task(harness.writer.flush())
         await flushing.wait()
         again.become_owner(EPOCH + 2)
     await flush
@@ -205,25 +212,25 @@ async def test_a_former_owner_is_told(written: Written) -> None:
     assert not again.signal.is_aborted
 
 
-async def test_a_turn_that_the_store_lost_is_reported(written: Written) -> None:
-    """Who can make it anew is told."""
+async def test_a_turn_missing_in_the_store_is_scheduled_for_restore(harness: WriterHarness) -> None:
+    """The writer passes a turn that the store doesn't have to `schedule_restore`."""
     stream = LiveTurn("ann", "never", b"", EPOCH)
     missing: list[LiveTurn] = []
-    written.writer.schedule_restore = missing.append  # type: ignore[method-assign, assignment]
-    written.say(stream)
-    await written.writer.flush()
+    harness.writer.schedule_restore = missing.append  # type: ignore[method-assign, assignment]
+    harness.publish_deltas(stream)
+    await harness.writer.flush()
     assert missing == [stream]
 
 
-async def test_a_wish_that_comes_with_an_answer_is_obeyed(written: Written) -> None:
-    """Law 5: the store's answer to an append carries the stored wish; a stopped turn isn't stopped twice."""
-    stream = await written.stream()
-    wish = Abort("client", "enough")
-    await written.store.request_cancel("ann", "t", JSON.encode(wish))
-    await written.writer.flush()
-    assert stream.signal.abort_reason == wish
-    other = await written.stream("u")
+async def test_a_cancel_request_in_an_append_reply_is_applied(harness: WriterHarness) -> None:
+    """Law 5: the store's reply to an append carries the stored cancel request. A stopped turn isn't aborted again."""
+    stream = await harness.stream()
+    cancel_request = Abort("client", "enough")
+    await harness.store.request_cancel("ann", "t", JSON.encode(cancel_request))
+    await harness.writer.flush()
+    assert stream.signal.abort_reason == cancel_request
+    other = await harness.stream("u")
     apply_cancel(other, None)
     other.stopped.set()
-    apply_cancel(other, JSON.encode(wish))
+    apply_cancel(other, JSON.encode(cancel_request))
     assert not other.signal.is_aborted

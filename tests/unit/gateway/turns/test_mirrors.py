@@ -1,4 +1,4 @@
-"""Law 7 across instances: a turn that runs elsewhere is followed without a seam, whatever is lost on the way."""
+"""Law 7 across instances: a mirror of another instance's turn has every event once, despite lost messages."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
 
 Pair = tuple[Instance, Instance]
-LOST_SOON = 0.3
+SHORT_LEASE_S = 0.3
 DEMO = {"rate": 300, "tokens": 150}
 
 
-def _detached(client: Seat, turn: str) -> list[str]:
-    """Why nothing more of the turn arrives."""
+def _detach_reasons(client: Seat, turn: str) -> list[str]:
+    """Return the reasons of the `turn.detached` frames of the turn."""
     return [frame["reason"] for frame in client.of(turn, "turn.detached")]
 
 
 async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
-    """From anywhere in the turn, through either instance, each event comes once; also behind the ending."""
+    """From any position, through either instance, each event arrives once, also after the ending."""
     one, two = pair
     pick = random.Random(7)
     async with seat(one.services) as here:
@@ -54,8 +54,8 @@ async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("then", ["goes on", "is lost", "ends short"])
-async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
-    """What a client has from the owner may not be logged yet: elsewhere it waits; where that never comes, it is reset."""
+async def test_a_position_ahead_of_the_log_waits_or_is_reset(quick: None, then: str) -> None:
+    """A client's position may not be logged yet: another instance waits for it, and resets if it never comes."""
     async with open_pair(lease_s=5, flush_ms=25) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo={"rate": 100, "tokens": 60})
         await here.until(lambda: here.turns["t"].seq > 5)
@@ -83,8 +83,8 @@ async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
         )
 
 
-async def test_what_pubsub_lost_is_read_from_the_log(pair: Pair) -> None:
-    """A deaf instance polls; one that hears again reads at once; nothing is missing or doubled."""
+async def test_events_lost_by_pubsub_are_read_from_the_log(pair: Pair) -> None:
+    """A disconnected instance polls the log, and reads it at once after a reconnect. No event is missing or doubled."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=DEMO)
@@ -97,8 +97,8 @@ async def test_what_pubsub_lost_is_read_from_the_log(pair: Pair) -> None:
         assert there.turns["t"].text() == expected("Hello", DEMO)
 
 
-async def test_a_store_that_is_away_only_delays_a_follower(pair: Pair) -> None:
-    """A read that fails is made again."""
+async def test_a_store_outage_only_delays_a_mirror(pair: Pair) -> None:
+    """A failed read of the log is repeated."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=DEMO)
@@ -110,8 +110,9 @@ async def test_a_store_that_is_away_only_delays_a_follower(pair: Pair) -> None:
         assert there.turns["t"].text() == expected("Hello", DEMO)
 
 
-async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
-    """However many ask at once, a turn is loaded and followed once, and let go when it has ended."""
+async def test_all_attachments_share_one_mirror(pair: Pair) -> None:
+    """A turn is loaded and subscribed to once, however many clients attach, and the mirror is removed after the
+    ending."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as other:
         await here.start("t", demo=SLOW)
@@ -127,8 +128,8 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
         assert two.services.registry.live() == []
 
 
-async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while without attachments; whoever waits for its ending, as a queue does, keeps it."""
+async def test_an_idle_mirror_is_removed(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror without attachments is removed after a while, unless a queue waits for the turn's ending."""
     monkeypatch.setattr("gateway.turns.mirrors.IDLE_S", 0.4)
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
@@ -147,8 +148,9 @@ async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: p
         await there.until(lambda: "c" in there.turns)
 
 
-async def test_what_is_not_there_is_said(pair: Pair) -> None:
-    """Laws 7 and 12: unknown, another user's, gone, or a store that is away: never silence."""
+async def test_missing_turns_and_failures_are_errors(pair: Pair) -> None:
+    """Laws 7 and 12: an unknown turn, another user's, one with expired events, and a failing store are each
+    reported."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         ended = await here.start("t")
@@ -165,8 +167,9 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("owner", [0, 1])
-async def test_a_conversation_that_was_deleted_elsewhere_replays_nowhere(pair: Pair, owner: int) -> None:
-    """Law 7: whoever still has the turn in memory, its owner or a follower, attaches nobody behind the delete."""
+async def test_turns_of_a_conversation_deleted_elsewhere_are_gone(pair: Pair, owner: int) -> None:
+    """Law 7: an instance that still has the turn in memory, its owner or a mirror, refuses an attach after the
+    deletion."""
     async with seat(pair[0].services) as one, seat(pair[1].services) as two:
         seats = (one, two)
         await seats[owner].start("t")
@@ -179,12 +182,12 @@ async def test_a_conversation_that_was_deleted_elsewhere_replays_nowhere(pair: P
             answer = await client.request("turn.attach", turn="t")
             assert answer["turns"]["t"]["error"]["code"] == "gone"
             assert (await client.start("t"))["status"] == "attached"  # law 6: its id still counts
-            await client.until(lambda: _detached(client, "t"))  # noqa: B023
+            await client.until(lambda: _detach_reasons(client, "t"))  # noqa: B023
             assert [frame["type"] for frame in client.of("t")].count("turn.completed") == 1
 
 
-async def test_an_ended_turn_is_attached_while_the_store_is_away(pair: Pair) -> None:
-    """What can't be asked about is served from memory."""
+async def test_an_ended_turn_is_replayed_while_the_store_is_unavailable(pair: Pair) -> None:
+    """If the store can't be asked, an ended turn is served from memory."""
     one, _ = pair
     async with seat(one.services) as here:
         await here.start("t")
@@ -194,8 +197,8 @@ async def test_an_ended_turn_is_attached_while_the_store_is_away(pair: Pair) -> 
         assert answer["turns"]["t"]["status"] == "completed"
 
 
-async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
-    """What can't be read or applied is logged, and the log has the last word."""
+async def test_an_invalid_published_entry_is_ignored(pair: Pair) -> None:
+    """An entry that can't be decoded or applied is logged, and the mirror relies on the stored log."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo={"rate": 100, "tokens": 50})
@@ -208,8 +211,9 @@ async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
         assert there.turns["t"].text() == here.turns["t"].text() or here.turns["t"].ended is None
 
 
-async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None:
-    """Law 7: taken over and ended while this one was away, and the events are kept no longer: its clients are told."""
+async def test_a_former_owner_with_an_expired_log_detaches_its_clients(quick: None) -> None:
+    """Law 7: if a turn was taken over and ended, and its log expired meanwhile, the former owner's clients receive
+    `gone`."""
     async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         await here.until(lambda: here.turns["t"].seq > 5)
@@ -221,20 +225,21 @@ async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None
             payload = encode_events([cancelled(end)])
             await one.store.real.end(ending(record, events=Append("ann", "t", record.epoch, end, end, payload)))
             one.store.expire_logs()
-        await here.until(lambda: here.of("t", "turn.cancelled") or _detached(here, "t"))
-        assert _detached(here, "t") == ["gone"]
+        await here.until(lambda: here.of("t", "turn.cancelled") or _detach_reasons(here, "t"))
+        assert _detach_reasons(here, "t") == ["gone"]
         assert "t" not in here.outbox.attachments
         assert one.services.registry.get("ann", "t") is None
         answer = await here.request("turn.attach", turn="t")
         assert answer["turns"]["t"]["error"]["code"] == "gone"
 
 
-async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(quick: None) -> None:
-    """Nobody is left to make the turn anew: who follows it hears so, and what is queued behind it runs."""
+async def test_a_turn_lost_with_its_owner_is_gone(quick: None) -> None:
+    """With store and owner lost, no instance can restore the turn: clients receive `gone`, and turns queued after it
+    run."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_pair(lease_s=LOST_SOON) as (one, two), seat(two.services) as there:
+        async with open_pair(lease_s=SHORT_LEASE_S) as (one, two), seat(two.services) as there:
             async with seat(one.services) as here:
                 where = (await here.start("first", demo=SLOW))["conversation"]
                 await there.request("turn.attach", turn="first")
@@ -242,14 +247,14 @@ async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(qu
                 real, two.store.real = two.store.real, empty
                 await one.kill()
             assert (await there.ending("second"))["type"] == "turn.completed"
-            assert _detached(there, "first") == ["gone"]
+            assert _detach_reasons(there, "first") == ["gone"]
             two.store.real = real
     finally:
         await empty.close()
 
 
-async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None:
-    """The store came back empty: until the owner has seen it, who follows elsewhere waits."""
+async def test_a_turn_restored_by_its_owner_is_not_gone(quick: None) -> None:
+    """After the store came back empty, attachments elsewhere wait until the owner has restored the turn."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
@@ -264,14 +269,14 @@ async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None
                 one.store.real = empty
                 await there.ending("t")
             assert there.turns["t"].text() == expected("Hello", {"rate": 50, "tokens": 100})
-            assert _detached(there, "t") == []
+            assert _detach_reasons(there, "t") == []
             one.store.real = two.store.real = real
     finally:
         await empty.close()
 
 
-async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: the owner asks whether somebody is attached elsewhere, and may do so before the next round of telling."""
+async def test_the_first_attachment_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the owner may check for attachments elsewhere before the next periodic renewal."""
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -283,8 +288,8 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
 
 
 @bounds_a_time
-async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
+async def test_the_grace_period_starts_at_the_last_detach_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: a client that detaches at another instance has the whole grace period to return, and not much more."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.02)
     async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
@@ -300,8 +305,8 @@ async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: 
         check_in_time(took_s, 2)
 
 
-async def test_what_is_published_while_a_mirror_is_made_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log's answer and the ending's news come on two connections: whichever is read first, nobody waits for a poll."""
+async def test_an_ending_published_while_a_mirror_loads_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log and the published ending arrive on two connections. In either order, no client waits for a poll."""
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -313,10 +318,10 @@ async def test_what_is_published_while_a_mirror_is_made_is_heard(monkeypatch: py
         assert (await there.ending("t"))["type"] == "turn.cancelled"
 
 
-@pytest.mark.parametrize("further", [0, 30])
-async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) -> None:
-    """Its clients heard what never came into the log: they are reset, or go on where they hold the same, also if
-    the store failed at first, and if the new log is the shorter one."""
+@pytest.mark.parametrize("extra_events", [0, 30])
+async def test_a_former_owner_adopts_the_stored_log(quick: None, extra_events: int) -> None:
+    """A former owner's clients have events that were never logged. They are reset, or continue if their log is the
+    same, also if the store failed at first, and if the new log is shorter."""
     async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
         await here.start("t", demo={"rate": 200, "tokens": 1000})
         await here.until(lambda: here.turns["t"].seq > 5)
@@ -329,7 +334,7 @@ async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) ->
             end = record.seq
             events = [
                 TurnStatus(turn="t", seq=end + 1, status="resumed", epoch=record.epoch),
-                *[delta(end + 2 + n, "y") for n in range(further)],
+                *[delta(end + 2 + n, "y") for n in range(extra_events)],
             ]
             payload = encode_events(events)  # type: ignore[arg-type]
             await one.store.real.append([Append("ann", "t", record.epoch, end + 1, end + len(events), payload)])

@@ -1,4 +1,4 @@
-"""The hub: what it finds, what is kept of ended turns, and who watches which conversation."""
+"""The turn registry: lookups, retention of ended turns, and subscriptions to conversations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.stream_reader import Reader, begin, say, stream_of
 from tests.turn_events import completed
 
 
-def lived(
+def ended_turn(
     registry: TurnRegistry, turn: str, size: int = 0, user: str = "ann", conversation: str | None = "c"
 ) -> LiveTurn:
-    """A turn that ended in the hub."""
+    """Add a turn to the registry, let it end, and return it."""
     stream = stream_of(turn, user=user, conversation=conversation)
     registry.add(stream)
     begin(stream)
@@ -28,7 +28,7 @@ def lived(
 
 
 async def test_turns_are_found_by_user_and_conversation() -> None:
-    """Law 12: a turn is found by its user and id; live ones by user and conversation, oldest first."""
+    """Law 12: a turn is found by its user and id, and live turns by user and conversation, oldest first."""
     registry = TurnRegistry(60)
     mine, theirs = stream_of("t", conversation="c"), stream_of("t", user="bob", conversation="c")
     loose = stream_of("loose")
@@ -52,34 +52,35 @@ async def test_turns_are_found_by_user_and_conversation() -> None:
     assert registry.live_in("ann", "c") == [loose]
 
 
-async def test_an_ended_turn_is_kept_for_its_time() -> None:
-    """It can be resumed until the time is over; it is live no longer."""
+async def test_an_ended_turn_is_kept_for_its_retention_time() -> None:
+    """An ended turn can be resumed until its retention time is over, and isn't live."""
     registry = TurnRegistry(0.02)
-    old = lived(registry, "old")
+    old = ended_turn(registry, "old")
     assert registry.get("ann", "old") is old
     assert registry.live() == []
     assert registry.live_in("ann", "c") == []
     await asyncio.sleep(0.03)
-    lived(registry, "new")
+    ended_turn(registry, "new")
     assert registry.get("ann", "old") is None
     assert registry.get("ann", "new") is not None
 
 
-async def test_ended_turns_are_kept_within_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the bound the oldest go first; what they took is given back."""
+async def test_ended_turns_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound the oldest turns are removed first, and their bytes no longer count."""
     monkeypatch.setattr("gateway.turns.registry.ENDED_BYTES_MAX", 60_000)
     registry = TurnRegistry(600)
     for n in range(10):
-        lived(registry, f"t{n}", 10_000)
+        ended_turn(registry, f"t{n}", 10_000)
     kept = [n for n in range(10) if registry.get("ann", f"t{n}")]
     assert kept == list(range(10 - len(kept), 10))
     assert 2 <= len(kept) <= 5
-    lived(registry, "large", 100_000)
+    ended_turn(registry, "large", 100_000)
     assert registry.get("ann", "large") is None
 
 
-async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
-    """A watched conversation's turns arrive without attaching; law 12: only those of the same user."""
+async def test_subscribers_get_every_turn_of_their_own_conversation() -> None:
+    """The turns of a subscribed conversation arrive without an attach. Law 12: a subscriber gets only turns of the same
+    user."""
     registry, reader, stranger = TurnRegistry(60), Reader(), Reader()
     registry.subscribe("ann", "c", reader.outbox)
     registry.subscribe("eve", "c", stranger.outbox)
@@ -106,8 +107,8 @@ async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
     registry.attach_subscribers(loose)
 
 
-async def test_two_watchers_of_one_conversation_are_independent() -> None:
-    """The end of one doesn't end the other."""
+async def test_two_subscriptions_of_one_conversation_are_independent() -> None:
+    """The end of one subscription doesn't end the other."""
     registry, one, two = TurnRegistry(60), Reader(), Reader()
     registry.subscribe("ann", "c", one.outbox)
     registry.subscribe("ann", "c", two.outbox)

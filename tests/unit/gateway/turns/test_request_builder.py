@@ -1,4 +1,4 @@
-"""A turn's question cut to each model, and what clients are told of the trying."""
+"""A turn's request adapted to each model, and the statuses that clients receive about attempts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = "x" * 3000
 LEASES = cast("Leases", SimpleNamespace(stale=False))
 
 
-def delivery() -> EventWriter:
+def make_writer() -> EventWriter:
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started("t")])
     stream.model = "m"
@@ -37,113 +37,115 @@ def delivery() -> EventWriter:
 def conversation(*texts: str, **params: Any) -> ChatRequest:
     roles = ("user", "assistant")
     messages = [ChatMessage(roles[n % 2], (TextPart(text),)) for n, text in enumerate(texts)]  # type: ignore[arg-type]
-    return ChatRequest(model="wanted", messages=tuple(messages), params=Params(**params))
+    return ChatRequest(model="requested", messages=tuple(messages), params=Params(**params))
 
 
 def model(name: str, **fields: Any) -> Route:
     return structs.replace(route(), id=name, model=f"upstream-{name}", **fields)
 
 
-def statuses(made: EventWriter) -> list[TurnStatus]:
-    return [event for event in made.live_turn.log.events if isinstance(event, TurnStatus)]
+def statuses(writer: EventWriter) -> list[TurnStatus]:
+    return [event for event in writer.live_turn.log.events if isinstance(event, TurnStatus)]
 
 
-async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for() -> None:
-    """The context is cut anew for a fallback's smaller window, and clients hear how much went."""
-    made = delivery()
-    wanted, small = model("wanted", context_window=9000), model("small", context_window=3000)
-    asking = RequestBuilder(made, LEASES, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
-    first = await asking.build_request(wanted)
-    assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
-    asking.on_request(wanted, first)
-    second = await asking.build_request(small)
+async def test_each_model_gets_its_own_name_and_a_fitting_context() -> None:
+    """The context is trimmed again for a fallback's smaller window, and clients receive the number of trimmed
+    messages."""
+    writer = make_writer()
+    requested, small = model("requested", context_window=9000), model("small", context_window=3000)
+    builder = RequestBuilder(writer, LEASES, requested, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
+    first = await builder.build_request(requested)
+    assert (first.model, len(first.messages)) == ("upstream-requested", 5)
+    builder.on_request(requested, first)
+    second = await builder.build_request(small)
     assert (second.model, [part.text for part in second.messages[-1].parts]) == ("upstream-small", ["now"])  # type: ignore[union-attr]
-    asking.on_fallback(small)
-    asking.on_request(small, second)
-    asking.on_request(small, second)
-    assert [(one.status, one.model, one.messages) for one in statuses(made)] == [
+    builder.on_fallback(small)
+    builder.on_request(small, second)
+    builder.on_request(small, second)
+    assert [(one.status, one.model, one.messages) for one in statuses(writer)] == [
         ("fallback", "small", None),
         ("trimmed", None, 5 - len(second.messages)),
     ]
-    assert made.live_turn.model == "small"
-    assert made.timing().attempts == 3
+    assert writer.live_turn.model == "small"
+    assert writer.timing().attempts == 3
 
 
-async def test_what_had_no_room_counts_as_trimmed() -> None:
-    """Clients hear of every message that the model wasn't given."""
-    made = delivery()
-    wanted = model("wanted", context_window=9000)
+async def test_omitted_messages_are_reported_as_trimmed() -> None:
+    """Clients receive the number of all messages that the model wasn't given."""
+    writer = make_writer()
+    requested = model("requested", context_window=9000)
     question = structs.replace(conversation("Hi", "now"), omitted_messages=7)
-    asking = RequestBuilder(made, LEASES, wanted, question, stateless=False)
-    asking.on_request(wanted, await asking.build_request(wanted))
-    assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
+    builder = RequestBuilder(writer, LEASES, requested, question, stateless=False)
+    builder.on_request(requested, await builder.build_request(requested))
+    assert [(one.status, one.messages) for one in statuses(writer)] == [("trimmed", 7)]
 
 
-async def test_a_retry_is_told_with_its_wait() -> None:
-    """Which attempt follows, and in how many milliseconds."""
-    made = delivery()
-    RequestBuilder(made, LEASES, model("m"), conversation("Hi"), stateless=False).on_retry(2, 700)
-    assert [(one.status, one.attempt, one.delay_ms) for one in statuses(made)] == [("retrying", 2, 700)]
+async def test_a_retry_is_reported_with_its_delay() -> None:
+    """The status has the number of the next attempt and its delay in milliseconds."""
+    writer = make_writer()
+    RequestBuilder(writer, LEASES, model("m"), conversation("Hi"), stateless=False).on_retry(2, 700)
+    assert [(one.status, one.attempt, one.delay_ms) for one in statuses(writer)] == [("retrying", 2, 700)]
 
 
-async def test_a_fallback_that_has_no_room_is_skipped() -> None:
-    """What can't be cut has to fit; the wanted model's own provider may say so itself."""
+async def test_a_fallback_with_too_small_a_window_is_skipped() -> None:
+    """A request that can't be trimmed must fit a fallback's window. For the requested model the provider decides."""
     small = model("small", context_window=3000)
     for question, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
-        asking = RequestBuilder(delivery(), LEASES, model("wanted"), question, stateless=stateless)
+        builder = RequestBuilder(make_writer(), LEASES, model("requested"), question, stateless=stateless)
         with pytest.raises(ProviderError) as caught:
-            await asking.build_request(small)
+            await builder.build_request(small)
         assert caught.value.code == "context_length_exceeded"
-        wanted = RequestBuilder(delivery(), LEASES, small, question, stateless=stateless)
-        assert (await wanted.build_request(small)).model == "upstream-small"
+        requested = RequestBuilder(make_writer(), LEASES, small, question, stateless=stateless)
+        assert (await requested.build_request(small)).model == "upstream-small"
 
 
-async def test_what_is_surely_too_long_is_not_sent() -> None:
-    """After the trimming: a long history goes, a long question is refused, and nobody was asked: no usage."""
+async def test_a_request_that_is_certainly_too_long_is_not_sent() -> None:
+    """A long history is trimmed, a long input is refused. No provider was called, so there is no usage."""
     words = "word " * 5000
-    small, made = model("m", context_window=1000), delivery()
-    asking = RequestBuilder(made, LEASES, small, conversation(words, words, "now"), stateless=False)
-    assert len((await asking.build_request(small)).messages) == 1
+    small, writer = model("m", context_window=1000), make_writer()
+    builder = RequestBuilder(writer, LEASES, small, conversation(words, words, "now"), stateless=False)
+    assert len((await builder.build_request(small)).messages) == 1
     for question, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
         with pytest.raises(ProviderError) as caught:
-            await RequestBuilder(made, LEASES, small, question, stateless=stateless).build_request(small)
+            await RequestBuilder(writer, LEASES, small, question, stateless=stateless).build_request(small)
         assert caught.value.code == "context_length_exceeded"
-    made.record_refusal()
-    assert made.usage([]) is None
+    writer.record_refusal()
+    assert writer.usage([]) is None
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-async def test_what_a_model_cannot_take(wanted: bool) -> None:
-    """History counts too: an image that was sent before is one that a model without vision can't see."""
+@pytest.mark.parametrize("requested", [True, False])
+async def test_an_image_in_the_history_needs_a_vision_model(requested: bool) -> None:
+    """The history is checked too: a model without vision can't process an image that was sent earlier."""
     parts: tuple[Part, ...] = (ImagePart("image/png", data="A"),)
     question = ChatRequest(model="m", messages=(ChatMessage("user", parts),))
     blind = model("blind", features=("chat",))
-    asking = RequestBuilder(delivery(), LEASES, blind if wanted else model("m"), question, stateless=False)
+    builder = RequestBuilder(make_writer(), LEASES, blind if requested else model("m"), question, stateless=False)
     with pytest.raises(ProviderError, match="can't see"):
-        await asking.build_request(blind)
+        await builder.build_request(blind)
 
 
-async def test_a_fallback_says_at_most_what_it_can() -> None:
-    """`max_tokens` is what the client allows, and a fallback's own limit may be lower."""
-    asking = RequestBuilder(
-        delivery(), LEASES, model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False
+async def test_max_tokens_is_capped_for_a_fallback() -> None:
+    """`max_tokens` is the client's limit; a fallback's own limit may be lower."""
+    builder = RequestBuilder(
+        make_writer(), LEASES, model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False
     )
-    assert (await asking.build_request(model("m2", max_output=1000))).params.max_tokens == 1000
-    assert (await asking.build_request(model("m3"))).params.max_tokens == 9000
+    assert (await builder.build_request(model("m2", max_output=1000))).params.max_tokens == 1000
+    assert (await builder.build_request(model("m3"))).params.max_tokens == 9000
 
 
-async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
-    """What is too much for it is refused, and what was signed for it is sent along; for a fallback both are cut."""
-    wanted, other = model("m", max_output=500), model("other", max_output=400)
-    asking = RequestBuilder(delivery(), LEASES, wanted, conversation("Hi", max_tokens=9000), stateless=False)
+async def test_the_requested_model_gets_the_clients_values_unchanged() -> None:
+    """A `max_tokens` above its limit is refused, and signatures are sent to it. For a fallback `max_tokens` is capped
+    and signatures are removed."""
+    requested, other = model("m", max_output=500), model("other", max_output=400)
+    builder = RequestBuilder(make_writer(), LEASES, requested, conversation("Hi", max_tokens=9000), stateless=False)
     with pytest.raises(ProviderError, match="500 tokens at most"):
-        await asking.build_request(wanted)
+        await builder.build_request(requested)
     signed = ChatMessage("assistant", (TextPart("Hi", "S"), TextPart("you")))
     question = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
-    asking = RequestBuilder(delivery(), LEASES, wanted, question, stateless=False)
-    assert (await asking.build_request(wanted)).messages == (signed,)
-    assert (await asking.build_request(wanted)).params.max_tokens == 500
-    assert (await asking.build_request(other)).messages == (
+    builder = RequestBuilder(make_writer(), LEASES, requested, question, stateless=False)
+    assert (await builder.build_request(requested)).messages == (signed,)
+    assert (await builder.build_request(requested)).params.max_tokens == 500
+    assert (await builder.build_request(other)).messages == (
         ChatMessage("assistant", (TextPart("Hi"), TextPart("you"))),
     )
-    assert (await asking.build_request(other)).params.max_tokens == 400
+    assert (await builder.build_request(other)).params.max_tokens == 400

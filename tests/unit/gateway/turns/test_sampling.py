@@ -1,4 +1,4 @@
-"""Samples: the gap between two batches, and the way of one to a socket, of one turn at a time."""
+"""Samples of one turn at a time: the gap between two batches, and the latency of a batch on its way to a socket."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.metrics import value
 
 
 def count(telemetry: Telemetry, name: str) -> float:
-    """How often it was observed."""
+    """Return the number of observations of the histogram."""
     return value(telemetry.render("")[0].decode(), f"turnwire_{name}_seconds_count")
 
 
 async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gaps, added latency over a WebSocket, and how late the loop is."""
+    """Token gaps, the added latency over a WebSocket, and the lag of the loop are sampled."""
     monkeypatch.setattr("gateway.turns.sampling.SAMPLE_INTERVAL_S", 0.01)
     async with serving() as server, client(server.ws_url) as c:
         telemetry = server.gateway.telemetry
@@ -30,15 +30,17 @@ async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: p
         assert count(telemetry, "loop_lag") > 2
 
 
-async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client's own slowness is no latency of ours: where nobody has everything, only the gap is measured."""
+async def test_an_attachment_with_a_backlog_is_not_timed(
+    services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's own slowness isn't added latency: if every attachment has a backlog, only the gap is measured."""
     monkeypatch.setattr("gateway.turns.sampling.SAMPLE_INTERVAL_S", 0.01)
     await ann.start("t", demo=SLOW)
     stream = services.registry.get("ann", "t")
     assert stream is not None
     ann.outbox.detach("t")
-    behind = Outbox(JSON, 10**9, lambda: None, lambda: None)
-    stream.attach(behind, None, 0)
+    backlogged = Outbox(JSON, 10**9, lambda: None, lambda: None)
+    stream.attach(backlogged, None, 0)
     await eventually(lambda: count(services.telemetry, "token_gap") > 2)
-    assert behind.frame_observer is None
+    assert backlogged.frame_observer is None
     assert count(services.telemetry, "added_latency") == 0

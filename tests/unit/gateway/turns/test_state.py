@@ -1,4 +1,4 @@
-"""The table of turn states, walked whole, and the fold of events into a message."""
+"""The complete table of turn states, and the fold of events into a message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_ea
 
 EVENTS = one_of_each()
 
-# Written by hand from the protocol, so that a change of the table is a decision.
+# Copied from the protocol by hand, so that a change of the table is deliberate.
 ALLOWED: dict[State, set[str]] = {
     "accepting": {"started.running", "started.queued"},
     "queued": {"status.queued", "status.running", "reset", "cancelled", "failed"},
@@ -55,8 +55,8 @@ ALLOWED: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize(("state", "name"), list(product(STATES, EVENTS)))
-def test_every_pair_of_state_and_event_is_a_move_or_refused(state: State, name: str) -> None:
-    """Law 2: each event moves the state as the table says, or raises; after an ending all of them raise."""
+def test_every_event_in_every_state_moves_or_raises(state: State, name: str) -> None:
+    """Law 2: each event moves the state as the table says, or raises. After an ending every event raises."""
     event = EVENTS[name]
     assert event_name(event) == name
     if name in ALLOWED[state]:
@@ -68,7 +68,7 @@ def test_every_pair_of_state_and_event_is_a_move_or_refused(state: State, name: 
 
 
 def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
-    """States, the table and the endings agree; an ending's name is the state that it leads to."""
+    """States, table and endings agree; an ending has the name of the state that it leads to."""
     assert set(TRANSITIONS) == set(STATES)
     assert {state for state in STATES if not TRANSITIONS[state]} == ENDED
     for rows in TRANSITIONS.values():
@@ -79,7 +79,7 @@ def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
 
 
 def test_a_start_is_rejected_only_before_its_answer_begins() -> None:
-    """A turn whose answer has begun can only end with an event, and an ended one not again."""
+    """A turn whose answer has begun ends only with an event, and an ended turn can't end again."""
     for state in STATES:
         if state in {"accepting", "queued", "running"}:
             assert transition(state, "rejected") == "failed"
@@ -89,7 +89,7 @@ def test_a_start_is_rejected_only_before_its_answer_begins() -> None:
 
 
 def test_a_retry_is_only_legal_before_the_first_part() -> None:
-    """Once a part was opened only a reset leads back to where a retry or a fallback may be."""
+    """After the first part, only a reset leads back to the state in which a retry or a fallback is legal."""
     for name in ("status.retrying", "status.fallback"):
         assert {state for state in STATES if name in TRANSITIONS[state]} == {"running"}
     assert TRANSITIONS["streaming"]["reset"] == "running"
@@ -108,7 +108,7 @@ def test_a_retry_is_only_legal_before_the_first_part() -> None:
     ],
 )
 def test_a_client_sees_five_states(state: State, shown: str) -> None:
-    """What the wire calls running has three states inside."""
+    """Three internal states are `running` on the wire."""
     assert shown_status(state) == shown
 
 
@@ -157,7 +157,7 @@ PARTS: list[tuple[TurnPart, Part, Part]] = [
 
 @pytest.mark.parametrize(("opening", "bare", "whole"), PARTS, ids=lambda value: getattr(value, "kind", None))
 def test_every_kind_of_part_is_folded(opening: TurnPart, bare: Part, whole: Part) -> None:
-    """A part is its opening's whole fields, with its text and its signature joined from the deltas."""
+    """A part has the fields of its opening event, and the joined text and signature of its deltas."""
     assert fold([started(), opening]) == [bare]
     more: list[TurnEvent] = [
         TurnDelta("t", 3, 0, "a"),
@@ -167,7 +167,7 @@ def test_every_kind_of_part_is_folded(opening: TurnPart, bare: Part, whole: Part
     assert fold([started(), opening, *more, completed(6)]) == [whole]
 
 
-def test_a_reset_drops_what_came_before_it() -> None:
+def test_a_reset_drops_all_earlier_parts() -> None:
     """After a reset the message begins again at part 0."""
     events: list[TurnEvent] = [
         started(),
@@ -183,7 +183,7 @@ def test_a_reset_drops_what_came_before_it() -> None:
 
 @given(PIECES)
 def test_interleaved_parts_are_folded_without_losing_a_character(pieces: list[tuple[int, bool, str]]) -> None:
-    """Whatever the order of pieces, each part's text and signature are its own pieces joined."""
+    """In any order of the deltas, each part's text and signature are its own pieces joined."""
     events = answer(pieces)
     texts: dict[int, str] = {}
     signatures: dict[int, str] = {}
@@ -196,8 +196,8 @@ def test_interleaved_parts_are_folded_without_losing_a_character(pieces: list[tu
     assert fold(events) == [TextPart(texts[n], signatures[n] or None) for n in sorted(texts)]
 
 
-def test_the_model_that_answers() -> None:
-    """The last one that the turn fell back to; a new attempt begins with the first again."""
+def test_the_model_is_the_last_fallback_since_the_reset() -> None:
+    """The model is the last fallback of the turn. After a reset it is the first model again."""
     back, further = (TurnStatus(turn="t", seq=n, status="fallback", model=f"m{n}") for n in (2, 3))
     waiting = TurnStatus(turn="t", seq=4, status="waiting")
     assert model_of([started("t"), waiting], "m") == "m"

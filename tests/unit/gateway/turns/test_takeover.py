@@ -1,4 +1,4 @@
-"""Law 9: a turn outlives its owner, whoever that was and however it went."""
+"""Law 9: a turn outlives its owner, however that owner was lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEMO = {"rate": 200, "tokens": 120}
 
 
 async def halves(request: ChatRequest) -> AsyncIterator[list[Delta]]:
-    """Says "one " and waits; who goes on from there hears "two"."""
+    """Yield "one " and wait. When resumed with that partial answer, yield "two"."""
     if request.partial_answer:
         assert request.partial_answer == (TextPart("one "),)
     else:
@@ -35,8 +35,9 @@ async def halves(request: ChatRequest) -> AsyncIterator[list[Delta]]:
     yield [PartDelta(0, "two"), Finished("stop")]
 
 
-async def test_a_demo_turn_goes_on_where_the_log_ends(pair: Pair) -> None:
-    """The owner dies in the middle; who is attached elsewhere has the same text, without a seam."""
+async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
+    """When the owner is killed in the middle, a client attached elsewhere gets the whole text without a gap or a
+    reset."""
     one, two = pair
     async with seat(two.services) as there:
         async with seat(one.services) as here:
@@ -59,8 +60,8 @@ async def test_a_demo_turn_goes_on_where_the_log_ends(pair: Pair) -> None:
         assert "".join(part["text"] for part in got["message"]["parts"]) == view.text()
 
 
-async def test_a_provider_is_asked_to_go_on_from_what_was_said(quick: None) -> None:
-    """The taker's provider gets the answer so far, and nobody hears that twice."""
+async def test_a_provider_continues_the_partial_answer(quick: None) -> None:
+    """The new owner's provider gets the partial answer, and no client receives that part twice."""
     async with open_pair(ScriptedProviders(halves)) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t")
@@ -72,8 +73,8 @@ async def test_a_provider_is_asked_to_go_on_from_what_was_said(quick: None) -> N
         assert there.turns["t"].text() == "one two"
 
 
-async def test_without_a_delta_in_the_log_it_starts_again(quick: None) -> None:
-    """Nothing was said: the taker asks again, behind a `turn.reset` that goes on in the log."""
+async def test_without_a_logged_delta_the_request_starts_again(quick: None) -> None:
+    """If no delta is logged, the new owner repeats the request after a `turn.reset` that continues the log."""
     async with open_pair() as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t", demo={"first_ms": 600, "tokens": 5})
@@ -86,8 +87,8 @@ async def test_without_a_delta_in_the_log_it_starts_again(quick: None) -> None:
         assert there.turns["t"].text() == expected("Hello", {"tokens": 5})
 
 
-async def test_a_provider_that_cannot_go_on_fails_with_what_was_said(quick: None) -> None:
-    """`owner_lost`, and the partial message is kept; nobody is asked again."""
+async def test_a_provider_that_cannot_resume_fails_the_turn(quick: None) -> None:
+    """The turn fails with `owner_lost` and keeps the partial message. The provider isn't called again."""
     providers = ScriptedProviders(halves)
     async with open_pair(providers) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
@@ -102,8 +103,8 @@ async def test_a_provider_that_cannot_go_on_fails_with_what_was_said(quick: None
         assert got["message"]["parts"] == [{"kind": "text", "text": "one "}]
 
 
-async def abandoned(instance: Instance, turn: str, events: list[TurnEvent], **fields: Any) -> None:
-    """A turn that an owner accepted, logged so much of, and left."""
+async def store_abandoned(instance: Instance, turn: str, events: list[TurnEvent], **fields: Any) -> None:
+    """Store a turn whose owner accepted it, logged `events`, and died."""
     asked = {
         "type": "turn.start",
         "input": "Hi",
@@ -137,13 +138,15 @@ MESSAGES = {"input": None, "messages": [{"role": "user", "parts": [{"kind": "tex
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_where_each_log_is_taken_up(quick: None, name: str, events: list[TurnEvent], kinds: list[str]) -> None:
-    """Whatever the log holds, what the taker says first fits behind it, and the turn completes."""
+async def test_a_takeover_continues_any_valid_log(
+    quick: None, name: str, events: list[TurnEvent], kinds: list[str]
+) -> None:
+    """Whatever the log holds, the new owner's first event is a valid continuation, and the turn completes."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance:
             with view.blocked("expired_leases"):
-                await abandoned(instance, "t", events, asked=MESSAGES)
+                await store_abandoned(instance, "t", events, asked=MESSAGES)
             async with seat(instance.services) as ann:
                 await ann.request("turn.attach", turn="t")
                 assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -160,40 +163,44 @@ async def test_where_each_log_is_taken_up(quick: None, name: str, events: list[T
     ids=["unreadable", "no such model"],
 )
 @pytest.mark.parametrize("events", [[], [started("t")]], ids=["nothing logged", "started"])
-async def test_what_cannot_be_resumed_fails(quick: None, fields: dict[str, Any], events: list[TurnEvent]) -> None:
-    """A turn that this instance can't even ask for ends `owner_lost`, and the others are taken all the same."""
+async def test_a_turn_that_cannot_be_resumed_fails(
+    quick: None, fields: dict[str, Any], events: list[TurnEvent]
+) -> None:
+    """A turn whose request this instance can't build ends with `owner_lost`. Other turns are taken over
+    nevertheless."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
             with view.blocked("expired_leases"):
-                await abandoned(instance, "t", events, **fields)
-                await abandoned(instance, "good", [], asked=MESSAGES)
+                await store_abandoned(instance, "t", events, **fields)
+                await store_abandoned(instance, "good", [], asked=MESSAGES)
             await ann.request("turn.attach", positions={turn: {"epoch": 0, "seq": 0} for turn in ("t", "good")})
             assert (await ann.ending("t"))["error"]["code"] == "owner_lost"
             assert (await ann.ending("good"))["type"] == "turn.completed"
 
 
 DAMAGED = {
-    "from the first event on": ([], [b"\xc1 rubbish"]),
-    "behind what was said": ([started("t"), part(2), delta(3, "kept")], [b"", encode_events([delta(5, "lost")])]),
-    "while it waits": ([started("t", queued=True)], [b"\x91\xa0"]),
+    "from the first event": ([], [b"\xc1 rubbish"]),
+    "after a delta": ([started("t"), part(2), delta(3, "kept")], [b"", encode_events([delta(5, "lost")])]),
+    "while it is queued": ([started("t", queued=True)], [b"\x91\xa0"]),
     "out of order": ([started("t")], [encode_events([delta(2, "no part was opened")])]),
 }
 
 
 @pytest.mark.parametrize(("events", "more"), DAMAGED.values(), ids=DAMAGED)
 async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEvent], more: list[bytes]) -> None:
-    """Law 9: it fails once, with what can be read of it; the others are taken, and nobody reads that log again."""
+    """Law 9: the turn fails once, with the readable part of its log. Other turns are taken over, and that log is not
+    read again."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
             with view.blocked("expired_leases"):
                 conversation = (await ann.request("conversation.create"))["id"]
-                await abandoned(instance, "t", events, stateless=False, conversation=conversation)
+                await store_abandoned(instance, "t", events, stateless=False, conversation=conversation)
                 record = await view.turn("ann", "t")
                 for seq, payload in enumerate(more, len(events) + 1):
                     await view.append([Append("ann", "t", record.epoch, seq, seq, payload)])
-                await abandoned(instance, "good", [], asked=MESSAGES)
+                await store_abandoned(instance, "good", [], asked=MESSAGES)
                 await ann.request("turn.attach", turn="t")
             await ann.request("turn.attach", turn="good")
             ended = await ann.ending("t")
@@ -209,28 +216,29 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
             assert (refused["error"]["code"], refused["error"]["stored_message"]) == ("gone", record.message)
 
 
-async def test_a_taker_whose_store_fails_lets_the_next_one_try(quick: None) -> None:
-    """A store that is away for a moment costs no turn: whoever can reads the plan again later."""
+async def test_a_takeover_is_repeated_after_a_store_failure(quick: None) -> None:
+    """A short store failure during a takeover costs no turn: a later takeover builds the request."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
             placed = {"stateless": False, "conversation": conversation}
             with view.failing("conversation", 1), view.blocked("conversation") as planning:
-                await abandoned(instance, "t", [], asked={"conversation": conversation}, **placed)
+                await store_abandoned(instance, "t", [], asked={"conversation": conversation}, **placed)
                 await asyncio.wait_for(planning.wait(), 5)
             await ann.request("turn.attach", turn="t")
             assert (await ann.ending("t"))["type"] == "turn.completed"
 
 
-async def test_a_taker_obeys_a_stored_wish(quick: None) -> None:
-    """Laws 5 and 9: a turn whose owner died before it could obey ends cancelled, and nobody is asked."""
+async def test_a_takeover_applies_a_stored_cancel_request(quick: None) -> None:
+    """Laws 5 and 9: if the owner died before it applied a cancel request, the turn ends cancelled, and no provider is
+    called."""
     providers = ScriptedProviders(halves)
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, providers, lease_s=0.3) as instance, seat(instance.services) as ann:
             with view.blocked("expired_leases"):
-                await abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
+                await store_abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
                 assert await view.request_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
             await ann.request("turn.attach", turn="t")
             ended = await ann.ending("t")
@@ -239,14 +247,14 @@ async def test_a_taker_obeys_a_stored_wish(quick: None) -> None:
             assert providers.scripted.request_count == 0
 
 
-async def test_a_turn_is_taken_once(quick: None) -> None:
-    """Two who ask for the same turn at once, and one who asks again, make one owner."""
+async def test_a_turn_is_taken_over_once(quick: None) -> None:
+    """Two simultaneous takeovers of a turn, and a third one afterwards, make one claim."""
     async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         await two.services.mirrors.find("ann", "t")
-        take = two.services.cancellation._takeover.take_over
-        await asyncio.gather(take("ann", "t", force=True), take("ann", "t", force=True))
-        await take("ann", "t", force=True)
+        take_over = two.services.cancellation._takeover.take_over
+        await asyncio.gather(take_over("ann", "t", force=True), take_over("ann", "t", force=True))
+        await take_over("ann", "t", force=True)
         assert two.store.calls.count("claim") == 1
         assert two.stream("t").is_owned
         await one.store.append([])
@@ -254,8 +262,8 @@ async def test_a_turn_is_taken_once(quick: None) -> None:
         assert not one.stream("t").is_owned
 
 
-async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
-    """Law 9: the loser stops its provider, and its own attachments go on with the new owner's log."""
+async def test_the_former_owner_stops_and_mirrors_the_turn(quick: None) -> None:
+    """Law 9: the former owner stops its provider, and its attachments continue with the new owner's log."""
     async with open_pair(lease_s=5) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=DEMO)
         await here.until(lambda: here.turns["t"].seq > 10)
@@ -268,8 +276,8 @@ async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
         assert here.turns["t"].epoch == there.turns["t"].epoch
 
 
-async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
-    """Law 9 on one machine: a process that was killed finds its turn again."""
+async def test_a_turn_continues_after_a_restart(quick: None) -> None:
+    """Law 9 on one machine: after a process is killed, the next one resumes its turn."""
     async with open_store() as steered:
         before = await Instance(steered, lease_s=0.3).started()
         async with seat(before.services) as client:
@@ -284,8 +292,8 @@ async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
             assert client.turns["t"].text() == expected("Hello", DEMO)
 
 
-async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
-    """The store loses a turn that the taker runs: it has what makes it anew, with its question and conversation."""
+async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:
+    """If the store loses a turn after a takeover, the new owner restores it, with its input and its conversation."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
@@ -308,8 +316,8 @@ async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
         await empty.close()
 
 
-async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
-    """A turn that stood in the queue of an owner that died still waits for the turn ahead, and then runs."""
+async def test_a_queued_turn_keeps_its_position_after_a_takeover(quick: None) -> None:
+    """After its owner died, a queued turn still waits for the turn ahead, and then runs."""
     async with open_pair(lease_s=1) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             conversation = (await there.request("conversation.create"))["id"]
@@ -327,13 +335,13 @@ async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
         assert order == ["first", "second"]
 
 
-async def test_a_queued_turn_of_which_nothing_was_logged_waits_too(quick: None) -> None:
-    """Accepted behind another turn, and its owner died before the first flush: it is queued all the same."""
+async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
+    """If the owner died before the first flush, a turn accepted after another one is still queued."""
     async with open_pair() as (_, two), seat(two.services) as there:
         where = (await there.start("first", demo=SLOW))["conversation"]
         placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
         with two.store.blocked("expired_leases"):
-            await abandoned(two, "second", [], asked={"conversation": where, "on_busy": "queue"}, **placed)
+            await store_abandoned(two, "second", [], asked={"conversation": where, "on_busy": "queue"}, **placed)
         await there.request("turn.attach", turn="second")
         await there.until(lambda: there.of("second", "turn.status"))
         assert there.of("second", "turn.started")[0]["status"] == "queued"
@@ -341,8 +349,9 @@ async def test_a_queued_turn_of_which_nothing_was_logged_waits_too(quick: None) 
         assert (await there.ending("second"))["type"] == "turn.completed"
 
 
-async def test_a_taken_turn_still_ends_when_nobody_is_attached(quick: None) -> None:
-    """Laws 8 and 9: `on_disconnect: cancel` holds under the new owner too, also where the turn was mirrored."""
+async def test_a_turn_taken_over_still_ends_without_attachments(quick: None) -> None:
+    """Laws 8 and 9: `on_disconnect: cancel` applies under the new owner too, also if that instance mirrored the turn
+    before."""
     async with open_pair(disconnect_grace_s=0.2) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")

@@ -1,4 +1,4 @@
-"""Laws 6 and 9: a start whose answer from the store was lost. No lease lapses here within a test's time."""
+"""Laws 6 and 9: a start whose reply from the store was lost. The leases here are longer than any test."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LONG_S = 3600.0
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at once."""
+def check_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check unconfirmed starts almost at once."""
     monkeypatch.setattr("gateway.turns.starter.FIRST_CHECK_S", 0.01)
 
 
 async def refused_start(client: Seat, turn: str, **fields: object) -> None:
-    """The client is told to come again."""
+    """Start a turn and expect `store_unavailable`."""
     request = {"turn": turn, "input": "Hello", "params": {"demo": DEMO}, **fields}
     assert (await client.refused("turn.start", **request))["code"] == "store_unavailable"
 
 
-async def test_it_goes_on_without_being_asked_again() -> None:
-    """Whoever watches its conversation sees it from its first event to its ending."""
+async def test_the_turn_runs_without_a_repeated_start() -> None:
+    """A subscriber of its conversation receives the turn from its first event to its ending."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with seat(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
@@ -37,8 +37,9 @@ async def test_it_goes_on_without_being_asked_again() -> None:
             assert [one["role"] for one in messages] == ["user", "assistant"]
 
 
-async def test_who_asks_again_hears_it() -> None:
-    """Law 6: the same start again answers `attached`, at the same instance at once and at another one, and it runs once."""
+async def test_a_repeated_start_attaches() -> None:
+    """Law 6: a repeated start is answered `attached`, at the same instance and at another one, and the turn runs
+    once."""
     async with open_pair(lease_s=LONG_S) as (one, two), seat(one.services) as here, seat(two.services) as there:
         with one.store.unanswered("accept"):
             await refused_start(here, "t")
@@ -50,8 +51,8 @@ async def test_who_asks_again_hears_it() -> None:
         assert [*one.store.calls, *two.store.calls].count("claim") == 1
 
 
-async def test_who_asks_again_while_the_store_is_still_away_hears_it_too() -> None:
-    """Nobody could look meanwhile: the answer to the second start says whose turn it is."""
+async def test_a_repeated_start_during_the_outage_attaches_too() -> None:
+    """While the check of the first start waits for the store, the reply to the second start names the turn's owner."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with seat(instance.services) as ann:
             with store.blocked("turn") as looking:
@@ -64,8 +65,8 @@ async def test_who_asks_again_while_the_store_is_still_away_hears_it_too() -> No
             assert (await ann.ending("t"))["type"] == "turn.completed"
 
 
-async def test_a_store_that_comes_back_later_is_asked_again() -> None:
-    """It can't say at first whether it has the turn."""
+async def test_the_check_is_repeated_until_the_store_answers() -> None:
+    """If the store doesn't answer the first checks, a later one finds the turn."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with seat(instance.services) as ann:
             with store.failing("turn", 3), store.unanswered("accept"):
@@ -75,8 +76,8 @@ async def test_a_store_that_comes_back_later_is_asked_again() -> None:
             assert (await ann.ending("t"))["type"] == "turn.completed"
 
 
-async def test_what_the_store_never_had_does_not_run() -> None:
-    """The start was refused before it was stored: the id is free, and nothing is taken."""
+async def test_a_start_that_was_never_stored_does_not_run() -> None:
+    """If the start failed before it was stored, its id is free, and no turn is claimed."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with seat(instance.services) as ann:
             with store.failing("accept", 1):
