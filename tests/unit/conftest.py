@@ -17,7 +17,7 @@ from tests.upstream import Upstream
 
 @pytest.fixture(scope="module")
 def frozen() -> Iterator[None]:
-    """As in a server (`server.py`), garbage collections don't look at what was imported: they would be timed too."""
+    """Exclude imported objects from garbage collections, as `server.py` does: they would distort measured times."""
     gc.collect()
     gc.freeze()
     yield
@@ -33,7 +33,7 @@ async def steered() -> AsyncIterator[SteeredStore]:
 
 @pytest.fixture
 async def services(steered: SteeredStore) -> AsyncIterator[Services]:
-    """What a process has, in this loop."""
+    """The services of one instance in this event loop."""
     async with open_services(steered) as made:
         yield made
 
@@ -47,12 +47,12 @@ async def ann(services: Services) -> AsyncIterator[Seat]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What instances do now and then, they do often."""
+    """Shorten the intervals of an instance's periodic tasks."""
     monkeypatch.setattr("gateway.turns.reaper.REAP_S", 0.05)
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 0.05)
-    monkeypatch.setattr("gateway.turns.mirrors.QUIET_S", 0.05)
-    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.05)
+    monkeypatch.setattr("gateway.turns.mirrors.SILENT_S", 0.05)
+    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.05)
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ async def pair(quick: None) -> AsyncIterator[tuple[Instance, Instance]]:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    """A local provider."""
+    """A local server in the role of a provider."""
     async with Upstream() as made:
         yield made
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    """The HTTP client under the SDKs."""
+    """The HTTP client that the SDKs use."""
     async with http_client(Timeouts()) as made:
         yield made
