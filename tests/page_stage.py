@@ -1,4 +1,4 @@
-"""The bundled page in a real Chromium, as the browser tests drive it."""
+"""The bundled page in a real Chromium, with the actions of the browser tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.programs import installed, program
 
 CHROMIUM = os.environ.get("CHROMIUM")
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""The first of them is the same browser without a desktop's part, and takes two thirds of its time."""
+"""Names of the browser's program. The first one has no desktop user interface, and takes two thirds of the time."""
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +27,7 @@ CHROMIUM_ARGS = [
     "--no-first-run",
 ]
 ENDING_MS = 30_000
-# What is waited for comes at once on an idle machine, and whenever it can on a busy one.
+# The page is ready at once on an idle machine, and may take long on a busy one.
 expect.set_options(timeout=20_000)
 
 Scheme = Literal["light", "dark"]
@@ -56,25 +56,25 @@ FORGET_ALL = """async () => {
 
 
 class WatchedPage:
-    """The open page and everything that a browser's console would show in red."""
+    """An open page and the errors that it has logged to the console."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.errors: list[str] = []
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def exchange(self, prompt: str) -> Locator:
-        """What was asked and what was answered, for this prompt."""
+        """Return the exchange (prompt and answers) with this prompt."""
         asked = self.page.get_by_test_id("prompt").get_by_text(prompt, exact=True)
         return self.page.get_by_test_id("exchange").filter(has=asked)
 
     def turn(self, prompt: str) -> Locator:
-        """The answer to this prompt."""
+        """Return the answer to this prompt."""
         return self.exchange(prompt).get_by_test_id("turn")
 
     async def choose(self, *, rate: int, tokens: int, thinking: bool = False, fail: str = "never") -> None:
-        """Sets the demo model's options."""
+        """Set the demo model's options."""
         await self.settings(shown=True)
         form = self.page.get_by_test_id("settings")
         await form.get_by_role("slider", name="Speed").fill(str(rate))
@@ -84,7 +84,7 @@ class WatchedPage:
         await self.settings(shown=False)
 
     async def settings(self, *, shown: bool) -> None:
-        """Opens or closes the drawer with the settings."""
+        """Open or close the drawer with the settings."""
         drawer = self.page.get_by_test_id("drawer")
         if await drawer.is_visible() != shown:
             toggle = self.page.get_by_test_id("drawer-toggle")
@@ -93,16 +93,17 @@ class WatchedPage:
             await self.page.get_by_test_id("tab-settings").click()
 
     async def ask(self, prompt: str) -> Locator:
-        """Sends a prompt with the keyboard and gives its answer."""
+        """Send a prompt with the keyboard and return its answer."""
         box = self.page.get_by_test_id("prompt-box")
         await box.fill(prompt)
         await box.press("Enter")
         turn = self.turn(prompt)
-        await expect(turn.first).to_be_visible()  # a call of a tool may have been answered already, by a second turn
+        await expect(turn.first).to_be_visible()  # a tool call may already have been answered with a second turn
         return turn
 
     async def say(self, text: str, **demo: Any) -> Locator:
-        """Lets the demo model say exactly this, as another device would: in the shown conversation, or in a new one."""
+        """Run a demo turn that answers with this text, as another device would, in the shown conversation or in a new
+        one."""
         number = await self.page.get_by_test_id("turn").count()
         await self.page.evaluate(OTHER_DEVICE, [text, demo])
         turn = self.page.get_by_test_id("turn").nth(number)
@@ -110,22 +111,22 @@ class WatchedPage:
         return turn
 
     async def is_live(self) -> None:
-        """Waits for the socket to be ready."""
+        """Wait until the connection is live."""
         await expect(self.page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
 
 
-async def said_something(turn: Locator) -> None:
-    """Waits until an answer has some words."""
+async def wait_for_words(turn: Locator) -> None:
+    """Wait until an answer has at least two words."""
     await expect(turn.get_by_test_id("answer")).to_have_text(re.compile(r"\S+\s+\S+"))
 
 
 async def ended(turn: Locator, state: str) -> None:
-    """Waits for an answer's ending."""
+    """Wait until the answer has this final state."""
     await expect(turn).to_have_attribute("data-state", state, timeout=ENDING_MS)
 
 
 def chromium() -> Path:
-    """The browser; the variable CHROMIUM, a path, names another."""
+    """Return the path of the browser. The environment variable CHROMIUM can set another one."""
     if CHROMIUM:
         return installed(Path(CHROMIUM), f"Chromium ({CHROMIUM})")
     return program(next((name for name in CHROMIUMS if shutil.which(name)), CHROMIUMS[0]))
@@ -133,7 +134,7 @@ def chromium() -> Path:
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """A Chromium, until the end of the block."""
+    """Run a Chromium."""
     executable = chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
@@ -145,9 +146,9 @@ async def running_browser() -> AsyncIterator[Browser]:
 async def browser_context(
     browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
 ) -> AsyncIterator[BrowserContext]:
-    """Open a new browser profile, so that no test sees what another has stored.
+    """Open a new browser profile, so that tests don't share stored data.
 
-    Without animations, which a machine without a graphics card paints at a quarter of a core's cost.
+    Animations are off, as they take a quarter of a core on a machine without a graphics card.
     """
     viewport = ViewportSize(width=width, height=height)
     context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
@@ -157,7 +158,7 @@ async def browser_context(
 
 
 async def open_page(context: BrowserContext, url: str) -> WatchedPage:
-    """The page, open and live."""
+    """Open the page and wait until it is live."""
     watched = WatchedPage(await context.new_page())
     await watched.page.goto(url)
     await watched.is_live()
@@ -168,7 +169,8 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
 async def watched_page(
     browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800, motion: Motion = "reduce"
 ) -> AsyncIterator[WatchedPage]:
-    """The page, open and live; at the end nothing may have gone wrong in it, and nothing of it is left at the gateway."""
+    """Open the page and wait until it is live. On exit, delete the gateway's conversations and check that the page
+    logged no error."""
     async with browser_context(browser, width, height, motion) as context:
         watched = await open_page(context, f"{gateway.url}/")
         yield watched

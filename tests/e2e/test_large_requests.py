@@ -1,4 +1,4 @@
-"""Requests of many megabytes: of one user at a time so much and no more, and nobody else waits for them (law 11)."""
+"""Law 11: requests of many megabytes are limited per user and don't delay other users."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 MIB = 2**20
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_DRAIN_S": "0.2"}
 HELD_S = 0.25
-"""A call that decodes 20 MB of one text takes a fifth of this; what is refused for its parts took from 2 to 9 s."""
+"""The longest allowed delay of another user's ping, in seconds.
+
+Decoding 20 MB of one text takes a fifth of it. Before bodies of many parts were refused early they took 2 to 9 s.
+"""
 LISTED_S = 1.0
-"""The store writes one request of 20 MB at a time, each twice, and reads it again."""
+"""The same for the list of conversations: the store writes each request of 20 MB twice and reads it, one at a time."""
 QUICK = {"demo": {"rate": 0, "tokens": 5}}
 LONG = {"demo": {"rate": 20, "tokens": 100_000}}
 LATER = {"prefer": "respond-async"}
@@ -39,14 +42,14 @@ both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 @asynccontextmanager
 async def gateway_of(folder: Path, store: str, **settings: str) -> AsyncIterator[GatewayProcess]:
-    """A gateway with auth on this kind of store."""
+    """Start a gateway with JWT auth on this kind of store."""
     async with AsyncExitStack() as stack:
         url = stack.enter_context(redis_process(folder / "redis")).url if store == "redis" else None
         yield await stack.enter_async_context(gateway_process(folder, {**SETTINGS, **settings}, store=url))
 
 
 def posting(gateway: GatewayProcess, user: str) -> Any:
-    """An HTTP client of this user, whose bodies are JSON."""
+    """Return an HTTP client of this user with JSON bodies."""
     return http_client(gateway.url, headers={**bearer(token(user)), "content-type": "application/json"})
 
 
@@ -62,12 +65,12 @@ def children_of_this_process(name: str) -> list[int]:
 
 
 def resident(gateway: GatewayProcess) -> int:
-    """Bytes of memory that the gateway's process has."""
+    """Return the resident memory of the gateway's process in bytes."""
     return int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def accepted(http: Any, body: bytes) -> Any:
-    """What a start is answered; where the machine's other work leaves the store too little time, it is sent again (law 2)."""
+    """Start a turn and return its result. If the store is too slow, as on a busy machine, send the start again."""
     while True:
         answer = await http.post("/v1/turns", content=body, headers=LATER)
         if answer.status_code == 503 and answer.json()["error"]["code"] == "store_unavailable":
@@ -76,11 +79,12 @@ async def accepted(http: Any, body: bytes) -> Any:
         return answer.json()
 
 
-async def longest_s(gateway: GatewayProcess, doing: asyncio.Future[Any], call: Callable[[], Awaitable[Any]]) -> float:
-    """The longest that this call takes meanwhile, less what the machine added."""
+async def longest_s(gateway: GatewayProcess, work: asyncio.Future[Any], call: Callable[[], Awaitable[Any]]) -> float:
+    """Return the longest duration of the call while `work` runs in seconds, without the time that the processes waited
+    for a core."""
     longest = 0.0
     queue = RunQueue(gateway.process.pid, *children_of_this_process("redis-server"), os.getpid())
-    while not doing.done():
+    while not work.done():
         began = queue.sample()
         await call()
         ended = queue.sample()
@@ -91,7 +95,7 @@ async def longest_s(gateway: GatewayProcess, doing: asyncio.Future[Any], call: C
 
 
 async def longest_wait_s(gateway: GatewayProcess, work: Awaitable[Any]) -> tuple[float, Any]:
-    """The longest that another user's ping takes meanwhile; and what came of the work."""
+    """Return the longest duration of another user's ping while `work` runs in seconds, and the result of the work."""
     doing = asyncio.ensure_future(work)
     async with client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c:
         longest = await longest_s(gateway, doing, lambda: c.request("ping"))
@@ -100,8 +104,9 @@ async def longest_wait_s(gateway: GatewayProcess, work: Awaitable[Any]) -> tuple
 
 @both
 @pytest.mark.timed
-async def test_law_11_many_tiny_things_hold_nobody_up(store: str, tmp_path: Path) -> None:
-    """Three at once of each kind: refused while they are read, and another user's ping doesn't wait."""
+async def test_law_11_bodies_of_many_small_values_delay_no_other_user(store: str, tmp_path: Path) -> None:
+    """Law 11: three concurrent bodies of each kind are refused while they are read, and another user's ping isn't
+    delayed."""
     async with gateway_of(tmp_path, store) as gateway, posting(gateway, "eve") as http:
         for name, body in MANY_SMALL_VALUES.items():
             work = asyncio.gather(*(http.post("/v1/turns", content=body) for _ in range(3)))
@@ -112,8 +117,9 @@ async def test_law_11_many_tiny_things_hold_nobody_up(store: str, tmp_path: Path
 
 @both
 @pytest.mark.timed
-async def test_law_11_a_long_text_holds_nobody_up(store: str, tmp_path: Path) -> None:
-    """Twenty megabytes of one text, of lines, of quotes, or of an image: accepted, and answered."""
+async def test_law_11_a_long_text_delays_no_other_user(store: str, tmp_path: Path) -> None:
+    """Law 11: twenty megabytes of text, newlines, quotes or image data are accepted and answered, and another user's
+    ping isn't delayed."""
     size = 20 * MIB - 10_000
     inputs: dict[str, Any] = {
         "text": "a" * size,
@@ -132,8 +138,9 @@ async def test_law_11_a_long_text_holds_nobody_up(store: str, tmp_path: Path) ->
 
 @both
 @pytest.mark.timed
-async def test_law_11_long_texts_at_the_allowed_pace_hold_nobody_up(store: str, tmp_path: Path) -> None:
-    """As many at once as one user may send, and on: another's ping is as quick, and the list of conversations comes."""
+async def test_law_11_long_texts_at_the_rate_limit_delay_no_other_user(store: str, tmp_path: Path) -> None:
+    """Law 11: while a user sends long texts up to the rate limit, other users' pings and lists of conversations aren't
+    delayed."""
     body = json.dumps({"input": "a" * (20 * MIB - 10_000), "params": QUICK}).encode()
     async with gateway_of(tmp_path, store) as gateway, posting(gateway, "eve") as http:
 
@@ -157,8 +164,9 @@ async def test_law_11_long_texts_at_the_allowed_pace_hold_nobody_up(store: str, 
 
 
 @both
-async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> None:
-    """Of the running and waiting turns together; another user's are taken, and what ends makes room."""
+async def test_live_turns_of_a_user_have_a_size_limit(store: str, tmp_path: Path) -> None:
+    """The limit applies to the total size of the user's running and queued turns. Another user's turn is accepted, and
+    so is the user's next one after a turn has ended."""
     body = json.dumps({"input": "x" * 6 * MIB, "params": LONG}).encode()
     settings = {"TURNWIRE_USER_LIVE_BYTES": str(20 * MIB), "TURNWIRE_USER_RUNNING_TURNS": "2"}
     async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
@@ -172,8 +180,8 @@ async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> N
 
 
 @both
-async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: Path) -> None:
-    """Queue twelve requests of 4 MiB. The process keeps none of them in memory, and answers them in order."""
+async def test_a_queued_turns_request_isnt_kept_in_memory(store: str, tmp_path: Path) -> None:
+    """With twelve queued requests of 4 MiB the process keeps none of them in memory, and it answers them in order."""
     settings = {
         "TURNWIRE_USER_LIVE_BYTES": str(1024 * MIB),
         "TURNWIRE_USER_BODY_BYTES_PER_S": "0",
@@ -194,7 +202,7 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
             body = json.dumps({"turn": f"t{n}", "input": prompt(n), "params": QUICK}).encode()
             assert (await accepted(http, body))["status"] == "queued"
             if n == 1:
-                before = resident(gateway)  # with what reading and storing one needs for a moment
+                before = resident(gateway)  # includes the temporary memory for reading and storing a request
         assert resident(gateway) - before < 24 * MIB
         await c.request("turn.cancel", turn="first")
         for n in range(12):
@@ -204,7 +212,7 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
 
 
 @both
-async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, tmp_path: Path) -> None:
+async def test_law_11_downloads_have_a_rate_limit(store: str, tmp_path: Path) -> None:
     """Law 11: a user who downloads megabytes repeatedly, even without reading them, gets 429 with the time to wait."""
     settings = {"TURNWIRE_BODIES_BYTES": str(20 * MIB), "TURNWIRE_USER_BODY_BYTES_PER_S": str(64 * 1024)}
     part = {"kind": "file", "media_type": "a/b", "data": "AAAA" * 2 * MIB}
@@ -220,7 +228,7 @@ async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, 
             error = json.loads(await answer.aread())["error"]
             assert error["code"] == "rate_limited"
             assert error["retry_after_ms"] >= 100
-            assert 6 <= taken <= 12  # 40 MiB at once
+            assert 6 <= taken <= 12  # a burst of 40 MiB is allowed
             assert resident(gateway) - before < 150 * MIB
             refused = await http.get("/v1/turns/t")
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
@@ -228,8 +236,9 @@ async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, 
                 assert (await other.get("/v1/conversations")).status_code == 200
 
 
-async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
-    """Past its bound of memory new turns are refused, and `/ready` says so; what runs goes on, and room is used again."""
+async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
+    """Above the memory limit new turns are refused and `/ready` is 429. Live turns continue, and new ones are accepted
+    after memory is free again."""
     async with gateway_process(tmp_path, SETTINGS) as beside:
         bound = resident(beside) + 40 * MIB
     settings = {"TURNWIRE_MEMORY_BYTES": str(bound), "TURNWIRE_BODIES_BYTES": str(256 * MIB)}
@@ -247,7 +256,7 @@ async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
             return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
 
         taken = 1
-        while taken:  # a memory that is full for the moment of a decode has room again
+        while taken:  # memory that is only full during a decode is free again later
             taken = 0
             async with asyncio.timeout(60):
                 while (await http.post("/v1/turns", content=body, headers=LATER)).is_success:
@@ -267,8 +276,8 @@ async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
         ).status_code == 200
 
 
-async def _until(look: Any, wanted: int) -> None:
+async def _until(read: Any, wanted: int) -> None:
     deadline = time.monotonic() + 20
-    while (found := await look()) != wanted:
+    while (found := await read()) != wanted:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.1)

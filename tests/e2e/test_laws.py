@@ -1,4 +1,4 @@
-"""The laws of docs/protocol.md, each over a real socket to a real gateway process."""
+"""The laws of docs/protocol.md, each with a real socket to a real gateway process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ async def start(client: Client, turn: str, prompt: str = "Hello", **fields: Any)
 
 
 async def test_law_1_and_2_every_turn_is_contiguous_and_ends_once(gateway: GatewayProcess) -> None:
-    """Laws 1 and 2: twenty interleaved turns each arrive without a gap and end exactly once (the client checks)."""
+    """Laws 1 and 2: each of twenty interleaved turns arrives without a gap and ends exactly once, as the client
+    checks."""
     async with client(gateway.ws_url) as c:
         for n in range(20):
             await start(c, f"t{n}", f"Question {n}")
@@ -37,10 +38,11 @@ async def test_law_1_and_2_every_turn_is_contiguous_and_ends_once(gateway: Gatew
         await c.request("ping")
 
 
-async def test_law_1_merges_for_a_client_that_is_behind_without_losing_a_character(
+async def test_law_1_frames_are_merged_for_a_slow_client(
     gateway: GatewayProcess,
 ) -> None:
-    """Law 1: a flood arrives in fewer frames than events, `after` says what each covers, the text is whole."""
+    """Law 1: a fast turn arrives in fewer frames than events, `after` names the events that each frame covers, and the
+    text is complete."""
     async with (
         client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1) as c,
         client(gateway.ws_url) as other,
@@ -58,8 +60,8 @@ async def test_law_1_merges_for_a_client_that_is_behind_without_losing_a_charact
         assert len(view.frames) < view.seq
 
 
-async def test_law_3_whoever_sees_an_ending_finds_the_message(gateway: GatewayProcess) -> None:
-    """Law 3: at the moment of the ending the message is in the history, with the ending's usage."""
+async def test_law_3_the_message_is_stored_before_the_end_event(gateway: GatewayProcess) -> None:
+    """Law 3: when a client gets the end event, the message is in the history with the same usage."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:
         conversation = (await start(c, "t"))["conversation"]
         ended = await c.ending("t")
@@ -72,8 +74,8 @@ async def test_law_3_whoever_sees_an_ending_finds_the_message(gateway: GatewayPr
         assert (await other.request("conversation.get", conversation=conversation))["head"] == ended["message"]
 
 
-async def test_law_5_the_answer_to_a_cancel_stands_behind_the_last_delta(gateway: GatewayProcess) -> None:
-    """Law 5: after the answer no delta follows, the others go on, and what was said is kept."""
+async def test_law_5_no_delta_follows_the_result_of_a_cancel(gateway: GatewayProcess) -> None:
+    """Law 5: no delta follows the result, other turns continue, and the text until then is stored."""
     async with client(gateway.ws_url) as c:
         conversation = (await start(c, "stop", demo={"tokens": 5000}))["conversation"]
         await start(c, "go", "Another")
@@ -85,29 +87,29 @@ async def test_law_5_the_answer_to_a_cancel_stands_behind_the_last_delta(gateway
         assert (ended["by"], ended["reason"]) == ("client", "enough")
         late = [f for f in c.frames[answered_at:] if f.get("turn") == "stop" and f["type"] == "turn.delta"]
         assert late == []
-        said = c.turns["stop"].text()
-        assert expected("Hello", {"rate": 200, "tokens": 5000}).startswith(said)
+        text = c.turns["stop"].text()
+        assert expected("Hello", {"rate": 200, "tokens": 5000}).startswith(text)
         messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
-        assert messages[-1]["parts"] == [{"kind": "text", "text": said}]
+        assert messages[-1]["parts"] == [{"kind": "text", "text": text}]
         assert messages[-1]["ended"] == "cancelled"
         assert (await c.ending("go"))["type"] == "turn.completed"
 
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_law_5_cancel_works_from_another_connection_within_150_ms(gateway: GatewayProcess) -> None:
-    """Law 5: every other attachment has the ending soon after another connection asked."""
+async def test_law_5_a_cancel_from_another_connection_takes_effect_soon(gateway: GatewayProcess) -> None:
+    """Law 5: other attachments get the end event soon after another connection's cancel request."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:
         await start(c, "t", demo={"tokens": 5000})
         await c.deltas("t", 5)
-        with within(1):  # 150 ms on a quiet machine; this one is shared
+        with within(1):  # 150 ms on a quiet machine
             await other.request("turn.cancel", turn="t")
             await c.ending("t")
 
 
 @pytest.mark.parametrize("scope", ["turn", "turns", "conversation", "mine"])
 async def test_law_5_every_scope_of_cancel(gateway: GatewayProcess, scope: str) -> None:
-    """Law 5: one turn, a list, a conversation or all of a user's are stopped; the rest goes on."""
+    """Law 5: a turn, a list, a conversation or all turns of the user are cancelled; the other turns continue."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
         for turn in ("a", "b"):
@@ -133,10 +135,11 @@ async def test_law_5_every_scope_of_cancel(gateway: GatewayProcess, scope: str) 
         await c.request("turn.cancel", mine=True)
 
 
-async def test_law_5_cancel_right_behind_the_start_and_before_the_first_token(
+async def test_law_5_cancel_directly_after_the_start(
     gateway: GatewayProcess,
 ) -> None:
-    """Law 5: a cancel that follows its start on the same socket, without waiting, stops the turn."""
+    """Law 5: a cancel request sent on the same socket directly after the start, without waiting for its result, cancels
+    the turn."""
     async with client(gateway.ws_url) as c:
         await c.send("turn.start", id="s", turn="t", input="Hi", params={"demo": {"first_ms": 60_000}})
         await c.send("turn.cancel", id="c", turn="t")
@@ -147,8 +150,8 @@ async def test_law_5_cancel_right_behind_the_start_and_before_the_first_token(
         assert c.turns["t"].text() == ""
 
 
-async def test_law_5_cancel_while_queued(gateway: GatewayProcess) -> None:
-    """Law 5: a turn that waits in its conversation's queue is stopped without having run."""
+async def test_law_5_cancel_of_a_queued_turn(gateway: GatewayProcess) -> None:
+    """Law 5: a turn in its conversation's queue is cancelled without having run."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
         await start(c, "a", demo={"tokens": 3000}, conversation=conversation)
@@ -160,8 +163,9 @@ async def test_law_5_cancel_while_queued(gateway: GatewayProcess) -> None:
         await c.request("turn.cancel", turn="a")
 
 
-async def test_law_6_a_repeated_start_never_asks_again(gateway: GatewayProcess) -> None:
-    """Law 6: the same id and content is `attached`, here and elsewhere; another content is `conflict`."""
+async def test_law_6_a_repeated_start_runs_once(gateway: GatewayProcess) -> None:
+    """Law 6: a start with the same id and content is `attached` on any connection; with other content it is a
+    `conflict`."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:
         first = await start(c, "t", metadata={"try": 1})
         assert first["status"] == "running"
@@ -179,8 +183,8 @@ async def test_law_6_a_repeated_start_never_asks_again(gateway: GatewayProcess) 
         assert (await start(other, "t"))["status"] == "attached"
 
 
-async def test_law_6_two_starts_at_the_same_moment(gateway: GatewayProcess) -> None:
-    """Law 6: of simultaneous starts with one id exactly one runs, and all get the same turn."""
+async def test_law_6_concurrent_starts_run_once(gateway: GatewayProcess) -> None:
+    """Law 6: of concurrent starts with one id exactly one runs, and all get the same turn."""
     async with client(gateway.ws_url) as a, client(gateway.ws_url) as b:
         answers = await asyncio.gather(start(a, "t"), start(b, "t"), start(a, "t"), start(b, "t"))
         assert sorted(answer["status"] for answer in answers) == ["attached"] * 3 + ["running"]
@@ -190,8 +194,9 @@ async def test_law_6_two_starts_at_the_same_moment(gateway: GatewayProcess) -> N
         assert a.turns["t"].text() == b.turns["t"].text() == expected("Hello", {"rate": 200, "tokens": 60})
 
 
-async def test_law_7_attach_without_a_seam_from_every_position(gateway: GatewayProcess) -> None:
-    """Law 7: dropped after any event and attached anew while the turn runs, a client has each event once."""
+async def test_law_7_attach_from_any_position(gateway: GatewayProcess) -> None:
+    """Law 7: a client that is disconnected after any event and attaches again while the turn runs gets each event
+    once."""
     pick = random.Random(7)
     demo = {"rate": 300, "tokens": 300}
     async with client(gateway.ws_url) as c:
@@ -210,8 +215,8 @@ async def test_law_7_attach_without_a_seam_from_every_position(gateway: GatewayP
         assert view.resets == 0
 
 
-async def test_law_7_a_position_that_cant_be_continued_is_answered(gateway: GatewayProcess) -> None:
-    """Law 7: an epoch that never was gives `from` 0, a reset, and a replay; an unknown turn gives `not_found`."""
+async def test_law_7_an_unknown_position_is_answered_with_a_reset(gateway: GatewayProcess) -> None:
+    """Law 7: an unknown epoch gets `from` 0, a reset and a replay; an unknown turn is `not_found`."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:
         await start(c, "t")
         await c.ending("t")
@@ -226,7 +231,7 @@ async def test_law_7_a_position_that_cant_be_continued_is_answered(gateway: Gate
         assert answer["turns"]["nobody"]["error"]["code"] == "not_found"
 
 
-async def test_law_7_replay_is_merged(gateway: GatewayProcess) -> None:
+async def test_law_7_a_replay_is_merged(gateway: GatewayProcess) -> None:
     """Law 7: a long answer is replayed in a few frames."""
     demo = {"rate": 0, "tokens": 5000}
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as late:
@@ -239,7 +244,7 @@ async def test_law_7_replay_is_merged(gateway: GatewayProcess) -> None:
 
 
 async def test_law_8_a_turn_outlives_its_connection(gateway: GatewayProcess) -> None:
-    """Law 8: the socket goes in the middle, the turn ends as if nothing had happened."""
+    """Law 8: the socket is closed in the middle of the turn, and the turn completes normally."""
     async with client(gateway.ws_url) as c:
         conversation = (await start(c, "t"))["conversation"]
         await c.deltas("t", 10)
@@ -251,30 +256,31 @@ async def test_law_8_a_turn_outlives_its_connection(gateway: GatewayProcess) -> 
         assert (got["status"], got["conversation"]) == ("completed", conversation)
 
 
-async def test_law_8_cancel_on_disconnect_when_nobody_is_left(tmp_path: Path) -> None:
-    """Law 8: with `on_disconnect: cancel` the turn ends when its last attachment is gone for the grace, not before."""
+async def test_law_8_cancel_on_disconnect_of_the_last_attachment(tmp_path: Path) -> None:
+    """Law 8: with `on_disconnect: cancel` the turn is cancelled after no client has been attached for the grace period,
+    not before."""
     async with (
         gateway_process(tmp_path, {"TURNWIRE_DISCONNECT_GRACE_S": "0.4"}) as gateway,
-        client(gateway.ws_url) as watching,
+        client(gateway.ws_url) as observer,
     ):
         long = {"tokens": 5000}
         async with client(gateway.ws_url) as c:
             conversation = (await start(c, "left", demo=long, on_disconnect="cancel"))["conversation"]
             await start(c, "kept", demo=long, on_disconnect="cancel")
             await start(c, "goes-on", demo=long)
-            await watching.request("turn.attach", turn="kept")
-        await watching.until_status("left", "cancelled")
+            await observer.request("turn.attach", turn="kept")
+        await observer.until_status("left", "cancelled")
         for turn in ("kept", "goes-on"):
-            assert (await watching.request("turn.get", turn=turn))["status"] == "running"
-        messages = (await watching.request("conversation.messages", conversation=conversation))["messages"]
+            assert (await observer.request("turn.get", turn=turn))["status"] == "running"
+        messages = (await observer.request("conversation.messages", conversation=conversation))["messages"]
         assert messages[-1]["ended"] == "cancelled"
-        await watching.request("turn.attach", turn="left")
-        assert (await watching.ending("left"))["by"] == "disconnect"
-        await watching.request("turn.cancel", mine=True)
+        await observer.request("turn.attach", turn="left")
+        assert (await observer.ending("left"))["by"] == "disconnect"
+        await observer.request("turn.cancel", mine=True)
 
 
-async def test_law_10_large_results_come_in_pieces(gateway: GatewayProcess) -> None:
-    """Law 10: a page larger than a frame arrives in pieces (the client measures every frame)."""
+async def test_law_10_a_large_result_is_sent_in_pieces(gateway: GatewayProcess) -> None:
+    """Law 10: a page of messages larger than a frame is sent in pieces; the client checks the size of every frame."""
     demo = {"rate": 0, "text": "\u0001\u0002 tab\t 漢字 🙂 " * 1000}
     for codec in ("json", "msgpack"):
         async with client(gateway.ws_url, codec=codec) as c:
@@ -287,8 +293,8 @@ async def test_law_10_large_results_come_in_pieces(gateway: GatewayProcess) -> N
             assert any(frame["type"] == "result.piece" for frame in c.frames)
 
 
-async def test_law_13_errors_are_ours(gateway: GatewayProcess) -> None:
-    """Law 13: a provider's failure has a fixed code, a sentence, `retryable`, and the message is kept."""
+async def test_law_13_a_providers_failure_has_a_fixed_code(gateway: GatewayProcess) -> None:
+    """Law 13: a provider's failure has one of the protocol's codes and only documented fields."""
     async with client(gateway.ws_url) as c:
         for fail, code in {
             "mid": "upstream_error",
@@ -302,8 +308,8 @@ async def test_law_13_errors_are_ours(gateway: GatewayProcess) -> None:
             assert set(ended["error"]) <= {"code", "message", "retryable", "retry_after_ms"}
 
 
-async def test_the_same_events_over_json_and_messagepack(gateway: GatewayProcess) -> None:
-    """One scripted turn gives the same events over both codecs, but for ids and times."""
+async def test_json_and_messagepack_have_the_same_events(gateway: GatewayProcess) -> None:
+    """A scripted turn has the same events over both codecs, except for ids and times."""
     seen = {}
     for codec in ("json", "msgpack", None):
         async with client(gateway.ws_url, codec=codec) as c:
@@ -319,7 +325,8 @@ async def test_the_same_events_over_json_and_messagepack(gateway: GatewayProcess
 
 
 def _comparable(view: TurnView) -> list[dict[str, Any]]:
-    """Events without what differs between two turns; neighbouring deltas joined, as frames may merge."""
+    """Return the events without the fields that differ between turns. Adjacent deltas are joined, as frames may be
+    merged."""
     joined: list[dict[str, Any]] = []
     for frame in view.frames:
         volatile = {"turn", "epoch", "conversation", "message", "parent", "input", "timing", "after"}

@@ -1,4 +1,4 @@
-"""What users may have, with real gateways: on one file, and on one Redis with two instances."""
+"""The limits of users with real gateways: on one SQLite file, and on one Redis with two instances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHORT = {"params": {"demo": {"rate": 0, "tokens": 5}}, "input": "x"}
 
 @asynccontextmanager
 async def gateways(folder: Path, store: str, **settings: str) -> AsyncIterator[list[GatewayProcess]]:
-    """Two instances on one Redis, or one on a file, which then stands for both."""
+    """Start two instances on one Redis, or one on a SQLite file, which is then in the list twice."""
     environment = {**JWT, **settings}
     async with AsyncExitStack() as stack:
         if store == "sqlite":
@@ -44,12 +44,12 @@ async def gateways(folder: Path, store: str, **settings: str) -> AsyncIterator[l
 
 
 def user(gateway: GatewayProcess, name: str) -> Any:
-    """A client of this user."""
+    """Return a client of this user."""
     return client(gateway.ws_url, additional_headers=bearer(token(name)))
 
 
 async def refused(c: Client, kind: str, **fields: Any) -> dict[str, Any]:
-    """The error that a request is answered with."""
+    """Send a request that must be refused, and return its error."""
     with pytest.raises(RequestFailed) as failed:
         await c.request(kind, **fields)
     return failed.value.error
@@ -61,21 +61,21 @@ both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 @both
 @pytest.mark.timed
 @bounds_a_time
-async def test_a_flood_of_starts_leaves_others_alone(tmp_path: Path, store: str) -> None:
-    """500 starts on one socket: a burst is taken, 8 of it run, the rest is refused; cancel and attach go through, and
-    another user's turn is as quick as ever."""
+async def test_a_flood_of_starts_doesnt_affect_other_users(tmp_path: Path, store: str) -> None:
+    """Of 500 starts on one socket a burst is accepted, 8 of it run, and the rest is refused. Cancel and attach requests
+    are accepted, and another user's turn isn't delayed."""
     async with (
         gateways(tmp_path, store) as (one, two),
         user(one, "mallory") as flood,
         user(one, "ann") as near,
         user(two, "ann") as far,
     ):
-        asked = [await flood.send("turn.start", turn=f"t{n}", **SLOW) for n in range(500)]
+        request_ids = [await flood.send("turn.start", turn=f"t{n}", **SLOW) for n in range(500)]
         with within(5):
             for n, c in enumerate((near, far)):
                 await c.request("turn.start", turn=f"a{n}", **SHORT)
                 assert (await c.ending(f"a{n}"))["type"] == "turn.completed"
-        answers = await asyncio.gather(*(flood.answer(one) for one in asked), return_exceptions=True)
+        answers = await asyncio.gather(*(flood.answer(one) for one in request_ids), return_exceptions=True)
         got = Counter(a.code if isinstance(a, RequestFailed) else a["status"] for a in answers)  # type: ignore[index]
         assert got["running"] == 8
         assert 32 <= got["queued"] <= 64
@@ -86,10 +86,10 @@ async def test_a_flood_of_starts_leaves_others_alone(tmp_path: Path, store: str)
 
 
 @both
-async def test_who_waits_as_told_is_taken(tmp_path: Path, store: str) -> None:
-    """`retry_after_ms` is right, over the socket and over HTTP; cancelling costs nothing while throttled, but for ids that
-    lead nowhere."""
-    # Slow enough that a machine that stands still for a moment doesn't find the pace kept.
+async def test_a_request_after_retry_after_is_accepted(tmp_path: Path, store: str) -> None:
+    """`retry_after_ms` is correct over the socket and over HTTP. A cancel request is accepted while the user is rate
+    limited, but not with an unknown id."""
+    # A slow rate, so that requests on a stalled machine still exceed the limit.
     settings = {"TURNWIRE_USER_REQUESTS_PER_S": "0.5", "TURNWIRE_USER_REQUESTS_BURST": "2"}
     async with gateways(tmp_path, store, **settings) as (one, _), user(one, "ann") as ann:
         await ann.request("turn.start", turn="t", **SLOW)
@@ -110,8 +110,8 @@ async def test_who_waits_as_told_is_taken(tmp_path: Path, store: str) -> None:
             assert (await http.get("/v1/models")).status_code == 200
 
 
-async def test_requests_have_one_pace_at_all_instances(tmp_path: Path) -> None:
-    """Two instances together take what one would: of starts at once, of other requests a moment later."""
+async def test_the_rate_limit_is_shared_by_all_instances(tmp_path: Path) -> None:
+    """Two instances together accept as many requests as one: starts exactly, other requests with a short delay."""
     settings = {
         "TURNWIRE_USER_REQUESTS_PER_S": "0.1",
         "TURNWIRE_USER_REQUESTS_BURST": "12",
@@ -128,7 +128,7 @@ async def test_requests_have_one_pace_at_all_instances(tmp_path: Path) -> None:
         with pytest.raises(RequestFailed, match="rate_limited") as failed:
             while await (a, b)[started % 2].request("turn.start", turn=f"t{started}", **SHORT):
                 started += 1
-        assert 12 <= started < 16, "each alone would have taken 12"
+        assert 12 <= started < 16, "each instance alone would accept 12"
         assert 0 < failed.value.error["retry_after_ms"] < 40_000
 
         for _ in range(12):
@@ -138,13 +138,13 @@ async def test_requests_have_one_pace_at_all_instances(tmp_path: Path) -> None:
             while await far.request("ping"):
                 taken += 1
                 await asyncio.sleep(0.1)
-        assert taken < 10, "alone it would have taken 12"
+        assert taken < 10, "the instance alone would accept 12"
 
 
 @both
-async def test_turns_beyond_the_places_wait_and_run(tmp_path: Path, store: str) -> None:
-    """Running turns are counted over the instances, waiting ones are told their position, and a place that is free is
-    taken wherever the next one waits."""
+async def test_turns_beyond_the_limit_are_queued_and_run_later(tmp_path: Path, store: str) -> None:
+    """Running turns are counted across instances, queued ones are sent their position, and the next one runs at any
+    instance when a permit is free."""
     async with (
         gateways(tmp_path, store, TURNWIRE_USER_RUNNING_TURNS="2") as (one, two),
         user(one, "ann") as here,
@@ -159,13 +159,13 @@ async def test_turns_beyond_the_places_wait_and_run(tmp_path: Path, store: str) 
         await here.request("turn.cancel", turn="a")
         assert (await there.ending("c"))["type"] == "turn.completed"
         assert (await here.ending("d"))["type"] == "turn.completed"
-        told = [frame.get("position") for frame in here.turns["d"].frames if frame.get("status") == "queued"]
-        assert told[1:] in ([2, 1], [2])
+        positions = [frame.get("position") for frame in here.turns["d"].frames if frame.get("status") == "queued"]
+        assert positions[1:] in ([2, 1], [2])
         await there.request("turn.cancel", turn="b")
 
 
-async def test_law_9_a_waiting_turn_outlives_its_owner(tmp_path: Path) -> None:
-    """Law 9: its owner is killed; the other instance keeps its place in the line, and runs it."""
+async def test_law_9_a_queued_turn_outlives_its_owner(tmp_path: Path) -> None:
+    """Law 9: after the owner is killed the other instance keeps the turn's position in the queue, and runs it."""
     async with gateways(tmp_path, "redis", TURNWIRE_USER_RUNNING_TURNS="1") as (one, two), user(two, "ann") as there:
         await there.request("turn.start", turn="a", **SLOW)
         async with user(one, "ann") as here:
@@ -181,8 +181,8 @@ async def test_law_9_a_waiting_turn_outlives_its_owner(tmp_path: Path) -> None:
 
 
 @both
-async def test_budgets_hold_at_all_instances(tmp_path: Path, store: str) -> None:
-    """What one instance has counted the other refuses, until midnight UTC, and for that user alone."""
+async def test_budgets_apply_at_all_instances(tmp_path: Path, store: str) -> None:
+    """Tokens used at one instance count at the other: further turns of that user are refused until midnight UTC."""
     async with (
         gateways(tmp_path, store, TURNWIRE_USER_TOKENS_PER_DAY="5", TURNWIRE_CONVERSATION_TOKENS="3") as (one, two),
         user(one, "ann") as here,
@@ -208,9 +208,9 @@ async def test_budgets_hold_at_all_instances(tmp_path: Path, store: str) -> None
             assert 0 <= int(answer.headers["retry-after"]) * 1000 - left_ms + 5000 < 10_000
 
 
-async def test_connections_are_counted_over_all_instances(tmp_path: Path) -> None:
-    """Of a user and of an address, over sockets and streams; a place comes back when its client leaves, and a lease after
-    its instance was killed."""
+async def test_connections_are_counted_across_instances(tmp_path: Path) -> None:
+    """The limits of a user and of an address apply to sockets and streams of all instances. A permit is released when
+    its client disconnects, or one lease after its instance was killed."""
     settings = {"TURNWIRE_USER_CONNECTIONS": "3", "TURNWIRE_ADDRESS_CONNECTIONS": "5"}
     async with gateways(tmp_path, "redis", **settings) as (one, two), AsyncExitStack() as stack:
         here = [await stack.enter_async_context(user(one, "ann")) for _ in range(2)]
@@ -221,7 +221,7 @@ async def test_connections_are_counted_over_all_instances(tmp_path: Path) -> Non
         async with http_client(two.url, headers=bearer(token("ann"))) as http:
             answer = await http.post("/v1/turns", json=SLOW)
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
-        await asyncio.sleep(2)  # more than a lease: living ones are kept
+        await asyncio.sleep(2)  # more than a lease: the permits of live connections are renewed
         with pytest.raises(InvalidStatus):
             await stack.enter_async_context(user(two, "ann"))
         await here[0].socket.close()
@@ -242,4 +242,4 @@ async def _until_free(gateway: GatewayProcess, name: str) -> None:
                 return
         except InvalidStatus:
             await asyncio.sleep(0.1)
-    raise AssertionError("no place comes free")
+    raise AssertionError("no permit is released")

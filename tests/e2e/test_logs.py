@@ -1,4 +1,4 @@
-"""What a gateway process writes: every line an event with the ids that it belongs to, and nothing that anybody said."""
+"""The log of a gateway process: every line is an event with its ids, and has no content of a user or provider."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.e2e
 CANARY = "canary-7f3a"
 
 
-async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
-    """Law 13: prompts, answers, keys, tokens and a provider's words are in no line, at level debug and as JSON;
-    connection, turn, user and request are."""
+async def test_law_13_log_lines_have_ids_and_no_content(tmp_path: Path) -> None:
+    """Law 13: at level debug and as JSON, no line has a prompt, answer, key, token or provider's text; lines have the
+    ids of connection, turn, user and request."""
     async with Upstream() as upstream:
         environment = {
             **{"TURNWIRE_LOG_FORMAT": "json", "TURNWIRE_LOG_LEVEL": "debug"},
@@ -65,9 +65,9 @@ async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-async def test_no_line_of_the_log_moves_a_cursor(tmp_path: Path, form: str) -> None:
-    """Escapes in what clients may call things are refused, and the socket goes on; those of a provider are shown as what
-    they are. Nothing in the log is a line that somebody else wrote."""
+async def test_control_characters_are_not_logged(tmp_path: Path, form: str) -> None:
+    """Control characters in names that clients choose are refused, and the socket stays open. Those of a provider are
+    escaped. No input can forge a line of the log."""
     escape = "\x1b]0;owned\x07\nforged\u202e"
     async with Upstream() as upstream:
         upstream.play(
@@ -96,8 +96,8 @@ async def test_no_line_of_the_log_moves_a_cursor(tmp_path: Path, form: str) -> N
             async with httpx2.AsyncClient(base_url=gateway.url) as http:
                 answer = await http.get("/v1/turns/%1B%5B2J")
                 assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
-                asked = await http.post("/v1/revocations", json={"user": escape})
-                assert (asked.status_code, asked.json()["error"]["path"]) == (400, "user")
+                revoked = await http.post("/v1/revocations", json={"user": escape})
+                assert (revoked.status_code, revoked.json()["error"]["path"]) == (400, "user")
     written = "".join(gateway.log)
     assert "turn ended" in written
     assert {one for one in written if not is_plain(one)} == {"\n"}
@@ -107,10 +107,9 @@ async def test_no_line_of_the_log_moves_a_cursor(tmp_path: Path, form: str) -> N
 PAGE = Origin("https://app.example")
 
 
-async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
-    """Tokens, keys, tickets, identities, passwords and the operator's secrets are in no line at the finest level, in no
-    answer and in no metric, and what is said in no line and no metric: not when it works, not when it is refused, not
-    when the provider quotes it, and not when Redis is killed."""
+async def test_no_secret_is_logged_returned_or_counted(tmp_path: Path) -> None:
+    """At level debug, no log line, response or metric has a token, key, ticket, identity or password, and no log line
+    or metric has content: after success and refusal, when the provider quotes them, and when Redis is killed."""
     content, password, provider_key = f"{CANARY}-content", f"{CANARY}-redis", f"{CANARY}-key"
     file = KeyFile(tmp_path)
     key = file.add_service()

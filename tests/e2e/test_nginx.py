@@ -1,4 +1,5 @@
-"""deploy/nginx.conf in a real nginx before two instances on one Redis: sockets, event streams, sizes, an instance that leaves."""
+"""deploy/nginx.conf in a real nginx in front of two instances on one Redis: sockets, event streams, body sizes, a
+stopping instance."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.page_stage import browser_context, ended, open_page, said_something
+from tests.page_stage import browser_context, ended, open_page, wait_for_words
 from tests.ports import free_port
 from tests.programs import program
 from tests.redis_process import redis_process
 
 OPEN = {"TURNWIRE_INSECURE": "1"}
-"""Auth is off, and everybody who reaches the proxy may come in."""
+"""Auth is off, and every client that reaches the proxy is accepted."""
 JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
 SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
@@ -34,7 +35,8 @@ pytestmark = pytest.mark.e2e
 
 @asynccontextmanager
 async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -> AsyncIterator[str]:
-    """nginx with the snippet, but for addresses, and `below` a path as its comment says; its URL."""
+    """Start nginx with the snippet and other addresses, and yield its URL. `below` is a path prefix as in its
+    comment."""
     port = free_port()
     text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
     if below:
@@ -60,7 +62,7 @@ async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                 except OSError:
-                    assert process.returncode is None, "nginx refuses the configuration"
+                    assert process.returncode is None, "nginx did not start"
                     await asyncio.sleep(0.05)
                 else:
                     writer.close()
@@ -72,9 +74,9 @@ async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -
         await process.wait()
 
 
-async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> None:
-    """Laws 1 and 7: a socket and an event stream flow token by token; the instance under the socket is stopped, and the
-    next socket, through the same address, goes on from the position without a gap; large bodies pass."""
+async def test_law_1_and_7_through_nginx_while_an_instance_stops(tmp_path: Path) -> None:
+    """Laws 1 and 7: a socket and an event stream aren't buffered. The socket's instance is stopped, and the next socket
+    through the same address continues from the position without a gap. Large bodies are accepted."""
     demo = {"rate": 40, "tokens": 120}
     with redis_process(tmp_path / "redis") as redis:
         async with (
@@ -104,7 +106,7 @@ async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> N
                 assert stream.headers["content-type"].startswith("text/event-stream")
                 loop = asyncio.get_running_loop()
                 times = [loop.time() async for line in stream.aiter_lines() if line.startswith("data:")]
-            assert times[-1] - times[0] > 1.5, "nginx kept the events back"
+            assert times[-1] - times[0] > 1.5, "nginx buffered the events"
 
             large = "x" * 5_000_000
             accepted = await http.post("/v1/turns", json={"input": large}, headers={"prefer": "respond-async"})
@@ -127,11 +129,11 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda path: path.replace("m", "%256d"),
     str.upper,
 )
-"""As a client may write a path: nginx takes each for one, and the gateway for that one or another."""
+"""Spellings of a path that nginx and the gateway may normalize differently."""
 
 
 def answer_to(url: str, path: str) -> tuple[int, bytes]:
-    """Status and body of an administrator's GET, whose path goes out as it is."""
+    """Send an administrator's GET with the path unchanged, and return status and body."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
     try:
         connection.request("GET", path, headers=bearer(token(scope="admin read")))
@@ -144,10 +146,11 @@ def answer_to(url: str, path: str) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("below", "prefix"), [("", ""), ("/chat", ""), ("", "/chat"), ("", "/api/v1")], ids=["/", "cut", "passed", "v1"]
 )
-async def test_no_spelling_leads_to_what_is_an_operator_s(tmp_path: Path, below: str, prefix: str) -> None:
-    """Also below a path that nginx cuts off or passes on; a turn or a conversation that is called so can be asked for.
+async def test_no_spelling_of_an_operator_path_passes_nginx(tmp_path: Path, below: str, prefix: str) -> None:
+    """The operator's paths are blocked in every spelling, also below a path prefix that nginx removes or passes on. Turns
+    and conversations with such names can be requested.
 
-    An administrator asks, whom the gateway itself would answer.
+    The requests have an administrator's token, with which the gateway itself would answer.
     """
     async with (
         gateway_process(tmp_path, {**JWT, "TURNWIRE_PATH_PREFIX": prefix}) as gateway,
@@ -159,8 +162,8 @@ async def test_no_spelling_leads_to_what_is_an_operator_s(tmp_path: Path, below:
 
         assert (await ask(gateway.url, f"{prefix}/v1/admin/turns"))[0] == 200
         assert (await ask(gateway.url, f"{prefix}/metrics"))[0] == 200
-        for place in {"", below, prefix}:
-            for spelled in (spell(place + path) for path in OPERATORS for spell in SPELLINGS):
+        for base in {"", below, prefix}:
+            for spelled in (spell(base + path) for path in OPERATORS for spell in SPELLINGS):
                 status, body = await ask(url, spelled)
                 assert status in {400, 404}, (spelled, body)
         for path in ("/v1/turns/metrics", "/v1/conversations/metrics"):
@@ -169,9 +172,9 @@ async def test_no_spelling_leads_to_what_is_an_operator_s(tmp_path: Path, below:
         assert (await ask(url, f"{below or prefix}/v1/models"))[0] == 200
 
 
-async def test_with_auth_off_nobody_behind_a_proxy_is_the_operator(tmp_path: Path) -> None:
-    """By loopback names too: page, API and socket say what to set, while this machine is served; where everybody may come in
-    they are served, and nobody is an administrator."""
+async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path) -> None:
+    """Without auth, requests through a proxy are refused with the setting to change, even with a loopback Host, while
+    local clients are served. With TURNWIRE_INSECURE they are served, but never as an administrator."""
     async with (
         gateway_process(tmp_path) as gateway,
         nginx(tmp_path / "nginx", [gateway]) as url,
@@ -200,7 +203,8 @@ async def test_with_auth_off_nobody_behind_a_proxy_is_the_operator(tmp_path: Pat
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page, its socket and a streaming answer below /chat, asked for without the slash, over a socket that is cut."""
+    """The page, its socket and a streamed answer work below /chat, opened without the final slash, also after the
+    socket is cut."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,
         nginx(tmp_path / "nginx", [gateway], below="/chat") as url,
@@ -209,7 +213,7 @@ async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: 
         watched = await open_page(context, f"{url}/chat")
         assert watched.page.url == f"{url}/chat/"
         turn = await watched.ask("Hello")
-        await said_something(turn)
+        await wait_for_words(turn)
         await watched.page.evaluate("sockets[0].close()")
         await ended(turn, "completed")
         assert watched.errors == []

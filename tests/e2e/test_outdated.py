@@ -33,13 +33,13 @@ upkeep = ["parser"]
 
 @dataclass
 class Checkout:
-    """A small project with our Makefile, and the index that it is to use."""
+    """A small project with the project's Makefile, and the index that it uses."""
 
     folder: Path
     index: PackageIndex
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run make here, with uv and pip-audit from our own environment."""
+        """Run make in the project, with uv and pip-audit of the real environment."""
         uv = {"UV_DEFAULT_INDEX": self.index.url, "UV_CACHE_DIR": str(self.folder / "cache"), "UV_NO_CONFIG": "1"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "UV_"))}
         command = [str(program("make")), *arguments]
@@ -48,7 +48,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    """All locks hold version 1.0; the index has 2.0 of `parser` since."""
+    """A project whose locks have version 1.0 of all packages, while the index also has 2.0 of `parser`."""
     upkeep = installed(ROOT / ".venv-upkeep" / ".done", "what `make lock` needs").parent
     with package_index() as index:
         (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         (tmp_path / "tests").mkdir()
         shutil.copy(ROOT / "tests" / "outdated.py", tmp_path / "tests")
         shutil.copy(ROOT / "Makefile", tmp_path)
-        # Older than the environment, which then needs nothing.
+        # Older than the environment, so that make doesn't install it again.
         os.utime(tmp_path / "requirements-upkeep.lock", (0, 0))
         (tmp_path / ".venv-upkeep").symlink_to(upkeep)
         checkout = Checkout(tmp_path, index)
@@ -72,8 +72,8 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         yield checkout
 
 
-def test_what_is_behind_and_what_is_vulnerable_is_said(checkout: Checkout) -> None:
-    """By lock and version, with the version that mends it; `make lock` alone moves nothing."""
+def test_outdated_and_vulnerable_packages_are_reported(checkout: Checkout) -> None:
+    """Each is reported with its lock, its version and the version that fixes it. `make lock` alone updates nothing."""
     again = checkout.make("lock")
     assert again.returncode == 0, again.stderr
     lock = (checkout.folder / "requirements.lock").read_text(encoding="utf-8")
@@ -81,21 +81,21 @@ def test_what_is_behind_and_what_is_vulnerable_is_said(checkout: Checkout) -> No
     assert "speedups==1.0" in lock
     os.utime(checkout.folder / "requirements-upkeep.lock", (0, 0))
     service = f"OSV_URL={checkout.index.osv_url}"
-    behind = checkout.make("outdated", service)
-    assert behind.returncode == 0, behind.stderr
+    listed = checkout.make("outdated", service)
+    assert listed.returncode == 0, listed.stderr
     expected = {f"{name}: parser 1.0 is behind 2.0" for name in LOCKS if name != "requirements-build.lock"}
-    assert set(behind.stdout.splitlines()) == expected
+    assert set(listed.stdout.splitlines()) == expected
     checkout.index.vulnerable["parser 1.0"] = "PYSEC-2026-1"
-    told = checkout.make("outdated", service)
-    assert told.returncode != 0
-    assert "requirements-dev.lock: parser 1.0 is vulnerable: PYSEC-2026-1; mended in 2.0" in told.stdout
-    assert "Error 1" in told.stderr
-    assert (checkout.folder / "requirements.lock").read_text(encoding="utf-8") == lock, "looking moves nothing"
+    audited = checkout.make("outdated", service)
+    assert audited.returncode != 0
+    assert "requirements-dev.lock: parser 1.0 is vulnerable: PYSEC-2026-1; mended in 2.0" in audited.stdout
+    assert "Error 1" in audited.stderr
+    assert (checkout.folder / "requirements.lock").read_text(encoding="utf-8") == lock, "the report changes no lock"
 
 
-def test_a_service_that_does_not_answer_is_no_good_news(checkout: Checkout) -> None:
-    """Nobody looked, so nothing is said to be safe."""
-    told = checkout.make("outdated", "OSV_URL=http://127.0.0.1:9/v1/query")
-    assert "Error 2" in told.stderr
-    assert "Not looked for vulnerabilities" in told.stderr
-    assert "make outdated OSV_URL=" in told.stderr
+def test_an_unreachable_vulnerability_service_is_an_error(checkout: Checkout) -> None:
+    """If the service can't be asked, the command fails and says so."""
+    audited = checkout.make("outdated", "OSV_URL=http://127.0.0.1:9/v1/query")
+    assert "Error 2" in audited.stderr
+    assert "Not looked for vulnerabilities" in audited.stderr
+    assert "make outdated OSV_URL=" in audited.stderr

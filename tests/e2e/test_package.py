@@ -1,4 +1,4 @@
-"""The package that people install: built, installed away from the checkout, and run there."""
+"""The distribution package: built, installed outside the checkout, and run there."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 
 
-async def _got(url: str) -> tuple[str, str]:
-    """The type and the text that stand at an address."""
+async def _fetch(url: str) -> tuple[str, str]:
+    """Return the content type and the text at a URL."""
 
     def get() -> tuple[str, str]:
         with urllib.request.urlopen(url, timeout=20) as answer:
@@ -43,7 +43,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and with the wheel that was made from it."""
+    """A folder with the sdist and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
     _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     assert {path.name for path in folder.iterdir()} == {
@@ -53,8 +53,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_has_what_runs_and_is_served(built: Path) -> None:
-    """The three packages, the page's files among them, and none of the tools that brought those here."""
+def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
+    """The wheel has the three packages with the page's files, and none of the tools that vendored them."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
@@ -65,7 +65,8 @@ def test_the_wheel_has_what_runs_and_is_served(built: Path) -> None:
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
-    """In an environment that holds it and what requirements.lock says, and nothing of the checkout."""
+    """An environment with the wheel, the packages of requirements.lock and nothing of the checkout serves the page and
+    a turn."""
     _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
     python, turnwire = tmp_path / "env" / "bin" / "python", tmp_path / "env" / "bin" / "turnwire"
     uv = installed(ROOT / ".venv-upkeep" / "bin" / "uv", "uv")
@@ -83,9 +84,9 @@ async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path)
         stderr=asyncio.subprocess.STDOUT,
     )
     async with until_ready(process) as gateway:
-        page = (await _got(f"{gateway.url}/"))[1]
+        page = (await _fetch(f"{gateway.url}/"))[1]
         (script,) = re.findall(r'<script type="module" src="(\S+?)"', page)
-        assert (await _got(f"{gateway.url}/{script}"))[0].startswith("text/javascript")
+        assert (await _fetch(f"{gateway.url}/{script}"))[0].startswith("text/javascript")
         async with client(gateway.ws_url) as c:
             demo = {"rate": 0, "tokens": 20}
             await c.request("turn.start", turn="t", input="Hello", params={"demo": demo})
@@ -94,11 +95,11 @@ async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path)
 
 
 def test_the_tests_of_the_sdist_can_be_collected(built: Path, tmp_path: Path) -> None:
-    """With the documents and programs that they look at."""
+    """The sdist has the documents and programs that the tests need at import."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     folder = tmp_path / f"turnwire-{__version__}"
-    said = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", "--assert=plain", cwd=folder)
-    assert "tests/e2e/test_laws.py::test_law_1" in said
-    assert not re.search(r"\berrors?\b", said.splitlines()[-1])
+    collected = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", "--assert=plain", cwd=folder)
+    assert "tests/e2e/test_laws.py::test_law_1" in collected
+    assert not re.search(r"\berrors?\b", collected.splitlines()[-1])

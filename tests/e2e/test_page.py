@@ -1,4 +1,4 @@
-"""The bundled page in a real Chromium against a real gateway: stream, stop, reconnect, reload, fail."""
+"""The bundled page in a real Chromium with a real gateway: streaming, stopping, reconnecting, reloading, failing."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, said_something, watched_page
+from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live; at the end nothing may have gone wrong in it."""
+    """The page, open and live. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway) as watched:
         yield watched
 
 
 async def test_one_of_two_running_answers_is_stopped_and_the_other_completes(watched: WatchedPage) -> None:
-    """Two answers stream side by side; Stop ends one at once with its words kept, the other is untouched."""
+    """Two answers stream side by side. Stop ends one of them at once and keeps its text; the other isn't affected."""
     await watched.choose(rate=30, tokens=100)
     kept = await watched.ask("the one that completes")
     stopped = await watched.ask("the one that is stopped")
-    await said_something(kept)
-    await said_something(stopped)
+    await wait_for_words(kept)
+    await wait_for_words(stopped)
     await expect(watched.page.get_by_test_id("columns").get_by_test_id("turn")).to_have_count(2)
     await expect(watched.page.get_by_test_id("stop-all")).to_contain_text("Stop all")
 
@@ -46,8 +46,8 @@ async def test_one_of_two_running_answers_is_stopped_and_the_other_completes(wat
     assert await stopped.get_by_test_id("answer").inner_text() == words
 
 
-async def test_a_cut_socket_costs_the_running_answer_nothing(watched: WatchedPage) -> None:
-    """After a lost socket the page goes on from its position and shows every word once (laws 1 and 7)."""
+async def test_a_lost_socket_loses_no_text(watched: WatchedPage) -> None:
+    """Laws 1 and 7: after a lost socket the page continues from its position and shows every word once."""
     await watched.choose(rate=40, tokens=100)
     whole = await watched.ask("the same words")
     await ended(whole, "completed")
@@ -55,7 +55,7 @@ async def test_a_cut_socket_costs_the_running_answer_nothing(watched: WatchedPag
 
     await watched.page.get_by_test_id("new-conversation").click()
     again = await watched.ask("the same words")
-    await said_something(again)
+    await wait_for_words(again)
     await watched.page.evaluate("sockets.at(-1).close()")
     before = await again.get_by_test_id("answer").inner_text()
 
@@ -66,30 +66,30 @@ async def test_a_cut_socket_costs_the_running_answer_nothing(watched: WatchedPag
     assert len(before) < len(expected)
 
 
-async def test_a_reload_keeps_everything_and_goes_on(watched: WatchedPage) -> None:
-    """A turn outlives its page (law 8): after a reload the conversation is back, what ended and what streams."""
+async def test_a_reload_restores_the_conversation_and_continues(watched: WatchedPage) -> None:
+    """Law 8: a turn outlives its page. After a reload the page shows the ended and the live turns."""
     await watched.choose(rate=40, tokens=100)
     first = await watched.ask("already said")
     await ended(first, "completed")
-    said = await first.get_by_test_id("answer").inner_text()
-    await said_something(await watched.ask("still talking"))
+    answer = await first.get_by_test_id("answer").inner_text()
+    await wait_for_words(await watched.ask("still talking"))
 
     await watched.page.reload()
     await expect(watched.turn("already said").get_by_test_id("answer")).to_have_text(re.compile(r"\S"))
-    assert await watched.turn("already said").get_by_test_id("answer").inner_text() == said
+    assert await watched.turn("already said").get_by_test_id("answer").inner_text() == answer
     turn = watched.turn("still talking")
     await expect(turn).to_have_attribute("data-state", "streaming")
     await ended(turn, "completed")
     await expect(turn.get_by_test_id("tokens")).to_have_text("100 tokens")
 
 
-async def test_escape_stops_the_newest_answer_and_stop_all_the_rest(watched: WatchedPage) -> None:
-    """Five at once stand side by side; Esc stops the one that was started last, Stop all every other."""
+async def test_escape_stops_the_newest_answer_and_stop_all_the_others(watched: WatchedPage) -> None:
+    """Five answers stream side by side. Esc stops the one that was started last, Stop all stops the others."""
     await watched.page.get_by_test_id("demo-five").click()
     turns = watched.page.get_by_test_id("columns").get_by_test_id("turn")
     await expect(turns).to_have_count(5)
     for number in range(5):
-        await said_something(turns.nth(number))
+        await wait_for_words(turns.nth(number))
     await watched.page.keyboard.press("Escape")
     await ended(turns.nth(4), "cancelled")
     await expect(turns.nth(3)).to_have_attribute("data-state", "streaming")
@@ -98,17 +98,17 @@ async def test_escape_stops_the_newest_answer_and_stop_all_the_rest(watched: Wat
         await ended(turns.nth(number), "cancelled")
 
 
-async def test_escape_stops_nothing_where_it_closes_a_menu(watched: WatchedPage) -> None:
-    """Esc closes the open menu and leaves the answer alone; where nothing lies over the page, one Esc stops it."""
+async def test_escape_in_a_menu_stops_no_answer(watched: WatchedPage) -> None:
+    """Esc closes an open menu and stops no answer. If nothing is open above the page, Esc stops the answer."""
     page = watched.page
     await watched.choose(rate=20, tokens=1000)
     turn = await watched.ask("keep talking")
-    await said_something(turn)
+    await wait_for_words(turn)
     await page.get_by_test_id("model").click()
     await expect(page.locator("#model-menu")).to_be_visible()
     await page.keyboard.press("Escape")
     await expect(page.locator("#model-menu")).to_be_hidden()
-    # A stop would be over long before so much more is said.
+    # A stop would have taken effect long before this many more words.
     so_far = len((await turn.get_by_test_id("answer").inner_text()).split())
     await expect(turn.get_by_test_id("answer")).to_have_text(re.compile(rf"(\S+\s+){{{so_far + 15}}}"))
     await page.keyboard.press("Control+k")
@@ -118,8 +118,8 @@ async def test_escape_stops_nothing_where_it_closes_a_menu(watched: WatchedPage)
     await ended(turn, "cancelled")
 
 
-async def test_a_failure_shows_its_code_and_what_to_do(watched: WatchedPage) -> None:
-    """What was said before a failure stays; its code and another try are offered; thoughts are folded."""
+async def test_a_failure_shows_its_code_and_a_retry(watched: WatchedPage) -> None:
+    """A failed answer shows its error code and a button for another try. The reasoning is folded."""
     await watched.choose(rate=200, tokens=50, thinking=True, fail="cut off")
     turn = await watched.ask("break off")
     await ended(turn, "failed")
@@ -130,8 +130,8 @@ async def test_a_failure_shows_its_code_and_what_to_do(watched: WatchedPage) -> 
     await ended(watched.turn("break off"), "failed")
 
 
-async def test_a_conversation_that_is_not_there_is_said_so(watched: WatchedPage) -> None:
-    """An address of nothing shows a sentence, and writing goes on in a new conversation."""
+async def test_an_unknown_conversation_shows_an_error(watched: WatchedPage) -> None:
+    """The URL of an unknown conversation shows a message, and the next prompt starts a new conversation."""
     await watched.page.evaluate("location.hash = 'c_nothing'")
     await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
     await watched.choose(rate=200, tokens=5)
@@ -139,8 +139,8 @@ async def test_a_conversation_that_is_not_there_is_said_so(watched: WatchedPage)
     await expect(watched.page.get_by_test_id("not-found")).to_be_hidden()
 
 
-async def test_an_address_that_cannot_be_decoded_names_no_conversation(watched: WatchedPage) -> None:
-    """A page that is opened with it says so, and can be written on."""
+async def test_a_url_that_cant_be_decoded_shows_an_error(watched: WatchedPage) -> None:
+    """A page that is opened with an invalid URL fragment shows a message and accepts a prompt."""
     await watched.page.evaluate("location.hash = '%zz'")
     await watched.page.reload()
     await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
@@ -148,8 +148,8 @@ async def test_an_address_that_cannot_be_decoded_names_no_conversation(watched: 
     await ended(await watched.ask("is anybody there"), "completed")
 
 
-async def test_a_hole_in_the_events_is_never_passed_over(watched: WatchedPage) -> None:
-    """An event that doesn't continue what is held, or follows the ending, is refused (laws 1 and 2)."""
+async def test_laws_1_and_2_a_gap_or_a_late_event_is_refused(watched: WatchedPage) -> None:
+    """Laws 1 and 2: an event that doesn't continue the received ones, or follows the end event, is refused."""
     refused = await watched.page.evaluate(
         """async () => {
           const { LawViolation, Turn } = await import("./static/turnwire.js");

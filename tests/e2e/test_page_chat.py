@@ -1,4 +1,4 @@
-"""What can be done with a conversation on the page: branch, answer again, tools, other tabs, the list, the keyboard."""
+"""The actions of a conversation on the page: branches, regenerating, tools, other tabs, the list, the keyboard."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, said_something, watched_page
+from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# The page's socket goes and finds no other until another device has said two things and begun a third.
+# The page's socket is closed, and it can't reconnect until another device has run two turns and started a third one.
 MISSED = """async () => {
   const Open = window.WebSocket;
   window.WebSocket = class { constructor() { throw new Error("no network"); } };
@@ -32,14 +32,15 @@ MISSED = """async () => {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live, with a quick demo model; at the end nothing may have gone wrong in it."""
+    """The page, open and live, with a fast demo model. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway) as watched:
         await watched.choose(rate=200, tokens=50)
         yield watched
 
 
-async def test_an_edit_is_a_branch_and_arrows_lead_back(watched: WatchedPage) -> None:
-    """An edited prompt gets its own answer; the first version and all that followed it is an arrow away, also later."""
+async def test_an_edited_prompt_starts_a_branch(watched: WatchedPage) -> None:
+    """An edited prompt gets its own answer. The arrows show the earlier version and all that followed it, also after a
+    reload."""
     page = watched.page
     await ended(await watched.ask("the first question"), "completed")
     await ended(await watched.ask("a question after it"), "completed")
@@ -60,8 +61,8 @@ async def test_an_edit_is_a_branch_and_arrows_lead_back(watched: WatchedPage) ->
     await expect(watched.exchange("the first question").get_by_test_id("prompt-versions")).to_have_text("1/2")
 
 
-async def test_answering_again_keeps_both_and_can_show_them_side_by_side(watched: WatchedPage) -> None:
-    """Another answer to the same prompt is another version of it, behind or beside the first."""
+async def test_a_regenerated_answer_is_another_version(watched: WatchedPage) -> None:
+    """Both answers to the prompt are kept as versions, and can be shown side by side."""
     await ended(await watched.ask("say it twice"), "completed")
     await watched.turn("say it twice").get_by_test_id("regenerate").click()
     await expect(watched.turn("say it twice").get_by_test_id("version")).to_have_text("2/2")
@@ -74,8 +75,8 @@ async def test_answering_again_keeps_both_and_can_show_them_side_by_side(watched
     await expect(watched.page.get_by_test_id("columns")).to_have_count(0)
 
 
-async def test_a_tool_call_is_answered_by_the_page(watched: WatchedPage) -> None:
-    """The call, what the page answered, and what the model made of it, in that order; and again after a reload."""
+async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
+    """The page shows the call, its result and the model's answer in this order, also after a reload."""
     await watched.page.get_by_test_id("demo-tool").click()
     turns = watched.page.get_by_test_id("turn")
     await expect(turns).to_have_count(2)
@@ -90,8 +91,8 @@ async def test_a_tool_call_is_answered_by_the_page(watched: WatchedPage) -> None
     await expect(result).to_have_text(rolled.strip())
 
 
-async def test_what_another_tab_starts_appears_here_and_can_be_stopped_here(watched: WatchedPage) -> None:
-    """Two tabs of one conversation show the same turns as they stream, and either may stop them (law 5)."""
+async def test_law_5_a_turn_of_another_tab_is_shown_and_can_be_stopped(watched: WatchedPage) -> None:
+    """Law 5: two tabs of a conversation show the same live turns, and either tab can stop them."""
     await ended(await watched.ask("hello from the first tab"), "completed")
     other = WatchedPage(await watched.page.context.new_page())
     await other.page.goto(watched.page.url)
@@ -99,7 +100,7 @@ async def test_what_another_tab_starts_appears_here_and_can_be_stopped_here(watc
     await other.choose(rate=20, tokens=500)
     there = await other.ask("hello from the second tab")
     here = watched.turn("hello from the second tab")
-    await said_something(here)
+    await wait_for_words(here)
     await here.get_by_test_id("stop").click()
     await ended(here, "cancelled")
     await ended(there, "cancelled")
@@ -108,7 +109,7 @@ async def test_what_another_tab_starts_appears_here_and_can_be_stopped_here(watc
 
 
 async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage) -> None:
-    """The list at the left searches by title, renames in place, and asks before it deletes."""
+    """The list of conversations searches by title, renames in place, and asks before it deletes."""
     page = watched.page
     for prompt in ("about rivers", "about bread"):
         await ended(await watched.ask(prompt), "completed")
@@ -136,8 +137,9 @@ async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage)
     await expect(page.get_by_test_id("empty")).to_be_visible()
 
 
-async def test_a_name_that_is_not_taken_is_taken_back_and_says_why(watched: WatchedPage) -> None:
-    """A conversation that another device deleted can't be renamed here: the list says so, and lets go of it."""
+async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
+    """A conversation that another device has deleted can't be renamed: the list shows the error and removes the
+    conversation."""
     page = watched.page
     await ended(await watched.say("Something.", rate=0), "completed")
     item = page.get_by_test_id("conversation")
@@ -151,8 +153,9 @@ async def test_a_name_that_is_not_taken_is_taken_back_and_says_why(watched: Watc
     await expect(page.get_by_test_id("not-found")).to_be_in_viewport()
 
 
-async def test_what_is_being_written_outlives_a_reload_by_conversation(watched: WatchedPage) -> None:
-    """A draft belongs to its conversation, also to one without a name yet; what was sent is no draft any more."""
+async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
+    """A draft is kept with its conversation, also with a new one, and outlives a reload. It is deleted after the prompt
+    is sent."""
     page = watched.page
     box = page.get_by_test_id("prompt-box")
     await box.fill("for a new one")
@@ -175,23 +178,23 @@ async def test_what_is_being_written_outlives_a_reload_by_conversation(watched: 
     await expect(box).to_have_value("")
 
 
-async def test_what_others_say_while_the_socket_is_away_is_here_when_it_is_back(watched: WatchedPage) -> None:
-    """Turns that began and ended meanwhile are read, where they belong; what comes after them follows them."""
+async def test_turns_missed_while_offline_are_loaded_after_a_reconnect(watched: WatchedPage) -> None:
+    """Turns of another device during the disconnect are shown in their order, and later turns follow them."""
     page = watched.page
     await ended(await watched.say("First.", rate=0), "completed")
     await page.evaluate(MISSED)
     await watched.is_live()
     answers = page.get_by_test_id("answer")
-    said = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
-    await expect(answers).to_have_text(said)
+    texts = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
+    await expect(answers).to_have_text(texts)
     await expect(page.get_by_test_id("title")).to_have_text("Renamed meanwhile")
     await ended(page.get_by_test_id("turn").last, "completed")
     await watched.say("And after.", rate=0)
-    await expect(answers).to_have_text([*said, "And after."])
+    await expect(answers).to_have_text([*texts, "And after."])
 
 
-async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) -> None:
-    """A prompt of two lines is one prompt."""
+async def test_enter_sends_and_shift_enter_inserts_a_line(watched: WatchedPage) -> None:
+    """A prompt of two lines is sent as one prompt."""
     box = watched.page.get_by_test_id("prompt-box")
     await expect(watched.page.get_by_test_id("send")).to_be_disabled()
     await box.press_sequentially("one")
@@ -203,8 +206,9 @@ async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) ->
     await ended(watched.page.get_by_test_id("turn"), "completed")
 
 
-async def test_the_keys_of_an_input_method_send_nothing(watched: WatchedPage) -> None:
-    """The Enter that ends a composition isn't for the page, by Chromium's word and by Safari's; nor is a key without a name."""
+async def test_the_keys_of_an_input_method_dont_send_the_prompt(watched: WatchedPage) -> None:
+    """The Enter key that ends a composition doesn't send the prompt, in the form of Chromium's event and of Safari's. A
+    key event without a key is ignored."""
     box = watched.page.get_by_test_id("prompt-box")
     await box.fill("\u306b\u307b\u3093")
     await box.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
@@ -217,8 +221,8 @@ async def test_the_keys_of_an_input_method_send_nothing(watched: WatchedPage) ->
     await ended(watched.page.get_by_test_id("turn"), "completed")
 
 
-async def test_what_another_device_renames_or_deletes_changes_in_the_list(watched: WatchedPage) -> None:
-    """The list follows what happens to the conversation that is shown."""
+async def test_a_rename_or_delete_by_another_device_updates_the_list(watched: WatchedPage) -> None:
+    """The list shows the changes that another device makes to the shown conversation."""
     page = watched.page
     await ended(await watched.say("Something.", rate=0), "completed")
     item = page.get_by_test_id("conversation")
@@ -228,8 +232,8 @@ async def test_what_another_device_renames_or_deletes_changes_in_the_list(watche
     await expect(item).to_have_count(0)
 
 
-async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage) -> None:
-    """A picture of a megabyte goes as one small enough for a frame, and after a reload the gateway gives it back."""
+async def test_a_pasted_image_is_made_smaller_and_stored(watched: WatchedPage) -> None:
+    """An image of a megabyte is made small enough for a frame, and is loaded from the gateway after a reload."""
     await expect(watched.page.get_by_role("button", name="Add image")).to_be_visible()
     assert await watched.page.evaluate("probes.pasteNoise()") > 1_000_000
     await expect(watched.page.locator(".thumbnail img")).to_be_visible()
@@ -243,8 +247,9 @@ async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage)
     assert await picture.evaluate(wide)
 
 
-async def test_a_picture_goes_with_the_prompt_however_soon_it_is_sent(watched: WatchedPage) -> None:
-    """Enter right after a paste waits for the picture; of more than there is room for it is said that they were left out."""
+async def test_a_prompt_sent_right_after_a_paste_has_its_image(watched: WatchedPage) -> None:
+    """Enter directly after a paste waits for the image. If there are too many images, a message says that the others
+    weren't added."""
     page = watched.page
     await page.get_by_test_id("prompt-box").fill("and in this?")
     await page.evaluate("probes.pasteNoise().then(() => document.querySelector('.composer').requestSubmit())")
@@ -255,8 +260,8 @@ async def test_a_picture_goes_with_the_prompt_however_soon_it_is_sent(watched: W
     await expect(page.locator(".thumbnail")).to_have_count(4)
 
 
-async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: WatchedPage) -> None:
-    """What the settings say is what the start says, and they outlive a reload."""
+async def test_the_settings_apply_to_the_turn(watched: WatchedPage) -> None:
+    """The turn is started with the parameters of the settings, which outlive a reload."""
     await watched.settings(shown=True)
     form = watched.page.get_by_test_id("settings")
     await form.get_by_role("spinbutton", name="Max tokens").fill("7")
@@ -270,8 +275,8 @@ async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: Watc
     await expect(form.get_by_role("spinbutton", name="Max tokens")).to_have_value("7")
 
 
-async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
-    """A rating is a request of its own, and shows as pressed once it is given, also after a reload."""
+async def test_a_rating_is_stored(watched: WatchedPage) -> None:
+    """A rating is sent to the gateway and is shown as pressed, also after a reload."""
     turn = await watched.ask("rate me")
     await ended(turn, "completed")
     await turn.get_by_test_id("up").click()
@@ -284,8 +289,8 @@ async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
     await expect(watched.turn("rate me").get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
 
 
-async def test_what_never_reached_the_gateway_is_not_rated(watched: WatchedPage) -> None:
-    """A prompt too long for a frame has an answer that failed here alone: it can be asked again, and not rated."""
+async def test_an_answer_unknown_to_the_gateway_cant_be_rated(watched: WatchedPage) -> None:
+    """A prompt that is too long for a frame fails in the page. Its answer can be regenerated, but not rated."""
     box = watched.page.get_by_test_id("prompt-box")
     await box.fill("long " * 20_000)
     await box.press("Enter")
@@ -297,8 +302,8 @@ async def test_what_never_reached_the_gateway_is_not_rated(watched: WatchedPage)
     await expect(turn.get_by_test_id("down")).to_be_hidden()
 
 
-async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: WatchedPage) -> None:
-    """The live region says that an answer began and ended, in a few sentences, and never what it says."""
+async def test_a_screen_reader_announces_only_starts_and_ends(watched: WatchedPage) -> None:
+    """The live region announces the start and the end of an answer, and never its text."""
     turn = await watched.ask("tell me more")
     await ended(turn, "completed")
     region = watched.page.get_by_test_id("announcements")
@@ -308,8 +313,9 @@ async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: Watche
     assert len(words) < 120
 
 
-async def test_a_key_never_leaves_the_focus_nowhere(watched: WatchedPage) -> None:
-    """What a key makes go away gives the focus to what comes into its place; a title is not taken from under a hand."""
+async def test_an_action_by_key_keeps_the_focus_on_a_control(watched: WatchedPage) -> None:
+    """If an action removes the focused control, its replacement gets the focus. A title that is being edited keeps it
+    when the list is updated."""
     page = watched.page
     await ended(await watched.ask("with the keyboard"), "completed")
     exchange = watched.exchange("with the keyboard")
@@ -332,7 +338,7 @@ async def test_a_key_never_leaves_the_focus_nowhere(watched: WatchedPage) -> Non
     title = page.get_by_role("textbox", name="Title")
     await title.press_sequentially("half a ti")
     await ended(await watched.say("Something else, elsewhere.", rate=0), "completed")
-    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 400))")  # the list is read anew
+    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 400))")  # the list is reloaded
     await expect(title).to_be_focused()
     await title.press_sequentially("tle")
     await title.press("Enter")

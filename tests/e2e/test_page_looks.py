@@ -1,7 +1,7 @@
-"""The page at a phone's, a tablet's and a wide screen's width, light and dark: what can be measured of its looks.
+"""The page at the widths of a phone, a tablet and a wide screen, light and dark: legibility and layout, as measured.
 
-Each scene is played once and looked at in every size and scheme. The pictures in tests/artifacts are for eyes: a
-change of the page isn't done before somebody has looked at them.
+Each scene is run once and measured in every size and scheme. The screenshots in tests/artifacts are for review: look
+at them after each change of the page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, said_something, watched_page
+from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
 
 pytestmark = [
     pytest.mark.e2e,
@@ -32,16 +32,16 @@ NARROW, WIDE = [390], [1024, 1600]
 HARD = (Path(__file__).parents[1] / "page_words" / "hard_words.txt").read_text("utf-8")
 
 
-class Looked:
-    """A page that is looked at."""
+class PageLooks:
+    """A page whose looks are measured. `problems` maps the name of a screenshot to the probes' findings."""
 
     def __init__(self, watched: WatchedPage) -> None:
         self.watched = watched
         self.page = watched.page
-        self.poor: dict[str, dict[str, Any]] = {}
+        self.problems: dict[str, dict[str, Any]] = {}
 
-    async def at(self, scene: str, widths: Iterable[int] = SIZES) -> None:
-        """Takes the pictures of a scene, and measures it."""
+    async def capture(self, scene: str, widths: Iterable[int] = SIZES) -> None:
+        """Take the screenshots of a scene and measure them."""
         for width in widths:
             await self.page.set_viewport_size({"width": width, "height": SIZES[width]})
             for scheme in ("light", "dark"):
@@ -53,98 +53,100 @@ class Looked:
         await self.page.screenshot(path=ARTIFACTS / f"page-{name}.png")
         found = await self.page.evaluate("probes.looks()")
         if any(found.values()):
-            self.poor[name] = found
+            self.problems[name] = found
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def looked(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[Looked]:
-    """The page in every look; at the end none of them may have been poor."""
+async def looks(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[PageLooks]:
+    """The page in every size and scheme. The test fails if a measurement found a problem."""
     ARTIFACTS.mkdir(exist_ok=True)
     async with watched_page(browser, page_gateway) as watched:
-        looked = Looked(watched)
-        yield looked
-    assert looked.poor == {}
+        looks = PageLooks(watched)
+        yield looks
+    assert looks.problems == {}
 
 
 async def five_answers(page: Page) -> Locator:
-    """Five turns side by side, each of which has begun to speak."""
+    """Start five turns and wait until each of them has text."""
     await page.get_by_test_id("demo-five").click()
     turns = page.get_by_test_id("turn")
     await expect(turns).to_have_count(5)
     for number in range(5):
-        await said_something(turns.nth(number))
+        await wait_for_words(turns.nth(number))
     return turns
 
 
-async def test_every_scene_is_legible_and_fits(looked: Looked) -> None:
-    """First sight, answers side by side, one answer, an error, hard words, the sides: legible, nothing sticks out."""
-    page = looked.page
-    await looked.at("first")
+async def test_every_scene_is_legible_and_fits(looks: PageLooks) -> None:
+    """The empty page, answers side by side, one answer, an error and difficult text are legible, and nothing
+    overflows."""
+    page = looks.page
+    await looks.capture("first")
     await five_answers(page)
-    await looked.at("five")
-    # They may have ended while they were looked at.
+    await looks.capture("five")
+    # The turns may have ended during the measurements.
     await page.locator(".new-conversation:visible").first.click()
     await page.get_by_test_id("demo-five").click()
     turns = page.get_by_test_id("turn")
-    await said_something(turns.nth(0))
+    await wait_for_words(turns.nth(0))
     await page.get_by_test_id("stop-all").click()
     await ended(turns.nth(0), "cancelled")
-    await looked.at("stopped")
+    await looks.capture("stopped")
     await page.locator(".new-conversation:visible").first.click()
     await page.get_by_test_id("demo-break").click()
     await ended(turns.nth(0), "failed")
-    await looked.at("error")
+    await looks.capture("error")
     await page.locator(".new-conversation:visible").first.click()
-    turn = await looked.watched.say(HARD)
+    turn = await looks.watched.say(HARD)
     await ended(turn, "completed")
     await expect(turn.locator("[class^=hljs]").first).to_be_attached()
-    await looked.at("hard")
+    await looks.capture("hard")
 
 
-async def test_the_sides_are_legible_and_fit(looked: Looked) -> None:
-    """The list of conversations, the settings, the model menu: legible, nothing sticks out."""
-    page = looked.page
+async def test_lists_settings_and_menus_are_legible_and_fit(looks: PageLooks) -> None:
+    """The list of conversations, the settings and the model menu are legible, and nothing overflows."""
+    page = looks.page
     await ended(
-        await looked.watched.say("A **short** answer with `code`, a [link](https://good.example/) and\n\n- a list"),
+        await looks.watched.say("A **short** answer with `code`, a [link](https://good.example/) and\n\n- a list"),
         "completed",
     )
-    await looked.at("answer")
+    await looks.capture("answer")
     await page.get_by_test_id("model").click()
-    await looked.at("models")
+    await looks.capture("models")
     await page.keyboard.press("Escape")
-    await looked.watched.settings(shown=True)
-    await looked.at("settings")
-    await looked.watched.settings(shown=False)
+    await looks.watched.settings(shown=True)
+    await looks.capture("settings")
+    await looks.watched.settings(shown=False)
     await page.set_viewport_size({"width": 390, "height": SIZES[390]})
     await page.get_by_role("button", name="Conversations").click()
     await expect(page.get_by_test_id("search")).to_be_in_viewport()
-    await looked.at("conversations", NARROW)
+    await looks.capture("conversations", NARROW)
 
 
-async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
-    """The wire view while much streams, with a frame open, and the break-it panel: whole, offline and red."""
-    page = looked.page
+async def test_the_workbench_is_legible_and_fits(looks: PageLooks) -> None:
+    """The wire view during streams and with an open frame, and the break-it panel in its passed, offline and failed
+    states."""
+    page = looks.page
     await page.get_by_test_id("drawer-toggle").click()
     await page.get_by_test_id("tab-wire").click()
     await expect(page.get_by_test_id("wire-count")).to_contain_text("frame")
-    await looked.at("wire-empty")
+    await looks.capture("wire-empty")
     await page.get_by_test_id("tab-break").click()
     await page.get_by_test_id("run-cut").click()
     await page.get_by_test_id("run-twenty").click()
     await page.get_by_test_id("tab-wire").click()
     await expect(page.get_by_test_id("wire-turns").locator("tbody tr")).to_have_count(20)
     await expect(page.get_by_test_id("wire-count")).to_contain_text(re.compile(r"\d{3,} frames"))
-    await looked.at("wire")
+    await looks.capture("wire")
     await page.get_by_test_id("wire-list").press("End")
     await page.get_by_test_id("wire-detail").scroll_into_view_if_needed()
-    await looked.at("wire-frame")
+    await looks.capture("wire-frame")
 
     await page.get_by_test_id("tab-break").click()
     await expect(page.get_by_test_id("status-twenty")).to_contain_text("none mixed up", timeout=30_000)
-    await looked.at("break-whole")
+    await looks.capture("break-whole")
     await page.get_by_test_id("run-offline").click()
     await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
-    await looked.at("break-offline")
+    await looks.capture("break-offline")
     await page.get_by_test_id("run-offline").click()
     await expect(page.get_by_test_id("scenario-offline")).to_have_attribute("data-state", "passed", timeout=30_000)
     await page.evaluate(
@@ -158,4 +160,4 @@ async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
     )
     await page.get_by_test_id("run-cut").click()
     await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "failed", timeout=30_000)
-    await looked.at("break-red")
+    await looks.capture("break-red")

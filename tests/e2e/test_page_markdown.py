@@ -1,4 +1,4 @@
-"""Answers as the page draws them: markdown that grows, and words that want to be more than words."""
+"""Answers as rendered by the page: markdown that grows, and hostile text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.page_stage import WatchedPage, browser_context, ended, open_page, wat
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 WORDS = Path(__file__).parents[1] / "page_words"
-# Each line would do harm where markup, links or pictures of an answer were taken at their word.
+# Each line would do harm if the page trusted markup, links or images of an answer.
 HOSTILE = (WORDS / "hostile.txt").read_text("utf-8")
 
 ALLOWED = {
@@ -27,19 +27,20 @@ ALLOWED = {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live; at the end nothing may have gone wrong in it, nor been blocked by its policy."""
+    """The page, open and live. The test fails if the page logged an error or its policy blocked something."""
     async with watched_page(browser, page_gateway) as watched:
         yield watched
 
 
 @pytest.mark.parametrize("rate", [0, 400])
-async def test_hostile_output_stays_text(watched: WatchedPage, rate: int) -> None:
-    """Whole or word by word: no script, handler, style, frame or picture; https: and mailto: links alone; no request out."""
+async def test_a_hostile_answer_stays_text(watched: WatchedPage, rate: int) -> None:
+    """At once or word by word, an answer produces no script, handler, style, frame or image, only https: and mailto:
+    links, and no request to another host."""
     requests: list[str] = []
     watched.page.on("request", lambda request: requests.append(request.url))
     turn = await watched.say(HOSTILE, rate=rate)
     await ended(turn, "completed")
-    await asyncio.sleep(0.3)  # whatever would have loaded or run has had its time
+    await asyncio.sleep(0.3)  # time in which injected content would have loaded or run
     seen = await watched.page.evaluate("probes.answered()")
     assert seen["harmed"] is None
     assert set(seen["elements"]) <= ALLOWED
@@ -56,7 +57,7 @@ async def test_hostile_output_stays_text(watched: WatchedPage, rate: int) -> Non
 
 
 async def test_a_hostile_stored_message_stays_text(watched: WatchedPage) -> None:
-    """What is read from the history, titles and questions included, is no more trusted than what streams."""
+    """Messages and titles from the history aren't trusted more than streamed text."""
     await ended(await watched.say(HOSTILE), "completed")
     await watched.page.evaluate(
         "other.conversation(location.hash.slice(1)).update({ title: '<img src=x onerror=window.harmed=1>' })"
@@ -69,13 +70,13 @@ async def test_a_hostile_stored_message_stays_text(watched: WatchedPage) -> None
     assert set(seen["elements"]) <= ALLOWED
 
 
-async def test_the_policy_stops_what_would_get_through(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """Were markup ever let in, the policy would still run no script of its, and take no string as HTML."""
+async def test_the_content_security_policy_blocks_injected_code(browser: Browser, page_gateway: GatewayProcess) -> None:
+    """If markup were ever injected, the policy would run no script of it and accept no string as HTML."""
     async with browser_context(browser) as context:
         watched = await open_page(context, f"{page_gateway.url}/")
         tried = await watched.page.evaluate(
             """async () => {
-              await new Promise((resolve) => setTimeout(resolve)); // evaluating may eval, what runs later may not
+              await new Promise((resolve) => setTimeout(resolve)); // evaluate() may use eval, later tasks may not
               const thrown = [];
               const attempt = (name, act) => { try { act(); } catch (error) { thrown.push(`${name} ${error.name}`); } };
               attempt("innerHTML", () => (document.body.lastElementChild.innerHTML = "<img src=x onerror='window.harmed=1'>"));
@@ -115,8 +116,8 @@ DEEP = """async () => {
 }"""
 
 
-async def test_what_is_nested_without_end_is_shown_all_the_same(watched: WatchedPage) -> None:
-    """Where a parser would run out of stack, the words are shown as they came, and the page goes on."""
+async def test_extremely_nested_markdown_is_shown(watched: WatchedPage) -> None:
+    """Text whose nesting would exhaust a parser's stack is shown, unparsed."""
     assert set((await watched.page.evaluate(DEEP)).values()) == {True}
 
 
@@ -124,28 +125,29 @@ GROWING = (WORDS / "growing.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("steps", [[1], [2, 5, 1], [7, 3], [40]])
-async def test_an_answer_that_grows_looks_like_one_that_came_whole(watched: WatchedPage, steps: list[int]) -> None:
-    """Markdown drawn piece by piece shows after each piece what it would show at once; finished blocks stay untouched."""
+async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage, steps: list[int]) -> None:
+    """Markdown that is drawn piece by piece looks after each piece like a full render, and finished blocks aren't drawn
+    again."""
     seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING, steps])
     assert seen["astray"] == []
     assert seen["grown"] == seen["whole"]
     assert seen["same"]
     assert seen["kept"]
     assert seen["blocks"] > 12
-    # A reference may stand in a list or a quote, far below the words that it makes a link of.
+    # A reference may be in a list or a quote, far below the words that it turns into a link.
     assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep"))
 
 
-async def test_a_table_begins_at_the_side_where_its_words_begin(watched: WatchedPage) -> None:
-    """In Arabic the first column is the right one, also for a cell that has a number only."""
+async def test_a_table_follows_the_direction_of_its_text(watched: WatchedPage) -> None:
+    """In Arabic the first column is on the right, and a cell with only a number is right-aligned."""
     await watched.say("| اسم | قيمة |\n|---|---|\n| واحد | 1 |\n\n| name | value |\n|---|---|\n| one | 1 |", rate=0)
     tables = watched.page.locator(".prose table")
     await expect(tables).to_have_count(2)
     nearer = """(table) => [...table.rows[1].cells].map((cell) => {
       const words = document.createRange();
       words.selectNodeContents(cell);
-      const [told, room] = [words.getBoundingClientRect(), cell.getBoundingClientRect()];
-      return told.left - room.left < room.right - told.right ? "left" : "right";
+      const [text, room] = [words.getBoundingClientRect(), cell.getBoundingClientRect()];
+      return text.left - room.left < room.right - text.right ? "left" : "right";
     })"""
     first = "(table) => table.rows[1].cells[0].offsetLeft > table.rows[1].cells[1].offsetLeft"
     assert await tables.nth(0).evaluate(nearer) == ["right", "right"]
@@ -154,8 +156,9 @@ async def test_a_table_begins_at_the_side_where_its_words_begin(watched: Watched
     assert not await tables.nth(1).evaluate(first)
 
 
-async def test_a_paragraph_without_end_is_one_block_in_the_end(watched: WatchedPage) -> None:
-    """It is drawn in pieces while it grows, and read as a whole once it is: what is bold over a piece's end is bold."""
+async def test_a_very_long_paragraph_ends_as_one_block(watched: WatchedPage) -> None:
+    """A very long paragraph is drawn in pieces while it grows, and parsed as a whole at its end, so bold text across
+    two pieces is bold."""
     lines = "\n".join(f"line {number} has **words that go on\nover its end** and so on" for number in range(150))
     words = " ".join(f"word {number} is *here*" for number in range(500))
     for text, strong in ((lines, 150), (words, 0)):
@@ -166,7 +169,8 @@ async def test_a_paragraph_without_end_is_one_block_in_the_end(watched: WatchedP
         assert "**" not in seen["grown"]
 
 
-async def test_plain_words_make_no_nodes(watched: WatchedPage) -> None:
-    """A paragraph that grows by words is one text node from its first word to its last: nothing is made per token."""
+async def test_plain_words_create_no_nodes(watched: WatchedPage) -> None:
+    """A paragraph that grows by words is one text node from its first word to its last; no node is created per
+    token."""
     made = await watched.page.evaluate("probes.growByWords()")
     assert made == {"made": 0, "nodes": 1, "same": True}

@@ -1,6 +1,6 @@
-"""Twenty answers at fifty tokens a second on one page: no long task, no nodes per token, flat memory.
+"""Performance of the page with twenty answers at fifty tokens a second: no long task, no node per token, stable memory.
 
-A task is measured by the processor's time and not by the wall's, so that a machine with other work doesn't count.
+A task is measured in CPU time, not in wall time, so that other load on the machine has no effect.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RATE = 50
 WARM_S = 1.5
 MEASURED_S = 4
 LONG_TASK_MS = 50
-FOREIGN_TASKS = 2
-"""So many tasks may be somewhat long because a machine that others use too stopped them."""
+LONG_TASKS_MAX = 2
+"""The number of long tasks allowed, as other processes on the machine can interrupt a task."""
 
 PROSE = (
     "These are plain words that a model might say, one after the other, until the paragraph is long enough. " * 3
@@ -52,19 +52,19 @@ START = """async ([turns, rate, tokens, text]) => {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page on a wide screen, open and live; at the end nothing may have gone wrong in it."""
+    """The page on a wide screen, open and live. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway, 1600, 1000, "no-preference") as watched:
         yield watched
 
 
 async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list[float]:
-    """The processor time of every task on the page's main thread while something else is waited for; longest first."""
+    """Return the CPU time in ms of each task of the page's main thread until `meanwhile` is done, longest first."""
     session = await page.context.new_cdp_session(page)
     events: list[dict[str, Any]] = []
     complete = asyncio.Event()
     session.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     session.on("Tracing.tracingComplete", lambda _: complete.set())
-    # Little is traced, for tracing costs time too: the tasks, and a mark that says which thread is the page's.
+    # Tracing takes time too, so only the tasks are traced, and a mark that identifies the page's thread.
     config = {"includedCategories": ["toplevel", "blink.user_timing"], "excludedCategories": ["*"]}
     await session.send("Tracing.start", {"traceConfig": config, "transferMode": "ReportEvents"})
     await page.evaluate("() => { performance.mark('the page') }")
@@ -73,20 +73,20 @@ async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list
     await asyncio.wait_for(complete.wait(), 30)
     (thread,) = {(event["pid"], event["tid"]) for event in events if event["name"] == "the page"}
     tasks = [event for event in events if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) == thread]
-    # A coarse clock counts a neighbour's time now and then: no task worked longer than it lasted.
+    # A coarse CPU clock sometimes includes another task's time. A task's CPU time is at most its duration.
     return sorted((min(task.get("tdur", 0), task.get("dur", 0)) / 1000 for task in tasks), reverse=True)
 
 
 async def measured(session: CDPSession) -> dict[str, float]:
-    """Chromium's own counts after a collection of garbage."""
+    """Return Chromium's metrics after a garbage collection."""
     await session.send("HeapProfiler.collectGarbage")
     metrics = (await session.send("Performance.getMetrics"))["metrics"]
     return {metric["name"]: metric["value"] for metric in metrics}
 
 
 @pytest.mark.parametrize("wire", [False, True], ids=["chat", "wire"])
-async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPage, wire: bool) -> None:
-    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn."""
+async def test_twenty_streams_cause_no_long_task(watched: WatchedPage, wire: bool) -> None:
+    """No task of the main thread takes more than 50 ms, and every answer continues to grow on the page."""
     if wire:
         await watched.page.get_by_test_id("drawer-toggle").click()
         await watched.page.get_by_test_id("tab-wire").click()
@@ -104,23 +104,24 @@ async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPag
     assert all(longer - length > 100 for length, longer in zip(before, after, strict=True))
 
 
-async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) -> None:
-    """Over some thousand tokens nodes grow with the blocks, not the tokens, and the heap by little more than the text."""
+async def test_memory_grows_with_the_text_only(watched: WatchedPage) -> None:
+    """Over thousands of tokens the nodes grow with the blocks and not with the tokens, and the heap by little more than
+    the text."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(START, [10, 200, 8000, PROSE])
     await expect(watched.page.get_by_test_id("turn")).to_have_count(10, timeout=ENDING_MS)
     chars = "document.querySelector('.message-list').textContent.length"
     await asyncio.sleep(2)
-    before, said_before = await measured(session), await watched.page.evaluate(chars)
-    # What a page on a busy machine has heard and not drawn yet is in the heap for a moment; what leaks stays.
+    before, chars_before = await measured(session), await watched.page.evaluate(chars)
+    # On a busy machine, received text that isn't drawn yet is in the heap for a moment. A leak stays there.
     heaps = []
     for wait_s in (4, 0.5, 0.5):
         await asyncio.sleep(wait_s)
-        after, said_after = await measured(session), await watched.page.evaluate(chars)
-        heaps.append(after["JSHeapUsedSize"] - before["JSHeapUsedSize"] - 10 * (said_after - said_before))
+        after, chars_after = await measured(session), await watched.page.evaluate(chars)
+        heaps.append(after["JSHeapUsedSize"] - before["JSHeapUsedSize"] - 10 * (chars_after - chars_before))
 
-    tokens = (said_after - said_before) / 6
+    tokens = (chars_after - chars_before) / 6
     assert tokens > 2000
     assert (after["Nodes"] - before["Nodes"]) / tokens < 0.1
     assert after["JSEventListeners"] - before["JSEventListeners"] < 50
@@ -143,8 +144,8 @@ FRAMES = """async (count) => {
 }"""
 
 
-async def test_the_wire_view_holds_so_many_frames_and_no_more(watched: WatchedPage) -> None:
-    """Its list, plot and weights, once they are full, grow neither with the frames nor with their turns."""
+async def test_the_wire_view_keeps_a_limited_number_of_frames(watched: WatchedPage) -> None:
+    """After they are full, the wire view's list, plot and sizes grow neither with the frames nor with their turns."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(FRAMES, 8_000)
@@ -170,8 +171,8 @@ CONVERSATIONS = """async (count) => {
 }"""
 
 
-async def test_conversations_that_are_left_leave_no_nodes_behind(watched: WatchedPage) -> None:
-    """A page that stays open all day holds what it shows, not what it has shown: neither nodes nor listeners pile up."""
+async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None:
+    """A page that stays open keeps only the shown conversation: neither nodes nor listeners accumulate."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(CONVERSATIONS, 2)
@@ -179,7 +180,7 @@ async def test_conversations_that_are_left_leave_no_nodes_behind(watched: Watche
     before = await measured(session)
     await watched.page.evaluate(CONVERSATIONS, 8)
     await expect(watched.page.get_by_test_id("empty")).to_be_visible()
-    # What was shown last leaves with a frame or a timer that is still to come; the list at the left has grown.
+    # The last conversation is removed in a later frame or timer. The list of conversations has grown.
     async with asyncio.timeout(10):
         after = await measured(session)
         while after["Nodes"] - before["Nodes"] >= 1000 or after["JSEventListeners"] - before["JSEventListeners"] >= 100:
@@ -200,8 +201,8 @@ OPENED = """async (count) => {
 }"""
 
 
-async def test_of_many_conversations_the_page_holds_the_last(watched: WatchedPage) -> None:
-    """What was opened long ago is let go of, text and all, and nothing of it arrives any more."""
+async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage) -> None:
+    """Conversations that were opened long ago are released with their text."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await watched.page.evaluate(OPENED, 40)
     prototype = await session.send(
@@ -221,7 +222,7 @@ async def test_of_many_conversations_the_page_holds_the_last(watched: WatchedPag
 
 
 async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tuple[Locator, list[float]]:
-    """An answer that says this, whole, and the page's tasks from its first word to its last."""
+    """Run a demo turn with this text, and return its answer and the page's tasks from its first word to its last."""
     async with asyncio.TaskGroup() as together:
         over = asyncio.Event()
         tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
@@ -233,14 +234,15 @@ async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tu
 
 
 def check_drawn_in_pieces(tasks: list[float]) -> None:
-    """What is drawn anew makes dozens of long tasks, what is drawn at once makes one of several hundred ms."""
+    """Check the tasks of an answer: redrawing it causes dozens of long tasks, drawing it at once one of several hundred
+    ms."""
     long = [task for task in tasks if task > LONG_TASK_MS]
-    assert len(long) <= FOREIGN_TASKS, long
+    assert len(long) <= LONG_TASKS_MAX, long
     assert max(tasks) < 3 * LONG_TASK_MS
 
 
 async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
-    """Two thousand lines at full speed make no task over 50 ms: what arrives is drawn, not all that is there."""
+    """Two thousand lines at full speed cause no task over 50 ms, as only the new text is drawn."""
     blocks = [
         "\n".join(f"{number}. Item **{number}** `code`" for number in range(1, 501)),
         "```python\n" + "\n".join(f"v_{number} = {number} * 2" for number in range(1, 501)) + "\n```",
@@ -254,9 +256,10 @@ async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
     check_drawn_in_pieces(tasks)
 
 
-async def test_knots_are_drawn_without_a_long_task(watched: WatchedPage) -> None:
-    """Thousands of unclosed links, marks, quotes and lists in one block: a parser that looks for their ends stops looking."""
-    knots = [
+async def test_unclosed_markdown_is_drawn_without_a_long_task(watched: WatchedPage) -> None:
+    """Thousands of unclosed links, marks, quotes and lists in a block don't slow down the parser's search for their
+    ends."""
+    unclosed = [
         "a_" * 10_000,
         "!" * 14_000,
         "[a](" * 3000,
@@ -264,11 +267,11 @@ async def test_knots_are_drawn_without_a_long_task(watched: WatchedPage) -> None
         "1. " * 1000 + "end",
         "**Name:** _x_  \n" * 300,
     ]
-    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(knots), rate=0)
+    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(unclosed), rate=0)
     check_drawn_in_pieces(tasks)
-    said = await turn.get_by_test_id("answer").inner_text()
-    assert said.count("[a](") == 3000
-    assert said.count("!") == 14_000
+    text = await turn.get_by_test_id("answer").inner_text()
+    assert text.count("[a](") == 3000
+    assert text.count("!") == 14_000
     assert await turn.locator("strong").count() >= 300
 
 
@@ -284,7 +287,8 @@ STORED = """async (text) => {
 
 
 async def test_a_long_conversation_opens_without_a_long_task(watched: WatchedPage) -> None:
-    """Twelve long answers of the past: the last is drawn first, in pieces, and what is out of sight costs no layout."""
+    """Of twelve stored long answers the last one is drawn first, in pieces, and answers outside the viewport cost no
+    layout."""
     page = watched.page
     text = "\n".join(f"- Item **{number}** `code`" for number in range(300)) + "\n\n" + PROSE * 20
     conversation = await page.evaluate(STORED, text)

@@ -1,4 +1,4 @@
-"""What the page shows between first sight and an answer: waiting, retrying, tables that grow, long lists, empty results."""
+"""The states of the page before and between answers: waiting, retrying, growing tables, long lists, empty results."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ MANY = """async (count) => {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live; at the end nothing may have gone wrong in it."""
+    """The page, open and live. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway) as watched:
         yield watched
 
 
-async def test_a_growing_table_never_shows_its_pipes(watched: WatchedPage) -> None:
-    """Its first line waits for the second, which says that it is a table; what is none is shown as it is."""
+async def test_a_growing_table_doesnt_show_its_pipes(watched: WatchedPage) -> None:
+    """The first line of a table is held back until the second line shows whether it is a table. Other text is shown as
+    it is."""
     table = "Before\n\n| Name | Value |\n| --- | :-: |\n| one | 1 |\n| two | 2 |\n\nAfter"
     seen = await watched.page.evaluate(GROWN, table)
     assert (seen["piped"], seen["rows"]) == ([], 3)
@@ -63,8 +64,8 @@ async def test_a_growing_table_never_shows_its_pipes(watched: WatchedPage) -> No
     assert (await watched.page.evaluate(GROWN, "| x |"))["text"] == "| x |"
 
 
-async def test_nothing_found_says_what_was_sought_and_leads_back(watched: WatchedPage) -> None:
-    """An empty result names the words; one click shows all again."""
+async def test_an_empty_search_result_shows_the_query(watched: WatchedPage) -> None:
+    """An empty result shows the query and a button that shows all conversations."""
     await ended(await watched.say("Here."), "completed")
     listed = watched.page.get_by_test_id("conversation")
     await expect(listed).to_have_count(1)
@@ -77,7 +78,7 @@ async def test_nothing_found_says_what_was_sought_and_leads_back(watched: Watche
 
 
 async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> None:
-    """One that was named before anything was said is not taken for a new one; a title of one long word fits."""
+    """A conversation with a title and without messages isn't shown as a new one, and a title of one long word fits."""
     title = "Pneumonoultramicroscopicsilicovolcanoconiosis" * 6
     await watched.page.evaluate(
         """async (title) => {
@@ -93,8 +94,9 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
     assert await watched.page.evaluate("probes.tooWide()") == []
 
 
-async def test_earlier_messages_come_in_above_what_is_read(watched: WatchedPage) -> None:
-    """The newest messages are there at once; older ones are asked for, and what stood at the top stays there."""
+async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:
+    """The newest messages are shown at once. Older ones are loaded on request, and the visible message stays in
+    fields."""
     page = watched.page
     conversation = await page.evaluate(MANY, 260)
     await page.evaluate("(id) => { location.hash = id; }", conversation)
@@ -114,8 +116,8 @@ async def test_earlier_messages_come_in_above_what_is_read(watched: WatchedPage)
     await expect(page.get_by_role("button", name="Load earlier messages")).to_have_count(0)
 
 
-async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path: Path) -> None:
-    """`retrying` tells the attempt and counts down to it; an answer that came after one tells how often was asked."""
+async def test_a_retry_shows_its_countdown(browser: Browser, tmp_path: Path) -> None:
+    """A retry shows the number of the attempt and a countdown. An answer after a retry shows the number of attempts."""
     async with (
         Upstream() as upstream,
         in_front_of(upstream, tmp_path) as (gateway, _),
@@ -149,8 +151,8 @@ async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path
         assert watched.errors == []
 
 
-async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(browser: Browser, tmp_path: Path) -> None:
-    """After ten answers in a row the page asks whether to go on, and then goes on by one."""
+async def test_tool_calls_are_answered_ten_times_in_a_row(browser: Browser, tmp_path: Path) -> None:
+    """After ten tool results in a row the page asks whether to continue, and then continues by one."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     async with (
         Upstream() as upstream,
@@ -197,9 +199,10 @@ SCRIPTED_TURN = """async (url) => {
 NEXT = "connection.request('conversation.get', { conversation: 'c' }).then(() => {})"
 
 
-async def test_what_a_turn_waits_for_is_said(browser: Browser, tmp_path: Path) -> None:
-    """Its place in the queue, the first token, another model, a stall, no network, no store: none is called streaming."""
-    place = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
+async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path: Path) -> None:
+    """The status shows the position in the queue, the first token, another model, a stall, and a lost network or
+    store."""
+    fields = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),
         ({"type": "turn.status", "status": "queued", "position": 3}, "Queued, position 3"),
@@ -213,17 +216,17 @@ async def test_what_a_turn_waits_for_is_said(browser: Browser, tmp_path: Path) -
     begun = {"turn": "t", "conversation": "c", "status": "running", "epoch": 1}
     script: list[dict[str, Any]] = [{"ready": {}}, {"expect": "turn.start", "answer": begun}]
     for number, (event, _) in enumerate(steps, 1):
-        script += [{"send": {**place, **event, "seq": number}}, {"expect": "conversation.get", "answer": {}}]
+        script += [{"send": {**fields, **event, "seq": number}}, {"expect": "conversation.get", "answer": {}}]
     script.append({"send": {"type": "durability", "state": "degraded"}})
     async with client_stage(tmp_path) as stage, browser_context(browser) as context:
         page = await context.new_page()
         await page.goto(stage.url)
         await page.evaluate(SCRIPTED_TURN, (await stage.do_scripted([script]))["url"])
         turn, status = page.get_by_test_id("turn"), page.get_by_test_id("status")
-        for _, said in steps:
-            await expect(status).to_have_text(said)
+        for _, shown in steps:
+            await expect(status).to_have_text(shown)
             await expect(page.get_by_test_id("answer-model")).to_have_text(
-                "b" if said.startswith(("Using", "Str")) else "a"
+                "b" if shown.startswith(("Using", "Str")) else "a"
             )
             await page.evaluate(NEXT)
         await expect(page.locator(".connection-text")).to_have_text("Live, storage delayed")

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Locator, expect
 
 from tests.client_stage import client_stage
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, said_something, watched_page
+from tests.page_stage import WatchedPage, browser_context, ended, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
@@ -94,7 +94,7 @@ async def test_what_is_stopped_while_offline_stops_when_online_again(watched: Wa
     """What was said before the stop and comes after its answer, over the next socket, is no broken law."""
     page = watched.page
     turn = await watched.say(" ".join(map(str, range(5000))), rate=30)
-    await said_something(turn)
+    await wait_for_words(turn)
     await run(watched, "offline")
     await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
     before = await turn.get_by_test_id("answer").inner_text()
@@ -110,7 +110,7 @@ async def test_twenty_turns_and_stopping_them_all(watched: WatchedPage) -> None:
     await run(watched, "twenty")
     await held(watched, "twenty", 20)
     await run(watched, "twenty")
-    await said_something(watched.page.get_by_test_id("turn").nth(39))
+    await wait_for_words(watched.page.get_by_test_id("turn").nth(39))
     await run(watched, "stop")
     assert re.match(r"[1-9]\d* stopped", await held(watched, "stop", 40))
 
@@ -267,7 +267,7 @@ async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPag
     await watched.choose(rate=40, tokens=150)
     panel = await tab(watched, "wire")
     turn = await watched.ask("change the codec")
-    await said_something(turn)
+    await wait_for_words(turn)
     await panel.get_by_test_id("codec-msgpack").check()
     await ended(turn, "completed")
     await expect(turn.get_by_test_id("tokens")).to_have_text("150 tokens")
