@@ -1,8 +1,8 @@
-"""`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, judged by the oracle of `world.py`.
+"""`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, checked by `World.check` in `world.py`.
 
-Demo turns can always be continued, so every one of them must complete with exactly its text, whatever is killed, frozen,
-restarted or cut meanwhile; a real provider's may end with `owner_lost`. Only what Redis lost together with its owner may
-be lost, and is said to be. Two users use the same turn ids, and never see each other's words.
+Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
+or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis lost it together
+with its owner, and the clients are then notified. Two users use the same turn ids and never see each other's text.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FAULTS = (
 )
 
 HARMLESS = {"restart", "sockets_drop"}
-"""What is no excuse for anything that a client could see."""
+"""Faults after which a client may not see any error."""
 REAL_SHARE = 0.25
 
 
 class Chaos:
-    """One run: clients that start turns all the time, and a hand that breaks things."""
+    """One run: clients that start turns continuously, and a task that injects faults."""
 
-    def __init__(self, made: World, pick: random.Random, seconds: float, only: list[str]) -> None:
+    def __init__(self, made: World, rng: random.Random, seconds: float, only: list[str]) -> None:
         self._world = made
-        self._pick = pick
-        self._until = time.monotonic() + seconds
+        self._random = rng
+        self._ends_at = time.monotonic() + seconds
         self._only = only
         self.faults: Counter[str] = Counter()
         self.turns = 0
@@ -50,32 +50,32 @@ class Chaos:
 
     @property
     def lost_turns(self) -> int:
-        """Of how many turns nobody had anything any more."""
+        """The number of turns that were lost with all of their data."""
         return self._world.lost_turns
 
-    async def client(self, who: Resilient, name: str) -> None:
-        """Start turns, some at once, and check each."""
-        pick = self._pick
+    async def run_client(self, client: Resilient, name: str) -> None:
+        """Start turns, several of them concurrently, and check each."""
+        rng = self._random
         round_ = 0
-        while time.monotonic() < self._until:
-            names = [f"{name}-{round_}-{n}" for n in range(pick.randint(1, 4))]
+        while time.monotonic() < self._ends_at:
+            names = [f"{name}-{round_}-{n}" for n in range(rng.randint(1, 4))]
             round_ += 1
             for turn in names:
-                if pick.random() < REAL_SHARE:
-                    await self._world.start_real(who, turn)
+                if rng.random() < REAL_SHARE:
+                    await self._world.start_real(client, turn)
                 else:
-                    await self._world.start(who, turn, rate=pick.choice([50, 100, 200]), tokens=pick.randint(20, 400))
+                    await self._world.start(client, turn, rate=rng.choice([50, 100, 200]), tokens=rng.randint(20, 400))
             for turn in names:
-                await self._world.check(who, turn)
-                if turn not in who.lost:
+                await self._world.check(client, turn)
+                if turn not in client.lost:
                     self.turns += 1
-                    self.characters += len(who.text(turn))
+                    self.characters += len(client.text(turn))
 
-    async def breaker(self, clients: list[Resilient]) -> None:
-        """One fault after the other, with a little peace between them."""
+    async def inject_faults(self, clients: list[Resilient]) -> None:
+        """Inject one fault after another, with a pause between them."""
         faults = [getattr(self, name) for name in self._only or FAULTS]
-        while time.monotonic() < self._until:
-            fault = self._pick.choice(faults)
+        while time.monotonic() < self._ends_at:
+            fault = self._random.choice(faults)
             self.faults[fault.__name__] += 1
             if fault.__name__ in HARMLESS:
                 await fault(clients)
@@ -83,52 +83,52 @@ class Chaos:
                 self._world.record_fault()
                 await fault(clients)
                 self._world.record_fault()
-            await asyncio.sleep(self._pick.uniform(0.5, 2))
+            await asyncio.sleep(self._random.uniform(0.5, 2))
 
     def _victim(self) -> int:
         up = [n for n, one in enumerate(self._world.instances) if one.process.returncode is None]
-        return self._pick.choice([n for n in up if n not in self._world.hidden])
+        return self._random.choice([n for n in up if n not in self._world.hidden])
 
     async def kill(self, _: list[Resilient]) -> None:
-        """kill -9 of an instance; another one starts."""
+        """Kill an instance with SIGKILL, and start another one."""
         self._world.kill(self._victim())
         await self._world.add()
 
     async def freeze(self, _: list[Resilient]) -> None:
-        """An instance stands still for up to three leases, and goes on."""
+        """Freeze an instance for up to three lease times."""
         victim = self._victim()
         self._world.freeze(victim)
-        await asyncio.sleep(self._pick.uniform(0.1, 3) * LEASE_S)
+        await asyncio.sleep(self._random.uniform(0.1, 3) * LEASE_S)
         self._world.thaw(victim)
 
     async def restart(self, _: list[Resilient]) -> None:
-        """A deploy: one instance leaves in order, another one starts."""
+        """Start an instance and terminate another one with SIGTERM, as in a deployment."""
         victim = self._victim()
         await self._world.add()
         self._world.hidden.add(victim)
         self._world.instances[victim].terminate()
 
     async def redis_freezes(self, _: list[Resilient]) -> None:
-        """Redis stands still for up to two leases."""
+        """Freeze Redis for up to two lease times."""
         self._world.redis.freeze()
-        await asyncio.sleep(self._pick.uniform(0.1, 2) * LEASE_S)
+        await asyncio.sleep(self._random.uniform(0.1, 2) * LEASE_S)
         self._world.redis.thaw()
 
     async def redis_restarts(self, _: list[Resilient]) -> None:
-        """Redis is killed and comes back with what its file has."""
+        """Kill Redis, and start it with the data of its file."""
         self._world.redis.restart(with_data=True)
 
     async def redis_rolls_back(self, _: list[Resilient]) -> None:
-        """Redis is killed, and its file has lost the newest of what it had said was written."""
+        """Kill Redis, and start it with a file without its newest, acknowledged writes."""
         written = self._world.redis.written()
-        await asyncio.sleep(self._pick.uniform(0, 0.9))  # `everysec` may be anywhere in its second
+        await asyncio.sleep(self._random.uniform(0, 0.9))  # `everysec` can be at any point of its second
         self._world.roll_back(written)
-        await asyncio.sleep(self._pick.uniform(0, LEASE_S))
+        await asyncio.sleep(self._random.uniform(0, LEASE_S))
         self._world.redis.start()
 
     async def redis_loses_its_data(self, _: list[Resilient]) -> None:
-        """Redis is killed and comes back with nothing; now and then an instance dies with it, and with that its turns."""
-        if self._pick.random() < 0.3:
+        """Kill Redis, and start it without data; sometimes an instance is killed too, so that its turns are lost."""
+        if self._random.random() < 0.3:
             self._world.kill(self._victim())
             self._world.lose_data()
             await self._world.add()
@@ -136,58 +136,57 @@ class Chaos:
             self._world.lose_data()
 
     async def replies_are_cut(self, _: list[Resilient]) -> None:
-        """For a while replies of Redis are lost, and the connections on which they came, after it has done what they
-        answer."""
-        for _cut in range(self._pick.randint(1, 30)):
-            self._world.redis_proxy.cut(pass_bytes=self._pick.choice([0, 0, 1, 20, 200]))
-            await asyncio.sleep(self._pick.uniform(0, 0.1))
+        """Cut replies of Redis and their connections for a while, after Redis has carried out the calls."""
+        for _cut in range(self._random.randint(1, 30)):
+            self._world.redis_proxy.cut(pass_bytes=self._random.choice([0, 0, 1, 20, 200]))
+            await asyncio.sleep(self._random.uniform(0, 0.1))
 
     async def redis_is_full(self, _: list[Resilient]) -> None:
-        """Redis refuses what is new for a while."""
+        """Make Redis refuse new data for a while."""
         async with redis.asyncio.Redis.from_url(self._world.redis.url) as admin:
             await admin.config_set("maxmemory-policy", "noeviction")
             await admin.config_set("maxmemory", "1mb")
-            await asyncio.sleep(self._pick.uniform(0.2, 2))
+            await asyncio.sleep(self._random.uniform(0.2, 2))
             await admin.config_set("maxmemory", "0")
 
     async def sockets_drop(self, clients: list[Resilient]) -> None:
-        """Every client loses its socket."""
-        for who in clients:
-            if who.now is not None:
-                who.now.socket.transport.abort()
+        """Abort the socket of each client."""
+        for client in clients:
+            if client.now is not None:
+                client.now.socket.transport.abort()
 
 
 async def run(seconds: float, seed: int, only: list[str]) -> Chaos:
-    """One run. Raises whatever the oracle finds."""
-    pick = random.Random(seed)
+    """Run the clients and the faults. Raises `AssertionError` if a check fails."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         async with world(Path(folder), INSTANCES, appendonly=True, **WITH_USERS) as made, AsyncExitStack() as stack:
-            chaos = Chaos(made, pick, seconds, only)
+            chaos = Chaos(made, rng, seconds, only)
             clients = [
                 await stack.enter_async_context(
-                    client_of(made, seed=seed + n, codec=pick.choice(["json", "msgpack"]), user=USERS[n % 2])
+                    client_of(made, seed=seed + n, codec=rng.choice(["json", "msgpack"]), user=USERS[n % 2])
                 )
                 for n in range(CLIENTS)
             ]
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(chaos.breaker(clients))
-                for n, who in enumerate(clients):
-                    tasks.create_task(chaos.client(who, f"c{n // 2}"))  # the same ids for both users
+                tasks.create_task(chaos.inject_faults(clients))
+                for n, client in enumerate(clients):
+                    tasks.create_task(chaos.run_client(client, f"c{n // 2}"))  # the same ids for both users
             made.check_strangers(clients)
             return chaos
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--only", nargs="*", choices=FAULTS, default=[], help="break it in these ways alone")
+    parser.add_argument("--only", nargs="*", choices=FAULTS, default=[], help="inject only these faults")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
     done = asyncio.run(run(options.seconds, options.seed, options.only))
     print(f"{done.turns} turns, {done.characters} characters, none lost or doubled; faults: {dict(done.faults)}")
-    print(f"{done.lost_turns} turns were lost with Redis' data, and their clients were told")
+    print(f"{done.lost_turns} turns were lost with Redis' data, and their clients were notified")
     sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Credentials for tests: keys and tokens of every kind, a file of API keys, and an address that serves a JWKS."""
+"""Credentials for tests: keys, tokens, a file of API keys, and a server of a JWKS."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that carries it."""
+    """Return the Authorization header of a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def claims(user: str = "ann", **more: Any) -> dict[str, Any]:
-    """Claims that count for an hour, longer than any test run; None takes one away."""
+    """Return claims that are valid for an hour, longer than any test run; a claim that is None is removed."""
     now = time.time()
     made = {"sub": user, "iat": int(now), "exp": int(now) + 3600, **more}
     return {name: value for name, value in made.items() if value is not None}
 
 
 def token(user: str = "ann", key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **more: Any) -> str:
-    """A signed token."""
+    """Return a signed token."""
     return jwt.encode(claims(user, **more), key, algorithm, headers=None if kid is None else {"kid": kid})
 
 
 def private_key(algorithm: str) -> PrivateKey:
-    """A fresh key for the algorithm."""
+    """Return a new private key for the algorithm."""
     if algorithm.startswith(("RS", "PS")):
         return rsa.generate_private_key(65537, 2048)
     if algorithm == "EdDSA":
@@ -53,12 +53,12 @@ def private_key(algorithm: str) -> PrivateKey:
 
 
 def public_pem(key: PrivateKey) -> str:
-    """Its public half."""
+    """Return the public key in PEM format."""
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def public_jwk(key: PrivateKey, kid: str) -> dict[str, Any]:
-    """Its public half as a JWK."""
+    """Return the public key as a JWK."""
     public: Any = key.public_key()
     kind: Any = OKPAlgorithm
     if isinstance(key, rsa.RSAPrivateKey):
@@ -76,7 +76,7 @@ class KeyFile:
         self.path.write_text("# keys of the tests\n")
 
     def add(self, user: str | None = "ann", scopes: set[Scope] | None = None, **more: Any) -> str:
-        """A new key, which is in the file then."""
+        """Add a new key to the file, and return it."""
         key, line = new_key(
             **{"user": user, "service": None, "scopes": DEFAULT_SCOPES if scopes is None else scopes, **more}
         )
@@ -85,15 +85,15 @@ class KeyFile:
         return key
 
     def add_service(self, name: str = "backend", scopes: set[Scope] | None = None) -> str:
-        """A key of a service that may speak for users."""
+        """Add a key of a service that may act as its users, and return it."""
         return self.add(None, scopes or {"chat", "read", "cancel", "as"}, service=name)
 
     def remove(self, key: str) -> None:
-        """Take its line away."""
+        """Remove the line of a key."""
         self.replace([line for line in self.lines() if key.split("_")[1] not in line])
 
     def edit(self, key: str, **fields: Any) -> None:
-        """Change its line; None takes a field away."""
+        """Change the line of a key; a field that is None is removed."""
         lines = self.lines()
         (number,) = (n for n, line in enumerate(lines) if key.split("_")[1] in line)
         changed = {**json.loads(lines[number]), **fields}
@@ -101,18 +101,18 @@ class KeyFile:
         self.replace(lines)
 
     def lines(self) -> list[str]:
-        """What it holds."""
+        """Return the lines of the file."""
         return self.path.read_text().splitlines()
 
     def replace(self, lines: list[str]) -> None:
-        """Put another file in its place, as docs/operations.md says."""
+        """Replace the file by a rename, as docs/operations.md says."""
         beside = self.path.with_suffix(".new")
         beside.write_text("".join(f"{line}\n" for line in lines))
         beside.replace(self.path)
 
 
 class JwksServer:
-    """Serves the JWKS that it holds. `asked` counts; `status` other than 200 makes it fail; `byte_s` between two bytes."""
+    """Serves `keys` as a JWKS. `requests` counts; `status` is the response's; `byte_s` is the delay after each byte."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
@@ -122,7 +122,7 @@ class JwksServer:
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The JWKS."""
+        """Respond with the JWKS."""
         self.requests += 1
         if self.byte_s:
             slow = web.StreamResponse()
@@ -136,7 +136,7 @@ class JwksServer:
 
 @asynccontextmanager
 async def jwks_server() -> AsyncIterator[JwksServer]:
-    """One on a free port."""
+    """Run a `JwksServer` on a free port."""
     server = JwksServer()
     app = web.Application()
     app.router.add_get("/jwks.json", server.answer)

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs what CI runs on another release of Debian, with its own Python, in a folder that debootstrap fills:
-# `tests/debian.sh trixie` is `make test-313`. The folder is kept for the next run; delete it for a newer Debian.
-# Needs root, for chroot and for mounts that end with this script.
+# Runs the steps of CI on another release of Debian, with its Python, in a folder that debootstrap creates:
+# `tests/debian.sh trixie` is `make test-313`. The folder is used again by the next run; delete it to update Debian.
+# Requires root for chroot and for mounts, which end with this script.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-suite="${1:?which release of Debian? For one: tests/debian.sh trixie}"
+suite="${1:?name a release of Debian, for example: tests/debian.sh trixie}"
 folder="${TURNWIRE_DEBIAN:-/var/tmp/turnwire-$suite}"
 authorities=/etc/ssl/certs/ca-certificates.crt
 
 [[ "$(id -u)" == 0 ]] || {
-    echo "Another Debian in a folder needs root: sudo make test-313" >&2
+    echo "Root is required for chroot: sudo make test-313" >&2
     exit 1
 }
 command -v debootstrap >/dev/null || apt-get -qq install --yes --no-install-recommends debootstrap >/dev/null || {
@@ -28,14 +28,14 @@ if [[ ! -e "$folder/.complete" ]]; then
     touch "$folder/.complete"
 fi
 
-# What is committed, as a newcomer would clone it; and the recorded streams, where this machine has them.
+# A clone of the committed files, and the recorded streams if this machine has them.
 rm -rf "$folder/src"
 mkdir -p "$folder/src"
 git clone --quiet . "$folder/src/turnwire"
 recorded="${TURNWIRE_RECORDED_STREAMS:-$PWD/../shared/fixtures}"
 [[ -d "$recorded" ]] && cp -r "$recorded" "$folder/src/recorded"
 
-# A network whose traffic is looked at has authorities of its own.
+# A network whose proxy inspects TLS has its own certificate authorities.
 cp -L "$authorities" "$folder$authorities"
 cp -L /etc/resolv.conf "$folder/etc/resolv.conf"
 

@@ -1,7 +1,7 @@
-"""Says which pins of the lock files are behind, and which have a known vulnerability: `make outdated`.
+"""`make outdated`: lists the pins of the lock files that are outdated, and those with a known vulnerability.
 
-Runs in .venv-upkeep, with uv and pip-audit, and needs a package index and a vulnerability service. Exits with 1 where a
-pin is vulnerable, with 2 where it could not look.
+Runs in .venv-upkeep, with uv and pip-audit, and requires a package index and a vulnerability service. The exit code is
+1 if a pin is vulnerable, and 2 if the index or the service can't be reached.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ LOCKS = (
     "bench/peers/requirements.lock",
 )
 AUDITED = ("requirements-dev.lock", "requirements-upkeep.lock", "bench/peers/requirements.lock")
-"""They hold what the others do."""
+"""These contain all pins of the other lock files."""
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
-class NoAnswer(Exception):
-    """A tool could not look; with what it wrote."""
+class ToolFailed(Exception):
+    """A tool failed; the argument is its error output."""
 
 
 def pins(lock: Path) -> dict[str, set[str]]:
-    """The versions that a lock file pins, by package: more than one where they differ by platform or Python."""
+    """Return the pinned versions of each package: more than one if they differ by platform or Python."""
     versions: dict[str, set[str]] = {}
     for name, version in PIN.findall(lock.read_text(encoding="utf-8")):
         versions.setdefault(name, set()).add(version)
     return versions
 
 
-def newest(folder: Path) -> None:
-    """Resolve the locks in `folder` as `make lock LOCK_FLAGS=--upgrade` would. Raises `NoAnswer`."""
+def write_upgraded_locks(folder: Path) -> None:
+    """Write upgraded locks to `folder` with `make lock LOCK_FLAGS=--upgrade`. Raises `ToolFailed`."""
     for name in ("Makefile", "pyproject.toml", *LOCKS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
@@ -46,13 +46,13 @@ def newest(folder: Path) -> None:
     command = ["make", "-s", "lock", "LOCK_FLAGS=--upgrade"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        raise NoAnswer(ended.stderr)
+        raise ToolFailed(ended.stderr)
 
 
 def outdated_pins() -> list[tuple[str, str, str, str]]:
-    """Lock, package, pinned and newest version, of each package that isn't pinned to the newest. Raises `NoAnswer`."""
+    """Return the lock, name, pinned and newest version of each outdated package. Raises `ToolFailed`."""
     with tempfile.TemporaryDirectory() as made:
-        newest(Path(made))
+        write_upgraded_locks(Path(made))
         found = []
         for lock in LOCKS:
             old, new = pins(ROOT / lock), pins(Path(made) / lock)
@@ -64,7 +64,7 @@ def outdated_pins() -> list[tuple[str, str, str, str]]:
 
 
 def vulnerable(osv_url: str | None) -> list[tuple[str, str, str, str]]:
-    """Lock, package with its version, vulnerability, and the versions that mend it. Raises `NoAnswer`."""
+    """Return the lock, package, vulnerability and fixed versions of each vulnerable package. Raises `ToolFailed`."""
     found = []
     for lock in AUDITED:
         command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / lock), "--no-deps", "--disable-pip", "--strict"]
@@ -75,7 +75,7 @@ def vulnerable(osv_url: str | None) -> list[tuple[str, str, str, str]]:
         try:
             audited: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
         except (ValueError, KeyError):
-            raise NoAnswer(ended.stderr.strip().rpartition("\n")[2]) from None
+            raise ToolFailed(ended.stderr.strip().rpartition("\n")[2]) from None
         for package in audited:
             for each in package.get("vulns", ()):
                 names = ", ".join([each["id"], *each.get("aliases", ())])
@@ -85,19 +85,19 @@ def vulnerable(osv_url: str | None) -> list[tuple[str, str, str, str]]:
 
 
 def main() -> int:
-    """Print both lists; the exit code stands in the module's docstring."""
+    """Print both lists, and return the exit code (see the module's docstring)."""
     code = 0
     try:
         for lock, name, before, after in outdated_pins():
             print(f"{lock}: {name} {before} is behind {after}")
-    except NoAnswer as error:
-        print(f"What is behind could not be found out: is there a package index?\n{error}", file=sys.stderr)
+    except ToolFailed as error:
+        print(f"The newest versions could not be determined. Is a package index reachable?\n{error}", file=sys.stderr)
         code = 2
     try:
         found = vulnerable(sys.argv[1] if len(sys.argv) > 1 else None)
-    except NoAnswer as error:
+    except ToolFailed as error:
         print(
-            f"Not looked for vulnerabilities: the service did not answer. Name another one: make outdated "
+            f"Not looked for vulnerabilities: the service did not respond. Use another one: make outdated "
             f"OSV_URL=https://HOST/v1/query\n{error}",
             file=sys.stderr,
         )

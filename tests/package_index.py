@@ -1,6 +1,6 @@
-"""A package index on loopback with tiny packages of its own, which remembers what was fetched from it.
+"""A package index on loopback that serves small generated packages and records downloads.
 
-Also a project that `Makefile` and `Dockerfile` can install from there.
+Also creates a project whose `Makefile` and `Dockerfile` install from it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ get_requires_for_build_editable = get_requires_for_build_wheel
 
 
 def _backend(name: str, version: str, needs: list[str]) -> str:
-    """A build backend in one file; with isolation its `needs` would be looked up."""
+    """Return the source of a build backend; a build with isolation looks up its `needs` in the index."""
     return f"NAME = {name!r}\nVERSION = {version!r}\nNEEDS = {needs!r}\n{BACKEND}"
 
 
@@ -59,9 +59,9 @@ def _pyproject(name: str, version: str) -> str:
 
 @dataclass
 class PackageIndex:
-    """Packages by file name; `fetched` has the names of the files that somebody took, in order.
+    """Packages by file name. `fetched`: the names of the downloaded files, in order.
 
-    `held`: the first file whose name begins so isn't sent before `released` is set; `reached` says that it was asked for.
+    `held`: a file whose name begins with it isn't sent before `released` is set; `reached` is set when it is requested.
     """
 
     url: str = ""
@@ -72,15 +72,15 @@ class PackageIndex:
     released: threading.Event = field(default_factory=threading.Event)
 
     vulnerable: dict[str, str] = field(default_factory=dict)
-    """Package and version, as `parser 1.0`, and what is wrong with it: what OSV's /v1/query says here."""
+    """The id of the vulnerability that OSV's /v1/query returns, by package and version, such as `parser 1.0`."""
 
     @property
     def osv_url(self) -> str:
-        """The vulnerability service."""
+        """The URL of the vulnerability service."""
         return self.url.removesuffix("simple/") + "v1/query"
 
     def add(self, name: str, version: str, *requires: str, extras: dict[str, str] | None = None) -> None:
-        """A wheel with one module; `extras` has what each extra requires."""
+        """Add a wheel with one module. `extras`: the requirement of each extra."""
         lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         lines += [f"Requires-Dist: {one}" for one in requires]
         for extra, needs in (extras or {}).items():
@@ -99,7 +99,7 @@ class PackageIndex:
         self.files[f"{name}-{version}-py3-none-any.whl"] = made.getvalue()
 
     def add_source(self, name: str, version: str, needs: str) -> None:
-        """A source that is built with the package `needs`."""
+        """Add a source distribution whose build requires the package `needs`."""
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w:gz") as archive:
             metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -112,7 +112,7 @@ class PackageIndex:
         self.files[f"{name}-{version}.tar.gz"] = made.getvalue()
 
     def pin(self, *names: str, version: str = "1.0") -> str:
-        """Lines of a lock file for these packages."""
+        """Return the lines of a lock file for these packages."""
         lines = []
         for name in names:
             (content,) = (data for file, data in self.files.items() if file.startswith(f"{name}-{version}"))
@@ -122,7 +122,7 @@ class PackageIndex:
 
 @contextmanager
 def package_index() -> Iterator[PackageIndex]:
-    """Serve an index without packages. Its `url` is what PIP_INDEX_URL takes."""
+    """Serve an index without packages, whose `url` is a value for PIP_INDEX_URL."""
     index = PackageIndex()
 
     class Handler(BaseHTTPRequestHandler):
@@ -142,16 +142,18 @@ def package_index() -> Iterator[PackageIndex]:
             self.send_header("content-type", "text/html" if kind == "simple" else "application/octet-stream")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            with suppress(BrokenPipeError):  # whoever asked was killed meanwhile
+            with suppress(BrokenPipeError):  # the client was killed meanwhile
                 self.wfile.write(body)
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            name, version = asked["package"]["name"], asked["version"]
-            known = index.vulnerable.get(f"{name} {version}")
+            query = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            name, version = query["package"]["name"], query["version"]
+            vulnerability = index.vulnerable.get(f"{name} {version}")
             fixed = {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0"}]}
             affected = {"package": {"name": name, "ecosystem": "PyPI"}, "ranges": [fixed]}
-            body = json.dumps({"vulns": [{"id": known, "affected": [affected]}]} if known else {}).encode()
+            body = json.dumps(
+                {"vulns": [{"id": vulnerability, "affected": [affected]}]} if vulnerability else {}
+            ).encode()
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
@@ -159,7 +161,7 @@ def package_index() -> Iterator[PackageIndex]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: `fetched` has what matters."""
+            """Log nothing; `fetched` records downloads."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -175,9 +177,9 @@ def package_index() -> Iterator[PackageIndex]:
 
 
 def project_on(index: PackageIndex, folder: Path, root: Path) -> None:
-    """A project in `folder` with the Makefile and Dockerfile of `root`, and locks of version 1.0 of everything.
+    """Create a project in `folder` with the Makefile and Dockerfile of `root`, whose locks pin version 1.0.
 
-    The index has a version 2.0 of each. What is locked names extras of what is locked, as pytest-cov does of coverage.
+    The index also has version 2.0 of each. Locked packages require extras of others, as pytest-cov does of coverage.
     """
     for version in ("1.0", "2.0"):
         index.add("builder", version)

@@ -1,4 +1,4 @@
-"""A small reverse proxy that takes a prefix off every path, or puts one before it, for pages and sockets."""
+"""A small reverse proxy for HTTP and WebSockets that removes a prefix from each path, or adds one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Proxy:
         if not request.path.startswith(f"{self._strip}/"):
             raise web.HTTPNotFound
         url = f"{self._target}{self._prepend}{request.path_qs.removeprefix(self._strip)}"
-        # The gateway compares Origin and Host, so Host stays what the browser asked for.
+        # The gateway compares Origin and Host, so the browser's Host is passed on.
         headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
         if request.headers.get("Upgrade") == "websocket":
             return await self._socket(request, url, headers)
@@ -56,7 +56,7 @@ class _Proxy:
 
 @asynccontextmanager
 async def prefix_proxy(target: str, *, strip: str = "", prepend: str = "") -> AsyncIterator[str]:
-    """A proxy before `target` that takes `strip` off each path and puts `prepend` before the rest; yields its address."""
+    """Run a proxy to `target` that removes `strip` from each path and prepends `prepend`, and yield its URL."""
     async with ClientSession(auto_decompress=False) as session:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", _Proxy(session, target, strip, prepend).serve)

@@ -1,4 +1,4 @@
-"""Events of a turn as tests need them: one of every kind, and random legal lives of a turn."""
+"""Events of turns for tests: one of each kind, and random valid sequences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMING = Timing(queued_ms=0, total_ms=1, attempts=1)
 
 
 def started(turn: str = "t", *, queued: bool = False) -> TurnStarted:
-    """The first event."""
+    """Return the first event of a turn."""
     return TurnStarted(
         turn=turn,
         seq=1,
@@ -42,27 +42,27 @@ def started(turn: str = "t", *, queued: bool = False) -> TurnStarted:
 
 
 def part(seq: int, number: int = 0, kind: PartKind = "text", turn: str = "t") -> TurnPart:
-    """A part begins."""
+    """Return the event that begins a part."""
     return TurnPart(turn=turn, seq=seq, part=number, kind=kind)
 
 
 def delta(seq: int, text: str = "x", number: int = 0, turn: str = "t") -> TurnDelta:
-    """More of a part."""
+    """Return a delta of a part."""
     return TurnDelta(turn, seq, number, text)
 
 
 def completed(seq: int, turn: str = "t") -> TurnCompleted:
-    """The good ending."""
+    """Return the ending of a completed turn."""
     return TurnCompleted(turn=turn, seq=seq, finish_reason="stop", usage=None, cost=None, timing=TIMING, message="m")
 
 
 def cancelled(seq: int, turn: str = "t") -> TurnCancelled:
-    """The ending of a stopped turn."""
+    """Return the ending of a cancelled turn."""
     return TurnCancelled(turn=turn, seq=seq, by="client", usage=None, cost=None, timing=TIMING, message="m")
 
 
 def failed(seq: int, turn: str = "t") -> TurnFailed:
-    """The ending of a failed turn."""
+    """Return the ending of a failed turn."""
     return TurnFailed(
         turn=turn,
         seq=seq,
@@ -75,7 +75,7 @@ def failed(seq: int, turn: str = "t") -> TurnFailed:
 
 
 def one_of_each() -> dict[str, TurnEvent]:
-    """One event for every row name that the table of turn states can have."""
+    """Return an event for each row of the table of turn states, by the row's name."""
     statuses = ("queued", "running", "retrying", "fallback", "waiting", "trimmed", "resumed")
     return {
         "started.running": started(),
@@ -91,12 +91,12 @@ def one_of_each() -> dict[str, TurnEvent]:
 
 
 def answer(pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True) -> list[TurnEvent]:
-    """A turn's whole life: for each piece (part, is it signature, content), parts opened when first
-    needed."""
+    """Return all events of a turn with a delta for each piece (part, is it a signature, content). A part begins with
+    its first delta."""
     events: list[TurnEvent] = [started(turn)]
     opened = 0
-    for wanted, is_signature, content in pieces:
-        number = min(wanted, opened)
+    for part_number, is_signature, content in pieces:
+        number = min(part_number, opened)
         if number == opened:
             events.append(part(len(events) + 1, number, turn=turn))
             opened += 1
