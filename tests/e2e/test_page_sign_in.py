@@ -188,7 +188,7 @@ async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(
         go_proxy(go_proxy_binary, gateway.url, key) as proxy,
         browser_context(browser) as context,
     ):
-        form = {"name": "ann", "password": PASSWORDS["ann"]}
+        form: dict[str, str | float | bool] = {"name": "ann", "password": PASSWORDS["ann"]}
         await context.request.post(f"{proxy.url}/login", form=form, headers={"Origin": proxy.url})
         watched = WatchedPage(await context.new_page())
         await watched.page.goto(f"{proxy.url}/")
