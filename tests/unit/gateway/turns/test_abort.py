@@ -1,4 +1,4 @@
-"""AbortSignal: the first reason wins, and its interruption is told from one that came from outside."""
+"""AbortSignal: the first reason wins, and its interruption differs from an outside cancellation."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ SECOND = Abort("limit", "second")
 
 
 def test_the_first_abort_wins() -> None:
-    """A signal fires once and keeps its reason; listeners hear it once, in their order."""
-    signal, heard = AbortSignal(), list[tuple[str, Abort]]()
-    signal.add_listener(lambda abort: heard.append(("a", abort)))
-    signal.add_listener(lambda abort: heard.append(("b", abort)))
+    """A signal fires once and keeps its reason. Listeners are called once, in their order."""
+    signal, calls = AbortSignal(), list[tuple[str, Abort]]()
+    signal.add_listener(lambda abort: calls.append(("a", abort)))
+    signal.add_listener(lambda abort: calls.append(("b", abort)))
     assert not signal.is_aborted
     assert signal.abort(FIRST)
     assert not signal.abort(SECOND)
     assert signal.abort_reason == FIRST
-    assert heard == [("a", FIRST), ("b", FIRST)]
+    assert calls == [("a", FIRST), ("b", FIRST)]
 
 
-def test_a_listener_that_comes_late_is_called_at_once() -> None:
-    """Whoever listens to a signal that has fired hears it immediately."""
-    signal, heard = AbortSignal(), list[Abort]()
+def test_a_late_listener_is_called_at_once() -> None:
+    """A listener added after the signal fired is called at once."""
+    signal, calls = AbortSignal(), list[Abort]()
     signal.abort(FIRST)
-    remove = signal.add_listener(heard.append)
-    assert heard == [FIRST]
+    remove = signal.add_listener(calls.append)
+    assert calls == [FIRST]
     remove()
 
 
 def test_a_removed_listener_is_not_called() -> None:
-    """Removing a listener is possible once and more."""
-    signal, heard = AbortSignal(), list[Abort]()
-    remove = signal.add_listener(heard.append)
+    """A listener can be removed more than once."""
+    signal, calls = AbortSignal(), list[Abort]()
+    remove = signal.add_listener(calls.append)
     remove()
     remove()
     signal.abort(FIRST)
-    assert heard == []
+    assert calls == []
 
 
 async def test_a_timeout_fires_with_its_reason() -> None:
-    """`abort_after` is an abort like any other."""
+    """A timeout of `abort_after` aborts like any other call."""
     signal, fired = AbortSignal(), asyncio.Event()
     signal.add_listener(lambda _: fired.set())
     signal.abort_after(0.001, FIRST)
@@ -55,8 +55,8 @@ async def test_a_timeout_fires_with_its_reason() -> None:
     assert signal.abort_reason == FIRST
 
 
-async def test_a_released_timeout_never_fires() -> None:
-    """What a timer guards has ended: `cancel_timers`, or another abort, drops it."""
+async def test_a_cancelled_timeout_never_fires() -> None:
+    """`cancel_timers`, or another abort, cancels a timeout."""
     released, aborted = AbortSignal(), AbortSignal()
     released.abort_after(0, FIRST)
     aborted.abort_after(0, FIRST)
@@ -68,7 +68,7 @@ async def test_a_released_timeout_never_fires() -> None:
 
 
 async def test_a_scope_ends_with_aborted_at_its_next_await() -> None:
-    """A signal that fires interrupts the body, and the task is not left cancelled."""
+    """A signal that fires interrupts the body, and the task isn't left cancelled."""
     signal = AbortSignal()
     asyncio.get_running_loop().call_soon(signal.abort, FIRST)
     with pytest.raises(Aborted) as raised:
@@ -93,7 +93,7 @@ async def test_a_scope_does_not_begin_after_the_signal() -> None:
 
 
 async def test_a_scope_that_ends_first_is_not_interrupted() -> None:
-    """After the scope the signal fires into nothing."""
+    """A signal that fires after the scope interrupts nothing."""
     signal = AbortSignal()
     async with signal.scope():
         await asyncio.sleep(0)
@@ -103,23 +103,23 @@ async def test_a_scope_that_ends_first_is_not_interrupted() -> None:
 
 
 async def test_an_abort_from_within_the_body_interrupts_its_next_await() -> None:
-    """A limit that the body itself finds ends it at its next await."""
-    signal, went_on = AbortSignal(), asyncio.Event()
+    """A body that aborts its own signal, as for a limit, is interrupted at its next await."""
+    signal, continued = AbortSignal(), asyncio.Event()
 
     async def body() -> None:
         async with signal.scope():
             signal.abort(FIRST)
             await asyncio.sleep(0)
-            went_on.set()
+            continued.set()
 
     with pytest.raises(Aborted):
         await body()
-    assert not went_on.is_set()
+    assert not continued.is_set()
 
 
 @pytest.mark.parametrize("error", [None, ValueError("body")])
-async def test_an_abort_from_within_never_hits_an_await_behind_the_scope(error: Exception | None) -> None:
-    """A body that fires its own signal and ends without another await leaves no cancellation behind."""
+async def test_an_abort_from_within_never_hits_an_await_after_the_scope(error: Exception | None) -> None:
+    """A body that aborts its own signal and ends without another await leaves no pending cancellation."""
     signal = AbortSignal()
     with suppress(ValueError):
         async with signal.scope():
@@ -134,7 +134,7 @@ async def test_an_abort_from_within_never_hits_an_await_behind_the_scope(error: 
 
 
 async def test_an_error_of_the_body_is_not_hidden_by_the_abort() -> None:
-    """What the body raises while it is interrupted comes out, and the task is not left cancelled."""
+    """An exception that the body raises while it is interrupted is raised, and the task isn't left cancelled."""
     signal = AbortSignal()
     asyncio.get_running_loop().call_soon(signal.abort, FIRST)
 
@@ -152,8 +152,8 @@ async def test_an_error_of_the_body_is_not_hidden_by_the_abort() -> None:
     assert task.cancelling() == 0
 
 
-async def test_a_body_that_swallows_the_interruption_ends_well() -> None:
-    """The task is not left cancelled either."""
+async def test_a_body_that_swallows_the_interruption_ends_normally() -> None:
+    """The task isn't left cancelled in this case either."""
     signal = AbortSignal()
     asyncio.get_running_loop().call_soon(signal.abort, FIRST)
     async with signal.scope():
@@ -170,7 +170,7 @@ async def test_a_body_that_swallows_the_interruption_ends_well() -> None:
 async def outcome_of(
     work: Callable[[AbortSignal], Awaitable[object]], act: Callable[[asyncio.Task[object], AbortSignal], object]
 ) -> str:
-    """Run `work` in a task, `act` on it at its first await; how the task ended."""
+    """Run `work` in a task, call `act` at its first await, and return how the task ended."""
     signal = AbortSignal()
 
     async def body() -> object:
@@ -193,19 +193,19 @@ async def wait_in_scope(signal: AbortSignal) -> str:
     return "ended"
 
 
-async def test_an_outside_cancellation_stays_one() -> None:
-    """A cancel of the task, without the signal, comes out as `CancelledError`."""
+async def test_an_outside_cancellation_raises_cancelled_error() -> None:
+    """A cancellation of the task without the signal is raised as `CancelledError`."""
     assert await outcome_of(wait_in_scope, lambda task, _: task.cancel()) == "cancelled"
 
 
-async def test_the_signal_alone_is_no_cancellation() -> None:
-    """The signal comes out as `Aborted`."""
+async def test_the_signal_alone_raises_aborted() -> None:
+    """A signal without a cancellation of the task is raised as `Aborted`."""
     assert await outcome_of(wait_in_scope, lambda _, signal: signal.abort(FIRST)) == "aborted first"
 
 
 @pytest.mark.parametrize("signal_first", [True, False])
-async def test_both_at_once_is_a_cancellation(signal_first: bool) -> None:
-    """If both come in one tick the outside wins, in whatever order: the task was told to stop."""
+async def test_a_cancellation_wins_over_a_simultaneous_signal(signal_first: bool) -> None:
+    """If both occur in one tick, in either order, the outside cancellation wins, because the task was told to stop."""
 
     def act(task: asyncio.Task[object], signal: AbortSignal) -> None:
         if signal_first:
@@ -217,22 +217,22 @@ async def test_both_at_once_is_a_cancellation(signal_first: bool) -> None:
 
 
 async def test_a_nested_scope_ends_with_its_own_signal() -> None:
-    """The inner signal ends the inner scope and the outer goes on; the outer signal ends both."""
+    """The inner signal ends the inner scope only; the outer signal ends both."""
     inner = AbortSignal()
 
     async def nested(outer: AbortSignal) -> str:
-        heard = []
+        calls = []
         try:
             async with outer.scope():
                 try:
                     async with inner.scope():
                         await asyncio.Event().wait()
                 except Aborted as aborted:
-                    heard.append(f"inner {aborted.abort.reason}")
+                    calls.append(f"inner {aborted.abort.reason}")
                 await asyncio.Event().wait()
         except Aborted as aborted:
-            heard.append(f"outer {aborted.abort.reason}")
-        return ", ".join(heard)
+            calls.append(f"outer {aborted.abort.reason}")
+        return ", ".join(calls)
 
     def both_in_turn(_: asyncio.Task[object], outer: AbortSignal) -> None:
         inner.abort(FIRST)
@@ -243,7 +243,7 @@ async def test_a_nested_scope_ends_with_its_own_signal() -> None:
     assert await outcome_of(nested, lambda _, outer: outer.abort(SECOND)) == "outer second"
 
 
-def test_an_aborted_says_why() -> None:
-    """The exception's text is the reason, or who it was."""
+def test_the_text_of_aborted_is_its_reason() -> None:
+    """The exception's text is the reason, or else the source of the abort."""
     assert str(Aborted(FIRST)) == "first"
     assert str(Aborted(Abort("error", error=ApiError("internal")))) == "error"

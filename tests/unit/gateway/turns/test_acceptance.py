@@ -1,4 +1,4 @@
-"""The rules of `turn.start`, and what of it counts as its content (law 6)."""
+"""The rules of `turn.start`, and which of its fields are its content (law 6)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
     ],
     ids=repr,
 )
-def test_a_start_that_makes_no_sense_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
-    """The rules that need more than one field, and the bound of the input; each says which field."""
+def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
+    """Rules about several fields, and the bound of the input, are checked. The error names the field."""
     with pytest.raises(ApiError) as refused:
         prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
@@ -67,14 +67,15 @@ def test_a_start_that_makes_no_sense_is_refused(fields: dict[str, Any], code: st
     ],
     ids=repr,
 )
-def test_a_start_that_makes_sense_passes(fields: dict[str, Any]) -> None:
-    """Text or parts, in a conversation or not, a branch, an answer again, or messages of its own."""
+def test_a_valid_start_is_accepted(fields: dict[str, Any]) -> None:
+    """Valid are text or parts, with or without a conversation, a branch, a regenerated answer, and messages of a
+    stateless turn."""
     assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX).content
 
 
-def test_what_counts_as_content() -> None:
-    """Law 6: the frame without `id`, `metadata` and `on_disconnect`, however its maps are ordered; the whole
-    request is kept for whoever takes the turn over."""
+def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
+    """Law 6: the content is the frame without these fields, in any order of its maps. The whole request is stored for a
+    takeover."""
     base = TurnStart(turn="t", input="Hi", params=Params(demo={"a": 1, "b": 2}))
     same = [
         replace(base, id="7"),
@@ -106,7 +107,7 @@ def test_what_counts_as_content() -> None:
 
 
 def test_input_is_text_or_parts() -> None:
-    """Text is one text part; nothing is no part."""
+    """Text becomes one text part; empty text becomes no part."""
     assert TurnStart(input="Hi").input_parts == [TextPart("Hi")]
     assert TurnStart(input="").input_parts == TurnStart().input_parts == []
     assert TurnStart(input=[ToolResultPart("c", "3")]).input_parts == [ToolResultPart("c", "3")]
@@ -120,8 +121,9 @@ async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", d
     return found
 
 
-async def test_accepting_makes_a_conversation_with_its_first_words(steered: SteeredStore) -> None:
-    """System and model of the first start are the conversation's; the turn is its accepter's for a lease."""
+async def test_the_first_turn_creates_a_conversation_with_a_title(steered: SteeredStore) -> None:
+    """System prompt and model of the first start become the conversation's. The accepting instance owns the turn for a
+    lease."""
     found = await accepted(steered, TurnStart(input="Hello there", system="Be brief.", model="demo"))
     assert found.conversation is not None
     assert found.input is not None
@@ -144,21 +146,21 @@ async def test_accepting_makes_a_conversation_with_its_first_words(steered: Stee
 
 
 async def test_tool_results_are_a_message_of_the_tool(steered: SteeredStore) -> None:
-    """Input of nothing but tool results has role `tool`; with text beside them it is the user's."""
+    """Input with only tool results has the role `tool`; with additional text it has the role `user`."""
     alone = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3")]))
     mixed = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
     assert [one.input.role for one in (alone, mixed) if one.input] == ["tool", "user"]
 
 
-async def test_a_stateless_turn_has_no_place(steered: SteeredStore) -> None:
-    """Conversation, parent and input are null."""
+async def test_a_stateless_turn_has_no_conversation(steered: SteeredStore) -> None:
+    """Its conversation, parent and input are null."""
     found = await accepted(steered, TurnStart(messages=ONE))
     first = started(found.turn, found.input, queued=False)
     assert (first.conversation, first.parent, first.input) == (None, None, None)
 
 
 async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> None:
-    """The parent is the answer of the turn ahead, also before that exists; a parent of its own goes first."""
+    """Its parent is the answer of the turn ahead, even before that exists. An explicit parent takes precedence."""
     first = await accepted(steered, TurnStart(input="one"), "a")
     assert first.conversation is not None
     assert first.input is not None
@@ -172,8 +174,8 @@ async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> Non
     assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))
 
 
-async def test_what_the_store_refuses_is_raised_as_it_is(steered: SteeredStore) -> None:
-    """A conflict, what isn't there and a busy conversation: `error_mapping.py` maps all of them."""
+async def test_store_refusals_are_raised_unchanged(steered: SteeredStore) -> None:
+    """A conflict, a missing object and a busy conversation are raised as they are; `error_mapping.py` maps them."""
     first = await accepted(steered, TurnStart(input="one"), "a")
     assert first.conversation is not None
     busy = TurnStart(input="two", conversation=first.conversation.id, on_busy="reject")

@@ -1,4 +1,4 @@
-"""Whatever a request failed with, a client is told in a code of the table (law 13)."""
+"""Each exception of a request is mapped to a code of the table (law 13)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from store.records import Busy, Conflict, Limited, NotFound, StoreError
     ids=repr,
 )
 def test_each_failure_has_its_code(error: Exception, code: ErrorCode) -> None:
-    """And a sentence of ours, with none of its own words where those may be anything."""
-    said = as_api_error(error)
-    assert said.code == code
-    assert "secret" not in said.body.message
+    """The message is the gateway's own. Text of the exception that may contain anything isn't shown."""
+    mapped = as_api_error(error)
+    assert mapped.code == code
+    assert "secret" not in mapped.body.message
 
 
-def test_what_is_not_there_is_named() -> None:
-    """By the request's field."""
+def test_a_missing_object_is_named_by_its_field() -> None:
+    """A `NotFound` names the field of the request, and a `Limited` has its delay."""
     assert as_api_error(NotFound("parent")).body.path == "parent"
     assert as_api_error(Limited("live", 5)).body.retry_after_ms == 5
 
 
 def test_a_provider_error_keeps_its_code_and_loses_its_detail() -> None:
-    """Law 13: the provider's own words stay behind."""
+    """Law 13: the provider's own text isn't sent to the client."""
     failed = ProviderError(
         "upstream_rate_limited",
         "Slow down.",

@@ -1,4 +1,4 @@
-"""A provider's batches as numbered events: small frames, no empty ones, and what an ending needs to know."""
+"""A provider's batches as numbered events: small frames, no empty ones, and the data for the ending."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ TEXT = st.one_of(
 )
 
 
-async def delivery(output_bytes_max: int = 10**9) -> EventWriter:
+async def make_writer(output_bytes_max: int = 10**9) -> EventWriter:
     stream = LiveTurn("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
     return EventWriter(stream, output_bytes_max, "m_parent", TurnMetrics(Telemetry(())))
 
 
-def events(made: EventWriter) -> list[TurnEvent]:
-    return made.live_turn.log.events[1:]
+def events(writer: EventWriter) -> list[TurnEvent]:
+    return writer.live_turn.log.events[1:]
 
 
 QUESTION = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x" * 40),)),), system="y" * 40)
@@ -59,16 +59,16 @@ QUESTION = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x"
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), TEXT), max_size=5), st.lists(st.none() | TEXT, min_size=6, max_size=6))
 def test_every_event_fits_a_frame_and_nothing_is_lost(pieces: list[tuple[bool, str]], whole: list[str | None]) -> None:
-    """Laws 1 and 10: whatever a provider sends, events are small, numbered without a gap, and joined they
-    are all of it."""
+    """Laws 1 and 10: for any output of a provider, events are small and numbered without a gap, and their joined
+    contents are complete."""
     import asyncio
 
-    made = asyncio.run(delivery())
+    writer = asyncio.run(make_writer())
     call, name, url, title, text, media = whole
-    made.deliver([PartStarted(0, "citation", call, name, url, title, text, media)])
+    writer.deliver([PartStarted(0, "citation", call, name, url, title, text, media)])
     for is_signature, piece in pieces:
-        made.deliver([PartDelta(0, None, piece) if is_signature else PartDelta(0, piece)])
-    log = made.live_turn.log
+        writer.deliver([PartDelta(0, None, piece) if is_signature else PartDelta(0, piece)])
+    log = writer.live_turn.log
     assert [event.seq for event in log.events] == list(range(1, log.end + 1))
     for event in log.events:
         assert max(len(codec.encode(event)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
@@ -79,14 +79,14 @@ def test_every_event_fits_a_frame_and_nothing_is_lost(pieces: list[tuple[bool, s
 
 
 @given(TEXT.filter(lambda text: len(text) < 50), st.sampled_from(["\x1b[2J", "\n", "\u202e", "\x9b"]))
-def test_a_call_can_be_named_by_its_client(text: str, unseen: str) -> None:
-    """Whatever a provider's call is called, its id and name are in characters that a client may send back."""
+def test_a_tool_call_id_can_be_sent_back_by_a_client(text: str, unseen: str) -> None:
+    """Whatever ids a provider uses, a tool call's id and name consist of characters that a client may send."""
     import asyncio
 
-    made = asyncio.run(delivery())
+    writer = asyncio.run(make_writer())
     for part, call in enumerate((text, text + unseen)):
-        made.deliver([PartStarted(part, "tool_call", call=call, name=call)])
-    events = [event for event in made.live_turn.log.events if isinstance(event, TurnPart)]
+        writer.deliver([PartStarted(part, "tool_call", call=call, name=call)])
+    events = [event for event in writer.live_turn.log.events if isinstance(event, TurnPart)]
     for event in events:
         assert event.call is not None
         assert is_plain(event.call)
@@ -95,8 +95,8 @@ def test_a_call_can_be_named_by_its_client(text: str, unseen: str) -> None:
 
 
 async def test_a_batch_is_published_in_one_step() -> None:
-    """Parts and deltas become events in their order; usage and finish become none."""
-    made = await delivery()
+    """Parts and deltas become events in their order; usage and finish reason become none."""
+    writer = await make_writer()
     batch: list[Delta] = [
         PartStarted(0, "text"),
         PartDelta(0, "Hi"),
@@ -106,28 +106,28 @@ async def test_a_batch_is_published_in_one_step() -> None:
         UsageReported(Usage(1, 2)),
         Finished("tool_calls"),
     ]
-    made.deliver(batch)
-    assert events(made) == [
+    writer.deliver(batch)
+    assert events(writer) == [
         TurnPart(turn=TURN, seq=2, part=0, kind="text"),
         TurnDelta(TURN, 3, 0, "Hi"),
         TurnPart(turn=TURN, seq=4, part=1, kind="tool_call", call="c1", name="add"),
         TurnDelta(TURN, 5, 1, "{}"),
         TurnDelta(TURN, 6, 0, signature="S"),
     ]
-    assert made.parts() == [TextPart("Hi", "S"), ToolCallPart("c1", "add", "{}")]
-    assert made.usage(made.parts()) == Usage(1, 2)
-    assert made.outcome_of_answer().finish_reason == "tool_calls"
+    assert writer.parts() == [TextPart("Hi", "S"), ToolCallPart("c1", "add", "{}")]
+    assert writer.usage(writer.parts()) == Usage(1, 2)
+    assert writer.outcome_of_answer().finish_reason == "tool_calls"
 
 
-async def test_nothing_is_published_for_nothing() -> None:
-    """Empty text, empty batches and what is for us alone make no event."""
-    made = await delivery()
-    made.deliver([])
-    made.deliver([UsageReported(Usage(1, 2))])
-    assert events(made) == []
-    assert made.timing().ttft_ms is None
-    made.deliver([PartStarted(0, "text"), PartDelta(0, ""), PartDelta(0, None, "")])
-    assert len(events(made)) == 1
+async def test_empty_deltas_and_batches_publish_nothing() -> None:
+    """Empty text, empty batches and usage reports make no event."""
+    writer = await make_writer()
+    writer.deliver([])
+    writer.deliver([UsageReported(Usage(1, 2))])
+    assert events(writer) == []
+    assert writer.timing().ttft_ms is None
+    writer.deliver([PartStarted(0, "text"), PartDelta(0, ""), PartDelta(0, None, "")])
+    assert len(events(writer)) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,30 +142,30 @@ async def test_nothing_is_published_for_nothing() -> None:
     ids=["unopened", "gap", "twice", "next", "negative"],
 )
 async def test_parts_out_of_order_are_a_defect(batch: list[Delta]) -> None:
-    """Parts are numbered 0, 1, 2 … and opened before they grow; otherwise nothing of the batch is said."""
-    made = await delivery()
+    """Parts are numbered 0, 1, 2 … and opened before their deltas. Otherwise no event of the batch is published."""
+    writer = await make_writer()
     with pytest.raises(IllegalTransition):
-        made.deliver(batch)
-    assert events(made) == []
+        writer.deliver(batch)
+    assert events(writer) == []
 
 
-async def test_a_stream_without_a_reason_is_incomplete() -> None:
+async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:
     """Without a finish reason the turn has failed."""
-    outcome = (await delivery()).outcome_of_answer()
+    outcome = (await make_writer()).outcome_of_answer()
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert outcome.error.code == "upstream_incomplete"
 
 
-async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
-    """Four bytes a token of what was asked and said; nothing if nobody was asked."""
-    made = await delivery()
-    assert made.usage([]) is None
-    assert made.cost_nano(None) is None
-    made.record_request(route(), QUESTION)
-    assert made.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
-    made.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
-    assert made.usage([]) == Usage(9, 10)
+async def test_usage_is_estimated_if_the_provider_reports_none() -> None:
+    """The estimate is four bytes a token of request and answer. There is no usage if no provider was called."""
+    writer = await make_writer()
+    assert writer.usage([]) is None
+    assert writer.cost_nano(None) is None
+    writer.record_request(route(), QUESTION)
+    assert writer.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
+    writer.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
+    assert writer.usage([]) == Usage(9, 10)
 
 
 @pytest.mark.parametrize(
@@ -180,83 +180,86 @@ async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
         (Usage(0, 0), False, Usage(20, 25, estimated=True)),
     ],
 )
-async def test_what_the_provider_did_not_count_to_the_end(counted: Usage, finished: bool, usage: Usage) -> None:
-    """A count from the start of an answer that broke off, or none, is made up for, and marked."""
-    made = await delivery()
-    made.record_request(route(), QUESTION)
-    made.deliver([UsageReported(counted)])
+async def test_incomplete_provider_usage_is_estimated(counted: Usage, finished: bool, usage: Usage) -> None:
+    """A count from the start of an answer that was cut off, or a missing count, is replaced by an estimate and
+    marked."""
+    writer = await make_writer()
+    writer.record_request(route(), QUESTION)
+    writer.deliver([UsageReported(counted)])
     if finished:
-        made.deliver([Finished("stop")])
-    assert made.usage([TextPart("z" * 100)]) == usage
+        writer.deliver([Finished("stop")])
+    assert writer.usage([TextPart("z" * 100)]) == usage
 
 
 async def test_the_cost_of_a_turn() -> None:
-    """Billionths of a dollar: by the price of the model that was asked last; the provider's word for a whole answer."""
-    made = await delivery()
+    """The cost in nano-dollars uses the price of the model that was called last. A complete answer's cost is the one
+    that the provider reports."""
+    writer = await make_writer()
     priced = structs.replace(route(), price=Price(input=Decimal("0.15"), output=Decimal("0.4712345")))
-    made.record_request(route(), QUESTION)
-    assert made.cost_nano(Usage(1, 1)) is None
-    made.record_request(priced, QUESTION)
-    assert made.cost_nano(Usage(1, 1)) == 621, "0.621 2345 millionths"
-    made.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
-    assert made.cost_nano(Usage(1, 1)) == 250_000_000
-    assert made.cost_nano(Usage(1, 1, estimated=True)) == 621
+    writer.record_request(route(), QUESTION)
+    assert writer.cost_nano(Usage(1, 1)) is None
+    writer.record_request(priced, QUESTION)
+    assert writer.cost_nano(Usage(1, 1)) == 621, "0.621 2345 millionths"
+    writer.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
+    assert writer.cost_nano(Usage(1, 1)) == 250_000_000
+    assert writer.cost_nano(Usage(1, 1, estimated=True)) == 621
 
 
 async def test_an_answer_past_its_bound_fires_the_signal() -> None:
-    """The limit is an abort like any other."""
-    made = await delivery(output_bytes_max=2000)
-    made.deliver([PartStarted(0, "text"), PartDelta(0, "x" * 1000)])
-    assert not made.live_turn.signal.is_aborted
-    made.deliver([PartDelta(0, "x" * 1000)])
-    assert made.live_turn.signal.abort_reason is not None
-    assert made.live_turn.signal.abort_reason.by == "limit"
+    """The bound of an answer's size aborts the turn with `limit`."""
+    writer = await make_writer(output_bytes_max=2000)
+    writer.deliver([PartStarted(0, "text"), PartDelta(0, "x" * 1000)])
+    assert not writer.live_turn.signal.is_aborted
+    writer.deliver([PartDelta(0, "x" * 1000)])
+    assert writer.live_turn.signal.abort_reason is not None
+    assert writer.live_turn.signal.abort_reason.by == "limit"
 
 
-async def test_waiting_is_said_only_before_the_first_part() -> None:
-    """A status in its place, and none where the table has no row for it."""
-    made = await delivery()
-    made.publish_waiting()
-    made.deliver([PartStarted(0, "text")])
-    made.publish_waiting()
-    assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart"]
+async def test_waiting_is_published_only_before_the_first_part() -> None:
+    """After the first part the state table has no transition for `waiting`, so nothing is published."""
+    writer = await make_writer()
+    writer.publish_waiting()
+    writer.deliver([PartStarted(0, "text")])
+    writer.publish_waiting()
+    assert [type(event).__name__ for event in events(writer)] == ["TurnStatus", "TurnPart"]
 
 
-async def test_the_timing_counts_from_the_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued until asked, first token, total, in milliseconds."""
+async def test_the_timing_starts_at_the_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time until the request, until the first token, and in total, in milliseconds."""
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    made = await delivery()
+    writer = await make_writer()
     now += 0.5
-    timing = made.timing()
+    timing = writer.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 0, None, 500)
-    made.record_request(route(), QUESTION)
+    writer.record_request(route(), QUESTION)
     now += 0.15
-    made.record_request(route(), QUESTION)
+    writer.record_request(route(), QUESTION)
     now += 0.1
-    made.deliver([PartStarted(0, "text")])
+    writer.deliver([PartStarted(0, "text")])
     now += 1
-    made.deliver([PartDelta(0, "x")])
-    timing = made.timing()
+    writer.deliver([PartDelta(0, "x")])
+    timing = writer.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 2, 750, 1750)
 
 
-async def test_a_cursor_is_kept_before_the_first_token() -> None:
-    """Law 9: with nothing said yet, the cursor comes with an event of its own, so that the log has it; it is no token."""
-    made = await delivery()
-    cursor = ResponseHandle("gpt", "resp_1")
-    made.deliver([cursor, PartStarted(0, "text"), PartDelta(0, "a")])
-    assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart", "TurnDelta"]
-    assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert (made.live_turn.response_handle, made.live_turn.response_handle_seq) == (cursor, 2)
-    alone = await delivery()
-    alone.deliver([cursor])
+async def test_a_response_handle_before_the_first_token_has_an_event() -> None:
+    """Law 9: if no event is published yet, the response handle gets an event of its own, so that it is logged. That
+    event is no token."""
+    writer = await make_writer()
+    handle = ResponseHandle("gpt", "resp_1")
+    writer.deliver([handle, PartStarted(0, "text"), PartDelta(0, "a")])
+    assert [type(event).__name__ for event in events(writer)] == ["TurnStatus", "TurnPart", "TurnDelta"]
+    assert [event.seq for event in events(writer)] == [2, 3, 4]
+    assert (writer.live_turn.response_handle, writer.live_turn.response_handle_seq) == (handle, 2)
+    alone = await make_writer()
+    alone.deliver([handle])
     assert alone.timing().ttft_ms is None
 
 
-async def test_a_cursor_in_the_middle_goes_with_the_next_event() -> None:
-    """A cursor that comes late needs no event of its own."""
-    made = await delivery()
-    made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), ResponseHandle("gpt", "resp_1"), PartDelta(0, "b")])
-    assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert made.live_turn.response_handle_seq == 4
+async def test_a_later_response_handle_is_logged_with_the_next_event() -> None:
+    """A response handle after the first token needs no event of its own."""
+    writer = await make_writer()
+    writer.deliver([PartStarted(0, "text"), PartDelta(0, "a"), ResponseHandle("gpt", "resp_1"), PartDelta(0, "b")])
+    assert [event.seq for event in events(writer)] == [2, 3, 4]
+    assert writer.live_turn.response_handle_seq == 4

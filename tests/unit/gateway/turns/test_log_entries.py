@@ -1,4 +1,4 @@
-"""Log entries: events with their borders, as one payload."""
+"""Log entries: several events as one payload."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_ea
 
 
 @given(PIECES)
-def test_events_come_back_as_they_were(pieces: list[tuple[int, bool, str]]) -> None:
-    """Law 7: what another instance reads is what the owner said, event by event."""
+def test_decoded_events_equal_the_encoded_ones(pieces: list[tuple[int, bool, str]]) -> None:
+    """Law 7: another instance reads the owner's events unchanged."""
     events = answer(pieces)
     assert decode_events(encode_events(events)) == events
 
 
-def test_every_kind_of_event_comes_back() -> None:
-    """Nothing that can be logged is lost on the way."""
+def test_every_kind_of_event_is_encoded_and_decoded() -> None:
+    """Every event that can be logged is decoded without a loss."""
     events = list(one_of_each().values())
     assert decode_events(encode_events(events)) == events
 
 
-def test_what_is_no_entry_is_refused() -> None:
-    """A payload of another kind raises what `decode_events` says."""
+def test_an_invalid_payload_is_refused() -> None:
+    """A payload of another kind raises `msgspec.DecodeError`, as `decode_events` documents."""
     with pytest.raises(msgspec.DecodeError):
         decode_events(b"\x93\x01\x02")
 
 
-async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From behind what is stored to the end, with an ending behind it; or the first piece of that."""
+async def test_an_append_has_the_events_that_the_store_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the events after the stored seq, and an ending at its end if one is given; or the first piece of them."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), *[delta(n, "x" * 100) for n in range(3, 13)]])
     stream.stored_seq = 4
@@ -54,13 +54,13 @@ async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPa
 
 
 def logged(append: Append) -> LogEntry:
-    """What an append writes."""
+    """Return the log entry that an append writes."""
     return LogEntry(append.epoch, append.first, append.last, append.payload)
 
 
-async def test_the_cursor_is_logged_with_its_event() -> None:
-    """Law 9: the append that holds the cursor's event holds the cursor, also when it is written again; no reader of
-    events sees it, and an answer that starts again has it no more."""
+async def test_the_response_handle_is_logged_with_its_event() -> None:
+    """Law 9: an append with the handle's event has the handle, also when it is written again. Readers of events don't
+    see it, and after a reset there is none."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), delta(3), delta(4)])
     stream.response_handle, stream.response_handle_seq = ResponseHandle("gpt", "resp_1"), 3

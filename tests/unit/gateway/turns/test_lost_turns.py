@@ -1,4 +1,4 @@
-"""A store that came back empty: owners make their turns anew, and nothing is met with silence (law 7)."""
+"""After a store came back empty, owners restore their turns, and no request is left without an answer (law 7)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DEMO = {"rate": 200, "tokens": 100}
 
 
 @pytest.mark.parametrize("failing", [None, "accept"])
-async def test_a_running_turn_is_made_anew(steered: SteeredStore, failing: str | None) -> None:
-    """Same ids, whole log, its answer in its conversation; also if the store fails once more on the way."""
+async def test_a_running_turn_is_restored(steered: SteeredStore, failing: str | None) -> None:
+    """It has the same ids, the whole log, and its answer in its conversation, also if the restore fails once."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
@@ -38,8 +38,8 @@ async def test_a_running_turn_is_made_anew(steered: SteeredStore, failing: str |
         await empty.close()
 
 
-async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> None:
-    """Only what runs is made anew; the rest is `not_found`, not silence."""
+async def test_an_ended_turn_is_not_restored(steered: SteeredStore) -> None:
+    """Only running turns are restored; an attach to another one answers `not_found`."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
@@ -54,8 +54,8 @@ async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> No
         await empty.close()
 
 
-async def test_a_turn_that_is_lost_before_its_context_is_read_is_made_anew(steered: SteeredStore) -> None:
-    """A store that was rolled back to before the acceptance: the owner knows the turn, and it runs all the same."""
+async def test_a_turn_lost_before_its_context_is_read_is_restored(steered: SteeredStore) -> None:
+    """If the store is rolled back to before the acceptance, the owner still has the turn, and it runs."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:

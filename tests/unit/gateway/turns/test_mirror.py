@@ -1,4 +1,4 @@
-"""A mirror is continued by what fits it, and by nothing else."""
+"""A mirror accepts only entries that continue its log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENTS: list[TurnEvent] = [started(), part(2), delta(3, "a"), delta(4, "b"), com
 
 
 def entry(first: int, last: int, epoch: int = EPOCH) -> LogEntry:
-    """Some of the events as one entry."""
+    """Return the events from `first` to `last` as one entry."""
     return LogEntry(epoch, first, last, encode_events(EVENTS[first - 1 : last]))
 
 
@@ -26,7 +26,7 @@ def _append(one: LogEntry) -> Append:
 
 
 @pytest.mark.parametrize(
-    ("given", "fits", "end"),
+    ("log_entry", "fits", "end"),
     [
         (entry(4, 5), True, 5),
         (entry(2, 4), True, 4),
@@ -39,24 +39,24 @@ def _append(one: LogEntry) -> Append:
     ids=[
         "continues",
         "overlaps",
-        "is known",
+        "already applied",
         "leaves a gap",
-        "another past",
-        "what a newer one replaced",
+        "rewrites the past",
+        "overlaps in an older epoch",
         "a new epoch",
     ],
 )
-async def test_an_entry_continues_a_mirror_or_does_not_fit(given: LogEntry, fits: bool, end: int) -> None:
-    """Law 7: each event once, in order; what doesn't fit changes nothing, and says so."""
+async def test_an_entry_continues_a_mirror_or_is_refused(log_entry: LogEntry, fits: bool, end: int) -> None:
+    """Law 7: each event is applied once and in order. An entry that doesn't fit changes nothing and returns False."""
     stream = LiveTurn("ann", "t1", b"", EPOCH)
     stream.publish(EVENTS[:3])
-    assert apply_entry(stream, given) is fits
+    assert apply_entry(stream, log_entry) is fits
     assert stream.log.end == end
     assert stream.log.events == EVENTS[:end]
 
 
 async def test_a_whole_log_is_read_with_its_epochs() -> None:
-    """The stored log of two owners: all of its events, where each was written, and how it stands."""
+    """A stored log of two owners is read with all of its events, their epochs, and the resulting state."""
     async with open_store() as store:
         turn = await running(store.as_store, stateless_turn(epoch=EPOCH))
         await store.append([_append(entry(1, 3))])

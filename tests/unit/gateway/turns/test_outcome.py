@@ -1,4 +1,4 @@
-"""In which of the three ways a turn ends."""
+"""The outcome of a turn: completed, cancelled or failed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gateway.turns.outcome import Outcome
 
 
 @pytest.mark.parametrize("by", ["client", "disconnect", "limit", "admin"])
-def test_who_stops_a_turn_cancels_it(by: CancelledBy) -> None:
-    """A person, a disconnect or a limit: cancelled, with the reason."""
+def test_an_abort_by_a_client_or_limit_cancels_the_turn(by: CancelledBy) -> None:
+    """A turn stopped by a client, an admin, a disconnect or a limit is cancelled, with the reason."""
     assert Outcome.from_abort(Abort(by, "why")) == Outcome("cancelled", by=by, reason="why")
 
 
 def test_an_abort_with_an_error_fails_the_turn() -> None:
-    """A drain or a defect fails it with the error's code; without one it is `internal`."""
+    """A drain or a defect fails the turn with the error's code. Without an error the code is `internal`."""
     error = ApiError("shutting_down")
     assert Outcome.from_abort(Abort("error", error=error)) == Outcome("failed", error=error)
     without = Outcome.from_abort(Abort("error"))

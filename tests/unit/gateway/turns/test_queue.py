@@ -1,4 +1,4 @@
-"""What a turn waits for: its conversation, and a place among its user's running turns."""
+"""What a turn waits for: other turns of its conversation, and the limit of its user's running turns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def streams(*names: str) -> list[LiveTurn]:
     return [LiveTurn("ann", name, b"", 1) for name in names]
 
 
-async def test_the_position_is_how_many_have_to_go_first() -> None:
-    """All of its conversation; of the slots so many that a place is free, and a slot until all in it have ended."""
+async def test_the_position_is_the_number_of_turns_ahead() -> None:
+    """All turns of the conversation must end, and enough slots must be free. A slot is occupied until all turns in it
+    have ended."""
     a, b, c, d = streams("a", "b", "c", "d")
     assert TurnQueue().position() == 0
     assert TurnQueue([a, b]).position() == 2
@@ -37,8 +38,8 @@ async def test_the_position_is_how_many_have_to_go_first() -> None:
     assert not TurnQueue().must_wait
 
 
-async def test_turns_beyond_the_places_wait_and_are_told_their_position() -> None:
-    """The first two run; each ending moves the line by one, and the next one runs."""
+async def test_turns_over_the_limit_wait_and_report_their_position() -> None:
+    """The first two turns run. Each ending moves the queue by one, and the next turn runs."""
     async with open_store() as store, open_instance(store, **LIMITED) as one, seat(one.services) as ann:
         for turn in ("a", "b"):
             assert (await ann.start(turn, demo=SLOW))["status"] == "running"
@@ -54,20 +55,20 @@ async def test_turns_beyond_the_places_wait_and_are_told_their_position() -> Non
         await ann.request("turn.cancel", turn="a")
         for turn in ("c", "e"):
             assert (await ann.ending(turn))["type"] == "turn.completed"
-        told = {
+        statuses = {
             turn: [(frame["status"], frame.get("position")) for frame in ann.of(turn, "turn.status")] for turn in "cde"
         }
-        assert told["c"] == [("queued", 1), ("running", None)]
-        assert told["d"] == [("queued", 2)]
-        assert told["e"][:2] == [("queued", 3), ("queued", 2)]
-        assert told["e"][-1] == ("running", None)
+        assert statuses["c"] == [("queued", 1), ("running", None)]
+        assert statuses["d"] == [("queued", 2)]
+        assert statuses["e"][:2] == [("queued", 3), ("queued", 2)]
+        assert statuses["e"][-1] == ("running", None)
         assert ann.turns["d"].ended is not None
         assert ann.turns["d"].ended["usage"] is None
         await ann.request("turn.cancel", turn="b")
 
 
-async def test_a_place_that_is_free_at_one_instance_is_taken_at_another() -> None:
-    """Limits are the user's, and not an instance's: what ends here lets a turn run there."""
+async def test_a_slot_freed_at_one_instance_is_used_at_another() -> None:
+    """The limit is the user's, not the instance's: an ending at one instance lets a turn run at the other."""
     async with open_pair(lease_s=5, **LIMITED) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("a", demo=SLOW)
         await there.start("b", demo=SLOW)
@@ -80,7 +81,7 @@ async def test_a_place_that_is_free_at_one_instance_is_taken_at_another() -> Non
 
 
 async def test_a_queued_turn_outlives_its_owner() -> None:
-    """Law 9: whoever takes it over stands in the same line, and runs it when it is its turn."""
+    """Law 9: the new owner keeps the turn's position in the queue, and runs it when the turns ahead have ended."""
     async with open_pair(**LIMITED) as (one, two), seat(two.services) as there:
         for turn in ("a", "b"):
             await there.start(turn, demo=SLOW)
@@ -109,8 +110,8 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
         await there.request("turn.cancel", turn="b")
 
 
-async def test_the_conversations_queue_and_the_users_are_one(steered: SteeredStore) -> None:
-    """A turn behind both starts when both let it, and one behind its conversation alone takes no place."""
+async def test_the_conversation_queue_and_the_user_queue_combine(steered: SteeredStore) -> None:
+    """A turn in both queues starts when both allow it. A turn that waits only for its conversation takes no slot."""
     async with open_instance(steered, **LIMITED) as one, seat(one.services) as ann:
         where = (await ann.start("a", demo=SLOW))["conversation"]
         await ann.start("behind", conversation=where, on_busy="queue", demo=SLOW)
@@ -124,8 +125,8 @@ async def test_the_conversations_queue_and_the_users_are_one(steered: SteeredSto
         await ann.request("turn.cancel", turn="behind")
 
 
-async def test_a_full_queue_refuses() -> None:
-    """The bound on what waits: `rate_limited`, and the id is free again."""
+async def test_a_full_queue_refuses_a_start() -> None:
+    """Past the bound of queued turns a start is `rate_limited`, and its id is free again."""
     async with (
         open_store() as store,
         open_instance(store, **LIMITED, user_queued_turns=1) as one,
@@ -142,8 +143,8 @@ async def test_a_full_queue_refuses() -> None:
 
 
 @pytest.mark.parametrize("user_running_turns", [0, 64])
-async def test_who_has_room_waits_for_nobody(user_running_turns: int) -> None:
-    """No line, no status."""
+async def test_turns_below_the_limit_do_not_wait(user_running_turns: int) -> None:
+    """There is no queue and no status below the limit, or without a limit."""
     settings = {**LIMITED, "user_running_turns": user_running_turns}
     async with open_store() as store, open_instance(store, **settings) as one, seat(one.services) as ann:
         for number in range(12):

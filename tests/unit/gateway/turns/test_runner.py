@@ -1,4 +1,4 @@
-"""The course of a turn: handed over, lost, or stopped while it is no longer ours."""
+"""The run of a turn: handover, loss, and cancels after a loss."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.scripted import ScriptedProviders
 Pair = tuple[Instance, Instance]
 
 
-async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
-    """A deploy: the turn is flushed and released, and another instance goes on at once, without a seam."""
+async def test_a_drain_hands_over_running_turns(quick: None) -> None:
+    """In a deployment, a running turn is flushed and released, and another instance continues it at once without a
+    gap."""
     demo = {"rate": 200, "tokens": 150}
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=demo)
@@ -28,16 +29,16 @@ async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
         assert two.stream("t").is_owned
 
 
-async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
-    """All that was said is in the log before the lease is released, however many appends that takes."""
+async def test_a_large_backlog_is_handed_over_completely(quick: None) -> None:
+    """All published events are logged before the lease is released, however many appends that takes."""
 
-    async def floods(request: ChatRequest) -> AsyncIterator[list[Delta]]:
+    async def flood(request: ChatRequest) -> AsyncIterator[list[Delta]]:
         if not request.partial_answer:
             yield [PartStarted(0, "text"), *[PartDelta(0, "x" * 2000)] * 400]
         await asyncio.get_running_loop().create_future()
 
     async with (
-        open_pair(ScriptedProviders(floods), lease_s=30, outbox_bytes=10**7) as (one, two),
+        open_pair(ScriptedProviders(flood), lease_s=30, outbox_bytes=10**7) as (one, two),
         seat(one.services) as here,
     ):
         with one.store.failing("append"):
@@ -50,8 +51,8 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
         assert two.stream("t").log.end == 403
 
 
-async def test_a_hand_over_without_the_store_waits_for_the_lease(quick: None) -> None:
-    """What can't be released lapses, and is taken then."""
+async def test_a_handover_without_the_store_waits_for_the_lease(quick: None) -> None:
+    """A lease that can't be released expires, and then the turn is taken over."""
     demo = {"rate": 100, "tokens": 100}
     async with open_pair(lease_s=0.3) as (one, two):
         async with seat(one.services) as here:
@@ -68,8 +69,8 @@ async def test_a_hand_over_without_the_store_waits_for_the_lease(quick: None) ->
             assert there.turns["t"].text() == expected("Hello", demo)
 
 
-async def test_a_wish_goes_with_a_turn_that_is_lost(quick: None) -> None:
-    """Law 5: stopped here while, unknown here, another instance had it: that one stops it."""
+async def test_a_cancel_of_a_lost_turn_reaches_the_new_owner(quick: None) -> None:
+    """Law 5: if another instance took the turn over without this one's knowledge, the new owner cancels it."""
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("append") as flushing:
@@ -80,8 +81,8 @@ async def test_a_wish_goes_with_a_turn_that_is_lost(quick: None) -> None:
         assert (await two.store.turn("ann", "t")).status == "cancelled"
 
 
-async def test_a_queue_holds_across_instances(pair: Pair) -> None:
-    """`queue`: a turn behind one that runs elsewhere starts when that one has ended, with its answer before it."""
+async def test_a_queue_includes_turns_of_other_instances(pair: Pair) -> None:
+    """A turn queued after a turn of another instance starts when that one has ended, and follows its answer."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo={"rate": 100, "tokens": 30}))["conversation"]
@@ -94,8 +95,8 @@ async def test_a_queue_holds_across_instances(pair: Pair) -> None:
         assert [record.turn for record in branch] == ["a", "a", "b", "b"]
 
 
-async def test_it_waits_for_all_ahead(pair: Pair) -> None:
-    """Law 4 beside it: what waits in line is held, and let go with the turn."""
+async def test_a_queued_turn_holds_all_turns_ahead(pair: Pair) -> None:
+    """The mirrors of the turns ahead are held while the turn is queued, and released with it."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]

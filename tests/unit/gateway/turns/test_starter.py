@@ -1,5 +1,4 @@
-"""One task per turn: starting once, standing in line, stopping, failing, draining, and ending what was
-left."""
+"""The life of a turn: starts, queues, cancels, limits, failures and drains."""
 
 from __future__ import annotations
 
@@ -33,11 +32,11 @@ async def ended_with(ann: Seat, turn: str) -> str:
     return str(ending.get("error", ending)["code"] if "error" in ending else ending["type"])
 
 
-# --- starting once ---
+# --- starts ---
 
 
 async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -> None:
-    """Laws 2 and 3: started, part, deltas, completed; at the ending the message is in the store."""
+    """Laws 2 and 3: started, part, deltas, completed. At the ending the message is in the store."""
     answer = await ann.start("t")
     assert answer["status"] == "running"
     ending = await ann.ending("t")
@@ -55,7 +54,7 @@ async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -
 
 
 async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Services) -> None:
-    """Its stream stays for a minute, and an input may be 20 MiB: of what came in nothing is left but the events."""
+    """An ended turn stays in memory for a minute, and an input may have 20 MiB, so only the events are kept."""
     prompt = "x" * 20_000
     await ann.start("t", prompt, demo={"text": "Yes."})
     await ann.ending("t")
@@ -65,9 +64,9 @@ async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Servic
     assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
 
 
-async def test_a_repeated_start_asks_nobody_again(ann: Seat, services: Services) -> None:
-    """Law 6: running or ended, the same id answers `attached` and is the same turn; elsewhere it attaches
-    from 0."""
+async def test_a_repeated_start_attaches_to_the_same_turn(ann: Seat, services: Services) -> None:
+    """Law 6: for a running or ended turn the same id answers `attached` without a second call of the provider. Another
+    connection attaches from 0."""
     first = await ann.start("t", demo={"rate": 500, "tokens": 20})
     again = await ann.start("t", demo={"rate": 500, "tokens": 20})
     assert again == {**first, "status": "attached"}
@@ -81,7 +80,7 @@ async def test_a_repeated_start_asks_nobody_again(ann: Seat, services: Services)
 
 
 async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
-    """Law 6: `id`, `metadata` and `on_disconnect` don't count as content; everything else does."""
+    """Law 6: `id`, `metadata` and `on_disconnect` aren't part of the content; everything else is."""
     await ann.start("t")
     assert (await ann.start("t", metadata={"a": 1}, on_disconnect="cancel"))["status"] == "attached"
     for other in (
@@ -95,9 +94,9 @@ async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
         assert refused.value.code == "conflict"
 
 
-async def test_starts_at_once_are_one_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
-    """Law 6: while the store still accepts, the same start from anywhere joins it, and another content is a
-    conflict."""
+async def test_simultaneous_starts_are_one_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """Law 6: while the store accepts a turn, the same start from any connection joins it, and a start with other
+    content is a conflict."""
     async with seat(services) as other:
         with steered.blocked("accept") as accepting:
             first = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
@@ -116,8 +115,9 @@ async def test_starts_at_once_are_one_turn(ann: Seat, services: Services, steere
     assert steered.calls.count("accept") == 1
 
 
-async def test_a_start_that_this_process_forgot_is_answered_from_the_store(steered: SteeredStore) -> None:
-    """Laws 6 and 7: after a restart a repeated start asks nobody; it attaches, or says that the events are gone."""
+async def test_a_repeated_start_after_a_restart_is_answered(steered: SteeredStore) -> None:
+    """Laws 6 and 7: a start repeated after a restart calls no provider. It attaches, or reports that the events are
+    gone."""
     async with open_services(steered) as before, seat(before) as client:
         first = await client.start("t")
         await client.ending("t")
@@ -139,11 +139,10 @@ async def test_a_start_that_this_process_forgot_is_answered_from_the_store(steer
 
 
 @pytest.mark.parametrize("failing", ["accept", "conversation"])
-async def test_a_store_that_is_away_at_the_start_frees_the_id(
+async def test_a_store_failure_at_the_start_frees_the_id(
     ann: Seat, services: Services, steered: SteeredStore, failing: str
 ) -> None:
-    """Law 6: the start fails with `store_unavailable`, nothing is left of it, and the same id may be tried
-    again."""
+    """Law 6: the start fails with `store_unavailable`, nothing of it is left, and the same id may be used again."""
     conversation = (await ann.request("conversation.create"))["id"]
     await ann.request("conversation.attach", conversation=conversation)
     with steered.failing(failing):
@@ -156,13 +155,13 @@ async def test_a_store_that_is_away_at_the_start_frees_the_id(
     async with seat(services) as other:
         assert (await other.start("t", conversation=conversation))["status"] == "running"
         await other.ending("t")
-    await ann.ending("t")  # the watch holds, whatever became of the first try
+    await ann.ending("t")  # the subscription remains after the failed start
 
 
-async def test_of_many_that_waited_for_a_refused_start_each_is_told(
+async def test_every_request_that_joined_a_failed_start_gets_an_error(
     ann: Seat, services: Services, steered: SteeredStore
 ) -> None:
-    """All that joined a start get its error."""
+    """Starts that joined it fail as well. For an attach and a cancel the turn isn't found."""
     async with seat(services) as other:
         with steered.failing("accept"), steered.blocked("accept") as accepting:
             starts = [ann.send("turn.start", turn="t", input="Hi") for _ in range(2)]
@@ -189,8 +188,8 @@ async def test_of_many_that_waited_for_a_refused_start_each_is_told(
     ],
     ids=["model", "key", "conversation", "parent", "input"],
 )
-async def test_a_start_that_cannot_be_is_refused_before_it_begins(ann: Seat, fields: dict[str, Any], code: str) -> None:
-    """An error that can be known at the start is the request's answer, not a turn."""
+async def test_an_invalid_start_is_refused_before_the_turn_begins(ann: Seat, fields: dict[str, Any], code: str) -> None:
+    """An error that is known at the start is the answer to the request, not a turn."""
     if "parent" in fields:
         fields["conversation"] = (await ann.request("conversation.create"))["id"]
     with pytest.raises(RequestFailed) as refused:
@@ -202,7 +201,7 @@ async def test_a_start_that_cannot_be_is_refused_before_it_begins(ann: Seat, fie
 async def test_a_defect_at_the_start_is_internal(
     ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start that breaks in us fails alone; the next one runs."""
+    """A start that fails with a defect of the gateway fails alone, and the next one runs."""
 
     def break_down(_: str) -> Route:
         raise RuntimeError("broken")
@@ -217,7 +216,7 @@ async def test_a_defect_at_the_start_is_internal(
 
 
 async def test_the_default_model_is_the_conversations_then_the_operators(steered: SteeredStore) -> None:
-    """A turn's own model goes first, then the conversation's, then the setting, then the catalog's."""
+    """The order is: the turn's own model, the conversation's, the setting, the catalog's default."""
     async with open_services(steered, default_model="demo/small") as services, seat(services) as ann:
         assert services.runner.default_model == "demo/small"
         plain = (await ann.request("conversation.create"))["id"]
@@ -235,25 +234,25 @@ async def test_the_default_model_is_the_conversations_then_the_operators(steered
 # --- a busy conversation ---
 
 
-async def busy(ann: Seat, *turns: str) -> str:
-    """A conversation in which these turns run."""
+async def busy_conversation(ann: Seat, *turns: str) -> str:
+    """Return a conversation in which these turns run."""
     conversation = str((await ann.request("conversation.create"))["id"])
     for turn in turns:
         await ann.start(turn, conversation=conversation, demo=SLOW)
     return conversation
 
 
-async def test_parallel_turns_run_beside_each_other(ann: Seat) -> None:
-    """The default: a second turn of a conversation doesn't wait."""
-    conversation = await busy(ann, "a")
+async def test_parallel_turns_of_a_conversation_run_concurrently(ann: Seat) -> None:
+    """By default, a second turn of a conversation doesn't wait."""
+    conversation = await busy_conversation(ann, "a")
     assert (await ann.start("b", conversation=conversation))["status"] == "running"
     await ann.ending("b")
     assert ann.turns["a"].ended is None
 
 
 async def test_reject_answers_busy(ann: Seat) -> None:
-    """`reject` is refused while a turn runs, and runs when none does."""
-    conversation = await busy(ann, "a")
+    """A start with `reject` is refused while a turn runs, and runs when none does."""
+    conversation = await busy_conversation(ann, "a")
     with pytest.raises(RequestFailed) as refused:
         await ann.start("b", conversation=conversation, on_busy="reject")
     assert (refused.value.code, refused.value.error["path"]) == ("busy", "conversation")
@@ -263,9 +262,9 @@ async def test_reject_answers_busy(ann: Seat) -> None:
     await ann.ending("b")
 
 
-async def test_queue_stands_in_line(ann: Seat, services: Services) -> None:
-    """`queue` waits for the turns ahead, tells each move, and answers the message of the one before it."""
-    conversation = await busy(ann, "a")
+async def test_queue_waits_for_the_turns_ahead(ann: Seat, services: Services) -> None:
+    """A queued turn reports each change of its position. Its parent is the answer of the turn before it."""
+    conversation = await busy_conversation(ann, "a")
     second = await ann.start("b", conversation=conversation, on_busy="queue")
     third = await ann.start("c", conversation=conversation, on_busy="queue")
     assert (second["status"], third["status"]) == ("queued", "queued")
@@ -283,9 +282,9 @@ async def test_queue_stands_in_line(ann: Seat, services: Services) -> None:
     assert order == ["a", "b", "c"]
 
 
-async def test_a_queued_turn_is_stopped_where_it_stands(ann: Seat) -> None:
-    """Law 5: cancel works while queued; nobody is asked, and no usage is counted."""
-    conversation = await busy(ann, "a")
+async def test_a_queued_turn_can_be_cancelled(ann: Seat) -> None:
+    """Law 5: a queued turn is cancelled without a call of the provider and without usage."""
+    conversation = await busy_conversation(ann, "a")
     await ann.start("b", conversation=conversation, on_busy="queue")
     assert await ann.request("turn.cancel", turn="b") == {"turns": {"b": "cancelled"}}
     ending = await ann.ending("b")
@@ -293,18 +292,16 @@ async def test_a_queued_turn_is_stopped_where_it_stands(ann: Seat) -> None:
     assert ann.turns["a"].ended is None
 
 
-async def test_queue_in_a_quiet_conversation_runs_at_once(ann: Seat) -> None:
-    """Nobody ahead: running."""
-    conversation = await busy(ann)
+async def test_queue_in_an_idle_conversation_runs_at_once(ann: Seat) -> None:
+    """With no turn ahead, the turn is `running`."""
+    conversation = await busy_conversation(ann)
     assert (await ann.start("a", conversation=conversation, on_busy="queue"))["status"] == "running"
     assert await ended_with(ann, "a") == "turn.completed"
 
 
-async def test_queue_does_not_wait_for_a_start_that_was_refused(
-    ann: Seat, services: Services, steered: SteeredStore
-) -> None:
-    """A turn ahead that never was holds nobody up."""
-    conversation = await busy(ann)
+async def test_queue_does_not_wait_for_a_failed_start(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """A turn ahead whose start failed blocks no other turn."""
+    conversation = await busy_conversation(ann)
     with steered.failing("accept", 1), steered.blocked("accept") as accepting:
         first = ann.send("turn.start", turn="a", input="Hi", conversation=conversation)
         await accepting.wait()
@@ -317,8 +314,8 @@ async def test_queue_does_not_wait_for_a_start_that_was_refused(
 
 
 async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
-    """`interrupt` cancels what runs in the conversation, and begins after its endings."""
-    conversation = await busy(ann, "a", "b")
+    """A start with `interrupt` cancels the running turns of the conversation, and begins after their endings."""
+    conversation = await busy_conversation(ann, "a", "b")
     await ann.start("c", conversation=conversation, on_busy="interrupt")
     await ann.ending("c")
     for turn in ("a", "b"):
@@ -329,12 +326,11 @@ async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
     assert ann.turns["c"].frames[0]["parent"] is not None
 
 
-# --- stopping and limits ---
+# --- cancels and limits ---
 
 
-async def test_a_cancel_before_the_acceptance_is_obeyed(ann: Seat, steered: SteeredStore) -> None:
-    """Law 5: stop means stop, also while the store still accepts the turn; it ends cancelled, and nobody is
-    asked."""
+async def test_a_cancel_before_the_acceptance_is_applied(ann: Seat, steered: SteeredStore) -> None:
+    """Law 5: a turn cancelled while the store accepts it ends cancelled, and no provider is called."""
     with steered.blocked("accept") as accepting:
         start = ann.send("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await accepting.wait()
@@ -346,8 +342,8 @@ async def test_a_cancel_before_the_acceptance_is_obeyed(ann: Seat, steered: Stee
     assert [frame["type"] for frame in ann.of("t")] == ["turn.started", "turn.cancelled"]
 
 
-async def test_a_turn_that_is_too_long_is_stopped(steered: SteeredStore) -> None:
-    """The limit of an answer's size cancels it with `limit`; what was said is kept."""
+async def test_an_answer_over_the_size_limit_is_cancelled(steered: SteeredStore) -> None:
+    """The size limit cancels the turn with `limit`, and the answer so far is kept."""
     async with open_services(steered, turn_output_bytes=65_536) as services, seat(services) as ann:
         await ann.start("t", demo={"rate": 0, "tokens": 1_000_000})
         ending = await ann.ending("t")
@@ -357,8 +353,8 @@ async def test_a_turn_that_is_too_long_is_stopped(steered: SteeredStore) -> None
 
 
 async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: SteeredStore) -> None:
-    """Law 2: a limit that fires in the provider's last batch leaves no cancellation for the store's call
-    behind it."""
+    """Law 2: a limit that fires in the provider's last batch leaves no cancellation that would hit the following store
+    call."""
 
     async def once(_: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [PartStarted(0, "text"), PartDelta(0, "x" * 70_000), Finished("stop")]
@@ -370,17 +366,17 @@ async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: Steere
         assert ann.turns["t"].text() == "x" * 70_000
 
 
-async def test_a_turn_that_takes_too_long_is_stopped(steered: SteeredStore) -> None:
-    """The limit of a turn's time cancels it with `limit`."""
+async def test_a_turn_over_the_time_limit_is_cancelled(steered: SteeredStore) -> None:
+    """The time limit cancels the turn with `limit`."""
     async with open_services(steered, turn_timeout_s=0.05) as services, seat(services) as ann:
         await ann.start("t", demo=SLOW)
         ending = await ann.ending("t")
         assert (ending["by"], "0.05 s" in ending["reason"]) == ("limit", True)
 
 
-async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) -> None:
-    """Law 8: with `on_disconnect: cancel` a turn ends when nobody follows it for the grace; with `continue`
-    it goes on."""
+async def test_a_disconnect_cancels_a_turn_only_if_requested(steered: SteeredStore) -> None:
+    """Law 8: with `on_disconnect: cancel` a turn ends after the grace period without attachments. With `continue` it
+    goes on."""
     async with open_services(steered, disconnect_grace_s=0.02) as services:
         async with seat(services) as ann:
             await ann.start("stops", demo=SLOW, on_disconnect="cancel")
@@ -390,7 +386,7 @@ async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) 
         assert stream_of(services, "goes").is_live
 
 
-# --- failing ---
+# --- failures ---
 
 
 @pytest.mark.parametrize(
@@ -402,8 +398,9 @@ async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) 
         ("cut", "upstream_incomplete"),
     ],
 )
-async def test_a_provider_that_fails_fails_the_turn(ann: Seat, services: Services, fail: str, code: str) -> None:
-    """Laws 2 and 13: the error's code, what was said until then is kept, and a refusal costs nothing."""
+async def test_a_provider_error_fails_the_turn(ann: Seat, services: Services, fail: str, code: str) -> None:
+    """Laws 2 and 13: the ending has the error's code, and the answer so far is kept. A refused request has no estimated
+    usage."""
     await ann.start("t", demo={"fail": fail})
     ending = await ann.ending("t")
     assert (ending["type"], ending["error"]["code"]) == ("turn.failed", code)
@@ -423,19 +420,22 @@ async def part_out_of_order(_: ChatRequest) -> AsyncIterator[list[Delta]]:
     yield [PartStarted(0, "text")]
 
 
-async def unforeseen(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+async def raise_unexpectedly(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+    """Yield a part, then raise an error that isn't a provider error."""
     yield [PartStarted(0, "text"), PartDelta(0, "good")]
     raise ZeroDivisionError("secret detail")
 
 
-@pytest.mark.parametrize("script", [wrong_part, part_out_of_order, unforeseen], ids=lambda script: script.__name__)
+@pytest.mark.parametrize(
+    "script", [wrong_part, part_out_of_order, raise_unexpectedly], ids=lambda script: script.__name__
+)
 async def test_a_provider_with_a_defect_fails_its_turn_alone(
     steered: SteeredStore,
     script: Callable[[ChatRequest], AsyncIterator[list[Delta]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Laws 2 and 13: whatever a provider does, its turn ends `internal` with what was good, and the others
-    go on."""
+    """Laws 2 and 13: after any defect of a provider the turn ends `internal` with the valid part of its answer. Other
+    turns continue."""
     async with open_services(steered, ScriptedProviders(script)) as services, seat(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn)
@@ -448,7 +448,7 @@ async def test_a_provider_with_a_defect_fails_its_turn_alone(
 
 
 async def test_a_stream_that_ends_without_a_reason_is_incomplete(steered: SteeredStore) -> None:
-    """A provider that just stops has not finished."""
+    """A provider whose stream ends without a finish reason hasn't finished."""
 
     async def stops(_: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [PartStarted(0, "text"), PartDelta(0, "half")]
@@ -458,8 +458,8 @@ async def test_a_stream_that_ends_without_a_reason_is_incomplete(steered: Steere
         assert await ended_with(ann, "t") == "upstream_incomplete"
 
 
-async def test_a_slow_first_token_is_told(steered: SteeredStore) -> None:
-    """`waiting` says that the turn lives, once, and only before the first part."""
+async def test_a_slow_first_token_is_reported(steered: SteeredStore) -> None:
+    """The status `waiting` is sent once, and only before the first part."""
     async with open_services(steered, waiting_after_s=0.02) as services, seat(services) as ann:
         await ann.start("slow", demo={"first_ms": 100})
         await ann.start("quick", demo={"rate": 100, "tokens": 10})
@@ -469,8 +469,8 @@ async def test_a_slow_first_token_is_told(steered: SteeredStore) -> None:
         assert ann.of("quick", "turn.status") == []
 
 
-async def test_a_store_that_is_away_for_the_history_is_waited_for(ann: Seat, steered: SteeredStore) -> None:
-    """An accepted turn asks its provider when its context can be read again, and can be stopped until then."""
+async def test_a_turn_waits_for_a_store_that_cannot_read_its_history(ann: Seat, steered: SteeredStore) -> None:
+    """An accepted turn calls its provider when its context can be read again, and can be cancelled until then."""
     with steered.failing("branch", 2):
         await ann.start("t")
         assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -480,8 +480,8 @@ async def test_a_store_that_is_away_for_the_history_is_waited_for(ann: Seat, ste
         assert (await ann.ending("u"))["type"] == "turn.cancelled"
 
 
-async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
-    """A conversation that goes while its turn starts leaves a turn that says what is missing."""
+async def test_a_conversation_deleted_during_the_start_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
+    """If the conversation is deleted while its turn starts, the turn fails with `not_found`."""
     conversation = (await ann.request("conversation.create"))["id"]
     with steered.blocked("branch") as reading:
         await ann.start("t", conversation=conversation)
@@ -490,11 +490,11 @@ async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, ste
     assert await ended_with(ann, "t") == "not_found"
 
 
-# --- leaving and coming back ---
+# --- drains ---
 
 
-async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Seat, services: Services) -> None:
-    """What runs may end within the time; what starts is refused; a repeated start is still answered."""
+async def test_a_drain_refuses_new_turns_and_lets_running_ones_end(ann: Seat, services: Services) -> None:
+    """Running turns may end within the time limit. New starts are refused, and a repeated start is still answered."""
     await ann.start("t", demo={"rate": 200, "tokens": 20})
     drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
     await asyncio.sleep(0)
@@ -506,8 +506,8 @@ async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Sea
     await drain
 
 
-async def test_a_drain_stops_what_does_not_end_in_time(ann: Seat, services: Services) -> None:
-    """After the time a turn fails with `shutting_down`, and what was said is stored."""
+async def test_a_drain_fails_turns_after_its_time_limit(ann: Seat, services: Services) -> None:
+    """After the time limit a turn fails with `shutting_down`, and its answer so far is stored."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
     await services.runner.drain(0.01)
@@ -515,10 +515,10 @@ async def test_a_drain_stops_what_does_not_end_in_time(ann: Seat, services: Serv
     assert (await services.store.turn("ann", "t")).status == "failed"
 
 
-async def test_a_drain_does_not_wait_for_ever_for_the_store(
+async def test_a_drain_does_not_wait_forever_for_the_store(
     steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that stays away doesn't hold the process: the task is cancelled, and the turn is unfinished."""
+    """A store that stays unavailable doesn't block the exit: the task is cancelled, and the turn is unfinished."""
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.01)
     with steered.failing("end"):
         async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
@@ -532,7 +532,7 @@ def start(services: Services, request: TurnStart) -> tuple[LiveTurn, bool]:
 
 
 async def test_epochs_only_grow(services: Services) -> None:
-    """No epoch is used twice, also within one millisecond."""
+    """No epoch is used twice, not even within one millisecond."""
     streams = [start(services, TurnStart(input="Hi"))[0] for _ in range(50)]
     epochs = [stream.epoch for stream in streams]
     assert epochs == sorted(set(epochs))
@@ -543,7 +543,8 @@ async def test_epochs_only_grow(services: Services) -> None:
 
 
 async def test_a_start_never_awaits(services: Services) -> None:
-    """A cancel behind a start on the same socket finds the turn: it is known before anything is awaited."""
+    """A cancel directly after a start on the same socket finds the turn, because it is registered before the first
+    await."""
     stream, fresh = start(services, TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
     assert fresh
     assert services.registry.get("ann", "t") is stream

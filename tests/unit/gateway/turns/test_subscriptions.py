@@ -1,4 +1,4 @@
-"""Watched conversations: turns and changes arrive, wherever they are made."""
+"""Subscriptions to conversations: turns and changes arrive, whichever instance they come from."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from tests.in_process import SLOW, Instance, Seat, eventually, seat
 Pair = tuple[Instance, Instance]
 
 
-async def watching(client: Seat) -> str:
-    """A conversation that the client watches."""
+async def subscribed_conversation(client: Seat) -> str:
+    """Create a conversation, attach the client to it, and return its id."""
     where = str((await client.request("conversation.create"))["id"])
     await client.request("conversation.attach", conversation=where)
     return where
 
 
 async def test_turns_of_other_instances_arrive(pair: Pair) -> None:
-    """Law 7: a turn started through one instance is whole at a watcher of another, and only while it watches."""
+    """Law 7: a turn of one instance arrives completely at a subscriber of another, and only while it is subscribed."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there, seat(two.services, "bob") as bob:
-        where = await watching(there)
+        where = await subscribed_conversation(there)
         await here.start("t", conversation=where)
         assert (await there.ending("t"))["type"] == "turn.completed"
         await here.ending("t")
@@ -31,11 +31,11 @@ async def test_turns_of_other_instances_arrive(pair: Pair) -> None:
         assert bob.frames == []
 
 
-async def test_changes_are_told_once_everywhere(pair: Pair) -> None:
-    """`conversation.updated` and `.deleted` reach the watchers of every instance, each once."""
+async def test_changes_reach_every_subscriber_once(pair: Pair) -> None:
+    """`conversation.updated` and `conversation.deleted` reach the subscribers of every instance once."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
-        where = await watching(there)
+        where = await subscribed_conversation(there)
         await here.request("conversation.attach", conversation=where)
         await here.request("conversation.update", conversation=where, title="New")
         await there.request("conversation.delete", conversation=where)
@@ -43,15 +43,15 @@ async def test_changes_are_told_once_everywhere(pair: Pair) -> None:
             while not any(frame["type"] == "conversation.deleted" for frame in client.frames):
                 seen = len(client.frames)
                 await client.until(lambda: len(client.frames) > seen)  # noqa: B023
-            told = [f["type"] for f in client.frames if f["type"].startswith("conversation.")]
-            assert told == ["conversation.updated", "conversation.deleted"]
+            types = [f["type"] for f in client.frames if f["type"].startswith("conversation.")]
+            assert types == ["conversation.updated", "conversation.deleted"]
 
 
-async def test_a_lost_subscription_is_looked_at_again(pair: Pair) -> None:
-    """A turn that began elsewhere while nothing could be heard is joined afterwards."""
+async def test_a_turn_started_while_disconnected_is_joined_later(pair: Pair) -> None:
+    """A turn that started elsewhere while pub/sub was disconnected is attached after the reconnect."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
-        where = await watching(there)
+        where = await subscribed_conversation(there)
         with two.shared.disconnected():
             await here.start("t", conversation=where, demo=SLOW)
             await there.request("ping")
@@ -59,11 +59,11 @@ async def test_a_lost_subscription_is_looked_at_again(pair: Pair) -> None:
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 3)
 
 
-async def test_a_store_that_is_away_while_looking_again(pair: Pair) -> None:
-    """It fails without harm: the watcher hears of the next turn."""
+async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
+    """If the store fails during the check after a reconnect, the subscriber still receives the next turn."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
-        where = await watching(there)
+        where = await subscribed_conversation(there)
         asked = two.store.calls.count("active")
         with two.store.failing("active", 1), two.shared.disconnected():
             pass
@@ -72,8 +72,8 @@ async def test_a_store_that_is_away_while_looking_again(pair: Pair) -> None:
         await there.ending("t")
 
 
-async def test_a_refused_watch_leaves_nothing(pair: Pair) -> None:
-    """A store that can't follow refuses the attach; the next try follows, and the end of it unfollows."""
+async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
+    """If the store can't subscribe, the attach is refused. The next attach subscribes, and a detach unsubscribes."""
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
@@ -90,16 +90,16 @@ async def test_a_refused_watch_leaves_nothing(pair: Pair) -> None:
         assert two.services.subscriptions._subscribed == {}
 
 
-async def test_a_start_that_lost_a_race_still_brings_the_turn(pair: Pair) -> None:
-    """Laws 6 and 7: watchers of an instance whose own start of the same id came second get the turn."""
+async def test_a_start_that_lost_a_race_still_delivers_the_turn(pair: Pair) -> None:
+    """Laws 6 and 7: if an instance's start of the same id came second, its subscribers receive the turn."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as watcher:
-        where = await watching(watcher)
+    async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as subscriber:
+        where = await subscribed_conversation(subscriber)
         with two.store.blocked("accept") as accepting:
             fields = {"input": "Hello", "conversation": where, "params": {"demo": {"rate": 0, "tokens": 5}}}
             second = there.send("turn.start", turn="t", **fields)
             await accepting.wait()
             await here.request("turn.start", turn="t", **fields)
         assert (await there.answer(second))["status"] == "attached"
-        for client in (here, there, watcher):
+        for client in (here, there, subscriber):
             assert (await client.ending("t"))["type"] == "turn.completed"

@@ -1,4 +1,4 @@
-"""One turn's attempts and its ending, in numbers."""
+"""The metrics of one turn's attempts and its ending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.metrics import value
 
 
 def test_attempts_failures_and_the_ending_are_counted() -> None:
-    """By provider and code; retries and fallbacks beside them."""
+    """Attempts and failures are counted by provider and code; retries, fallbacks and the ending as well."""
     telemetry = Telemetry(["demo"])
     watch = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")
