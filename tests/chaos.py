@@ -1,8 +1,8 @@
 """`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, checked by `World.check` in `world.py`.
 
 Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
-or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis lost it together
-with its owner, and the clients are then notified. Two users use the same turn ids and never see each other's text.
+or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis lost it and its
+owner was killed, and the clients are then notified. Two users use the same turn ids and never see each other's text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gateway's own parts in the test's loop: instances around a real store, and a client without a socket."""
+"""Instances of the gateway in the test's event loop, with a real store, and clients of them without a socket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Gate = tuple[asyncio.Event, asyncio.Event]
 
 
 class SteeredStore:
-    """A real store as one instance has it, whose calls can be made to fail or to wait."""
+    """An instance's access to a real store; its calls can be made to fail or to wait."""
 
     shared = False
 
@@ -50,7 +50,7 @@ class SteeredStore:
 
     @property
     def as_store(self) -> Store:
-        """The same, as what it stands for."""
+        """This object with the type `Store`."""
         return cast("Store", self)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
@@ -62,7 +62,7 @@ class SteeredStore:
             await self._pass(self._late.get(name))
             if self._unanswered.get(name, 0) > 0:
                 self._unanswered[name] -= 1
-                raise StoreError("The store didn't answer.")
+                raise StoreError("The reply was lost.")
             return answer
 
         return call
@@ -76,7 +76,7 @@ class SteeredStore:
                 fails = True
         await self._pass(self._gates.get(name))
         if fails:
-            raise StoreError("The store is away.")
+            raise StoreError("The store can't be reached.")
 
     async def _pass(self, gate: Gate | None) -> None:
         if gate is not None:
@@ -84,12 +84,12 @@ class SteeredStore:
             await gate[1].wait()
 
     def expire_logs(self) -> None:
-        """Expire the logs of ended turns."""
+        """Make the logs of ended turns expire at once."""
         self.real._log._ttl_ms = 0  # type: ignore[attr-defined]
 
     @contextmanager
     def failing(self, name: str = EVERY_CALL, times: int = 10**9) -> Iterator[None]:
-        """The next `times` calls of `name`, or of anything, fail."""
+        """Make the next `times` calls of a method fail; by default, of all methods."""
         self._failing[name] = times
         try:
             yield
@@ -98,7 +98,7 @@ class SteeredStore:
 
     @contextmanager
     def unanswered(self, name: str, times: int = 1) -> Iterator[None]:
-        """The next `times` calls of `name` are carried out, and their answers lost."""
+        """Carry out the next `times` calls of a method, but raise `StoreError` instead of returning the result."""
         self._unanswered[name] = times
         try:
             yield
@@ -106,11 +106,11 @@ class SteeredStore:
             del self._unanswered[name]
 
     def blocked(self, name: str) -> AbstractContextManager[asyncio.Event]:
-        """Calls of `name` wait until the end of the block; the event says that one does."""
+        """Delay calls of a method until the end of the block; the yielded event is set when a call waits."""
         return _gated(self._gates, name)
 
     def late(self, name: str) -> AbstractContextManager[asyncio.Event]:
-        """Answers to `name` wait until the end of the block; the event says that one does."""
+        """Delay the results of a method until the end of the block; the yielded event is set when a result waits."""
         return _gated(self._late, name)
 
 
@@ -125,7 +125,7 @@ def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
 
 
 class SharedStore(SteeredStore):
-    """The same for one of several instances: it receives what the others publish, unless it is disconnected."""
+    """The same for one of several instances: it receives what they all publish, unless it is disconnected."""
 
     shared = True
 
@@ -138,7 +138,7 @@ class SharedStore(SteeredStore):
         self._is_disconnected = False
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Deliver what was published on a subscribed channel."""
+        """Deliver a published message if its channel is subscribed."""
         if self._deliver is not None and self._subscribers[channel] > 0 and not self._is_disconnected:
             self._deliver(channel, payload)
 
@@ -161,7 +161,7 @@ class SharedStore(SteeredStore):
         """See `Store`."""
         await self._steer("unsubscribe")
         self._subscribers[channel] -= 1
-        assert self._subscribers[channel] >= 0, f"{channel} was unsubscribed more often than subscribed"
+        assert self._subscribers[channel] >= 0, f"{channel} was unsubscribed more often than it was subscribed"
         await self.real.unsubscribe(channel)
 
     @property
@@ -171,7 +171,7 @@ class SharedStore(SteeredStore):
 
     @contextmanager
     def disconnected(self) -> Iterator[None]:
-        """Lose what is published until the end of the block; then call `on_reconnect`."""
+        """Lose published messages until the end of the block; then call `on_reconnect`."""
         self._is_disconnected = True
         try:
             yield
@@ -181,13 +181,13 @@ class SharedStore(SteeredStore):
 
 
 def make_settings(**fields: Any) -> Settings:
-    """Settings with a store in memory."""
+    """Return settings with a store in memory."""
     return Settings(**{"store": "sqlite:///:memory:", **fields})
 
 
 @asynccontextmanager
 async def open_store() -> AsyncIterator[SteeredStore]:
-    """A store in memory that can be steered."""
+    """Open a store in memory whose calls can be made to fail or to wait."""
     store = SqliteStore(":memory:")
     await store.open()
     try:
@@ -198,7 +198,7 @@ async def open_store() -> AsyncIterator[SteeredStore]:
 
 @asynccontextmanager
 async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
-    """A store in memory for several instances: each call gives one more of them its own view of it."""
+    """Open a store in memory for several instances, and yield a function that adds the access of one instance."""
     store = SqliteStore(":memory:")
     await store.open()
     listeners: list[SharedStore] = []
@@ -218,7 +218,7 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
 
 
 class Instance:
-    """One instance of the gateway in this loop. `durabilities`: the events that it sent to all of its connections."""
+    """One instance of the gateway in this event loop. `durabilities`: the events that it sent to all connections."""
 
     def __init__(self, store: SteeredStore, providers: Providers | None = None, **fields: Any) -> None:
         self.store = store
@@ -262,7 +262,7 @@ class Instance:
                 chore.cancel()
 
     async def started(self) -> Instance:
-        """Wait until it serves."""
+        """Wait until the instance is started, and return it. Raises the error of a failed start."""
         started = asyncio.get_running_loop().create_task(self._started.wait())
         await asyncio.wait([self._life, started], return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
@@ -272,37 +272,37 @@ class Instance:
 
     @property
     def shared(self) -> SharedStore:
-        """Its view of a store that others use too."""
+        """The instance's access to the shared store."""
         assert isinstance(self.store, SharedStore)
         return self.store
 
     @property
     def runtime(self) -> Runtime:
-        """Its parts."""
-        assert self._runtime is not None, "it has not started"
+        """The parts of the instance."""
+        assert self._runtime is not None, "the instance has not started"
         return self._runtime
 
     @property
     def services(self) -> Services:
-        """What its sessions work with."""
+        """The services that its sessions use."""
         return self.runtime.services
 
     def stream(self, turn: str, user: str = "ann") -> LiveTurn:
-        """A turn that it knows."""
+        """Return a turn in the instance's registry."""
         found = self.services.registry.get(user, turn)
-        assert found is not None, f"{turn} is not known"
+        assert found is not None, f"{turn} is not in the registry"
         return found
 
     async def kill(self) -> None:
-        """As kill -9: everything stops where it is."""
+        """Stop all tasks at once, without cleanup, as SIGKILL does."""
         self._life.cancel()
         await asyncio.wait([self._life])
         for stream in self.services.registry.live():
-            stream.become_mirror()  # a dead process has no timers
+            stream.become_mirror()  # a killed process has no timers
             stream.end()
 
     async def stop(self) -> None:
-        """Drain, at once, and end. Raises what went wrong in its tasks."""
+        """Drain without a delay, and stop. Raises the errors of the instance's tasks."""
         self._stopping.set()
         await asyncio.wait([self._life])
         if not self._life.cancelled():
@@ -313,7 +313,7 @@ class Instance:
 async def open_instance(
     store: SteeredStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Instance]:
-    """One instance, with the demo model unless `providers` are given; at the end it leaves."""
+    """Run an instance until the end of the block, with the demo model unless `providers` are given."""
     instance = await Instance(store, providers, **fields).started()
     try:
         yield instance
@@ -325,7 +325,7 @@ async def open_instance(
 async def open_pair(
     providers: Providers | None = None, *, lease_s: float = 0.3, **fields: Any
 ) -> AsyncIterator[tuple[Instance, Instance]]:
-    """Two instances on one store; those that are alive at the end leave."""
+    """Run two instances on one store until the end of the block."""
     async with open_shared_store() as open_view:
         pair = [await Instance(open_view(), providers, lease_s=lease_s, **fields).started() for _ in range(2)]
         try:
@@ -339,20 +339,20 @@ async def open_pair(
 async def open_services(
     store: SteeredStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Services]:
-    """What a process has; running turns are stopped at the end."""
+    """Run an instance until the end of the block, and yield its services."""
     async with open_instance(store, providers, **fields) as instance:
         yield instance.services
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what no event tells."""
+    """Poll a condition until it is true. Raises `TimeoutError`."""
     async with asyncio.timeout(TIMEOUT_S):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 class Seat:
-    """A client that talks to a `Session` and reads its outbox; checks laws 1, 2 and 10 on the way."""
+    """A client of a `Session` that reads its outbox, and asserts laws 1, 2 and 10 for each frame."""
 
     def __init__(self, services: Services, user: str, codec: Codec) -> None:
         self.frames: list[Frame] = []
@@ -383,12 +383,12 @@ class Seat:
             self.tasks.discard(task)
 
     def resume(self, turn: str, position: Frame) -> None:
-        """Stand at a position that an earlier connection reached."""
+        """Set the position in a turn that an earlier connection reached."""
         self.turns[turn] = TurnView()
         self.turns[turn].epoch, self.turns[turn].seq = position["epoch"], position["seq"]
 
     def drain(self) -> None:
-        """Take every frame that waits."""
+        """Read all queued frames."""
         while (payload := self.outbox.next_frame()) is not None:
             frame = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
             assert max(len(codec.encode(frame)) for codec in CODECS) <= FRAME_BYTES_MAX, "law 10"
@@ -400,17 +400,17 @@ class Seat:
                 self.turns.setdefault(frame["turn"], TurnView()).apply(frame)
 
     def send(self, kind: str, **fields: Any) -> str:
-        """Send a request; its id."""
+        """Send a request, and return its id."""
         request_id = str(fields.pop("id", None) or f"r{next(self._ids)}")
         self.send_raw(self.codec.encode({"type": kind, "id": request_id, **fields}))
         return request_id
 
     def send_raw(self, data: bytes | str) -> None:
-        """Send a frame as it is."""
+        """Send a frame unchanged."""
         self.session.receive(data if isinstance(data, str) or self.codec.binary else data.decode())
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Read frames until `condition()` holds."""
+        """Read frames until `condition()` is true."""
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 self.wake.clear()
@@ -423,14 +423,14 @@ class Seat:
                 await self.wake.wait()
 
     def answered(self, request_id: str) -> Frame | None:
-        """The answer to a request, if it is here."""
+        """Return the response to a request, or None if it hasn't been received."""
         return next(
             (frame for frame in self.frames if frame.get("id") == request_id and frame["type"] in {"result", "error"}),
             None,
         )
 
     async def answer(self, request_id: str) -> Any:
-        """The result of a request. Raises `RequestFailed`."""
+        """Wait for the result of a request, and return it. Raises `RequestFailed`."""
         await self.until(lambda: self.answered(request_id))
         frame = self.answered(request_id)
         assert frame is not None
@@ -443,37 +443,37 @@ class Seat:
         return frame["result"]
 
     async def request(self, kind: str, **fields: Any) -> Any:
-        """Send a request and wait for its result. Raises `RequestFailed`."""
+        """Send a request, wait for its result and return it. Raises `RequestFailed`."""
         return await self.answer(self.send(kind, **fields))
 
     async def refused(self, kind: str, **fields: Any) -> Frame:
-        """The error that a request is answered with."""
+        """Send a request that must fail, and return its error."""
         try:
             result = await self.request(kind, **fields)
         except RequestFailed as failed:
             return failed.error
-        raise AssertionError(f"{kind} was answered: {result}")
+        raise AssertionError(f"{kind} did not fail: {result}")
 
     async def start(self, turn: str, prompt: str = "Hello", **fields: Any) -> Any:
-        """Start a demo turn that says a few words at once, unless `demo` says otherwise."""
+        """Start a demo turn, with a short answer without delays unless `demo` changes that."""
         demo = {"rate": 0, "tokens": 5, **fields.pop("demo", {})}
         return await self.request("turn.start", turn=turn, input=prompt, params={"demo": demo}, **fields)
 
     async def ending(self, turn: str) -> Frame:
-        """Wait for a turn's ending."""
+        """Wait for a turn's ending, and return it."""
         await self.until(lambda: turn in self.turns and self.turns[turn].ended)
         ended = self.turns[turn].ended
         assert ended is not None
         return ended
 
     def of(self, turn: str, kind: str | None = None) -> list[Frame]:
-        """The frames of a turn, of all kinds or of one."""
+        """Return the frames of a turn, of one type or of all."""
         return [f for f in self.frames if f.get("turn") == turn and kind in {None, f["type"]}]
 
 
 @asynccontextmanager
 async def seat(services: Services, user: str = "ann", codec: Codec = JSON) -> AsyncIterator[Seat]:
-    """A client; at the end it is gone, as a connection that drops."""
+    """Yield a client; at the end of the block, close its session as if the connection was lost."""
     made = Seat(services, user, codec)
     try:
         yield made
@@ -485,4 +485,4 @@ async def seat(services: Services, user: str = "ann", codec: Codec = JSON) -> As
 
 
 SLOW = {"rate": 100, "tokens": 10_000}
-"""A turn that goes on until it is stopped."""
+"""Parameters of a demo turn that runs until it is cancelled."""
