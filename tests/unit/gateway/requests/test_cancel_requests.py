@@ -1,4 +1,4 @@
-"""Which turns a cancel means: what runs is always stopped, and what leads nowhere costs its user, and nobody else."""
+"""The turns of a cancel: running turns are always stopped, and unknown ids count against their user only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from tests.credentials import SECRET
 from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, seat
 
 SLOW = {"rate": 50, "tokens": 100_000}
-PACED: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 5}
+RATE_LIMITED: dict[str, Any] = {
+    "auth": "jwt",
+    "jwt_secret": SECRET,
+    "user_requests_per_s": 10,
+    "user_requests_burst": 5,
+}
 UNKNOWN = [f"nowhere{n}" for n in range(1000)]
 
 
 @asynccontextmanager
-async def paced_pair() -> AsyncIterator[tuple[Instance, Instance, Seat, Seat]]:
-    """Two instances with a pace, ann at both."""
-    async with open_pair(**PACED) as (one, two), seat(one.services) as here, seat(two.services) as there:
+async def rate_limited_pair() -> AsyncIterator[tuple[Instance, Instance, Seat, Seat]]:
+    """Open two instances with a rate limit, and a client of `ann` at each."""
+    async with open_pair(**RATE_LIMITED) as (one, two), seat(one.services) as here, seat(two.services) as there:
         yield one, two, here, there
 
 
-async def test_unknown_ids_are_looked_up_at_once(steered: SteeredStore) -> None:
-    """A thousand in a frame are one call of the store, for a cancel and for an attach, and each has its answer."""
+async def test_unknown_ids_are_looked_up_in_one_call(steered: SteeredStore) -> None:
+    """A thousand ids in a frame are one store call, for a cancel and for an attach, and each id has its answer."""
     async with open_services(steered) as services, seat(services) as ann:
         await ann.start("t", demo=SLOW)
         for kind, fields in (
@@ -38,9 +43,9 @@ async def test_unknown_ids_are_looked_up_at_once(steered: SteeredStore) -> None:
         assert (await ann.ending("t"))["type"] == "turn.cancelled"
 
 
-async def test_what_leads_nowhere_counts_as_requests() -> None:
-    """After it the user waits, for unknown ids too; another user doesn't."""
-    async with paced_pair() as (one, _, ann, _there), seat(one.services, user="bob") as bob:
+async def test_unknown_ids_count_as_requests() -> None:
+    """After many unknown ids the user is rate limited, for unknown ids too; another user isn't."""
+    async with rate_limited_pair() as (one, _, ann, _there), seat(one.services, user="bob") as bob:
         await ann.start("t", demo=SLOW)
         answer = (await ann.request("turn.cancel", turns=UNKNOWN[:20]))["turns"]
         assert set(answer.values()) == {"not_found"}
@@ -58,9 +63,9 @@ async def test_what_leads_nowhere_counts_as_requests() -> None:
         assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
 
 
-async def test_law_5_what_runs_is_stopped_whatever_else_was_asked() -> None:
-    """Of who has to wait, here and at another instance, by itself and among ids that lead nowhere; attaching as well."""
-    async with paced_pair() as (_, _, here, there):
+async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> None:
+    """A rate-limited user can cancel and attach, here and at another instance, also together with unknown ids."""
+    async with rate_limited_pair() as (_, _, here, there):
         for turn in ("a", "b", "c"):
             await here.start(turn, demo=SLOW)
         for client in (here, there):
@@ -77,8 +82,9 @@ async def test_law_5_what_runs_is_stopped_whatever_else_was_asked() -> None:
         assert set(over.values()) <= {"cancelled", "already_ended"}
 
 
-async def test_so_much_unthrottled_work_is_in_flight(steered: SteeredStore) -> None:
-    """Of a connection whose answers the store keeps waiting: so much and no more, but for what runs here."""
+async def test_unthrottled_work_in_flight_is_bounded(steered: SteeredStore) -> None:
+    """While the store doesn't answer, a connection's unthrottled requests are bounded, except cancels of turns on this
+    instance."""
     async with open_services(steered, requests_in_flight=4) as services, seat(services) as ann:
         await ann.start("t", demo=SLOW)
         with steered.blocked("running"):

@@ -1,4 +1,4 @@
-"""Every kind of client says the same of itself."""
+"""The transports of all kinds of clients."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from gateway.sockets.endpoint import Connection
 
 
 def test_each_transport_has_its_kind_of_client() -> None:
-    """A metric's label for each, and none beside them."""
+    """Each kind of client has one label of the metric, and there is no other label."""
     assert [Connection.transport, HttpSession.transport] == list(TRANSPORTS)

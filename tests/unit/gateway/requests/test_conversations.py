@@ -11,8 +11,8 @@ from gateway.requests.services import Services
 from tests.in_process import SLOW, Seat, SteeredStore, seat
 
 
-async def test_a_conversation_is_made_read_changed_and_deleted(ann: Seat) -> None:
-    """Each answer is the conversation as it is then."""
+async def test_a_conversation_is_created_read_updated_and_deleted(ann: Seat) -> None:
+    """Each answer is the current state of the conversation."""
     made = await ann.request("conversation.create", title="T", system="S", model="demo", metadata={"a": [1, None]})
     assert (made["title"], made["system"], made["model"], made["metadata"]) == (
         "T",
@@ -34,7 +34,7 @@ async def test_a_conversation_is_made_read_changed_and_deleted(ann: Seat) -> Non
 
 
 async def test_an_unknown_model_is_refused(ann: Seat) -> None:
-    """A conversation can't be given a model that isn't there."""
+    """A conversation can't be created or updated with an unknown model."""
     made = await ann.request("conversation.create")
     assert (await ann.refused("conversation.create", model="nope"))["code"] == "model_not_found"
     assert (await ann.refused("conversation.update", conversation=made["id"], model="nope"))[
@@ -43,7 +43,7 @@ async def test_an_unknown_model_is_refused(ann: Seat) -> None:
 
 
 async def test_conversations_are_listed_in_pages(ann: Seat) -> None:
-    """Newest first; `next` is passed as `before`; the last page has none."""
+    """Newest first. `next` is passed as `before`, and the last page has none."""
     made = [(await ann.request("conversation.create", title=f"Number {n}"))["id"] for n in range(5)]
     read: list[str] = []
     fields: dict[str, Any] = {"limit": 2}
@@ -59,7 +59,7 @@ async def test_conversations_are_listed_in_pages(ann: Seat) -> None:
 
 
 async def test_a_page_is_bounded_in_bytes(ann: Seat) -> None:
-    """A page takes at most 128 KiB, and says that there is more, for conversations and messages alike."""
+    """A page of conversations or messages has at most 128 KiB, and reports if there is more."""
     made = [(await ann.request("conversation.create", system="s" * 50_000))["id"] for _ in range(4)]
     page = await ann.request("conversation.list")
     assert [one["id"] for one in page["conversations"]] == made[:1:-1]
@@ -83,8 +83,8 @@ async def test_a_page_is_bounded_in_bytes(ann: Seat) -> None:
     assert "next" not in first
 
 
-async def test_messages_are_the_whole_tree_by_time(ann: Seat) -> None:
-    """Branches included, oldest first within a page, the last page first."""
+async def test_messages_are_the_complete_tree_by_time(ann: Seat) -> None:
+    """Branches are included, oldest first within a page, and the last page comes first."""
     where = (await ann.start("a"))["conversation"]
     ending = await ann.ending("a")
     await ann.start("b", conversation=where)
@@ -102,8 +102,8 @@ async def test_messages_are_the_whole_tree_by_time(ann: Seat) -> None:
     assert page["next"] == messages[4]["id"]
 
 
-async def test_an_answer_is_made_again_at_its_question(ann: Seat) -> None:
-    """`parent` at a user message without input regenerates its answer."""
+async def test_an_answer_can_be_regenerated(ann: Seat) -> None:
+    """A start without input whose `parent` is a user message regenerates the answer."""
     where = (await ann.start("a"))["conversation"]
     await ann.ending("a")
     question = (await ann.request("conversation.messages", conversation=where))["messages"][0]["id"]
@@ -120,8 +120,8 @@ async def test_an_answer_is_made_again_at_its_question(ann: Seat) -> None:
     assert (await ann.request("conversation.get", conversation=where))["head"] == ending["message"]
 
 
-async def test_a_cleared_conversation_starts_from_nothing(ann: Seat) -> None:
-    """The head is empty, the history stays, and a later turn has no parent."""
+async def test_a_cleared_conversation_has_no_head(ann: Seat) -> None:
+    """The head is empty, the history remains, and a later turn has no parent."""
     where = (await ann.start("a"))["conversation"]
     await ann.ending("a")
     assert await ann.request("conversation.clear", conversation=where) == {}
@@ -132,8 +132,8 @@ async def test_a_cleared_conversation_starts_from_nothing(ann: Seat) -> None:
     assert len((await ann.request("conversation.messages", conversation=where))["messages"]) == 4
 
 
-async def test_an_attached_conversation_brings_every_turn(ann: Seat, services: Services) -> None:
-    """Running turns replay from 0, turns that others start arrive; after the detach they don't."""
+async def test_an_attached_conversation_delivers_every_turn(ann: Seat, services: Services) -> None:
+    """Running turns are replayed from 0, and new turns of other connections arrive, until the detach."""
     where = (await ann.start("a", demo=SLOW))["conversation"]
     async with seat(services) as other:
         answer = await other.request("conversation.attach", conversation=where)
@@ -152,7 +152,7 @@ async def test_an_attached_conversation_brings_every_turn(ann: Seat, services: S
 
 
 async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, steered: SteeredStore) -> None:
-    """Turns in `positions` go on, running or ended; what can't be is in `gone` with its message."""
+    """Turns in `positions` continue, running or ended. Others are in `gone`, with their message if there is one."""
     where = (await ann.start("ended"))["conversation"]
     await ann.ending("ended")
     await ann.start("old", conversation=where)
@@ -176,7 +176,7 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
 
 
 async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -> None:
-    """What is asked for by `positions` has to be of this conversation; nothing of it arrives."""
+    """A turn in `positions` must belong to this conversation; otherwise none of its events arrive."""
     here, there = await ann.start("here"), await ann.start("there")
     await ann.ending("here")
     await ann.ending("there")
@@ -192,7 +192,7 @@ async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -
 async def test_a_turn_that_starts_while_attaching_is_not_missed(
     ann: Seat, services: Services, steered: SteeredStore
 ) -> None:
-    """Watched before it is read: a turn accepted in between arrives."""
+    """The subscription precedes the read, so that a turn accepted in between arrives."""
     where = (await ann.request("conversation.create"))["id"]
     async with seat(services) as other:
         with steered.blocked("conversation") as reading:
@@ -203,11 +203,8 @@ async def test_a_turn_that_starts_while_attaching_is_not_missed(
         await other.ending("t")
 
 
-async def test_a_stranger_never_gets_a_turn_while_attaching(
-    ann: Seat, services: Services, steered: SteeredStore
-) -> None:
-    """Law 12: who asks to attach to another user's conversation gets nothing of it, not even before the
-    refusal."""
+async def test_another_users_attach_delivers_no_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """Law 12: an attach to another user's conversation delivers none of its events, not even before the refusal."""
     where = (await ann.request("conversation.create"))["id"]
     async with seat(services, "eve") as eve:
         with steered.blocked("conversation") as reading:
@@ -225,24 +222,22 @@ async def test_a_stranger_never_gets_a_turn_while_attaching(
         assert [frame["type"] for frame in eve.frames] == ["error"]
 
 
-async def test_an_attach_that_the_store_refused_watches_nothing(
-    ann: Seat, services: Services, steered: SteeredStore
-) -> None:
-    """A refused attach leaves nothing behind; one that was there before stays."""
+async def test_a_failed_attach_subscribes_to_nothing(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """A failed attach leaves no subscription. A subscription from before it remains."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services) as other, seat(services) as watching:
-        await watching.request("conversation.attach", conversation=where)
+    async with seat(services) as other, seat(services) as subscriber:
+        await subscriber.request("conversation.attach", conversation=where)
         with steered.failing("conversation"):
-            for client in (other, watching):
+            for client in (other, subscriber):
                 assert (await client.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
         await ann.start("t", conversation=where)
-        await watching.ending("t")
+        await subscriber.ending("t")
         other.drain()
         assert other.turns == {}
 
 
-async def test_changes_are_told_to_those_attached(ann: Seat, services: Services) -> None:
-    """An update, a clear and the deletion reach every connection that watches."""
+async def test_changes_reach_every_attached_connection(ann: Seat, services: Services) -> None:
+    """An update, a clear and the deletion reach every connection that is attached to the conversation."""
     where = (await ann.request("conversation.create"))["id"]
     async with seat(services) as other:
         await other.request("conversation.attach", conversation=where)
@@ -269,8 +264,8 @@ async def test_changes_are_told_to_those_attached(ann: Seat, services: Services)
         ]
 
 
-async def test_a_connection_that_closes_watches_no_longer(ann: Seat, services: Services) -> None:
-    """Nothing is kept for who is gone."""
+async def test_a_closed_connection_has_no_subscription(ann: Seat, services: Services) -> None:
+    """A closed connection leaves no subscription in the registry."""
     where = (await ann.request("conversation.create"))["id"]
     async with seat(services) as other:
         await other.request("conversation.attach", conversation=where)
@@ -292,8 +287,10 @@ async def test_a_connection_that_closes_watches_no_longer(ann: Seat, services: S
         ("conversation.detach", {}),
     ],
 )
-async def test_strangers_see_no_conversation(ann: Seat, services: Services, kind: str, fields: dict[str, Any]) -> None:
-    """Law 12: another user's conversation answers exactly as one that isn't there."""
+async def test_another_users_conversation_is_not_found(
+    ann: Seat, services: Services, kind: str, fields: dict[str, Any]
+) -> None:
+    """Law 12: another user's conversation is answered exactly like one that doesn't exist."""
     where = (await ann.request("conversation.create", title="Mine"))["id"]
     async with seat(services, "bob") as bob:
         theirs = await bob.refused(kind, conversation=where, **fields)
@@ -303,10 +300,8 @@ async def test_strangers_see_no_conversation(ann: Seat, services: Services, kind
     assert (await ann.request("conversation.get", conversation=where))["title"] == "Mine"
 
 
-async def test_a_turn_that_starts_while_its_conversation_is_deleted_is_stopped(
-    ann: Seat, steered: SteeredStore
-) -> None:
-    """Deleting stops the running turns, also one that the store accepted while the others were ending."""
+async def test_a_turn_started_during_the_deletion_is_cancelled(ann: Seat, steered: SteeredStore) -> None:
+    """A deletion cancels the running turns, also one that the store accepted while the others were ending."""
     where = (await ann.request("conversation.create"))["id"]
     with steered.blocked("delete_conversation") as deleting:
         delete = ann.send("conversation.delete", conversation=where)
@@ -317,8 +312,8 @@ async def test_a_turn_that_starts_while_its_conversation_is_deleted_is_stopped(
     assert (await ann.refused("conversation.messages", conversation=where))["code"] == "not_found"
 
 
-async def test_feedback_is_kept_for_ones_own_messages(ann: Seat, services: Services) -> None:
-    """Up, down or 1 to 5, with a comment; law 12: not for another user's message."""
+async def test_feedback_is_stored_for_the_users_own_messages(ann: Seat, services: Services) -> None:
+    """A rating is up, down or 1 to 5, with a comment. Law 12: another user's message is not found."""
     await ann.start("t")
     message = (await ann.ending("t"))["message"]
     for rating in ("up", "down", 1, 5):

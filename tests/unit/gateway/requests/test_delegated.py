@@ -1,4 +1,4 @@
-"""One connection that speaks for many users: who may, what keeps the users apart, and what is dropped when idle."""
+"""One connection that acts for many users: permission, isolation between the users, and removal of idle ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gateway.requests import delegated as behalf
-from gateway.sockets import endpoint as connection
+from gateway.requests import delegated
+from gateway.sockets import endpoint
 from gateway.sockets.endpoint import Connection
-from gateway.streams import multiplexed_outbox as lanes
+from gateway.streams import multiplexed_outbox
 from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
@@ -23,14 +23,14 @@ from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
 from tests.raw_socket import TEXT, RawFrame, connect_websocket
 
-QUICK = {"demo": {"rate": 0}}
+FAST = {"demo": {"rate": 0}}
 
 
 @asynccontextmanager
 async def service(
     folder: Path, codec: str = "json", scopes: set[Any] | None = None, **fields: Any
 ) -> AsyncIterator[tuple[InLoopServer, Client]]:
-    """A gateway, and a service's connection to it."""
+    """Start a gateway and connect a service to it."""
     file = KeyFile(folder)
     key = file.add_service("backend", scopes)
     async with (
@@ -41,14 +41,14 @@ async def service(
 
 
 async def code(waiting: Any) -> str:
-    """With which code it is refused."""
+    """Return the code with which the request is refused."""
     with pytest.raises(RequestFailed) as refused:
         await waiting
     return refused.value.code
 
 
-def lanes_of(server: InLoopServer) -> MultiplexedOutbox:
-    """Those of the one connection."""
+def outbox_of(server: InLoopServer) -> MultiplexedOutbox:
+    """Return the outbox of the only connection."""
     (one,) = server.gateway.services.clients.all()
     assert isinstance(one, Connection)
     assert isinstance(one.outbox, MultiplexedOutbox)
@@ -57,30 +57,30 @@ def lanes_of(server: InLoopServer) -> MultiplexedOutbox:
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 async def test_two_users_have_their_own_turns_under_one_id(codec: str, tmp_path: Path) -> None:
-    """(`as`, `turn`) names a turn: laws 1 and 2 hold for each, answers and events carry the name."""
+    """(`as`, `turn`) identifies a turn: laws 1 and 2 apply to each, and answers and events have `as`."""
     async with service(tmp_path, codec) as (_, c):
         for user in ("ann", "bob"):
-            started = await c.request("turn.start", **{"as": user}, turn="t", input=f"I am {user}", params=QUICK)
+            started = await c.request("turn.start", **{"as": user}, turn="t", input=f"I am {user}", params=FAST)
             assert started["status"] == "running"
         for user in ("ann", "bob"):
             await c.ending(f"{user}/t")
-            assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", QUICK["demo"])
+            assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", FAST["demo"])
         assert all("as" in frame for frame in c.frames if frame["type"] not in {"ready", "heartbeat"})
 
 
-async def test_the_service_itself_is_one_more_user(tmp_path: Path) -> None:
-    """Without `as` it acts for itself, and its answers carry no name."""
+async def test_a_service_without_as_acts_for_itself(tmp_path: Path) -> None:
+    """Without `as` a service is a user of its own, which doesn't see other users' turns."""
     async with service(tmp_path) as (_, c):
         assert c.ready["user"] == "service:backend"
-        await c.request("turn.start", turn="t", input="x", params=QUICK)
+        await c.request("turn.start", turn="t", input="x", params=FAST)
         await c.ending("t")
         assert await code(c.request("turn.get", **{"as": "ann"}, turn="t")) == "not_found"
 
 
-async def test_what_is_another_s_does_not_exist(tmp_path: Path) -> None:
-    """Law 12, on one socket."""
+async def test_another_users_objects_are_not_found(tmp_path: Path) -> None:
+    """Law 12 applies between the users of one socket."""
     async with service(tmp_path) as (_, c):
-        started = await c.request("turn.start", **{"as": "ann"}, turn="t", input="secret", params=QUICK)
+        started = await c.request("turn.start", **{"as": "ann"}, turn="t", input="secret", params=FAST)
         await c.ending("ann/t")
         for kind, fields in {
             "turn.get": {"turn": "t"},
@@ -94,31 +94,31 @@ async def test_what_is_another_s_does_not_exist(tmp_path: Path) -> None:
         assert await c.request("conversation.list", **{"as": "bob"}) == {"conversations": []}
 
 
-async def test_without_the_scope_nobody_says_as(tmp_path: Path) -> None:
-    """Neither a user, nor a service that may not; the request is refused and the connection stays."""
+async def test_as_without_the_scope_is_forbidden(tmp_path: Path) -> None:
+    """A request with `as` of a service without the scope is refused, and the connection stays open."""
     async with service(tmp_path, scopes={"chat", "read"}) as (_, c):
         assert await code(c.request("turn.start", **{"as": "ann"}, input="x")) == "forbidden"
         assert (await c.request("turn.start", turn="t", input="x"))["status"] == "running"
 
 
-async def test_a_service_gives_no_more_than_it_has(tmp_path: Path) -> None:
-    """Its scopes are its users'."""
+async def test_delegated_users_have_the_scopes_of_the_service(tmp_path: Path) -> None:
+    """A user of a service without the scope to cancel can't cancel either."""
     async with service(tmp_path, scopes={"chat", "as"}) as (_, c):
         assert (await c.request("turn.start", **{"as": "ann"}, turn="t", input="x"))["status"] == "running"
         assert await code(c.request("turn.cancel", **{"as": "ann"}, turn="t")) == "forbidden"
 
 
 @pytest.mark.parametrize("user", ["", "a\nb", "x" * 256, "ü" * 200, "service:backend", 7])
-async def test_a_name_that_nobody_can_have(user: Any, tmp_path: Path) -> None:
-    """Is refused, and says which field it is."""
+async def test_an_invalid_user_name_is_refused(user: Any, tmp_path: Path) -> None:
+    """An invalid `as` is refused, and the error names the field."""
     async with service(tmp_path) as (_, c):
         with pytest.raises(RequestFailed) as refused:
             await c.request("ping", **{"as": user})
         assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", "as")
 
 
-async def test_a_broken_frame_is_answered_to_whom_it_names(tmp_path: Path) -> None:
-    """Where that could be read."""
+async def test_the_error_of_an_invalid_frame_names_its_user(tmp_path: Path) -> None:
+    """The error has the frame's `as` if it could be decoded."""
     async with service(tmp_path) as (_, c):
         await c.send_raw('{"type":"fly","as":"ann","id":"1"}')
         await c.send_raw('{"type":"fly","id":"2"}')
@@ -128,8 +128,8 @@ async def test_a_broken_frame_is_answered_to_whom_it_names(tmp_path: Path) -> No
         assert c._answers["3"]["error"]["path"] == "as"
 
 
-async def test_an_id_in_flight_is_a_user_s(tmp_path: Path) -> None:
-    """Two users may use the same at the same time."""
+async def test_an_id_in_flight_belongs_to_its_user(tmp_path: Path) -> None:
+    """Two users may use the same request id at the same time."""
     async with service(tmp_path) as (_, c):
         await c.send_raw('{"type":"conversation.list","as":"ann","id":"1"}')
         await c.send_raw('{"type":"conversation.list","as":"bob","id":"1"}')
@@ -138,20 +138,20 @@ async def test_an_id_in_flight_is_a_user_s(tmp_path: Path) -> None:
         def answers() -> list[tuple[str, str]]:
             return sorted((frame["as"], frame["type"]) for frame in c.frames if frame.get("id") == "1")
 
-        c._answers = AnyNumber()
+        c._answers = ForgetfulAnswers()
         await c.until(lambda: len(answers()) == 3)
         assert answers() == [("ann", "result"), ("bob", "error"), ("bob", "result")]
 
 
-class AnyNumber(dict[str, Any]):
-    """Takes a second answer to one id, which a client of one user must never get."""
+class ForgetfulAnswers(dict[str, Any]):
+    """Answers that allow a second answer to one id, which a client of one user must never get."""
 
     def __contains__(self, key: object) -> bool:
         return False
 
 
-async def test_limits_count_for_each_user(tmp_path: Path) -> None:
-    """One's turns take nobody else's places."""
+async def test_limits_apply_to_each_user(tmp_path: Path) -> None:
+    """One user's turns don't count against another user's limit."""
     async with service(tmp_path, turns_per_connection=1) as (_, c):
         slow = {"demo": {"rate": 5, "tokens": 100}}
         for user in ("ann", "bob"):
@@ -159,27 +159,27 @@ async def test_limits_count_for_each_user(tmp_path: Path) -> None:
         assert await code(c.request("turn.start", **{"as": "ann"}, input="x", params=slow)) == "rate_limited"
 
 
-async def test_idle_users_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who only came by takes no room; who follows, watches or runs something stays."""
-    monkeypatch.setattr(behalf, "IDLE_SESSIONS_MAX", 4)
+async def test_idle_users_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with neither a subscription nor a running or attached turn takes no memory."""
+    monkeypatch.setattr(delegated, "IDLE_SESSIONS_MAX", 4)
     async with service(tmp_path) as (server, c):
         await c.request(
             "turn.start", **{"as": "busy"}, turn="t", input="x", params={"demo": {"rate": 20, "tokens": 100}}
         )
-        made = await c.request("conversation.create", **{"as": "watcher"})
-        await c.request("conversation.attach", **{"as": "watcher"}, conversation=made["id"])
+        made = await c.request("conversation.create", **{"as": "subscriber"})
+        await c.request("conversation.attach", **{"as": "subscriber"}, conversation=made["id"])
         for n in range(50):
             await c.request("ping", **{"as": f"u{n}"})
-        kept = set(lanes_of(server)._user_outboxes)
-        assert {"busy", "watcher"} <= kept
+        kept = set(outbox_of(server)._user_outboxes)
+        assert {"busy", "subscriber"} <= kept
         assert len(kept) <= 2 * 2 + 4
         await c.request("ping", **{"as": "u0"})
-        await c.request("turn.start", **{"as": "watcher"}, turn="w", input="x", conversation=made["id"], params=QUICK)
-        await c.ending("watcher/w")
+        await c.request("turn.start", **{"as": "subscriber"}, turn="w", input="x", conversation=made["id"], params=FAST)
+        await c.ending("subscriber/w")
 
 
-async def test_when_the_service_goes_the_turns_go_on(tmp_path: Path) -> None:
-    """Law 8, for each user; nothing is left attached."""
+async def test_turns_continue_after_the_service_disconnects(tmp_path: Path) -> None:
+    """Law 8 applies to each user: after a disconnect the turn runs, and can be attached again."""
     async with service(tmp_path) as (server, c):
         await c.request("turn.start", **{"as": "ann"}, turn="t", input="x", params={"demo": {"rate": 5, "tokens": 100}})
         await c.socket.close()
@@ -191,13 +191,13 @@ async def test_when_the_service_goes_the_turns_go_on(tmp_path: Path) -> None:
 
 
 def auth_of(c: Client) -> dict[str, str]:
-    """The credential that a client came with."""
+    """Return the Authorization header of the client's connection."""
     assert c.socket.request is not None
     return {"Authorization": c.socket.request.headers["Authorization"]}
 
 
-async def test_a_service_that_renews_with_less_speaks_for_nobody_any_more() -> None:
-    """The scope is looked at with every frame."""
+async def test_a_service_that_renews_without_the_scope_loses_as() -> None:
+    """The scope is checked with every frame."""
     backend = "backend"
     async with (
         serving(auth="jwt", jwt_secret=SECRET) as server,
@@ -209,16 +209,17 @@ async def test_a_service_that_renews_with_less_speaks_for_nobody_any_more() -> N
         assert await c.request("ping", t=2) == {"t": 2}
 
 
-async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame names another user: sessions and lanes stay few until the service reads, and then nothing is missing."""
-    monkeypatch.setattr(lanes, "USERS_WAITING_MAX", 50)
+async def test_a_service_that_does_not_read_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame names another user. Sessions and user outboxes stay few until the service reads, and then no answer is
+    missing."""
+    monkeypatch.setattr(multiplexed_outbox, "USERS_WAITING_MAX", 50)
     file = KeyFile(tmp_path)
     key, count = file.add_service("backend"), 20_000
     async with serving(auth="keys", api_keys=str(file.path)) as server:
         reader, writer = await connect_websocket(server.url, f"Authorization: Bearer {key}\r\n")
         asked = ({"type": "ping", "id": "1", "as": f"user {n}", "t": n} for n in range(count))
         writer.write(b"".join(RawFrame(TEXT, json.dumps(frame).encode()).encode() for frame in asked))
-        waiting = lanes_of(server)
+        waiting = outbox_of(server)
         await eventually(lambda: len(waiting._rotation) > 50)
         await asyncio.sleep(0.5)
         assert len(waiting._user_outboxes) < 1000
@@ -229,9 +230,9 @@ async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypa
         writer.close()
 
 
-async def test_so_many_requests_of_all_users_are_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one connection; the rest is read when some are answered."""
-    monkeypatch.setattr(connection, "REQUESTS_MAX", 4)
+async def test_the_requests_of_all_users_in_flight_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound applies to one connection. Further frames are read after some requests are answered."""
+    monkeypatch.setattr(endpoint, "REQUESTS_MAX", 4)
     async with service(tmp_path) as (server, c):
         (open_one,) = server.gateway.services.clients.all()
         assert isinstance(open_one, Connection)

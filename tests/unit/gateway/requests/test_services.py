@@ -1,4 +1,4 @@
-"""What the application owns and a session works with."""
+"""The services that the application owns and that a session uses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from gateway.requests.services import Services
 
 
-async def test_services_are_one_frozen_set(services: Services) -> None:
-    """All that a session needs is there, and nobody swaps a part of it."""
+async def test_services_are_complete_and_frozen(services: Services) -> None:
+    """A session finds all services that it needs, and none of them can be replaced."""
     assert services.instance.startswith("in_")
     assert services.mirrors._instance.id == services.instance
     assert services.runner.default_model == services.catalog.default_model == "demo"

@@ -1,4 +1,4 @@
-"""What one client's frames mean: answers, errors, ids, bounds, and large answers in pieces."""
+"""One client's session: answers, errors, ids, bounds, and large answers in pieces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 
 @both
 async def test_a_request_gets_exactly_one_answer(services: Services, codec: Codec) -> None:
-    """With an id one result; without an id none."""
+    """A request with an id gets one result; a request without an id gets none."""
     async with seat(services, codec=codec) as client:
         assert await client.request("ping", t=5) == {"t": 5}
         now = (await client.request("ping"))["t"]
@@ -34,7 +34,7 @@ async def test_a_request_gets_exactly_one_answer(services: Services, codec: Code
 
 
 async def test_a_failed_request_is_answered_without_an_id_too(ann: Seat) -> None:
-    """An error is told in any case; it names the field, and never disturbs what runs."""
+    """An error is sent in either case, and has the same id as the request or none."""
     ann.send_raw('{"type":"turn.get","turn":"unknown"}')
     ann.send_raw('{"type":"nope"}')
     await ann.until(lambda: len(ann.frames) == 2)
@@ -43,7 +43,7 @@ async def test_a_failed_request_is_answered_without_an_id_too(ann: Seat) -> None
 
 
 async def test_an_id_in_flight_may_not_be_used_again(ann: Seat, steered: SteeredStore) -> None:
-    """Until its answer an id is taken; afterwards it is free."""
+    """An id is in use until its request is answered, and free afterwards."""
     with steered.blocked("usage") as waiting:
         ann.send("usage.get", id="7")
         await waiting.wait()
@@ -56,13 +56,13 @@ async def test_an_id_in_flight_may_not_be_used_again(ann: Seat, steered: Steered
     assert await ann.request("ping", id="7", t=1) == {"t": 1}
 
 
-async def test_who_are_you(ann: Seat) -> None:
-    """`auth` says who this connection is."""
+async def test_auth_returns_the_user(ann: Seat) -> None:
+    """`auth` returns the user of this connection."""
     assert await ann.request("auth", token="anything") == {"user": "ann"}
 
 
 async def test_models_are_listed(ann: Seat) -> None:
-    """With features, context window, and which one is the default."""
+    """Each model is listed with its features and availability, and the default model is named."""
     listed = await ann.request("models.list")
     assert listed["default"] == "demo"
     demo = next(model for model in listed["models"] if model["id"] == "demo")
@@ -70,8 +70,8 @@ async def test_models_are_listed(ann: Seat) -> None:
     assert "streaming" in demo["features"]
 
 
-async def test_usage_is_told(ann: Seat) -> None:
-    """All of it, of one conversation, since a time; a wrong time is explained."""
+async def test_usage_is_returned_for_a_conversation_or_a_time(ann: Seat) -> None:
+    """Usage is returned in total, of one conversation, or since a time. An invalid time is refused with its field."""
     conversation = (await ann.start("t"))["conversation"]
     await ann.ending("t")
     every = await ann.request("usage.get")
@@ -86,7 +86,7 @@ async def test_usage_is_told(ann: Seat) -> None:
 
 
 async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
-    """Law 10: pieces that each fit a frame, then their count; joined they are the result's JSON."""
+    """Law 10: each piece fits a frame, and the result has their count. The joined pieces are the result's JSON."""
     system = "\x01😀\n" * 5000
     made = await ann.request("conversation.create", system=system)
     assert made["system"] == system
@@ -96,9 +96,9 @@ async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
 
 
 @both
-async def test_an_answer_longer_than_the_outbox_is_read(services: Services, codec: Codec) -> None:
-    """Laws 3 and 11: a message larger than the outbox's bound can be read in the history, on a connection
-    that stays."""
+async def test_an_answer_larger_than_the_outbox_can_be_read(services: Services, codec: Codec) -> None:
+    """Laws 3 and 11: a message larger than the outbox's bound can be read from the history, and the connection stays
+    open."""
     async with seat(services, codec=codec) as client:
         demo = {"text": "word" * 250 + " ", "tokens": 300}
         started = await client.start("long", demo=demo)
@@ -112,8 +112,8 @@ async def test_an_answer_longer_than_the_outbox_is_read(services: Services, code
         assert not client.overflowed
 
 
-async def test_who_speaks_nonsense_is_let_go(ann: Seat) -> None:
-    """Twenty frames in ten seconds that can't be read are enough; wrong values don't count."""
+async def test_a_client_with_many_invalid_frames_is_disconnected(ann: Seat) -> None:
+    """Twenty undecodable frames in ten seconds end the connection. Invalid field values don't count."""
     for _ in range(INVALID_FRAMES_MAX + 5):
         ann.send_raw('{"type":"turn.get","turn":5}')
     for n in range(INVALID_FRAMES_MAX):
@@ -122,8 +122,8 @@ async def test_who_speaks_nonsense_is_let_go(ann: Seat) -> None:
     assert ann.broken
 
 
-async def test_old_nonsense_is_forgiven(ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty in a longer time are no reason."""
+async def test_old_invalid_frames_no_longer_count(ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty invalid frames in a longer time don't end the connection."""
     now = 0.0
     monkeypatch.setattr("gateway.requests.session.time.monotonic", lambda: now)
     for _ in range(INVALID_FRAMES_MAX * 3):
@@ -138,8 +138,8 @@ async def two_at_once(steered: SteeredStore) -> AsyncIterator[Services]:
         yield made
 
 
-async def test_only_so_many_requests_wait_at_once(two_at_once: Services, steered: SteeredStore) -> None:
-    """Past the bound a request is refused and says when to come back; a cancel never is."""
+async def test_the_requests_in_flight_are_bounded(two_at_once: Services, steered: SteeredStore) -> None:
+    """Past the bound a request is refused with a retry time; a cancel is never refused."""
     async with seat(two_at_once) as client:
         await client.start("t", demo=SLOW)
         with steered.blocked("usage"):
@@ -161,20 +161,20 @@ async def test_only_so_many_requests_wait_at_once(two_at_once: Services, steered
     ],
     ids=["usage", "conversation", "turn"],
 )
-async def test_a_store_that_is_away_is_said(
+async def test_a_store_failure_is_reported_as_retryable(
     ann: Seat, steered: SteeredStore, failing: str, request_frame: dict[str, Any]
 ) -> None:
-    """The request fails with `store_unavailable`, and may be tried again."""
+    """The request fails with `store_unavailable` and may be repeated."""
     with steered.failing(failing):
         error = await ann.refused(request_frame.pop("type"), **request_frame)
     assert (error["code"], error["retryable"]) == ("store_unavailable", True)
     assert "away" not in error["message"]
 
 
-async def test_a_defect_is_internal_and_says_nothing(
+async def test_a_defect_is_internal_and_shows_no_detail(
     ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Law 13: no stack trace reaches a client; the log has it."""
+    """Law 13: no detail of the exception reaches a client; the log has it."""
 
     def break_down(*_: object) -> None:
         raise RuntimeError("secret detail")
@@ -187,14 +187,15 @@ async def test_a_defect_is_internal_and_says_nothing(
 
 
 async def test_an_unknown_model_is_explained(ann: Seat) -> None:
-    """A provider's refusal is an error like any other."""
+    """A provider error is answered like any other error."""
     error = await ann.refused("conversation.create", model="demoo")
     assert (error["code"], error["retryable"]) == ("model_not_found", False)
     assert "demo" in error["message"]
 
 
-async def test_numbers_at_the_edge_are_answered(ann: Seat) -> None:
-    """The largest integers that both codecs carry come back; larger ones never break the connection."""
+async def test_the_largest_integers_are_answered(ann: Seat) -> None:
+    """The largest integers of both codecs are returned unchanged. Larger ones are errors that don't break the
+    connection."""
     for t in (2**64 - 1, -(2**63)):
         assert await ann.request("ping", t=t) == {"t": t}
     assert await ann.request("conversation.create", metadata={"n": 2**64 - 1})
@@ -209,8 +210,8 @@ async def test_numbers_at_the_edge_are_answered(ann: Seat) -> None:
     assert await ann.request("ping", t=1) == {"t": 1}
 
 
-async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> None:
-    """Law 8: closing drops the attachments; the turn goes on."""
+async def test_a_disconnect_leaves_the_turns_running(services: Services) -> None:
+    """Law 8: a disconnect drops the attachments, and the turn continues."""
     async with seat(services) as client:
         await client.start("t", demo=SLOW)
         await client.until(lambda: client.turns["t"].seq > 3)
@@ -223,8 +224,8 @@ async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> Non
         await other.until(lambda: other.turns["t"].seq > before + 3)
 
 
-async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
-    """HTTP asks the same handlers: the result, or the error that a frame would be answered with."""
+async def test_a_request_can_be_handled_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
+    """HTTP uses the same handlers. They return the result, or raise the error that a frame would be answered with."""
     assert await ann.session.handle(p.Ping(t=3)) == Pong(3)
     with pytest.raises(ApiError) as missing:
         await ann.session.handle(p.TurnGet(turn="unknown"))
@@ -234,8 +235,9 @@ async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: Steere
     assert away.value.code == "store_unavailable"
 
 
-async def test_requests_have_a_pace(steered: SteeredStore) -> None:
-    """Of the user, over all connections; the refusal says how long, disturbs nothing, and leaves the id free."""
+async def test_requests_have_a_rate_limit(steered: SteeredStore) -> None:
+    """It applies to the user over all connections. The refusal has the delay, affects no turn, and leaves the id
+    free."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 3}
     async with (
         open_services(steered, **fields) as services,

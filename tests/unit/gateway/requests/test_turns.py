@@ -16,7 +16,7 @@ MESSAGES = [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]
 
 
 def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]]:
-    """The deltas of a turn behind an answer."""
+    """Return the deltas of a turn that arrived after the answer to the request."""
     answered = client.frames.index(client.answered(request_id) or {})
     return [f for f in client.frames[answered:] if f.get("turn") == turn and f["type"] == "turn.delta"]
 
@@ -24,8 +24,8 @@ def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]
 # --- start ---
 
 
-async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Services) -> None:
-    """What the gateway has let go of is gone, though whoever started it stays connected and starts nothing more."""
+async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: Seat, services: Services) -> None:
+    """A turn that the registry has dropped is freed, although the client that started it stays connected and idle."""
     await ann.start("t", demo={"tokens": 5, "rate": 0})
     await ann.ending("t")
     stream = services.registry.get("ann", "t")
@@ -40,8 +40,9 @@ async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Se
 # --- cancel ---
 
 
-async def test_the_answer_to_a_cancel_stands_behind_the_last_delta(ann: Seat, services: Services) -> None:
-    """Law 5: behind the answer there is no delta, on the connection that asked; others get the ending too."""
+async def test_the_answer_to_a_cancel_follows_the_last_delta(ann: Seat, services: Services) -> None:
+    """Law 5: no delta follows the answer on the connection that sent the cancel. Other connections get the ending
+    too."""
     async with seat(services) as other:
         await ann.start("t", demo=SLOW)
         await other.request("turn.attach", turn="t")
@@ -57,7 +58,8 @@ async def test_the_answer_to_a_cancel_stands_behind_the_last_delta(ann: Seat, se
 
 @pytest.mark.parametrize("scope", ["turn", "turns", "conversation", "mine"])
 async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str) -> None:
-    """Law 5: one, several, those of a conversation, or all of this user's; never another user's."""
+    """Law 5: a cancel applies to one turn, several, those of a conversation, or all of this user's; never to another
+    user's."""
     async with seat(services, "bob") as bob:
         await bob.start("a", demo=SLOW)
         where = (await ann.request("conversation.create"))["id"]
@@ -87,13 +89,14 @@ async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str
     [{}, {"turn": "a", "mine": True}, {"turns": ["a"], "conversation": "c"}],
     ids=["none", "two", "others"],
 )
-async def test_a_cancel_says_exactly_one_scope(ann: Seat, fields: dict[str, Any]) -> None:
-    """Neither none nor several."""
+async def test_a_cancel_has_exactly_one_scope(ann: Seat, fields: dict[str, Any]) -> None:
+    """A cancel without a scope or with several is refused."""
     assert (await ann.refused("turn.cancel", **fields))["code"] == "invalid_request"
 
 
-async def test_a_cancel_after_the_end_and_of_what_is_not_there(ann: Seat, services: Services) -> None:
-    """Laws 5 and 12: twice, late, unknown and another user's each have their answer, and nothing changes."""
+async def test_a_cancel_of_an_ended_or_unknown_turn_is_answered(ann: Seat, services: Services) -> None:
+    """Laws 5 and 12: a repeated or late cancel, and one of an unknown or another user's turn, is answered and changes
+    nothing."""
     await ann.start("t")
     await ann.ending("t")
     wanted = {"t": "already_ended", "unknown": "not_found"}
@@ -104,8 +107,8 @@ async def test_a_cancel_after_the_end_and_of_what_is_not_there(ann: Seat, servic
         assert (await bob.request("turn.cancel", mine=True))["turns"] == {}
 
 
-async def test_a_cancel_of_what_only_the_store_knows(steered: SteeredStore) -> None:
-    """Law 5: a turn of an earlier process has ended; also while a repeated start of it is on its way."""
+async def test_a_cancel_of_a_turn_of_an_earlier_process(steered: SteeredStore) -> None:
+    """Law 5: the turn has already ended. The answer is the same while a repeated start of it is in progress."""
     async with open_services(steered) as before, seat(before) as client:
         await client.start("t")
         await client.ending("t")
@@ -124,8 +127,8 @@ async def test_a_cancel_of_what_only_the_store_knows(steered: SteeredStore) -> N
         assert (await client.answer(got))["status"] == "completed"
 
 
-async def test_a_cancel_does_not_wait_for_ever(ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 5: an upstream that doesn't close holds the answer for a bounded time only."""
+async def test_a_cancel_does_not_wait_forever(ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 5: a provider connection that doesn't close delays the answer for a bounded time only."""
     monkeypatch.setattr("gateway.turns.cancellation.CLEANUP_TIMEOUT_S", 0.01)
     await ann.start("t", demo=SLOW)
     stream = services.registry.get("ann", "t")
@@ -139,8 +142,8 @@ async def test_a_cancel_does_not_wait_for_ever(ann: Seat, services: Services, mo
 # --- attach ---
 
 
-async def test_attaching_goes_on_where_the_client_stands(ann: Seat, services: Services) -> None:
-    """Law 7: from 0 or from a position, replay and live without a seam; `from` says where."""
+async def test_an_attach_continues_at_the_clients_position(ann: Seat, services: Services) -> None:
+    """Law 7: from 0 or from a position, replay and live events follow without a gap. `from` is the start."""
     started = await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 5)
     position = ann.turns["t"].position
@@ -162,8 +165,8 @@ async def test_attaching_goes_on_where_the_client_stands(ann: Seat, services: Se
         assert third.turns["t"].resets == 0
 
 
-async def test_attaching_many_at_once(ann: Seat, services: Services) -> None:
-    """Each turn of `positions` has its own answer: running, ended, unknown, or a position that can't be
+async def test_attaching_to_several_turns_at_once(ann: Seat, services: Services) -> None:
+    """Each turn of `positions` has its own answer: running, ended, unknown, or with a position that can't be
     continued."""
     await ann.start("ended")
     await ann.ending("ended")
@@ -188,14 +191,14 @@ async def test_attaching_many_at_once(ann: Seat, services: Services) -> None:
     [({}, "turn"), ({"turn": "t", "positions": {}}, "turn"), ({"turn": "t", "after": 3}, "epoch")],
     ids=["neither", "both", "no epoch"],
 )
-async def test_an_attach_that_makes_no_sense_is_refused(ann: Seat, fields: dict[str, Any], path: str) -> None:
-    """Either a turn or positions; above 0 a position needs its epoch."""
+async def test_an_invalid_attach_is_refused(ann: Seat, fields: dict[str, Any], path: str) -> None:
+    """An attach has either a turn or positions, and a position above 0 needs its epoch."""
     error = await ann.refused("turn.attach", **fields)
     assert (error["code"], error["path"]) == ("invalid_request", path)
 
 
-async def test_attaching_to_what_is_gone_names_the_message(steered: SteeredStore) -> None:
-    """Law 7: events that are kept no longer answer `gone` with the stored message."""
+async def test_attaching_to_an_expired_log_names_the_message(steered: SteeredStore) -> None:
+    """Law 7: if the events have expired, the answer is `gone` with the stored message."""
     async with open_services(steered) as before, seat(before) as client:
         await client.start("t")
         ending = await client.ending("t")
@@ -205,10 +208,10 @@ async def test_attaching_to_what_is_gone_names_the_message(steered: SteeredStore
         assert (error["code"], error["stored_message"]) == ("gone", ending["message"])
 
 
-async def test_attaching_while_it_starts_waits_for_the_acceptance(
+async def test_an_attach_during_the_start_waits_for_the_acceptance(
     ann: Seat, services: Services, steered: SteeredStore
 ) -> None:
-    """An attach that comes before the store has accepted the turn is answered when it has."""
+    """An attach that arrives before the store has accepted the turn is answered afterwards."""
     async with seat(services) as other:
         with steered.blocked("accept") as accepting:
             ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0}})
@@ -222,8 +225,8 @@ async def test_attaching_while_it_starts_waits_for_the_acceptance(
         await other.ending("t")
 
 
-async def test_strangers_cannot_attach(ann: Seat, services: Services) -> None:
-    """Law 12: another user's turn isn't there, for any request."""
+async def test_a_user_cannot_attach_to_another_users_turn(ann: Seat, services: Services) -> None:
+    """Law 12: another user's turn isn't found by any request."""
     await ann.start("t", demo=SLOW)
     async with seat(services, "bob") as bob:
         assert (await bob.request("turn.attach", turn="t"))["turns"]["t"]["error"]["code"] == "not_found"
@@ -235,8 +238,8 @@ async def test_strangers_cannot_attach(ann: Seat, services: Services) -> None:
 # --- detach ---
 
 
-async def test_after_a_detach_nothing_of_the_turn_arrives(ann: Seat, services: Services) -> None:
-    """The turn goes on without this connection, and can be attached again where it stood."""
+async def test_no_event_of_the_turn_arrives_after_a_detach(ann: Seat, services: Services) -> None:
+    """The turn continues without this connection, which can attach again at its position."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
     request_id = ann.send("turn.detach", turn="t")
@@ -256,8 +259,8 @@ async def test_after_a_detach_nothing_of_the_turn_arrives(ann: Seat, services: S
 # --- get ---
 
 
-async def test_get_shows_a_running_turn_as_it_stands(ann: Seat) -> None:
-    """Status, epoch, position and the message so far."""
+async def test_get_returns_the_current_state_of_a_running_turn(ann: Seat) -> None:
+    """The answer has status, epoch, position, and the message so far."""
     started = await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
     got = await ann.request("turn.get", turn="t")
@@ -268,8 +271,8 @@ async def test_get_shows_a_running_turn_as_it_stands(ann: Seat) -> None:
     assert "usage" not in got
 
 
-async def test_get_shows_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
-    """Law 3: usage, message and position of the ending."""
+async def test_get_returns_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
+    """Law 3: the answer has the usage, message and position of the ending."""
     await ann.start("t")
     ending = await ann.ending("t")
     got = await ann.request("turn.get", turn="t")
@@ -279,8 +282,8 @@ async def test_get_shows_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
     assert "error" not in got
 
 
-async def test_get_shows_a_stateless_turn_whole(ann: Seat) -> None:
-    """Its message is kept with the turn; it has no conversation."""
+async def test_get_returns_a_stateless_turn_with_its_message(ann: Seat) -> None:
+    """The message is stored with the turn, which has no conversation."""
     demo = {"rate": 0, "tokens": 5}
     await ann.request("turn.start", turn="t", messages=MESSAGES, params={"demo": demo})
     ending = await ann.ending("t")
@@ -294,7 +297,7 @@ async def test_get_shows_a_stateless_turn_whole(ann: Seat) -> None:
 
 
 async def test_get_of_a_turn_whose_conversation_was_deleted(ann: Seat, services: Services) -> None:
-    """The turn is still known; its message is not."""
+    """The turn is found, but without its message."""
     placed = await ann.start("t")
     await ann.ending("t")
     await ann.request("conversation.delete", conversation=placed["conversation"])
@@ -306,8 +309,8 @@ async def test_get_of_a_turn_whose_conversation_was_deleted(ann: Seat, services:
 # --- bounds ---
 
 
-async def test_only_so_many_turns_run_for_one_connection(steered: SteeredStore) -> None:
-    """Past the bound a start is refused; a repeated one takes no place; an ended one frees its own."""
+async def test_the_running_turns_of_a_connection_are_bounded(steered: SteeredStore) -> None:
+    """Past the bound a start is refused. A repeated start doesn't count again, and an ended turn no longer counts."""
     async with open_services(steered, turns_per_connection=2) as services, seat(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn, demo=SLOW)
@@ -323,8 +326,8 @@ async def test_only_so_many_turns_run_for_one_connection(steered: SteeredStore) 
         await ann.start("c", demo=SLOW)
 
 
-async def test_a_failed_start_takes_no_place(steered: SteeredStore) -> None:
-    """What was refused doesn't count."""
+async def test_a_failed_start_does_not_count(steered: SteeredStore) -> None:
+    """A refused start doesn't count against the bound."""
     async with open_services(steered, turns_per_connection=1) as services, seat(services) as ann:
         for n in range(3):
             assert (await ann.refused("turn.start", turn=f"t{n}", input="Hi", model="nope"))[

@@ -24,7 +24,7 @@ def decoded(codec: Codec, payload: bytes) -> dict[str, Any]:
 
 
 def read(log: TurnLog, codec: Codec, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Everything from `position` on."""
+    """Return all frames from `position` on, and the position after them."""
     frames = []
     while position < log.end:
         payload, position = log.frame_after(position, codec)
@@ -46,7 +46,7 @@ def check_contiguous(frames: list[dict[str, Any]], position: int) -> None:
 
 
 def growths(events: list[TurnEvent]) -> list[tuple[int, str, str]]:
-    """What each delta adds: part, field and text; neighbours of one part and field joined."""
+    """Return what each delta adds: part, field and text. Neighbors of one part and field are joined."""
     grown: list[tuple[int, str, str]] = []
     for event in events:
         if isinstance(event, TurnDelta):
@@ -65,7 +65,7 @@ def event_name(event: TurnEvent) -> str:
 
 
 def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
-    """The same of frames; one holds one field of one part (law 1)."""
+    """Return the same for frames. One frame has one field of one part (law 1)."""
     grown: list[tuple[int, str, str]] = []
     for frame in frames:
         if frame["type"] != "turn.delta":
@@ -80,9 +80,9 @@ def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
 
 
 @given(PIECES, st.data())
-def test_a_reader_at_any_pace_gets_a_contiguous_whole(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
-    """Laws 1 and 10: read at any pace, frames are contiguous, small, of one part and field, and nothing is
-    lost."""
+def test_a_reader_of_any_speed_gets_contiguous_frames(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+    """Laws 1 and 10: at any reading speed, frames are contiguous and small, have one part and field, and lose
+    nothing."""
     events = answer(pieces, LONG_TURN)
     log = TurnLog(LONG_TURN, EPOCH)
     frames: dict[str, list[dict[str, Any]]] = {codec.name: [] for codec in CODECS}
@@ -97,17 +97,17 @@ def test_a_reader_at_any_pace_gets_a_contiguous_whole(pieces: list[tuple[int, bo
                     frames[codec.name].append(decoded(codec, payload))
     for codec in CODECS:
         rest, end = read(log, codec, positions[codec.name])
-        mine = frames[codec.name] + rest
+        all_frames = frames[codec.name] + rest
         assert end == len(events)
-        check_contiguous(mine, 0)
-        assert grown_by(mine) == growths(events)
-        for frame in mine:
+        check_contiguous(all_frames, 0)
+        assert grown_by(all_frames) == growths(events)
+        for frame in all_frames:
             assert max(len(JSON.encode(frame)), len(MSGPACK.encode(frame))) <= FRAME_BYTES_OUT_MAX
 
 
 @given(PIECES, st.integers(0, 40))
-def test_a_replay_from_any_position_is_the_rest(pieces: list[tuple[int, bool, str]], start: int) -> None:
-    """Law 7: a replay from a position is everything after it, merged, however the log was read before."""
+def test_a_replay_from_any_position_is_complete(pieces: list[tuple[int, bool, str]], start: int) -> None:
+    """Law 7: a replay has everything after its position, merged, however the log was read before."""
     events = answer(pieces)
     log = filled(*events)
     start = min(start, log.end)
@@ -120,8 +120,7 @@ def test_a_replay_from_any_position_is_the_rest(pieces: list[tuple[int, bool, st
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_neighbouring_deltas_become_one_frame_with_after(codec: Codec) -> None:
-    """Law 1: a frame that covers several events says after which one it follows; a single event has no
-    `after`."""
+    """Law 1: a frame of several events has `after`, the seq that it follows. A frame of one event has none."""
     log = filled(started(), part(2), delta(3, "Hel"), delta(4, "lo, "), delta(5, "you"), completed(6))
     frames, _ = read(log, codec, 2)
     assert frames[0] == {
@@ -137,7 +136,7 @@ def test_neighbouring_deltas_become_one_frame_with_after(codec: Codec) -> None:
 
 
 def test_merging_never_crosses_a_part_a_field_or_another_event() -> None:
-    """Law 1: a new part, a signature, a status between two deltas each end a frame."""
+    """Law 1: a new part, a signature, or a status between two deltas ends a frame."""
     log = filled(
         started(),
         part(2),
@@ -164,7 +163,7 @@ def test_merging_never_crosses_a_part_a_field_or_another_event() -> None:
 
 
 def test_merging_stops_before_a_frame_is_too_large() -> None:
-    """Law 10: pieces that each fit are joined only as far as the sum fits."""
+    """Law 10: pieces are joined only as long as the joined text fits a frame."""
     piece = "😀" * 1000  # 4000 bytes in MessagePack, more in JSON only if escaped
     log = filled(started(), part(2), *(delta(seq, piece) for seq in range(3, 12)))
     frames, _ = read(log, MSGPACK, 2)
@@ -175,7 +174,7 @@ def test_merging_stops_before_a_frame_is_too_large() -> None:
 
 
 def test_a_frame_is_encoded_once_for_each_codec() -> None:
-    """Readers at the same place get the very same bytes; a grown log makes new ones."""
+    """Readers at the same position get the identical bytes object. After the log has grown, a new one is encoded."""
     log = filled(started(), part(2), delta(3, "a"), delta(4, "b"))
     first, last = log.frame_after(2, JSON)
     assert last == 4
@@ -187,7 +186,7 @@ def test_a_frame_is_encoded_once_for_each_codec() -> None:
 
 
 def test_which_positions_can_be_continued() -> None:
-    """Zero always, else those of the log's own epoch, also ahead of its end."""
+    """Position 0 can always be continued, others only in the log's own epoch, also ahead of its end."""
     log = filled(started())
     assert log.can_resume(None, 0)
     assert log.can_resume(EPOCH - 5, 0)
@@ -199,7 +198,7 @@ def test_which_positions_can_be_continued() -> None:
 
 @given(st.text(min_size=1, max_size=200))
 def test_the_size_of_an_event_follows_its_text(text: str) -> None:
-    """Law 11: what is counted for a waiting delta is about the bytes of its text, whatever the script."""
+    """Law 11: the counted size of a waiting delta is about the bytes of its text, in any script."""
     assert 3 * len(text.encode()) < 4 * event_size(TurnDelta("t", 3, 0, text)) <= 12 * len(text.encode()) + 8
     assert event_size(TurnDelta("t", 3, 0, signature=text)) == event_size(TurnDelta("t", 3, 0, text))
     assert event_size(part(2)) == event_size(started())

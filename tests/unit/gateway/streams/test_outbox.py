@@ -1,4 +1,4 @@
-"""What waits for one connection: order, barriers, rotation, and the count that bounds it."""
+"""What waits for one connection: order, barriers, rotation, and the bound of waiting bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BYTES_MAX = 4096
 
 
 class Reader:
-    """An outbox, and what its owner heard and took."""
+    """An outbox, and the calls of its callbacks."""
 
     def __init__(self, bytes_max: int = BYTES_MAX, codec: Codec = JSON) -> None:
         self.wakes = 0
@@ -54,7 +54,7 @@ class Reader:
 
 
 class Source:
-    """A turn, published to its attachments as the hub does it."""
+    """A turn that publishes to its attachments as a live turn does."""
 
     def __init__(self, turn: str = "t") -> None:
         self.log = TurnLog(turn, EPOCH)
@@ -89,8 +89,8 @@ class Source:
         self.publish(completed(self.log.end + 1, self.log.turn))
 
 
-def places(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Turn and seq of turn frames, the number of answers."""
+def turn_positions(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Return turn and seq of each turn frame, and the number of each answer."""
     return [
         (str(frame.get("turn", "answer")), int(frame["seq"] if "turn" in frame else frame["t"])) for frame in frames
     ]
@@ -98,7 +98,7 @@ def places(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_answers_keep_their_order(codec: Codec) -> None:
-    """Frames of no turn are sent in the order in which they were put, in the connection's codec."""
+    """Frames without a turn are sent in the order of their `put` calls, in the connection's codec."""
     reader = Reader(codec=codec)
     for n in range(5):
         reader.outbox.put(Heartbeat(n))
@@ -108,9 +108,9 @@ def test_answers_keep_their_order(codec: Codec) -> None:
     assert reader.outbox.waiting_bytes == 0
 
 
-def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
-    """Law 5: an answer put behind a turn comes after every event that the turn's log held then, and before
-    later ones."""
+def test_an_answer_follows_the_earlier_events_of_its_turns() -> None:
+    """Law 5: an answer ordered after a turn follows every event that the turn's log had at the time, and precedes later
+    ones."""
     reader, source, other = Reader(), Source(), Source("other")
     attachment = source.attach(reader.outbox)
     other.attach(reader.outbox)
@@ -122,38 +122,38 @@ def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
     reader.outbox.put(Heartbeat(0), [attachment])
     source.say("late")
     frames = reader.drain()
-    at = places(frames).index(("answer", 0))
-    assert max(seq for turn, seq in places(frames)[:at] if turn == "t") >= 4
+    at = turn_positions(frames).index(("answer", 0))
+    assert max(seq for turn, seq in turn_positions(frames)[:at] if turn == "t") >= 4
     assert reader.outbox.waiting_bytes == 0
     assert "".join(frame.get("text", "") for frame in frames if frame.get("turn") == "t") == "ablate"
 
 
 def test_an_answer_does_not_wait_for_a_turn_that_was_detached() -> None:
-    """A barrier on an attachment that is gone, or was replaced, holds nothing up."""
+    """A barrier on an attachment that was detached or replaced delays no answer."""
     reader, source = Reader(), Source()
     attachment = source.attach(reader.outbox)
     source.begin()
     reader.outbox.put(Heartbeat(0), [attachment])
     reader.outbox.detach("t")
-    assert places(reader.drain()) == [("answer", 0)]
+    assert turn_positions(reader.drain()) == [("answer", 0)]
     old = source.attach(reader.outbox)
     reader.outbox.put(Heartbeat(1), [old])
     source.attach(reader.outbox, cursor=2)
-    assert places(reader.drain()) == [("answer", 1)]
+    assert turn_positions(reader.drain()) == [("answer", 1)]
 
 
 def test_an_answer_does_not_wait_for_a_position_ahead_of_the_log() -> None:
-    """Law 7: what is ahead of its log has nothing to send, so nothing stands behind it."""
+    """Law 7: an attachment ahead of its log has no frame to send, so no answer waits for it."""
     reader, source = Reader(), Source()
     source.begin()
     ahead = source.attach(reader.outbox, cursor=9)
     assert not ahead.has_frame
     reader.outbox.put(Heartbeat(0), [ahead])
-    assert places(reader.drain()) == [("answer", 0)]
+    assert turn_positions(reader.drain()) == [("answer", 0)]
 
 
-def test_turns_take_turns() -> None:
-    """Law 11: one frame of each attached turn in rotation, so a long one doesn't hold up a short one."""
+def test_attached_turns_are_sent_in_rotation() -> None:
+    """Law 11: one frame of each attached turn is sent in rotation, so a long turn doesn't delay a short one."""
     reader = Reader(bytes_max=10**6)
     sources = [Source(turn) for turn in "abc"]
     for source in sources:
@@ -166,20 +166,21 @@ def test_turns_take_turns() -> None:
 
 
 def test_answers_and_turns_do_not_starve_each_other() -> None:
-    """A row of answers lets turn frames through, and turn frames let answers through."""
+    """Answers and turn frames alternate, so that neither delays the other."""
     reader, source = Reader(bytes_max=10**6), Source()
     source.attach(reader.outbox)
     source.begin()
     for n in range(4):
         source.publish(part(source.log.end + 1, n + 1))
         reader.outbox.put(Heartbeat(n))
-    kinds = [turn for turn, _ in places(reader.drain())]
+    kinds = [turn for turn, _ in turn_positions(reader.drain())]
     assert kinds[:8] == ["answer", "t"] * 4
     assert kinds[8:] == ["t"] * 2
 
 
-def test_past_the_bound_it_overflows_once_and_takes_nothing_more() -> None:
-    """Law 11: live events that wait are bounded; past the bound everything is dropped, and said once."""
+def test_past_its_bound_an_outbox_overflows_once_and_closes() -> None:
+    """Law 11: waiting live events are bounded. Past the bound everything is dropped, and the overflow is reported
+    once."""
     reader, source = Reader(), Source()
     source.attach(reader.outbox)
     source.begin()
@@ -198,7 +199,7 @@ def test_past_the_bound_it_overflows_once_and_takes_nothing_more() -> None:
 
 
 def test_answers_are_bounded_too() -> None:
-    """Law 11: frames of no turn count as well."""
+    """Law 11: frames without a turn count against the bound as well."""
     reader = Reader()
     for n in range(1000):
         reader.outbox.put(Heartbeat(n))
@@ -206,7 +207,8 @@ def test_answers_are_bounded_too() -> None:
 
 
 def test_a_large_answer_is_not_counted() -> None:
-    """Law 11: an answer that its asker waits for doesn't fill the bound; its end is told."""
+    """Law 11: a large answer that its client waits for doesn't count against the bound. A callback is called when it is
+    sent."""
     reader = Reader()
     assert not reader.outbox.has_large_answer
     for _ in range(3):
@@ -221,8 +223,8 @@ def test_a_large_answer_is_not_counted() -> None:
 
 
 def test_replay_is_pulled_and_not_counted() -> None:
-    """Laws 7 and 11: a replay, however long, never fills the bound; what is live behind it does, and is
-    given back."""
+    """Laws 7 and 11: a replay of any length doesn't count against the bound. Live events after it count until they are
+    sent."""
     reader, source = Reader(), Source()
     source.begin()
     for _ in range(100):
@@ -241,7 +243,7 @@ def test_replay_is_pulled_and_not_counted() -> None:
 
 
 def test_a_burst_is_pulled_and_not_counted() -> None:
-    """Law 11: a provider that says very much in one go makes no reader slow; what follows counts again."""
+    """Law 11: a large burst of a provider makes no reader too slow. Later events count again."""
     reader, source = Reader(), Source()
     source.attach(reader.outbox)
     source.begin()
@@ -257,8 +259,8 @@ def test_a_burst_is_pulled_and_not_counted() -> None:
     assert reader.overflows == 1
 
 
-def test_a_partly_taken_backlog_is_given_back_as_it_is_taken() -> None:
-    """The count falls with each frame, and is 0 at the end."""
+def test_waiting_bytes_decrease_with_each_frame() -> None:
+    """The count decreases with each frame that is sent, and is 0 at the end."""
     reader, source = Reader(bytes_max=10**6), Source()
     source.attach(reader.outbox)
     source.begin()
@@ -273,8 +275,8 @@ def test_a_partly_taken_backlog_is_given_back_as_it_is_taken() -> None:
     assert waits[-1] == 0
 
 
-def test_an_attachment_that_is_replaced_is_done_and_the_new_one_goes_on() -> None:
-    """A second attachment to a turn takes the place of the first; its backlog is given back."""
+def test_a_second_attachment_to_a_turn_replaces_the_first() -> None:
+    """The first one is done and its backlog no longer counts. The second one continues."""
     reader, source = Reader(), Source()
     first = source.attach(reader.outbox)
     source.begin()
@@ -283,11 +285,11 @@ def test_an_attachment_that_is_replaced_is_done_and_the_new_one_goes_on() -> Non
     assert source.done == [first]
     assert reader.outbox.waiting_bytes == 0
     assert reader.outbox.attachments == {"t": second}
-    assert places(reader.drain()) == [("t", 3)]
+    assert turn_positions(reader.drain()) == [("t", 3)]
 
 
-def test_the_ending_lets_the_attachment_go() -> None:
-    """When the ending was taken nothing of the turn is kept here."""
+def test_the_ending_removes_the_attachment() -> None:
+    """After the ending is sent, the outbox keeps no attachment to the turn."""
     reader, source = Reader(), Source()
     attachment = source.attach(reader.outbox)
     source.begin()
@@ -299,17 +301,17 @@ def test_the_ending_lets_the_attachment_go() -> None:
     assert reader.outbox.detach("t") is None
 
 
-def test_an_opening_goes_ahead_of_the_replay() -> None:
+def test_an_opening_frame_precedes_the_replay() -> None:
     """Law 7: a `turn.reset` that opens a replay is the first frame of the attachment."""
     reader, source = Reader(), Source()
     source.begin()
     source.attach(reader.outbox, opening=MSGPACK.encode({}))
     assert reader.outbox.next_frame() == MSGPACK.encode({})
-    assert places(reader.drain()) == [("t", 1), ("t", 2)]
+    assert turn_positions(reader.drain()) == [("t", 1), ("t", 2)]
 
 
-def test_a_closed_outbox_follows_nothing() -> None:
-    """What attaches after the close is let go at once."""
+def test_a_closed_outbox_keeps_no_attachment() -> None:
+    """An attachment to a closed outbox is done at once."""
     reader, source = Reader(), Source()
     source.begin()
     reader.outbox.close()
@@ -320,7 +322,7 @@ def test_a_closed_outbox_follows_nothing() -> None:
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Random publishing, attaching, detaching, answering and draining, against what a client must see."""
+    """Random publishing, attaching, detaching, answering and draining, compared with what a client must receive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +335,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(turn=st.sampled_from("ab"), cursor=st.integers(0, 6))
     def attach(self, turn: str, cursor: int) -> None:
-        """Follow from a position that the log holds."""
+        """Attach at a position that the log holds."""
         if self.reader.outbox.is_closed:
             return
         source = self.sources[turn]
@@ -342,13 +344,13 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(turn=st.sampled_from("ab"))
     def detach(self, turn: str) -> None:
-        """Follow no longer."""
+        """Detach from the turn."""
         self.reader.outbox.detach(turn)
         self.positions.pop(turn, None)
 
     @rule(turn=st.sampled_from("ab"), size=st.integers(1, 400) | st.integers(1400, 4000), count=st.integers(1, 3))
     def publish(self, turn: str, size: int, count: int) -> None:
-        """The turn says something."""
+        """Publish deltas of the turn."""
         source = self.sources[turn]
         if not source.log.events:
             source.begin()
@@ -357,14 +359,14 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(turn=st.sampled_from("ab"))
     def open_part(self, turn: str) -> None:
-        """Something that can't be merged."""
+        """Publish an event that can't be merged with others."""
         source = self.sources[turn]
         if source.log.events:
             source.publish(part(source.log.end + 1, 1, turn=turn))
 
     @rule(ordered_after=st.booleans())
     def put(self, ordered_after: bool) -> None:
-        """An answer, perhaps behind one of the turns."""
+        """Put an answer, possibly ordered after one of the turns."""
         attachments = list(self.reader.outbox.attachments.values())[: 1 if ordered_after else 0]
         for attachment in attachments:
             self.barriers[self.answers] = (attachment, attachment.log.turn, attachment.log.end)
@@ -373,7 +375,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(frames=st.integers(1, 10))
     def take(self, frames: int) -> None:
-        """The socket takes some frames."""
+        """Send some frames to the socket."""
         for _ in range(frames):
             frame = self.reader.take()
             if frame is None:
@@ -395,8 +397,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.positions[turn] = frame["seq"]
 
     @invariant()
-    def counts(self) -> None:
-        """What waits is never negative, and never over the bound while open."""
+    def waiting_bytes_are_bounded(self) -> None:
+        """The waiting bytes are never negative, and never over the bound while the outbox is open."""
         outbox = self.reader.outbox
         assert outbox.waiting_bytes >= 0
         assert all(attachment.backlog_bytes >= 0 for attachment in outbox.attachments.values())
@@ -407,7 +409,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert cursors == self.positions
 
     def teardown(self) -> None:
-        """Drained, nothing waits and everyone has everything."""
+        """After a drain no bytes wait, and every attachment has received every event."""
         outbox = self.reader.outbox
         for frame in self.reader.drain():
             self._check(frame)
