@@ -35,7 +35,7 @@ EVERY_CALL = "*"
 Gate = tuple[asyncio.Event, asyncio.Event]
 
 
-class SteeredStore:
+class ControlledStore:
     """An instance's access to a real store; its calls can be made to fail or to wait."""
 
     shared = False
@@ -57,9 +57,9 @@ class SteeredStore:
         method = getattr(self.real, name)
 
         async def call(*args: Any, **fields: Any) -> Any:
-            await self._steer(name)
+            await self._before_call(name)
             answer = await method(*args, **fields)
-            await self._pass(self._late.get(name))
+            await self._wait(self._late.get(name))
             if self._unanswered.get(name, 0) > 0:
                 self._unanswered[name] -= 1
                 raise StoreError("The reply was lost.")
@@ -67,18 +67,18 @@ class SteeredStore:
 
         return call
 
-    async def _steer(self, name: str) -> None:
+    async def _before_call(self, name: str) -> None:
         self.calls.append(name)
         fails = False
         for key in (name, EVERY_CALL):
             if self._failing.get(key, 0) > 0:
                 self._failing[key] -= 1
                 fails = True
-        await self._pass(self._gates.get(name))
+        await self._wait(self._gates.get(name))
         if fails:
             raise StoreError("The store can't be reached.")
 
-    async def _pass(self, gate: Gate | None) -> None:
+    async def _wait(self, gate: Gate | None) -> None:
         if gate is not None:
             gate[0].set()
             await gate[1].wait()
@@ -124,7 +124,7 @@ def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
         gate.set()
 
 
-class SharedStore(SteeredStore):
+class SharedStore(ControlledStore):
     """The same for one of several instances: it receives what they all publish, unless it is disconnected."""
 
     shared = True
@@ -153,13 +153,13 @@ class SharedStore(SteeredStore):
 
     async def subscribe(self, channel: str) -> None:
         """See `Store`."""
-        await self._steer("subscribe")
+        await self._before_call("subscribe")
         self._subscribers[channel] += 1
         await self.real.subscribe(channel)
 
     async def unsubscribe(self, channel: str) -> None:
         """See `Store`."""
-        await self._steer("unsubscribe")
+        await self._before_call("unsubscribe")
         self._subscribers[channel] -= 1
         assert self._subscribers[channel] >= 0, f"{channel} was unsubscribed more often than it was subscribed"
         await self.real.unsubscribe(channel)
@@ -186,12 +186,12 @@ def make_settings(**fields: Any) -> Settings:
 
 
 @asynccontextmanager
-async def open_store() -> AsyncIterator[SteeredStore]:
+async def open_store() -> AsyncIterator[ControlledStore]:
     """Open a store in memory whose calls can be made to fail or to wait."""
     store = SqliteStore(":memory:")
     await store.open()
     try:
-        yield SteeredStore(store)
+        yield ControlledStore(store)
     finally:
         await store.close()
 
@@ -220,7 +220,7 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
 class Instance:
     """One instance of the gateway in this event loop. `durabilities`: the events that it sent to all connections."""
 
-    def __init__(self, store: SteeredStore, providers: Providers | None = None, **fields: Any) -> None:
+    def __init__(self, store: ControlledStore, providers: Providers | None = None, **fields: Any) -> None:
         self.store = store
         self.durabilities: list[Any] = []
         self._settings = make_settings(**fields)
@@ -311,7 +311,7 @@ class Instance:
 
 @asynccontextmanager
 async def open_instance(
-    store: SteeredStore, providers: Providers | None = None, **fields: Any
+    store: ControlledStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Instance]:
     """Run an instance until the end of the block, with the demo model unless `providers` are given."""
     instance = await Instance(store, providers, **fields).started()
@@ -337,7 +337,7 @@ async def open_pair(
 
 @asynccontextmanager
 async def open_services(
-    store: SteeredStore, providers: Providers | None = None, **fields: Any
+    store: ControlledStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Services]:
     """Run an instance until the end of the block, and yield its services."""
     async with open_instance(store, providers, **fields) as instance:
@@ -351,7 +351,7 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-class Seat:
+class SessionClient:
     """A client of a `Session` that reads its outbox, and asserts laws 1, 2 and 10 for each frame."""
 
     def __init__(self, services: Services, user: str, codec: Codec) -> None:
@@ -472,9 +472,9 @@ class Seat:
 
 
 @asynccontextmanager
-async def seat(services: Services, user: str = "ann", codec: Codec = JSON) -> AsyncIterator[Seat]:
+async def open_client(services: Services, user: str = "ann", codec: Codec = JSON) -> AsyncIterator[SessionClient]:
     """Yield a client; at the end of the block, close its session as if the connection was lost."""
-    made = Seat(services, user, codec)
+    made = SessionClient(services, user, codec)
     try:
         yield made
     finally:

@@ -11,7 +11,7 @@ import pytest
 from gateway.requests.services import Services
 from providers.http.transport import http_client
 from providers.route import Timeouts
-from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, open_store, seat
+from tests.in_process import ControlledStore, Instance, SessionClient, open_client, open_pair, open_services, open_store
 from tests.upstream import Upstream
 
 
@@ -25,23 +25,23 @@ def frozen() -> Iterator[None]:
 
 
 @pytest.fixture
-async def steered() -> AsyncIterator[SteeredStore]:
+async def store() -> AsyncIterator[ControlledStore]:
     """A store in memory whose calls can be made to fail or to wait."""
     async with open_store() as store:
         yield store
 
 
 @pytest.fixture
-async def services(steered: SteeredStore) -> AsyncIterator[Services]:
+async def services(store: ControlledStore) -> AsyncIterator[Services]:
     """The services of one instance in this event loop."""
-    async with open_services(steered) as made:
+    async with open_services(store) as made:
         yield made
 
 
 @pytest.fixture
-async def ann(services: Services) -> AsyncIterator[Seat]:
+async def ann(services: Services) -> AsyncIterator[SessionClient]:
     """A client of user ann."""
-    async with seat(services) as made:
+    async with open_client(services) as made:
         yield made
 
 

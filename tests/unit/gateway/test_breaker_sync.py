@@ -10,7 +10,7 @@ import pytest
 
 from gateway.breaker_sync import BreakerSync
 from providers.retry.breaker import Breakers
-from tests.in_process import SharedStore, SteeredStore, eventually, open_shared_store
+from tests.in_process import ControlledStore, SharedStore, eventually, open_shared_store
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def fast_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def run_sync(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Breakers]:
+async def run_sync(store: ControlledStore, open_s: float = 30) -> AsyncIterator[Breakers]:
     """Run one instance's breaker sync and yield its breakers. One failure opens a circuit."""
     breakers = Breakers(1, open_s)
     breakers.get("openai:x")
@@ -91,6 +91,6 @@ async def test_breakers_work_while_the_store_is_unavailable() -> None:
 async def test_an_embedded_store_is_not_used_for_sharing() -> None:
     """The embedded store isn't called, because only one instance uses it."""
     async with open_shared_store() as view:
-        alone = SteeredStore(view().real)
+        alone = ControlledStore(view().real)
         await BreakerSync(alone.as_store, Breakers(1, 1)).run()
         assert alone.calls == []

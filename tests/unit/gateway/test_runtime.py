@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from store.api import instance_channel
-from tests.in_process import SLOW, Instance, SteeredStore, eventually, open_instance, seat
+from tests.in_process import SLOW, ControlledStore, Instance, eventually, open_client, open_instance
 
 Pair = tuple[Instance, Instance]
 
@@ -20,7 +20,7 @@ async def test_each_signal_reaches_its_component(pair: Pair) -> None:
     """Turns reach attachments, conversations reach subscribers, and cancel requests reach the owner. A lost connection
     is signalled to mirrors and subscriptions."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
         await there.request("conversation.attach", conversation=where)
         await here.start("t", conversation=where, demo=SLOW)
@@ -33,11 +33,11 @@ async def test_each_signal_reaches_its_component(pair: Pair) -> None:
             await here.ending(turn)
 
 
-async def test_durability_changes_reach_every_connection(steered: SteeredStore, quick: None) -> None:
+async def test_durability_changes_reach_every_connection(store: ControlledStore, quick: None) -> None:
     """Law 4: `degraded` is sent when the store is lost and `ok` when it is back, also while no turn runs."""
-    async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
+    async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
         await ann.request("ping")
-        with steered.failing("expired_leases"):
+        with store.failing("expired_leases"):
             await eventually(lambda: instance.durabilities)
         await eventually(lambda: len(instance.durabilities) == 2)
         assert [frame.state for frame in instance.durabilities] == ["degraded", "ok"]

@@ -15,7 +15,7 @@ from gateway.protocol.results import Cancelled, Pong
 from gateway.requests.services import Services
 from providers.base import Params
 from tests.credentials import SECRET
-from tests.in_process import SLOW, SteeredStore, eventually, open_services
+from tests.in_process import SLOW, ControlledStore, eventually, open_services
 
 ANN = Principal(user="ann")
 
@@ -100,10 +100,10 @@ async def test_silence_is_broken(services: Services) -> None:
         assert session.outbox.next_frame() is None
 
 
-async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> None:
+async def test_one_that_stays_counts_as_a_connection(store: ControlledStore) -> None:
     """For as long as it stays; a short one doesn't."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
-    async with open_services(steered, **fields) as services:
+    async with open_services(store, **fields) as services:
         async with HttpSession(services, ANN, is_streamed=True, host="192.0.2.1"):
             with pytest.raises(ApiError, match="connections of this user"):
                 await HttpSession(services, ANN, is_streamed=True, host="192.0.2.2").__aenter__()

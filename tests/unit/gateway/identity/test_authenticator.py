@@ -18,7 +18,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms, rfc3339
 from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, token
-from tests.in_process import SteeredStore, eventually, make_settings, open_store
+from tests.in_process import ControlledStore, eventually, make_settings, open_store
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,7 +34,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Gate:
     """An authenticator that runs, with its store and its file of keys."""
 
-    def __init__(self, store: SteeredStore, folder: Path, **fields: Any) -> None:
+    def __init__(self, store: ControlledStore, folder: Path, **fields: Any) -> None:
         self.store = store
         self.file = KeyFile(folder)
         given = {"auth": "jwt,keys", "jwt_secret": SECRET, "api_keys": str(self.file.path), **fields}

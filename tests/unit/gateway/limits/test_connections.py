@@ -14,7 +14,7 @@ from gateway.limits.connections import ConnectionLimiter, ConnectionPermit, netw
 from gateway.protocol.errors import ApiError
 from store.sqlite.store import SqliteStore
 from tests.credentials import SECRET
-from tests.in_process import SteeredStore, eventually, make_settings
+from tests.in_process import ControlledStore, eventually, make_settings
 
 ANN, BOB = Principal(user="ann"), Principal(user="bob")
 
@@ -90,7 +90,7 @@ async def test_who_has_just_left_makes_room_at_once() -> None:
 
 async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
     """For the user and the address together; with auth off, or a limit of 0, for nobody."""
-    store = SteeredStore(SqliteStore(":memory:"))
+    store = ControlledStore(SqliteStore(":memory:"))
     await ConnectionPermit(make_limiter(store)).acquire(ANN, "192.0.2.1")
     assert store.calls == ["acquire_permits"]
     switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
@@ -106,7 +106,7 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
 @pytest.mark.parametrize("reachable", [True, False])
 async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> None:
     """Nobody is refused for it, and where it is known to be away nobody waits for it."""
-    store = SteeredStore(SqliteStore(":memory:"))
+    store = ControlledStore(SqliteStore(":memory:"))
     limiter = make_limiter(store, reachable=reachable, user_connections=1)
     with store.failing():
         permit = ConnectionPermit(limiter)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.limits.fair_queue import EMBEDDED_SLOTS, QUEUED_CALLS, FairQueue, QueueFull, queue_calls
 from store.api import Store
 from store.records import NotFound
-from tests.in_process import SteeredStore
+from tests.in_process import ControlledStore
 
 
 async def settle() -> None:
@@ -126,14 +126,14 @@ def test_what_is_queued_is_a_call_of_the_store() -> None:
     )
 
 
-async def test_a_fair_store_is_the_same_store(steered: SteeredStore) -> None:
+async def test_a_fair_store_is_the_same_store(store: ControlledStore) -> None:
     """Answers and errors come through, and what was cancelled or failed keeps no slot."""
-    store = queue_calls(steered.as_store, 0)
-    assert store.shared is False
+    queued = queue_calls(store.as_store, 0)
+    assert queued.shared is False
     for _ in range(EMBEDDED_SLOTS + 1):
         with pytest.raises(NotFound):
-            await store.turn("ann", "none")
-        asyncio.create_task(store.turn("ann", "none")).cancel()
+            await queued.turn("ann", "none")
+        asyncio.create_task(queued.turn("ann", "none")).cancel()
         await asyncio.sleep(0)
-    assert await asyncio.wait_for(store.active("ann", None), 1) == []
-    await store.ping()
+    assert await asyncio.wait_for(queued.active("ann", None), 1) == []
+    await queued.ping()

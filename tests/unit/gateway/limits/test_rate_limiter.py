@@ -13,7 +13,7 @@ from gateway.limits import rate_limiter as rate_limiter_module
 from gateway.limits.rate_limiter import DEBT_MAX_S, SWEEP_AT_USERS, RateLimiter
 from store.sqlite import ephemeral as ephemeral_module
 from store.sqlite.store import SqliteStore
-from tests.in_process import SteeredStore, eventually
+from tests.in_process import ControlledStore, eventually
 
 
 class Clock:
@@ -126,16 +126,16 @@ async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest
     assert 30 < waited < 270
 
 
-async def test_what_comes_while_it_settles_counts(steered: SteeredStore) -> None:
+async def test_what_comes_while_it_settles_counts(store: ControlledStore) -> None:
     """It is added to the store's answer, and told the next time."""
     one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(4):
         two.try_acquire("ann")
-    await two.settle(steered.as_store)
+    await two.settle(store.as_store)
     one.try_acquire("ann")
     async with asyncio.TaskGroup() as tasks:
-        with steered.blocked("count_requests") as entered:
-            settling = tasks.create_task(one.settle(steered.as_store))
+        with store.blocked("count_requests") as entered:
+            settling = tasks.create_task(one.settle(store.as_store))
             await entered.wait()
             for _ in range(3):
                 one.try_acquire("ann")
@@ -143,17 +143,17 @@ async def test_what_comes_while_it_settles_counts(steered: SteeredStore) -> None
     assert await taken(one, "ann") == 2
 
 
-async def test_without_the_store_each_counts_its_own(steered: SteeredStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_store_each_counts_its_own(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that fails, or that isn't worth asking, changes nothing, and settling goes on when it is back."""
     monkeypatch.setattr(rate_limiter_module, "SETTLE_S", 0.001)
     one = RateLimiter(HOUR, 10)
     reachable = False
-    running = asyncio.get_running_loop().create_task(one.run(steered.as_store, lambda: reachable))
+    running = asyncio.get_running_loop().create_task(one.run(store.as_store, lambda: reachable))
     one.try_acquire("ann")
     await eventually(lambda: not one._unsettled)
-    assert "count_requests" not in steered.calls
+    assert "count_requests" not in store.calls
     reachable = True
-    with steered.failing("count_requests"):
+    with store.failing("count_requests"):
         one.try_acquire("ann")
         await eventually(lambda: not one._unsettled)
     one.try_acquire("ann")
@@ -163,5 +163,5 @@ async def test_without_the_store_each_counts_its_own(steered: SteeredStore, monk
     assert await taken(one, "ann") == 7
     two = RateLimiter(HOUR, 10)
     two.try_acquire("ann")
-    await two.settle(steered.as_store)
+    await two.settle(store.as_store)
     assert await taken(two, "ann") == 8

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.protocol import requests as p
 from gateway.protocol.results import RESULTS
-from tests.in_process import SLOW, Seat
+from tests.in_process import SLOW, SessionClient
 
 
 def check(kind: type[p.Request], result: Any) -> None:
@@ -20,7 +20,7 @@ def check(kind: type[p.Request], result: Any) -> None:
 
 
 @pytest.fixture
-async def talked(ann: Seat) -> dict[str, str]:
+async def talked(ann: SessionClient) -> dict[str, str]:
     """A conversation with one ended turn, and one that runs."""
     first = await ann.start("t0")
     await ann.ending("t0")
@@ -29,7 +29,7 @@ async def talked(ann: Seat) -> dict[str, str]:
     return {"conversation": first["conversation"], "message": stored["message"]["id"]}
 
 
-async def test_results_are_of_their_types(ann: Seat, talked: dict[str, str]) -> None:
+async def test_results_are_of_their_types(ann: SessionClient, talked: dict[str, str]) -> None:
     """Every request that there is, once."""
     conversation = {"conversation": talked["conversation"]}
     asked: list[tuple[type[p.Request], dict[str, Any]]] = [

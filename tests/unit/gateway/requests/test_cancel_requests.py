@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.limits.limits import UNTHROTTLED_IN_FLIGHT
 from tests.credentials import SECRET
-from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, seat
+from tests.in_process import ControlledStore, Instance, SessionClient, open_client, open_pair, open_services
 
 SLOW = {"rate": 50, "tokens": 100_000}
 RATE_LIMITED: dict[str, Any] = {
@@ -21,31 +21,35 @@ UNKNOWN = [f"nowhere{n}" for n in range(1000)]
 
 
 @asynccontextmanager
-async def rate_limited_pair() -> AsyncIterator[tuple[Instance, Instance, Seat, Seat]]:
+async def rate_limited_pair() -> AsyncIterator[tuple[Instance, Instance, SessionClient, SessionClient]]:
     """Open two instances with a rate limit, and a client of `ann` at each."""
-    async with open_pair(**RATE_LIMITED) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(**RATE_LIMITED) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         yield one, two, here, there
 
 
-async def test_unknown_ids_are_looked_up_in_one_call(steered: SteeredStore) -> None:
+async def test_unknown_ids_are_looked_up_in_one_call(store: ControlledStore) -> None:
     """A thousand ids in a frame are one store call, for a cancel and for an attach, and each id has its answer."""
-    async with open_services(steered) as services, seat(services) as ann:
+    async with open_services(store) as services, open_client(services) as ann:
         await ann.start("t", demo=SLOW)
         for kind, fields in (
             ("turn.cancel", {"turns": [*UNKNOWN[:999], "t"]}),
             ("turn.attach", {"positions": {turn: {"epoch": 1, "seq": 0} for turn in UNKNOWN}}),
         ):
-            steered.calls.clear()
+            store.calls.clear()
             found = (await ann.request(kind, **fields))["turns"]
             assert len(found) == 1000
-            asked = [name for name in steered.calls if name in {"turn", "running", "request_cancel", "active", "log"}]
+            asked = [name for name in store.calls if name in {"turn", "running", "request_cancel", "active", "log"}]
             assert asked == ["running"], kind
         assert (await ann.ending("t"))["type"] == "turn.cancelled"
 
 
 async def test_unknown_ids_count_as_requests() -> None:
     """After many unknown ids the user is rate limited, for unknown ids too; another user isn't."""
-    async with rate_limited_pair() as (one, _, ann, _there), seat(one.services, user="bob") as bob:
+    async with rate_limited_pair() as (one, _, ann, _there), open_client(one.services, user="bob") as bob:
         await ann.start("t", demo=SLOW)
         answer = (await ann.request("turn.cancel", turns=UNKNOWN[:20]))["turns"]
         assert set(answer.values()) == {"not_found"}
@@ -82,12 +86,12 @@ async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> Non
         assert set(over.values()) <= {"cancelled", "already_ended"}
 
 
-async def test_unthrottled_work_in_flight_is_bounded(steered: SteeredStore) -> None:
+async def test_unthrottled_work_in_flight_is_bounded(store: ControlledStore) -> None:
     """While the store doesn't answer, a connection's unthrottled requests are bounded, except cancels of turns on this
     instance."""
-    async with open_services(steered, requests_in_flight=4) as services, seat(services) as ann:
+    async with open_services(store, requests_in_flight=4) as services, open_client(services) as ann:
         await ann.start("t", demo=SLOW)
-        with steered.blocked("running"):
+        with store.blocked("running"):
             waiting = [ann.send("turn.cancel", turn="nowhere") for _ in range(4 + UNTHROTTLED_IN_FLIGHT)]
             assert (await ann.refused("turn.cancel", turn="nowhere"))["code"] == "rate_limited"
             assert (await ann.refused("turn.attach", turn="nowhere"))["code"] == "rate_limited"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.requests.services import Services
-from tests.in_process import SLOW, Seat, SteeredStore, seat
+from tests.in_process import SLOW, ControlledStore, SessionClient, open_client
 
 
-async def test_a_conversation_is_created_read_updated_and_deleted(ann: Seat) -> None:
+async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionClient) -> None:
     """Each answer is the current state of the conversation."""
     made = await ann.request("conversation.create", title="T", system="S", model="demo", metadata={"a": [1, None]})
     assert (made["title"], made["system"], made["model"], made["metadata"]) == (
@@ -33,7 +33,7 @@ async def test_a_conversation_is_created_read_updated_and_deleted(ann: Seat) -> 
     assert (await ann.refused("conversation.get", conversation=made["id"]))["code"] == "not_found"
 
 
-async def test_an_unknown_model_is_refused(ann: Seat) -> None:
+async def test_an_unknown_model_is_refused(ann: SessionClient) -> None:
     """A conversation can't be created or updated with an unknown model."""
     made = await ann.request("conversation.create")
     assert (await ann.refused("conversation.create", model="nope"))["code"] == "model_not_found"
@@ -42,7 +42,7 @@ async def test_an_unknown_model_is_refused(ann: Seat) -> None:
     ] == "model_not_found"
 
 
-async def test_conversations_are_listed_in_pages(ann: Seat) -> None:
+async def test_conversations_are_listed_in_pages(ann: SessionClient) -> None:
     """Newest first. `next` is passed as `before`, and the last page has none."""
     made = [(await ann.request("conversation.create", title=f"Number {n}"))["id"] for n in range(5)]
     read: list[str] = []
@@ -58,7 +58,7 @@ async def test_conversations_are_listed_in_pages(ann: Seat) -> None:
     assert (await ann.refused("conversation.list", before="unknown"))["code"] == "not_found"
 
 
-async def test_a_page_is_bounded_in_bytes(ann: Seat) -> None:
+async def test_a_page_is_bounded_in_bytes(ann: SessionClient) -> None:
     """A page of conversations or messages has at most 128 KiB, and reports if there is more."""
     made = [(await ann.request("conversation.create", system="s" * 50_000))["id"] for _ in range(4)]
     page = await ann.request("conversation.list")
@@ -83,7 +83,7 @@ async def test_a_page_is_bounded_in_bytes(ann: Seat) -> None:
     assert "next" not in first
 
 
-async def test_messages_are_the_complete_tree_by_time(ann: Seat) -> None:
+async def test_messages_are_the_complete_tree_by_time(ann: SessionClient) -> None:
     """Branches are included, oldest first within a page, and the last page comes first."""
     where = (await ann.start("a"))["conversation"]
     ending = await ann.ending("a")
@@ -102,7 +102,7 @@ async def test_messages_are_the_complete_tree_by_time(ann: Seat) -> None:
     assert page["next"] == messages[4]["id"]
 
 
-async def test_an_answer_can_be_regenerated(ann: Seat) -> None:
+async def test_an_answer_can_be_regenerated(ann: SessionClient) -> None:
     """A start without input whose `parent` is a user message regenerates the answer."""
     where = (await ann.start("a"))["conversation"]
     await ann.ending("a")
@@ -120,7 +120,7 @@ async def test_an_answer_can_be_regenerated(ann: Seat) -> None:
     assert (await ann.request("conversation.get", conversation=where))["head"] == ending["message"]
 
 
-async def test_a_cleared_conversation_has_no_head(ann: Seat) -> None:
+async def test_a_cleared_conversation_has_no_head(ann: SessionClient) -> None:
     """The head is empty, the history remains, and a later turn has no parent."""
     where = (await ann.start("a"))["conversation"]
     await ann.ending("a")
@@ -132,10 +132,10 @@ async def test_a_cleared_conversation_has_no_head(ann: Seat) -> None:
     assert len((await ann.request("conversation.messages", conversation=where))["messages"]) == 4
 
 
-async def test_an_attached_conversation_delivers_every_turn(ann: Seat, services: Services) -> None:
+async def test_an_attached_conversation_delivers_every_turn(ann: SessionClient, services: Services) -> None:
     """Running turns are replayed from 0, and new turns of other connections arrive, until the detach."""
     where = (await ann.start("a", demo=SLOW))["conversation"]
-    async with seat(services) as other:
+    async with open_client(services) as other:
         answer = await other.request("conversation.attach", conversation=where)
         assert (answer["conversation"], answer["gone"]) == (where, {})
         assert answer["turns"]["a"]["from"] == 0
@@ -151,17 +151,17 @@ async def test_an_attached_conversation_delivers_every_turn(ann: Seat, services:
         assert "c" not in other.turns
 
 
-async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, steered: SteeredStore) -> None:
+async def test_an_attach_resumes_from_positions(ann: SessionClient, services: Services, store: ControlledStore) -> None:
     """Turns in `positions` continue, running or ended. Others are in `gone`, with their message if there is one."""
     where = (await ann.start("ended"))["conversation"]
     await ann.ending("ended")
     await ann.start("old", conversation=where)
     old = await ann.ending("old")
     services.registry.remove(services.registry.get("ann", "old"))  # type: ignore[arg-type]
-    steered.expire_logs()
+    store.expire_logs()
     await ann.start("running", conversation=where, demo=SLOW)
     await ann.until(lambda: ann.turns["running"].seq > 3)
-    async with seat(services) as other:
+    async with open_client(services) as other:
         positions = {turn: ann.turns[turn].position for turn in ("ended", "old", "running")}
         other.resume("running", positions["running"])
         answer = await other.request(
@@ -175,7 +175,7 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
         await other.until(lambda: other.turns["running"].seq > positions["running"]["seq"])
 
 
-async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -> None:
+async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: SessionClient) -> None:
     """A turn in `positions` must belong to this conversation; otherwise none of its events arrive."""
     here, there = await ann.start("here"), await ann.start("there")
     await ann.ending("here")
@@ -190,12 +190,12 @@ async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -
 
 
 async def test_a_turn_that_starts_while_attaching_is_not_missed(
-    ann: Seat, services: Services, steered: SteeredStore
+    ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """The subscription precedes the read, so that a turn accepted in between arrives."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services) as other:
-        with steered.blocked("conversation") as reading:
+    async with open_client(services) as other:
+        with store.blocked("conversation") as reading:
             attach = other.send("conversation.attach", conversation=where)
             await reading.wait()
         await ann.start("t", conversation=where)
@@ -203,11 +203,13 @@ async def test_a_turn_that_starts_while_attaching_is_not_missed(
         await other.ending("t")
 
 
-async def test_another_users_attach_delivers_no_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
+async def test_another_users_attach_delivers_no_turn(
+    ann: SessionClient, services: Services, store: ControlledStore
+) -> None:
     """Law 12: an attach to another user's conversation delivers none of its events, not even before the refusal."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services, "eve") as eve:
-        with steered.blocked("conversation") as reading:
+    async with open_client(services, "eve") as eve:
+        with store.blocked("conversation") as reading:
             attach = eve.send("conversation.attach", conversation=where)
             await reading.wait()
             start = ann.send("turn.start", turn="t", input="Secret", conversation=where, params={"demo": {"rate": 0}})
@@ -222,12 +224,14 @@ async def test_another_users_attach_delivers_no_turn(ann: Seat, services: Servic
         assert [frame["type"] for frame in eve.frames] == ["error"]
 
 
-async def test_a_failed_attach_subscribes_to_nothing(ann: Seat, services: Services, steered: SteeredStore) -> None:
+async def test_a_failed_attach_subscribes_to_nothing(
+    ann: SessionClient, services: Services, store: ControlledStore
+) -> None:
     """A failed attach leaves no subscription. A subscription from before it remains."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services) as other, seat(services) as subscriber:
+    async with open_client(services) as other, open_client(services) as subscriber:
         await subscriber.request("conversation.attach", conversation=where)
-        with steered.failing("conversation"):
+        with store.failing("conversation"):
             for client in (other, subscriber):
                 assert (await client.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
         await ann.start("t", conversation=where)
@@ -236,10 +240,10 @@ async def test_a_failed_attach_subscribes_to_nothing(ann: Seat, services: Servic
         assert other.turns == {}
 
 
-async def test_changes_reach_every_attached_connection(ann: Seat, services: Services) -> None:
+async def test_changes_reach_every_attached_connection(ann: SessionClient, services: Services) -> None:
     """An update, a clear and the deletion reach every connection that is attached to the conversation."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services) as other:
+    async with open_client(services) as other:
         await other.request("conversation.attach", conversation=where)
         await ann.request("conversation.update", conversation=where, title="New")
         await ann.request("conversation.clear", conversation=where)
@@ -264,10 +268,10 @@ async def test_changes_reach_every_attached_connection(ann: Seat, services: Serv
         ]
 
 
-async def test_a_closed_connection_has_no_subscription(ann: Seat, services: Services) -> None:
+async def test_a_closed_connection_has_no_subscription(ann: SessionClient, services: Services) -> None:
     """A closed connection leaves no subscription in the registry."""
     where = (await ann.request("conversation.create"))["id"]
-    async with seat(services) as other:
+    async with open_client(services) as other:
         await other.request("conversation.attach", conversation=where)
     await ann.start("t", conversation=where)
     await ann.ending("t")
@@ -288,11 +292,11 @@ async def test_a_closed_connection_has_no_subscription(ann: Seat, services: Serv
     ],
 )
 async def test_another_users_conversation_is_not_found(
-    ann: Seat, services: Services, kind: str, fields: dict[str, Any]
+    ann: SessionClient, services: Services, kind: str, fields: dict[str, Any]
 ) -> None:
     """Law 12: another user's conversation is answered exactly like one that doesn't exist."""
     where = (await ann.request("conversation.create", title="Mine"))["id"]
-    async with seat(services, "bob") as bob:
+    async with open_client(services, "bob") as bob:
         theirs = await bob.refused(kind, conversation=where, **fields)
         nothing = await bob.refused(kind, conversation="c_unknown", **fields)
         assert theirs == nothing
@@ -300,10 +304,10 @@ async def test_another_users_conversation_is_not_found(
     assert (await ann.request("conversation.get", conversation=where))["title"] == "Mine"
 
 
-async def test_a_turn_started_during_the_deletion_is_cancelled(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_turn_started_during_the_deletion_is_cancelled(ann: SessionClient, store: ControlledStore) -> None:
     """A deletion cancels the running turns, also one that the store accepted while the others were ending."""
     where = (await ann.request("conversation.create"))["id"]
-    with steered.blocked("delete_conversation") as deleting:
+    with store.blocked("delete_conversation") as deleting:
         delete = ann.send("conversation.delete", conversation=where)
         await deleting.wait()
         await ann.start("late", conversation=where, demo=SLOW)
@@ -312,11 +316,11 @@ async def test_a_turn_started_during_the_deletion_is_cancelled(ann: Seat, steere
     assert (await ann.refused("conversation.messages", conversation=where))["code"] == "not_found"
 
 
-async def test_feedback_is_stored_for_the_users_own_messages(ann: Seat, services: Services) -> None:
+async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient, services: Services) -> None:
     """A rating is up, down or 1 to 5, with a comment. Law 12: another user's message is not found."""
     await ann.start("t")
     message = (await ann.ending("t"))["message"]
     for rating in ("up", "down", 1, 5):
         assert await ann.request("feedback.put", message=message, rating=rating, comment="So so.") == {}
-    async with seat(services, "bob") as bob:
+    async with open_client(services, "bob") as bob:
         assert (await bob.refused("feedback.put", message=message, rating="up"))["code"] == "not_found"

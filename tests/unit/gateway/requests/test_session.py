@@ -16,7 +16,7 @@ from gateway.protocol.results import Pong
 from gateway.requests.services import Services
 from gateway.requests.session import INVALID_FRAMES_MAX
 from tests.credentials import SECRET
-from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
+from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 
 both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 
@@ -24,7 +24,7 @@ both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 @both
 async def test_a_request_gets_exactly_one_answer(services: Services, codec: Codec) -> None:
     """A request with an id gets one result; a request without an id gets none."""
-    async with seat(services, codec=codec) as client:
+    async with open_client(services, codec=codec) as client:
         assert await client.request("ping", t=5) == {"t": 5}
         now = (await client.request("ping"))["t"]
         assert now > 1_700_000_000_000
@@ -33,7 +33,7 @@ async def test_a_request_gets_exactly_one_answer(services: Services, codec: Code
         assert [frame["type"] for frame in client.frames] == ["result"] * 3
 
 
-async def test_a_failed_request_is_answered_without_an_id_too(ann: Seat) -> None:
+async def test_a_failed_request_is_answered_without_an_id_too(ann: SessionClient) -> None:
     """An error is sent in either case, and has the same id as the request or none."""
     ann.send_raw('{"type":"turn.get","turn":"unknown"}')
     ann.send_raw('{"type":"nope"}')
@@ -42,9 +42,9 @@ async def test_a_failed_request_is_answered_without_an_id_too(ann: Seat) -> None
     assert all("id" not in frame for frame in ann.frames)
 
 
-async def test_an_id_in_flight_may_not_be_used_again(ann: Seat, steered: SteeredStore) -> None:
+async def test_an_id_in_flight_may_not_be_used_again(ann: SessionClient, store: ControlledStore) -> None:
     """An id is in use until its request is answered, and free afterwards."""
-    with steered.blocked("usage") as waiting:
+    with store.blocked("usage") as waiting:
         ann.send("usage.get", id="7")
         await waiting.wait()
         ann.send("ping", id="7")
@@ -56,12 +56,12 @@ async def test_an_id_in_flight_may_not_be_used_again(ann: Seat, steered: Steered
     assert await ann.request("ping", id="7", t=1) == {"t": 1}
 
 
-async def test_auth_returns_the_user(ann: Seat) -> None:
+async def test_auth_returns_the_user(ann: SessionClient) -> None:
     """`auth` returns the user of this connection."""
     assert await ann.request("auth", token="anything") == {"user": "ann"}
 
 
-async def test_models_are_listed(ann: Seat) -> None:
+async def test_models_are_listed(ann: SessionClient) -> None:
     """Each model is listed with its features and availability, and the default model is named."""
     listed = await ann.request("models.list")
     assert listed["default"] == "demo"
@@ -70,7 +70,7 @@ async def test_models_are_listed(ann: Seat) -> None:
     assert "streaming" in demo["features"]
 
 
-async def test_usage_is_returned_for_a_conversation_or_a_time(ann: Seat) -> None:
+async def test_usage_is_returned_for_a_conversation_or_a_time(ann: SessionClient) -> None:
     """Usage is returned in total, of one conversation, or since a time. An invalid time is refused with its field."""
     conversation = (await ann.start("t"))["conversation"]
     await ann.ending("t")
@@ -85,7 +85,7 @@ async def test_usage_is_returned_for_a_conversation_or_a_time(ann: Seat) -> None
     assert (await ann.refused("usage.get", conversation="unknown"))["code"] == "not_found"
 
 
-async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
+async def test_a_large_result_comes_in_pieces(ann: SessionClient) -> None:
     """Law 10: each piece fits a frame, and the result has their count. The joined pieces are the result's JSON."""
     system = "\x01😀\n" * 5000
     made = await ann.request("conversation.create", system=system)
@@ -99,7 +99,7 @@ async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
 async def test_an_answer_larger_than_the_outbox_can_be_read(services: Services, codec: Codec) -> None:
     """Laws 3 and 11: a message larger than the outbox's bound can be read from the history, and the connection stays
     open."""
-    async with seat(services, codec=codec) as client:
+    async with open_client(services, codec=codec) as client:
         demo = {"text": "word" * 250 + " ", "tokens": 300}
         started = await client.start("long", demo=demo)
         await client.ending("long")
@@ -112,7 +112,7 @@ async def test_an_answer_larger_than_the_outbox_can_be_read(services: Services, 
         assert not client.overflowed
 
 
-async def test_a_client_with_many_invalid_frames_is_disconnected(ann: Seat) -> None:
+async def test_a_client_with_many_invalid_frames_is_disconnected(ann: SessionClient) -> None:
     """Twenty undecodable frames in ten seconds end the connection. Invalid field values don't count."""
     for _ in range(INVALID_FRAMES_MAX + 5):
         ann.send_raw('{"type":"turn.get","turn":5}')
@@ -122,7 +122,7 @@ async def test_a_client_with_many_invalid_frames_is_disconnected(ann: Seat) -> N
     assert ann.broken
 
 
-async def test_old_invalid_frames_no_longer_count(ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_invalid_frames_no_longer_count(ann: SessionClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty invalid frames in a longer time don't end the connection."""
     now = 0.0
     monkeypatch.setattr("gateway.requests.session.time.monotonic", lambda: now)
@@ -133,16 +133,16 @@ async def test_old_invalid_frames_no_longer_count(ann: Seat, monkeypatch: pytest
 
 
 @pytest.fixture
-async def two_at_once(steered: SteeredStore) -> AsyncIterator[Services]:
-    async with open_services(steered, requests_in_flight=2) as made:
+async def two_at_once(store: ControlledStore) -> AsyncIterator[Services]:
+    async with open_services(store, requests_in_flight=2) as made:
         yield made
 
 
-async def test_the_requests_in_flight_are_bounded(two_at_once: Services, steered: SteeredStore) -> None:
+async def test_the_requests_in_flight_are_bounded(two_at_once: Services, store: ControlledStore) -> None:
     """Past the bound a request is refused with a retry time; a cancel is never refused."""
-    async with seat(two_at_once) as client:
+    async with open_client(two_at_once) as client:
         await client.start("t", demo=SLOW)
-        with steered.blocked("usage"):
+        with store.blocked("usage"):
             waiting = [client.send("usage.get") for _ in range(2)]
             error = await client.refused("ping")
             assert (error["code"], error["retryable"], error["retry_after_ms"]) == ("rate_limited", True, 100)
@@ -162,17 +162,17 @@ async def test_the_requests_in_flight_are_bounded(two_at_once: Services, steered
     ids=["usage", "conversation", "turn"],
 )
 async def test_a_store_failure_is_reported_as_retryable(
-    ann: Seat, steered: SteeredStore, failing: str, request_frame: dict[str, Any]
+    ann: SessionClient, store: ControlledStore, failing: str, request_frame: dict[str, Any]
 ) -> None:
     """The request fails with `store_unavailable` and may be repeated."""
-    with steered.failing(failing):
+    with store.failing(failing):
         error = await ann.refused(request_frame.pop("type"), **request_frame)
     assert (error["code"], error["retryable"]) == ("store_unavailable", True)
     assert "away" not in error["message"]
 
 
 async def test_a_defect_is_internal_and_shows_no_detail(
-    ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ann: SessionClient, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Law 13: no detail of the exception reaches a client; the log has it."""
 
@@ -186,14 +186,14 @@ async def test_a_defect_is_internal_and_shows_no_detail(
     assert "secret detail" in caplog.text
 
 
-async def test_an_unknown_model_is_explained(ann: Seat) -> None:
+async def test_an_unknown_model_is_explained(ann: SessionClient) -> None:
     """A provider error is answered like any other error."""
     error = await ann.refused("conversation.create", model="demoo")
     assert (error["code"], error["retryable"]) == ("model_not_found", False)
     assert "demo" in error["message"]
 
 
-async def test_the_largest_integers_are_answered(ann: Seat) -> None:
+async def test_the_largest_integers_are_answered(ann: SessionClient) -> None:
     """The largest integers of both codecs are returned unchanged. Larger ones are errors that don't break the
     connection."""
     for t in (2**64 - 1, -(2**63)):
@@ -212,38 +212,38 @@ async def test_the_largest_integers_are_answered(ann: Seat) -> None:
 
 async def test_a_disconnect_leaves_the_turns_running(services: Services) -> None:
     """Law 8: a disconnect drops the attachments, and the turn continues."""
-    async with seat(services) as client:
+    async with open_client(services) as client:
         await client.start("t", demo=SLOW)
         await client.until(lambda: client.turns["t"].seq > 3)
     stream = services.registry.get("ann", "t")
     assert stream is not None
     before = stream.log.end
-    async with asyncio.timeout(5), seat(services) as other:
+    async with asyncio.timeout(5), open_client(services) as other:
         assert (await other.request("turn.get", turn="t"))["status"] == "running"
         await other.request("turn.attach", turn="t", epoch=stream.epoch, after=0)
         await other.until(lambda: other.turns["t"].seq > before + 3)
 
 
-async def test_a_request_can_be_handled_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_request_can_be_handled_without_a_frame(ann: SessionClient, store: ControlledStore) -> None:
     """HTTP uses the same handlers. They return the result, or raise the error that a frame would be answered with."""
     assert await ann.session.handle(p.Ping(t=3)) == Pong(3)
     with pytest.raises(ApiError) as missing:
         await ann.session.handle(p.TurnGet(turn="unknown"))
     assert (missing.value.code, missing.value.body.path) == ("not_found", "turn")
-    with steered.failing("usage"), pytest.raises(ApiError) as away:
+    with store.failing("usage"), pytest.raises(ApiError) as away:
         await ann.session.handle(p.UsageGet())
     assert away.value.code == "store_unavailable"
 
 
-async def test_requests_have_a_rate_limit(steered: SteeredStore) -> None:
+async def test_requests_have_a_rate_limit(store: ControlledStore) -> None:
     """It applies to the user over all connections. The refusal has the delay, affects no turn, and leaves the id
     free."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 3}
     async with (
-        open_services(steered, **fields) as services,
-        seat(services) as ann,
-        seat(services) as other,
-        seat(services, user="bob") as bob,
+        open_services(store, **fields) as services,
+        open_client(services) as ann,
+        open_client(services) as other,
+        open_client(services, user="bob") as bob,
     ):
         await ann.start("t", demo=SLOW)
         await other.request("ping")

@@ -10,12 +10,12 @@ import pytest
 
 from gateway.requests.services import Services
 from tests.client import RequestFailed
-from tests.in_process import SLOW, Seat, SteeredStore, eventually, open_services, seat
+from tests.in_process import SLOW, ControlledStore, SessionClient, eventually, open_client, open_services
 
 MESSAGES = [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]
 
 
-def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]]:
+def late_deltas(client: SessionClient, turn: str, request_id: str) -> list[dict[str, Any]]:
     """Return the deltas of a turn that arrived after the answer to the request."""
     answered = client.frames.index(client.answered(request_id) or {})
     return [f for f in client.frames[answered:] if f.get("turn") == turn and f["type"] == "turn.delta"]
@@ -24,7 +24,7 @@ def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]
 # --- start ---
 
 
-async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: Seat, services: Services) -> None:
+async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: SessionClient, services: Services) -> None:
     """A turn that the registry has dropped is freed, although the client that started it stays connected and idle."""
     await ann.start("t", demo={"tokens": 5, "rate": 0})
     await ann.ending("t")
@@ -40,10 +40,10 @@ async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: Seat, services:
 # --- cancel ---
 
 
-async def test_the_answer_to_a_cancel_follows_the_last_delta(ann: Seat, services: Services) -> None:
+async def test_the_answer_to_a_cancel_follows_the_last_delta(ann: SessionClient, services: Services) -> None:
     """Law 5: no delta follows the answer on the connection that sent the cancel. Other connections get the ending
     too."""
-    async with seat(services) as other:
+    async with open_client(services) as other:
         await ann.start("t", demo=SLOW)
         await other.request("turn.attach", turn="t")
         await ann.until(lambda: ann.turns["t"].seq > 5)
@@ -57,10 +57,10 @@ async def test_the_answer_to_a_cancel_follows_the_last_delta(ann: Seat, services
 
 
 @pytest.mark.parametrize("scope", ["turn", "turns", "conversation", "mine"])
-async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str) -> None:
+async def test_every_scope_of_a_cancel(ann: SessionClient, services: Services, scope: str) -> None:
     """Law 5: a cancel applies to one turn, several, those of a conversation, or all of this user's; never to another
     user's."""
-    async with seat(services, "bob") as bob:
+    async with open_client(services, "bob") as bob:
         await bob.start("a", demo=SLOW)
         where = (await ann.request("conversation.create"))["id"]
         for turn in ("a", "b"):
@@ -89,12 +89,12 @@ async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str
     [{}, {"turn": "a", "mine": True}, {"turns": ["a"], "conversation": "c"}],
     ids=["none", "two", "others"],
 )
-async def test_a_cancel_has_exactly_one_scope(ann: Seat, fields: dict[str, Any]) -> None:
+async def test_a_cancel_has_exactly_one_scope(ann: SessionClient, fields: dict[str, Any]) -> None:
     """A cancel without a scope or with several is refused."""
     assert (await ann.refused("turn.cancel", **fields))["code"] == "invalid_request"
 
 
-async def test_a_cancel_of_an_ended_or_unknown_turn_is_answered(ann: Seat, services: Services) -> None:
+async def test_a_cancel_of_an_ended_or_unknown_turn_is_answered(ann: SessionClient, services: Services) -> None:
     """Laws 5 and 12: a repeated or late cancel, and one of an unknown or another user's turn, is answered and changes
     nothing."""
     await ann.start("t")
@@ -102,19 +102,19 @@ async def test_a_cancel_of_an_ended_or_unknown_turn_is_answered(ann: Seat, servi
     wanted = {"t": "already_ended", "unknown": "not_found"}
     for _ in range(2):
         assert (await ann.request("turn.cancel", turns=["t", "unknown"]))["turns"] == wanted
-    async with seat(services, "bob") as bob:
+    async with open_client(services, "bob") as bob:
         assert (await bob.request("turn.cancel", turn="t"))["turns"] == {"t": "not_found"}
         assert (await bob.request("turn.cancel", mine=True))["turns"] == {}
 
 
-async def test_a_cancel_of_a_turn_of_an_earlier_process(steered: SteeredStore) -> None:
+async def test_a_cancel_of_a_turn_of_an_earlier_process(store: ControlledStore) -> None:
     """Law 5: the turn has already ended. The answer is the same while a repeated start of it is in progress."""
-    async with open_services(steered) as before, seat(before) as client:
+    async with open_services(store) as before, open_client(before) as client:
         await client.start("t")
         await client.ending("t")
-    async with open_services(steered) as after, seat(after) as client:
+    async with open_services(store) as after, open_client(after) as client:
         assert (await client.request("turn.cancel", turn="t"))["turns"] == {"t": "already_ended"}
-        with steered.blocked("accept") as accepting:
+        with store.blocked("accept") as accepting:
             again = client.send("turn.start", turn="t", input="Hello", params={"demo": {"rate": 0, "tokens": 5}})
             await accepting.wait()
             cancel = client.send("turn.cancel", turn="t")
@@ -127,7 +127,9 @@ async def test_a_cancel_of_a_turn_of_an_earlier_process(steered: SteeredStore) -
         assert (await client.answer(got))["status"] == "completed"
 
 
-async def test_a_cancel_does_not_wait_forever(ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancel_does_not_wait_forever(
+    ann: SessionClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Law 5: a provider connection that doesn't close delays the answer for a bounded time only."""
     monkeypatch.setattr("gateway.turns.cancellation.CLEANUP_TIMEOUT_S", 0.01)
     await ann.start("t", demo=SLOW)
@@ -142,12 +144,12 @@ async def test_a_cancel_does_not_wait_forever(ann: Seat, services: Services, mon
 # --- attach ---
 
 
-async def test_an_attach_continues_at_the_clients_position(ann: Seat, services: Services) -> None:
+async def test_an_attach_continues_at_the_clients_position(ann: SessionClient, services: Services) -> None:
     """Law 7: from 0 or from a position, replay and live events follow without a gap. `from` is the start."""
     started = await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 5)
     position = ann.turns["t"].position
-    async with seat(services) as other, seat(services) as third:
+    async with open_client(services) as other, open_client(services) as third:
         answer = (await other.request("turn.attach", turn="t"))["turns"]["t"]
         assert answer == {
             "conversation": started["conversation"],
@@ -165,13 +167,13 @@ async def test_an_attach_continues_at_the_clients_position(ann: Seat, services: 
         assert third.turns["t"].resets == 0
 
 
-async def test_attaching_to_several_turns_at_once(ann: Seat, services: Services) -> None:
+async def test_attaching_to_several_turns_at_once(ann: SessionClient, services: Services) -> None:
     """Each turn of `positions` has its own answer: running, ended, unknown, or with a position that can't be
     continued."""
     await ann.start("ended")
     await ann.ending("ended")
     started = await ann.start("running", demo=SLOW)
-    async with seat(services) as other:
+    async with open_client(services) as other:
         positions = {
             "ended": ann.turns["ended"].position,
             "running": {"epoch": started["epoch"] - 1, "seq": 3},
@@ -191,29 +193,29 @@ async def test_attaching_to_several_turns_at_once(ann: Seat, services: Services)
     [({}, "turn"), ({"turn": "t", "positions": {}}, "turn"), ({"turn": "t", "after": 3}, "epoch")],
     ids=["neither", "both", "no epoch"],
 )
-async def test_an_invalid_attach_is_refused(ann: Seat, fields: dict[str, Any], path: str) -> None:
+async def test_an_invalid_attach_is_refused(ann: SessionClient, fields: dict[str, Any], path: str) -> None:
     """An attach has either a turn or positions, and a position above 0 needs its epoch."""
     error = await ann.refused("turn.attach", **fields)
     assert (error["code"], error["path"]) == ("invalid_request", path)
 
 
-async def test_attaching_to_an_expired_log_names_the_message(steered: SteeredStore) -> None:
+async def test_attaching_to_an_expired_log_names_the_message(store: ControlledStore) -> None:
     """Law 7: if the events have expired, the answer is `gone` with the stored message."""
-    async with open_services(steered) as before, seat(before) as client:
+    async with open_services(store) as before, open_client(before) as client:
         await client.start("t")
         ending = await client.ending("t")
-    steered.expire_logs()
-    async with open_services(steered) as after, seat(after) as client:
+    store.expire_logs()
+    async with open_services(store) as after, open_client(after) as client:
         error = (await client.request("turn.attach", turn="t"))["turns"]["t"]["error"]
         assert (error["code"], error["stored_message"]) == ("gone", ending["message"])
 
 
 async def test_an_attach_during_the_start_waits_for_the_acceptance(
-    ann: Seat, services: Services, steered: SteeredStore
+    ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """An attach that arrives before the store has accepted the turn is answered afterwards."""
-    async with seat(services) as other:
-        with steered.blocked("accept") as accepting:
+    async with open_client(services) as other:
+        with store.blocked("accept") as accepting:
             ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0}})
             await accepting.wait()
             attach = other.send("turn.attach", turn="t")
@@ -225,10 +227,10 @@ async def test_an_attach_during_the_start_waits_for_the_acceptance(
         await other.ending("t")
 
 
-async def test_a_user_cannot_attach_to_another_users_turn(ann: Seat, services: Services) -> None:
+async def test_a_user_cannot_attach_to_another_users_turn(ann: SessionClient, services: Services) -> None:
     """Law 12: another user's turn isn't found by any request."""
     await ann.start("t", demo=SLOW)
-    async with seat(services, "bob") as bob:
+    async with open_client(services, "bob") as bob:
         assert (await bob.request("turn.attach", turn="t"))["turns"]["t"]["error"]["code"] == "not_found"
         for kind in ("turn.get", "turn.detach"):
             assert (await bob.refused(kind, turn="t"))["code"] == "not_found"
@@ -238,7 +240,7 @@ async def test_a_user_cannot_attach_to_another_users_turn(ann: Seat, services: S
 # --- detach ---
 
 
-async def test_no_event_of_the_turn_arrives_after_a_detach(ann: Seat, services: Services) -> None:
+async def test_no_event_of_the_turn_arrives_after_a_detach(ann: SessionClient, services: Services) -> None:
     """The turn continues without this connection, which can attach again at its position."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
@@ -259,7 +261,7 @@ async def test_no_event_of_the_turn_arrives_after_a_detach(ann: Seat, services: 
 # --- get ---
 
 
-async def test_get_returns_the_current_state_of_a_running_turn(ann: Seat) -> None:
+async def test_get_returns_the_current_state_of_a_running_turn(ann: SessionClient) -> None:
     """The answer has status, epoch, position, and the message so far."""
     started = await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
@@ -271,7 +273,7 @@ async def test_get_returns_the_current_state_of_a_running_turn(ann: Seat) -> Non
     assert "usage" not in got
 
 
-async def test_get_returns_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
+async def test_get_returns_an_ended_turn_as_it_is_stored(ann: SessionClient) -> None:
     """Law 3: the answer has the usage, message and position of the ending."""
     await ann.start("t")
     ending = await ann.ending("t")
@@ -282,7 +284,7 @@ async def test_get_returns_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
     assert "error" not in got
 
 
-async def test_get_returns_a_stateless_turn_with_its_message(ann: Seat) -> None:
+async def test_get_returns_a_stateless_turn_with_its_message(ann: SessionClient) -> None:
     """The message is stored with the turn, which has no conversation."""
     demo = {"rate": 0, "tokens": 5}
     await ann.request("turn.start", turn="t", messages=MESSAGES, params={"demo": demo})
@@ -296,7 +298,7 @@ async def test_get_returns_a_stateless_turn_with_its_message(ann: Seat) -> None:
     assert (await ann.request("conversation.list"))["conversations"] == []
 
 
-async def test_get_of_a_turn_whose_conversation_was_deleted(ann: Seat, services: Services) -> None:
+async def test_get_of_a_turn_whose_conversation_was_deleted(ann: SessionClient, services: Services) -> None:
     """The turn is found, but without its message."""
     placed = await ann.start("t")
     await ann.ending("t")
@@ -309,9 +311,9 @@ async def test_get_of_a_turn_whose_conversation_was_deleted(ann: Seat, services:
 # --- bounds ---
 
 
-async def test_the_running_turns_of_a_connection_are_bounded(steered: SteeredStore) -> None:
+async def test_the_running_turns_of_a_connection_are_bounded(store: ControlledStore) -> None:
     """Past the bound a start is refused. A repeated start doesn't count again, and an ended turn no longer counts."""
-    async with open_services(steered, turns_per_connection=2) as services, seat(services) as ann:
+    async with open_services(store, turns_per_connection=2) as services, open_client(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn, demo=SLOW)
         with pytest.raises(RequestFailed) as refused:
@@ -319,16 +321,16 @@ async def test_the_running_turns_of_a_connection_are_bounded(steered: SteeredSto
         assert (refused.value.code, refused.value.error["retryable"]) == ("rate_limited", True)
         assert (await ann.refused("turn.start", input="Hi"))["code"] == "rate_limited"
         assert (await ann.start("a", demo=SLOW))["status"] == "attached"
-        async with seat(services) as other:
+        async with open_client(services) as other:
             await other.start("d", demo=SLOW)
         await ann.request("turn.cancel", turn="a")
         await ann.ending("a")
         await ann.start("c", demo=SLOW)
 
 
-async def test_a_failed_start_does_not_count(steered: SteeredStore) -> None:
+async def test_a_failed_start_does_not_count(store: ControlledStore) -> None:
     """A refused start doesn't count against the bound."""
-    async with open_services(steered, turns_per_connection=1) as services, seat(services) as ann:
+    async with open_services(store, turns_per_connection=1) as services, open_client(services) as ann:
         for n in range(3):
             assert (await ann.refused("turn.start", turn=f"t{n}", input="Hi", model="nope"))[
                 "code"

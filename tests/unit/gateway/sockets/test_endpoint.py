@@ -14,7 +14,7 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.events import Durability
 from gateway.requests.services import Services
 from gateway.sockets.endpoint import WebSocketEndpoint
-from tests.in_process import SLOW, SteeredStore, open_services
+from tests.in_process import SLOW, ControlledStore, open_services
 
 LOCAL = [(b"host", b"127.0.0.1:8000")]
 
@@ -253,10 +253,10 @@ async def test_nonsense_closes_4400(services: Services) -> None:
         assert (socket.closed or (0, ""))[0] == 4400
 
 
-async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) -> None:
+async def test_a_client_that_does_not_read_closes_4501(store: ControlledStore) -> None:
     """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes
     on."""
-    async with open_services(steered, outbox_bytes=65_536) as services:
+    async with open_services(store, outbox_bytes=65_536) as services:
         async with opened(services) as socket:
             await socket.until(lambda: socket.frames)
             socket.reads.clear()
@@ -284,9 +284,9 @@ async def test_a_socket_that_breaks_ends_quietly(services: Services, error: Exce
     assert socket.closed is None
 
 
-async def test_when_the_client_goes_its_requests_are_dropped(services: Services, steered: SteeredStore) -> None:
+async def test_when_the_client_goes_its_requests_are_dropped(services: Services, store: ControlledStore) -> None:
     """Law 8: a turn goes on without its connection, also one that the store was still accepting."""
-    with steered.blocked("accept") as accepting, steered.blocked("usage"):
+    with store.blocked("accept") as accepting, store.blocked("usage"):
         async with opened(services) as socket:
             socket.receive_text({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
             socket.receive_text({"type": "usage.get", "id": "1"})
@@ -314,9 +314,9 @@ async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) ->
 # --- heartbeats and leaving ---
 
 
-async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore) -> None:
+async def test_a_heartbeat_says_that_the_connection_lives(store: ControlledStore) -> None:
     """Whenever nothing else was sent for the interval; not while a turn streams."""
-    async with open_services(steered, heartbeat_s=0.05) as services:
+    async with open_services(store, heartbeat_s=0.05) as services:
         async with asyncio.TaskGroup() as tasks:
             heartbeats = tasks.create_task(services.clients.run_heartbeats())
             async with opened(services) as quiet, opened(services) as busy:

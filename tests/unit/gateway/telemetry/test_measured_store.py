@@ -7,20 +7,20 @@ import pytest
 from gateway.telemetry.measured_store import measure_calls
 from gateway.telemetry.metrics import Telemetry
 from store.records import NotFound, StoreError
-from tests.in_process import SteeredStore
+from tests.in_process import ControlledStore
 from tests.metrics import value
 
 
-async def test_calls_are_timed_and_failures_counted(steered: SteeredStore) -> None:
+async def test_calls_are_timed_and_failures_counted(store: ControlledStore) -> None:
     """An answer such as `NotFound` is none; the error comes through as it is."""
     telemetry = Telemetry([])
-    store = measure_calls(steered.as_store, telemetry)
-    assert store.shared is False
-    await store.ping()
-    with steered.failing("ping"), pytest.raises(StoreError, match="away"):
-        await store.ping()
+    measured = measure_calls(store.as_store, telemetry)
+    assert measured.shared is False
+    await measured.ping()
+    with store.failing("ping"), pytest.raises(StoreError, match="can't be reached"):
+        await measured.ping()
     with pytest.raises(NotFound):
-        await store.turn("ann", "none")
+        await measured.turn("ann", "none")
     text = telemetry.render("")[0].decode()
     assert value(text, "turnwire_store_seconds_count", operation="ping") == 2
     assert value(text, "turnwire_store_errors_total", operation="ping") == 1

@@ -14,7 +14,7 @@ from gateway.turns.acceptance import accept, encode_content, prepare, started
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.records import Accepted, Busy, Conflict, NotFound
-from tests.in_process import SteeredStore
+from tests.in_process import ControlledStore
 from tests.turn_events import EPOCH
 
 INPUT_MAX = 1000
@@ -113,18 +113,18 @@ def test_input_is_text_or_parts() -> None:
     assert TurnStart(input=[ToolResultPart("c", "3")]).input_parts == [ToolResultPart("c", "3")]
 
 
-async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
+async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
     stream = LiveTurn("ann", turn, digest, EPOCH)
     prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
-    found = await accept(steered.as_store, stream, request, prepared, "demo", "in_one", 10_000)
+    found = await accept(store.as_store, stream, request, prepared, "demo", "in_one", 10_000)
     assert (stream.acceptance is not None, stream.conversation_record) == (True, found.conversation)
     return found
 
 
-async def test_the_first_turn_creates_a_conversation_with_a_title(steered: SteeredStore) -> None:
+async def test_the_first_turn_creates_a_conversation_with_a_title(store: ControlledStore) -> None:
     """System prompt and model of the first start become the conversation's. The accepting instance owns the turn for a
     lease."""
-    found = await accepted(steered, TurnStart(input="Hello there", system="Be brief.", model="demo"))
+    found = await accepted(store, TurnStart(input="Hello there", system="Be brief.", model="demo"))
     assert found.conversation is not None
     assert found.input is not None
     assert found.conversation.title == "Hello there"
@@ -142,46 +142,46 @@ async def test_the_first_turn_creates_a_conversation_with_a_title(steered: Steer
     assert (first.message, first.parent) == (found.turn.message, found.input.id)
     assert started(found.turn, found.input, queued=True).status == "queued"
     assert found.turn.owner == "in_one"
-    assert await steered.expired_leases() == []
+    assert await store.expired_leases() == []
 
 
-async def test_tool_results_are_a_message_of_the_tool(steered: SteeredStore) -> None:
+async def test_tool_results_are_a_message_of_the_tool(store: ControlledStore) -> None:
     """Input with only tool results has the role `tool`; with additional text it has the role `user`."""
-    alone = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3")]))
-    mixed = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
+    alone = await accepted(store, TurnStart(input=[ToolResultPart("c", "3")]))
+    mixed = await accepted(store, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
     assert [one.input.role for one in (alone, mixed) if one.input] == ["tool", "user"]
 
 
-async def test_a_stateless_turn_has_no_conversation(steered: SteeredStore) -> None:
+async def test_a_stateless_turn_has_no_conversation(store: ControlledStore) -> None:
     """Its conversation, parent and input are null."""
-    found = await accepted(steered, TurnStart(messages=ONE))
+    found = await accepted(store, TurnStart(messages=ONE))
     first = started(found.turn, found.input, queued=False)
     assert (first.conversation, first.parent, first.input) == (None, None, None)
 
 
-async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> None:
+async def test_a_queued_turn_follows_the_one_ahead(store: ControlledStore) -> None:
     """Its parent is the answer of the turn ahead, even before that exists. An explicit parent takes precedence."""
-    first = await accepted(steered, TurnStart(input="one"), "a")
+    first = await accepted(store, TurnStart(input="one"), "a")
     assert first.conversation is not None
     assert first.input is not None
     where = first.conversation.id
-    second = await accepted(steered, TurnStart(input="two", conversation=where, on_busy="queue"), "b")
+    second = await accepted(store, TurnStart(input="two", conversation=where, on_busy="queue"), "b")
     assert second.input is not None
     assert (second.input.parent, second.ahead) == (first.turn.message, ("a",))
     request = TurnStart(input="three", conversation=where, parent=first.input.id, on_busy="queue")
-    third = await accepted(steered, request, "c")
+    third = await accepted(store, request, "c")
     assert third.input is not None
     assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))
 
 
-async def test_store_refusals_are_raised_unchanged(steered: SteeredStore) -> None:
+async def test_store_refusals_are_raised_unchanged(store: ControlledStore) -> None:
     """A conflict, a missing object and a busy conversation are raised as they are; `error_mapping.py` maps them."""
-    first = await accepted(steered, TurnStart(input="one"), "a")
+    first = await accepted(store, TurnStart(input="one"), "a")
     assert first.conversation is not None
     busy = TurnStart(input="two", conversation=first.conversation.id, on_busy="reject")
     with pytest.raises(Busy):
-        await accepted(steered, busy, "c")
+        await accepted(store, busy, "c")
     with pytest.raises(Conflict):
-        await accepted(steered, TurnStart(input="two"), "a", b"other digest")
+        await accepted(store, TurnStart(input="two"), "a", b"other digest")
     with pytest.raises(NotFound, match="conversation"):
-        await accepted(steered, TurnStart(input="two", conversation="nowhere"), "b", b"")
+        await accepted(store, TurnStart(input="two", conversation="nowhere"), "b", b"")

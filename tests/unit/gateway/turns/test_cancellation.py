@@ -9,7 +9,7 @@ import pytest
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from store.sqlite.store import SqliteStore
-from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
+from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
 
 Pair = tuple[Instance, Instance]
 
@@ -18,7 +18,7 @@ async def test_a_cancel_through_another_instance(pair: Pair) -> None:
     """The cancel request is stored and signalled. The owner applies it, and a client of another instance sees the
     result."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
         assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
         ended = await here.ending("t")
@@ -31,7 +31,7 @@ async def test_a_cancel_through_another_instance(pair: Pair) -> None:
 async def test_a_user_cannot_cancel_another_users_turn_elsewhere(pair: Pair) -> None:
     """Law 12: another user's turn isn't found, through any instance."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services, "bob") as bob:
+    async with open_client(one.services) as here, open_client(two.services, "bob") as bob:
         await here.start("t", demo=SLOW)
         assert await bob.request("turn.cancel", turn="t") == {"turns": {"t": "not_found"}}
         assert one.stream("t").is_abortable
@@ -41,7 +41,7 @@ async def test_a_user_cannot_cancel_another_users_turn_elsewhere(pair: Pair) -> 
 async def test_a_scope_includes_turns_of_all_instances(pair: Pair, scope: str) -> None:
     """The turns of a conversation, or all turns of a user, are cancelled on every instance."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         await there.start("b", conversation=where, demo=SLOW)
         fields = {"mine": True} if scope == "mine" else {"conversation": where}
@@ -55,7 +55,11 @@ async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.Mo
     """The instance that received the cancel takes the turn over and stores the ending. The returning owner adds no
     events."""
     monkeypatch.setattr("gateway.turns.cancellation.OWNER_SILENT_S", 0.1)
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
@@ -71,7 +75,7 @@ async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.Mo
 
 async def test_a_cancel_request_with_a_lost_signal_is_applied(quick: None) -> None:
     """The reply to the next append carries the cancel request, so an owner that missed the signal applies it too."""
-    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
         with one.shared.disconnected():
             assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
@@ -81,7 +85,7 @@ async def test_a_cancel_request_with_a_lost_signal_is_applied(quick: None) -> No
 
 async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> None:
     """A cancel stops the turn at its new owner, whether the former owner already knows of its loss or not."""
-    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
+    async with open_pair(lease_s=5) as (one, two), open_client(one.services) as here:
         await here.start("known", demo=SLOW)
         await here.start("unknown", demo=SLOW)
         with one.store.blocked("append") as flushing:
@@ -99,7 +103,7 @@ async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> No
 
 async def test_with_the_store_unavailable_only_the_owner_can_cancel(quick: None) -> None:
     """The owner answers its own connections at once. Other instances answer `store_unavailable`."""
-    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
         with one.store.failing(), two.store.failing():
             assert (await there.refused("turn.cancel", turn="t"))["code"] == "store_unavailable"
@@ -112,7 +116,7 @@ async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
     """Laws 5 and 6: while another instance still checks a repeated start with the store, cancel and attach reach the
     turn."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
         with two.store.blocked("accept") as accepting:
             again = there.send("turn.start", turn="t", input="Hello", params={"demo": SLOW})
@@ -128,8 +132,8 @@ async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
 async def test_a_turn_runs_while_any_client_is_attached(quick: None) -> None:
     """Law 8: with clients on two instances, the turn ends when the last one has been gone for the grace period."""
     async with open_pair(disconnect_grace_s=0.1) as (one, two):
-        async with seat(two.services) as there:
-            async with seat(one.services) as here:
+        async with open_client(two.services) as there:
+            async with open_client(one.services) as here:
                 await here.start("t", demo=SLOW, on_disconnect="cancel")
                 await there.request("turn.attach", turn="t")
                 while not await one.store.has_other_presence("ann", "t", one.services.instance):
@@ -146,7 +150,7 @@ async def test_a_failed_presence_check_is_repeated(quick: None) -> None:
     cancelled."""
     async with open_pair(disconnect_grace_s=0.02) as (one, _):
         with one.store.failing("has_other_presence", 3):
-            async with seat(one.services) as here:
+            async with open_client(one.services) as here:
                 await here.start("t", demo=SLOW, on_disconnect="cancel")
             await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert one.store.calls.count("has_other_presence") == 4
@@ -158,9 +162,9 @@ def _presence_check_in_s(stream: LiveTurn) -> float:
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
 
 
-async def attached_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, SqliteStore]:
+async def attached_elsewhere(one: Instance, there: SessionClient) -> tuple[LiveTurn, SqliteStore]:
     """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it at another instance."""
-    async with seat(one.services) as here:
+    async with open_client(one.services) as here:
         await here.start("t", demo=SLOW, on_disconnect="cancel")
         await there.request("turn.attach", turn="t")
     assert isinstance(one.store.real, SqliteStore)
@@ -175,7 +179,7 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
     again."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
-    async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
+    async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("has_other_presence") > 3)
@@ -199,7 +203,7 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
 async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: None) -> None:
     """Law 8: the turn is restored while a presence check is pending. The grace period starts again, so the check
     cancels nothing."""
-    async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
+    async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         await eventually(lambda: not stream.is_attached)
         asked = one.store.calls.count("has_other_presence")
@@ -215,7 +219,7 @@ async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, mon
     """Law 8: the turn is restored while a presence check runs. Attachments have the grace period nevertheless."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
-    async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
+    async with open_pair(disconnect_grace_s=10) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("has_other_presence") as asking:
@@ -232,7 +236,7 @@ async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, mon
 async def test_on_busy_considers_turns_of_all_instances(pair: Pair) -> None:
     """`reject`, `queue` and `interrupt` apply to turns on other instances too."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         assert (await there.refused("turn.start", turn="b", input="x", conversation=where, on_busy="reject"))[
             "code"

@@ -32,7 +32,7 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from tests.in_process import SteeredStore
+from tests.in_process import ControlledStore
 from tests.store_conformance import conversation, ending, message, new_turn
 
 
@@ -40,14 +40,14 @@ def body(*parts: Part) -> bytes:
     return encode_body(MessageBody(list(parts)))
 
 
-def history_of(steered: SteeredStore, bytes_max: int = 1 << 25) -> History:
-    return History(steered.as_store, "ann", bytes_max)
+def history_of(store: ControlledStore, bytes_max: int = 1 << 25) -> History:
+    return History(store.as_store, "ann", bytes_max)
 
 
-async def asked(steered: SteeredStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
-    record = await steered.turn("ann", turn)
-    placed = None if record.conversation is None else await steered.conversation("ann", record.conversation)
-    return await build_chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
+async def asked(store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
+    record = await store.turn("ann", turn)
+    placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
+    return await build_chat_request(history_of(store, bytes_max), record, placed, request, "upstream-name")
 
 
 def test_a_request_keeps_all_its_fields() -> None:
@@ -66,7 +66,7 @@ def test_a_request_keeps_all_its_fields() -> None:
     assert without_history(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
 
 
-async def test_a_stateless_turn_uses_only_its_own_messages(steered: SteeredStore) -> None:
+async def test_a_stateless_turn_uses_only_its_own_messages(store: ControlledStore) -> None:
     """Only role and parts of the messages are used, and no branch is read from the store."""
     request = TurnStart(
         messages=[
@@ -74,16 +74,16 @@ async def test_a_stateless_turn_uses_only_its_own_messages(steered: SteeredStore
             InputMessage(role="assistant", parts=[TextPart("b", "S")]),
         ]
     )
-    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    made = await asked(steered, request, "t")
+    await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(store, request, "t")
     assert made.messages == (
         ChatMessage("user", (TextPart("a"),)),
         ChatMessage("assistant", (TextPart("b", "S"),)),
     )
-    assert "branch" not in steered.calls
+    assert "branch" not in store.calls
 
 
-async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(steered: SteeredStore) -> None:
+async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(store: ControlledStore) -> None:
     """A client can send history back as it came, but every provider refuses a tool call without its result."""
     calls = [ToolCallPart("c1", "add", "{}"), ToolCallPart("c2", "add", "{}")]
     request = TurnStart(
@@ -94,17 +94,17 @@ async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(steered: 
             InputMessage(role="user", parts=[TextPart("Never mind.")]),
         ]
     )
-    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    assert [message.parts for message in (await asked(steered, request, "t")).messages] == [
+    await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    assert [message.parts for message in (await asked(store, request, "t")).messages] == [
         (TextPart("b"), calls[1]),
         (ToolResultPart("c2", "4"),),
         (TextPart("Never mind."),),
     ]
 
 
-async def test_the_history_is_the_branch_up_to_the_input(steered: SteeredStore) -> None:
+async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore) -> None:
     """Messages are in order, with signatures and tools. An empty answer (stopped before its first word) is left out."""
-    await steered.create_conversation(conversation(system="Be kind."))
+    await store.create_conversation(conversation(system="Be kind."))
     history: list[tuple[Part, ...]] = [
         (TextPart("one"), ImagePart("image/png", data="QUJD")),
         (ReasoningPart("hm", signature="S"), ToolCallPart("c", "add", "{}")),
@@ -115,52 +115,52 @@ async def test_the_history_is_the_branch_up_to_the_input(steered: SteeredStore) 
     ]
     for n in range(0, 6, 2):
         new = new_turn(f"t{n}", input=message(f"q{n}", body=body(*history[n]), turn=f"t{n}"))
-        accepted = await steered.accept(new)
+        accepted = await store.accept(new)
         made = ending(accepted.turn)
-        await steered.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
-    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+        await store.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
+    await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(store, TurnStart(conversation="c1", input="now"), "t")
     roles = [found.role for found in made.messages]
     parts = [found.parts for found in made.messages]
     assert parts == [p for p in history if p] + [(TextPart("now"),)]
     assert roles == ["user", "assistant", "user", "user", "assistant", "user"]
     assert made.system == "Be kind."
-    named = await asked(steered, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
+    named = await asked(store, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
     assert named.system == "Be brief."
 
 
-async def test_a_conversation_deleted_meanwhile_is_not_found(steered: SteeredStore) -> None:
+async def test_a_conversation_deleted_meanwhile_is_not_found(store: ControlledStore) -> None:
     """A branch that can't be read any more is `not_found`."""
-    await steered.create_conversation(conversation())
-    await steered.accept(new_turn("t"))
-    record = await steered.turn("ann", "t")
-    await steered.delete_conversation("ann", "c1")
+    await store.create_conversation(conversation())
+    await store.accept(new_turn("t"))
+    record = await store.turn("ann", "t")
+    await store.delete_conversation("ann", "c1")
     with pytest.raises(ApiError) as missing:
-        await build_chat_request(history_of(steered), record, None, TurnStart(conversation="c1", input="x"), "u")
+        await build_chat_request(history_of(store), record, None, TurnStart(conversation="c1", input="x"), "u")
     assert missing.value.code == "not_found"
 
 
-async def store_exchanges(steered: SteeredStore, *questions: Part) -> None:
+async def store_exchanges(store: ControlledStore, *questions: Part) -> None:
     """Store a conversation with an answer to each question, then accept the turn `t` in it."""
-    await steered.create_conversation(conversation())
+    await store.create_conversation(conversation())
     for number, question in enumerate(questions):
         new = new_turn(f"t{number}", input=message(f"q{number}", body=body(question), turn=f"t{number}"))
-        made = ending((await steered.accept(new)).turn)
-        await steered.end(replace(made, answer=replace(made.answer, body=body(TextPart(f"answer {number}")))))
-    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+        made = ending((await store.accept(new)).turn)
+        await store.end(replace(made, answer=replace(made.answer, body=body(TextPart(f"answer {number}")))))
+    await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
 
 
 def texts(made: ChatRequest) -> list[str]:
     return [part.text[:8] for each in made.messages for part in each.parts if isinstance(part, TextPart)]
 
 
-async def test_the_history_is_bounded_in_bytes(steered: SteeredStore) -> None:
+async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
     """Law 11: the newest exchanges are read as wholes, and the input is always included."""
-    await store_exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
+    await store_exchanges(store, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
     for bytes_max, omitted_messages in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
-        made = await asked(steered, request, "t", bytes_max)
+        made = await asked(store, request, "t", bytes_max)
         assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), bytes_max
 
 
@@ -168,26 +168,26 @@ def image_at(number: int, part: int = 0) -> ImagePart:
     return ImagePart("image/png", url=f"/v1/messages/q{number}/parts/{part}")
 
 
-async def test_a_referenced_part_is_read_once_and_counted_each_time(steered: SteeredStore) -> None:
+async def test_a_referenced_part_is_read_once_and_counted_each_time(store: ControlledStore) -> None:
     """Law 11: a frame that references a large image many times can't make a request larger than the bound."""
-    await store_exchanges(steered, ImagePart("image/png", data="A" * 3000))
+    await store_exchanges(store, ImagePart("image/png", data="A" * 3000))
 
     def naming(times: int) -> TurnStart:
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
 
-    before = steered.calls.count("message")
-    (sent,) = (await asked(steered, naming(2), "t", 10_000)).messages
+    before = store.calls.count("message")
+    (sent,) = (await asked(store, naming(2), "t", 10_000)).messages
     assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
-    assert steered.calls.count("message") == before + 1
+    assert store.calls.count("message") == before + 1
     with pytest.raises(ApiError) as refused:
-        await asked(steered, naming(3), "t", 10_000)
+        await asked(store, naming(3), "t", 10_000)
     assert refused.value.code == "context_length_exceeded"
 
 
-async def test_old_exchanges_with_too_much_data_are_left_out(steered: SteeredStore) -> None:
+async def test_old_exchanges_with_too_much_data_are_left_out(store: ControlledStore) -> None:
     """A conversation with many references continues with its newest exchanges."""
-    await store_exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
-    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t", 8000)
+    await store_exchanges(store, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
+    made = await asked(store, TurnStart(conversation="c1", input="now"), "t", 8000)
     assert (texts(made), made.omitted_messages) == (["answer 2", "q3", "answer 3", "now"], 4)
     assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
@@ -263,36 +263,36 @@ def test_an_image_counts_against_the_window() -> None:
     assert trim(question, 3000, 50) is question
 
 
-async def test_a_reference_to_stored_data_is_replaced_by_the_data(steered: SteeredStore) -> None:
+async def test_a_reference_to_stored_data_is_replaced_by_the_data(store: ControlledStore) -> None:
     """A message of the history can be sent back: the provider gets the data, never the gateway's own URL."""
-    await steered.create_conversation(conversation())
+    await store.create_conversation(conversation())
     stored = (TextPart("look"), ImagePart("image/png", data="QUJD" * 2000, name="a.png"))
-    accepted = await steered.accept(new_turn("t0", input=message("q0", body=body(*stored), turn="t0")))
-    await steered.end(ending(accepted.turn))
+    accepted = await store.accept(new_turn("t0", input=message("q0", body=body(*stored), turn="t0")))
+    await store.end(ending(accepted.turn))
     shown = ImagePart("image/png", url="/v1/messages/q0/parts/1", name="a.png")
     outside = ImagePart("image/png", url="https://example.com/v1/messages/q0/parts/1")
     request = TurnStart(messages=[InputMessage(role="user", parts=[TextPart("look"), shown, outside])])
-    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    made = await asked(steered, request, "t")
+    await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(store, request, "t")
     assert made.messages == (ChatMessage("user", (*stored, outside)),)
 
 
 @pytest.mark.parametrize("address", ["/v1/messages/q0/parts/0", "/v1/messages/q0/parts/7", "/v1/messages/x/parts/1"])
-async def test_a_reference_to_missing_data_is_not_found(steered: SteeredStore, address: str) -> None:
+async def test_a_reference_to_missing_data_is_not_found(store: ControlledStore, address: str) -> None:
     """If the part has no data, or the part or message doesn't exist, the turn fails before a provider is called."""
-    await steered.create_conversation(conversation())
-    await steered.accept(new_turn("t0", input=message("q0", body=body(TextPart("x")), turn="t0")))
+    await store.create_conversation(conversation())
+    await store.accept(new_turn("t0", input=message("q0", body=body(TextPart("x")), turn="t0")))
     part = ImagePart("image/png", url=address)
-    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
     with pytest.raises(ApiError) as missing:
-        await asked(steered, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
+        await asked(store, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
     assert missing.value.code == "not_found"
 
 
-async def test_foreign_signatures_and_unanswered_calls_are_removed(steered: SteeredStore) -> None:
+async def test_foreign_signatures_and_unanswered_calls_are_removed(store: ControlledStore) -> None:
     """A provider refuses another model's signatures and calls without a result. The conversation continues without
     them."""
-    await steered.create_conversation(conversation())
+    await store.create_conversation(conversation())
     answers = [
         ("demo", [ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}"), ToolCallPart("lost", "f", "{}")]),
         ("other", [ReasoningPart("b", signature="S"), TextPart("so")]),
@@ -300,12 +300,12 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(steered: Stee
     ]
     inputs: list[Part] = [TextPart("one"), ToolResultPart("kept", "3"), TextPart("two")]
     for n, ((model, parts), said) in enumerate(zip(answers, inputs, strict=True)):
-        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
         made = ending(accepted.turn)
         stored = encode_body(MessageBody(cast("list[Part]", parts), model))
-        await steered.end(replace(made, answer=replace(made.answer, body=stored)))
-    await steered.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
-    made_of = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+        await store.end(replace(made, answer=replace(made.answer, body=stored)))
+    await store.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
+    made_of = await asked(store, TurnStart(conversation="c1", input="now"), "t")
     assert [found.parts for found in made_of.messages] == [
         (TextPart("one"),),
         (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
@@ -316,36 +316,36 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(steered: Stee
     ]
 
 
-async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> None:
+async def test_a_result_without_its_call_is_refused(store: ControlledStore) -> None:
     """The result is refused before a provider is called, and the error names the call."""
-    await steered.create_conversation(conversation())
-    await steered.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
+    await store.create_conversation(conversation())
+    await store.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
     with pytest.raises(ApiError, match="nobody") as refused:
-        await asked(steered, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
+        await asked(store, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
     assert refused.value.code == "invalid_request"
 
 
-async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) -> None:
+async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -> None:
     """No provider accepts a result after another exchange. The conversation continues without it, and keeps one of two
     repeated results."""
-    await steered.create_conversation(conversation())
+    await store.create_conversation(conversation())
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
     answers: list[list[Part]] = [call, [], [TextPart("so")], []]
     inputs: list[Part] = [TextPart("q"), *results]
     for n, (said, parts) in enumerate(zip(inputs, answers, strict=True)):
-        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
         if said is results[2]:
             with pytest.raises(ApiError, match="message that has the call") as refused:
-                await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+                await asked(store, TurnStart(conversation="c1", input=[said]), f"t{n}")
             assert (refused.value.code, refused.value.body.path) == ("invalid_request", "input")
         elif isinstance(said, ToolResultPart):
-            made = await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+            made = await asked(store, TurnStart(conversation="c1", input=[said]), f"t{n}")
             assert [found.parts for found in made.messages] == [(TextPart("q"),), tuple(call), (said,)]
         ended = ending(accepted.turn)
-        await steered.end(replace(ended, answer=replace(ended.answer, body=body(*parts))))
-    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+        await store.end(replace(ended, answer=replace(ended.answer, body=body(*parts))))
+    await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(store, TurnStart(conversation="c1", input="now"), "t")
     assert [found.parts for found in made.messages] == [
         (TextPart("q"),),
         tuple(call),

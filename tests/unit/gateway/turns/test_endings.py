@@ -25,7 +25,7 @@ from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReporte
 from store.records import Accepted, StoreError
 from store.sqlite.store import SqliteStore
 from tests.client import RequestFailed
-from tests.in_process import Seat, SteeredStore, eventually
+from tests.in_process import ControlledStore, SessionClient, eventually
 from tests.store_conformance import conversation, new_turn
 from tests.turn_events import EPOCH, started
 
@@ -37,11 +37,11 @@ OUTCOMES = {
 }
 
 
-async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, EventWriter, Accepted]:
+async def accepted(store: ControlledStore, turn: str = "t") -> tuple[LiveTurn, EventWriter, Accepted]:
     """Accept a turn, publish the first events of its answer, and return it with its event writer and the acceptance."""
     with suppress(StoreError):
-        await steered.create_conversation(conversation())
-    found = await steered.accept(new_turn(turn, epoch=EPOCH))
+        await store.create_conversation(conversation())
+    found = await store.accept(new_turn(turn, epoch=EPOCH))
     stream = LiveTurn("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
@@ -50,25 +50,25 @@ async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, Ev
     return stream, delivery, found
 
 
-async def end(steered: SteeredStore, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
+async def end(store: ControlledStore, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
     """Store and publish an ending, as the turn's owner does."""
     async with asyncio.TaskGroup() as tasks:
-        writer = LogWriter(steered.as_store, 0.025, lambda _: None, tasks)
-        return await Endings(steered.as_store, writer).store(stream, delivery, outcome)
+        writer = LogWriter(store.as_store, 0.025, lambda _: None, tasks)
+        return await Endings(store.as_store, writer).store(stream, delivery, outcome)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-async def test_the_stored_ending_equals_the_published_one(steered: SteeredStore, name: str) -> None:
+async def test_the_stored_ending_equals_the_published_one(store: ControlledStore, name: str) -> None:
     """Laws 2 and 3: the ending in the log and the one in the store are the same, and the answer is in the history."""
-    stream, delivery, found = await accepted(steered)
+    stream, delivery, found = await accepted(store)
     outcome = OUTCOMES[name]
-    assert await end(steered, stream, delivery, outcome)
+    assert await end(store, stream, delivery, outcome)
     assert stream.stored_seq == stream.log.end
     published = stream.log.events[-1]
-    turn = await steered.turn("ann", "t")
+    turn = await store.turn("ann", "t")
     assert msgspec.json.decode(turn.ending or b"", type=Ending) == published
     assert (turn.status, turn.seq, stream.log.is_ended) == (outcome.status, published.seq, True)
-    answer = await steered.message("ann", "t.answer")
+    answer = await store.message("ann", "t.answer")
     body = body_of(answer)
     assert (body.parts, body.model, body.usage, body.ended) == (
         [TextPart("Hi")],
@@ -77,102 +77,102 @@ async def test_the_stored_ending_equals_the_published_one(steered: SteeredStore,
         outcome.status,
     )
     assert answer.parent == found.turn.parent
-    assert (await steered.usage("ann", None, None)).output_tokens == 4
+    assert (await store.usage("ann", None, None)).output_tokens == 4
 
 
 async def test_an_ending_is_published_only_after_it_is_stored(
-    steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 3: while the store is unavailable, storing the ending is retried. Then the ending is published once."""
     monkeypatch.setattr("gateway.turns.endings.RETRY_FIRST_S", 0.001)
     monkeypatch.setattr("gateway.turns.endings.RETRY_MAX_S", 0.002)
-    stream, delivery, _ = await accepted(steered)
-    with steered.failing("end", 5):
+    stream, delivery, _ = await accepted(store)
+    with store.failing("end", 5):
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            tasks.create_task(end(steered, stream, delivery, OUTCOMES["completed"]))
-            while steered.calls.count("end") < 6:
+            tasks.create_task(end(store, stream, delivery, OUTCOMES["completed"]))
+            while store.calls.count("end") < 6:
                 assert not stream.log.is_ended
                 await asyncio.sleep(0)
             assert not stream.log.is_ended
-    assert steered.calls.count("end") == 6
+    assert store.calls.count("end") == 6
     assert (stream.log.end, stream.log.is_ended) == (4, True)
-    assert (await steered.turn("ann", "t")).status == "completed"
+    assert (await store.turn("ann", "t")).status == "completed"
 
 
-async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore) -> None:
+async def test_long_answers_are_stored_one_after_the_other(store: ControlledStore) -> None:
     """Long answers are encoded one at a time, in rotation by user, and a short answer doesn't wait for them."""
-    turns = {name: await accepted(steered, name) for name in ("long", "longer", "short")}
+    turns = {name: await accepted(store, name) for name in ("long", "longer", "short")}
     for name in ("long", "longer"):
         turns[name][1].deliver([PartDelta(0, "x" * (LARGE_BYTES + 1))])
     async with asyncio.TaskGroup() as tasks:
-        endings = Endings(steered.as_store, LogWriter(steered.as_store, 1, print, tasks))
+        endings = Endings(store.as_store, LogWriter(store.as_store, 1, print, tasks))
 
         def begin(name: str) -> asyncio.Task[bool]:
             stream, delivery, _ = turns[name]
             return tasks.create_task(endings.store(stream, delivery, OUTCOMES["completed"]))
 
-        with steered.blocked("end") as reached:
+        with store.blocked("end") as reached:
             long, longer = begin("long"), begin("longer")
             await reached.wait()
             short = begin("short")
-            await eventually(lambda: steered.calls.count("end") == 2)
+            await eventually(lambda: store.calls.count("end") == 2)
             for _ in range(10):
                 await asyncio.sleep(0)
-            assert steered.calls.count("end") == 2
+            assert store.calls.count("end") == 2
         assert [await long, await longer, await short] == [True] * 3
-    assert steered.calls.count("end") == 3
+    assert store.calls.count("end") == 3
 
 
-async def test_a_client_receives_the_ending_after_an_outage(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_client_receives_the_ending_after_an_outage(ann: SessionClient, store: ControlledStore) -> None:
     """Laws 3 and 5: a cancel is answered at once while the store is unavailable. The ending follows when it is
     stored."""
-    with steered.failing("end"):
+    with store.failing("end"):
         await ann.start("t", demo={"rate": 100, "tokens": 1000})
         assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
         assert ann.turns["t"].ended is None
         assert (await ann.request("turn.get", turn="t"))["status"] == "running"
     ending = await ann.ending("t")
-    assert (await steered.message("ann", ending["message"])).role == "assistant"
+    assert (await store.message("ann", ending["message"])).role == "assistant"
 
 
-async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> None:
+async def test_a_turn_whose_record_is_gone_still_ends(store: ControlledStore) -> None:
     """An ending whose turn is no longer in the store can't be stored, but it is published."""
-    stream, delivery, _ = await accepted(steered)
+    stream, delivery, _ = await accepted(store)
     stream.turn = "deleted"
-    assert await end(steered, stream, delivery, OUTCOMES["completed"])
+    assert await end(store, stream, delivery, OUTCOMES["completed"])
     assert stream.log.is_ended
 
 
-async def test_an_ending_of_a_former_owner_is_not_published(steered: SteeredStore) -> None:
+async def test_an_ending_of_a_former_owner_is_not_published(store: ControlledStore) -> None:
     """Laws 2 and 9: a turn that another instance has taken over gets no ending from its former owner."""
-    stream, delivery, _ = await accepted(steered)
-    assert await steered.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
-    assert not await end(steered, stream, delivery, OUTCOMES["completed"])
+    stream, delivery, _ = await accepted(store)
+    assert await store.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
+    assert not await end(store, stream, delivery, OUTCOMES["completed"])
     assert not stream.log.is_ended
-    assert (await steered.turn("ann", "t")).status == "running"
+    assert (await store.turn("ann", "t")).status == "running"
 
 
-async def test_an_ending_continues_at_the_end_of_the_stored_log(steered: SteeredStore) -> None:
+async def test_an_ending_continues_at_the_end_of_the_stored_log(store: ControlledStore) -> None:
     """Law 3: there is no gap after a flush whose reply came late, or after the store lost its newest events."""
     for stored in (0, 1, 3):
-        stream, delivery, found = await accepted(steered, f"t{stored}")
+        stream, delivery, found = await accepted(store, f"t{stored}")
         real = unstored(stream)
-        await steered.append([real])
+        await store.append([real])
         stream.stored_seq = stored
-        assert await end(steered, stream, delivery, OUTCOMES["completed"])
-        entries = await steered.log("ann", found.turn.turn, 0)
+        assert await end(store, stream, delivery, OUTCOMES["completed"])
+        entries = await store.log("ann", found.turn.turn, 0)
         assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
 
 
-async def test_an_ending_restores_a_lost_turn(steered: SteeredStore) -> None:
+async def test_an_ending_restores_a_lost_turn(store: ControlledStore) -> None:
     """Laws 3 and 7: after a store came back empty, it has the turn, its conversation and its log again."""
-    stream, delivery, found = await accepted(steered)
+    stream, delivery, found = await accepted(store)
     stream.acceptance, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        assert await end(SteeredStore(empty), stream, delivery, OUTCOMES["completed"])
+        assert await end(ControlledStore(empty), stream, delivery, OUTCOMES["completed"])
         assert (await empty.turn("ann", "t")).status == "completed"
         assert body_of(await empty.message("ann", "t.answer")).parts == [TextPart("Hi")]
         assert (await empty.conversation("ann", "c1")).head == "t.answer"
@@ -181,7 +181,7 @@ async def test_an_ending_restores_a_lost_turn(steered: SteeredStore) -> None:
         await empty.close()
 
 
-async def test_a_deletion_waits_for_the_ending(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_deletion_waits_for_the_ending(ann: SessionClient, store: ControlledStore) -> None:
     """A conversation is deleted after its running turns have ended, so that no turn writes to a deleted
     conversation."""
     placed = await ann.start("t", demo={"rate": 100, "tokens": 1000})

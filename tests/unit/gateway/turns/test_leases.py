@@ -10,14 +10,14 @@ import pytest
 from gateway.turns.abort import Abort
 from gateway.turns.reaper import REAP_S
 from tests.demo import expected
-from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
+from tests.in_process import SLOW, Instance, eventually, open_client, open_instance, open_pair, open_shared_store
 from tests.in_time import bounds_a_time, within
 
 
 async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
     """A turn that outlasts two leases keeps its owner, because the lease is renewed in time. The lease here is longer
     than the delays of a loaded machine."""
-    async with open_pair(lease_s=1.2) as (one, two), seat(one.services) as here:
+    async with open_pair(lease_s=1.2) as (one, two), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         await here.start("u", demo=SLOW)
         renewals = one.store.calls.count("renew")
@@ -31,7 +31,7 @@ async def test_a_lapsed_lease_without_a_takeover_is_renewed(quick: None) -> None
     afterwards."""
     demo = {"rate": 200, "tokens": 200}
     async with open_shared_store() as open_view:
-        async with open_instance(open_view(), lease_s=0.3) as one, seat(one.services) as here:
+        async with open_instance(open_view(), lease_s=0.3) as one, open_client(one.services) as here:
             await here.start("t", demo=demo)
             with one.store.failing():
                 await here.until(lambda: here.turns["t"].seq > 100)
@@ -46,7 +46,7 @@ async def test_an_owner_cut_off_from_the_store_loses_its_turns(quick: None) -> N
     """Law 9: another instance takes over. The former owner stops when it is back, and its clients get the complete
     answer."""
     demo = {"rate": 100, "tokens": 200}
-    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=demo)
         await here.until(lambda: here.turns["t"].seq > 10)
         with one.store.failing(), one.shared.disconnected():
@@ -62,7 +62,7 @@ async def test_an_owner_cut_off_from_the_store_loses_its_turns(quick: None) -> N
 async def test_a_suspended_process_renews_before_it_publishes(quick: None) -> None:
     """Law 9: a process that was suspended for a lease renews first. A turn that was taken over publishes nothing more
     there."""
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
+    async with open_pair(lease_s=30) as (one, two), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         leases = one.runtime.leases
         assert not leases.is_stale
@@ -82,7 +82,7 @@ async def test_a_suspended_process_renews_before_it_publishes(quick: None) -> No
 async def test_a_suspended_process_keeps_turns_that_were_not_taken(quick: None) -> None:
     """If no instance took the turn over, it continues after one renewal. It also continues if the store is
     unavailable."""
-    async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
+    async with open_pair(lease_s=30) as (one, _), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         one.runtime.leases._confirmed_at -= 60
         await eventually(lambda: one.store.calls.count("renew") == 1)
@@ -96,7 +96,7 @@ async def test_a_suspended_process_keeps_turns_that_were_not_taken(quick: None) 
 async def test_a_hanging_renewal_delays_a_turn_only_briefly(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The renewal has a timeout. Afterwards the stream continues with durability `degraded`."""
     monkeypatch.setattr("gateway.turns.leases.RENEW_TIMEOUT_S", 0.05)
-    async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
+    async with open_pair(lease_s=30) as (one, _), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("renew"), one.store.blocked("append"):
             one.runtime.leases._confirmed_at -= 60
@@ -109,7 +109,7 @@ async def test_a_hanging_renewal_delays_a_turn_only_briefly(quick: None, monkeyp
 async def test_an_instance_with_failing_calls_takes_no_turns(quick: None) -> None:
     """An instance may itself be cut off after a failed call, so it takes no turn over for one lease."""
     async with open_pair(lease_s=0.5) as (one, two):
-        async with seat(one.services) as here:
+        async with open_client(one.services) as here:
             await here.start("t", demo=SLOW)
             with two.store.failing("expired_leases", 1):
                 await eventually(lambda: two.durabilities)

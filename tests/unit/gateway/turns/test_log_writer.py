@@ -14,7 +14,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.records import StoreError
-from tests.in_process import SteeredStore, eventually
+from tests.in_process import ControlledStore, eventually
 from tests.in_time import bounds_a_time, within
 from tests.store_conformance import stateless_turn
 from tests.turn_events import EPOCH, delta, part, started
@@ -25,7 +25,7 @@ FLUSH_S = 0.02
 class WriterHarness:
     """A log writer with its store, and the states that it reported."""
 
-    def __init__(self, store: SteeredStore, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, store: ControlledStore, tasks: asyncio.TaskGroup) -> None:
         self.store = store
         self.states: list[bool] = []
         self.writer = LogWriter(store.as_store, FLUSH_S, self.states.append, tasks)
@@ -61,8 +61,8 @@ class WriterHarness:
 
 
 @pytest.fixture
-def harness(steered: SteeredStore, quick: None) -> WriterHarness:
-    return WriterHarness(steered, asyncio.TaskGroup())
+def harness(store: ControlledStore, quick: None) -> WriterHarness:
+    return WriterHarness(store, asyncio.TaskGroup())
 
 
 @bounds_a_time

@@ -7,26 +7,26 @@ import pytest
 from gateway.turns.log_entries import decode_events
 from store.sqlite.store import SqliteStore
 from tests.demo import expected
-from tests.in_process import SteeredStore, eventually, open_instance, seat
+from tests.in_process import ControlledStore, eventually, open_client, open_instance
 
 DEMO = {"rate": 200, "tokens": 100}
 
 
 @pytest.mark.parametrize("failing", [None, "accept"])
-async def test_a_running_turn_is_restored(steered: SteeredStore, failing: str | None) -> None:
+async def test_a_running_turn_is_restored(store: ControlledStore, failing: str | None) -> None:
     """It has the same ids, the whole log, and its answer in its conversation, also if the restore fails once."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
+        async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
             placed = await ann.start("t", demo=DEMO)
             await ann.until(lambda: ann.turns["t"].seq > 20)
-            steered.real = empty
+            store.real = empty
             if failing is None:
                 await ann.ending("t")
             else:
-                with steered.failing(failing, 1):
-                    await eventually(lambda: steered.calls.count("accept") > 2)
+                with store.failing(failing, 1):
+                    await eventually(lambda: store.calls.count("accept") > 2)
                 await ann.ending("t")
             assert (ann.turns["t"].text(), ann.turns["t"].resets) == (expected("Hello", DEMO), 0)
             seqs = [e.seq for entry in await empty.log("ann", "t", 0) for e in decode_events(entry.payload)]
@@ -34,19 +34,19 @@ async def test_a_running_turn_is_restored(steered: SteeredStore, failing: str | 
             conversation = await empty.conversation("ann", placed["conversation"])
             assert conversation.head == ann.turns["t"].frames[0]["message"]
     finally:
-        steered.real = empty
+        store.real = empty
         await empty.close()
 
 
-async def test_an_ended_turn_is_not_restored(steered: SteeredStore) -> None:
+async def test_an_ended_turn_is_not_restored(store: ControlledStore) -> None:
     """Only running turns are restored; an attach to another one answers `not_found`."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_instance(steered) as instance, seat(instance.services) as ann:
+        async with open_instance(store) as instance, open_client(instance.services) as ann:
             await ann.start("t")
             await ann.ending("t")
-            steered.real = empty
+            store.real = empty
             instance.services.registry.remove(instance.stream("t"))
             answer = await ann.request("turn.attach", turn="t")
             assert answer["turns"]["t"]["error"]["code"] == "not_found"
@@ -54,21 +54,21 @@ async def test_an_ended_turn_is_not_restored(steered: SteeredStore) -> None:
         await empty.close()
 
 
-async def test_a_turn_lost_before_its_context_is_read_is_restored(steered: SteeredStore) -> None:
+async def test_a_turn_lost_before_its_context_is_read_is_restored(store: ControlledStore) -> None:
     """If the store is rolled back to before the acceptance, the owner still has the turn, and it runs."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_instance(steered, lease_s=30) as instance, seat(instance.services) as ann:
-            with steered.failing("append"):  # else the log's next flush may notice it first
-                with steered.failing("branch", 1):
+        async with open_instance(store, lease_s=30) as instance, open_client(instance.services) as ann:
+            with store.failing("append"):  # else the log's next flush may notice it first
+                with store.failing("branch", 1):
                     await ann.start("t", demo=DEMO)
-                    await eventually(lambda: "branch" in steered.calls)
-                    steered.real = empty
+                    await eventually(lambda: "branch" in store.calls)
+                    store.real = empty
                 await ann.until(lambda: ann.turns["t"].seq > 5)
             assert (await ann.ending("t"))["type"] == "turn.completed"
             assert ann.turns["t"].text() == expected("Hello", DEMO)
             assert (await empty.turn("ann", "t")).status == "completed"
     finally:
-        steered.real = empty
+        store.real = empty
         await empty.close()

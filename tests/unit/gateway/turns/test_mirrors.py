@@ -16,7 +16,7 @@ from store.records import Append, NotFound, StoreError
 from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected
-from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
+from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
 from tests.in_time import bounds_a_time, check_in_time
 from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
@@ -26,7 +26,7 @@ SHORT_LEASE_S = 0.3
 DEMO = {"rate": 300, "tokens": 150}
 
 
-def _detach_reasons(client: Seat, turn: str) -> list[str]:
+def _detach_reasons(client: SessionClient, turn: str) -> list[str]:
     """Return the reasons of the `turn.detached` frames of the turn."""
     return [frame["reason"] for frame in client.of(turn, "turn.detached")]
 
@@ -35,11 +35,11 @@ async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
     """From any position, through either instance, each event arrives once, also after the ending."""
     one, two = pair
     pick = random.Random(7)
-    async with seat(one.services) as here:
+    async with open_client(one.services) as here:
         await here.start("t", demo=DEMO)
         view = TurnView()
         while view.ended is None:
-            async with seat(pick.choice(pair).services) as client:
+            async with open_client(pick.choice(pair).services) as client:
                 client.turns["t"] = view
                 held = {"epoch": view.epoch or 0, "seq": view.seq}
                 answer = await client.request("turn.attach", positions={"t": held})
@@ -47,7 +47,7 @@ async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
                 wanted = view.seq + pick.randint(1, 30)
                 await client.until(lambda: view.seq >= wanted or view.ended)  # noqa: B023
         assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)
-        async with seat(two.services) as late:
+        async with open_client(two.services) as late:
             late.resume("t", {"epoch": view.epoch, "seq": 5})
             await late.request("turn.attach", turn="t", epoch=view.epoch, after=5)
             await late.ending("t")
@@ -56,7 +56,11 @@ async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
 @pytest.mark.parametrize("then", ["goes on", "is lost", "ends short"])
 async def test_a_position_ahead_of_the_log_waits_or_is_reset(quick: None, then: str) -> None:
     """A client's position may not be logged yet: another instance waits for it, and resets if it never comes."""
-    async with open_pair(lease_s=5, flush_ms=25) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=5, flush_ms=25) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo={"rate": 100, "tokens": 60})
         await here.until(lambda: here.turns["t"].seq > 5)
         with one.store.blocked("append") as flushing:
@@ -86,7 +90,7 @@ async def test_a_position_ahead_of_the_log_waits_or_is_reset(quick: None, then: 
 async def test_events_lost_by_pubsub_are_read_from_the_log(pair: Pair) -> None:
     """A disconnected instance polls the log, and reads it at once after a reconnect. No event is missing or doubled."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=DEMO)
         await there.request("turn.attach", turn="t")
         for _ in range(3):
@@ -100,7 +104,7 @@ async def test_events_lost_by_pubsub_are_read_from_the_log(pair: Pair) -> None:
 async def test_a_store_outage_only_delays_a_mirror(pair: Pair) -> None:
     """A failed read of the log is repeated."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=DEMO)
         await there.request("turn.attach", turn="t")
         with two.shared.disconnected(), two.store.failing("log"), two.store.failing("renew_presence"):
@@ -114,7 +118,11 @@ async def test_all_attachments_share_one_mirror(pair: Pair) -> None:
     """A turn is loaded and subscribed to once, however many clients attach, and the mirror is removed after the
     ending."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as other:
+    async with (
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+        open_client(two.services) as other,
+    ):
         await here.start("t", demo=SLOW)
         asked = [(client, client.send("turn.attach", turn="t")) for client in (there, other, there)]
         for client, request_id in asked:
@@ -131,7 +139,7 @@ async def test_all_attachments_share_one_mirror(pair: Pair) -> None:
 async def test_an_idle_mirror_is_removed(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror without attachments is removed after a while, unless a queue waits for the turn's ending."""
     monkeypatch.setattr("gateway.turns.mirrors.IDLE_S", 0.4)
-    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         await here.start("b", conversation=where, demo=SLOW)
         await here.start("c", demo=SLOW)
@@ -152,7 +160,7 @@ async def test_missing_turns_and_failures_are_errors(pair: Pair) -> None:
     """Laws 7 and 12: an unknown turn, another user's, one with expired events, and a failing store are each
     reported."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         ended = await here.start("t")
         await here.ending("t")
         with pytest.raises(NotFound):
@@ -170,15 +178,15 @@ async def test_missing_turns_and_failures_are_errors(pair: Pair) -> None:
 async def test_turns_of_a_conversation_deleted_elsewhere_are_gone(pair: Pair, owner: int) -> None:
     """Law 7: an instance that still has the turn in memory, its owner or a mirror, refuses an attach after the
     deletion."""
-    async with seat(pair[0].services) as one, seat(pair[1].services) as two:
-        seats = (one, two)
-        await seats[owner].start("t")
-        await seats[owner].ending("t")
-        await seats[1 - owner].request("turn.attach", turn="t")
-        await seats[1 - owner].ending("t")
+    async with open_client(pair[0].services) as one, open_client(pair[1].services) as two:
+        clients = (one, two)
+        await clients[owner].start("t")
+        await clients[owner].ending("t")
+        await clients[1 - owner].request("turn.attach", turn="t")
+        await clients[1 - owner].ending("t")
         conversation = (await one.request("turn.get", turn="t"))["conversation"]
         await one.request("conversation.delete", conversation=conversation)
-        for client in seats:
+        for client in clients:
             answer = await client.request("turn.attach", turn="t")
             assert answer["turns"]["t"]["error"]["code"] == "gone"
             assert (await client.start("t"))["status"] == "attached"  # law 6: its id still counts
@@ -189,7 +197,7 @@ async def test_turns_of_a_conversation_deleted_elsewhere_are_gone(pair: Pair, ow
 async def test_an_ended_turn_is_replayed_while_the_store_is_unavailable(pair: Pair) -> None:
     """If the store can't be asked, an ended turn is served from memory."""
     one, _ = pair
-    async with seat(one.services) as here:
+    async with open_client(one.services) as here:
         await here.start("t")
         await here.ending("t")
         with one.store.failing("turn"):
@@ -200,7 +208,7 @@ async def test_an_ended_turn_is_replayed_while_the_store_is_unavailable(pair: Pa
 async def test_an_invalid_published_entry_is_ignored(pair: Pair) -> None:
     """An entry that can't be decoded or applied is logged, and the mirror relies on the stored log."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo={"rate": 100, "tokens": 50})
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "t" in there.turns)
@@ -214,7 +222,7 @@ async def test_an_invalid_published_entry_is_ignored(pair: Pair) -> None:
 async def test_a_former_owner_with_an_expired_log_detaches_its_clients(quick: None) -> None:
     """Law 7: if a turn was taken over and ended, and its log expired meanwhile, the former owner's clients receive
     `gone`."""
-    async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
+    async with open_pair(lease_s=5) as (one, _), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         await here.until(lambda: here.turns["t"].seq > 5)
         with one.store.blocked("append") as flushing:
@@ -239,8 +247,8 @@ async def test_a_turn_lost_with_its_owner_is_gone(quick: None) -> None:
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_pair(lease_s=SHORT_LEASE_S) as (one, two), seat(two.services) as there:
-            async with seat(one.services) as here:
+        async with open_pair(lease_s=SHORT_LEASE_S) as (one, two), open_client(two.services) as there:
+            async with open_client(one.services) as here:
                 where = (await here.start("first", demo=SLOW))["conversation"]
                 await there.request("turn.attach", turn="first")
                 await there.start("second", conversation=where, on_busy="queue")
@@ -258,7 +266,11 @@ async def test_a_turn_restored_by_its_owner_is_not_gone(quick: None) -> None:
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_pair(lease_s=3) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        async with (
+            open_pair(lease_s=3) as (one, two),
+            open_client(one.services) as here,
+            open_client(two.services) as there,
+        ):
             await here.start("t", demo={"rate": 50, "tokens": 100})
             await there.request("turn.attach", turn="t")
             await there.until(lambda: "t" in there.turns)
@@ -278,7 +290,11 @@ async def test_a_turn_restored_by_its_owner_is_not_gone(quick: None) -> None:
 async def test_the_first_attachment_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the owner may check for attachments elsewhere before the next periodic renewal."""
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")
         await eventually(lambda: "renew_presence" in two.store.calls)
@@ -291,8 +307,8 @@ async def test_the_first_attachment_is_reported_at_once(monkeypatch: pytest.Monk
 async def test_the_grace_period_starts_at_the_last_detach_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: a client that detaches at another instance has the whole grace period to return, and not much more."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.02)
-    async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")
             await there.request("turn.attach", turn="t")
             await eventually(lambda: "renew_presence" in two.store.calls)
@@ -308,7 +324,11 @@ async def test_the_grace_period_starts_at_the_last_detach_elsewhere(monkeypatch:
 async def test_an_ending_published_while_a_mirror_loads_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log and the published ending arrive on two connections. In either order, no client waits for a poll."""
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo=SLOW)
         with two.store.late("log") as answering:
             there.send("turn.attach", turn="t")
@@ -322,7 +342,7 @@ async def test_an_ending_published_while_a_mirror_loads_is_not_missed(monkeypatc
 async def test_a_former_owner_adopts_the_stored_log(quick: None, extra_events: int) -> None:
     """A former owner's clients have events that were never logged. They are reset, or continue if their log is the
     same, also if the store failed at first, and if the new log is shorter."""
-    async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
+    async with open_pair(lease_s=5) as (one, _), open_client(one.services) as here:
         await here.start("t", demo={"rate": 200, "tokens": 1000})
         await here.until(lambda: here.turns["t"].seq > 5)
         with one.store.blocked("append") as flushing:

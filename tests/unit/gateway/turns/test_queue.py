@@ -10,7 +10,7 @@ import pytest
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.queue import TurnQueue
 from tests.credentials import SECRET
-from tests.in_process import SLOW, SteeredStore, open_instance, open_pair, open_store, seat
+from tests.in_process import SLOW, ControlledStore, open_client, open_instance, open_pair, open_store
 
 LIMITED: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_running_turns": 2}
 
@@ -40,12 +40,12 @@ async def test_the_position_is_the_number_of_turns_ahead() -> None:
 
 async def test_turns_over_the_limit_wait_and_report_their_position() -> None:
     """The first two turns run. Each ending moves the queue by one, and the next turn runs."""
-    async with open_store() as store, open_instance(store, **LIMITED) as one, seat(one.services) as ann:
+    async with open_store() as store, open_instance(store, **LIMITED) as one, open_client(one.services) as ann:
         for turn in ("a", "b"):
             assert (await ann.start(turn, demo=SLOW))["status"] == "running"
         for turn in ("c", "d", "e"):
             assert (await ann.start(turn))["status"] == "queued"
-        async with seat(one.services, user="bob") as bob:
+        async with open_client(one.services, user="bob") as bob:
             assert (await bob.start("x"))["status"] == "running"
             await bob.ending("x")
         await ann.until(lambda: all(ann.of(turn, "turn.status") for turn in "cde"))
@@ -69,7 +69,11 @@ async def test_turns_over_the_limit_wait_and_report_their_position() -> None:
 
 async def test_a_slot_freed_at_one_instance_is_used_at_another() -> None:
     """The limit is the user's, not the instance's: an ending at one instance lets a turn run at the other."""
-    async with open_pair(lease_s=5, **LIMITED) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=5, **LIMITED) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("a", demo=SLOW)
         await there.start("b", demo=SLOW)
         assert (await there.start("c"))["status"] == "queued"
@@ -82,10 +86,10 @@ async def test_a_slot_freed_at_one_instance_is_used_at_another() -> None:
 
 async def test_a_queued_turn_outlives_its_owner() -> None:
     """Law 9: the new owner keeps the turn's position in the queue, and runs it when the turns ahead have ended."""
-    async with open_pair(**LIMITED) as (one, two), seat(two.services) as there:
+    async with open_pair(**LIMITED) as (one, two), open_client(two.services) as there:
         for turn in ("a", "b"):
             await there.start(turn, demo=SLOW)
-        async with seat(one.services) as here:
+        async with open_client(one.services) as here:
             assert (await here.start("c"))["status"] == "queued"
             assert (await here.start("d"))["status"] == "queued"
             await here.until(lambda: here.of("d", "turn.status"))
@@ -97,7 +101,7 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
             await there.request("turn.attach", turn=turn)
         for turn, position in (("c", 1), ("d", 2)):
             await there.until(lambda: there.of(turn)[-1].get("position") == position)  # noqa: B023
-        async with seat(two.services, user="bob") as bob:
+        async with open_client(two.services, user="bob") as bob:
             await bob.start("meanwhile", demo={"rate": 50, "tokens": 20})
             await bob.ending("meanwhile")
         there.drain()
@@ -110,9 +114,9 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
         await there.request("turn.cancel", turn="b")
 
 
-async def test_the_conversation_queue_and_the_user_queue_combine(steered: SteeredStore) -> None:
+async def test_the_conversation_queue_and_the_user_queue_combine(store: ControlledStore) -> None:
     """A turn in both queues starts when both allow it. A turn that waits only for its conversation takes no slot."""
-    async with open_instance(steered, **LIMITED) as one, seat(one.services) as ann:
+    async with open_instance(store, **LIMITED) as one, open_client(one.services) as ann:
         where = (await ann.start("a", demo=SLOW))["conversation"]
         await ann.start("behind", conversation=where, on_busy="queue", demo=SLOW)
         assert (await ann.start("b", demo=SLOW))["status"] == "running"
@@ -130,7 +134,7 @@ async def test_a_full_queue_refuses_a_start() -> None:
     async with (
         open_store() as store,
         open_instance(store, **LIMITED, user_queued_turns=1) as one,
-        seat(one.services) as ann,
+        open_client(one.services) as ann,
     ):
         for turn in ("a", "b", "c"):
             await ann.start(turn, demo=SLOW)
@@ -146,7 +150,7 @@ async def test_a_full_queue_refuses_a_start() -> None:
 async def test_turns_below_the_limit_do_not_wait(user_running_turns: int) -> None:
     """There is no queue and no status below the limit, or without a limit."""
     settings = {**LIMITED, "user_running_turns": user_running_turns}
-    async with open_store() as store, open_instance(store, **settings) as one, seat(one.services) as ann:
+    async with open_store() as store, open_instance(store, **settings) as one, open_client(one.services) as ann:
         for number in range(12):
             assert (await ann.start(f"t{number}"))["status"] == "running"
             await ann.ending(f"t{number}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from gateway.turns.abort import Abort
 from providers.base import ChatRequest, Delta, PartDelta, PartStarted
 from tests.demo import expected
-from tests.in_process import SLOW, Instance, eventually, open_pair, seat
+from tests.in_process import SLOW, Instance, eventually, open_client, open_pair
 from tests.scripted import ScriptedProviders
 
 Pair = tuple[Instance, Instance]
@@ -18,7 +18,11 @@ async def test_a_drain_hands_over_running_turns(quick: None) -> None:
     """In a deployment, a running turn is flushed and released, and another instance continues it at once without a
     gap."""
     demo = {"rate": 200, "tokens": 150}
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo=demo)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 20)
@@ -39,7 +43,7 @@ async def test_a_large_backlog_is_handed_over_completely(quick: None) -> None:
 
     async with (
         open_pair(ScriptedProviders(flood), lease_s=30, outbox_bytes=10**7) as (one, two),
-        seat(one.services) as here,
+        open_client(one.services) as here,
     ):
         with one.store.failing("append"):
             await here.start("t")
@@ -55,14 +59,14 @@ async def test_a_handover_without_the_store_waits_for_the_lease(quick: None) -> 
     """A lease that can't be released expires, and then the turn is taken over."""
     demo = {"rate": 100, "tokens": 100}
     async with open_pair(lease_s=0.3) as (one, two):
-        async with seat(one.services) as here:
+        async with open_client(one.services) as here:
             await here.start("t", demo=demo)
             await here.until(lambda: here.turns["t"].seq > 10)
             with one.store.failing("release"):
                 one.stream("t").signal.abort(Abort("handover"))
                 await eventually(lambda: not one.stream("t").is_owned)
             await one.kill()
-        async with seat(two.services) as there:
+        async with open_client(two.services) as there:
             await eventually(lambda: two.services.registry.get("ann", "t") is not None)
             await there.request("turn.attach", turn="t")
             await there.ending("t")
@@ -71,7 +75,7 @@ async def test_a_handover_without_the_store_waits_for_the_lease(quick: None) -> 
 
 async def test_a_cancel_of_a_lost_turn_reaches_the_new_owner(quick: None) -> None:
     """Law 5: if another instance took the turn over without this one's knowledge, the new owner cancels it."""
-    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
+    async with open_pair(lease_s=30) as (one, two), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("append") as flushing:
             await flushing.wait()
@@ -84,7 +88,7 @@ async def test_a_cancel_of_a_lost_turn_reaches_the_new_owner(quick: None) -> Non
 async def test_a_queue_includes_turns_of_other_instances(pair: Pair) -> None:
     """A turn queued after a turn of another instance starts when that one has ended, and follows its answer."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo={"rate": 100, "tokens": 30}))["conversation"]
         assert (await there.start("b", conversation=where, on_busy="queue"))["status"] == "queued"
         await there.ending("b")
@@ -98,7 +102,7 @@ async def test_a_queue_includes_turns_of_other_instances(pair: Pair) -> None:
 async def test_a_queued_turn_holds_all_turns_ahead(pair: Pair) -> None:
     """The mirrors of the turns ahead are held while the turn is queued, and released with it."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         await here.start("b", conversation=where, demo=SLOW)
         await there.start("c", conversation=where, on_busy="queue")

@@ -10,7 +10,7 @@ from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
 from tests.client import client
 from tests.in_loop_server import serving
-from tests.in_process import SLOW, Seat, eventually
+from tests.in_process import SLOW, SessionClient, eventually
 from tests.metrics import value
 
 
@@ -31,7 +31,7 @@ async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: p
 
 
 async def test_an_attachment_with_a_backlog_is_not_timed(
-    services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch
+    services: Services, ann: SessionClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client's own slowness isn't added latency: if every attachment has a backlog, only the gap is measured."""
     monkeypatch.setattr("gateway.turns.sampling.SAMPLE_INTERVAL_S", 0.01)

@@ -17,7 +17,7 @@ from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, Part
 from providers.route import Route
 from store.records import Conflict
 from tests.client import RequestFailed
-from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
+from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 from tests.scripted import ScriptedProviders
 
 
@@ -27,7 +27,7 @@ def stream_of(services: Services, turn: str, user: str = "ann") -> LiveTurn:
     return found
 
 
-async def ended_with(ann: Seat, turn: str) -> str:
+async def ended_with(ann: SessionClient, turn: str) -> str:
     ending = await ann.ending(turn)
     return str(ending.get("error", ending)["code"] if "error" in ending else ending["type"])
 
@@ -35,7 +35,7 @@ async def ended_with(ann: Seat, turn: str) -> str:
 # --- starts ---
 
 
-async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -> None:
+async def test_a_turn_runs_from_start_to_ending(ann: SessionClient, services: Services) -> None:
     """Laws 2 and 3: started, part, deltas, completed. At the ending the message is in the store."""
     answer = await ann.start("t")
     assert answer["status"] == "running"
@@ -53,7 +53,7 @@ async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -
     )
 
 
-async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Services) -> None:
+async def test_an_ended_turn_does_not_keep_its_input(ann: SessionClient, services: Services) -> None:
     """An ended turn stays in memory for a minute, and an input may have 20 MiB, so only the events are kept."""
     prompt = "x" * 20_000
     await ann.start("t", prompt, demo={"text": "Yes."})
@@ -64,13 +64,13 @@ async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Servic
     assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
 
 
-async def test_a_repeated_start_attaches_to_the_same_turn(ann: Seat, services: Services) -> None:
+async def test_a_repeated_start_attaches_to_the_same_turn(ann: SessionClient, services: Services) -> None:
     """Law 6: for a running or ended turn the same id answers `attached` without a second call of the provider. Another
     connection attaches from 0."""
     first = await ann.start("t", demo={"rate": 500, "tokens": 20})
     again = await ann.start("t", demo={"rate": 500, "tokens": 20})
     assert again == {**first, "status": "attached"}
-    async with seat(services) as other:
+    async with open_client(services) as other:
         assert (await other.start("t", demo={"rate": 500, "tokens": 20}))["status"] == "attached"
         await other.ending("t")
     await ann.ending("t")
@@ -79,7 +79,7 @@ async def test_a_repeated_start_attaches_to_the_same_turn(ann: Seat, services: S
     assert (await ann.request("usage.get"))["usage"]["output_tokens"] == 20
 
 
-async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
+async def test_what_may_differ_in_a_repeated_start(ann: SessionClient) -> None:
     """Law 6: `id`, `metadata` and `on_disconnect` aren't part of the content; everything else is."""
     await ann.start("t")
     assert (await ann.start("t", metadata={"a": 1}, on_disconnect="cancel"))["status"] == "attached"
@@ -94,11 +94,11 @@ async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
         assert refused.value.code == "conflict"
 
 
-async def test_simultaneous_starts_are_one_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
+async def test_simultaneous_starts_are_one_turn(ann: SessionClient, services: Services, store: ControlledStore) -> None:
     """Law 6: while the store accepts a turn, the same start from any connection joins it, and a start with other
     content is a conflict."""
-    async with seat(services) as other:
-        with steered.blocked("accept") as accepting:
+    async with open_client(services) as other:
+        with store.blocked("accept") as accepting:
             first = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
             await accepting.wait()
             again = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
@@ -112,21 +112,21 @@ async def test_simultaneous_starts_are_one_turn(ann: Seat, services: Services, s
         assert (await other.answer(elsewhere))["status"] == "attached"
         await ann.ending("t")
         await other.ending("t")
-    assert steered.calls.count("accept") == 1
+    assert store.calls.count("accept") == 1
 
 
-async def test_a_repeated_start_after_a_restart_is_answered(steered: SteeredStore) -> None:
+async def test_a_repeated_start_after_a_restart_is_answered(store: ControlledStore) -> None:
     """Laws 6 and 7: a start repeated after a restart calls no provider. It attaches, or reports that the events are
     gone."""
-    async with open_services(steered) as before, seat(before) as client:
+    async with open_services(store) as before, open_client(before) as client:
         first = await client.start("t")
         await client.ending("t")
-    async with open_services(steered, turns_per_connection=1) as after, seat(after) as client:
+    async with open_services(store, turns_per_connection=1) as after, open_client(after) as client:
         assert await client.start("t") == {**first, "status": "attached"}
         await client.ending("t")
         assert len(client.turns["t"].text()) > 5
-    steered.expire_logs()
-    async with open_services(steered, turns_per_connection=1) as after, seat(after) as client:
+    store.expire_logs()
+    async with open_services(store, turns_per_connection=1) as after, open_client(after) as client:
         for _ in range(3):
             again = await client.start("t")
             assert again == {**first, "status": "attached"}
@@ -140,30 +140,30 @@ async def test_a_repeated_start_after_a_restart_is_answered(steered: SteeredStor
 
 @pytest.mark.parametrize("failing", ["accept", "conversation"])
 async def test_a_store_failure_at_the_start_frees_the_id(
-    ann: Seat, services: Services, steered: SteeredStore, failing: str
+    ann: SessionClient, services: Services, store: ControlledStore, failing: str
 ) -> None:
     """Law 6: the start fails with `store_unavailable`, nothing of it is left, and the same id may be used again."""
     conversation = (await ann.request("conversation.create"))["id"]
     await ann.request("conversation.attach", conversation=conversation)
-    with steered.failing(failing):
+    with store.failing(failing):
         with pytest.raises(RequestFailed) as refused:
             await ann.start("t", conversation=conversation)
         assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
     assert services.registry.get("ann", "t") is None
     assert services.registry.live_in("ann", conversation) == []
     assert ann.outbox.attachments == {}
-    async with seat(services) as other:
+    async with open_client(services) as other:
         assert (await other.start("t", conversation=conversation))["status"] == "running"
         await other.ending("t")
     await ann.ending("t")  # the subscription remains after the failed start
 
 
 async def test_every_request_that_joined_a_failed_start_gets_an_error(
-    ann: Seat, services: Services, steered: SteeredStore
+    ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """Starts that joined it fail as well. For an attach and a cancel the turn isn't found."""
-    async with seat(services) as other:
-        with steered.failing("accept"), steered.blocked("accept") as accepting:
+    async with open_client(services) as other:
+        with store.failing("accept"), store.blocked("accept") as accepting:
             starts = [ann.send("turn.start", turn="t", input="Hi") for _ in range(2)]
             await accepting.wait()
             joined = other.send("turn.start", turn="t", input="Hi")
@@ -188,7 +188,9 @@ async def test_every_request_that_joined_a_failed_start_gets_an_error(
     ],
     ids=["model", "key", "conversation", "parent", "input"],
 )
-async def test_an_invalid_start_is_refused_before_the_turn_begins(ann: Seat, fields: dict[str, Any], code: str) -> None:
+async def test_an_invalid_start_is_refused_before_the_turn_begins(
+    ann: SessionClient, fields: dict[str, Any], code: str
+) -> None:
     """An error that is known at the start is the answer to the request, not a turn."""
     if "parent" in fields:
         fields["conversation"] = (await ann.request("conversation.create"))["id"]
@@ -199,7 +201,7 @@ async def test_an_invalid_start_is_refused_before_the_turn_begins(ann: Seat, fie
 
 
 async def test_a_defect_at_the_start_is_internal(
-    ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch
+    ann: SessionClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that fails with a defect of the gateway fails alone, and the next one runs."""
 
@@ -215,9 +217,9 @@ async def test_a_defect_at_the_start_is_internal(
     assert await ended_with(ann, "t") == "turn.completed"
 
 
-async def test_the_default_model_is_the_conversations_then_the_operators(steered: SteeredStore) -> None:
+async def test_the_default_model_is_the_conversations_then_the_operators(store: ControlledStore) -> None:
     """The order is: the turn's own model, the conversation's, the setting, the catalog's default."""
-    async with open_services(steered, default_model="demo/small") as services, seat(services) as ann:
+    async with open_services(store, default_model="demo/small") as services, open_client(services) as ann:
         assert services.runner.default_model == "demo/small"
         plain = (await ann.request("conversation.create"))["id"]
         named = (await ann.request("conversation.create", model="demo/large"))["id"]
@@ -234,7 +236,7 @@ async def test_the_default_model_is_the_conversations_then_the_operators(steered
 # --- a busy conversation ---
 
 
-async def busy_conversation(ann: Seat, *turns: str) -> str:
+async def busy_conversation(ann: SessionClient, *turns: str) -> str:
     """Return a conversation in which these turns run."""
     conversation = str((await ann.request("conversation.create"))["id"])
     for turn in turns:
@@ -242,7 +244,7 @@ async def busy_conversation(ann: Seat, *turns: str) -> str:
     return conversation
 
 
-async def test_parallel_turns_of_a_conversation_run_concurrently(ann: Seat) -> None:
+async def test_parallel_turns_of_a_conversation_run_concurrently(ann: SessionClient) -> None:
     """By default, a second turn of a conversation doesn't wait."""
     conversation = await busy_conversation(ann, "a")
     assert (await ann.start("b", conversation=conversation))["status"] == "running"
@@ -250,7 +252,7 @@ async def test_parallel_turns_of_a_conversation_run_concurrently(ann: Seat) -> N
     assert ann.turns["a"].ended is None
 
 
-async def test_reject_answers_busy(ann: Seat) -> None:
+async def test_reject_answers_busy(ann: SessionClient) -> None:
     """A start with `reject` is refused while a turn runs, and runs when none does."""
     conversation = await busy_conversation(ann, "a")
     with pytest.raises(RequestFailed) as refused:
@@ -262,7 +264,7 @@ async def test_reject_answers_busy(ann: Seat) -> None:
     await ann.ending("b")
 
 
-async def test_queue_waits_for_the_turns_ahead(ann: Seat, services: Services) -> None:
+async def test_queue_waits_for_the_turns_ahead(ann: SessionClient, services: Services) -> None:
     """A queued turn reports each change of its position. Its parent is the answer of the turn before it."""
     conversation = await busy_conversation(ann, "a")
     second = await ann.start("b", conversation=conversation, on_busy="queue")
@@ -282,7 +284,7 @@ async def test_queue_waits_for_the_turns_ahead(ann: Seat, services: Services) ->
     assert order == ["a", "b", "c"]
 
 
-async def test_a_queued_turn_can_be_cancelled(ann: Seat) -> None:
+async def test_a_queued_turn_can_be_cancelled(ann: SessionClient) -> None:
     """Law 5: a queued turn is cancelled without a call of the provider and without usage."""
     conversation = await busy_conversation(ann, "a")
     await ann.start("b", conversation=conversation, on_busy="queue")
@@ -292,17 +294,19 @@ async def test_a_queued_turn_can_be_cancelled(ann: Seat) -> None:
     assert ann.turns["a"].ended is None
 
 
-async def test_queue_in_an_idle_conversation_runs_at_once(ann: Seat) -> None:
+async def test_queue_in_an_idle_conversation_runs_at_once(ann: SessionClient) -> None:
     """With no turn ahead, the turn is `running`."""
     conversation = await busy_conversation(ann)
     assert (await ann.start("a", conversation=conversation, on_busy="queue"))["status"] == "running"
     assert await ended_with(ann, "a") == "turn.completed"
 
 
-async def test_queue_does_not_wait_for_a_failed_start(ann: Seat, services: Services, steered: SteeredStore) -> None:
+async def test_queue_does_not_wait_for_a_failed_start(
+    ann: SessionClient, services: Services, store: ControlledStore
+) -> None:
     """A turn ahead whose start failed blocks no other turn."""
     conversation = await busy_conversation(ann)
-    with steered.failing("accept", 1), steered.blocked("accept") as accepting:
+    with store.failing("accept", 1), store.blocked("accept") as accepting:
         first = ann.send("turn.start", turn="a", input="Hi", conversation=conversation)
         await accepting.wait()
         second = ann.send("turn.start", turn="b", input="Hi", conversation=conversation, on_busy="queue")
@@ -313,7 +317,7 @@ async def test_queue_does_not_wait_for_a_failed_start(ann: Seat, services: Servi
     assert (await ann.answer(second))["status"] == "running"
 
 
-async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
+async def test_interrupt_stops_the_others_first(ann: SessionClient) -> None:
     """A start with `interrupt` cancels the running turns of the conversation, and begins after their endings."""
     conversation = await busy_conversation(ann, "a", "b")
     await ann.start("c", conversation=conversation, on_busy="interrupt")
@@ -329,9 +333,9 @@ async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
 # --- cancels and limits ---
 
 
-async def test_a_cancel_before_the_acceptance_is_applied(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_cancel_before_the_acceptance_is_applied(ann: SessionClient, store: ControlledStore) -> None:
     """Law 5: a turn cancelled while the store accepts it ends cancelled, and no provider is called."""
-    with steered.blocked("accept") as accepting:
+    with store.blocked("accept") as accepting:
         start = ann.send("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await accepting.wait()
         cancel = ann.send("turn.cancel", turn="t")
@@ -342,9 +346,9 @@ async def test_a_cancel_before_the_acceptance_is_applied(ann: Seat, steered: Ste
     assert [frame["type"] for frame in ann.of("t")] == ["turn.started", "turn.cancelled"]
 
 
-async def test_an_answer_over_the_size_limit_is_cancelled(steered: SteeredStore) -> None:
+async def test_an_answer_over_the_size_limit_is_cancelled(store: ControlledStore) -> None:
     """The size limit cancels the turn with `limit`, and the answer so far is kept."""
-    async with open_services(steered, turn_output_bytes=65_536) as services, seat(services) as ann:
+    async with open_services(store, turn_output_bytes=65_536) as services, open_client(services) as ann:
         await ann.start("t", demo={"rate": 0, "tokens": 1_000_000})
         ending = await ann.ending("t")
         assert (ending["type"], ending["by"]) == ("turn.cancelled", "limit")
@@ -352,7 +356,7 @@ async def test_an_answer_over_the_size_limit_is_cancelled(steered: SteeredStore)
         assert (await services.store.turn("ann", "t")).status == "cancelled"
 
 
-async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: SteeredStore) -> None:
+async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(store: ControlledStore) -> None:
     """Law 2: a limit that fires in the provider's last batch leaves no cancellation that would hit the following store
     call."""
 
@@ -360,25 +364,25 @@ async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: Steere
         yield [PartStarted(0, "text"), PartDelta(0, "x" * 70_000), Finished("stop")]
 
     providers = ScriptedProviders(once)
-    async with open_services(steered, providers, turn_output_bytes=65_536) as services, seat(services) as ann:
+    async with open_services(store, providers, turn_output_bytes=65_536) as services, open_client(services) as ann:
         await ann.start("t")
         assert (await ann.ending("t"))["type"] in {"turn.completed", "turn.cancelled"}
         assert ann.turns["t"].text() == "x" * 70_000
 
 
-async def test_a_turn_over_the_time_limit_is_cancelled(steered: SteeredStore) -> None:
+async def test_a_turn_over_the_time_limit_is_cancelled(store: ControlledStore) -> None:
     """The time limit cancels the turn with `limit`."""
-    async with open_services(steered, turn_timeout_s=0.05) as services, seat(services) as ann:
+    async with open_services(store, turn_timeout_s=0.05) as services, open_client(services) as ann:
         await ann.start("t", demo=SLOW)
         ending = await ann.ending("t")
         assert (ending["by"], "0.05 s" in ending["reason"]) == ("limit", True)
 
 
-async def test_a_disconnect_cancels_a_turn_only_if_requested(steered: SteeredStore) -> None:
+async def test_a_disconnect_cancels_a_turn_only_if_requested(store: ControlledStore) -> None:
     """Law 8: with `on_disconnect: cancel` a turn ends after the grace period without attachments. With `continue` it
     goes on."""
-    async with open_services(steered, disconnect_grace_s=0.02) as services:
-        async with seat(services) as ann:
+    async with open_services(store, disconnect_grace_s=0.02) as services:
+        async with open_client(services) as ann:
             await ann.start("stops", demo=SLOW, on_disconnect="cancel")
             await ann.start("goes", demo=SLOW)
         await asyncio.wait_for(stream_of(services, "stops").ended.wait(), 5)
@@ -398,7 +402,7 @@ async def test_a_disconnect_cancels_a_turn_only_if_requested(steered: SteeredSto
         ("cut", "upstream_incomplete"),
     ],
 )
-async def test_a_provider_error_fails_the_turn(ann: Seat, services: Services, fail: str, code: str) -> None:
+async def test_a_provider_error_fails_the_turn(ann: SessionClient, services: Services, fail: str, code: str) -> None:
     """Laws 2 and 13: the ending has the error's code, and the answer so far is kept. A refused request has no estimated
     usage."""
     await ann.start("t", demo={"fail": fail})
@@ -430,13 +434,13 @@ async def raise_unexpectedly(_: ChatRequest) -> AsyncIterator[list[Delta]]:
     "script", [wrong_part, part_out_of_order, raise_unexpectedly], ids=lambda script: script.__name__
 )
 async def test_a_provider_with_a_defect_fails_its_turn_alone(
-    steered: SteeredStore,
+    store: ControlledStore,
     script: Callable[[ChatRequest], AsyncIterator[list[Delta]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Laws 2 and 13: after any defect of a provider the turn ends `internal` with the valid part of its answer. Other
     turns continue."""
-    async with open_services(steered, ScriptedProviders(script)) as services, seat(services) as ann:
+    async with open_services(store, ScriptedProviders(script)) as services, open_client(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn)
             ending = await ann.ending(turn)
@@ -447,20 +451,20 @@ async def test_a_provider_with_a_defect_fails_its_turn_alone(
     assert all(fact in caplog.text for fact in ("'event': 'turn failed'", "'turn': 'a'"))
 
 
-async def test_a_stream_that_ends_without_a_reason_is_incomplete(steered: SteeredStore) -> None:
+async def test_a_stream_that_ends_without_a_reason_is_incomplete(store: ControlledStore) -> None:
     """A provider whose stream ends without a finish reason hasn't finished."""
 
     async def stops(_: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [PartStarted(0, "text"), PartDelta(0, "half")]
 
-    async with open_services(steered, ScriptedProviders(stops)) as services, seat(services) as ann:
+    async with open_services(store, ScriptedProviders(stops)) as services, open_client(services) as ann:
         await ann.start("t")
         assert await ended_with(ann, "t") == "upstream_incomplete"
 
 
-async def test_a_slow_first_token_is_reported(steered: SteeredStore) -> None:
+async def test_a_slow_first_token_is_reported(store: ControlledStore) -> None:
     """The status `waiting` is sent once, and only before the first part."""
-    async with open_services(steered, waiting_after_s=0.02) as services, seat(services) as ann:
+    async with open_services(store, waiting_after_s=0.02) as services, open_client(services) as ann:
         await ann.start("slow", demo={"first_ms": 100})
         await ann.start("quick", demo={"rate": 100, "tokens": 10})
         await ann.ending("slow")
@@ -469,31 +473,35 @@ async def test_a_slow_first_token_is_reported(steered: SteeredStore) -> None:
         assert ann.of("quick", "turn.status") == []
 
 
-async def test_a_turn_waits_for_a_store_that_cannot_read_its_history(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_turn_waits_for_a_store_that_cannot_read_its_history(
+    ann: SessionClient, store: ControlledStore
+) -> None:
     """An accepted turn calls its provider when its context can be read again, and can be cancelled until then."""
-    with steered.failing("branch", 2):
+    with store.failing("branch", 2):
         await ann.start("t")
         assert (await ann.ending("t"))["type"] == "turn.completed"
-    with steered.failing("branch"):
+    with store.failing("branch"):
         await ann.start("u")
         await ann.request("turn.cancel", turn="u")
         assert (await ann.ending("u"))["type"] == "turn.cancelled"
 
 
-async def test_a_conversation_deleted_during_the_start_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
+async def test_a_conversation_deleted_during_the_start_fails_the_turn(
+    ann: SessionClient, store: ControlledStore
+) -> None:
     """If the conversation is deleted while its turn starts, the turn fails with `not_found`."""
     conversation = (await ann.request("conversation.create"))["id"]
-    with steered.blocked("branch") as reading:
+    with store.blocked("branch") as reading:
         await ann.start("t", conversation=conversation)
         await reading.wait()
-        await steered.delete_conversation("ann", conversation)
+        await store.delete_conversation("ann", conversation)
     assert await ended_with(ann, "t") == "not_found"
 
 
 # --- drains ---
 
 
-async def test_a_drain_refuses_new_turns_and_lets_running_ones_end(ann: Seat, services: Services) -> None:
+async def test_a_drain_refuses_new_turns_and_lets_running_ones_end(ann: SessionClient, services: Services) -> None:
     """Running turns may end within the time limit. New starts are refused, and a repeated start is still answered."""
     await ann.start("t", demo={"rate": 200, "tokens": 20})
     drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
@@ -506,7 +514,7 @@ async def test_a_drain_refuses_new_turns_and_lets_running_ones_end(ann: Seat, se
     await drain
 
 
-async def test_a_drain_fails_turns_after_its_time_limit(ann: Seat, services: Services) -> None:
+async def test_a_drain_fails_turns_after_its_time_limit(ann: SessionClient, services: Services) -> None:
     """After the time limit a turn fails with `shutting_down`, and its answer so far is stored."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
@@ -516,15 +524,15 @@ async def test_a_drain_fails_turns_after_its_time_limit(ann: Seat, services: Ser
 
 
 async def test_a_drain_does_not_wait_forever_for_the_store(
-    steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that stays unavailable doesn't block the exit: the task is cancelled, and the turn is unfinished."""
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.01)
-    with steered.failing("end"):
-        async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
+    with store.failing("end"):
+        async with asyncio.timeout(5), open_services(store) as services, open_client(services) as ann:
             await ann.start("t")
             await services.runner.drain(0.01)
-    assert (await steered.turn("ann", "t")).ending is None
+    assert (await store.turn("ann", "t")).ending is None
 
 
 def start(services: Services, request: TurnStart) -> tuple[LiveTurn, bool]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.in_process import SLOW, Instance, Seat, eventually, seat
+from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client
 
 Pair = tuple[Instance, Instance]
 
 
-async def subscribed_conversation(client: Seat) -> str:
+async def subscribed_conversation(client: SessionClient) -> str:
     """Create a conversation, attach the client to it, and return its id."""
     where = str((await client.request("conversation.create"))["id"])
     await client.request("conversation.attach", conversation=where)
@@ -17,7 +17,11 @@ async def subscribed_conversation(client: Seat) -> str:
 async def test_turns_of_other_instances_arrive(pair: Pair) -> None:
     """Law 7: a turn of one instance arrives completely at a subscriber of another, and only while it is subscribed."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there, seat(two.services, "bob") as bob:
+    async with (
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+        open_client(two.services, "bob") as bob,
+    ):
         where = await subscribed_conversation(there)
         await here.start("t", conversation=where)
         assert (await there.ending("t"))["type"] == "turn.completed"
@@ -34,7 +38,7 @@ async def test_turns_of_other_instances_arrive(pair: Pair) -> None:
 async def test_changes_reach_every_subscriber_once(pair: Pair) -> None:
     """`conversation.updated` and `conversation.deleted` reach the subscribers of every instance once."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = await subscribed_conversation(there)
         await here.request("conversation.attach", conversation=where)
         await here.request("conversation.update", conversation=where, title="New")
@@ -50,7 +54,7 @@ async def test_changes_reach_every_subscriber_once(pair: Pair) -> None:
 async def test_a_turn_started_while_disconnected_is_joined_later(pair: Pair) -> None:
     """A turn that started elsewhere while pub/sub was disconnected is attached after the reconnect."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = await subscribed_conversation(there)
         with two.shared.disconnected():
             await here.start("t", conversation=where, demo=SLOW)
@@ -62,7 +66,7 @@ async def test_a_turn_started_while_disconnected_is_joined_later(pair: Pair) -> 
 async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
     """If the store fails during the check after a reconnect, the subscriber still receives the next turn."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = await subscribed_conversation(there)
         asked = two.store.calls.count("active")
         with two.store.failing("active", 1), two.shared.disconnected():
@@ -75,7 +79,7 @@ async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
 async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
     """If the store can't subscribe, the attach is refused. The next attach subscribes, and a detach unsubscribes."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there:
+    async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
         before = two.shared.subscribed
         for failing in ("subscribe", "active"):
@@ -93,7 +97,11 @@ async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
 async def test_a_start_that_lost_a_race_still_delivers_the_turn(pair: Pair) -> None:
     """Laws 6 and 7: if an instance's start of the same id came second, its subscribers receive the turn."""
     one, two = pair
-    async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as subscriber:
+    async with (
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+        open_client(two.services) as subscriber,
+    ):
         where = await subscribed_conversation(subscriber)
         with two.store.blocked("accept") as accepting:
             fields = {"input": "Hello", "conversation": where, "params": {"demo": {"rate": 0, "tokens": 5}}}

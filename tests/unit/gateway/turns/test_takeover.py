@@ -15,7 +15,7 @@ from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted,
 from store.records import Append
 from store.sqlite.store import SqliteStore
 from tests.demo import expected
-from tests.in_process import SLOW, Instance, open_instance, open_pair, open_shared_store, open_store, seat
+from tests.in_process import SLOW, Instance, open_client, open_instance, open_pair, open_shared_store, open_store
 from tests.scripted import ScriptedProviders
 from tests.store_conformance import new_turn
 from tests.turn_events import delta, part, started
@@ -39,8 +39,8 @@ async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
     """When the owner is killed in the middle, a client attached elsewhere gets the whole text without a gap or a
     reset."""
     one, two = pair
-    async with seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_client(two.services) as there:
+        async with open_client(one.services) as here:
             placed = await here.start("t", demo=DEMO)
             await here.until(lambda: here.turns["t"].seq > 20)
             await there.request("turn.attach", turn="t")
@@ -62,8 +62,8 @@ async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
 
 async def test_a_provider_continues_the_partial_answer(quick: None) -> None:
     """The new owner's provider gets the partial answer, and no client receives that part twice."""
-    async with open_pair(ScriptedProviders(halves)) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair(ScriptedProviders(halves)) as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             await here.start("t")
             await here.until(lambda: here.turns["t"].seq == 3)
             await there.request("turn.attach", turn="t")
@@ -75,8 +75,8 @@ async def test_a_provider_continues_the_partial_answer(quick: None) -> None:
 
 async def test_without_a_logged_delta_the_request_starts_again(quick: None) -> None:
     """If no delta is logged, the new owner repeats the request after a `turn.reset` that continues the log."""
-    async with open_pair() as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair() as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             await here.start("t", demo={"first_ms": 600, "tokens": 5})
             await there.request("turn.attach", turn="t")
             await there.until(lambda: there.turns.get("t"))
@@ -90,8 +90,8 @@ async def test_without_a_logged_delta_the_request_starts_again(quick: None) -> N
 async def test_a_provider_that_cannot_resume_fails_the_turn(quick: None) -> None:
     """The turn fails with `owner_lost` and keeps the partial message. The provider isn't called again."""
     providers = ScriptedProviders(halves)
-    async with open_pair(providers) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair(providers) as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             await here.request("turn.start", turn="t", input="Hi", model="ollama/m")
             await here.until(lambda: here.turns["t"].seq == 3)
             await there.request("turn.attach", turn="t")
@@ -147,7 +147,7 @@ async def test_a_takeover_continues_any_valid_log(
         async with open_instance(view, lease_s=0.3) as instance:
             with view.blocked("expired_leases"):
                 await store_abandoned(instance, "t", events, asked=MESSAGES)
-            async with seat(instance.services) as ann:
+            async with open_client(instance.services) as ann:
                 await ann.request("turn.attach", turn="t")
                 assert (await ann.ending("t"))["type"] == "turn.completed"
                 replay = [event.__struct_config__.tag for event in instance.stream("t").log.events]
@@ -170,7 +170,7 @@ async def test_a_turn_that_cannot_be_resumed_fails(
     nevertheless."""
     async with open_shared_store() as open_view:
         view = open_view()
-        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+        async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             with view.blocked("expired_leases"):
                 await store_abandoned(instance, "t", events, **fields)
                 await store_abandoned(instance, "good", [], asked=MESSAGES)
@@ -193,7 +193,7 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
     read again."""
     async with open_shared_store() as open_view:
         view = open_view()
-        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+        async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             with view.blocked("expired_leases"):
                 conversation = (await ann.request("conversation.create"))["id"]
                 await store_abandoned(instance, "t", events, stateless=False, conversation=conversation)
@@ -211,7 +211,7 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
             assert (await ann.request("turn.get", turn="t"))["message"]["parts"] == kept
             assert await view.expired_leases() == []
             assert view.calls.count("claim") == 2
-        async with open_instance(open_view(), lease_s=0.3) as other, seat(other.services) as later:
+        async with open_instance(open_view(), lease_s=0.3) as other, open_client(other.services) as later:
             refused = (await later.request("turn.attach", positions={"t": {"epoch": 0, "seq": 0}}))["turns"]["t"]
             assert (refused["error"]["code"], refused["error"]["stored_message"]) == ("gone", record.message)
 
@@ -220,7 +220,7 @@ async def test_a_takeover_is_repeated_after_a_store_failure(quick: None) -> None
     """A short store failure during a takeover costs no turn: a later takeover builds the request."""
     async with open_shared_store() as open_view:
         view = open_view()
-        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+        async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
             placed = {"stateless": False, "conversation": conversation}
             with view.failing("conversation", 1), view.blocked("conversation") as planning:
@@ -236,7 +236,7 @@ async def test_a_takeover_applies_a_stored_cancel_request(quick: None) -> None:
     providers = ScriptedProviders(halves)
     async with open_shared_store() as open_view:
         view = open_view()
-        async with open_instance(view, providers, lease_s=0.3) as instance, seat(instance.services) as ann:
+        async with open_instance(view, providers, lease_s=0.3) as instance, open_client(instance.services) as ann:
             with view.blocked("expired_leases"):
                 await store_abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
                 assert await view.request_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
@@ -249,7 +249,7 @@ async def test_a_takeover_applies_a_stored_cancel_request(quick: None) -> None:
 
 async def test_a_turn_is_taken_over_once(quick: None) -> None:
     """Two simultaneous takeovers of a turn, and a third one afterwards, make one claim."""
-    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
+    async with open_pair(lease_s=5) as (one, two), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         await two.services.mirrors.find("ann", "t")
         take_over = two.services.cancellation._takeover.take_over
@@ -264,7 +264,11 @@ async def test_a_turn_is_taken_over_once(quick: None) -> None:
 
 async def test_the_former_owner_stops_and_mirrors_the_turn(quick: None) -> None:
     """Law 9: the former owner stops its provider, and its attachments continue with the new owner's log."""
-    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=5) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         await here.start("t", demo=DEMO)
         await here.until(lambda: here.turns["t"].seq > 10)
         await there.request("turn.attach", turn="t")
@@ -278,14 +282,14 @@ async def test_the_former_owner_stops_and_mirrors_the_turn(quick: None) -> None:
 
 async def test_a_turn_continues_after_a_restart(quick: None) -> None:
     """Law 9 on one machine: after a process is killed, the next one resumes its turn."""
-    async with open_store() as steered:
-        before = await Instance(steered, lease_s=0.3).started()
-        async with seat(before.services) as client:
+    async with open_store() as store:
+        before = await Instance(store, lease_s=0.3).started()
+        async with open_client(before.services) as client:
             await client.start("t", demo=DEMO)
             await client.until(lambda: client.turns["t"].seq > 20)
             position = client.turns["t"].position
             await before.kill()
-        async with open_instance(steered, lease_s=0.3) as after, seat(after.services) as client:
+        async with open_instance(store, lease_s=0.3) as after, open_client(after.services) as client:
             client.resume("t", {"epoch": position["epoch"], "seq": 0})
             await client.request("turn.attach", turn="t", epoch=position["epoch"], after=0)
             await client.ending("t")
@@ -297,8 +301,8 @@ async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        async with open_pair() as (one, two), seat(two.services) as there:
-            async with seat(one.services) as here:
+        async with open_pair() as (one, two), open_client(two.services) as there:
+            async with open_client(one.services) as here:
                 placed = await here.start("t", demo=DEMO)
                 await here.until(lambda: here.turns["t"].seq > 20)
                 await there.request("turn.attach", turn="t")
@@ -318,8 +322,8 @@ async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:
 
 async def test_a_queued_turn_keeps_its_position_after_a_takeover(quick: None) -> None:
     """After its owner died, a queued turn still waits for the turn ahead, and then runs."""
-    async with open_pair(lease_s=1) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair(lease_s=1) as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             conversation = (await there.request("conversation.create"))["id"]
             await there.start("first", conversation=conversation, demo=SLOW)
             answer = await here.start("second", conversation=conversation, on_busy="queue")
@@ -337,7 +341,7 @@ async def test_a_queued_turn_keeps_its_position_after_a_takeover(quick: None) ->
 
 async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
     """If the owner died before the first flush, a turn accepted after another one is still queued."""
-    async with open_pair() as (_, two), seat(two.services) as there:
+    async with open_pair() as (_, two), open_client(two.services) as there:
         where = (await there.start("first", demo=SLOW))["conversation"]
         placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
         with two.store.blocked("expired_leases"):
@@ -352,8 +356,8 @@ async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
 async def test_a_turn_taken_over_still_ends_without_attachments(quick: None) -> None:
     """Laws 8 and 9: `on_disconnect: cancel` applies under the new owner too, also if that instance mirrored the turn
     before."""
-    async with open_pair(disconnect_grace_s=0.2) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
+    async with open_pair(disconnect_grace_s=0.2) as (one, two), open_client(two.services) as there:
+        async with open_client(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")
             await there.request("turn.attach", turn="t")
             await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)

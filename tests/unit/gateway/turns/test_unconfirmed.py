@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.demo import expected
-from tests.in_process import Seat, eventually, open_instance, open_pair, open_store, seat
+from tests.in_process import SessionClient, eventually, open_client, open_instance, open_pair, open_store
 
 DEMO = {"rate": 0, "tokens": 5}
 LONG_S = 3600.0
@@ -17,7 +17,7 @@ def check_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.turns.starter.FIRST_CHECK_S", 0.01)
 
 
-async def refused_start(client: Seat, turn: str, **fields: object) -> None:
+async def refused_start(client: SessionClient, turn: str, **fields: object) -> None:
     """Start a turn and expect `store_unavailable`."""
     request = {"turn": turn, "input": "Hello", "params": {"demo": DEMO}, **fields}
     assert (await client.refused("turn.start", **request))["code"] == "store_unavailable"
@@ -26,7 +26,7 @@ async def refused_start(client: Seat, turn: str, **fields: object) -> None:
 async def test_the_turn_runs_without_a_repeated_start() -> None:
     """A subscriber of its conversation receives the turn from its first event to its ending."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
-        async with seat(instance.services) as ann:
+        async with open_client(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
             await ann.request("conversation.attach", conversation=conversation)
             with store.unanswered("accept"):
@@ -40,7 +40,11 @@ async def test_the_turn_runs_without_a_repeated_start() -> None:
 async def test_a_repeated_start_attaches() -> None:
     """Law 6: a repeated start is answered `attached`, at the same instance and at another one, and the turn runs
     once."""
-    async with open_pair(lease_s=LONG_S) as (one, two), seat(one.services) as here, seat(two.services) as there:
+    async with (
+        open_pair(lease_s=LONG_S) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
         with one.store.unanswered("accept"):
             await refused_start(here, "t")
         for client in (here, there):
@@ -54,7 +58,7 @@ async def test_a_repeated_start_attaches() -> None:
 async def test_a_repeated_start_during_the_outage_attaches_too() -> None:
     """While the check of the first start waits for the store, the reply to the second start names the turn's owner."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
-        async with seat(instance.services) as ann:
+        async with open_client(instance.services) as ann:
             with store.blocked("turn") as looking:
                 with store.unanswered("accept"):
                     await refused_start(ann, "t")
@@ -68,7 +72,7 @@ async def test_a_repeated_start_during_the_outage_attaches_too() -> None:
 async def test_the_check_is_repeated_until_the_store_answers() -> None:
     """If the store doesn't answer the first checks, a later one finds the turn."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
-        async with seat(instance.services) as ann:
+        async with open_client(instance.services) as ann:
             with store.failing("turn", 3), store.unanswered("accept"):
                 await refused_start(ann, "t")
                 await eventually(lambda: store.calls.count("claim") == 1)
@@ -79,7 +83,7 @@ async def test_the_check_is_repeated_until_the_store_answers() -> None:
 async def test_a_start_that_was_never_stored_does_not_run() -> None:
     """If the start failed before it was stored, its id is free, and no turn is claimed."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
-        async with seat(instance.services) as ann:
+        async with open_client(instance.services) as ann:
             with store.failing("accept", 1):
                 await refused_start(ann, "t")
             await eventually(lambda: store.calls.count("turn") == 1)
