@@ -1,4 +1,4 @@
-"""`turnwire admin` against a real server: what it prints, and what it says when it can't."""
+"""Tests of `turnwire admin` against a real server: its output and its error messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.in_process import SLOW
 
 
 async def admin(*arguments: str) -> None:
-    """Run the command beside the server's loop."""
+    """Run the command in a thread, outside the server's event loop."""
     await asyncio.to_thread(main, ["admin", *arguments])
 
 
-async def test_turns_are_listed_and_stopped(capsys: pytest.CaptureFixture[str]) -> None:
-    """A table with a head; a turn by its id; a connection; a drain."""
+async def test_turns_and_connections_are_listed_and_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands list turns in a table, stop a turn by its id, close a connection and start a drain."""
     async with serving() as server, client(server.ws_url) as c:
         at = ("--url", server.url)
         await admin(*at, "turns")
@@ -41,8 +41,13 @@ async def test_turns_are_listed_and_stopped(capsys: pytest.CaptureFixture[str]) 
         assert server.gateway.services.runner.is_draining
 
 
-async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway's own sentence on standard error, and exit code 1; the token may stand in the environment."""
+async def test_a_missing_credential_exits_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's error message is printed to stderr, and the exit code is 1.
+
+    The token can come from the environment.
+    """
     async with serving(auth="jwt", jwt_secret=SECRET) as server:
         with pytest.raises(SystemExit) as exited:
             await admin("--url", server.url, "turns")
@@ -54,8 +59,8 @@ async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkey
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
-def test_an_address_where_nobody_is_is_said(capsys: pytest.CaptureFixture[str], url: str) -> None:
-    """With what to do about it."""
+def test_an_unreachable_address_is_reported(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    """The error message names the `--url` option."""
     with pytest.raises(SystemExit) as exited:
         main(["admin", "--url", url, "turns"])
     assert exited.value.code == 1

@@ -1,4 +1,4 @@
-"""`turnwire check MODEL`, against a real upstream."""
+"""Tests of `turnwire check MODEL` against a real HTTP server in place of the provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.upstream import Script, Upstream, chat, error_response
 
 
 async def check(url: str, model: str) -> tuple[int | None, str, str]:
-    """The command as a process: its exit code, and what it said on both outputs."""
+    """Run the command as a process, and return its exit code, its stdout and its stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "check", model),
         env={"KIMI_API_KEY": KEY, "KIMI_BASE_URL": url, "PATH": ""},
@@ -24,8 +24,8 @@ async def check(url: str, model: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_a_model_that_answers() -> None:
-    """One small real turn, with the timings of its way."""
+async def test_a_working_model_is_reported_with_timings() -> None:
+    """The command sends one short real request, and prints the time of each phase."""
     async with Upstream() as upstream:
         upstream.play(chat("ready", usage={"prompt_tokens": 9, "completion_tokens": 1}).replace(delay_s=0.05))
         code, out, err = await check(upstream.openai_url, "kimi/some-model")
@@ -54,8 +54,8 @@ async def test_a_model_that_answers() -> None:
         ("kmi-k3", chat("x"), "Did you mean kimi-k3"),
     ],
 )
-async def test_a_model_that_does_not(model: str, script: Script, words: str) -> None:
-    """Exit code 1, and the reason in a person's words, without the key."""
+async def test_a_failing_model_exits_with_1(model: str, script: Script, words: str) -> None:
+    """The exit code is 1. The reason is printed in plain language, without the API key."""
     async with Upstream() as upstream:
         upstream.play(script)
         code, out, err = await check(upstream.openai_url, model)
@@ -66,8 +66,8 @@ async def test_a_model_that_does_not(model: str, script: Script, words: str) -> 
         assert "Traceback" not in err
 
 
-async def test_an_address_where_nobody_is() -> None:
-    """It can't be reached, and that is what is said."""
+async def test_an_unreachable_provider_is_reported() -> None:
+    """The error message says that the provider can't be reached."""
     async with Upstream() as upstream:
         dead = upstream.openai_url
     code, _, err = await check(dead, "kimi-k3")

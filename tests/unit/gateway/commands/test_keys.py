@@ -1,4 +1,4 @@
-"""`turnwire keys`."""
+"""Tests of `turnwire keys`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import gateway.__main__ as command
 from gateway.identity.api_keys import ApiKeys
 
 
-def test_a_new_key_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The line alone is on standard output, so that it can be appended to the file; the key counts then."""
+def test_a_new_key_is_not_in_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Stdout contains only the line for the key file, so it can be appended to it. The key is valid afterward."""
     command.main(["keys", "new", "--user", "ann", "--scopes", "chat,read", "--days", "1"])
     line, output = capsys.readouterr()
     key = next(word for word in output.split() if word.startswith("tw_"))
@@ -22,8 +22,8 @@ def test_a_new_key_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert ann.expires_ms is not None
 
 
-def test_a_service_may_speak_for_its_users(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless its scopes say otherwise."""
+def test_a_service_key_has_the_scope_as(capsys: pytest.CaptureFixture[str]) -> None:
+    """A service key has the scope `as` by default."""
     command.main(["keys", "new", "--service", "backend"])
     assert '"scopes":["as","cancel","chat","read"]' in capsys.readouterr().out
 
@@ -39,8 +39,8 @@ def test_a_service_may_speak_for_its_users(capsys: pytest.CaptureFixture[str]) -
         (["keys", "new", "--user", ""], "a user name must"),
     ],
 )
-def test_what_makes_no_key_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
-    """And nothing is printed that could be taken for one."""
+def test_invalid_arguments_are_reported(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    """The exit code is 2, and nothing is printed to stdout that could be taken for a key."""
     with pytest.raises(SystemExit) as left:
         command.main(arguments)
     assert left.value.code == 2

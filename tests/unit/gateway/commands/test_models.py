@@ -1,4 +1,4 @@
-"""`turnwire models`."""
+"""Tests of `turnwire models`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from providers.catalog.schema import shipped_rows
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment in which no provider has a key."""
     for row in shipped_rows().providers.values():
         for name in (*row.keys, *row.credentials, *(one for names in row.options.values() for one in names)):
@@ -21,14 +21,14 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def rows(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The two tables, by their first column."""
+    """Run the command, and return its two tables by their first column."""
     command.main(["models"])
     models, providers = ([re.split(r"  +", line) for line in part.splitlines()] for part in split(capsys))
     return {row[0]: row for row in models}, {row[0]: row for row in providers}
 
 
 def split(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """The output before and after the sentence between the tables."""
+    """Return the output before and after the sentence between the tables."""
     before, sentence, after = capsys.readouterr().out.partition(
         "Any other model of a provider is available as PROVIDER/MODEL"
     )
@@ -36,9 +36,11 @@ def split(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     return before, after
 
 
-def test_what_is_usable_and_why_the_rest_is_not(bare: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The usable ones first; of the others what they need."""
-    bare.setenv("KIMI_API_KEY", "k")
+def test_usable_models_come_first_and_others_say_what_they_need(
+    no_keys: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Usable models are listed first. Each other model lists the variables that it needs."""
+    no_keys.setenv("KIMI_API_KEY", "k")
     models, providers = rows(capsys)
     assert models["kimi-k3"][-1] == "ready"
     assert models["demo (default)"][-1] == "ready"
@@ -51,8 +53,10 @@ def test_what_is_usable_and_why_the_rest_is_not(bare: pytest.MonkeyPatch, capsys
     assert providers["kimi"][-1] == providers["ollama"][-1] == "ready"
 
 
-def test_the_operator_s_words(bare: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Aliases, the default and hidden models are as the file says."""
+def test_the_operators_file_is_applied(
+    no_keys: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Aliases, the default model and hidden models are taken from the operator's file."""
     file = tmp_path / "models.toml"
     file.write_text(
         """
@@ -66,7 +70,7 @@ def test_the_operator_s_words(bare: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         """,
         encoding="utf-8",
     )
-    bare.setenv("TURNWIRE_MODELS", str(file))
+    no_keys.setenv("TURNWIRE_MODELS", str(file))
     models, providers = rows(capsys)
     assert "llama (default) = fast" in models
     assert "glm-5.3" not in models

@@ -1,4 +1,4 @@
-"""What the commands have in common."""
+"""Tests of the code that all commands share."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gateway.commands.options import fail, load_catalog, load_settings
 
 
 def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    """A sentence on standard error, and the exit code."""
+    """`fail` prints one sentence to stderr and exits with the given code."""
     with pytest.raises(SystemExit) as exited:
         fail("No.", 3)
     assert exited.value.code == 3
     assert capsys.readouterr() == ("", "turnwire: No.\n")
 
 
-def test_options_that_are_no_settings_are_left_alone() -> None:
-    """A command's own options are its own; one that isn't given changes nothing."""
+def test_options_that_are_not_settings_are_ignored() -> None:
+    """A command's own options are ignored, and an option that isn't given keeps the default."""
     settings = load_settings(Namespace(command="serve", model="kimi-k3", port=7, host=None))
     assert (settings.port, settings.host) == (7, "127.0.0.1")
 
 
-def test_the_catalog_has_the_operator_s_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command sees the same models."""
+def test_the_catalog_has_the_operators_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command loads the models of the operator's file."""
     file = tmp_path / "models.json"
     file.write_text('{"models": [{"id": "llama", "type": "ollama"}]}', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
     assert load_catalog(load_settings(Namespace())).resolve("llama").provider == "ollama"
 
 
-def test_a_wrong_file_ends_every_command(
+def test_an_unreadable_models_file_exits_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, and the file's name."""
+    """The error message names the file, and the exit code is 2."""
     monkeypatch.setenv("TURNWIRE_MODELS", str(tmp_path / "none.toml"))
     with pytest.raises(SystemExit) as exited:
         load_catalog(load_settings(Namespace()))
@@ -43,10 +43,8 @@ def test_a_wrong_file_ends_every_command(
     assert "none.toml: can't be read" in capsys.readouterr().err
 
 
-def test_settings_that_do_not_fit_together_are_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is no single one's fault."""
+def test_conflicting_settings_are_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error message isn't attributed to a single option."""
     monkeypatch.setenv("TURNWIRE_AUTH", "jwt")
     with pytest.raises(SystemExit) as exited:
         load_settings(Namespace())
@@ -55,10 +53,10 @@ def test_settings_that_do_not_fit_together_are_said(
 
 
 @pytest.mark.parametrize(("name", "option"), [("store", "--store"), ("admin_token", "--token")])
-def test_a_file_that_is_missing_is_said_of_its_option(
+def test_a_missing_file_is_reported_with_its_option(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, option: str
 ) -> None:
-    """Exit code 2, the option and the file."""
+    """The error message names the option and the file, and the exit code is 2."""
     with pytest.raises(SystemExit) as exited:
         load_settings(Namespace(**{name: f"@{tmp_path / 'none'}"}))
     assert exited.value.code == 2

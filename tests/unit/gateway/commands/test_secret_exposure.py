@@ -1,4 +1,4 @@
-"""What others on this machine can see: said with what to do, and never repeated."""
+"""Tests of secrets that other users of the machine could read: a warning says what to do, without the secret."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
 
 
 @pytest.mark.parametrize("source", ["option", "variable"])
-def test_a_secret_may_stand_in_a_file(
+def test_a_secret_can_be_read_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
-    """Of an option and of a variable; nothing is said of it, and no settings show it."""
+    """`@FILE` works for an option and for a variable.
+
+    No warning is printed, and `repr` of the settings hides the secret.
+    """
     file = tmp_path / "store"
     file.write_text(f"{STORE_URL}\n")
     file.chmod(0o600)
@@ -41,10 +44,13 @@ def test_a_secret_may_stand_in_a_file(
         ({}, None),
     ],
 )
-def test_a_secret_on_the_command_line_is_taken_and_said(
+def test_a_secret_on_the_command_line_is_accepted_with_a_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, str], warning: str | None
 ) -> None:
-    """With what to do instead, and without the secret; one in the environment is nobody else's to read."""
+    """The warning says what to do instead, and doesn't contain the secret.
+
+    Secrets in the environment cause no warning, since other users can't read them.
+    """
     monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", "pa55word")
     monkeypatch.setenv("TURNWIRE_STORE", STORE_URL)
     settings = load_settings(Namespace(**options))
@@ -59,7 +65,7 @@ def test_a_secret_on_the_command_line_is_taken_and_said(
     ("mode", "is_warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)]
 )
 @pytest.mark.parametrize("kind", ["keys", "store", "store by a variable", "token"])
-def test_a_file_of_secrets_that_others_may_read_is_said(
+def test_a_secrets_file_that_others_can_access_causes_a_warning(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -67,7 +73,7 @@ def test_a_file_of_secrets_that_others_may_read_is_said(
     mode: int,
     is_warned: bool,
 ) -> None:
-    """A group that an operator gave it to may read it; nobody else reads it, and nobody else writes there."""
+    """The group may read the file, but not write to it. Other users may neither read it nor write to it."""
     file = tmp_path / "secrets"
     file.write_text("sqlite:///:memory:")
     file.chmod(mode)

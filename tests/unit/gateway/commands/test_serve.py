@@ -1,4 +1,4 @@
-"""`turnwire serve`: how it starts, ends, and says why it can't."""
+"""Tests of `turnwire serve`: its start, its end, and its error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.supervisor import listen
 
 
 class FakeServer:
-    """A server whose run ends as a test says."""
+    """A server whose `run` ends as the test chooses."""
 
     def __init__(self, error: BaseException | None) -> None:
         self._error = error
@@ -56,18 +56,18 @@ def test_a_start_that_fails_says_what_to_do(
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
-    """Also by Ctrl-C."""
+def test_the_end_of_a_run_raises_no_error(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    """The command returns normally, including after Ctrl-C."""
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
     ended = FakeServer(KeyboardInterrupt() if interrupted else None)
     monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
     command.main(["--store", "sqlite:///:memory:", "--port", "0"])
 
 
-def test_a_wrong_file_of_models_is_explained(
+def test_an_invalid_models_file_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The file, the key in it, and what is wrong; exit code 2, and nothing is served."""
+    """The error message names the file, the key and the problem. The exit code is 2, and no server is started."""
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
     file = tmp_path / "models.toml"
     file.write_text('[[models]]\nid = "kimi-k3"\ncolour = "red"\n', encoding="utf-8")
