@@ -35,12 +35,12 @@ class FakeServer:
     ],
     ids=["store", "unreachable", "no-database", "port"],
 )
-def test_a_start_that_fails_says_what_to_do(
+def test_a_failed_start_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    """A store that is none or isn't there, a port that is taken: exit code 1, one line, and no password.
+    """An invalid or unreachable store, or a port in use: one line without a password is printed.
 
-    A line before it says that a password stands on the command line.
+    The exit code is 1. A line before it warns about a password on the command line.
     """
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
     with listen("127.0.0.1", 0, 1, 16)[0] as occupied:
