@@ -1,4 +1,4 @@
-"""Connections counted by user and address: here, and in the store for all instances."""
+"""Tests of the connection limits per user and address, in one instance and, through the store, in all instances."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_limiter(store: Any = None, *, reachable: bool = True, **fields: Any) ->
 
 @asynccontextmanager
 async def running(limiter: ConnectionLimiter) -> AsyncIterator[ConnectionLimiter]:
-    """With its chore."""
+    """Run the limiter's background task."""
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(limiter.run())
         yield limiter
@@ -35,7 +35,7 @@ async def running(limiter: ConnectionLimiter) -> AsyncIterator[ConnectionLimiter
 
 
 async def test_connections_are_counted_by_user_and_by_address() -> None:
-    """Refused beyond, and a refused one takes nothing of the other."""
+    """A connection over either limit is refused. A refused connection doesn't use up the other limit."""
     limiter = make_limiter(user_connections=2, address_connections=3)
     permits = [ConnectionPermit(limiter) for _ in range(2)]
     for permit in permits:
@@ -52,8 +52,11 @@ async def test_connections_are_counted_by_user_and_by_address() -> None:
     await ConnectionPermit(limiter).acquire(ANN, "192.0.2.1")
 
 
-async def test_instances_count_together() -> None:
-    """What one has let in the other counts, also where a name comes later; whoever leaves one makes room at the other."""
+async def test_instances_share_their_counts() -> None:
+    """Each instance counts the other's connections, including one whose user is known only later.
+
+    A connection closed at one instance frees a permit at the other.
+    """
     store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}
     async with running(make_limiter(store, **fields)) as one, running(make_limiter(store, **fields)) as two:
@@ -75,12 +78,12 @@ async def test_instances_count_together() -> None:
                 break
             await asyncio.sleep(0.01)
         else:
-            pytest.fail("the place never came free")
+            pytest.fail("the permit was never freed")
         assert set(one.holders) == set()
 
 
-async def test_who_has_just_left_makes_room_at_once() -> None:
-    """Before the chore has told the store: a reload at the limit is let in."""
+async def test_a_closed_connection_frees_its_permit_at_once() -> None:
+    """The permit is free before the background task updates the store, so a page reload at the limit succeeds."""
     limiter = make_limiter(user_connections=1)
     for _ in range(5):
         permit = ConnectionPermit(limiter)
@@ -88,8 +91,11 @@ async def test_who_has_just_left_makes_room_at_once() -> None:
         permit.release()
 
 
-async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
-    """For the user and the address together; with auth off, or a limit of 0, for nobody."""
+async def test_one_store_call_per_connection_and_none_without_limits() -> None:
+    """One call acquires the permits of the user and the address.
+
+    With auth off, or with limits of 0, the store isn't called.
+    """
     store = ControlledStore(SqliteStore(":memory:"))
     await ConnectionPermit(make_limiter(store)).acquire(ANN, "192.0.2.1")
     assert store.calls == ["acquire_permits"]
@@ -104,8 +110,8 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> None:
-    """Nobody is refused for it, and where it is known to be away nobody waits for it."""
+async def test_without_the_store_each_instance_counts_its_own_connections(reachable: bool) -> None:
+    """No connection is refused because of a store failure, and a store known to be unreachable isn't called."""
     store = ControlledStore(SqliteStore(":memory:"))
     limiter = make_limiter(store, reachable=reachable, user_connections=1)
     with store.failing():
@@ -118,8 +124,8 @@ async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> N
         assert limiter.holders == {}
 
 
-async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
-    """And those of a living one are kept, also when the store has lost them."""
+async def test_permits_of_a_dead_instance_expire_after_a_lease() -> None:
+    """A live instance's permits are kept, even after the store has lost them."""
     store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 1, "lease_s": 1}
     async with running(make_limiter(store, **fields)) as living:
@@ -137,8 +143,8 @@ async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
             await ConnectionPermit(other).acquire(ANN, "192.0.2.1")
 
 
-async def test_a_services_connections_are_not_its_users() -> None:
-    """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
+async def test_a_services_connections_are_not_limited() -> None:
+    """A service has no limits, and its address isn't counted. Each user that it acts for has its own limit."""
     limiter = make_limiter(user_connections=1, address_connections=1)
     for number in range(10):
         await ConnectionPermit(limiter).acquire(Principal(user="service:backend"), "192.0.2.1")
@@ -158,5 +164,5 @@ async def test_a_services_connections_are_not_its_users() -> None:
     ],
 )
 def test_an_ipv6_network_is_one_address(host: str, network: str) -> None:
-    """Who has 2^64 addresses has the places of one."""
+    """An IPv6 network of 2^64 addresses has the limit of a single address."""
     assert network_of(host) == network

@@ -1,4 +1,4 @@
-"""A few calls at a time, from the users in rotation; a flood of one user's waits behind itself."""
+"""Tests of the queue of store calls: few run at a time, users alternate, and a flood delays only its own user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def settle() -> None:
 
 
 class Work:
-    """Calls of a queue, each of which goes on until it is let."""
+    """Calls of a queue, each of which runs until the test ends it."""
 
     def __init__(self, queue: FairQueue) -> None:
         self.queue = queue
@@ -29,7 +29,7 @@ class Work:
         self.gates: dict[str, asyncio.Event] = {}
 
     def call(self, name: str) -> None:
-        """A call of the user before the dash."""
+        """Start a call of the user before the dash."""
         self.gates[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._call(name))
 
@@ -47,7 +47,10 @@ class Work:
 
 
 async def test_a_free_slot_goes_to_the_next_user() -> None:
-    """In rotation, whoever waits for how much and since when; each user's own calls in their order."""
+    """Users take turns, regardless of how many calls they have and how long these have waited.
+
+    Each user's calls keep their order.
+    """
     work = Work(FairQueue(1, 0))
     for name in ("eve-1", "eve-2", "eve-3", "eve-4", "ann-1", "ann-2", "bob-1"):
         work.call(name)
@@ -58,8 +61,8 @@ async def test_a_free_slot_goes_to_the_next_user() -> None:
         await work.end(name)
 
 
-async def test_slots_are_used_and_given_back() -> None:
-    """So many calls at once, of one user too where nobody else asks; one that is cancelled leaves no slot behind."""
+async def test_slots_are_used_and_released() -> None:
+    """A single user may use all the slots if no other user waits. A canceled call keeps no slot."""
     work = Work(FairQueue(2, 0))
     for n in range(5):
         work.call(f"ann-{n}")
@@ -77,8 +80,8 @@ async def test_slots_are_used_and_given_back() -> None:
     assert work.started[-1] == "bob-1"
 
 
-async def test_so_many_of_one_user_wait() -> None:
-    """One more is refused at once; another user's isn't."""
+async def test_the_waiting_calls_of_a_user_are_limited() -> None:
+    """One more call is refused at once. Another user's call isn't."""
     work = Work(FairQueue(1, 2))
     for name in ("eve-1", "eve-2", "eve-3", "ann-1"):
         work.call(name)
@@ -93,7 +96,7 @@ async def test_so_many_of_one_user_wait() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ask", "end", "cancel"])), max_size=40))
 def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -> None:
-    """Whatever ends, and whoever goes: as many run as may, and all of them come to an end."""
+    """However calls end or are canceled, as many calls run as there are slots, and all of them end."""
 
     async def run() -> None:
         work = Work(FairQueue(2, 0))
@@ -118,16 +121,16 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
     asyncio.run(run())
 
 
-def test_what_is_queued_is_a_call_of_the_store() -> None:
-    """And what a running turn needs isn't: its log, its lease, its ending."""
+def test_queued_calls_are_calls_of_the_store() -> None:
+    """Calls that a running turn needs for its log, its lease and its ending aren't queued."""
     assert all(callable(getattr(Store, name)) for name in QUEUED_CALLS)
     assert QUEUED_CALLS.isdisjoint(
         {"append", "end", "renew", "release", "claim", "expired_leases", "run_pubsub", "subscribe", "ping"}
     )
 
 
-async def test_a_fair_store_is_the_same_store(store: ControlledStore) -> None:
-    """Answers and errors come through, and what was cancelled or failed keeps no slot."""
+async def test_a_queued_store_behaves_like_the_store(store: ControlledStore) -> None:
+    """Results and errors pass through, and a canceled or failed call keeps no slot."""
     queued = queue_calls(store.as_store, 0)
     assert queued.shared is False
     for _ in range(EMBEDDED_SLOTS + 1):

@@ -1,4 +1,4 @@
-"""Limits and refusals: what one user and one address may have."""
+"""Tests of the limits per user and address, and of the errors for requests over a limit."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def make_limits(**fields: Any) -> Limits:
     return Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")), lambda: 1000.0)
 
 
-def test_stopping_and_attaching_are_never_throttled() -> None:
-    """And cost nothing; everything else counts, an HTTP request without a frame's type too."""
+def test_cancel_and_attach_are_never_rate_limited() -> None:
+    """They use none of the rate limit. All other requests do, including an HTTP request without a frame type."""
     limits = make_limits(user_requests_burst=1)
     for _ in range(100):
         for kind in UNTHROTTLED:
@@ -40,8 +40,11 @@ def test_stopping_and_attaching_are_never_throttled() -> None:
     assert set(UNTHROTTLED) == {p.TurnCancel, p.TurnAttach, p.ConversationAttach}
 
 
-def test_large_bodies_share_a_room() -> None:
-    """Whoever finds none is told to come again; what fits a frame is taken always; what is given back is there again."""
+def test_large_bodies_share_one_memory_limit() -> None:
+    """A body over the limit is refused with a retry time.
+
+    A body of a frame's size is always accepted, and released memory can be used again.
+    """
     body_memory = BodyMemory(1000, 100)
     body_memory.grow(0, 100)
     body_memory.grow(100, 600)
@@ -57,8 +60,8 @@ def test_large_bodies_share_a_room() -> None:
     assert body_memory.free_bytes == 0
 
 
-def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
-    """Everyone is one user there; budgets that are set hold all the same."""
+def test_with_auth_off_there_are_no_limits_per_user() -> None:
+    """With auth off, all clients are one user. Budgets that are set still apply."""
     settings = make_settings(user_tokens_per_day=5)
     limits = Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")))
     for _ in range(1000):
@@ -66,8 +69,8 @@ def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     assert limits.turn_limits == TurnLimits(start_burst=41, tokens_per_day=5)
 
 
-def test_what_the_store_checks_is_what_is_set() -> None:
-    """The defaults, and each of them as it is set; 0 is no limit."""
+def test_the_stores_limits_are_those_of_the_settings() -> None:
+    """The defaults and each setting are passed on. 0 means no limit."""
     settings = make_settings(**ON)
     stored = {"live_bytes": 64 * 2**20, "conversations": 10_000, "stored_bytes": 2**30}
     assert turn_limits(settings) == TurnLimits(running=8, live=72, start_interval_us=50_000, start_burst=41, **stored)
@@ -79,8 +82,8 @@ def test_what_the_store_checks_is_what_is_set() -> None:
 
 
 @pytest.mark.parametrize("limit", get_args(LimitName))
-def test_each_limit_has_its_sentence(limit: LimitName) -> None:
-    """A code that says whether waiting helps, and for how long."""
+def test_each_limit_has_an_error(limit: LimitName) -> None:
+    """The error code says whether waiting helps, and `retry_after_ms` says for how long."""
     error = limit_error(Limited(limit, 5))
     assert error.code in {"rate_limited", "budget_exceeded"}
     assert error.body.retry_after_ms == 5

@@ -1,4 +1,4 @@
-"""Near its bound a process takes no new work, and does again when it has room."""
+"""Tests of the memory limit: near it, a process accepts no new work until memory is free again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from tests.in_process import eventually
 MIB = 2**20
 
 
-async def test_what_is_taken_is_looked_at() -> None:
-    """A block of memory is taken and freed: new work is refused in between, with when to come again."""
+async def test_new_work_is_refused_while_memory_is_full() -> None:
+    """While a large block is allocated, new work is refused with a retry time.
+
+    After it is freed, new work is accepted.
+    """
     memory = Memory(resident_bytes() + 64 * MIB)
     task = asyncio.create_task(memory.run())
     await asyncio.sleep(0)
@@ -37,10 +40,13 @@ async def test_what_is_taken_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("written", "limit"), [("1000000\n", 1_000_000), ("max\n", 0), ("9223372036854771712\n", 0)])
-def test_the_bound_is_most_of_the_container_s(
+def test_the_default_limit_is_a_share_of_the_containers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, limit: int
 ) -> None:
-    """As its cgroup says, of either version; none where that has none, and what is set counts first."""
+    """The container's limit comes from cgroup v1 or v2; without one there is no limit.
+
+    A configured limit takes precedence.
+    """
     file = tmp_path / "memory.max"
     file.write_text(written)
     monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", (tmp_path / "none", file))
@@ -49,8 +55,8 @@ def test_the_bound_is_most_of_the_container_s(
     assert Memory(5).bytes_max == 5
 
 
-async def test_without_a_bound_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor where the system doesn't say what is taken."""
+async def test_without_a_limit_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` also returns at once on a system that doesn't report the memory in use."""
     monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", ())
     await asyncio.wait_for(Memory(0).run(), 1)
     monkeypatch.setattr(memory_module, "_HAS_STATM", False)

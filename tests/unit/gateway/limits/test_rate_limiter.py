@@ -1,4 +1,4 @@
-"""An even pace for each user, here at once and over the instances a moment later."""
+"""Tests of the rate limit per user, counted at once in one instance and with a short delay across instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.in_process import ControlledStore, eventually
 
 
 class Clock:
-    """A clock that stands where it is put."""
+    """A clock that shows the time that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -26,8 +26,8 @@ class Clock:
         return self.now_s
 
 
-def test_what_is_charged_is_owed() -> None:
-    """Also beyond the burst, but never for longer than so many seconds; asking how long costs nothing."""
+def test_charged_requests_delay_later_ones() -> None:
+    """Charges can exceed the burst, but the wait is bounded. Asking for the wait costs nothing."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     assert [rate_limiter.wait_ms("ann") for _ in range(100)] == [0] * 100
@@ -44,8 +44,8 @@ def test_what_is_charged_is_owed() -> None:
     assert DEBT_MAX_S * 1000 <= rate_limiter.wait_ms("ann") <= DEBT_MAX_S * 1000 + 100
 
 
-def test_a_burst_and_then_a_pace() -> None:
-    """So many at once, then one each interval; another key has its own."""
+def test_a_burst_is_followed_by_a_steady_rate() -> None:
+    """After a burst, one request is accepted per interval. Each key has its own rate limit."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     assert [rate_limiter.try_acquire("ann") for _ in range(42)] == [0] * 40 + [50, 50]
@@ -57,23 +57,23 @@ def test_a_burst_and_then_a_pace() -> None:
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 50), st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=100))
-def test_who_waits_as_told_is_taken(per_s: float, burst: int, gaps: list[float]) -> None:
-    """However they come: after the wait that was told the next is taken, and never more than the burst and the pace."""
+def test_a_request_after_the_given_wait_is_accepted(per_s: float, burst: int, gaps: list[float]) -> None:
+    """For any intervals, a request after the given wait is accepted. The burst and the rate are never exceeded."""
     clock = Clock()
     rate_limiter = RateLimiter(per_s, burst, clock)
-    began, taken = clock.now_s, 0
+    began, count_accepted = clock.now_s, 0
     for gap in gaps:
         clock.now_s += gap
         wait_ms = rate_limiter.try_acquire("ann")
         if wait_ms:
             clock.now_s += wait_ms / 1000 + 1e-9
             assert rate_limiter.try_acquire("ann") == 0
-        taken += 1
-        assert taken <= burst + (clock.now_s - began) * per_s + 1e-6
+        count_accepted += 1
+        assert count_accepted <= burst + (clock.now_s - began) * per_s + 1e-6
 
 
-def test_paces_of_those_who_have_gone_are_forgotten() -> None:
-    """A million users who came once take no memory."""
+def test_idle_users_are_removed() -> None:
+    """Users who sent one request and left use no memory."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     for number in range(10 * SWEEP_AT_USERS):
@@ -85,16 +85,19 @@ def test_paces_of_those_who_have_gone_are_forgotten() -> None:
 HOUR = 1 / 3600
 
 
-async def taken(rate_limiter: RateLimiter, user: str) -> int:
-    """How many are let through."""
+async def count_accepted(rate_limiter: RateLimiter, user: str) -> int:
+    """Return how many requests are accepted."""
     count = 0
     while rate_limiter.try_acquire(user) == 0:
         count += 1
     return count
 
 
-async def test_instances_that_have_settled_count_together() -> None:
-    """What one let through the other lets through no more; another user's is untouched, and so is who came alone."""
+async def test_instances_share_their_counts_after_settling() -> None:
+    """Requests accepted by one instance reduce what the other accepts.
+
+    Other users, and a user of a single instance, aren't affected.
+    """
     store = SqliteStore(":memory:")
     one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(6):
@@ -102,16 +105,16 @@ async def test_instances_that_have_settled_count_together() -> None:
     await one.settle(store)
     assert two.try_acquire("ann") == two.try_acquire("bob") == 0
     await two.settle(store)
-    assert [await taken(two, user) for user in ("ann", "bob")] == [3, 9]
+    assert [await count_accepted(two, user) for user in ("ann", "bob")] == [3, 9]
     await two.settle(store)
     assert one.try_acquire("bob") == one.try_acquire("ann") == 0
     await one.settle(store)
-    assert [await taken(one, user) for user in ("ann", "bob")] == [0, 0]
-    assert one.try_acquire("ann") > 3_600_000, "what both let through at once is paid back"
+    assert [await count_accepted(one, user) for user in ("ann", "bob")] == [0, 0]
+    assert one.try_acquire("ann") > 3_600_000, "requests that both accepted at the same time count"
 
 
-async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often and whenever it settles, `retry_after_ms` stays right."""
+async def test_settling_does_not_slow_a_user_of_one_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often and whenever the instance settles, `retry_after_ms` stays right."""
     clock = Clock()
     monkeypatch.setattr(ephemeral_module, "time", SimpleNamespace(monotonic_ns=lambda: int(clock() * 1e9)))
     store, alone, settled = SqliteStore(":memory:"), RateLimiter(5, 3, clock), RateLimiter(5, 3, clock)
@@ -126,8 +129,8 @@ async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest
     assert 30 < waited < 270
 
 
-async def test_what_comes_while_it_settles_counts(store: ControlledStore) -> None:
-    """It is added to the store's answer, and told the next time."""
+async def test_requests_during_settling_are_counted(store: ControlledStore) -> None:
+    """They are added to the store's count, and reported the next time."""
     one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(4):
         two.try_acquire("ann")
@@ -140,11 +143,16 @@ async def test_what_comes_while_it_settles_counts(store: ControlledStore) -> Non
             for _ in range(3):
                 one.try_acquire("ann")
         await settling
-    assert await taken(one, "ann") == 2
+    assert await count_accepted(one, "ann") == 2
 
 
-async def test_without_the_store_each_counts_its_own(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that fails, or that isn't worth asking, changes nothing, and settling goes on when it is back."""
+async def test_without_the_store_each_instance_counts_its_own_requests(
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails, or is known to be unreachable, changes nothing.
+
+    Settling continues after the store is back.
+    """
     monkeypatch.setattr(rate_limiter_module, "SETTLE_S", 0.001)
     one = RateLimiter(HOUR, 10)
     reachable = False
@@ -160,8 +168,8 @@ async def test_without_the_store_each_counts_its_own(store: ControlledStore, mon
     await eventually(lambda: not one._unsettled)
     running.cancel()
     await asyncio.wait([running])
-    assert await taken(one, "ann") == 7
+    assert await count_accepted(one, "ann") == 7
     two = RateLimiter(HOUR, 10)
     two.try_acquire("ann")
     await two.settle(store.as_store)
-    assert await taken(two, "ann") == 8
+    assert await count_accepted(two, "ann") == 8

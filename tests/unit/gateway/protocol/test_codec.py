@@ -1,4 +1,4 @@
-"""Both codecs: what they carry unchanged, and how every kind of bad input is refused."""
+"""Tests of both codecs: they carry values unchanged, and refuse every kind of invalid input."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def refusal(codec: Codec, data: bytes | str) -> FrameError:
 
 
 def refused(codec: Codec, frame: dict[str, Any]) -> tuple[str, str | None, str | None]:
-    """Code, path and id of the refusal of a map that both encoders can write."""
+    """Return the code, path and id of the refusal of a map that both encoders can write."""
     error = refusal(codec, codec.encode(frame))
     return error.error.code, error.error.body.path, error.id
 
 
-def tried(codec: Codec, data: bytes) -> None:
-    """Decode it; a refusal has one of two codes and can be answered."""
+def try_decode(codec: Codec, data: bytes) -> None:
+    """Decode the bytes. A refusal has one of two codes and can be encoded."""
     try:
         codec.decode(data)
         return
@@ -157,14 +157,14 @@ REQUESTS = st.one_of(
 
 @given(REQUESTS)
 def test_every_request_passes_both_codecs_unchanged(request: p.AnyRequest) -> None:
-    """The two codecs carry the same maps: a request is the same request behind either."""
+    """Both codecs carry the same maps: a request is the same after encoding and decoding with either."""
     for codec in CODECS:
         assert codec.decode(codec.encode(request)) == request
     assert JSON.decode(JSON.encode(request).decode()) == request
 
 
 def test_a_codec_is_found_by_its_subprotocol() -> None:
-    """JSON goes in text frames, MessagePack in binary ones; the indexes are their places."""
+    """JSON uses text frames and MessagePack binary ones. The index of a codec is its position in `CODECS`."""
     assert list(BY_SUBPROTOCOL) == ["turnwire.v1.json", "turnwire.v1.msgpack"]
     assert [codec.binary for codec in CODECS] == [False, True]
     assert [codec.index for codec in CODECS] == [0, 1]
@@ -175,15 +175,15 @@ def test_a_codec_is_found_by_its_subprotocol() -> None:
     "data",
     ["", " ", "x", "{", "[1", '{"type":"ping"} x', '{"type":"ping",}', '{"type":"ping","t":NaN}', "\ud800"],
 )
-def test_what_is_not_json_is_an_invalid_frame(data: str) -> None:
-    """A frame that can't be decoded answers `invalid_frame`, without an id."""
+def test_invalid_json_is_an_invalid_frame(data: str) -> None:
+    """A frame that can't be decoded is refused with `invalid_frame`, without an id."""
     error = refusal(JSON, data)
     assert (error.error.code, error.id) == ("invalid_frame", None)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_json_numbers_are_finite(value: str) -> None:
-    """No way to write a number that isn't finite gets through JSON."""
+    """No notation for a number that isn't finite is accepted in JSON."""
     assert refusal(JSON, f'{{"type":"ping","id":"7","t":{value}}}').error.code in {
         "invalid_frame",
         "invalid_request",
@@ -194,7 +194,7 @@ def test_json_numbers_are_finite(value: str) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_msgpack_numbers_are_finite(value: float) -> None:
-    """NaN and infinities can be written in MessagePack, and are refused wherever they stand."""
+    """MessagePack can encode NaN and infinities. They are refused in every field."""
     assert refused(MSGPACK, {"type": "ping", "id": "7", "t": value}) == ("invalid_frame", "t", "7")
     for frame, path in (
         ({"type": "conversation.create", "metadata": {"a": [value]}}, "metadata"),
@@ -211,7 +211,7 @@ def test_msgpack_numbers_are_finite(value: float) -> None:
 
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**400])
 def test_integers_have_64_bits(value: int) -> None:
-    """JSON could carry an integer that MessagePack can't answer with; it is refused wherever it stands."""
+    """JSON could carry an integer that MessagePack can't encode in an answer. It is refused in every field."""
     for frame, path in (
         (f'{{"type":"ping","t":{value}}}', "t"),
         (f'{{"type":"conversation.create","metadata":{{"a":[{value}]}}}}', "metadata"),
@@ -232,7 +232,7 @@ def test_integers_have_64_bits(value: int) -> None:
 
 @pytest.mark.parametrize("value", [b"\x00\xff", msgspec.msgpack.Ext(5, b"x"), datetime.now(UTC)])
 def test_binary_and_extension_types_are_refused(value: Any) -> None:
-    """MessagePack's bin, ext and timestamp have no place in these maps."""
+    """MessagePack's bin, ext and timestamp types aren't allowed in these maps."""
     assert refused(MSGPACK, {"type": "conversation.create", "id": "7", "metadata": {"a": value}}) == (
         "invalid_frame",
         "metadata",
@@ -246,7 +246,7 @@ def test_binary_and_extension_types_are_refused(value: Any) -> None:
 
 
 def test_map_keys_are_strings() -> None:
-    """Integer keys are refused, at the top and deep in a free map."""
+    """Integer keys are refused, both in the frame and deep in a free-form map."""
     assert refusal(MSGPACK, pack({1: 2})).error.code == "invalid_frame"
     assert refused(MSGPACK, {"type": "conversation.create", "metadata": {"a": {1: 2}}})[:2] == (
         "invalid_frame",
@@ -256,8 +256,8 @@ def test_map_keys_are_strings() -> None:
 
 
 @pytest.mark.parametrize("depth", [DEPTH_MAX, 200, 5000, 100_000])
-def test_what_nests_too_deep_is_refused(depth: int) -> None:
-    """However deep a frame nests, wherever, it is `invalid_frame` and says so; nothing overflows."""
+def test_nesting_that_is_too_deep_is_refused(depth: int) -> None:
+    """At any depth and in any field, the error is `invalid_frame` and names the reason. There is no stack overflow."""
     deep_json = "[" * depth + "]" * depth
     deep_pack = b"\x91" * (depth - 1) + b"\x90"
     for data in (
@@ -281,8 +281,8 @@ def test_what_nests_too_deep_is_refused(depth: int) -> None:
 
 
 @both
-def test_the_deepest_that_is_allowed(codec: Codec) -> None:
-    """A frame of exactly the allowed depth passes, one more level doesn't."""
+def test_the_largest_allowed_depth_is_accepted(codec: Codec) -> None:
+    """A frame of exactly the allowed depth is accepted, and one level more is refused."""
     # The frame is level 1, metadata 2, its list 3.
     allowed = {"type": "conversation.create", "metadata": {"a": nested(DEPTH_MAX - 3)}}
     codec.decode(codec.encode(allowed))
@@ -301,13 +301,16 @@ def test_the_deepest_that_is_allowed(codec: Codec) -> None:
     ],
 )
 def test_lone_surrogates_and_bad_utf8_are_refused_in_json(data: str | bytes) -> None:
-    """What isn't Unicode text never gets in."""
+    """Text that isn't valid Unicode is refused."""
     assert refusal(JSON, data).error.code == "invalid_frame"
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "a\\uDBFFb", "\\udfff", "\\ud83d\\u0041", "\\ud83d\\ude00\\ud83d"])
 def test_half_a_surrogate_pair_is_named(text: str) -> None:
-    """The message says what is wrong with the text, wherever it stands; a frame that is cut is called so."""
+    """The error message names the surrogate, in a value or in a key.
+
+    A frame that was cut off is reported as truncated.
+    """
     for frame in (f'{{"type":"ping","id":"{text}"}}', f'{{"type":"conversation.create","metadata":{{"{text}":1}}}}'):
         assert "surrogate" in refusal(JSON, frame).error.body.message
     assert "truncated" in refusal(JSON, '{"type":"ping","id":"\\ud83d\\ude00').error.body.message
@@ -315,15 +318,14 @@ def test_half_a_surrogate_pair_is_named(text: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\xed\xa0\x80"])
 def test_lone_surrogates_and_bad_utf8_are_refused_in_msgpack(raw: bytes) -> None:
-    """What isn't Unicode text never gets in."""
+    """Text that isn't valid Unicode is refused."""
     text = bytes([0xA0 + len(raw)]) + raw
     assert refusal(MSGPACK, b"\x82\xa4type\xa4auth\xa5token" + text).error.code == "invalid_frame"
     assert refusal(MSGPACK, b"\x81" + text + b"\x01").error.code == "invalid_frame"
 
 
-def test_duplicate_keys_never_change_what_a_frame_is() -> None:
-    """A key that is there twice is refused or the last one counts; the answer is a request or
-    `FrameError`."""
+def test_duplicate_keys_never_change_a_frames_type() -> None:
+    """A duplicate key is refused, or its last value is used. The result is a request or a `FrameError`."""
     assert refusal(JSON, '{"type":"ping","type":"auth","token":"x"}').error.code == "invalid_frame"
     assert JSON.decode('{"type":"ping","id":"1","id":"2"}') == p.Ping(id="2")
     assert MSGPACK.decode(b"\x83\xa4type\xa4ping\xa2id\xa11\xa2id\xa12") == p.Ping(id="2")
@@ -366,11 +368,10 @@ def test_duplicate_keys_never_change_what_a_frame_is() -> None:
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else None,
 )
-def test_a_refusal_has_its_code_and_says_which_field(
+def test_a_refusal_has_a_code_and_the_fields_path(
     codec: Codec, frame: dict[str, Any], code: str, path: str | None
 ) -> None:
-    """An unknown type or field is `invalid_frame`, a wrong or missing value `invalid_request` with its
-    path."""
+    """An unknown type or field is `invalid_frame`. A wrong or missing value is `invalid_request` with its path."""
     assert refused(codec, {"id": "r7", **frame}) == (code, path, "r7")
 
 
@@ -391,8 +392,11 @@ def test_a_refusal_has_its_code_and_says_which_field(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_nobody_sees_is_in_no_name(codec: Codec, frame: dict[str, Any], path: str, unseen: str) -> None:
-    """A terminal might obey it. The refusal doesn't repeat it, nor says it behind an id or a user that can be none."""
+def test_invisible_characters_in_names_are_refused(codec: Codec, frame: dict[str, Any], path: str, unseen: str) -> None:
+    """A terminal might interpret them.
+
+    The error message doesn't repeat them, and an invalid id or user isn't echoed.
+    """
     text = json.dumps(frame).replace('"?"', json.dumps(f"a{unseen}b"))
     refused_by = refusal(codec, codec.encode({"id": "r7", **json.loads(text)}))
     assert (refused_by.error.code, refused_by.error.body.path) == ("invalid_request", path)
@@ -405,29 +409,29 @@ def test_what_nobody_sees_is_in_no_name(codec: Codec, frame: dict[str, Any], pat
 @pytest.mark.parametrize(
     "name", [" - at `$.model", " - at `$.model`", "x` - at `$.model\n", " - at `key` in `$.a`", "`"]
 )
-def test_a_name_that_looks_like_a_path_is_none(codec: Codec, name: str) -> None:
-    """What a client calls a field stands in the refusal; which field of ours is wrong is said by nobody else."""
+def test_a_field_name_that_looks_like_a_path_is_not_one(codec: Codec, name: str) -> None:
+    """The error's path is derived only from the protocol's own fields, not from names that a client made up."""
     for frame, path in (({"type": "turn.start", "params": {name: 1}}, "params"), ({"type": name}, "type")):
         assert refused(codec, {"id": "r7", **frame}) == ("invalid_frame", path, "r7")
 
 
 @both
 @pytest.mark.parametrize("request_id", [5, "", "x" * 65, None, ["a"]])
-def test_an_id_that_cannot_be_one_is_not_answered(codec: Codec, request_id: Any) -> None:
-    """Only an id that a request may have is echoed in an error."""
+def test_an_invalid_id_is_not_echoed(codec: Codec, request_id: Any) -> None:
+    """An error echoes only an id that is valid for a request."""
     assert refused(codec, {"type": "nope", "id": request_id})[2] is None
 
 
 @both
 def test_a_frame_is_one_map(codec: Codec) -> None:
-    """Arrays and scalars are no frames."""
+    """Arrays and scalars are refused as frames."""
     for value in ([], "x", 1, None, True, [{"type": "ping"}]):
         assert refusal(codec, codec.encode(value)).error.code == "invalid_frame"
 
 
 @both
 def test_a_long_reason_is_shortened(codec: Codec) -> None:
-    """An error's message stays short, whatever the client wrote into the wrong place."""
+    """An error message stays short, regardless of the client's input."""
     error = refusal(codec, codec.encode({"type": "x" * 5000})).error
     assert len(error.body.message) < 300
     assert len(error.body.path or "") <= 200
@@ -435,9 +439,9 @@ def test_a_long_reason_is_shortened(codec: Codec) -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_nothing_but_frame_errors(data: bytes) -> None:
-    """No bytes at all make either decoder raise anything else."""
+    """No sequence of bytes makes either decoder raise any other exception."""
     for codec in CODECS:
-        tried(codec, data)
+        try_decode(codec, data)
 
 
 @given(
@@ -445,18 +449,18 @@ def test_random_bytes_raise_nothing_but_frame_errors(data: bytes) -> None:
     st.sampled_from(["ping", "turn.start", "auth", "x"]),
 )
 def test_random_maps_raise_nothing_but_frame_errors(frame: dict[str, Any], kind: str) -> None:
-    """Nor does any map of known or unknown types."""
+    """No map of a known or unknown type makes either decoder raise any other exception."""
     for codec in CODECS:
-        tried(codec, codec.encode({"type": kind, **frame}))
+        try_decode(codec, codec.encode({"type": kind, **frame}))
 
 
 @given(REQUESTS, st.data())
 def test_a_broken_request_raises_nothing_but_frame_errors(request: p.AnyRequest, data: st.DataObject) -> None:
-    """A byte flipped anywhere in a good frame is a request or a `FrameError`."""
+    """A valid frame with one changed byte decodes to a request or raises `FrameError`."""
     for codec in CODECS:
         encoded = bytearray(codec.encode(request))
         encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-        tried(codec, bytes(encoded))
+        try_decode(codec, bytes(encoded))
 
 
 TEXTS = st.one_of(
@@ -467,7 +471,7 @@ TEXTS = st.one_of(
 
 @given(TEXTS, st.integers(16, 4000))
 def test_split_text_loses_nothing_and_every_piece_fits(text: str, bytes_max: int) -> None:
-    """Law 10: joined, the pieces are the text; each takes at most the bound in either codec."""
+    """Law 10: the joined pieces equal the text, and each piece fits the limit in either codec."""
     pieces = split_text(text, bytes_max)
     assert "".join(pieces) == text
     for piece in pieces:
@@ -477,8 +481,8 @@ def test_split_text_loses_nothing_and_every_piece_fits(text: str, bytes_max: int
         assert pieces == [text]
 
 
-def test_pieces_are_as_large_as_they_may_be() -> None:
-    """A long text fills its frames: cutting it in halves until they fit would make up to twice as many."""
+def test_pieces_are_as_large_as_possible() -> None:
+    """A long text fills its frames. Halving it until the pieces fit would make up to twice as many."""
     assert [len(piece) for piece in split_text("a" * 45_000, 15_000)] == [14_996, 14_996, 14_996, 12]
     assert split_text("", 16) == [""]
 
@@ -486,7 +490,7 @@ def test_pieces_are_as_large_as_they_may_be() -> None:
 @settings(deadline=2000)
 @given(TEXTS, st.integers(-10, 4000))
 def test_clip_text_is_a_prefix_that_fits(text: str, bytes_max: int) -> None:
-    """Law 10: what is clipped is a prefix that fits; whole where it fits, empty where nothing does."""
+    """Law 10: clipped text is a prefix that fits. It is the whole text if that fits, and empty if nothing fits."""
     clipped = clip_text(text, bytes_max)
     assert text.startswith(clipped)
     assert not clipped or encoded_size(clipped) <= bytes_max

@@ -1,4 +1,4 @@
-"""What arrives unasked: every frame of the protocol, with the fields that it says."""
+"""Tests of the events that a server sends: every frame of the protocol, with its fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.protocol.events import (
 from providers.base import TextPart
 from tests.turn_events import TIMING, cancelled, completed, part, started
 
-# The tables of the protocol, chapter 4, typed again by hand.
+# The tables of the protocol, chapter 4, copied by hand.
 TURN_EVENTS = {
     "turn.started": "turn seq epoch status conversation model input message parent",
     "turn.status": "turn seq status position attempt delay_ms model messages epoch",
@@ -50,12 +50,12 @@ TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(ServerEvent)
 
 @pytest.mark.parametrize(("name", "fields"), [*TURN_EVENTS.items(), *OTHERS.items()])
 def test_a_frame_has_the_fields_of_the_protocol(name: str, fields: str) -> None:
-    """Each frame of the protocol's table is there with its fields."""
+    """Each frame of the protocol's table exists with its fields."""
     assert set(TYPES[name].__struct_fields__) == set(fields.split())
 
 
-def test_no_frame_is_sent_that_the_protocol_does_not_know() -> None:
-    """Turn events and the rest are exactly those of the tables."""
+def test_only_frames_of_the_protocol_exist() -> None:
+    """The turn events and the other events are exactly those of the tables."""
     assert set(TYPES) == set(TURN_EVENTS) | set(OTHERS)
     assert {str(kind.__struct_config__.tag) for kind in get_args(TurnEvent)} == set(TURN_EVENTS)
     assert {str(kind.__struct_config__.tag) for kind in get_args(Ending)} == {
@@ -65,8 +65,8 @@ def test_no_frame_is_sent_that_the_protocol_does_not_know() -> None:
     }
 
 
-def test_what_is_absent_is_left_out() -> None:
-    """Optional fields that say nothing aren't sent; null is sent where it means something."""
+def test_absent_optional_fields_are_omitted() -> None:
+    """An unset optional field is omitted. Null is sent where it has a meaning."""
     assert JSON.encode(TurnDelta("t", 3, 0, "x")) == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
     assert JSON.encode(TurnStatus(turn="t", seq=2, status="waiting")) == (
         b'{"type":"turn.status","turn":"t","seq":2,"status":"waiting"}'
@@ -78,7 +78,7 @@ def test_what_is_absent_is_left_out() -> None:
 
 
 def test_an_ending_is_read_back_as_it_was_written() -> None:
-    """What is stored of an ending is the ending."""
+    """A stored ending decodes to the same ending."""
     decode = msgspec.json.Decoder(Ending).decode
     stopped = TurnCancelled(
         turn="t",
@@ -96,7 +96,7 @@ def test_an_ending_is_read_back_as_it_was_written() -> None:
 
 
 def test_a_reset_names_the_epoch() -> None:
-    """A client's position is its `epoch` and `seq` from then on."""
+    """From then on, a client's position consists of this `epoch` and a `seq`."""
     assert msgspec.to_builtins(TurnReset("t", 0, 7, "why")) == {
         "type": "turn.reset",
         "turn": "t",
@@ -106,8 +106,8 @@ def test_a_reset_names_the_epoch() -> None:
     }
 
 
-def test_a_message_shows_what_it_has() -> None:
-    """Id, role, parts, parent and time always; the rest where it is known."""
+def test_a_message_omits_unknown_fields() -> None:
+    """Id, role, parts, parent and time are always present; the other fields are present if known."""
     message = Message(id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z")
     assert set(msgspec.to_builtins(message)) == {"id", "role", "parts", "parent", "created_at"}
     assert msgspec.to_builtins(Timing(0, 5, 1)) == {"queued_ms": 0, "total_ms": 5, "attempts": 1}

@@ -1,4 +1,4 @@
-"""Ids and times in the wire's words."""
+"""Tests of ids and times in the format of the protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.protocol.ids import from_rfc3339, new_id, now_ms, rfc3339
 
 
 def test_an_id_is_unguessable_and_safe() -> None:
-    """128 random bits behind the prefix, in characters that a URL and a turn id may hold."""
+    """An id has 128 random bits after the prefix, in characters that are valid in a URL and in a turn id."""
     found = {new_id("cn") for _ in range(1000)}
     assert len(found) == 1000
     assert all(re.fullmatch(r"cn_[A-Za-z0-9_-]{22}", one) for one in found)
@@ -20,7 +20,7 @@ def test_an_id_is_unguessable_and_safe() -> None:
 
 @given(st.integers(0, 253_402_300_799_999))
 def test_a_time_is_read_back_to_the_millisecond(ms: int) -> None:
-    """RFC 3339 in UTC with milliseconds, exactly."""
+    """A time is written in RFC 3339 format in UTC with milliseconds, and parsed back exactly."""
     text = rfc3339(ms)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
     assert from_rfc3339(text) == ms
@@ -35,18 +35,18 @@ def test_a_time_is_read_back_to_the_millisecond(ms: int) -> None:
         ("2026-01-31T00:00:00.001Z", 1769817600001),
     ],
 )
-def test_a_time_with_an_offset_is_taken(text: str, ms: int) -> None:
-    """Whatever the offset, milliseconds since 1970."""
+def test_a_time_with_an_offset_is_accepted(text: str, ms: int) -> None:
+    """The result is in milliseconds since 1970, for any offset."""
     assert from_rfc3339(text) == ms
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-01-31T00:00:00", "2026-01-31", "2026-13-01T00:00:00Z", "1"])
 def test_a_time_without_an_offset_is_refused(text: str) -> None:
-    """A time that could mean another one elsewhere isn't taken."""
+    """A time that depends on the time zone of its reader is refused."""
     with pytest.raises(ValueError, match=r"."):
         from_rfc3339(text)
 
 
 def test_now_is_in_milliseconds() -> None:
-    """The clock has thirteen digits for the next two centuries."""
+    """The current time has 13 digits."""
     assert len(str(now_ms())) == 13

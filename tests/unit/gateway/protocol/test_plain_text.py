@@ -1,4 +1,4 @@
-"""What can't be seen: the class of characters against Unicode's own tables, the pattern, and how they are shown."""
+"""Tests of invisible characters: the character class against Unicode's tables, the pattern, and the escapes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ KINDS = {"Cc", "Cf", "Zl", "Zp"}
 FOUND = re.compile(f"[{INVISIBLE_CHARS}]")
 
 
-def test_the_class_is_unicode_s() -> None:
-    """Each control and format character and each separator of lines is in it, and nothing that is anything else."""
+def test_the_class_matches_unicodes_tables() -> None:
+    """The class contains all control characters, format characters and line separators.
+
+    It contains no other character.
+    """
     characters = [chr(code) for code in range(sys.maxunicode + 1)]
     kinds = {character: unicodedata.category(character) for character in characters}
     assert [one for one in characters if kinds[one] in KINDS and not FOUND.match(one)] == []
@@ -25,8 +28,8 @@ def test_the_class_is_unicode_s() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "t1", "c_7q-zyZSe", "Ünï 安", "a b", "a\\x1b", "👋", "a\u00a0b"])
-def test_what_can_be_seen_stays(text: str) -> None:
-    """In any language."""
+def test_visible_text_is_unchanged(text: str) -> None:
+    """This applies to text in any language."""
     assert is_plain(text)
     assert escape_invisible(text) == text
 
@@ -44,21 +47,21 @@ def test_what_can_be_seen_stays(text: str) -> None:
         ("ä\n安", r"ä\n安"),
     ],
 )
-def test_what_can_not_be_seen_is_shown(text: str, shown: str) -> None:
-    """By its number; whatever is beside it stays. It is no name."""
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
+    """The characters around them are unchanged. A text with invisible characters isn't a valid name."""
     assert escape_invisible(text) == shown
     assert not is_plain(text)
     assert re.search(PLAIN_PATTERN, f"a{text}\n") is None
 
 
-def test_half_a_character_is_shown_too() -> None:
-    """Nobody could write it."""
+def test_a_lone_surrogate_is_escaped() -> None:
+    """A lone surrogate couldn't be encoded."""
     assert escape_invisible("a\ud800b\n") == r"a\ud800b\n"
 
 
 @given(st.text(st.characters(categories=("Cc", "Cf", "Cs", "Zl", "Zp", "L", "P", "Zs")), max_size=30))
-def test_nothing_unseen_is_left(text: str) -> None:
-    """Whatever the text, it is one line of what can be seen; a second time changes nothing."""
+def test_escaped_text_has_no_invisible_characters(text: str) -> None:
+    """Any text becomes one line of visible characters, and escaping it again changes nothing."""
     shown = escape_invisible(text)
     assert is_plain(shown)
     assert len(shown.splitlines()) <= 1

@@ -1,4 +1,4 @@
-"""The documented results are those that requests have: nothing more, nothing less, with the right types."""
+"""Tests of the documented result types against the results of real requests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.in_process import SLOW, SessionClient
 
 
 def check(kind: type[p.Request], result: Any) -> None:
-    """The result is of the documented type, and has no field that isn't there."""
+    """Check that the result is of the documented type and has no other field."""
     shape = RESULTS[kind]
     converted = msgspec.convert(result, shape)
     assert msgspec.json.decode(msgspec.json.encode(converted)) == result, kind
 
 
 @pytest.fixture
-async def talked(ann: SessionClient) -> dict[str, str]:
-    """A conversation with one ended turn, and one that runs."""
+async def existing(ann: SessionClient) -> dict[str, str]:
+    """A conversation with one ended turn and one running turn."""
     first = await ann.start("t0")
     await ann.ending("t0")
     await ann.start("t1", conversation=first["conversation"], demo=SLOW)
@@ -29,9 +29,9 @@ async def talked(ann: SessionClient) -> dict[str, str]:
     return {"conversation": first["conversation"], "message": stored["message"]["id"]}
 
 
-async def test_results_are_of_their_types(ann: SessionClient, talked: dict[str, str]) -> None:
-    """Every request that there is, once."""
-    conversation = {"conversation": talked["conversation"]}
+async def test_results_match_their_documented_types(ann: SessionClient, existing: dict[str, str]) -> None:
+    """Every request of the protocol is sent at least once."""
+    conversation = {"conversation": existing["conversation"]}
     asked: list[tuple[type[p.Request], dict[str, Any]]] = [
         (p.Auth, {"token": "x"}),
         (p.Ping, {"t": 1.5}),
@@ -48,7 +48,7 @@ async def test_results_are_of_their_types(ann: SessionClient, talked: dict[str, 
         (p.ConversationMessages, {**conversation, "limit": 1}),
         (p.ConversationAttach, {**conversation, "positions": {"nope": {"epoch": 1, "seq": 2}}}),
         (p.ConversationDetach, conversation),
-        (p.FeedbackPut, {"message": talked["message"], "rating": 5}),
+        (p.FeedbackPut, {"message": existing["message"], "rating": 5}),
         (p.UsageGet, {}),
         (p.ConversationClear, conversation),
         (p.ConversationDelete, conversation),

@@ -1,4 +1,4 @@
-"""What a `turn.start` asks, before a provider is asked."""
+"""Tests of the checks of a `turn.start` before the provider is called."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def image(url: str) -> dict[str, str]:
 
 
 def start(**fields: Any) -> TurnStart:
-    """A request with these fields, and with an input if it has no messages."""
+    """Return a request with these fields, and with an input if it has no messages."""
     content = {} if "messages" in fields else {"input": "x"}
     return msgspec.convert({"type": "turn.start", **content, **fields}, TurnStart)
 
@@ -89,8 +89,8 @@ def start(**fields: Any) -> TurnStart:
         ({"messages": [CALL, RESULT, {"role": "assistant", "parts": TEXT}, RESULT]}, "messages"),
     ],
 )
-def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
-    """A part without content and a tool that can't be called are named by their path."""
+def test_invalid_requests_are_refused(fields: dict[str, Any], path: str) -> None:
+    """A part without content or a tool that can't be called, for example, is refused with its path."""
     with pytest.raises(ApiError) as refused:
         check_start(start(**fields), 1000)
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
@@ -112,6 +112,6 @@ def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> Non
         {"messages": [CALL, {"role": "user", "parts": TEXT}]},
     ],
 )
-def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:
-    """Everything that a provider may be asked passes."""
+def test_valid_requests_are_accepted(fields: dict[str, Any]) -> None:
+    """Every request that a provider can handle is accepted."""
     check_start(start(**fields), 1000)

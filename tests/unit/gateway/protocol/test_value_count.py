@@ -1,4 +1,4 @@
-"""What a JSON text holds is counted without decoding it, however it is cut into pieces."""
+"""Tests of the count of values in a JSON text, without decoding it and for any division into pieces."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ documents = st.recursive(
 )
 
 
-def counted(value: Any) -> int:
-    """Texts, keys among them, commas and opening brackets."""
+def expected_count(value: Any) -> int:
+    """Return the number of strings (including keys), commas and opening brackets."""
     if isinstance(value, str):
         return 1
     if isinstance(value, list):
-        return 1 + max(len(value) - 1, 0) + sum(map(counted, value))
+        return 1 + max(len(value) - 1, 0) + sum(map(expected_count, value))
     if isinstance(value, dict):
-        return 1 + max(len(value) - 1, 0) + len(value) + sum(map(counted, value.values()))
+        return 1 + max(len(value) - 1, 0) + len(value) + sum(map(expected_count, value.values()))
     return 0
 
 
@@ -48,24 +48,24 @@ def fits(pieces: Iterable[bytes]) -> bool:
 
 
 @given(documents, st.lists(st.integers(0, 400), max_size=10), st.integers(0, MAX))
-def test_it_counts_what_stands_outside_of_texts(document: Any, cuts: list[int], padding: int) -> None:
-    """Commas and brackets inside a JSON string don't count, and the count is the same wherever the pieces are cut."""
+def test_the_count_ignores_the_contents_of_strings(document: Any, cuts: list[int], padding: int) -> None:
+    """Commas and brackets inside a JSON string aren't counted, and the count doesn't depend on the pieces."""
     whole = [document, *([0] * padding)]
     data = json.dumps(whole, ensure_ascii=False).encode()
     places = sorted({min(cut, len(data)) for cut in cuts})
     pieces = [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
-    assert fits(pieces) == (counted(whole) <= MAX)
+    assert fits(pieces) == (expected_count(whole) <= MAX)
 
 
 @pytest.mark.parametrize("one", [b"{", b"[", b",", b'"",', b'""', b'"\\\\"'])
-def test_what_is_no_json_is_bounded_too(one: bytes) -> None:
-    """A flood of anything that costs the decoder, or this count, a step."""
+def test_invalid_json_is_bounded(one: bytes) -> None:
+    """This covers every token that costs the decoder, or this count, a step."""
     assert fits([one * 8])
     assert not fits([one * (MAX + 1)])
 
 
 def test_a_long_text_is_one_value() -> None:
-    """Twenty megabytes of base64, or of escaped quotes, are no work for anybody else to wait for."""
+    """A long string of base64 or of escaped quotes doesn't use up a slice of steps. It delays no other request."""
     count = ValueCount(ITEMS)
     assert not any(count.feed(piece) for piece in [b'{"data":"', *[b"A" * 8192] * 100, *[b'\\"' * 4096] * 100, b'"}'])
     assert ValueCount(10_000).feed(b'"",' * (STEPS_PER_SLICE + 1))

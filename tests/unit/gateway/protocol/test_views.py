@@ -1,4 +1,4 @@
-"""From stored records to what clients see: messages, conversations, previews, titles and money."""
+"""Tests of the views of stored records for clients: messages, conversations, previews, titles and costs."""
 
 from __future__ import annotations
 
@@ -72,8 +72,7 @@ def message(parts: list[Part]) -> Message:
 @settings(deadline=2000)
 @given(ANY_PARTS)
 def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
-    """Law 10: whatever the input, `turn.started` is a small frame, and says so if it doesn't show
-    everything."""
+    """Law 10: for any input, `turn.started` is a small frame. An incomplete preview is marked as truncated."""
     shown = preview(message(parts))
     frame = TurnStarted(
         turn="t" * 64,
@@ -94,15 +93,15 @@ def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
 
 
 def test_a_short_input_is_shown_whole() -> None:
-    """What is small enough isn't touched."""
+    """An input within the limit is unchanged."""
     parts: list[Part] = [TextPart("Hi"), ImagePart("image/png", url="https://example.com/a.png")]
     shown = preview(message(parts))
     assert shown.parts == parts
     assert not shown.truncated
 
 
-def test_long_text_is_cut_and_data_left_out() -> None:
-    """The text is cut at 4 KiB, over all parts together; `data` is left out."""
+def test_long_text_is_truncated_and_data_omitted() -> None:
+    """The text of all parts together is truncated at 4 KiB, and `data` is omitted."""
     shown = preview(message([TextPart("a" * 9000), TextPart("bcd"), ImagePart("image/png", data="QUJD")]))
     assert shown.truncated
     first, second, image = shown.parts
@@ -112,8 +111,8 @@ def test_long_text_is_cut_and_data_left_out() -> None:
     assert image == ImagePart("image/png")
 
 
-def test_what_does_not_fit_is_left_out_from_there_on() -> None:
-    """A part that is too large in another way ends the preview."""
+def test_a_part_that_does_not_fit_ends_the_preview() -> None:
+    """A part other than text that is too large is omitted, and so are the parts after it."""
     shown = preview(message([TextPart("Hi"), ToolResultPart("c", "x" * 9000), TextPart("there")]))
     assert shown.parts == [TextPart("Hi")]
     assert shown.truncated
@@ -134,7 +133,7 @@ def test_what_does_not_fit_is_left_out_from_there_on() -> None:
     ],
 )
 def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], title: str) -> None:
-    """At most 60 characters, white space folded."""
+    """A title has at most 60 characters, and its white space is collapsed."""
     assert title_of(parts) == title
     assert len(title) <= 60
 
@@ -150,18 +149,18 @@ def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], ti
         (326_250, "0.00032625"),
     ],
 )
-def test_money_is_decimal_text(nano: int, amount: str) -> None:
-    """Exact, with at least six decimals; never a float."""
+def test_a_cost_is_decimal_text(nano: int, amount: str) -> None:
+    """The amount is exact, with at least six decimals, and never a float."""
     assert cost_from_nano(nano) == Cost(amount, "USD")
 
 
-def test_what_was_not_priced_has_no_cost() -> None:
-    """Null where no price is known, which isn't nothing."""
+def test_an_unknown_price_has_no_cost() -> None:
+    """The cost is null, not zero, if the price isn't known."""
     assert cost_from_nano(None) is None
 
 
-def test_usage_goes_in_and_out() -> None:
-    """Counters hold what usage says; what is zero needs no word."""
+def test_usage_converts_to_counters_and_back() -> None:
+    """Counters hold the values of the usage, and counters of zero are omitted."""
     usage = Usage(10, 20, 5, 3, 2)
     assert counters_of(usage, 7) == Counters(10, 20, 5, 3, 2, 7)
     assert usage_view(counters_of(usage, None)) == usage
@@ -169,8 +168,8 @@ def test_usage_goes_in_and_out() -> None:
     assert counters_of(None, None) == Counters()
 
 
-def test_a_message_is_its_record_and_its_body() -> None:
-    """What the store keeps beside the body and what is in it make the message that clients see."""
+def test_a_message_combines_its_record_and_its_body() -> None:
+    """The fields of the stored record and of its body make up the message that clients see."""
     body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
     record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
     assert body_of(record) == body
@@ -188,8 +187,11 @@ def test_a_message_is_its_record_and_its_body() -> None:
     )
 
 
-def test_large_data_is_shown_by_its_address() -> None:
-    """Over 4 KiB a part has a url in place of its data; the stored message keeps it, and the address can be read back."""
+def test_large_data_is_replaced_by_a_url() -> None:
+    """A part over 4 KiB has a URL in place of its data.
+
+    The stored message keeps the data, and the URL can be parsed.
+    """
     small, large = ImagePart("image/png", data="A" * 4096), FilePart("text/plain", data="A" * 4100, name="a")
     record = MessageRecord(
         id="m_1", parent=None, role="user", created_ms=0, body=encode_body(MessageBody([small, large]))
@@ -203,13 +205,13 @@ def test_large_data_is_shown_by_its_address() -> None:
 @pytest.mark.parametrize(
     "url", ["https://host/v1/messages/m/parts/1", "/v1/messages/m/parts/x", "/v1/messages//parts/1"]
 )
-def test_other_addresses_are_left_alone(url: str) -> None:
-    """Only the gateway's own path names its data."""
+def test_other_urls_are_not_parsed(url: str) -> None:
+    """Only the gateway's own path refers to stored data."""
     assert parse_part_url(url) is None
 
 
-def test_a_conversation_shows_system_and_model_where_it_has_them() -> None:
-    """The shape of the protocol; `system` and `model` are optional."""
+def test_system_and_model_of_a_conversation_are_optional() -> None:
+    """The view has the fields of the protocol; `system` and `model` are present only if they are set."""
     record = ConversationRecord(
         id="c",
         user="somebody",

@@ -1,4 +1,4 @@
-"""Logs are fields and never content: one form for our own events and those of the libraries."""
+"""Tests of the logs: fields without content, and one format for the gateway's own events and those of libraries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gateway.protocol.plain_text import is_plain
 from gateway.telemetry.logs import QUIET_LOGGERS, configure_logging, format_traceback
 from store.records import StoreError
 
-pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
+pytestmark = pytest.mark.usefixtures("_restored_logging")
 
 log = structlog.stdlib.get_logger("turnwire.test")
 
 
 @pytest.fixture
-def _logging_as_it_was() -> Iterator[None]:
+def _restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
@@ -38,8 +38,8 @@ def _logging_as_it_was() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
-def fail() -> None:
-    """As a library does it that quotes what it was given, behind one that did so before, and in a group."""
+def raise_with_secret() -> None:
+    """Raise an exception group whose messages quote a secret, with a `StoreError` as its cause."""
     secret = "canary-" + "local"
     try:
         int(secret)
@@ -50,14 +50,14 @@ def fail() -> None:
             raise ExceptionGroup(secret, [KeyError(secret), OSError(secret)]) from lost
 
 
-def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Our own events and a library's, with what was bound, level, logger and time; a traceback is one field."""
+def test_json_logs_are_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Our events and a library's have the bound fields, level, logger and time. A traceback is one field."""
     configure_logging("info", "json")
     with bound_contextvars(connection="cn_1", user="ann"):
         log.info("turn ended", turn="t", seq=3)
         logging.getLogger("somebody.else").warning("they say %s", "so")
         try:
-            fail()
+            raise_with_secret()
         except ExceptionGroup:
             log.exception("it failed")
     output = capsys.readouterr()
@@ -73,12 +73,14 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    """Our lines, never what they held, and the kinds of all exceptions on the way; words are shown of our own alone.
-    The same for what a library logs."""
+def test_a_traceback_shows_code_but_no_values(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """A traceback contains source lines and the types of all exceptions, but no values.
+
+    Only our own exceptions' messages are shown. The same applies to exceptions that a library logs.
+    """
     configure_logging("debug", "json" if form == "json" else "console")
     try:
-        fail()
+        raise_with_secret()
     except ExceptionGroup:
         log.exception("it failed")
         logging.getLogger("somebody.else").exception("it failed for them")
@@ -100,18 +102,20 @@ SHOWN = r"\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
 
 
 class Odd:
-    """What a library may log."""
+    """An object that a library may log."""
 
     def __repr__(self) -> str:
         return f"<{NASTY}>"
 
 
 @pytest.mark.parametrize("form", ["json", "console", "terminal"])
-def test_what_a_terminal_obeys_is_in_no_line(
+def test_no_line_contains_control_characters(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """In no field, at no depth, not in what was bound, not in our own words of an exception; the same for uvicorn's and
-    everybody's lines. None of it begins a line."""
+    """They are escaped in all fields at any depth, in bound values and in our exceptions' messages.
+
+    This includes lines of uvicorn and other libraries. No log line can be forged.
+    """
     monkeypatch.setattr("sys.stderr.isatty", lambda: form == "terminal", raising=False)
     configure_logging("debug", "json" if form == "json" else "console")
     with bound_contextvars(request=NASTY):
@@ -137,8 +141,8 @@ def test_what_a_terminal_obeys_is_in_no_line(
         assert ours.count("\nTraceback (most recent call last):\n") == 2
 
 
-def test_a_circle_of_exceptions_has_an_end() -> None:
-    """Each is shown once."""
+def test_a_cycle_of_exceptions_is_formatted_once() -> None:
+    """Each exception of the cycle is shown once."""
     one, two = ValueError(), KeyError()
     one.__context__, two.__context__ = two, one
     assert [line for line in format_traceback(one) if "builtins" in line] == [
@@ -147,8 +151,8 @@ def test_a_circle_of_exceptions_has_an_end() -> None:
     ]
 
 
-def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """The event, then its fields as key=value."""
+def test_the_console_format_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line contains the event, then its fields as key=value."""
     configure_logging("info", "console")
     log.info("turn ended", turn="t")
     log.debug("not shown")
@@ -158,52 +162,52 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "turn=t" in output
 
 
-def test_logs_hold_no_content_of_others() -> None:
-    """At any level, the loggers that print paths, frames or requests stay quiet."""
+def test_loggers_that_print_content_are_quiet() -> None:
+    """At any level, loggers that print paths, frames or requests are disabled below warning."""
     configure_logging("debug", "console")
     assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
     for name in QUIET_LOGGERS:
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
 
 
-NOBODY_CATCHES = """
+UNCAUGHT_ERRORS = """
 import asyncio, gc, sys, threading, uvloop
 from gateway.telemetry.logs import configure_logging
 
 configure_logging("info", sys.argv[1])
 SECRET = "canary-" + "local"
 
-def fail(*_):
+def raise_with_secret(*_):
     raise ValueError(SECRET)
 
 class Lost:
-    __del__ = fail
+    __del__ = raise_with_secret
 
 async def lose():
-    asyncio.get_running_loop().call_soon(fail, SECRET)
-    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(fail))
+    asyncio.get_running_loop().call_soon(raise_with_secret, SECRET)
+    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(raise_with_secret))
     await asyncio.sleep(0.1)
     del lost
     gc.collect()
 
-thread = threading.Thread(target=fail)
+thread = threading.Thread(target=raise_with_secret)
 thread.start()
 thread.join()
 Lost()
 asyncio.run(lose())
 uvloop.run(lose())
 threading.Thread(target=sys.exit).start()
-fail()
+raise_with_secret()
 """
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_what_nobody_caught_says_where_and_never_what(form: str) -> None:
-    """In a thread, in a destructor, in a callback and a task of both loops, and at the end of the process."""
-    ended = subprocess.run([sys.executable, "-c", NOBODY_CATCHES, form], capture_output=True, text=True, check=False)
+def test_uncaught_exceptions_show_code_but_no_values(form: str) -> None:
+    """This covers threads, destructors, callbacks and tasks of both event loops, and the end of the process."""
+    ended = subprocess.run([sys.executable, "-c", UNCAUGHT_ERRORS, form], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.count("ValueError") >= 7, ended.stderr
     assert "canary-local" not in ended.stderr
-    assert "in fail" in ended.stderr
+    assert "in raise_with_secret" in ended.stderr
     if form == "json":
         assert all(json.loads(line)["level"] == "error" for line in ended.stderr.splitlines())

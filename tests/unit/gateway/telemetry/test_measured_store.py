@@ -1,4 +1,4 @@
-"""A measured store is the same store: calls are timed, and what it can't do is counted."""
+"""Tests of the measured store: it behaves like the store, its calls are timed, and its failures are counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.metrics import value
 
 
 async def test_calls_are_timed_and_failures_counted(store: ControlledStore) -> None:
-    """An answer such as `NotFound` is none; the error comes through as it is."""
+    """A result such as `NotFound` isn't counted as a failure. Errors pass through unchanged."""
     telemetry = Telemetry([])
     measured = measure_calls(store.as_store, telemetry)
     assert measured.shared is False

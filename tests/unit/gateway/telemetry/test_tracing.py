@@ -1,4 +1,4 @@
-"""Traces as a collector gets them over HTTP: whose child a turn is, its attempts, and what is in no span."""
+"""Tests of the traces that a collector receives over HTTP: parents, attempts, and content that no span has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CANARY = "canary-5c1d"
 
 
 class Collector:
-    """An OTLP/HTTP collector that keeps what it gets."""
+    """An OTLP/HTTP collector that stores what it receives."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -34,7 +34,7 @@ class Collector:
         self.spans: list[Any] = []
 
     async def receive(self, request: web.Request) -> web.Response:
-        """`POST /v1/traces`."""
+        """Handle `POST /v1/traces`."""
         body = await request.read()
         self.raw += body
         for of_one in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -43,7 +43,7 @@ class Collector:
         return web.Response()
 
     def named(self, name: str) -> list[Any]:
-        """The spans of this name, in the order of their beginnings."""
+        """Return the spans of this name, by start time."""
         return sorted((span for span in self.spans if span.name == name), key=lambda span: span.start_time_unix_nano)
 
 
@@ -65,14 +65,16 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    """A span's attributes."""
+    """Return a span's attributes."""
     kinds = {one.key: (one.value.WhichOneof("value"), one.value) for one in span.attributes}
     return {key: getattr(value, kind) for key, (kind, value) in kinds.items()}
 
 
 async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path: Path) -> None:
-    """One for the turn, below the caller's, one for each attempt, below the turn's; with names, tokens and codes, and
-    no word that was said."""
+    """The turn's span is a child of the caller's, and each attempt's span is a child of the turn's.
+
+    Spans have names, token counts and error codes, but no content.
+    """
     async with Upstream() as upstream:
         usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
         upstream.play(error_response(500, {"error": {"message": CANARY}}), chat(*[CANARY] * 50, usage=usage))
@@ -110,11 +112,11 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     assert turns["v"].status.code == 2
     assert collector.services == {"turnwire"}
     assert CANARY.encode() not in collector.raw
-    assert len(collector.spans) < 10, "none per token"
+    assert len(collector.spans) < 10, "there is no span per token"
 
 
-async def test_a_span_s_name_is_nobody_s_invention(collector: Collector, tmp_path: Path) -> None:
-    """Of a model that the catalog lists it says which; what a client made up is an attribute, of so many characters."""
+async def test_a_spans_name_is_never_from_a_client(collector: Collector, tmp_path: Path) -> None:
+    """A span's name contains a model only if the catalog lists it. Another model is an attribute of bounded length."""
     async with Upstream() as upstream:
         environment = {
             **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": "k"},
@@ -135,7 +137,7 @@ async def test_a_span_s_name_is_nobody_s_invention(collector: Collector, tmp_pat
 
 
 def test_nothing_is_imported_without_an_endpoint() -> None:
-    """Who wants no traces doesn't pay for them."""
+    """Without tracing, the OpenTelemetry packages aren't loaded."""
     code = (
         "import sys; from gateway.app import Gateway; from gateway.settings import Settings; "
         "Gateway(Settings(store='sqlite:///:memory:'), {}); print([m for m in sys.modules if 'opentelemetry' in m])"
@@ -144,8 +146,8 @@ def test_nothing_is_imported_without_an_endpoint() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The gateway serves without traces, and a warning says what to install."""
+def test_a_missing_extra_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway runs without traces, and a warning says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     assert open_tracing("http://127.0.0.1:4318", []) is None
     assert "turnwire[otel]" in caplog.text

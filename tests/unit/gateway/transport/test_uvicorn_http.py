@@ -1,4 +1,4 @@
-"""HTTP at the socket: heads, bodies and writes have deadlines."""
+"""Tests of HTTP over real sockets: heads, bodies and writes have deadlines."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
         HEAD.format("POST /v1/conversations") + "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
         HEAD.format("POST /v1/nothing") + "Content-Length: 10\r\n\r\n{",
     ],
-    ids=["head", "body", "body that nobody reads"],
+    ids=["head", "body", "body that is not read"],
 )
-async def test_half_a_request_is_cut(sent: str) -> None:
-    """A client that doesn't finish what it began keeps no socket."""
+async def test_an_incomplete_request_is_closed(sent: str) -> None:
+    """A connection is closed if its client doesn't complete a request in time."""
     async with serving(handshake_timeout_s=0.3, body_timeout_s=0.3) as server:
         reader, writer = await opened(server)
         writer.write(sent.encode())
@@ -56,8 +56,8 @@ async def test_half_a_request_is_cut(sent: str) -> None:
     ],
     ids=["header", "address", "trailer", "chunk extension"],
 )
-async def test_a_head_without_an_end_is_cut(head: str) -> None:
-    """What isn't body is bounded, and isn't waited for: nobody keeps a header of megabytes."""
+async def test_an_endless_head_is_closed(head: str) -> None:
+    """Everything except the body is bounded in size, so no header of megabytes is buffered or waited for."""
     async with serving(handshake_timeout_s=30, body_timeout_s=30) as server:
         reader, writer = await opened(server)
         writer.write(head.encode())
@@ -65,13 +65,13 @@ async def test_a_head_without_an_end_is_cut(head: str) -> None:
             for _ in range(20):
                 writer.write(b"x" * 16_384)
                 await writer.drain()
-        said = await until_closed(reader)
-        assert said == b"" or b"400 Bad Request" in said
+        received = await until_closed(reader)
+        assert received == b"" or b"400 Bad Request" in received
         writer.close()
 
 
 async def test_a_body_in_the_smallest_chunks_is_read() -> None:
-    """A body may come byte by byte."""
+    """A body may be sent in chunks of one byte."""
     async with serving() as server:
         reader, writer = await opened(server)
         body = b'{"title":"' + b"x" * 250 + b'"}'
@@ -84,12 +84,12 @@ async def test_a_body_in_the_smallest_chunks_is_read() -> None:
 
 
 async def test_a_second_request_has_its_deadlines_too() -> None:
-    """On a connection that was kept alive."""
+    """The deadline also applies to later requests of a persistent connection."""
     async with serving(handshake_timeout_s=0.3) as server:
         reader, writer = await opened(server)
         writer.write((HEAD.format("GET /health") + "\r\n").encode())
         assert b"200 OK" in await reader.readuntil(b"}")
-        await asyncio.sleep(0.5)  # longer than a head may take: between requests nothing is owed
+        await asyncio.sleep(0.5)  # longer than the deadline, which doesn't apply between requests
         writer.write((HEAD.format("GET /health") + "\r\n").encode())
         assert b"200 OK" in await reader.readuntil(b"}")
         writer.write(b"GET /health HT")
@@ -100,7 +100,7 @@ async def test_a_second_request_has_its_deadlines_too() -> None:
 
 
 async def test_a_slow_body_in_time_is_read() -> None:
-    """The deadline is for the whole body, and not for each piece."""
+    """A body that is sent in pieces within the deadline is read."""
     async with serving(body_timeout_s=3) as server:
         reader, writer = await opened(server)
         head = HEAD.format("POST /v1/conversations")
@@ -112,8 +112,8 @@ async def test_a_slow_body_in_time_is_read() -> None:
         writer.close()
 
 
-async def test_an_answer_that_is_not_read_is_cut() -> None:
-    """The gateway keeps neither the socket nor the answer for a client that stopped reading."""
+async def test_a_response_that_is_not_read_is_dropped() -> None:
+    """Neither the socket nor the response is kept for a client that has stopped reading."""
     async with serving(write_timeout_s=0.3, frame_bytes=20_000_000) as server:
         _, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]

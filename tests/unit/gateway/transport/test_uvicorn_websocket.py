@@ -1,5 +1,4 @@
-"""Our bounds on uvicorn's protocol classes, over real sockets: no client keeps a socket that it doesn't
-serve."""
+"""Tests of our limits on uvicorn's protocol classes, over real sockets: no idle or stalled client keeps a socket."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """One client frame of at most 125 bytes."""
+    """Return one client frame of at most 125 bytes."""
     key = os.urandom(4)
     body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
     return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
@@ -45,7 +44,7 @@ class Raw:
         self.writer = writer
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Return everything that is received until the server closes."""
         async with asyncio.timeout(10):
             try:
                 return await self.reader.read(-1)
@@ -53,15 +52,15 @@ class Raw:
                 return b""
 
     async def closed_with(self) -> int:
-        """The code of the close frame, and that the server closed the socket."""
-        said = await self.rest()
-        at = said.rindex(b"\x88")
-        return int.from_bytes(said[at + 2 : at + 4], "big")
+        """Return the code of the close frame, after the server has closed the socket."""
+        received = await self.rest()
+        at = received.rindex(b"\x88")
+        return int.from_bytes(received[at + 2 : at + 4], "big")
 
 
 @asynccontextmanager
 async def raw(server: InLoopServer, *, more: str | None = None) -> AsyncIterator[Raw]:
-    """Connect; with `more` headers given, behind the opening."""
+    """Open a connection. If `more` headers are given, also send the opening handshake with them."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     if more is not None:
         writer.write(OPENING.format(more=more).encode())
@@ -75,15 +74,15 @@ async def raw(server: InLoopServer, *, more: str | None = None) -> AsyncIterator
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "half a head"])
-async def test_a_request_that_does_not_come_is_cut(sent: bytes) -> None:
+async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
     """The head of the first request has a deadline."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
         connection.writer.write(sent)
         assert await connection.rest() == b""
 
 
-async def test_a_request_in_time_is_served_beyond_the_deadline() -> None:
-    """The deadline is for the head: a connection that is kept alive stays."""
+async def test_a_persistent_connection_outlives_the_deadline() -> None:
+    """The deadline applies to the head only: a persistent connection stays open."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
         for wait_s in (0.2, 0):
             connection.writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -93,8 +92,8 @@ async def test_a_request_in_time_is_served_beyond_the_deadline() -> None:
             await asyncio.sleep(wait_s)
 
 
-async def test_an_open_socket_stays_beyond_the_deadline() -> None:
-    """A WebSocket that is open isn't an opening any more; compression is never agreed."""
+async def test_an_open_websocket_outlives_the_deadline() -> None:
+    """The deadline of the opening handshake doesn't apply to an open WebSocket. Compression is never negotiated."""
     async with serving(handshake_timeout_s=0.1) as server:
         async with raw(server, more="Sec-WebSocket-Extensions: permessage-deflate\r\n") as connection:
             await asyncio.sleep(0.2)
@@ -103,8 +102,8 @@ async def test_an_open_socket_stays_beyond_the_deadline() -> None:
                 await connection.reader.readuntil(b'"t":5')
 
 
-async def test_an_opening_without_an_end_is_cut() -> None:
-    """An upgrade that the application doesn't accept in time is cut."""
+async def test_an_opening_that_is_not_accepted_is_closed() -> None:
+    """An upgrade that the application doesn't accept in time is closed."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
         server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]  # the application fails before it accepts
         connection.writer.write(OPENING.format(more="").encode())
@@ -122,10 +121,10 @@ async def test_an_opening_without_an_end_is_cut() -> None:
     ],
     ids=["a long header", "many headers", "a long address", "a body", "no good token"],
 )
-async def test_an_opening_that_is_refused_is_answered_at_once(
+async def test_a_refused_opening_is_answered_at_once(
     opening: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With an error like every other, and no error of ours in the log, whatever is wrong with it."""
+    """The response has the usual error body, and no error is logged, whatever the reason of the refusal."""
     async with serving(auth="jwt", jwt_secret=SECRET) as server, raw(server) as connection:
         connection.writer.write(opening.encode())
         head, _, body = (await connection.rest()).partition(b"\r\n\r\n")
@@ -141,7 +140,7 @@ def _never() -> NoReturn:
 
 @pytest.mark.parametrize("fragments", [70, 5000])
 async def test_too_many_fragments_close_4400(fragments: int) -> None:
-    """A message has at most 64 fragments, empty or not."""
+    """A message has at most 64 fragments, including empty ones."""
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"{", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * fragments)
         if fragments < 100:
@@ -152,14 +151,14 @@ async def test_too_many_fragments_close_4400(fragments: int) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 async def test_a_message_that_takes_too_long_closes_4400(opcode: int) -> None:
-    """A message whose last fragment doesn't come has a deadline."""
+    """A message whose last fragment doesn't arrive has a deadline."""
     async with serving(message_timeout_s=0.1) as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"{", opcode, fin=False))
         assert await connection.closed_with() == 4400
 
 
-async def test_a_message_in_pieces_in_time_is_read() -> None:
-    """Fragments are fine within the bounds, and the deadline ends with the message."""
+async def test_a_fragmented_message_in_time_is_read() -> None:
+    """Fragments within the limits are accepted, and the deadline ends with the message."""
     async with serving(message_timeout_s=0.1) as server, raw(server, more="") as connection:
         frame = b'{"type":"ping","id":"1","t":5}'
         pieces = [frame[n : n + 3] for n in range(0, len(frame), 3)]
@@ -173,8 +172,11 @@ async def test_a_message_in_pieces_in_time_is_read() -> None:
             await connection.reader.readuntil(b'"t":6')
 
 
-async def test_nothing_comes_behind_the_close_frame() -> None:
-    """A ping that was under way is not answered any more; one that came in time is, also with a close in one segment."""
+async def test_no_frame_is_sent_after_the_close_frame() -> None:
+    """A ping that arrives after the server's close isn't answered.
+
+    A ping before the client's close is, even in the same segment.
+    """
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
         async with asyncio.timeout(10):
@@ -190,23 +192,23 @@ async def test_nothing_comes_behind_the_close_frame() -> None:
         assert b"\x8a\x05early\x88\x02\x03\xe8" in said
 
 
-async def test_what_is_not_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:
-    """Quietly: it is the client's fault and no news for the log."""
+async def test_invalid_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:
+    """No traceback is logged, because it is the client's error."""
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"\xff\xfe", TEXT))
         assert await connection.closed_with() == 1007
     assert "Traceback" not in caplog.text
 
 
-async def test_what_breaks_the_protocol_closes_1002() -> None:
-    """A frame that no client may send ends the connection, also for a client that reads nothing."""
+async def test_a_protocol_error_closes_1002() -> None:
+    """An invalid frame ends the connection, also for a client that reads nothing."""
     async with serving(close_timeout_s=0.1) as server, raw(server, more="") as connection:
-        connection.writer.write(b"\x81\x05hello")  # not masked
+        connection.writer.write(b"\x81\x05hello")  # an unmasked frame
         assert await connection.closed_with() == 1002
 
 
-async def test_what_is_too_large_closes_1009() -> None:
-    """A message over the bound is refused before it is read."""
+async def test_a_message_that_is_too_large_closes_1009() -> None:
+    """A message over the limit is refused before it is read."""
     async with serving(frame_bytes=2048) as server, client(server.ws_url) as c:
         await c.send_raw("x" * 3000)
         assert (await c.until_closed())[0] == 1009
@@ -214,93 +216,93 @@ async def test_what_is_too_large_closes_1009() -> None:
 
 @asynccontextmanager
 async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
-    """A client that asked for much and reads nothing of it, so that all buffers are full."""
+    """Connect a client that requests much output and reads none of it, so that all buffers are is_full."""
     reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.write(OPENING.format(more="").encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     start = b'{"type":"turn.start","turn":"t","input":"Hi","params":{"demo":{"rate":0,"tokens":60000}}}'
     writer.write(masked(start, TEXT))
-    await eventually(lambda: full(server))
+    await eventually(lambda: is_full(server))
     try:
         yield writer
     finally:
         writer.transport.abort()
 
 
-def full(server: InLoopServer) -> bool:
-    """Whether some connection's socket takes nothing more, or it is gone already."""
+def is_full(server: InLoopServer) -> bool:
+    """Return whether a connection's socket buffer is is_full, or all connections are until_gone already."""
     found = server.server.server_state.connections
     return not found or any(one.transport.get_write_buffer_size() > 32_768 for one in found)
 
 
-async def gone(server: InLoopServer) -> None:
+async def until_gone(server: InLoopServer) -> None:
     """Wait until no socket is left."""
     await eventually(lambda: not server.server.server_state.connections)
 
 
-async def test_a_client_that_answers_no_ping_is_gone() -> None:
-    """A ping timeout aborts the socket, although the buffers are full and nobody reads the close."""
+async def test_a_client_that_answers_no_ping_is_disconnected() -> None:
+    """A ping timeout aborts the socket even if the buffers are full and the client doesn't read the close frame."""
     async with serving(ping_interval_s=0.2, ping_timeout_s=0.2, outbox_bytes=2**26) as server:
         async with flooded(server):
-            await gone(server)
+            await until_gone(server)
 
 
-async def test_a_client_that_closes_and_reads_nothing_is_gone() -> None:
-    """A close whose answer nobody reads ends after the close timeout."""
+async def test_a_closing_client_that_reads_nothing_is_disconnected() -> None:
+    """If the client doesn't read the server's close frame, the socket is closed after the close timeout."""
     async with serving(close_timeout_s=0.2, outbox_bytes=2**26) as server, flooded(server) as writer:
         writer.write(masked(b"", CLOSE))
-        await gone(server)
+        await until_gone(server)
 
 
-async def test_a_client_that_reads_nothing_does_not_hold_the_close() -> None:
-    """Law 11: 4501 to a client whose buffers are full: its socket is aborted after the close timeout."""
+async def test_a_client_that_reads_nothing_cannot_delay_the_close() -> None:
+    """Law 11: a client with full buffers is closed with 4501, and its socket is aborted after the close timeout."""
     async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server, flooded(server):
-        await gone(server)
+        await until_gone(server)
 
 
-async def test_a_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
+async def test_a_shutdown_does_not_wait_for_a_stalled_client() -> None:
     """The shutdown closes every socket within the close timeout."""
     async with asyncio.timeout(15):
         async with serving(close_timeout_s=0.2) as server, raw(server, more="") as connection:
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
-async def test_little_is_buffered_for_one_socket() -> None:
-    """The kernel's buffer is bounded, so that a slow reader is felt soon."""
+async def test_the_send_buffer_of_a_socket_is_small() -> None:
+    """The kernel's buffer is bounded, so that a slow reader is detected soon."""
     async with serving() as server, client(server.ws_url) as c:
         await c.request("ping")
         (protocol,) = [one for one in server.server.server_state.connections if hasattr(one, "handshake_complete")]
         raw_socket = protocol.transport.get_extra_info("socket")
-        # Linux doubles what is asked for.
+        # Linux doubles the requested size.
         assert raw_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_a_frame_is_what_the_library_would_write(size: int) -> None:
-    """At the border of each form of the length, as text and as binary."""
+def test_a_frame_equals_the_librarys(size: int) -> None:
+    """This covers the limits of each length encoding, for text and binary frames."""
     payload = b"x" * size
     assert encode_frame(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
     assert encode_frame(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
 
 
 async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """20,000 frames at once don't keep the loop: between two slices the others have their turn, and none is lost."""
-    turns_of_others = 0
+    """20,000 frames at once don't block the event loop: other tasks run between two slices, and no frame is lost."""
+    other_steps = 0
     parsed: list[tuple[int, int]] = []
     parse = WebSocketsSansIOProtocol.data_received
 
-    def noted(self: WebSocketsSansIOProtocol, data: bytes) -> None:
-        parsed.append((len(data), turns_of_others))
+    def recorded(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        parsed.append((len(data), other_steps))
         parse(self, data)
 
-    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", noted)
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", recorded)
 
     async def other() -> None:
-        nonlocal turns_of_others
+        nonlocal other_steps
         while True:
             await asyncio.sleep(0)
-            turns_of_others += 1
+            other_steps += 1
 
     async with serving() as server, raw(server, more="") as connection, asyncio.TaskGroup() as group:
         beside = group.create_task(other())
@@ -312,8 +314,8 @@ async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.
     assert len({turn for _, turn in parsed}) > 20
 
 
-async def test_pongs_do_not_wait_for_a_client_that_reads_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of pings that reads no answer fills no memory."""
+async def test_pongs_for_a_client_that_reads_none_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of pings from a client that doesn't read the pongs uses no memory."""
     handled = 0
     handle = BoundedWebSocket.handle_ping
 
@@ -334,7 +336,7 @@ async def test_pongs_do_not_wait_for_a_client_that_reads_none(monkeypatch: pytes
             await asyncio.wait_for(writer.drain(), 10)
         await eventually(lambda: handled == 30_000)
         writer.write(masked(b"", CLOSE))
-        said = await Raw(reader, writer).rest()
-        count = said.count(b"\x8a\x64" + b"x" * 100)
-        assert 0 < count < 15_000, f"{count} of 30,000, {len(said)}"
+        received = await Raw(reader, writer).rest()
+        count = received.count(b"\x8a\x64" + b"x" * 100)
+        assert 0 < count < 15_000, f"{count} of 30,000, {len(received)}"
         writer.close()
