@@ -1,4 +1,4 @@
-"""Fixtures that many tests share."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
 configure_structlog()
-# How long an example takes says nothing on a machine that others use too.
+# The duration of an example has no meaning on a shared machine.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
 
-# What the tests start is on loopback: no proxy of this machine's is in between.
+# Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make fuzz` takes as long as its examples do, also where a test says for how long it may run."""
+    """Remove the timeouts of all tests for `make fuzz`, whose duration depends on the number of examples."""
     for item in items if FUZZED else []:
         item.add_marker(pytest.mark.timeout(0), append=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
-    """Gateways are forked from one process; but where coverage is measured, which wants each to start by itself."""
+    """Start the process that forks gateways. For coverage each gateway starts by itself instead."""
     if os.environ.get("TURNWIRE_TESTS_FORK") == "0":
         yield
         return
@@ -44,6 +44,6 @@ def fork_server() -> Iterator[None]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    """A gateway process with default settings, no key, and a store of its own."""
+    """A gateway process with default settings, no API key, and its own store."""
     async with gateway_process(tmp_path) as process:
         yield process

@@ -1,5 +1,6 @@
-"""Starts gateway processes by forking one that has imported everything: what an operator waits for once, tests would pay
-for hundreds of times. A process made so runs the same command, with its own arguments, environment and output.
+"""Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
+
+A forked process runs the same command, with its own arguments, environment and output.
 
 `python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
 """
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 IMPORTED = (
     *("gateway.__main__", "gateway.app", "gateway.server", "gateway.supervisor", "gateway.identity.tokens"),
     *("gateway.telemetry.logs", "providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
-    # What a gateway loads when it is ready, and a turn or a signal needs.
+    # Modules that a gateway imports after it is ready, or for a turn or a signal.
     *("providers.demo.model", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
     *("genai_prices.data_snapshot", "httpcore2", "truststore", "uvloop", "uvicorn.lifespan.on"),
 )
@@ -39,7 +40,7 @@ ORDER_BYTES_MAX = 1 << 18
 
 
 class Process(Protocol):
-    """What tests do with a process: see `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that the tests use."""
 
     @property
     def pid(self) -> int: ...
@@ -55,7 +56,7 @@ class Process(Protocol):
 
 @dataclass
 class Forked:
-    """A process that the fork server made."""
+    """A process that the fork server has started."""
 
     pid: int
     stdout: asyncio.StreamReader | None
@@ -64,19 +65,19 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, or the negative signal that ended it; None while it runs."""
+        """The exit code, or the negative number of the signal that ended it; None while it runs."""
         return self._ended.result() if self._ended.done() and self._ended.exception() is None else None
 
     async def wait(self) -> int:
-        """Wait for its end. Returns its exit code."""
+        """Wait for the end and return the exit code."""
         return await asyncio.shield(asyncio.wrap_future(self._ended))
 
     def close(self) -> None:
-        """Read no more of its output."""
+        """Close the pipe of its output."""
         self._pipe.close()
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if the process still runs."""
         if not self._ended.done():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal)
@@ -91,7 +92,7 @@ class Forked:
 
 
 class ForkServer:
-    """The process that forks, and what becomes of the processes it made."""
+    """The process that forks, and the exit codes of the forked processes."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -107,7 +108,8 @@ class ForkServer:
         self._listener.start()
 
     async def start(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, limit: int) -> Forked:
-        """Run the `turnwire` command; `limit` bounds a line of its output, in bytes. Raises `OSError`."""
+        """Run the `turnwire` command. `limit` is the maximum length of a line of its output in bytes. Raises
+        `OSError`."""
         reading, writing = os.pipe()
         try:
             with self._lock:
@@ -130,7 +132,7 @@ class ForkServer:
         return Forked(pid, stdout, self._ended[pid], pipe)
 
     def stop(self) -> None:
-        """End it, and every process that it made and that still runs."""
+        """End the server and every forked process that still runs."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._process.wait()
         self._listener.join()
@@ -140,9 +142,9 @@ class ForkServer:
         try:
             self._receive()
         finally:
-            for waited_for in [*self._started.values(), *self._ended.values()]:
-                if not waited_for.done():
-                    waited_for.set_exception(ConnectionResetError("the process that forks gateways has ended"))
+            for pending in [*self._started.values(), *self._ended.values()]:
+                if not pending.done():
+                    pending.set_exception(ConnectionResetError("the process that forks gateways has ended"))
 
     def _receive(self) -> None:
         with suppress(OSError):
@@ -156,7 +158,7 @@ class ForkServer:
 
 
 def _serve(orders: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order until nobody gives any more. Returns the order in the process that is to obey it, else None."""
+    """Fork for each order until the client closes. Return the order in the forked process, and None in the server."""
     woken, wake = socket.socketpair()
     for end in (woken, wake):
         end.setblocking(False)
@@ -196,7 +198,7 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 return wanted
             os.close(output)
             running.add(pid)
-            with suppress(OSError):  # nobody is there any more: that is seen above, next
+            with suppress(OSError):  # the client has closed; the next read ends the loop
                 orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
 
 

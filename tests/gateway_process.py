@@ -1,4 +1,4 @@
-"""Runs a real gateway as a process of its own, as an operator would."""
+"""Run a real gateway as a separate process, as an operator would."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^
 LINE_BYTES_MAX = 2**20
 
 fork_server: ForkServer | None = None
-"""What makes the processes, where `conftest.py` has started one."""
+"""The process that forks gateways, if `conftest.py` has started it."""
 
 
 @dataclass
 class GatewayProcess:
-    """A running gateway. `log` is what it wrote so far."""
+    """A running gateway. `log` holds the lines that it has written."""
 
     url: str
     process: Process
@@ -35,21 +35,21 @@ class GatewayProcess:
 
     @property
     def ws_url(self) -> str:
-        """Where its socket is."""
+        """The URL of its WebSocket endpoint."""
         return self.url.replace("http", "ws", 1) + "/ws"
 
     def terminate(self) -> None:
-        """Ask it to leave, as a deploy does."""
+        """Send SIGTERM, as a deploy does."""
         self.process.send_signal(signal.SIGTERM)
 
     async def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Its exit code."""
+        """Wait for the end and return the exit code."""
         async with asyncio.timeout(timeout_s):
             return await self.process.wait()
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without anybody's keys and settings, and `extra`."""
+    """Return this process's environment without API keys and settings, and with `extra`."""
     kept = {name: value for name, value in os.environ.items() if not KEY_VARIABLE.search(name)}
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
@@ -63,12 +63,12 @@ async def gateway_process(
     allow_kill: bool = False,
     fresh: bool = False,
 ) -> AsyncIterator[GatewayProcess]:
-    """Start a gateway on a free port with its store in `folder`; stop it at the end, however it stands.
+    """Start a gateway on a free port with its store in `folder`. On exit, stop it.
 
-    `allow_kill`: killing it at the end is fine, if it doesn't leave by itself. `fresh`: it is to import everything by itself.
+    `allow_kill`: the gateway may be killed on exit if it doesn't end in time. `fresh`: start a new interpreter.
 
     Raises:
-        RuntimeError: it ended, or didn't say in time that it is ready; with what it wrote.
+        RuntimeError: The gateway ended, or wasn't ready in time. The message has its output.
     """
     command = ["serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'turnwire.db'}", *arguments]
     variables = clean_environment(environment or {})

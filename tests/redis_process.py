@@ -1,7 +1,4 @@
-"""Runs a private Redis as a process of its own, that a test may stop, freeze, kill and start again.
-
-And a way to it that can be cut.
-"""
+"""Run a private Redis process that a test may stop, freeze, kill and restart, and a proxy whose connections can be cut."""
 
 from __future__ import annotations
 
@@ -26,16 +23,16 @@ from tests.ports import free_port
 from tests.programs import program
 
 PROGRAM = os.environ.get("TURNWIRE_TEST_REDIS_SERVER", "redis-server")
-"""Another Redis, or a Valkey, to run the tests on."""
+"""The Redis or Valkey program that the tests run."""
 START_TIMEOUT_S = 30
 
 
 class RedisProcess:
-    """A Redis on a port of its own, with its files in `folder`.
+    """A Redis on its own port, with its files in `folder`.
 
-    `appendonly`: what it said is stored survives a kill. `maxmemory` such as "10mb": past it writes are refused.
-    `cluster`: it is a cluster's only node, and holds scripts to the keys of one slot. `tls`: it speaks nothing else,
-    with a certificate that `authority` in its folder has signed. `replica_of`: it copies the Redis at that port.
+    `appendonly`: acknowledged writes survive a kill. `maxmemory`, such as "10mb": beyond it writes are refused. `cluster`:
+    it is the only node of a cluster, and scripts may only use keys of one slot. `tls`: only TLS is accepted, with a
+    certificate that is signed by `authority` in its folder. `replica_of`: it replicates the Redis at that port.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class RedisProcess:
             self._arguments += ["--maxmemory", maxmemory, "--maxmemory-policy", "noeviction"]
         self._cluster = cluster
         if cluster:
-            # By itself the second port is 10,000 above the first, where the system gives ports away.
+            # The default cluster port is 10,000 above the first one, in the range of ephemeral ports.
             self._arguments += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         if password is not None:
             self._arguments += ["--requirepass", password]
@@ -73,14 +70,14 @@ class RedisProcess:
 
     @property
     def url(self) -> str:
-        """Where it is, with the password."""
+        """The URL with the password."""
         secret = "" if self._password is None else f":{self._password}@"
         if self._tls:
             return f"rediss://{secret}127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority}"
         return f"redis://{secret}127.0.0.1:{self.port}/0"
 
     def _certified(self) -> list[str]:
-        """Make an authority and a certificate, and what to say so that they are used."""
+        """Create an authority and a certificate, and return the arguments that use them."""
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
         authority.cert_pem.write_to_path(str(self.authority))
@@ -91,19 +88,19 @@ class RedisProcess:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Of the Redis that it is, or says to be compatible with."""
+        """The version of Redis, or the one that the server is compatible with."""
         version = re.search(rb"redis_version:([\d.]+)", self.execute("INFO", "SERVER"))
         assert version is not None
         return tuple(int(part) for part in version.group(1).split(b"."))
 
     @property
     def pid(self) -> int:
-        """The running process."""
+        """The id of the running process."""
         assert self._process is not None, "it isn't running"
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, and wait until it answers. Raises `RuntimeError`."""
+        """Start the process and wait until it answers. Raises `RuntimeError`."""
         assert self._process is None, "it is running"
         log = (self._folder / "redis.log").open("ab")
         with log:
@@ -121,13 +118,13 @@ class RedisProcess:
                 time.sleep(0.01)
 
     def execute(self, *command: str | bytes | int) -> Any:
-        """Return the reply to a command, on a connection of its own."""
+        """Return the reply to a command, on a new connection."""
         with redis.Redis.from_url(self.url, protocol=2) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
     def keys(self) -> list[bytes]:
-        """Every key that it has."""
+        """Return all keys."""
         found: list[bytes] = self.execute("KEYS", "*")
         return found
 
@@ -138,7 +135,7 @@ class RedisProcess:
             return False
 
     def stop(self) -> None:
-        """End it in order."""
+        """Terminate the process."""
         if self._process is not None:
             self.thaw()
             self._process.terminate()
@@ -146,34 +143,35 @@ class RedisProcess:
             self._process = None
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
+        """Kill the process, as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(START_TIMEOUT_S)
             self._process = None
 
     def written(self) -> tuple[Path, int]:
-        """The newest append-only file, and how long it is: with `always`, all that Redis has answered by now."""
+        """Return the newest append-only file and its size. With `always` it has everything that Redis has
+        acknowledged."""
         newest = max(self._folder.glob("**/*.aof"), key=lambda path: path.stat().st_mtime_ns)
         return newest, newest.stat().st_size
 
     def roll_back(self, to: tuple[Path, int]) -> None:
-        """Kill it, and take from its file what was written since then, as a machine that goes down may."""
+        """Kill the process and truncate its file to `to`, as a machine that crashes may."""
         self.kill()
         path, length = to
         assert path.stat().st_size >= length
         os.truncate(path, length)
 
     def freeze(self) -> None:
-        """It goes on existing and answers nothing."""
+        """Stop the process with SIGSTOP: its connections stay open, and it answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It answers again."""
+        """Continue the process."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *, with_data: bool = True) -> None:
-        """Kill it and start it again; without `with_data` it comes back empty."""
+        """Kill the process and start it again, without `with_data` with no data."""
         self.kill()
         if not with_data:
             shutil.rmtree(self._folder)
@@ -182,7 +180,7 @@ class RedisProcess:
 
 
 def speaks_tls() -> bool:
-    """Whether this Redis was built with it: then all that it misses is a certificate."""
+    """Return whether this Redis was built with TLS; then the only error is the missing certificate."""
     refused = subprocess.run([PROGRAM, "--port", "0", "--tls-port", "1"], capture_output=True, check=False, timeout=10)
     output = refused.stdout + refused.stderr
     return b"Bad directive" not in output and b"Missing implement" not in output
@@ -199,7 +197,7 @@ def redis_process(
     tls: bool = False,
     replica_of: int | None = None,
 ) -> Iterator[RedisProcess]:
-    """A running Redis until the end of the block."""
+    """Start a Redis. On exit, kill it."""
     program(PROGRAM)
     process = RedisProcess(
         folder,
@@ -219,20 +217,20 @@ def redis_process(
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A Redis of the test's own, with nothing in it."""
+    """An empty Redis for one test."""
     with redis_process(tmp_path / "redis") as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """A Redis for tests that do it no harm."""
+    """A Redis for tests that neither stop nor reconfigure it."""
     with redis_process(tmp_path_factory.mktemp("redis")) as process:
         yield process
 
 
 class CuttableProxy:
-    """A proxy in front of a Redis. `url` leads through it; `cut` says what becomes of the next replies."""
+    """A proxy in front of a Redis. Clients connect to `url`, and `cut` cuts off the next replies."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -243,17 +241,17 @@ class CuttableProxy:
         self.url = ""
 
     def cut(self, replies: int = 1, *, pass_bytes: int = 0) -> None:
-        """The next `replies` are cut after `pass_bytes` bytes, after Redis has done what they answer, and their
-        connections with them."""
+        """Cut the next `replies` after `pass_bytes` bytes and close their connections. Redis has executed the commands
+        by then."""
         self._cuts, self._pass_bytes = replies, pass_bytes
 
     def drop_all(self) -> None:
-        """Cut every connection now."""
+        """Close every connection now."""
         for writer in self._writers:
             writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
@@ -286,7 +284,7 @@ class CuttableProxy:
 
 @asynccontextmanager
 async def cuttable_proxy(server: RedisProcess) -> AsyncIterator[CuttableProxy]:
-    """A proxy to `server` until the end of the block."""
+    """Start a proxy to `server`. On exit, close it."""
     proxy = CuttableProxy(server.port)
     listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
@@ -303,7 +301,7 @@ async def cuttable_proxy(server: RedisProcess) -> AsyncIterator[CuttableProxy]:
 
 @asynccontextmanager
 async def redis_store(url: str, **options: int) -> AsyncIterator[RedisStore]:
-    """An open store on a Redis until the end of the block."""
+    """Open a store on a Redis. On exit, close it."""
     store = RedisStore(url, **options)
     try:
         await store.open()

@@ -1,4 +1,4 @@
-"""A turn's stream without a runner, and a reader of it without a socket."""
+"""A live turn without a runner, and a reader of its events without a socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.turn_events import EPOCH, delta, part, started
 def stream_of(
     turn: str = "t", *, user: str = "ann", conversation: str | None = None, grace_s: float | None = None
 ) -> LiveTurn:
-    """A new turn; with `grace_s` it is aborted when nobody is attached for so long."""
+    """Return a new live turn. With `grace_s` it is aborted after it has had no attachment for that time."""
     stream = LiveTurn(user, turn, b"digest", EPOCH, conversation)
     if grace_s is not None:
         stream.set_disconnect_callback(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
@@ -25,7 +25,7 @@ def stream_of(
 
 
 class Reader:
-    """An outbox and what its client holds of turn `t`; checks laws 1 and 2 on every frame."""
+    """An outbox and the events of turn `t` that its client has received. Checks laws 1 and 2 on every frame."""
 
     def __init__(self, codec: Codec = JSON, bytes_max: int = 10**7) -> None:
         self.view = TurnView()
@@ -34,7 +34,7 @@ class Reader:
         self.outbox = Outbox(codec, bytes_max, lambda: None, lambda: None)
 
     def take(self, count: int = 10**6) -> None:
-        """Read at most so many frames."""
+        """Read at most `count` frames."""
         for _ in range(count):
             payload = self.outbox.next_frame()
             if payload is None:
@@ -45,17 +45,17 @@ class Reader:
                 self.view.apply(frame)
 
     def at(self, epoch: int, seq: int) -> Reader:
-        """The same, holding this position."""
+        """Set the position and return the reader."""
         self.view.epoch, self.view.seq = epoch, seq
         return self
 
 
 def say(stream: LiveTurn, *texts: str) -> None:
-    """The model says so."""
+    """Publish a delta per text, as the model's output."""
     for text in texts:
         stream.publish([delta(stream.log.end + 1, text, turn=stream.turn)])
 
 
 def begin(stream: LiveTurn) -> None:
-    """Started, with one part."""
+    """Publish the start of the turn and one part."""
     stream.publish([started(stream.turn), part(2, turn=stream.turn)])

@@ -1,7 +1,7 @@
-"""What `make test`, `make coverage` and `make fuzz` run.
+"""The commands of `make test`, `make coverage` and `make fuzz`.
 
-`python -m tests.suite` runs every part of the suite, whichever fails, and says at the end how each one went, what it
-cost, and which tests were the slowest.
+`python -m tests.suite` runs every part of the suite, even if one fails, and prints the result and the cost of each part
+and the slowest tests.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PACKAGES = ("gateway", "providers", "store")
 COVERED_PERCENT = 90
 SLOWEST = 10
 WALL_S, CPU_S = 480, 840
-"""What all of it may take on two idle cores."""
+"""The budget of all parts on two idle cores."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Commands that are run one after the other, and what they may cost on two cores of their own."""
+    """Commands that are run one after another, and their budget on two idle cores."""
 
     name: str
     wall_s: int
@@ -62,14 +62,14 @@ UNIT = Part("unit", 100, 140, (_pytest("unit", 3, *UNIT_TESTS),))
 E2E = Part("e2e", 270, 400, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 110, 140, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
-# What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for six of
-# them; not so for those that look at how long something takes. tests/README.md says the same in words.
+# Parts of a group run concurrently, on two cores. Most end-to-end tests wait nearly all the time, so six of them can run
+# at once, but not those that measure times. tests/README.md describes the same.
 GROUPS = ((UNIT, LINT), (E2E,), (TIMED,))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a part went; `failed` is the command that did not end with 0."""
+    """The result of a part. `failed` is the first command that did not exit with 0."""
 
     part: Part
     failed: str | None
@@ -78,7 +78,8 @@ class Outcome:
 
 
 def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> Outcome:
-    """Run every command of a part, whichever fails. What they write goes to `output`, else where this process's goes."""
+    """Run every command of a part, even if one fails. The output goes to `output`, by default to that of this
+    process."""
     began, cpu_s = time.monotonic(), 0.0
     failed = None
     for command in part.commands:
@@ -99,7 +100,7 @@ def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[byt
 
 
 def run_together(first: Part, *beside: Part) -> list[Outcome]:
-    """Run parts at the same time; what those after the first write is shown when they have ended."""
+    """Run parts concurrently. The output of all but the first is printed after they have ended."""
     with ThreadPoolExecutor() as threads, ExitStack() as files:
         outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
         others = [threads.submit(run, part, None, output) for part, output in zip(beside, outputs, strict=True)]
@@ -112,18 +113,18 @@ def run_together(first: Part, *beside: Part) -> list[Outcome]:
 
 
 def slowest(names: Sequence[str]) -> list[tuple[float, str]]:
-    """Seconds and names of the slowest tests in the reports of these parts, with their set-up."""
+    """Return seconds and names of the slowest tests in the reports of these parts, including their set-up."""
     found = []
     for name in names:
         report = REPORTS / f"{name}.xml"
-        with suppress(FileNotFoundError, ET.ParseError):  # its run broke off
+        with suppress(FileNotFoundError, ET.ParseError):  # the run was interrupted
             for case in ET.parse(report).iter("testcase"):
                 found.append((float(case.get("time", "0")), f"{case.get('classname')}::{case.get('name')}"))
     return sorted(found, reverse=True)[:SLOWEST]
 
 
 def print_report(outcomes: Sequence[Outcome], wall_s: float) -> None:
-    """Print the slowest tests, what each part and all of them cost, and what failed."""
+    """Print the slowest tests, the cost of each part and of all, and the failed commands."""
     print(f"\n== The {SLOWEST} slowest tests, in seconds")
     for seconds, name in slowest([outcome.part.name for outcome in outcomes]):
         print(f"{seconds:7.1f}  {name}")
@@ -140,7 +141,7 @@ def print_report(outcomes: Sequence[Outcome], wall_s: float) -> None:
 
 
 def run_all() -> int:
-    """All parts. Returns the exit code."""
+    """Run all parts and return the exit code."""
     REPORTS.mkdir(exist_ok=True)
     for report in REPORTS.glob("*.xml"):
         report.unlink()
@@ -151,7 +152,7 @@ def run_all() -> int:
 
 
 def coverage(packages: Sequence[str]) -> int:
-    """The unit tests under coverage.py: lines and branches of each package. Returns the exit code."""
+    """Run the unit tests with coverage.py, report lines and branches of each package, and return the exit code."""
     environment = {**os.environ, "TURNWIRE_TESTS_FORK": "0"}
     measured = [f"--cov={package}" for package in packages]
     pytest = (str(BIN / "pytest"), *UNIT_TESTS, "-n", "3", "--dist", "loadfile", *measured, "--cov-report=")
@@ -166,16 +167,16 @@ def coverage(packages: Sequence[str]) -> int:
 
 
 def fuzz(examples: int) -> int:
-    """Every property test, with so many examples. Returns the exit code."""
+    """Run every property test with this number of examples, and return the exit code."""
     environment = {**os.environ, "TURNWIRE_FUZZ_EXAMPLES": str(examples)}
     selected = ("tests", "-m", "hypothesis or fuzzed", "-n", "2")
     return int(run(Part("fuzz", 0, 0, ((str(BIN / "pytest"), *selected),)), environment).failed is not None)
 
 
 def main() -> int:
-    """Which of them is meant: the first argument says so."""
+    """Run the command that the first argument names."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Hundreds of processes import the same modules, and the tests themselves are compiled once for all of them.
+    # Hundreds of processes import the same modules, so their bytecode is cached.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     match sys.argv[1:]:
         case []:

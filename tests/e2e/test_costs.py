@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client, client
-from tests.e2e.test_upstreams import in_front_of, turn
+from tests.e2e.test_upstreams import gateway_with_upstream, turn
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
 from tests.upstream import Script, Upstream, chat, error_response, messages, recorded
@@ -137,7 +137,7 @@ async def test_the_operators_price_overrides_the_price_list(tmp_path: Path) -> N
     file.write_text(OWN)
     async with (
         Upstream() as upstream,
-        in_front_of(upstream, tmp_path, TURNWIRE_MODELS=str(file)) as (_, c),
+        gateway_with_upstream(upstream, tmp_path, TURNWIRE_MODELS=str(file)) as (_, c),
     ):
         upstream.play(chat("Hello", usage=COUNTED))
         # 744 at 10, 256 cached at 1, 300 at 20.
@@ -153,7 +153,7 @@ async def test_anthropics_cached_tokens_are_added_to_the_input(tmp_path: Path) -
     start = script.blocks[0].replace(
         b'"input_tokens": 3', b'"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 5'
     )
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(script.replace(blocks=(start, *script.blocks[1:])))
         view = await ended(c, "t", "claude-haiku-4-5")
         assert view["usage"] == {
@@ -191,7 +191,7 @@ async def test_recorded_streams_have_the_expected_cost(
             "XAI_API_KEY": "k",
             "XAI_BASE_URL": upstream.openai_url,
         }
-        async with in_front_of(upstream, tmp_path, **more) as (_, c):
+        async with gateway_with_upstream(upstream, tmp_path, **more) as (_, c):
             upstream.play(script)
             view = await ended(c, "t", model)
             assert (view["type"], view["cost"]) == ("turn.completed", cost(amount))

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.client_stage import client_stage
-from tests.e2e.test_upstreams import in_front_of
+from tests.e2e.test_upstreams import gateway_with_upstream
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
 from tests.upstream import Upstream, chat, error_response
@@ -120,7 +120,7 @@ async def test_a_retry_shows_its_countdown(browser: Browser, tmp_path: Path) -> 
     """A retry shows the number of the attempt and a countdown. An answer after a retry shows the number of attempts."""
     async with (
         Upstream() as upstream,
-        in_front_of(upstream, tmp_path) as (gateway, _),
+        gateway_with_upstream(upstream, tmp_path) as (gateway, _),
         browser_context(browser) as context,
     ):
         upstream.play(
@@ -156,7 +156,7 @@ async def test_tool_calls_are_answered_ten_times_in_a_row(browser: Browser, tmp_
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     async with (
         Upstream() as upstream,
-        in_front_of(upstream, tmp_path, TURNWIRE_DEFAULT_MODEL="kimi-k3") as (gateway, _),
+        gateway_with_upstream(upstream, tmp_path, TURNWIRE_DEFAULT_MODEL="kimi-k3") as (gateway, _),
         browser_context(browser) as context,
     ):
         upstream.play(chat({"tool_calls": [call]}, finish="tool_calls"))

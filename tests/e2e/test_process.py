@@ -1,4 +1,4 @@
-"""The process as an operator sees it: start, refusals, ready line, drain, and what a kill leaves behind."""
+"""The process as an operator sees it: the start, its errors, the ready line, the drain, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
-    """Ready within a second on a quiet machine; the last line says where, which keys, and that auth is off."""
+async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) -> None:
+    """The process is ready within a second on a quiet machine. The last line has the URL, the providers with keys, and
+    that auth is off. The OpenAI SDK isn't imported."""
     began = time.monotonic()
     async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}, fresh=True) as gateway:
         check_in_time(time.monotonic() - began, 3)
@@ -60,8 +61,9 @@ async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
         assert modules.stdout.strip() == "False"
 
 
-async def test_http_says_how_it_is(gateway: GatewayProcess) -> None:
-    """Health, readiness, information and models are served; a foreign Host is refused; the page has its CSP."""
+async def test_http_serves_health_models_and_the_page(gateway: GatewayProcess) -> None:
+    """Health, readiness, information and models are served. A foreign Host is refused. The page has a content security
+    policy."""
 
     def get(path: str, host: str | None = None) -> tuple[int, dict[str, str], bytes]:
         request = urllib.request.Request(gateway.url + path, headers={"Host": host} if host else {})
@@ -88,7 +90,7 @@ async def test_http_says_how_it_is(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "says"),
+    ("arguments", "environment", "words"),
     [
         (["serve", "--host", "0.0.0.0"], {}, "TURNWIRE_INSECURE=1"),
         (["serve", "--store", "nonsense://x"], {}, "sqlite:///"),
@@ -98,16 +100,18 @@ async def test_http_says_how_it_is(gateway: GatewayProcess) -> None:
         (["serve", "--nonsense"], {}, "--nonsense"),
     ],
 )
-def test_what_cant_be_served_is_said(arguments: list[str], environment: dict[str, str], says: str) -> None:
-    """A wrong option, setting or store ends the command with one sentence that says what to do."""
+def test_an_invalid_option_setting_or_store_is_an_error(
+    arguments: list[str], environment: dict[str, str], words: str
+) -> None:
+    """An invalid option, setting or store ends the command with one sentence that says what to do."""
     done = run(*arguments, **environment)
     assert done.returncode in {1, 2}
-    assert says in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-async def test_a_busy_port_is_said(gateway: GatewayProcess, tmp_path: Path) -> None:
-    """A port that is in use ends the command with a sentence."""
+async def test_a_port_in_use_is_an_error(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """A port that is in use ends the command with an error that names the option."""
     port = gateway.url.rsplit(":", 1)[1]
     done = await asyncio.to_thread(run, "serve", "--port", port, "--store", f"sqlite:///{tmp_path / 'other.db'}")
     assert done.returncode == 1
@@ -115,15 +119,16 @@ async def test_a_busy_port_is_said(gateway: GatewayProcess, tmp_path: Path) -> N
 
 
 async def test_a_second_process_on_the_same_file_is_refused(gateway: GatewayProcess, tmp_path: Path) -> None:
-    """Two processes on one SQLite file: the second says so and ends."""
+    """The second process on a SQLite file ends with an error."""
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     done = await asyncio.to_thread(run, "serve", "--port", "0", "--store", store)
     assert done.returncode == 1
     assert "in use by another process" in done.stderr
 
 
-async def test_sigterm_lets_running_turns_end(tmp_path: Path) -> None:
-    """SIGTERM under running turns: going_away, no new turns, the running ones complete, 4503, exit code 0."""
+async def test_live_turns_complete_after_sigterm(tmp_path: Path) -> None:
+    """After SIGTERM clients get `going_away`, new turns are refused, live turns complete, sockets are closed with 4503,
+    and the exit code is 0."""
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
         for n in range(20):
             demo = {"demo": {"rate": 100, "tokens": 100}}
@@ -139,8 +144,8 @@ async def test_sigterm_lets_running_turns_end(tmp_path: Path) -> None:
         assert await gateway.wait() == 0
 
 
-async def test_turns_that_outlast_the_drain_are_ended_and_kept(tmp_path: Path) -> None:
-    """What still runs when the drain's time is over fails with `shutting_down`, its partial message kept."""
+async def test_turns_that_outlast_the_drain_fail_with_their_text_stored(tmp_path: Path) -> None:
+    """A turn that is live at the end of the drain fails with `shutting_down`, and its partial message is stored."""
     async with gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.3"}) as gateway, client(gateway.ws_url) as c:
         demo = {"demo": {"rate": 50, "tokens": 5000}}
         conversation = (await c.request("turn.start", turn="t", input="x", params=demo))["conversation"]
@@ -149,15 +154,16 @@ async def test_turns_that_outlast_the_drain_are_ended_and_kept(tmp_path: Path) -
         ended = await c.ending("t")
         assert ended["error"]["code"] == "shutting_down"
         assert await gateway.wait() == 0
-        said = c.turns["t"].text()
+        text = c.turns["t"].text()
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
         messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
-        assert messages[-1]["parts"] == [{"kind": "text", "text": said}]
+        assert messages[-1]["parts"] == [{"kind": "text", "text": text}]
         assert messages[-1]["ended"] == "failed"
 
 
-async def test_law_9_kill_9_and_the_sentence_is_finished_after_the_restart(tmp_path: Path) -> None:
-    """Law 9: after kill -9 in the middle the demo model goes on where the log ends; a client continues its position."""
+async def test_law_9_a_turn_continues_after_kill_9_and_a_restart(tmp_path: Path) -> None:
+    """Law 9: after kill -9 in the middle of a turn the demo model continues where the log ends, and a client continues
+    from its position."""
     demo = {"demo": {"rate": 100, "tokens": 400}}
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
         conversation = (await c.request("turn.start", turn="t", input="Hello?", params=demo))["conversation"]
@@ -178,8 +184,9 @@ async def test_law_9_kill_9_and_the_sentence_is_finished_after_the_restart(tmp_p
         assert repeated["status"] == "attached"
 
 
-async def test_law_9_a_provider_that_cant_go_on_ends_owner_lost(tmp_path: Path) -> None:
-    """Law 9: after kill -9 a turn of another provider ends `owner_lost`, and what was said is kept."""
+async def test_law_9_other_turns_fail_with_owner_lost_after_kill_9(tmp_path: Path) -> None:
+    """Law 9: after kill -9 a turn of a provider that can't continue fails with `owner_lost`, and its logged text is
+    stored."""
     async with Upstream() as upstream:
         environment = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": upstream.openai_url}
         upstream.play(chat(*[f"word{n} " for n in range(500)]).replace(rate=50))
@@ -188,20 +195,20 @@ async def test_law_9_a_provider_that_cant_go_on_ends_owner_lost(tmp_path: Path) 
             await c.deltas("t", 20)
             gateway.process.kill()
             await gateway.wait()
-            said = c.turns["t"].text()
+            text = c.turns["t"].text()
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             await c.request("turn.attach", turn="t")
             assert (await c.ending("t"))["error"]["code"] == "owner_lost"
             kept = c.turns["t"].text()
             assert len(kept) > 20
-            assert kept.startswith(said[: len(kept)])
+            assert kept.startswith(text[: len(kept)])
             messages = await c.request("conversation.messages", conversation=started["conversation"])
             assert messages["messages"][-1]["parts"] == [{"kind": "text", "text": kept}]
             assert len(upstream.requests) == 1
 
 
-async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -> None:
-    """Listening on ::1, the address that is printed works."""
+async def test_the_printed_ipv6_url_can_be_opened(tmp_path: Path) -> None:
+    """A client can connect to the URL that is printed for ::1."""
     if not socket.has_ipv6:
         pytest.fail("this Python has no IPv6")
     async with gateway_process(tmp_path, {}, "--host", "::1") as gateway, client(gateway.ws_url) as c:
@@ -209,7 +216,7 @@ async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -
 
 
 async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
-    """Where the machine lets cores be written, and the interpreter say where it was, with a key and a prompt in memory."""
+    """The process crashes with a key and a prompt in memory, while core files and the fault handler are enabled."""
     process = await asyncio.create_subprocess_exec(
         *(
             "/bin/sh",
@@ -236,7 +243,7 @@ async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> Non
             assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
             process.send_signal(signal.SIGSEGV)
             assert await gateway.wait() == -signal.SIGSEGV
-    said = "".join(gateway.log)
-    assert "Fatal Python error: Segmentation fault" in said
-    assert "canary" not in said
+    text = "".join(gateway.log)
+    assert "Fatal Python error: Segmentation fault" in text
+    assert "canary" not in text
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("turnwire.db")} == set()

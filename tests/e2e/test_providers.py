@@ -1,4 +1,5 @@
-"""Every provider of the catalog over real HTTP, through its real SDK: what it is asked, and what its answer comes to."""
+"""Every provider of the catalog over real HTTP with its real SDK: the request that it gets, and the result of its
+response."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.e2e
 
 
 def check_request(received: ReceivedRequest, shape: Shape) -> None:
-    """The request as it arrived: where, by whom, and with what in it."""
+    """Check path, key, headers and body of a received request."""
     assert received.path == shape.path
-    # Foundry's and Azure's SDKs have a header of their own for a key.
+    # Foundry's and Azure's SDKs send the key in another header.
     seen = [received.headers.get(name, "") for name in ("authorization", "api-key", "x-api-key")]
     assert {f"Bearer {KEY}", KEY} & set(seen)
     for name, value in shape.headers.items():
@@ -35,15 +36,15 @@ def check_request(received: ReceivedRequest, shape: Shape) -> None:
     assert not set(shape.unsent) & set(received.body)
 
 
-def test_every_row_is_here() -> None:
-    """A provider that is added to the catalog is added here too."""
+def test_every_provider_of_the_catalog_is_tested() -> None:
+    """A provider that is added to the catalog must be added to `SHAPES`."""
     assert set(shipped_rows().providers) - {"demo"} <= set(SHAPES)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("mode", ["event", "whole", "pieces"])
-async def test_a_row(name: str, mode: str) -> None:
-    """One turn by the row's own dialect and quirks, however its bytes arrive."""
+async def test_a_turn_with_a_catalog_row(name: str, mode: str) -> None:
+    """A turn with the row's dialect and quirks has the expected result, however the response is split."""
     shape = SHAPES[name]
     async with open_providers() as (upstream, providers):
         upstream.play(replayed(shape.script, mode))
@@ -56,12 +57,12 @@ async def test_a_row(name: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("file", RECORDED)
-async def test_a_recorded_stream_by_its_own_row(file: str) -> None:
-    """What a provider really sent comes to what was said, through its own row of the catalog."""
+async def test_a_recorded_stream_with_its_catalog_row(file: str) -> None:
+    """A recorded response of a provider has the expected result with the provider's row of the catalog."""
     recordings()
     expected = EXPECTED[file]
     if file.startswith("xai-") and expected.usage is not None and expected.usage.reasoning_tokens is not None:
-        # xAI doesn't count the reasoning as output; its row knows that.
+        # xAI doesn't count reasoning tokens as output; its row adds them.
         whole = expected.usage.output_tokens + expected.usage.reasoning_tokens
         expected = replace(expected, usage=msgspec.structs.replace(expected.usage, output_tokens=whole))
     async with open_providers() as (upstream, providers):
@@ -70,8 +71,8 @@ async def test_a_recorded_stream_by_its_own_row(file: str) -> None:
             expected.check(await providers.answer_model(RECORDED[file]))
 
 
-async def test_azure_by_its_endpoint() -> None:
-    """The address of a resource is enough: the rest of the path is known."""
+async def test_azure_needs_only_its_endpoint() -> None:
+    """With the endpoint of an Azure resource, the rest of the path is added."""
     async with Upstream() as upstream:
         environment = {
             "AZURE_OPENAI_BASE_URL": "",
@@ -83,8 +84,8 @@ async def test_azure_by_its_endpoint() -> None:
         assert upstream.requests[0].path == "/openai/v1/chat/completions"
 
 
-async def test_no_provider_gets_what_is_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables that the SDKs read for their own makers go to nobody else."""
+async def test_no_provider_gets_the_headers_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that an SDK reads for its own provider aren't sent to other providers that use this SDK."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-canary")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-canary")
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: canary")
@@ -96,13 +97,13 @@ async def test_no_provider_gets_what_is_another_s(monkeypatch: pytest.MonkeyPatc
             seen = repr(upstream.requests[-1].headers)
             assert "token-canary" not in seen, name
             assert ("org-canary" in seen) == ("proj-canary" in seen) == name.startswith("openai"), name
-            # The clouds' clients are Anthropic's own, and take its headers.
+            # The clouds' clients are part of Anthropic's SDK, and send its headers.
             assert ("x-secret" in seen) == (name in ("anthropic", "bedrock", "vertex", "foundry")), name
 
 
 @pytest.mark.timeout(120)
-async def test_through_the_gateway(tmp_path: Path) -> None:
-    """The same turns over the socket: the words, the usage and the ending of each arrive, and no key and no host."""
+async def test_turns_of_all_providers_through_the_gateway(tmp_path: Path) -> None:
+    """Over the socket, each turn has the expected text, usage and end event, and no frame has a key or a host."""
     async with Upstream() as upstream:
         environment = every_key() | addresses(upstream)
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
@@ -121,12 +122,12 @@ async def test_through_the_gateway(tmp_path: Path) -> None:
 
 
 def usage_of(ended: dict[str, Any]) -> Usage:
-    """The usage of an ending's frame."""
+    """Return the usage of an end event."""
     return msgspec.convert(ended["usage"], Usage)
 
 
-async def test_an_address_of_the_operator_s_own(tmp_path: Path) -> None:
-    """Any address that speaks a dialect is a provider: a few lines in the operator's file."""
+async def test_a_provider_of_the_operators_models_file(tmp_path: Path) -> None:
+    """A few lines in the operator's models file add a provider at any URL."""
     async with Upstream() as upstream:
         file = tmp_path / "models.toml"
         file.write_text(
@@ -162,8 +163,8 @@ CANARIES = [
 ]
 
 
-async def test_law_13_nothing_of_a_provider_s_words_gets_out(tmp_path: Path) -> None:
-    """Law 13: whatever a provider says when it fails, neither a client nor the log at its most talkative has it."""
+async def test_law_13_a_providers_error_text_isnt_passed_on(tmp_path: Path) -> None:
+    """Law 13: the text of a provider's error is neither sent to a client nor logged, even at level debug."""
     async with Upstream() as upstream:
         environment = every_key() | addresses(upstream) | {"TURNWIRE_LOG_LEVEL": "debug"}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
@@ -188,10 +189,11 @@ async def test_law_13_nothing_of_a_provider_s_words_gets_out(tmp_path: Path) -> 
         ({"model": "kimi-k3", "params": {"max_tokens": 0}}, "invalid_request", "max_tokens"),
     ],
 )
-async def test_what_is_wrong_is_said_before_anything_is_sent(
+async def test_an_invalid_request_isnt_sent_to_the_provider(
     tmp_path: Path, fields: dict[str, Any], code: str, words: str
 ) -> None:
-    """An unknown model, one without its key, a parameter out of its range: a code and a sentence, and no request."""
+    """For an unknown model, a model without a key, or a parameter out of range, the client gets an error and the
+    provider no request."""
     async with Upstream() as upstream:
         environment = {"KIMI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY} | addresses(upstream)
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
@@ -203,8 +205,8 @@ async def test_what_is_wrong_is_said_before_anything_is_sent(
             assert not upstream.requests
 
 
-async def test_a_key_of_another_region(tmp_path: Path) -> None:
-    """A key that is refused is met with the provider's other region, and with the variable for its address."""
+async def test_a_refused_key_suggests_another_region(tmp_path: Path) -> None:
+    """The error of a refused key names the provider's other region and the variable for its URL."""
     async with Upstream() as upstream:
         environment = {"KIMI_API_KEY": KEY, "KIMI_BASE_URL": upstream.openai_url}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:

@@ -1,4 +1,4 @@
-"""Frames that no client library sends, against the real socket: each has its close code, and nobody else notices."""
+"""Frames that no client library sends, on a real socket: each has its close code, and other clients aren't affected."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ FRAMES = st.builds(
     rsv=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2, 4]),
     masked=st.sampled_from([True] * 9 + [False]),
 )
-BYE = RawFrame(CLOSE, (1000).to_bytes(2, "big"))
+CLOSE_FRAME = RawFrame(CLOSE, (1000).to_bytes(2, "big"))
 
 
 class Oracle:
-    """What RFC 6455 and docs/protocol.md say a connection comes to, frame by frame.
+    """The result that RFC 6455 and docs/protocol.md require for a connection, frame by frame.
 
-    `codes`: with what it may close; more than one where a fault of the frames themselves, or a close frame, comes behind a
-    message that isn't ours: those are seen as soon as they are here. `pongs` counts the pings before the end.
+    `codes` holds the allowed close codes. There is more than one if a protocol error or a close frame follows a message
+    that isn't valid: the gateway may see either first. `pongs` counts the pings before the end.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Oracle:
         self._pieces: list[bytes] = []
 
     def take(self, frame: RawFrame) -> None:
-        """One more, unless it closed already."""
+        """Add a frame, unless the connection has been closed."""
         if self.is_over:
             return
         faults = self._faults(frame)
@@ -74,7 +74,7 @@ class Oracle:
         self.is_over = bool(faults) or (bool(codes) and frame.opcode == CLOSE)
 
     def _faults(self, frame: RawFrame) -> set[int]:
-        """What is wrong with the frame itself: of two faults either may be named."""
+        """Return the close codes for errors of the frame itself. If there are two errors, either code is allowed."""
         is_control = frame.opcode >= CLOSE
         is_out_of_order = not is_control and (frame.opcode == CONTINUATION) != (self._opcode is not None)
         is_no_control = is_control and (not frame.fin or len(frame.payload) > 125)
@@ -116,9 +116,9 @@ class Oracle:
 
 
 def _closing(payload: bytes) -> set[int]:
-    """What a close frame is answered with: its own code, where it may be sent; nothing counts as 1005.
+    """Return the codes that may answer a close frame: its own code if it is valid, and 1005 without a code.
 
-    A code that can't be sent and a reason that isn't UTF-8 are two faults, and either may be named.
+    An invalid code and a reason that isn't UTF-8 are two errors, and either code is allowed.
     """
     if not payload:
         return {1005}
@@ -132,8 +132,8 @@ def _closing(payload: bytes) -> set[int]:
     return faults or {code}
 
 
-async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
-    """The close code and the number of pongs that the frames got, written in chunks; the last frame whole."""
+async def exchange(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
+    """Send the frames in chunks, the last one as a whole, and return the close code and the number of pongs."""
     reader, writer = await connect_websocket(gateway.url)
     data = b"".join(frame.encode() for frame in frames[:-1])
     try:
@@ -141,14 +141,14 @@ async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: in
             writer.write(data[start : start + chunk])
             await asyncio.sleep(0)
         writer.write(frames[-1].encode())
-        said = list(read_frames(await read_to_end(reader)))
+        received = list(read_frames(await read_to_end(reader)))
     finally:
         writer.close()
-    closes = [frame.payload for frame in said if frame.opcode == CLOSE]
+    closes = [frame.payload for frame in received if frame.opcode == CLOSE]
     assert len(closes) <= 1, "one close frame"
-    assert not closes or said[-1].opcode == CLOSE, "nothing behind the close frame"
+    assert not closes or received[-1].opcode == CLOSE, "no frame after the close frame"
     code = None if not closes else int.from_bytes(closes[0][:2], "big") if closes[0] else 1005
-    return code, sum(frame.opcode == PONG for frame in said)
+    return code, sum(frame.opcode == PONG for frame in received)
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -164,30 +164,31 @@ async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: in
 @example(frames=[RawFrame(TEXT, b"x" * 70_000)], chunk=4096)
 @example(frames=[RawFrame(PING, b"x" * 126)], chunk=1 << 20)
 @example(frames=[RawFrame(TEXT, b'{"type":"ping","id":"1"}', length_bytes=8)], chunk=7)
-async def test_any_frames_close_with_the_right_code(
+async def test_any_frames_are_closed_with_the_right_code(
     gateway: GatewayProcess, frames: list[RawFrame], chunk: int
 ) -> None:
-    """RFC 6455 and the protocol's own close codes, whatever comes; pings before it have their pongs."""
+    """Any sequence of frames is answered with a close code of RFC 6455 or of the protocol, and pings before it with
+    pongs."""
     oracle, sent, certain = Oracle(), list[RawFrame](), True
-    for frame in [*frames, BYE]:
-        # Behind a close, or a large frame that nobody reads, TCP may reset, and the close frame is lost with it.
+    for frame in [*frames, CLOSE_FRAME]:
+        # After a close, or a large frame that isn't read, TCP may reset the connection and lose the close frame.
         certain = not oracle.codes and len(frame.payload) < FRAME_BYTES_MAX
         oracle.take(frame)
         sent.append(frame)
         if oracle.is_over:
             break
-    code, pongs = await said_to(gateway, sent, chunk)
+    code, pongs = await exchange(gateway, sent, chunk)
     assert code in oracle.codes or (code is None and not certain), f"closed with {code}, not {oracle.codes}"
     assert pongs == oracle.pongs or not certain
     assert gateway.process.returncode is None
     assert not any("Traceback" in line or " ERROR " in line for line in gateway.log), gateway.log
 
 
-async def test_nobody_notices_broken_neighbours(gateway: GatewayProcess) -> None:
-    """A turn streams on while hundred others break the protocol in every way."""
+async def test_invalid_frames_dont_affect_other_connections(gateway: GatewayProcess) -> None:
+    """A turn continues while a hundred other connections violate the protocol in every way."""
     async with client(gateway.ws_url) as c:
         await c.request("turn.start", turn="t", input="x", params={"demo": {"rate": 100, "tokens": 200}})
-        ways = [
+        sequences = [
             [RawFrame(0x3)],
             [RawFrame(TEXT, b"{}", masked=False)],
             [RawFrame(TEXT, b"{}", rsv=4)],
@@ -200,8 +201,8 @@ async def test_nobody_notices_broken_neighbours(gateway: GatewayProcess) -> None
             [RawFrame(TEXT, b"nonsense")] * 20,
         ]
         async with asyncio.TaskGroup() as group:
-            for way in ways * 10:
-                group.create_task(said_to(gateway, [*way, BYE], 4096))
+            for sequence in sequences * 10:
+                group.create_task(exchange(gateway, [*sequence, CLOSE_FRAME], 4096))
         assert (await c.ending("t"))["type"] == "turn.completed"
     gateway.terminate()
     assert await gateway.wait() == 0
@@ -217,7 +218,8 @@ OFFERS = [
 
 
 async def test_compression_is_declined(gateway: GatewayProcess) -> None:
-    """Permessage-deflate is off however it is offered, and a compressed frame closes 1002: no bomb is unpacked."""
+    """permessage-deflate is declined however it is offered, and a compressed frame closes the socket with 1002, so it
+    is never decompressed."""
     for offer in OFFERS:
         reader, writer = await connect_websocket(gateway.url, f"Sec-WebSocket-Extensions: {offer}\r\n")
         writer.write(RawFrame(TEXT, b"\xaa\x56\x4a\x4b\xce\x4f\x49\x55\xb2\x02\x00", rsv=4).encode())

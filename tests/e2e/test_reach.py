@@ -1,4 +1,4 @@
-"""The page where it isn't at home: below a path, behind proxies, from another machine, and after a reload."""
+"""The page at other addresses: below a path, behind proxies, from another machine, and after a reload."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ PAUSED = """async ([codec, words]) => {
 }"""
 
 
-async def chat(watched: WatchedPage) -> None:
-    """An answer streams to its end, over a cut socket."""
+async def check_chat(watched: WatchedPage) -> None:
+    """Run a turn to its end while the socket is cut, and check the shown answer."""
     text = "The page is where it can be reached. " * 20
     turn = await watched.say(text, rate=100)
     await expect(turn.get_by_test_id("answer")).to_contain_text("reached")
@@ -57,49 +57,51 @@ async def chat(watched: WatchedPage) -> None:
     assert watched.errors == []
 
 
-@pytest.mark.parametrize("way", ["taken off", "put before"])
-async def test_the_page_works_behind_a_proxy_that_changes_its_path(browser: Browser, tmp_path: Path, way: str) -> None:
-    """A prefix that the browser sees and the gateway doesn't, and the other way round."""
-    settings = {} if way == "taken off" else {"TURNWIRE_PATH_PREFIX": "/inner/chat"}
+@pytest.mark.parametrize("change", ["prefix removed", "prefix added"])
+async def test_the_page_works_behind_a_proxy_that_changes_its_path(
+    browser: Browser, tmp_path: Path, change: str
+) -> None:
+    """The proxy removes a prefix that only the browser sees, or adds one that only the gateway sees."""
+    settings = {} if change == "prefix removed" else {"TURNWIRE_PATH_PREFIX": "/inner/chat"}
     async with gateway_process(tmp_path, settings) as gateway, browser_context(browser) as context:
-        if way == "taken off":
+        if change == "prefix removed":
             async with prefix_proxy(gateway.url, strip="/tools/chat") as url:
-                await chat(await open_page(context, f"{url}/tools/chat/"))
+                await check_chat(await open_page(context, f"{url}/tools/chat/"))
         else:
             async with prefix_proxy(gateway.url, prepend="/inner/chat") as url:
-                await chat(await open_page(context, f"{url}/"))
-            await chat(await open_page(context, f"{gateway.url}/inner/chat"))
+                await check_chat(await open_page(context, f"{url}/"))
+            await check_chat(await open_page(context, f"{gateway.url}/inner/chat"))
 
 
 def address() -> str:
-    """An address of this machine that is not its loopback; nothing is sent to find it."""
+    """Return an address of this machine other than loopback. Nothing is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            pytest.skip("this machine has no address beside its loopback")
+            pytest.skip("this machine has no address other than loopback")
         found: str = probe.getsockname()[0]
         return found
 
 
-async def test_the_page_works_from_a_phone_on_the_same_network(browser: Browser, tmp_path: Path) -> None:
-    """Opened by the machine's address over plain HTTP, where a browser grants a page less."""
-    reached = address()
+async def test_the_page_works_at_the_machines_address_over_http(browser: Browser, tmp_path: Path) -> None:
+    """The page is opened by the machine's address over plain HTTP, which isn't a secure context, at a phone's size."""
+    host = address()
     async with (
         gateway_process(tmp_path, {"HOST": "0.0.0.0", "TURNWIRE_INSECURE": "1"}) as gateway,
         browser_context(browser, *PHONE) as context,
     ):
-        url = f"http://{reached}:{gateway.url.rpartition(':')[2]}/"
+        url = f"http://{host}:{gateway.url.rpartition(':')[2]}/"
         watched = await open_page(context, url)
         assert await watched.page.evaluate("isSecureContext") is False
-        # Chromium says of one header that only pages of a secure origin heed it; nothing else is red.
+        # Chromium logs that it ignores one header outside secure contexts. There must be no other error.
         assert all("Cross-Origin-Opener-Policy" in error for error in watched.errors)
         watched.errors.clear()
-        await chat(watched)
+        await check_chat(watched)
 
 
-async def test_a_tab_finds_its_running_turns_after_a_reload(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """Their ids outlive the page in `sessionStorage`, and their texts are whole."""
+async def test_a_tab_recalls_its_live_turns_after_a_reload(browser: Browser, page_gateway: GatewayProcess) -> None:
+    """The turns' ids are kept in `sessionStorage`, and their texts are complete."""
     text = "The quick brown fox. " * 30
     async with browser_context(browser) as context:
         watched = await open_page(context, page_gateway.url)
@@ -109,10 +111,11 @@ async def test_a_tab_finds_its_running_turns_after_a_reload(browser: Browser, pa
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
-async def test_a_page_that_stops_reading_is_cut_off_and_loses_nothing(
+async def test_law_11_a_page_that_stops_reading_loses_nothing(
     browser: Browser, page_gateway: GatewayProcess, codec: str
 ) -> None:
-    """Law 11: while its worker is blocked the buffers fill, 4501 follows, and the text is whole in the end."""
+    """Law 11: while its worker is blocked the buffers fill and the socket is closed with 4501; the text is complete in
+    the end."""
     words = "one two three four five six seven eight nine ten "
     async with browser_context(browser) as context:
         watched = await open_page(context, page_gateway.url)

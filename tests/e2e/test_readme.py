@@ -1,4 +1,4 @@
-"""Paste the README's snippets in their order, with one gateway on one machine."""
+"""The README's snippets, run in their order with one gateway."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 async def pasted(gateway: GatewayProcess, *command: str) -> str:
-    """What a command of the README prints, with this gateway's address in the place of its own."""
+    """Run a command of the README with this gateway's address, and return its output."""
     command = tuple(part.replace("http://127.0.0.1:8000", gateway.url) for part in command)
     command = tuple(part.replace("ws://127.0.0.1:8000/ws", gateway.ws_url) for part in command)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    said, wrong = await asyncio.wait_for(process.communicate(), 40)
-    assert process.returncode == 0, wrong.decode()
-    return said.decode()
+    output, errors = await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
 
 
 async def test_the_examples_work(gateway: GatewayProcess) -> None:
-    """Python streams an answer; curl starts a turn, resumes it and stops it, also behind the Python example."""
+    """The Python example streams an answer. curl starts a turn, resumes it and cancels it, also after the Python
+    example."""
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert "that is the only notification you need" in (await pasted(gateway, sys.executable, "-c", python)).lower()
     program("curl")
@@ -51,7 +52,7 @@ async def test_the_examples_work(gateway: GatewayProcess) -> None:
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path) -> None:
-    """Serve the README's page from an origin that the gateway allows: it imports the client and streams an answer."""
+    """The README's page, served from an origin that the gateway allows, imports the client and streams an answer."""
     (page,) = re.findall(r"```html\n(.*?)```", README, re.DOTALL)
     shown = ""
 

@@ -1,4 +1,4 @@
-"""Two instances whose Redis fails: each fault is one scenario, judged by the oracle of `tests/world.py`."""
+"""Two instances whose Redis fails: each test is one fault, and `tests/world.py` checks the laws."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 LONG = {"rate": 100, "tokens": 400}
 
 
-async def test_redis_frozen_for_a_moment_is_invisible(tmp_path: Path) -> None:
-    """Law 4: Redis stands still for 3 s, less than a lease: attached clients see no gap and hear nothing of it, and the
-    log is complete after."""
+async def test_law_4_a_short_freeze_of_redis_isnt_noticed(tmp_path: Path) -> None:
+    """Law 4: while Redis is frozen for 3 s, less than a lease, attached clients get all events and no `durability`
+    event, and the log is complete afterwards."""
     async with world(tmp_path, TURNWIRE_LEASE_S="10") as w, client_of(w, 0) as who:
         await w.start(who, "t", rate=100, tokens=600)
         await asyncio.sleep(0.5)
@@ -46,8 +46,9 @@ async def test_redis_frozen_for_a_moment_is_invisible(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("lease_s", "away_s"), [(LEASE_S, 4 * LEASE_S), (10, 30)])
-async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s: float, away_s: float) -> None:
-    """Law 4: Redis is away for several leases: clients see `degraded`, the stream goes on, and the log is whole after."""
+async def test_law_4_a_long_freeze_of_redis_degrades_durability(tmp_path: Path, lease_s: float, away_s: float) -> None:
+    """Law 4: while Redis is frozen for several leases clients get `degraded`, the stream continues, and the log is
+    complete afterwards."""
     rate = 600 / away_s
     async with world(tmp_path, TURNWIRE_LEASE_S=str(lease_s)) as w, client_of(w, 0) as who:
         await w.start(who, "t", rate=rate, tokens=800)
@@ -71,9 +72,9 @@ async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s
             assert c.turns["t"].text() == who.text("t")
 
 
-async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
-    """A failover to a replica that is promoted late: new turns are refused, what runs streams on and stays its owner's,
-    also from an instance that has no turns; nobody is asked twice, and the logs are whole after."""
+async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> None:
+    """A replica is promoted late in a failover: new turns are refused, live turns continue and keep their owner, also
+    from an instance without turns. No provider is asked twice, and the logs are complete afterwards."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         words = [f"w{n} " for n in range(500)]
         w.upstream.play(chat(*words).replace(rate=100))
@@ -96,8 +97,9 @@ async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
                 assert c.turns[turn].text() == who.text(turn)
 
 
-async def test_redis_comes_back_empty(tmp_path: Path) -> None:
-    """Redis loses everything: the owner re-creates its running turns, nothing is met with silence."""
+async def test_live_turns_are_restored_in_an_empty_redis(tmp_path: Path) -> None:
+    """After Redis loses its data the owner re-creates its live turns, and attaching an ended turn fails with an
+    error."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         await w.start(who, "before", rate=0, tokens=20)
         await w.check(who, "before")
@@ -117,8 +119,9 @@ async def test_redis_comes_back_empty(tmp_path: Path) -> None:
             assert gone["turns"]["before"]["error"]["code"] in {"not_found", "gone"}
 
 
-async def test_what_redis_lost_with_its_owner_is_said_to_be_gone(tmp_path: Path) -> None:
-    """Law 7: nobody is left who could make the turn anew; who is attached elsewhere, and who comes back, is told."""
+async def test_law_7_a_turn_lost_with_its_owner_is_gone(tmp_path: Path) -> None:
+    """Law 7: if the owner is killed and Redis loses its data, attached clients are detached with `gone`, and a new
+    attach request is answered with an error."""
     async with world(tmp_path) as w, client(w.urls()[1]) as there:
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
@@ -134,8 +137,9 @@ async def test_what_redis_lost_with_its_owner_is_said_to_be_gone(tmp_path: Path)
         assert answer["turns"]["t"]["error"]["code"] == "not_found"
 
 
-async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
-    """Redis does what it is asked, and its replies are lost: no event is logged twice or missing, nobody asked twice."""
+async def test_lost_replies_of_redis_duplicate_nothing(tmp_path: Path) -> None:
+    """Redis executes the commands but its replies are lost: no event is logged twice or missing, and no provider is
+    asked twice."""
     pick = random.Random(21)
     async with world(tmp_path) as w, client_of(w, seed=21) as who, asyncio.TaskGroup() as tasks:
         w.upstream.play(*[chat(*[f"w{n} " for n in range(100)]).replace(rate=100) for _ in range(4)])
@@ -165,13 +169,13 @@ async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
 
 @bounds_a_time
 async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> None:
-    """One instance with 2,000 sockets and a hundred turns keeps at most 20 connections to Redis."""
+    """An instance with 2,000 sockets and sixty turns has at most 20 connections to Redis."""
     with ExitStack() as sockets:
         async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
-            await _crowd(w, c, sockets)
+            await _check_connections(w, c, sockets)
 
 
-async def _crowd(w: World, c: Client, sockets: ExitStack) -> None:
+async def _check_connections(w: World, c: Client, sockets: ExitStack) -> None:
     parts = urlsplit(w.instances[0].url)
     opening = (
         f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -197,7 +201,8 @@ async def _crowd(w: World, c: Client, sockets: ExitStack) -> None:
 
 
 async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_path: Path) -> None:
-    """Redis is full: a new turn is refused with `store_unavailable`, one that runs streams on; with room again all is well."""
+    """While Redis is full a new turn is refused with `store_unavailable` and a live one continues. After memory is
+    available again new turns are accepted."""
     async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
         await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
         await c.deltas("runs", 10)
@@ -216,7 +221,8 @@ async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_p
 
 
 async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
-    """Redis is killed and comes back as its file has it: what the file lacks is written again, the text is whole."""
+    """Redis is killed and restarted with its file: entries that the file lacks are written again, and the text is
+    complete."""
     async with world(tmp_path, appendonly=True) as w, client_of(w, 0) as who:
         for n in range(5):
             await w.start(who, f"t{n}", rate=100, tokens=300)
@@ -229,7 +235,7 @@ async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
 
 
 async def test_redis_rolled_back(tmp_path: Path) -> None:
-    """Redis comes back as it was a second and a half ago: the holes in the logs are found and filled by the owners."""
+    """Redis is restarted with its data of 1.5 s ago: the owners find and fill the gaps in the logs."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         for n in range(5):
             await w.start(who, f"t{n}", rate=100, tokens=500)

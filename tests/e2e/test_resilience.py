@@ -1,4 +1,4 @@
-"""Failing providers, seen from a client: the gateway as a process, real upstreams over HTTP, a real Redis."""
+"""Failing providers as a client sees them: a gateway process, real upstreams over HTTP, a real Redis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client, client
-from tests.e2e.test_upstreams import in_front_of, turn
+from tests.e2e.test_upstreams import gateway_with_upstream, turn
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat, error_response
@@ -23,14 +23,15 @@ GOOD = chat("Hel", "lo", usage={"prompt_tokens": 5, "completion_tokens": 2})
 
 
 def statuses(c: Client, name: str) -> list[tuple[str, Any]]:
-    """What the turn's `turn.status` frames told, but for how long a wait takes."""
-    told = [frame for frame in c.turns[name].frames if frame["type"] == "turn.status"]
-    return [(frame["status"], frame.get("attempt") or frame.get("model")) for frame in told]
+    """Return the status of each `turn.status` event of the turn, with its attempt or model."""
+    events = [frame for frame in c.turns[name].frames if frame["type"] == "turn.status"]
+    return [(frame["status"], frame.get("attempt") or frame.get("model")) for frame in events]
 
 
-async def test_a_failing_provider_is_asked_again(tmp_path: Path) -> None:
-    """500 twice, then an answer: clients see the retries, one request goes out for each attempt."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_a_failed_request_is_retried(tmp_path: Path) -> None:
+    """After two responses with 500 the third attempt succeeds. The client gets a status event per retry, and the
+    provider one request per attempt."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(BROKEN, BROKEN, GOOD)
         view = await turn(c, "t", MODEL)
         assert view.ended is not None
@@ -40,21 +41,21 @@ async def test_a_failing_provider_is_asked_again(tmp_path: Path) -> None:
         assert len(upstream.requests) == 3
 
 
-async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
-    """429 with Retry-After: the second request goes out when the provider said, not before."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_retry_after_is_respected(tmp_path: Path) -> None:
+    """After 429 with Retry-After the second request is sent after that time, not before."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(LIMITED, GOOD)
         view = await turn(c, "t", MODEL)
         assert view.ended is not None
         assert view.text() == "Hello"
         assert view.ended["timing"]["total_ms"] >= 1000
-        [told] = [frame for frame in view.frames if frame["type"] == "turn.status"]
-        assert (told["attempt"], 950 <= told["delay_ms"] <= 1300) == (2, True)
+        [status] = [frame for frame in view.frames if frame["type"] == "turn.status"]
+        assert (status["attempt"], 950 <= status["delay_ms"] <= 1300) == (2, True)
 
 
-async def test_what_was_said_is_never_asked_for_again(tmp_path: Path) -> None:
-    """An error after the first delta ends the turn, with what was said."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_there_is_no_retry_after_the_first_delta(tmp_path: Path) -> None:
+    """An error after the first delta ends the turn with its text so far."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("Hel", "lo world").replace(cut=150))
         view = await turn(c, "t", MODEL)
         assert view.ended is not None
@@ -62,9 +63,9 @@ async def test_what_was_said_is_never_asked_for_again(tmp_path: Path) -> None:
         assert (view.ended["timing"]["attempts"], len(upstream.requests), statuses(c, "t")) == (1, 1, [])
 
 
-async def test_law_5_a_cancel_during_the_wait_for_a_retry(tmp_path: Path) -> None:
-    """Law 5: it ends the turn at once, and the provider isn't asked again."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_law_5_a_cancel_before_a_retry(tmp_path: Path) -> None:
+    """Law 5: a cancel request during the wait for a retry ends the turn at once, and the provider isn't asked again."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(error_response(429, {"error": {"message": "slow down"}}, retry_after="30"))
         await c.request("turn.start", turn="t", input="x", model=MODEL)
         await c.until(lambda: statuses(c, "t"))
@@ -74,10 +75,10 @@ async def test_law_5_a_cancel_during_the_wait_for_a_retry(tmp_path: Path) -> Non
         assert len(upstream.requests) == 1
 
 
-async def test_a_refused_key_rests(tmp_path: Path) -> None:
-    """Of several keys the next one is taken, without a wait; the log names none of them."""
+async def test_a_refused_key_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    """After 401 the next key is used without a wait, also for later turns. No key is logged."""
     keys = {"OPENAI_API_KEY": "canary-one, canary-two"}
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path, **keys) as (gateway, c):
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **keys) as (gateway, c):
         upstream.play(error_response(401, {"error": {"message": "wrong key canary-one"}}), GOOD)
         for name in ("t", "u"):
             assert (await turn(c, name, MODEL)).text() == "Hello"
@@ -88,10 +89,11 @@ async def test_a_refused_key_rests(tmp_path: Path) -> None:
         assert "canary" not in "".join(gateway.log)
 
 
-async def test_a_provider_that_keeps_failing_is_left_alone(tmp_path: Path) -> None:
-    """The circuit opens: the next turn fails at once, unasked, and says when to come back. How it closes: see the units."""
+async def test_the_circuit_opens_after_repeated_failures(tmp_path: Path) -> None:
+    """The next turn fails at once with the time to wait, without a request. The unit tests show how the circuit
+    closes."""
     settings = {"TURNWIRE_BREAKER_FAILURES": "3", "TURNWIRE_BREAKER_OPEN_S": "60"}
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path, **settings) as (_, c):
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(BROKEN)
         assert (await turn(c, "t", MODEL)).ended is not None
         assert len(upstream.requests) == 3
@@ -102,8 +104,8 @@ async def test_a_provider_that_keeps_failing_is_left_alone(tmp_path: Path) -> No
         assert (failed["timing"]["attempts"], failed["usage"], len(upstream.requests)) == (0, None, 3)
 
 
-async def test_instances_share_what_fails(tmp_path: Path) -> None:
-    """A circuit that opens at one instance is open at the other, which never asked."""
+async def test_instances_share_the_state_of_the_circuit(tmp_path: Path) -> None:
+    """A circuit that opens at one instance is open at the other, which has sent no request."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
             environment = {
@@ -120,7 +122,7 @@ async def test_instances_share_what_fails(tmp_path: Path) -> None:
                 upstream.play(BROKEN)
                 await turn(here, "t", MODEL)
                 assert len(upstream.requests) == 2
-                await asyncio.sleep(2.5)  # an instance looks once a second
+                await asyncio.sleep(2.5)  # an instance reads the shared state once a second
                 failed = (await turn(there, "u", MODEL)).ended
                 assert failed is not None
                 assert failed["error"]["code"] == "upstream_error"
@@ -157,8 +159,9 @@ price = {{ input = "1", output = "2" }}
 
 
 @pytest.mark.parametrize("how", ["stalled", "refused", "broken", "no key"])
-async def test_another_model_answers(tmp_path: Path, how: str) -> None:
-    """The first in the list that can take the request; message, price and views are its, also on another instance."""
+async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
+    """The first model in the list that supports the request answers. Message, price and `turn.get` name this model,
+    also at another instance."""
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
@@ -193,8 +196,8 @@ async def test_another_model_answers(tmp_path: Path, how: str) -> None:
                     assert (got["model"], got["message"]["model"]) == ("second", "second")
 
 
-async def test_a_fallback_that_is_running_is_seen_from_elsewhere(tmp_path: Path) -> None:
-    """While it streams, `turn.get` names the model that answers, at any instance."""
+async def test_other_instances_know_the_running_fallback(tmp_path: Path) -> None:
+    """While the fallback model streams, `turn.get` names it at any instance."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
             (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))

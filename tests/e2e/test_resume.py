@@ -1,4 +1,5 @@
-"""Law 7, every pair: a socket lost at any event and back at any later one, at the same instance or the other one."""
+"""Law 7 for every pair of positions: a socket is lost after any event, and the client resumes at any later one, at
+either instance."""
 
 from __future__ import annotations
 
@@ -20,29 +21,32 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 TOKENS = 17
 EVENTS = TOKENS + 3
-"""`turn.started`, `turn.part`, the deltas, the ending."""
+"""`turn.started`, `turn.part`, the deltas, and the end event."""
 PAIRS = sum(range(2, EVENTS + 2))
-"""At event `n` of the turn one may have lost the socket at 0 … `n`."""
+"""At event `n` of the turn a client may hold any position from 0 to `n`."""
 
 
 @asynccontextmanager
 async def sockets(w: World) -> AsyncIterator[list[list[Client]]]:
-    """So many connections to each instance that each attaches to a turn once."""
+    """Open slots connections to each instance for one attachment each."""
     async with AsyncExitStack() as stack:
-        enough = asyncio.Semaphore(20)
+        slots = asyncio.Semaphore(20)
 
         async def connected(url: str, n: int) -> Client:
-            async with enough:
+            async with slots:
                 return await stack.enter_async_context(client(url, codec=("json", "msgpack")[n % 2]))
 
         yield [list(await asyncio.gather(*(connected(url, n) for n in range(PAIRS)))) for url in w.urls()]
 
 
 async def attach_at_every_event(
-    w: World, made: list[list[Client]], turn: str, demo: dict[str, Any]
+    w: World, connections: list[list[Client]], turn: str, demo: dict[str, Any]
 ) -> list[tuple[Client, int, str]]:
-    """Start the turn; at each of its events attach at every position up to there, everywhere. Who, where, and how."""
-    idle: list[Iterator[Client]] = [iter(those) for those in made]
+    """Start the turn, and at each event attach at every position up to it, at every instance.
+
+    Return the connections with their position and the id of their attach request.
+    """
+    idle: list[Iterator[Client]] = [iter(those) for those in connections]
     attached: list[tuple[Client, int, str]] = []
     async with client(w.urls()[0]) as first:
         await first.request("turn.start", turn=turn, input="Hello", params={"demo": demo})
@@ -63,17 +67,17 @@ async def attach_at_every_event(
 
 
 @bounds_a_time
-async def test_law_7_every_drop_and_every_return(tmp_path: Path) -> None:
-    """Laws 1, 2, 7: whatever a client holds and whenever it comes back, it gets exactly the rest, without a reset.
+async def test_law_7_every_lost_and_resumed_position(tmp_path: Path) -> None:
+    """Laws 1, 2 and 7: a client that resumes from any position gets exactly the remaining events, without a reset.
 
-    One turn whose events are logged one by one, and one with several in each stored entry.
+    The events of one turn are logged one by one, those of the other several per entry.
     """
     turns = {"slow": {"rate": 5, "tokens": TOKENS}, "quick": {"rate": 100, "tokens": TOKENS}}
-    async with world(tmp_path, TURNWIRE_FLUSH_MS="50") as w, sockets(w) as made:
+    async with world(tmp_path, TURNWIRE_FLUSH_MS="50") as w, sockets(w) as connections:
         for turn, demo in turns.items():
-            attached = await attach_at_every_event(w, made, turn, demo)
+            attached = await attach_at_every_event(w, connections, turn, demo)
             if turn == "slow" and len(attached) <= 300:
-                raise TooLate(f"{len(attached)} attachments: a machine that stands still makes fewer events of a turn.")
+                raise TooLate(f"{len(attached)} attachments: a stalled machine merges the events of a turn.")
             for one, seq, request in attached:
                 answer = (await one.answer(request))["turns"][turn]
                 assert answer["from"] == seq, answer

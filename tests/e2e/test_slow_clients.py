@@ -1,4 +1,5 @@
-"""Clients that don't read, don't answer or don't finish: each is gone in time, and nobody else notices."""
+"""Clients that don't read, answer or finish a message: each is disconnected in time, and other clients aren't
+affected."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ OPENING = (
 )
 
 
-async def logged(gateway: GatewayProcess, text: str, timeout_s: float = 10) -> None:
+async def wait_for_log(gateway: GatewayProcess, text: str, timeout_s: float = 10) -> None:
     """Wait until the gateway has logged `text`."""
     async with asyncio.timeout(timeout_s):
         while not any(text in line for line in gateway.log):
@@ -30,7 +31,7 @@ async def logged(gateway: GatewayProcess, text: str, timeout_s: float = 10) -> N
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """One client frame of at most 125 bytes."""
+    """Return a client frame of at most 125 bytes."""
     key = os.urandom(4)
     body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
     return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
@@ -38,8 +39,9 @@ def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: GatewayProcess) -> None:
-    """Law 11: past the bound it is closed 4501 and can resume; the turn and a fast client never wait for it."""
+async def test_law_11_a_slow_client_is_closed_with_4501(gateway: GatewayProcess) -> None:
+    """Law 11: beyond the outbox limit the client is closed with 4501 and can resume; the turn and a fast client don't
+    wait for it."""
     params = {"demo": {"rate": 0, "tokens": 60_000}}
     async with (
         client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1) as slow,
@@ -50,7 +52,7 @@ async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: Gatewa
         await fast.until_status("flood", "completed")
         with within(1):
             await fast.request("ping")
-        await logged(gateway, "code=4501")
+        await wait_for_log(gateway, "code=4501")
         slow.reading.set()
         assert (await slow.until_closed())[0] == 4501
         held = slow.turns["flood"]
@@ -63,21 +65,22 @@ async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: Gatewa
         assert held.text() == whole.turns["flood"].text()
 
 
-async def test_a_client_that_never_reads_again_is_gone(tmp_path: Path) -> None:
-    """Closed 4501, it reads nothing, not even the close: its socket is aborted after the close timeout."""
+async def test_a_client_that_never_reads_the_close_is_disconnected(tmp_path: Path) -> None:
+    """After the close with 4501 the client reads nothing more: its socket is aborted after the close timeout."""
     environment = {"TURNWIRE_CLOSE_TIMEOUT_S": "0.5"}
     async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
         async with client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1, read=False) as slow:
             await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
-            await logged(gateway, "code=4501")
+            await wait_for_log(gateway, "code=4501")
             opened = fast.ready["connection"]
-            await logged(gateway, "connection closed", 5)
+            await wait_for_log(gateway, "connection closed", 5)
             assert not any("connection closed" in line and opened in line for line in gateway.log)
             slow.socket.transport.abort()
 
 
-async def test_a_client_that_answers_no_ping_is_gone(tmp_path: Path) -> None:
-    """Its buffers are full and it answers nothing: after ping interval and timeout its socket is aborted."""
+async def test_a_client_that_answers_no_ping_is_disconnected(tmp_path: Path) -> None:
+    """The client's buffers are full and it doesn't answer pings: its socket is aborted after the ping interval and
+    timeout."""
     environment = {
         "TURNWIRE_PING_INTERVAL_S": "0.5",
         "TURNWIRE_PING_TIMEOUT_S": "0.5",
@@ -87,7 +90,7 @@ async def test_a_client_that_answers_no_ping_is_gone(tmp_path: Path) -> None:
         async with client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1, read=False) as slow:
             slow.socket.transport.pause_reading()
             await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
-            await logged(gateway, "connection closed", 8)
+            await wait_for_log(gateway, "connection closed", 8)
             slow.socket.transport.abort()
         assert (await fast.request("turn.get", turn="flood"))["status"] in {"running", "completed"}
         gateway.terminate()
@@ -95,13 +98,13 @@ async def test_a_client_that_answers_no_ping_is_gone(tmp_path: Path) -> None:
 
 
 async def raw(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A bare TCP connection to the gateway."""
+    """Open a TCP connection to the gateway."""
     parts = urlsplit(gateway.url)
     return await asyncio.open_connection(parts.hostname, parts.port)
 
 
 async def opened(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A bare connection behind the opening handshake and the `ready` frame."""
+    """Open a connection, do the opening handshake and read `ready`."""
     reader, writer = await raw(gateway)
     writer.write(OPENING.format(host=urlsplit(gateway.url).netloc).encode())
     await reader.readuntil(b"\r\n\r\n")
@@ -111,7 +114,7 @@ async def opened(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def until_eof(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
-    """All that comes until the gateway closes."""
+    """Return all bytes until the gateway closes."""
     async with asyncio.timeout(timeout_s):
         try:
             return await reader.read(-1)
@@ -120,8 +123,8 @@ async def until_eof(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["silent", "half"])
-async def test_a_half_open_handshake_is_cut(tmp_path: Path, sent: bytes) -> None:
-    """A connection that doesn't finish its request's head is closed after the handshake timeout."""
+async def test_an_unfinished_handshake_is_closed(tmp_path: Path, sent: bytes) -> None:
+    """A connection that doesn't finish its request head is closed after the handshake timeout."""
     async with gateway_process(tmp_path, {"TURNWIRE_HANDSHAKE_TIMEOUT_S": "0.4"}) as gateway:
         reader, writer = await raw(gateway)
         writer.write(sent)
@@ -131,17 +134,18 @@ async def test_a_half_open_handshake_is_cut(tmp_path: Path, sent: bytes) -> None
 
 @pytest.mark.parametrize("fragments", [70, 20_000])
 async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProcess, fragments: int) -> None:
-    """More than 64 fragments, each of them empty: 4400 and the end, however many more are on their way."""
+    """A message of more than 64 fragments is closed with 4400, even if the fragments are empty and however many more
+    follow."""
     reader, writer = await opened(gateway)
     writer.write(masked(b"{", 0x1, fin=False) + masked(b"", 0x0, fin=False) * fragments)
-    said = await until_eof(reader)
-    if fragments < 100:  # behind a flood that nobody read, TCP resets and the close frame may be lost
-        assert (4400).to_bytes(2, "big") in said
+    received = await until_eof(reader)
+    if fragments < 100:  # after a flood that isn't read, TCP may reset the connection and lose the close frame
+        assert (4400).to_bytes(2, "big") in received
     writer.close()
 
 
 async def test_a_message_that_takes_too_long_is_refused(tmp_path: Path) -> None:
-    """A message whose last fragment doesn't come: 4400 after the message timeout."""
+    """A message without its last fragment is closed with 4400 after the message timeout."""
     async with gateway_process(tmp_path, {"TURNWIRE_MESSAGE_TIMEOUT_S": "0.4"}) as gateway:
         reader, writer = await opened(gateway)
         writer.write(masked(b"{", 0x1, fin=False))
@@ -149,8 +153,8 @@ async def test_a_message_that_takes_too_long_is_refused(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_a_message_in_fragments_is_read(gateway: GatewayProcess) -> None:
-    """A message in a few fragments counts as one."""
+async def test_a_fragmented_message_is_read(gateway: GatewayProcess) -> None:
+    """A message in a few fragments is handled as one message."""
     reader, writer = await opened(gateway)
     writer.write(masked(b'{"type":"ping",', 0x1, fin=False) + masked(b'"id":"1","t":7}', 0x0))
     async with asyncio.timeout(5):
@@ -158,8 +162,8 @@ async def test_a_message_in_fragments_is_read(gateway: GatewayProcess) -> None:
     writer.close()
 
 
-async def test_heartbeats_come_when_nothing_else_does(tmp_path: Path) -> None:
-    """A quiet connection hears a heartbeat for each interval; a busy one hears its turn instead."""
+async def test_heartbeats_are_sent_on_a_quiet_connection(tmp_path: Path) -> None:
+    """A quiet connection gets a heartbeat per interval; a connection with a live turn gets none."""
     async with gateway_process(tmp_path, {"TURNWIRE_HEARTBEAT_S": "0.3"}) as gateway:
         async with client(gateway.ws_url) as c:
             assert c.ready["heartbeat_s"] == 0.3
@@ -176,8 +180,8 @@ async def test_heartbeats_come_when_nothing_else_does(tmp_path: Path) -> None:
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_a_flood_does_not_starve_the_others(gateway: GatewayProcess) -> None:
-    """A turn that streams as fast as it can, on the same socket, leaves a paced turn at its pace."""
+async def test_a_fast_turn_doesnt_starve_another_on_the_same_socket(gateway: GatewayProcess) -> None:
+    """A turn that streams at full speed doesn't delay a turn with a fixed rate on the same socket."""
     async with client(gateway.ws_url) as c:
         await c.request("turn.start", turn="flood", input="x", params={"demo": {"rate": 0, "tokens": 30_000}})
         with within(4):

@@ -1,4 +1,5 @@
-"""Law 12 over every field of every request that can hold an id: what is another's is answered as what doesn't exist."""
+"""Law 12 for every field of every request that can have an id: another user's object is answered like one that doesn't
+exist."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ HERS: Ids = {"turn": "hers", "epoch": 5}
 NOWHERE: Ids = {"turn": "none", "conversation": "c_none", "message": "m_none", "epoch": 5}
 DEMO = {"rate": 50, "tokens": 400}
 
-# What a request takes that names something of a user's, each with a request that does so. `own` is a conversation
-# of the asker.
+# Each field that names an object of a user, with a request that uses it. `own` is a conversation of the requesting
+# user.
 NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
     ("turn.start", "turn"): lambda it, _: {"turn": it["turn"], "input": "x", "model": "no-such-model"},
     ("turn.start", "conversation"): lambda it, _: {"conversation": it["conversation"], "input": "x"},
@@ -63,15 +64,15 @@ NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
     ("feedback.put", "message"): lambda it, _: {"message": it["message"], "rating": "up"},
     ("usage.get", "conversation"): lambda it, _: {"conversation": it["conversation"]},
 }
-# What names nothing of a user's. A new field is in neither list, and the first test fails until somebody has thought.
+# The fields that name no object of a user. A new field is in neither list, so the first test fails until it is added.
 PLAIN = set(
     "after comment epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
     "system t title token tool_choice tools".split()
 )
 
 
-def test_every_field_of_every_request_is_here() -> None:
-    """Each names something, and is tried below, or names nothing."""
+def test_every_request_field_is_classified() -> None:
+    """A field either names an object and is tested below, or is in `PLAIN`."""
     fields = {
         (str(request.__struct_config__.tag), field)
         for request in get_args(protocol.AnyRequest)
@@ -81,8 +82,8 @@ def test_every_field_of_every_request_is_here() -> None:
     assert fields == set(NAMING)
 
 
-def test_every_address_with_an_id_is_here() -> None:
-    """Over HTTP too."""
+def test_every_path_with_an_id_is_tested() -> None:
+    """`PATHS` has all HTTP paths with an id."""
     assert {operation.path for operation in OPERATIONS if "{" in operation.path} == set(PATHS)
 
 
@@ -98,14 +99,14 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/admin/turns/{turn}/cancel": {"POST": {}},
     "/v1/admin/connections/{connection}/close": {"POST": {}},
 }
-"""Each address with the bodies that its methods take."""
+"""Each path with the bodies of its methods."""
 
 
 @asynccontextmanager
-async def two_users(folder: Path, way: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
-    """A gateway, Ann's connection, and how Eve asks: by sockets, or by `as` on one socket."""
+async def two_users(folder: Path, mode: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
+    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares one by `as`."""
     file = KeyFile(folder)
-    credential = token("eve") if way == "sockets" else file.add_service()
+    credential = token("eve") if mode == "sockets" else file.add_service()
     settings = {
         "TURNWIRE_USER_REQUESTS_BURST": "1000",
         "TURNWIRE_AUTH": "jwt,keys",
@@ -117,7 +118,7 @@ async def two_users(folder: Path, way: str) -> AsyncIterator[tuple[GatewayProces
         client(gateway.ws_url, additional_headers=bearer(token("ann"))) as ann,
         client(gateway.ws_url, additional_headers=bearer(credential)) as other,
     ):
-        named = {} if way == "sockets" else {"as": "eve"}
+        named = {} if mode == "sockets" else {"as": "eve"}
 
         async def ask(kind: str, **fields: Any) -> Any:
             try:
@@ -125,13 +126,13 @@ async def two_users(folder: Path, way: str) -> AsyncIterator[tuple[GatewayProces
             except RequestFailed as refused:
                 return refused.error
 
-        if way == "as":
-            await other.request("conversation.create", **{"as": "ann"})  # the socket carries her, too
+        if mode == "as":
+            await other.request("conversation.create", **{"as": "ann"})  # the socket also has requests of Ann
         yield gateway, ann, ask
 
 
-async def ann_s(ann: Client) -> Ids:
-    """A turn of Ann's that runs, and what belongs to it."""
+async def start_anns_turn(ann: Client) -> Ids:
+    """Start a turn of Ann, and return the ids of its objects."""
     started = await ann.request("turn.start", turn="hers", input="Hello", params={"demo": DEMO})
     await ann.deltas("hers", 3)
     conversation = started["conversation"]
@@ -139,24 +140,25 @@ async def ann_s(ann: Client) -> Ids:
     return {**HERS, "conversation": conversation, "message": messages[0]["id"], "epoch": started["epoch"]}
 
 
-def alike(answer: Any, ids: Ids) -> str:
-    """An answer, without the ids that were asked for."""
+def without_ids(answer: Any, ids: Ids) -> str:
+    """Return a response as text, with placeholders for the requested ids."""
     text = json.dumps(answer, sort_keys=True)
     for name in ("turn", "conversation", "message"):
         text = re.sub(rf"\b{re.escape(ids[name])}\b", name.upper(), text)
     return text
 
 
-@pytest.mark.parametrize("way", ["sockets", "as"])
-async def test_law_12_on_every_request(tmp_path: Path, way: str) -> None:
-    """Law 12: a stranger's answer is the same for what is another's as for what isn't; the other notices nothing."""
-    async with two_users(tmp_path, way) as (_, ann, ask):
-        hers = await ann_s(ann)
+@pytest.mark.parametrize("mode", ["sockets", "as"])
+async def test_law_12_for_every_request(tmp_path: Path, mode: str) -> None:
+    """Law 12: the response for another user's object equals the one for an object that doesn't exist, and the other
+    user's turn isn't affected."""
+    async with two_users(tmp_path, mode) as (_, ann, ask):
+        hers = await start_anns_turn(ann)
         for (kind, field), request in NAMING.items():
             own = (await ask("conversation.create"))["id"]
             answers = []
             for ids in (hers, NOWHERE):
-                answers.append(alike(await ask(kind, **request(ids, own)), ids))
+                answers.append(without_ids(await ask(kind, **request(ids, own)), ids))
             assert answers[0] == answers[1], (kind, field)
             assert hers["conversation"] not in answers[0], (kind, field)
         assert (await ann.ending("hers"))["type"] == "turn.completed"
@@ -164,10 +166,10 @@ async def test_law_12_on_every_request(tmp_path: Path, way: str) -> None:
         assert (await ann.request("conversation.get", conversation=hers["conversation"]))["title"] == "Hello"
 
 
-async def test_law_12_on_every_address(tmp_path: Path) -> None:
-    """Law 12 over HTTP, by every method: the same status and the same body."""
+async def test_law_12_for_every_path(tmp_path: Path) -> None:
+    """Law 12: over HTTP, every method has the same status and body in both cases."""
     async with two_users(tmp_path, "sockets") as (gateway, ann, _):
-        hers = await ann_s(ann)
+        hers = await start_anns_turn(ann)
         async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer(token("eve"))) as http:
             for operation in OPERATIONS:
                 if operation.path not in PATHS:
@@ -177,7 +179,7 @@ async def test_law_12_on_every_address(tmp_path: Path) -> None:
                 for ids in (hers, NOWHERE):
                     path = operation.path.format(**ids, number=0, connection=f"cn_{ids['turn']}")
                     answer = await http.request(operation.method, path, json=body)
-                    answers.append((answer.status_code, alike(answer.json(), ids)))
+                    answers.append((answer.status_code, without_ids(answer.json(), ids)))
                 assert answers[0] == answers[1], (operation.method, operation.path)
                 refused = 403 if "/admin/" in operation.path else 404
                 assert answers[0][0] == refused, (operation.method, operation.path, answers)

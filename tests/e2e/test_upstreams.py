@@ -1,4 +1,4 @@
-"""The gateway as a process against real HTTP upstreams, through the real SDKs, on real sockets."""
+"""The gateway as a process with real HTTP upstreams, through the real SDKs and on real sockets."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 
 
 @asynccontextmanager
-async def in_front_of(
+async def gateway_with_upstream(
     upstream: Upstream, folder: Path, **settings: str
 ) -> AsyncIterator[tuple[GatewayProcess, Client]]:
-    """A gateway whose providers are all at `upstream`, and a client of it."""
+    """Start a gateway whose providers are all at `upstream`, and connect a client."""
     environment = {
         "OPENAI_API_KEY": KEY,
         "ANTHROPIC_API_KEY": KEY,
@@ -43,7 +43,7 @@ async def in_front_of(
         "KIMI_BASE_URL": upstream.openai_url,
         "GLM_BASE_URL": upstream.openai_url,
         "OLLAMA_BASE_URL": upstream.openai_url,
-        "TURNWIRE_WAITING_AFTER_S": "60",  # a machine that stands still isn't the provider
+        "TURNWIRE_WAITING_AFTER_S": "60",  # a stalled machine isn't a stalled provider
         **settings,
     }
     async with gateway_process(folder, environment) as gateway, client(gateway.ws_url) as c:
@@ -73,9 +73,9 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("write", ["event", "whole", "pieces"])
-async def test_a_provider_answers_however_its_bytes_are_cut(tmp_path: Path, write: Any) -> None:
-    """Event by event, whole or byte by byte, by catalog row, prefix or pattern: the text is the upstream's."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> None:
+    """By event, as a whole or in pieces, with a catalog row, prefix or pattern, the text is that of the upstream."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
             upstream.play(script.replace(write=write))
             view = await turn(c, f"t{n}", model)
@@ -85,10 +85,11 @@ async def test_a_provider_answers_however_its_bytes_are_cut(tmp_path: Path, writ
             assert len(upstream.requests) == n, model
 
 
-async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None:
-    """A tool call's result is sent back with the id that its client saw, and the provider sees one id for both."""
+async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> None:
+    """A tool result is sent with the escaped id that the client got, and the provider gets this id for both the call
+    and its result."""
     called = {"index": 0, "id": "call\x1b[2J\n1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
         tools = [{"name": "clock", "parameters": {"type": "object"}}]
         talk = (await c.request("conversation.create"))["id"]
@@ -106,9 +107,10 @@ async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None
         assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", "input[0].call")
 
 
-async def test_law_11_a_huge_chunk_closes_nobody(tmp_path: Path) -> None:
-    """A million characters in one event of the provider: whoever reads gets them all, in small frames (law 10)."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, c):
+async def test_law_11_a_huge_delta_closes_no_client(tmp_path: Path) -> None:
+    """Law 11: a provider's event of a million characters is delivered to every reading client, in small frames (law
+    10)."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(chat("🙂x" * 500_000))
         view = await turn(c, "t", "openai/m")
         assert view.text() == "🙂x" * 500_000
@@ -121,11 +123,11 @@ async def test_law_11_a_huge_chunk_closes_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", MODELS)
-async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path: Path, provider: str) -> None:
-    """Law 5: in the middle of a stream, the answer to the cancel comes when the provider's connection is closed."""
+async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, provider: str) -> None:
+    """Law 5: a cancel request in the middle of a stream closes the provider's connection, and other turns continue."""
     words = [f"word{n} " for n in range(2000)]
     script = chat(*words) if provider == "openai" else PLAIN[provider](*words)
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(script.replace(rate=50))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
         received = await upstream.wait_for_request(1)
@@ -144,8 +146,8 @@ async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path
 
 @pytest.mark.parametrize("provider", MODELS)
 async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str) -> None:
-    """Law 5: while the provider hasn't answered at all, a cancel closes its connection."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+    """Law 5: a cancel request before the provider's response closes its connection."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("never").replace(delay_s=60))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
         received = await upstream.wait_for_request(1)
@@ -156,11 +158,11 @@ async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str
         assert (ended["type"], c.turns["t"].text()) == ("turn.cancelled", "")
 
 
-async def test_law_8_the_upstream_is_closed_when_nobody_is_left(tmp_path: Path) -> None:
-    """Law 8: the last attachment goes, and after the grace the provider's connection is closed."""
+async def test_law_8_the_providers_connection_is_closed_after_the_last_detach(tmp_path: Path) -> None:
+    """Law 8: after the last attachment has ended and the grace period is over, the provider's connection is closed."""
     async with (
         Upstream() as upstream,
-        in_front_of(upstream, tmp_path, TURNWIRE_DISCONNECT_GRACE_S="0.2") as (gateway, _),
+        gateway_with_upstream(upstream, tmp_path, TURNWIRE_DISCONNECT_GRACE_S="0.2") as (gateway, _),
     ):
         upstream.play(chat(*["x "] * 2000).replace(rate=50))
         async with client(gateway.ws_url) as leaving:
@@ -209,11 +211,12 @@ FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
 @pytest.mark.parametrize(
     ("script", "settings", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
 )
-async def test_each_fault_has_its_code_and_the_others_go_on(
+async def test_law_13_each_fault_of_a_provider_has_its_code(
     tmp_path: Path, script: Script, settings: dict[str, str], code: str
 ) -> None:
-    """Law 13: what goes wrong upstream has one code and our words; a neighbour turn doesn't notice."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path, **settings) as (_, c):
+    """Law 13: each fault of a provider has one error code and the gateway's own message; another turn isn't
+    affected."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         demo = {"demo": {"rate": 50, "tokens": 60}}
         await c.request("turn.start", turn="neighbour", input="x", params=demo)
         upstream.play(script)
@@ -229,8 +232,8 @@ async def test_each_fault_has_its_code_and_the_others_go_on(
         assert (await c.ending("neighbour"))["type"] == "turn.completed"
 
 
-async def test_a_provider_that_is_down_is_an_error(tmp_path: Path) -> None:
-    """A refused connection is a retryable error that names no address."""
+async def test_a_refused_connection_is_a_retryable_error(tmp_path: Path) -> None:
+    """The error of a refused connection is retryable and contains no address."""
     async with Upstream() as upstream:
         dead = upstream.openai_url
     async with gateway_process(tmp_path, {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": dead}) as gateway:
@@ -242,9 +245,9 @@ async def test_a_provider_that_is_down_is_an_error(tmp_path: Path) -> None:
             assert "127.0.0.1" not in error["message"]
 
 
-async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
-    """The second turn's request carries the system prompt, the first question and its answer."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+async def test_the_conversations_messages_are_sent(tmp_path: Path) -> None:
+    """The second turn's request has the system prompt, the first question and its answer."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("Answer one"))
         conversation = (await c.request("conversation.create", system="Be brief."))["id"]
         await turn(c, "t1", "openai/m", conversation=conversation)
@@ -269,17 +272,17 @@ LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_
     ],
     ids=["an echo of 40 KB", "48 MB", "no end"],
 )
-async def test_law_11_what_a_provider_says_of_a_failure_holds_nobody(
+async def test_law_11_a_large_error_body_delays_no_other_client(
     tmp_path: Path, model: str, script: Script, code: str
 ) -> None:
-    """While one user's turn fails by it, another's requests are answered as ever."""
+    """Law 11: while a turn fails with a large error body, another client's requests are answered without delay."""
     async with (
         Upstream() as upstream,
-        in_front_of(upstream, tmp_path) as (gateway, c),
+        gateway_with_upstream(upstream, tmp_path) as (gateway, c),
         client(gateway.ws_url) as d,
     ):
         upstream.play(error_response(400, "no"), script)
-        await turn(c, "first", model)  # what is loaded once is loaded
+        await turn(c, "first", model)  # loads what is loaded on first use
         failing = asyncio.get_running_loop().create_task(turn(c, "t", model))
         try:
             while not failing.done():
@@ -294,7 +297,7 @@ async def test_law_11_what_a_provider_says_of_a_failure_holds_nobody(
 
 @pytest.mark.go
 def recordings() -> list[tuple[str, str]]:
-    """Every recorded stream of the folder that TURNWIRE_RECORDED_STREAMS names, with its dialect."""
+    """Return the recorded streams in the folder TURNWIRE_RECORDED_STREAMS, with their dialects."""
     if RECORDED is None:
         return []
     found = []
@@ -310,38 +313,39 @@ def recordings() -> list[tuple[str, str]]:
 
 @pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
 @pytest.mark.timeout(300)
-async def test_recorded_streams_come_out_the_same_however_they_are_cut(tmp_path: Path) -> None:
-    """Each recorded stream gives the same events by event, whole, by 1 byte, with comments and CRLF, and cut off a prefix."""
-    ways: list[dict[str, Any]] = [
+async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
+    """Each recorded stream has the same result by event, as a whole, in small pieces, with comments and with CRLF; if
+    it is cut off, its text is a prefix."""
+    splits: list[dict[str, Any]] = [
         {},
         {"write": "whole"},
         {"write": "pieces", "piece": 1},
         {"write": "pieces", "piece": 7, "comments": True},
         {"crlf": True},
     ]
-    once = {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}  # waiting for the next attempt would be most of the test
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path, **once) as (_, c):
+    once = {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}  # retries would take most of the test's time
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **once) as (_, c):
         assert recordings()
         for name, dialect in recordings():
             assert RECORDED is not None
             script = recorded(Path(RECORDED) / name, APIS[dialect])
             outcomes = []
-            for n, way in enumerate(ways):
+            for n, split in enumerate(splits):
                 size = sum(len(block) for block in script.blocks)
-                if way.get("piece") == 1 and size > 30_000:
-                    way = {"write": "pieces", "piece": 13}
-                upstream.play(script.replace(**way))
-                view = await told_turn(c, f"{name}-{n}".replace(".", "-")[:60], MODELS[dialect])
+                if split.get("piece") == 1 and size > 30_000:
+                    split = {"write": "pieces", "piece": 13}
+                upstream.play(script.replace(**split))
+                view = await turn_after_limits(c, f"{name}-{n}".replace(".", "-")[:60], MODELS[dialect])
                 outcomes.append(comparable(view))
             assert all(outcome == outcomes[0] for outcome in outcomes), name
             upstream.play(script.replace(cut=size // 2))
-            cut = await told_turn(c, f"{name}-cut"[-60:], MODELS[dialect])
+            cut = await turn_after_limits(c, f"{name}-cut"[-60:], MODELS[dialect])
             assert cut.ended is not None
             assert outcomes[0]["text"].startswith(cut.text()), name
 
 
-async def told_turn(c: Client, name: str, model: str) -> TurnView:
-    """As `turn`; where the provider wasn't asked, for a limit that it named before, again after the time that was told."""
+async def turn_after_limits(c: Client, name: str, model: str) -> TurnView:
+    """Run a turn as `turn` does. If no request was sent due to an earlier rate limit, wait and run it again."""
     for n in itertools.count():
         view = await turn(c, f"{name}-{n}", model)
         assert view.ended is not None
@@ -352,7 +356,7 @@ async def told_turn(c: Client, name: str, model: str) -> TurnView:
 
 
 def comparable(view: TurnView) -> dict[str, Any]:
-    """What a turn came to, without ids and times."""
+    """Return the result of a turn without ids and times."""
     assert view.ended is not None
     ended = {key: view.ended.get(key) for key in ("type", "finish_reason", "usage")}
     error = view.ended.get("error")

@@ -1,4 +1,4 @@
-"""The page's wire view and break-it panel, in a real Chromium: what they show is true, and turns red when it isn't."""
+"""The page's wire view and break-it panel in a real Chromium: what they show is correct, and failures are shown."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), py
 SCENARIO_MS = 60_000
 WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 duplicated$")
 
-SAYS_MORE = """async (characters) => {
+WAIT_FOR_MORE_TEXT = """async (characters) => {
   while (other.running[0].text.length < characters + 20) await new Promise((resolve) => setTimeout(resolve, 20));
 }"""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live; at the end nothing may have gone wrong in it."""
+    """The page, open and live. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway) as watched:
         await watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield watched
 
 
 async def tab(watched: WatchedPage, name: str) -> Locator:
-    """Opens the drawer at a tab and gives its panel."""
+    """Open the drawer at a tab and return its panel."""
     drawer = watched.page.get_by_test_id("drawer")
     if not await drawer.is_visible():
         await watched.page.get_by_test_id("drawer-toggle").click()
@@ -46,52 +46,54 @@ async def tab(watched: WatchedPage, name: str) -> Locator:
 
 
 async def run(watched: WatchedPage, name: str) -> None:
-    """Presses a scenario's button."""
+    """Press the button of a scenario."""
     panel = await tab(watched, "break")
     await panel.get_by_test_id(f"run-{name}").click()
 
 
-async def held(watched: WatchedPage, name: str, turns: int) -> str:
-    """Waits until a scenario ended as it should, with the check passed over at least so many turns; returns its status."""
+async def wait_until_passed(watched: WatchedPage, name: str, turns: int) -> str:
+    """Wait until a scenario has passed, with at least `turns` turns checked, and return its status text."""
     page = watched.page
     scenario = page.get_by_test_id(f"scenario-{name}")
     await expect(scenario).to_have_attribute("data-state", re.compile("passed|failed"), timeout=SCENARIO_MS)
-    said = await page.get_by_test_id(f"status-{name}").inner_text()
-    assert await scenario.get_attribute("data-state") == "passed", said
+    status = await page.get_by_test_id(f"status-{name}").inner_text()
+    assert await scenario.get_attribute("data-state") == "passed", status
     await expect(page.get_by_test_id("integrity")).to_have_attribute("data-state", "passed")
     counted = WHOLE.match(await page.get_by_test_id("integrity-count").inner_text())
     assert counted is not None
     assert int(counted[1]) >= turns
-    return said
+    return status
 
 
-async def test_a_dropped_socket_and_a_double_start_lose_and_double_nothing(watched: WatchedPage) -> None:
-    """Laws 1, 6 and 7, as a person sees them: another socket, one answer for two starts, and every character once."""
+async def test_laws_1_6_7_a_dropped_socket_and_a_repeated_start(watched: WatchedPage) -> None:
+    """Laws 1, 6 and 7 in the panel: a dropped socket is replaced, two starts have one answer, and every character
+    arrives once."""
     await run(watched, "drop")
-    assert "over socket 2" in await held(watched, "drop", 3)
+    assert "over socket 2" in await wait_until_passed(watched, "drop", 3)
     await run(watched, "twice")
-    assert "attached" in await held(watched, "twice", 4)
+    assert "attached" in await wait_until_passed(watched, "twice", 4)
     await expect(watched.page.get_by_test_id("conversations").get_by_text("Break-it tests")).to_have_count(1)
 
 
 async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> None:
-    """The pill says so, nothing is tried, and afterwards the answers are whole."""
+    """While offline, the connection status says so and no reconnect is tried. Afterwards the answers are complete."""
     await run(watched, "offline")
     button = watched.page.get_by_test_id("run-offline")
     await expect(button).to_have_text("Go online")
     await expect(watched.page.get_by_test_id("connection")).to_contain_text("Offline")
     await button.click()
-    await held(watched, "offline", 3)
+    await wait_until_passed(watched, "offline", 3)
     await expect(button).to_have_text("Go offline")
 
     await button.click()
     await expect(button).to_have_text("Go online")
     await watched.page.get_by_test_id("connection").get_by_role("button", name="Go online").click()
-    await held(watched, "offline", 6)
+    await wait_until_passed(watched, "offline", 6)
 
 
-async def test_what_is_stopped_while_offline_stops_when_online_again(watched: WatchedPage) -> None:
-    """What was said before the stop and comes after its answer, over the next socket, is no broken law."""
+async def test_a_stop_while_offline_takes_effect_when_online(watched: WatchedPage) -> None:
+    """Text from before the stop that arrives after the cancel request, over the next socket, is no violation of a
+    law."""
     page = watched.page
     turn = await watched.say(" ".join(map(str, range(5000))), rate=30)
     await wait_for_words(turn)
@@ -99,46 +101,46 @@ async def test_what_is_stopped_while_offline_stops_when_online_again(watched: Wa
     await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
     before = await turn.get_by_test_id("answer").inner_text()
     await page.get_by_test_id("run-stop").click()
-    await page.evaluate(SAYS_MORE, len(before))
+    await page.evaluate(WAIT_FOR_MORE_TEXT, len(before))
     await page.get_by_test_id("run-offline").click()
-    assert await held(watched, "stop", 1) == "1 stopped. The text from before the stop has arrived."
+    assert await wait_until_passed(watched, "stop", 1) == "1 stopped. The text from before the stop has arrived."
     assert len(await turn.get_by_test_id("answer").inner_text()) > len(before)
 
 
-async def test_twenty_turns_and_stopping_them_all(watched: WatchedPage) -> None:
-    """Twenty answers over one socket, none mixed up; stopped in the middle not a character follows (law 5)."""
+async def test_law_5_twenty_turns_are_stopped(watched: WatchedPage) -> None:
+    """Law 5: twenty answers over one socket don't mix; if they are stopped in the middle no character follows."""
     await run(watched, "twenty")
-    await held(watched, "twenty", 20)
+    await wait_until_passed(watched, "twenty", 20)
     await run(watched, "twenty")
     await wait_for_words(watched.page.get_by_test_id("turn").nth(39))
     await run(watched, "stop")
-    assert re.match(r"[1-9]\d* stopped", await held(watched, "stop", 40))
+    assert re.match(r"[1-9]\d* stopped", await wait_until_passed(watched, "stop", 40))
 
 
-async def test_failures_keep_what_was_said(watched: WatchedPage) -> None:
-    """Four answers fail in four ways, and what came of them is what is stored."""
+async def test_failed_answers_keep_their_text(watched: WatchedPage) -> None:
+    """Four answers fail in four ways, and their shown texts equal the stored ones."""
     await run(watched, "cut")
-    assert re.match(r"4 failed as expected. [1-9]\d* characters", await held(watched, "cut", 4))
+    assert re.match(r"4 failed as expected. [1-9]\d* characters", await wait_until_passed(watched, "cut", 4))
 
 
-async def test_not_reading_loses_nothing(watched: WatchedPage) -> None:
-    """Ten seconds without taking anything off the socket (law 11)."""
+async def test_law_11_pausing_the_reading_loses_nothing(watched: WatchedPage) -> None:
+    """Law 11: no text is lost after the page has read nothing from its socket for ten seconds."""
     await run(watched, "pause")
     await expect(watched.page.get_by_test_id("status-pause")).to_contain_text("Reading paused", timeout=20_000)
-    assert re.match(r"[\d,]{5,} characters", await held(watched, "pause", 4))
+    assert re.match(r"[\d,]{5,} characters", await wait_until_passed(watched, "pause", 4))
 
 
-async def test_a_second_device_proves_the_same_turns(watched: WatchedPage) -> None:
-    """Another tab joins the conversation and tells what it holds."""
+async def test_a_second_device_shows_the_same_turns(watched: WatchedPage) -> None:
+    """Another tab opens the conversation and reports the turns that it has."""
     async with watched.page.context.expect_page() as opened:
         await run(watched, "device")
     other = await opened.value
-    assert "3 answers" in await held(watched, "device", 3)
+    assert "3 answers" in await wait_until_passed(watched, "device", 3)
     await expect(other.get_by_test_id("turn")).to_have_count(3)
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("stored", "counts"),
     [
         ("Hello", "0 lost, 0 duplicated"),
         ("Hello, you", "5 lost, 0 duplicated"),
@@ -146,10 +148,10 @@ async def test_a_second_device_proves_the_same_turns(watched: WatchedPage) -> No
         ("Hallo", "1 lost, 1 duplicated"),
     ],
 )
-async def test_the_proof_is_red_where_the_gateway_kept_something_else(
-    browser: Browser, tmp_path: Path, stored: str, said: str
+async def test_the_integrity_check_fails_if_the_stored_text_differs(
+    browser: Browser, tmp_path: Path, stored: str, counts: str
 ) -> None:
-    """A gateway that stores other words than it sends is found out, and one that doesn't is not."""
+    """The check fails if the gateway stores another text than it sends, and passes otherwise."""
     message = {"id": "m", "role": "assistant", "parts": [{"kind": "text", "text": stored}], "parent": None}
     begun = {"turn": "t", "conversation": "c", "status": "running", "epoch": 1}
     events = [
@@ -159,15 +161,15 @@ async def test_the_proof_is_red_where_the_gateway_kept_something_else(
         {"type": "turn.delta", "seq": 4, "part": 0, "text": "lo"},
         {"type": "turn.completed", "seq": 5, "finish_reason": "stop", "message": "m"},
     ]
-    place = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
+    ids = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     script: list[dict[str, Any]] = [{"ready": {}}, {"expect": "turn.start", "answer": begun}]
-    script += [{"send": {**place, **one}} for one in events]
+    script += [{"send": {**ids, **one}} for one in events]
     answer = {"turn": "t", "status": "completed", "seq": 5, "message": message}
     async with client_stage(tmp_path) as stage, browser_context(browser) as context:
         gateway = await stage.do_scripted([[*script, {"expect": "turn.get", "answer": answer}]])
         page = await context.new_page()
         await page.goto(stage.url)
-        told = await page.evaluate(
+        summary = await page.evaluate(
             """async (url) => {
               const { connect } = await import("/static/turnwire.js");
               const { IntegrityCheck } = await import("/static/devtools/integrity_check.js");
@@ -180,12 +182,13 @@ async def test_the_proof_is_red_where_the_gateway_kept_something_else(
             }""",
             gateway["url"],
         )
-    assert f"{told['lost']} lost, {told['duplicated']} duplicated" == said
-    assert told["state"] == ("passed" if stored == "Hello" else "failed")
+    assert f"{summary['lost']} lost, {summary['duplicated']} duplicated" == counts
+    assert summary["state"] == ("passed" if stored == "Hello" else "failed")
 
 
-async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: WatchedPage) -> None:
-    """One character slipped into what a turn holds makes the panel red, the scenario too, and names the place."""
+async def test_the_panel_shows_a_failed_integrity_check(watched: WatchedPage) -> None:
+    """One character added to the received text makes the panel and the scenario fail, and the panel shows the
+    position."""
     await watched.page.evaluate(
         """async () => {
           const { Turn } = await import("./static/turnwire.js");
@@ -207,7 +210,7 @@ async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: Watch
 
 
 async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: WatchedPage) -> None:
-    """What a person looks for in the frames is found, stands still when asked, and is copied as it is."""
+    """Frames can be filtered, paused, copied unchanged, and opened."""
     panel = await tab(watched, "wire")
     await watched.choose(rate=60, tokens=100)
     panel = await tab(watched, "wire")
@@ -247,8 +250,8 @@ async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: Wat
     await expect(panel.get_by_test_id("wire-count")).not_to_contain_text("Paused")
 
 
-async def test_the_wire_view_is_worked_by_keys_and_empty_says_so(watched: WatchedPage) -> None:
-    """Arrows walk through the frames; a filter that nothing fits says so."""
+async def test_the_wire_view_can_be_used_by_keyboard(watched: WatchedPage) -> None:
+    """Arrow keys select frames. A filter without matches shows a message."""
     panel = await tab(watched, "wire")
     await ended(await watched.ask("keys"), "completed")
     await panel.get_by_test_id("wire-list").focus()
@@ -261,8 +264,9 @@ async def test_the_wire_view_is_worked_by_keys_and_empty_says_so(watched: Watche
     await expect(panel).to_contain_text("No frames match the filter")
 
 
-async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPage) -> None:
-    """Another socket with MessagePack; the weights of both stand side by side, and what runs goes on."""
+async def test_the_codec_can_be_switched_in_the_wire_view(watched: WatchedPage) -> None:
+    """The switch opens another socket with MessagePack, the sizes of both codecs are shown side by side, and the live
+    turn completes."""
     panel = await tab(watched, "wire")
     await watched.choose(rate=40, tokens=150)
     panel = await tab(watched, "wire")
@@ -280,8 +284,9 @@ async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPag
     await expect(panel.get_by_test_id("wire-turns").locator("tbody")).to_contain_text(re.compile(r"\d m?s\s*\d"))
 
 
-async def test_thousands_of_frames_grow_no_dom_and_a_closed_view_sees_none(watched: WatchedPage) -> None:
-    """The list holds as many rows as fit; closed it takes no frame, and says afterwards how many passed."""
+async def test_the_wire_view_renders_a_limited_number_of_rows(watched: WatchedPage) -> None:
+    """The list renders only the visible rows. A closed view records no frames, and shows afterwards how many were
+    missed."""
     panel = await tab(watched, "wire")
     page, count = watched.page, panel.get_by_test_id("wire-count")
     nodes = "document.querySelector('[data-testid=wire]').querySelectorAll('*').length"
@@ -294,7 +299,7 @@ async def test_thousands_of_frames_grow_no_dom_and_a_closed_view_sees_none(watch
     await expect(count).to_contain_text(re.compile(r"^\d{4,} frames"))
     await expect(rows).to_have_count(2)
     one_turn = await rows.first.evaluate("(row) => row.querySelectorAll('*').length + 1")
-    options_max = 8  # the filters name what they have not named before: a turn, a type or two
+    options_max = 8  # the filters get new options: a turn, a type or two
     assert await page.evaluate(nodes) <= before + one_turn + options_max
     assert await panel.get_by_test_id("wire-list").get_by_role("option").count() < 60
 

@@ -1,4 +1,4 @@
-"""`turnwire serve --workers`: several processes on one port and one Redis are one gateway."""
+"""`turnwire serve --workers`: several processes on one port and one Redis act as one gateway."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ pytestmark = pytest.mark.e2e
 
 
 def children(pid: int) -> set[int]:
-    """The processes that this one has started."""
+    """Return the ids of the process's children."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return {int(child) for child in listed.split()}
 
 
-async def test_two_workers_are_one_gateway(tmp_path: Path) -> None:
-    """A turn that one runs is followed at the other; one that is killed is replaced; SIGTERM ends all with 0."""
+async def test_two_workers_act_as_one_gateway(tmp_path: Path) -> None:
+    """A turn of one worker can be followed at the other, a killed worker is replaced, and after SIGTERM the exit code
+    is 0."""
     server = RedisProcess(tmp_path / "redis")
     server.start()
     try:
@@ -54,8 +55,9 @@ async def test_two_workers_are_one_gateway(tmp_path: Path) -> None:
         server.kill()
 
 
-async def test_a_password_is_in_no_list_of_processes(tmp_path: Path) -> None:
-    """`--store @FILE`: neither the supervisor's nor a worker's command line shows it, nor does what they write."""
+async def test_the_stores_password_is_in_no_command_line(tmp_path: Path) -> None:
+    """With `--store @FILE`, neither the command lines of the supervisor and its workers nor their logs have the
+    password."""
     with redis_process(tmp_path / "redis", password="pa55word") as server:
         file = tmp_path / "store-url"
         file.write_text(f"{server.url}\n")
@@ -69,7 +71,7 @@ async def test_a_password_is_in_no_list_of_processes(tmp_path: Path) -> None:
 
 
 def test_workers_without_a_shared_store_are_refused() -> None:
-    """With a sentence that says what to do, and exit code 2."""
+    """The command ends with exit code 2 and a sentence that says what to do."""
     refused = subprocess.run(
         [sys.executable, "-m", "gateway", "serve", "--workers", "2", "--port", "0"],
         env=clean_environment({}),
