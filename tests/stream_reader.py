@@ -50,7 +50,7 @@ class Reader:
         return self
 
 
-def say(stream: LiveTurn, *texts: str) -> None:
+def publish_text(stream: LiveTurn, *texts: str) -> None:
     """Publish a delta per text, as the model's output."""
     for text in texts:
         stream.publish([delta(stream.log.end + 1, text, turn=stream.turn)])

@@ -17,7 +17,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import IllegalTransition
 from tests.examples import examples
-from tests.stream_reader import Reader, begin, say, stream_of
+from tests.stream_reader import Reader, begin, publish_text, stream_of
 from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta, part
 
 
@@ -25,16 +25,16 @@ async def test_each_attachment_gets_every_event_once_from_its_position() -> None
     """Law 7: from the start, from the middle, from the end and live, in either codec."""
     stream, readers = stream_of(), []
     begin(stream)
-    say(stream, "a", "b")
+    publish_text(stream, "a", "b")
     for after in (0, 3, 4):
         for codec in CODECS:
             reader = Reader(codec).at(EPOCH, after)
             assert stream.attach(reader.outbox, EPOCH, after) == after
             readers.append(reader)
-    say(stream, "c")
+    publish_text(stream, "c")
     for reader in readers:
         reader.take(1)
-    say(stream, "d")
+    publish_text(stream, "d")
     stream.publish([completed(stream.log.end + 1)])
     for reader in readers:
         reader.take()
@@ -102,7 +102,7 @@ def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: 
     async def live() -> None:
         stream = stream_of()
         begin(stream)
-        say(stream, *"x" * end)
+        publish_text(stream, *"x" * end)
         position = stream.log.end + ahead
         reader = Reader().at(EPOCH, position)
         assert stream.attach(reader.outbox, EPOCH, position) == position
@@ -141,7 +141,7 @@ async def test_a_position_of_another_epoch_is_reset_and_replayed(epoch: int | No
     """Law 7: a position that can't be continued is answered with `from` 0, a reset and a replay, never with silence."""
     stream, reader = stream_of(), Reader()
     begin(stream)
-    say(stream, "a", "b")
+    publish_text(stream, "a", "b")
     assert stream.attach(reader.outbox, epoch, after) == 0
     reader.take()
     assert [frame["type"] for frame in reader.frames] == [
@@ -194,7 +194,7 @@ async def test_an_illegal_event_changes_nothing() -> None:
     assert (stream.state, stream.log.end, stream.log.is_ended) == ("streaming", 2, False)
     stream.publish([cancelled(3)])
     with pytest.raises(IllegalTransition):
-        say(stream, "late")
+        publish_text(stream, "late")
     reader.take()
     assert reader.view.ended
 
@@ -205,9 +205,9 @@ async def test_live_events_after_catching_up_are_counted() -> None:
     begin(stream)
     stream.attach(reader.outbox, None, 0)
     reader.take()
-    say(stream, "x" * 1000)
+    publish_text(stream, "x" * 1000)
     assert reader.outbox.waiting_bytes >= 1000
-    say(stream, "x" * 1000, "x" * 1000)
+    publish_text(stream, "x" * 1000, "x" * 1000)
     assert reader.outbox.is_closed
 
 
@@ -218,7 +218,7 @@ async def test_an_overflowing_outbox_does_not_slow_others() -> None:
     stream.attach(slow.outbox, None, 0)
     stream.attach(quick.outbox, None, 0)
     for _ in range(50):
-        say(stream, "x" * 100)
+        publish_text(stream, "x" * 100)
         quick.take()
     assert slow.outbox.is_closed
     stream.publish([completed(stream.log.end + 1)])

@@ -9,7 +9,7 @@ import pytest
 from gateway.protocol.events import Heartbeat
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.registry import TurnRegistry
-from tests.stream_reader import Reader, begin, say, stream_of
+from tests.stream_reader import Reader, begin, publish_text, stream_of
 from tests.turn_events import completed
 
 
@@ -21,7 +21,7 @@ def ended_turn(
     registry.add(stream)
     begin(stream)
     if size:
-        say(stream, "x" * size)
+        publish_text(stream, "x" * size)
     stream.publish([completed(stream.log.end + 1, turn)])
     registry.mark_ended(stream)
     return stream
