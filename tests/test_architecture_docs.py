@@ -1,4 +1,4 @@
-"""docs/architecture.md names files and functions that exist."""
+"""Check docs/architecture.md against the code: the files and functions that it names exist."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PATH = re.compile(r"`((?:gateway|providers|store|tests)/[\w/]*(?:\.\w+)?|pyproje
 STEP = re.compile(r"^(?:\d+\.|[-|]) .*?(?=^(?:\d+\.|[-|#\n]))", re.M | re.S)
 NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`")
 WORDS = {"renew", "append", "owner_lost", "code", "Accept", "turn.cancel"}
-"""Names that a step has in passing: methods of the store, and codes."""
+"""Other names in the steps: methods of the store, and codes."""
 
 
 @cache
 def names_in(path: str) -> frozenset[str]:
     """Return the classes, functions and methods (`Class.method`) of a file, or of all files of a folder."""
-    place = ROOT / path
-    if place.is_dir():
-        return frozenset().union(*(names_in(str(each.relative_to(ROOT))) for each in place.rglob("*.py")))
+    full_path = ROOT / path
+    if full_path.is_dir():
+        return frozenset().union(*(names_in(str(each.relative_to(ROOT))) for each in full_path.rglob("*.py")))
     found: set[str] = set()
-    for node in ast.parse(place.read_text(encoding="utf-8")).body:
+    for node in ast.parse(full_path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.Assign):
@@ -39,8 +39,8 @@ def names_in(path: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_every_path_is_there() -> None:
-    """A path that was moved is moved in the document as well."""
+def test_every_path_exists() -> None:
+    """Every path in the document exists."""
     paths = set(PATH.findall(PAGE))
     assert len(paths) > 40
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
@@ -48,7 +48,7 @@ def test_every_path_is_there() -> None:
 
 @pytest.mark.parametrize("step", STEP.findall(PAGE + "\n#"), ids=lambda step: step[:60].replace("\n", " "))
 def test_every_name_of_a_step_is_in_one_of_its_files(step: str) -> None:
-    """A function or class stands in a file that the same step names, or somewhere in the packages."""
+    """A name in a numbered step is defined in one of the step's files, any other name somewhere in the packages."""
     paths = [path for path in PATH.findall(step) if path.endswith(".py")]
     is_numbered = step[0].isdigit() and len(paths) > 0
     known = frozenset().union(*(names_in(path) for path in paths if is_numbered))

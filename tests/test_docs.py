@@ -1,4 +1,4 @@
-"""Holds docs/protocol.md to the code: it names what exists and nothing else, and its examples are frames."""
+"""Check docs/protocol.md against the code: it names exactly what exists, and its examples are valid frames."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ SHAPES: dict[str, type[Struct]] = {
     "tool": Tool,
 }
 SHARED_FIELDS = {"id", "turn", "seq"}
-"""What a whole table has in common is said once above it."""
+"""Fields of all events of a table, which are described once above it."""
 
 FENCE = re.compile(r"^```json[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ServerFrame = events.ServerEvent | protocol.Result | protocol.ResultPiece | protocol.ErrorAnswer
 
 
 def tag_of(frame: type[Struct]) -> str:
-    """The `type` or `kind` that a struct is told by."""
+    """Return the `type` or `kind` of a struct."""
     return str(frame.__struct_config__.tag)
 
 
 def section(title: str) -> str:
-    """The text under a heading, down to the next heading of its level or above."""
+    """Return the text under a heading, up to the next heading of the same or a higher level."""
     heading = re.search(rf"^(#+) `?{re.escape(title)}`?\n", DOCUMENT, re.MULTILINE)
     assert heading is not None, f"no section {title}"
     level = len(heading.group(1))
@@ -67,26 +67,26 @@ SHAPE_TABLES = section("Data types").partition("\n### ")[0]
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The cells of every table row; of tables' heads and rules too, which name nothing that is looked for."""
+    """Yield the cells of every table row, including the rows of headings and rules."""
     for line in text.splitlines():
         if line.startswith("|"):
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
 
 
 def row_of(name: str, text: str) -> str:
-    """The row whose first cell is `name`, with or without backticks."""
+    """Return the row whose first cell is `name`, with or without backticks."""
     found = [" | ".join(cells[1:]) for cells in rows(text) if cells[0].strip("`") == name]
     assert len(found) == 1, f"{len(found)} rows for {name}"
     return found[0]
 
 
 def names_in(text: str) -> set[str]:
-    """Every word that stands in backticks."""
+    """Return every word in backticks."""
     return {word for code in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", code)}
 
 
 def examples(info: str) -> list[str]:
-    """The JSON texts of all fences with that info word, one after another."""
+    """Return the JSON texts of all code blocks with this info word."""
     decoder = json.JSONDecoder()
     found = []
     for kind, block in FENCE.findall(DOCUMENT):
@@ -100,8 +100,8 @@ def examples(info: str) -> list[str]:
 
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=tag_of)
-def test_every_request_has_its_row_with_all_its_fields(request_type: type[Struct]) -> None:
-    """A request is in a table of requests; its fields are there or in a section of its own."""
+def test_every_request_is_documented_with_its_fields(request_type: type[Struct]) -> None:
+    """A request has a row in a table, and its fields are in this row or in the request's section."""
     name = tag_of(request_type)
     text = row_of(name, DOCUMENT)
     if f"### `{name}`" in DOCUMENT:
@@ -110,8 +110,8 @@ def test_every_request_has_its_row_with_all_its_fields(request_type: type[Struct
 
 
 @pytest.mark.parametrize("event", [*EVENTS, *ANSWERS], ids=tag_of)
-def test_every_event_and_answer_has_its_row_with_all_its_fields(event: type[Struct]) -> None:
-    """What the server sends is in a table; what a status needs may stand in the table of statuses."""
+def test_every_event_and_response_is_documented_with_its_fields(event: type[Struct]) -> None:
+    """A server frame has a row with its fields. Those of `turn.status` may be in the table of statuses."""
     name = tag_of(event)
     within = section("Requests and answers") if event in ANSWERS else section("Server events")
     if event is events.TurnStatus:
@@ -121,35 +121,35 @@ def test_every_event_and_answer_has_its_row_with_all_its_fields(event: type[Stru
 
 
 def test_no_row_names_a_request_or_event_that_does_not_exist() -> None:
-    """A dotted name that opens a row is a type of the code, or is marked as later."""
+    """A dotted name at the beginning of a row is a type in the code, or is marked as later."""
     known = {tag_of(frame) for frame in (*REQUESTS, *EVENTS, *ANSWERS)}
     dotted = {cells[0].strip("`") for cells in rows(DOCUMENT) if len(cells) > 2 and LATER not in cells[-1]}
     assert {name for name in dotted if re.fullmatch(r"[a-z]+\.[a-z]+", name)} <= known
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_shape_has_all_its_fields(name: str) -> None:
-    """The table of shapes names each field."""
+def test_every_data_type_is_documented_with_its_fields(name: str) -> None:
+    """The table of data types has each field."""
     assert set(SHAPES[name].__struct_fields__) <= names_in(row_of(name, SHAPE_TABLES))
 
 
 @pytest.mark.parametrize("part", PARTS, ids=tag_of)
-def test_every_part_has_all_its_fields(part: type[Struct]) -> None:
-    """The table of parts names each kind with its fields; `signature` is said once below."""
+def test_every_part_is_documented_with_its_fields(part: type[Struct]) -> None:
+    """The table of parts has each kind with its fields; `signature` is described once below it."""
     kind = tag_of(part)
     text = row_of("image" if kind == "file" else kind, SHAPE_TABLES)
     assert kind in get_args(PartKind)
     assert set(part.__struct_fields__) - {"signature"} <= names_in(text)
 
 
-def test_every_demo_option_is_there() -> None:
-    """The table of the demo model's options is complete, and invents none."""
+def test_the_demo_options_are_those_of_the_code() -> None:
+    """The table of the demo model's options is complete and has no other option."""
     options = {cells[0].strip("`") for cells in rows(section("The demo model"))} - {"option", "---"}
     assert options == set(DemoOptions.__struct_fields__)
 
 
-def test_the_table_of_error_codes_is_the_code_s() -> None:
-    """Codes, HTTP statuses and `retryable` are those of `gateway.protocol.errors`."""
+def test_the_error_codes_are_those_of_the_code() -> None:
+    """Codes, HTTP statuses and `retryable` equal those of `gateway.protocol.errors`."""
     table = {
         cells[0].strip("`"): (int(cells[1]), cells[2] == "yes")
         for cells in rows(section("Error codes"))
@@ -158,29 +158,29 @@ def test_the_table_of_error_codes_is_the_code_s() -> None:
     assert table == {code: (facts.http_status, facts.retryable) for code, facts in CODES.items()}
 
 
-def test_the_table_of_close_codes_is_the_code_s() -> None:
-    """Our close codes are those of `CloseCode`, and the standard ones are said too."""
+def test_the_close_codes_are_those_of_the_code() -> None:
+    """The table has the codes of `CloseCode` and the standard ones."""
     first_cells = " ".join(cells[0] for cells in rows(section("Close codes")))
     assert {int(code) for code in re.findall(r"\d{4}", first_cells)} == set(CloseCode) | STANDARD_CLOSE_CODES
 
 
-def test_the_laws_are_numbered_as_tests_name_them() -> None:
-    """Laws 1 to 13, each with its name."""
+def test_the_laws_are_numbered_from_1_to_13() -> None:
+    """Each law has its number, which the names of tests use, and a title."""
     numbers = re.findall(r"^(\d+)\. \*\*", section("The laws"), re.MULTILINE)
     assert [int(number) for number in numbers] == list(range(1, LAWS + 1))
 
 
 def test_every_variable_is_a_setting() -> None:
-    """A variable that the page names exists."""
+    """Every variable in the document is a setting."""
     named = set(re.findall(r"\bTURNWIRE_([A-Z_]+)\b", DOCUMENT))
     assert named <= {name.upper() for name in Settings.model_fields}
 
 
-def test_served_addresses_are_those_of_the_code() -> None:
-    """The HTTP section names every address that is served, and no other."""
+def test_the_http_paths_are_those_of_the_code() -> None:
+    """The HTTP section has every path that is served, and no other."""
 
     def services() -> Services:
-        raise AssertionError("nothing is served here")
+        raise AssertionError("no request is served in this test")
 
     text = section("HTTP API")
     made = routes(Settings.model_validate({}))
@@ -188,29 +188,29 @@ def test_served_addresses_are_those_of_the_code() -> None:
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
 
 
-def test_every_later_is_marked_in_one_way() -> None:
-    """The mark stands bold, so that a search for it finds every one."""
+def test_every_later_mark_is_bold() -> None:
+    """Every mark is bold, so that a search finds all of them."""
     assert all(
         line.count("[later]") == len(re.findall(r"\*\*[^*]*\[later\][^*]*\*\*", line)) for line in DOCUMENT.splitlines()
     )
 
 
-def test_every_json_block_says_whose_it_is() -> None:
-    """A block is frames of a client or of the server, or an HTTP body, and is checked as such."""
+def test_every_code_block_has_a_known_info_string() -> None:
+    """A JSON block has frames of a client or of the server, or an HTTP body; the tests below validate it as such."""
     blocks = re.findall(r"^```(\S+.*)$", DOCUMENT, re.MULTILINE)
     assert set(blocks) == {"json client", "json server", "json http", "sse"}
 
 
-def test_a_client_s_examples_are_requests() -> None:
-    """The gateway's own decoder takes each of them."""
+def test_client_examples_are_valid_requests() -> None:
+    """The gateway's decoder accepts each of them."""
     texts = examples("client")
     assert texts
     for text in texts:
         assert isinstance(JSON.decode(text), REQUESTS), text
 
 
-def test_a_server_s_examples_are_frames() -> None:
-    """Each is a frame of the code with nothing added and nothing left out, small enough for law 10."""
+def test_server_examples_are_valid_frames() -> None:
+    """Each is a frame without unknown or missing fields, small enough for law 10."""
     texts = examples("server")
     assert texts
     for text in texts:
@@ -220,8 +220,8 @@ def test_a_server_s_examples_are_frames() -> None:
         assert len(JSON.encode(decoded)) <= protocol.FRAME_BYTES_OUT_MAX
 
 
-def test_an_http_example_is_an_error_body() -> None:
-    """Its error has the shape of an error."""
+def test_http_examples_are_error_bodies() -> None:
+    """Each has a valid `error` object."""
     texts = examples("http")
     assert texts
     for text in texts:

@@ -1,4 +1,4 @@
-"""Holds docs/operations.md and deploy/ to the code: settings, metrics, the dashboard, and files for containers."""
+"""Check docs/operations.md and deploy/ against the code: settings, metrics, the dashboard, and files for containers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ DEPLOY = ROOT / "deploy"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 HANDOVER_S = 10
-"""What a drain takes beyond its time: closing sockets, handing over, uvicorn's own shutdown."""
+"""The time of a shutdown in addition to the drain: closing sockets, handing over turns, and uvicorn's shutdown."""
 
 
-def test_the_table_of_settings_is_the_code_s() -> None:
-    """`make settings` has been run, and every setting says what it is for."""
+def test_the_settings_are_those_of_the_code() -> None:
+    """`make settings` has been run, and every setting has a description."""
     assert updated_document() == TEXT, "run make settings"
     descriptions = descriptions_of(parts(TEXT)[1])
     assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(descriptions)
-    assert [variable for variable, said in descriptions.items() if not said] == []
+    assert [variable for variable, description in descriptions.items() if not description] == []
 
 
 async def metrics() -> dict[str, tuple[str, ...]]:
-    """Every metric that a gateway shows, by its name in the documents, with the names of its samples."""
+    """Return the metrics of a gateway: their names in the document, with the names of their samples."""
     async with serving() as server, httpx2.AsyncClient() as http:
         text = (await http.get(f"{server.url}/metrics")).text
     shown: dict[str, tuple[str, ...]] = {}
@@ -45,17 +45,17 @@ async def metrics() -> dict[str, tuple[str, ...]]:
     return shown
 
 
-async def test_every_metric_is_explained() -> None:
-    """The table of metrics has each of ours, and no other."""
+async def test_every_metric_is_documented() -> None:
+    """The table of metrics has each of the gateway's metrics, and no other."""
     named = set(re.findall(r"^\| `(turnwire_\w+)`", TEXT, re.MULTILINE))
     assert {name for name in await metrics() if name.startswith("turnwire_")} == named
 
 
-async def test_the_dashboard_asks_for_what_there_is() -> None:
-    """Each metric that a panel names is in the output of `/metrics`, and each of ours is on a panel."""
+async def test_the_dashboard_uses_existing_metrics() -> None:
+    """Each metric in a panel is in the output of `/metrics`, and each of the gateway's metrics is in a panel."""
     dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    named = set(re.findall(r"\b((?:turnwire|process)_\w+)", " ".join(asked)))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    named = set(re.findall(r"\b((?:turnwire|process)_\w+)", " ".join(expressions)))
     known = await metrics()
     samples = {sample for names in known.values() for sample in names}
     assert named <= samples
@@ -66,8 +66,9 @@ async def test_the_dashboard_asks_for_what_there_is() -> None:
     assert all(panel["targets"] and panel["title"] for panel in dashboard["panels"])
 
 
-def test_the_dashboard_asks_by_labels_that_there_are() -> None:
-    """What an expression groups or chooses by is in the table of metrics for one that it names; legends show no other."""
+def test_the_dashboard_uses_existing_labels() -> None:
+    """The labels that an expression groups or filters by are documented for one of its metrics. Legends use no other
+    labels."""
     rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
     labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
     dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
@@ -89,8 +90,8 @@ def test_the_dashboard_asks_by_labels_that_there_are() -> None:
             assert legend <= (grouped or known), expression
 
 
-def test_an_image_is_built_on_nothing_that_moves() -> None:
-    """Every base is pinned by a digest, all stages by the same one, and no other program is fetched to build it."""
+def test_the_images_base_is_pinned() -> None:
+    """Both stages have the same base, pinned by a digest, and no other syntax image is fetched for the build."""
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     assert len(bases) == 2
@@ -101,17 +102,18 @@ def test_an_image_is_built_on_nothing_that_moves() -> None:
 
 
 def documents(path: str) -> Iterator[dict[str, Any]]:
-    """The YAML documents of a file."""
+    """Yield the YAML documents of a file."""
     yield from yaml.safe_load_all((DEPLOY / path).read_text(encoding="utf-8"))
 
 
 def known_variables() -> set[str]:
-    """Every variable that sets something."""
+    """Return the environment variables of all settings."""
     return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
 
 
 def test_compose_runs_two_instances_on_one_redis() -> None:
-    """Both behind nginx with the tested configuration, on this machine alone; Redis keeps what it should."""
+    """Both instances are behind nginx with the tested configuration, on loopback only, and Redis has the documented
+    settings."""
     (compose,) = documents("docker-compose.yml")
     services = compose["services"]
     assert set(services) == {"turnwire-1", "turnwire-2", "proxy", "redis"}
@@ -123,7 +125,9 @@ def test_compose_runs_two_instances_on_one_redis() -> None:
         assert f"server {name}:8000" in (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
         assert environment["TURNWIRE_TRUSTED_PROXIES"] == compose["networks"]["default"]["ipam"]["config"][0]["subnet"]
     assert services["proxy"]["volumes"] == ["./nginx.conf:/etc/nginx/conf.d/default.conf:ro"]
-    assert all(port.startswith("127.0.0.1:") for port in services["proxy"]["ports"]), "auth is off there"
+    assert all(port.startswith("127.0.0.1:") for port in services["proxy"]["ports"]), (
+        "auth is off, so only loopback may be published"
+    )
     redis = " ".join(services["redis"]["command"])
     for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
         assert setting in redis
@@ -131,8 +135,9 @@ def test_compose_runs_two_instances_on_one_redis() -> None:
     assert named <= set(services)
 
 
-def test_kubernetes_gives_a_drain_its_time() -> None:
-    """Probes ask what exists, selectors select, SIGTERM comes late enough and the kill later than the drain."""
+def test_kubernetes_waits_for_the_drain() -> None:
+    """Probes use existing paths, selectors match, SIGTERM is sent after the endpoint is removed, and the kill after the
+    drain."""
     objects = {one["kind"]: one for one in documents("k8s/turnwire.yaml")}
     assert {kind: one["apiVersion"] for kind, one in objects.items()} == {
         "Deployment": "apps/v1",
@@ -166,13 +171,13 @@ def test_kubernetes_gives_a_drain_its_time() -> None:
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]*)(?:#[\w-]*)?\)", TEXT)) - {""}))
-def test_links_lead_somewhere(target: str) -> None:
-    """Each file that is linked is there."""
+def test_linked_files_exist(target: str) -> None:
+    """Each linked file exists."""
     assert (DOCUMENT.parent / target).exists()
 
 
 @pytest.mark.parametrize(("path", "anchor"), sorted(set(re.findall(r"\]\((\w+\.md)#([\w-]+)\)", TEXT))))
-def test_anchors_are_headings(path: str, anchor: str) -> None:
-    """And each part of it that is linked."""
+def test_linked_headings_exist(path: str, anchor: str) -> None:
+    """Each linked part of a document is a heading."""
     headings = re.findall(r"^#+ (.*)$", (DOCUMENT.parent / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""What a program can check of the docstrings: parameters, errors and units are named, and sentences stand alone."""
+"""Check docstrings: parameters, errors and units are named, and the first sentence begins with a verb or a noun."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.test_tidy import MODULES, faults, tree_of
+from tests.test_tidy import MODULES, findings, tree_of
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-SAYS_ITS_SHAPE = re.compile(
+SELF_EXPLANATORY = re.compile(
     r"(?:.*_)?(?:ms|us|s|bytes|max|min|chars|usd|nano|count|number|port|seq|epoch|revision|index|status|code|limit|"
     r"tokens|signal|db|size)\Z"
 )
-"""Names of numbers that carry their unit, or that the glossary defines."""
+"""Names of numbers that contain their unit, or that the glossary defines."""
 
 UNITLESS = re.compile(r"(?:.*_)?(?:timeout|delay|interval|ttl|duration|age|period|elapsed)\Z")
 
-RIDDLES = {"and", "whose", "who", "whoever", "whom", "what", "where", "how", "that", "which", "as", "but", "not", "so"}
+BAD_FIRST_WORDS = {
+    "and",
+    "whose",
+    "who",
+    "whoever",
+    "whom",
+    "what",
+    "where",
+    "how",
+    "that",
+    "which",
+    "as",
+    "but",
+    "not",
+    "so",
+}
 
-UNNAMED = {"AssertionError", "NotImplementedError", "CancelledError", "StopIteration", "StopAsyncIteration"}
+OBVIOUS_ERRORS = {"AssertionError", "NotImplementedError", "CancelledError", "StopIteration", "StopAsyncIteration"}
 
 
 def functions(tree: ast.AST, public: bool = True) -> Iterator[Function]:
@@ -51,7 +66,7 @@ def docstring(function: Function) -> str:
 
 
 def unexplained(function: Function) -> list[str]:
-    """Return the parameters whose type and name leave the reader guessing and that the docstring doesn't name."""
+    """Return the parameters whose type and name don't explain them and that the docstring doesn't name."""
     text = docstring(function)
     parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return [
@@ -60,7 +75,7 @@ def unexplained(function: Function) -> list[str]:
         if text
         and one.annotation is not None
         and re.search(r"\b(?:int|float|bool|tuple|dict)\b", ast.unparse(one.annotation))
-        and not SAYS_ITS_SHAPE.fullmatch(one.arg)
+        and not SELF_EXPLANATORY.fullmatch(one.arg)
         and not re.search(rf"`[^`]*\b{one.arg}\b[^`]*`", text)
     ]
 
@@ -80,21 +95,23 @@ def unmentioned_errors(function: Function) -> list[str]:
         for node in own_nodes(function)
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
     }
-    return sorted(name for name in raised - UNNAMED - handled if text and name[0].isupper() and name not in text)
+    return sorted(name for name in raised - OBVIOUS_ERRORS - handled if text and name[0].isupper() and name not in text)
 
 
 def test_a_docstring_names_the_parameters_that_need_it() -> None:
-    """A number without a unit, a flag, a tuple or a mapping is explained where the function is."""
+    """The docstring explains a number without a unit, a flag, a tuple or a mapping."""
     assert (
-        faults(MODULES, lambda path: [f"{f.name}: {bad}" for f in functions(tree_of(path)) if (bad := unexplained(f))])
+        findings(
+            MODULES, lambda path: [f"{f.name}: {bad}" for f in functions(tree_of(path)) if (bad := unexplained(f))]
+        )
         == {}
     )
 
 
 def test_a_docstring_names_the_errors() -> None:
-    """What a public function raises stands in its docstring."""
+    """The docstring of a public function names the exceptions that it raises."""
     assert (
-        faults(
+        findings(
             MODULES,
             lambda path: [f"{f.name}: {bad}" for f in functions(tree_of(path)) if (bad := unmentioned_errors(f))],
         )
@@ -103,7 +120,7 @@ def test_a_docstring_names_the_errors() -> None:
 
 
 def test_a_duration_has_its_unit() -> None:
-    """A parameter or attribute that is a time ends in `_s`, `_ms` or `_us`."""
+    """The name of a parameter or attribute that is a duration ends in `_s`, `_ms` or `_us`."""
 
     def look(path: str) -> list[str]:
         found = []
@@ -117,19 +134,19 @@ def test_a_duration_has_its_unit() -> None:
                 found.append(name)
         return found
 
-    assert faults(MODULES, look) == {}
+    assert findings(MODULES, look) == {}
 
 
-def test_a_docstring_stands_alone() -> None:
-    """A docstring begins with a verb or a noun, with a capital letter, and ends with a full stop."""
+def test_a_docstring_is_a_sentence() -> None:
+    """A docstring begins with a capital letter and with a verb or a noun, and ends with a period."""
 
     def look(path: str) -> list[str]:
         found = []
         for node in ast.walk(tree_of(path)):
             if isinstance(node, Function | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
                 first = text.split(maxsplit=1)[0].strip("`,.:").lower()
-                if first in RIDDLES or not re.match(r"[A-Z`\"\d/]", text) or text.rstrip()[-1] not in '.:`)"':
+                if first in BAD_FIRST_WORDS or not re.match(r"[A-Z`\"\d/]", text) or text.rstrip()[-1] not in '.:`)"':
                     found.append(text.splitlines()[0][:60])
         return found
 
-    assert faults(MODULES, look) == {}
+    assert findings(MODULES, look) == {}

@@ -1,4 +1,4 @@
-"""Follows docs/providers.md to the letter, and holds its tables to the catalog."""
+"""Run the example of docs/providers.md, and check its tables against the catalog."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.upstream import Upstream, chat
 
 PAGE = (Path(__file__).parents[1] / "docs" / "providers.md").read_text(encoding="utf-8")
 KEY = "acme-key-0123456789"
-OF_THE_FILE = {"default_model", "[aliases]", "[providers.NAME]", "[[models]]"}
-NOT_FOR_A_PAGE = {
+TOP_LEVEL_KEYS = {"default_model", "[aliases]", "[providers.NAME]", "[[models]]"}
+UNDOCUMENTED = {
     "credentials",
     "options",
     "required",
@@ -35,29 +35,29 @@ NOT_FOR_A_PAGE = {
     "key_optional",
     "title",
 }
-"""Fields of a provider that a file may have, and hardly ever needs."""
+"""Fields of a provider that a file may have but rarely needs."""
 
 
 def block(language: str) -> str:
-    """The page's first block in that language."""
+    """Return the page's first code block in that language."""
     found = re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
 
 
 def section(title: str) -> str:
-    """The text under a heading."""
+    """Return the text under a heading."""
     return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def first_cells(text: str) -> list[str]:
-    """The first cell of every row of a table."""
+    """Return the names in the first cell of every table row."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
 async def turnwire(folder: Path, environment: dict[str, str], *arguments: str) -> str:
-    """What a command of the page prints."""
+    """Run a command of the page and return its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *arguments),
         env=clean_environment(environment),
@@ -71,8 +71,8 @@ async def turnwire(folder: Path, environment: dict[str, str], *arguments: str) -
 
 
 @pytest.mark.e2e
-async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
-    """The file and the commands as they stand on the page, but for the address and the key: a turn is answered."""
+async def test_the_example_adds_a_provider(tmp_path: Path) -> None:
+    """The page's file and commands work unchanged except for the URL and the key, and a turn completes."""
     async with Upstream() as upstream:
         upstream.play(chat("Hello", usage={"prompt_tokens": 1000, "completion_tokens": 100}))
         written = block("toml").replace("http://127.0.0.1:9000/v1", upstream.openai_url)
@@ -107,26 +107,35 @@ async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
             assert float(c.turns["by-default"].ended["cost"]["amount"]) == 0.00052
 
 
-def test_the_table_of_providers_is_the_catalog_s() -> None:
-    """Row by row; `python -m tests.provider_table` prints what belongs there."""
+def test_the_providers_are_those_of_the_catalog() -> None:
+    """The rows equal the output of `python -m tests.provider_table`."""
     rows = [line for line in section("Built-in providers").splitlines() if line.startswith("| `")]
     assert rows == table()
 
 
-def test_the_table_of_the_file_names_what_there_is() -> None:
-    """Every field that a file may have is on the page, and nothing else."""
+def test_the_fields_are_those_of_the_operators_file() -> None:
+    """The table has every field that a file may have, and no other."""
     fields = set(ProviderRow.model_fields) | set(ModelEntry.model_fields) | set(CatalogRows.model_fields)
     named = set(first_cells(section("File format")))
-    assert named - OF_THE_FILE <= fields
-    said_in_words = {"providers", "models", "aliases", "id", "env_key", "thinking", "own_price", "base_url_variables"}
-    assert fields - named - NOT_FOR_A_PAGE <= said_in_words
+    assert named - TOP_LEVEL_KEYS <= fields
+    described_in_text = {
+        "providers",
+        "models",
+        "aliases",
+        "id",
+        "env_key",
+        "thinking",
+        "own_price",
+        "base_url_variables",
+    }
+    assert fields - named - UNDOCUMENTED <= described_in_text
     features = re.search(r"^\| `features` \|(.*?);", section("File format"), re.MULTILINE)
     assert features is not None
     assert set(re.findall(r"`([\w-]+)`", features[1])) == FEATURES - {"prefill"}
 
 
-def test_the_page_s_json_is_taken(tmp_path: Path) -> None:
-    """The other shape, as it stands on the page."""
+def test_the_json_example_is_valid(tmp_path: Path) -> None:
+    """The catalog accepts the page's JSON example."""
     found = re.search(r"`(\{\"models\".*?\})`\.", PAGE, re.DOTALL)
     assert found is not None
     file = tmp_path / "models.json"
@@ -135,15 +144,15 @@ def test_the_page_s_json_is_taken(tmp_path: Path) -> None:
     assert Catalog(every_key(), operator_rows(file)).resolve(model["id"]).provider == model["type"]
 
 
-def test_the_page_s_toml_is_what_it_says(tmp_path: Path) -> None:
-    """No field of the example is missing from the table."""
+def test_the_fields_of_the_toml_example_are_documented(tmp_path: Path) -> None:
+    """Every field of the example is in the table."""
     example = tomllib.loads(block("toml"))
     named = set(first_cells(section("File format"))) | {"title", "id"}
     assert {*example["providers"]["acme"], *example["models"][0]} <= named
 
 
-def test_what_is_left_out_is_what_the_page_says() -> None:
-    """The section on parameters, against every row of the catalog."""
+def test_the_dropped_parameters_are_those_of_the_catalog() -> None:
+    """The section on parameters agrees with every row of the catalog."""
     catalog = Catalog(every_key())
     listed = [catalog.resolve(row.id) for row in shipped_rows().models if row.provider != "demo"]
     routes = listed + [

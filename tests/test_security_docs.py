@@ -1,4 +1,4 @@
-"""Holds docs/security.md to the tests: each that it names exists, and every row names one."""
+"""Check docs/security.md against the tests: every row names a test, and each of them exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:40])
 def test_each_threat_has_a_test_that_exists(row: list[str]) -> None:
-    """A row is a threat, what is done, and tests by their names or their files."""
+    """A row is a threat, its mitigation, and the names or files of tests."""
     assert len(row) == 3
     named = re.findall(r"`([^`]+)`", row[2])
     assert named

@@ -1,6 +1,6 @@
-"""The house rules that no other tool holds: small rooms, plain names, nothing dead, nothing of one machine.
+"""Rules that no other tool checks: small functions, plain names, no dead modules, no paths of one machine.
 
-They look at every file that git tracks or would track, so a new file is judged before it is committed.
+The tests read every file that git tracks or would track, so a new file is checked before it is committed.
 """
 
 import ast
@@ -19,12 +19,12 @@ FUNCTION_LINES_MAX = 70
 CONSTRUCTOR_PARAMETERS_MAX = 8
 DOCSTRING_LINES_MAX = 5
 
-# Settings and data are long lists; these are the files that a person has to hold in the head.
+# The suffixes of code, as opposed to settings and data.
 CODE_SUFFIXES = {".py", ".lua", ".sql"}
 
 ENTRY_POINTS = {"gateway.__main__"}
 
-PURE_ROOMS = (
+PURE_MODULES = (
     "providers/http/sse.py",
     "providers/delta_buffer.py",
     "gateway/turns/state.py",
@@ -46,7 +46,7 @@ TOP_LEVEL = {
     *("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-upkeep.lock"),
 }
 
-# Written in pieces, so that this file passes its own tests.
+# Composed of parts, so that this file passes its own tests.
 UNFINISHED = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:" + "|".join(("work", "root", "home")) + r")/")
 REGISTRY = re.compile(
@@ -68,9 +68,9 @@ REGISTRY = re.compile(
 
 
 def tracked_files() -> list[str]:
-    """Paths from the root of what git tracks, or would: neither what is ignored nor what is deleted."""
+    """Return the paths of the files that git tracks or would track, without ignored and deleted ones."""
     if not (ROOT / ".git").exists():
-        pytest.skip("the house rules are checked in a git checkout", allow_module_level=True)
+        pytest.skip("these rules are checked in a git checkout", allow_module_level=True)
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -83,9 +83,8 @@ def tracked_files() -> list[str]:
 
 FILES = tracked_files()
 CODE = [path for path in FILES if path.split("/")[0] in PACKAGES and Path(path).suffix in CODE_SUFFIXES]
-SCRIPTS = [path for path in FILES if re.fullmatch(r"static/(?!vendor/).+\.js", path)]
 MODULES = [path for path in CODE if path.endswith(".py")]
-ROOMS = [path for path in MODULES if not path.endswith("/__init__.py")]
+NAMED_MODULES = [path for path in MODULES if not path.endswith("/__init__.py")]
 PYTHON = [path for path in FILES if path.endswith(".py")]
 OURS = [path for path in FILES if "/vendor/" not in path]
 LOCKS = [path for path in FILES if path.endswith(".lock")]
@@ -93,7 +92,7 @@ LOCKS = [path for path in FILES if path.endswith(".lock")]
 
 @cache
 def text_of(path: str) -> str:
-    """The file's text; nothing for what isn't text, such as a picture."""
+    """Return the file's text, or "" for a file that isn't text, such as an image."""
     try:
         return (ROOT / path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -106,7 +105,7 @@ def tree_of(path: str) -> ast.Module:
 
 
 def name_of(path: str) -> str:
-    """The dotted name of the module in a file: `gateway/turns/state.py` is `gateway.turns.state`."""
+    """Return the dotted name of a file's module: `gateway/turns/state.py` is `gateway.turns.state`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
@@ -116,7 +115,7 @@ def lines_with(pattern: re.Pattern[str], path: str) -> list[str]:
 
 
 def imports_of(path: str) -> Iterator[str]:
-    """Every dotted name that a module imports, wherever in it, with what it takes from there."""
+    """Yield every dotted name that a module imports anywhere, including the names after `from … import`."""
     package = path.split("/")[:-1]
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -130,25 +129,25 @@ def imports_of(path: str) -> Iterator[str]:
 
 @cache
 def modules_named_in(path: str) -> frozenset[str]:
-    """What a module imports, and what it names in a string to import later (`providers.demo.model:Demo`)."""
+    """Return the names that a module imports, or has in a string for a later import (`providers.demo.model:Demo`)."""
     constants = (node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant))
     return frozenset([*imports_of(path), *(text.partition(":")[0] for text in constants if isinstance(text, str))])
 
 
 def words_of(name: str) -> set[str]:
-    """The words of an identifier or a path, in lower case and without a plural's s."""
+    """Return the words of an identifier or a path, in lower case and without a plural s."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
     return {word.lower().removesuffix("s") for word in words}
 
 
-def faults(paths: Iterable[str], look: Callable[[str], object]) -> dict[str, object]:
-    """What `look` finds in each of these files, where it finds anything."""
+def findings(paths: Iterable[str], look: Callable[[str], object]) -> dict[str, object]:
+    """Return the result of `look` for each file for which it isn't empty."""
     assert paths, "no files"
     return {path: found for path in paths if (found := look(path))}
 
 
 def test_a_constructor_has_eight_parameters_at_most() -> None:
-    """A class that needs more does more than one job."""
+    """A class with more constructor parameters has more than one responsibility."""
 
     def look(path: str) -> list[str]:
         return [
@@ -160,17 +159,17 @@ def test_a_constructor_has_eight_parameters_at_most() -> None:
             if len(one.args.args) + len(one.args.kwonlyargs) - 1 > CONSTRUCTOR_PARAMETERS_MAX
         ]
 
-    assert faults(MODULES, look) == {}
+    assert findings(MODULES, look) == {}
 
 
-def test_no_lambda_hides_a_circle() -> None:
-    """An object gets what it needs, not a `lambda: self.x` that finds it later."""
+def test_no_lambda_hides_a_circular_dependency() -> None:
+    """An object is passed directly, not as a `lambda: self.x` that looks it up later."""
 
     def look(path: str) -> list[str]:
         bodies = (node.body for node in ast.walk(tree_of(path)) if isinstance(node, ast.Lambda))
         return [ast.unparse(body) for body in bodies if re.fullmatch(r"self(\.\w+)+", ast.unparse(body))]
 
-    assert faults(MODULES, look) == {}
+    assert findings(MODULES, look) == {}
 
 
 def test_a_function_fits_a_screen() -> None:
@@ -184,52 +183,52 @@ def test_a_function_fits_a_screen() -> None:
         }
         return {name: length for name, length in lengths.items() if length > FUNCTION_LINES_MAX}
 
-    assert faults(MODULES, long_ones) == {}
+    assert findings(MODULES, long_ones) == {}
 
 
-def test_a_module_says_what_it_is_for() -> None:
-    """A module opens with a docstring of one to five lines."""
+def test_a_module_has_a_short_docstring() -> None:
+    """A module begins with a docstring of one to five lines."""
 
     def wrong(path: str) -> bool:
         docstring = ast.get_docstring(tree_of(path))
         return not docstring or len(docstring.splitlines()) > DOCSTRING_LINES_MAX
 
-    assert faults(MODULES, wrong) == {}
+    assert findings(MODULES, wrong) == {}
 
 
 def test_nothing_is_left_unfinished() -> None:
-    """No mark of unfinished work stands in a file."""
-    assert faults(OURS, lambda path: lines_with(UNFINISHED, path)) == {}
+    """No file has a mark of unfinished work."""
+    assert findings(OURS, lambda path: lines_with(UNFINISHED, path)) == {}
 
 
-def test_a_room_is_in_use() -> None:
-    """Every module is an entry point, or another module imports it."""
+def test_every_module_is_used() -> None:
+    """Every module is an entry point or is imported by another module."""
 
     def unused(path: str) -> bool:
         name = name_of(path)
         others = (other for other in MODULES if other != path)
         return name not in ENTRY_POINTS and not any(name in modules_named_in(other) for other in others)
 
-    assert faults(ROOMS, unused) == {}
+    assert findings(NAMED_MODULES, unused) == {}
 
 
-def test_a_pure_room_does_no_io() -> None:
-    """Protocol, codec, state and parser can be tested without a loop, a socket or a clock to wait for."""
+def test_a_pure_module_does_no_io() -> None:
+    """Protocol, codec, state and parser can be tested without an event loop, a socket or a clock."""
 
     def impure(path: str) -> list[str]:
         waits = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.AsyncFunctionDef)]
         return [*waits, *(IMPURE_MODULES & {name.split(".")[0] for name in imports_of(path)})]
 
-    assert faults(PURE_ROOMS, impure) == {}
+    assert findings(PURE_MODULES, impure) == {}
 
 
-def test_a_path_says_what_is_in_it() -> None:
-    """No file or folder has a name that fits everything."""
-    assert faults(OURS, lambda path: VAGUE_WORDS & words_of(path)) == {}
+def test_no_path_has_a_vague_name() -> None:
+    """No file or folder has a name that would fit any content."""
+    assert findings(OURS, lambda path: VAGUE_WORDS & words_of(path)) == {}
 
 
-def test_a_name_says_what_it_names() -> None:
-    """No class, function or parameter has a name that fits everything."""
+def test_no_identifier_has_a_vague_name() -> None:
+    """No class, function or parameter has a name that would fit anything."""
 
     def vague(path: str) -> set[str]:
         names = set()
@@ -240,24 +239,24 @@ def test_a_name_says_what_it_names() -> None:
                 names.add(node.arg)
         return {name for name in names if VAGUE_WORDS & words_of(name)}
 
-    assert faults(PYTHON, vague) == {}
+    assert findings(PYTHON, vague) == {}
 
 
-def test_nothing_names_a_registry() -> None:
-    """Where packages come from is the business of whoever installs them."""
-    assert faults(FILES, lambda path: lines_with(REGISTRY, path)) == {}
+def test_no_file_names_a_package_registry() -> None:
+    """The user's environment decides where packages are installed from."""
+    assert findings(FILES, lambda path: lines_with(REGISTRY, path)) == {}
 
 
-def test_nothing_names_a_place_on_one_machine() -> None:
-    """No absolute path of somebody's machine stands in a file."""
-    assert faults(FILES, lambda path: lines_with(MACHINE_PATH, path)) == {}
+def test_no_file_has_a_path_of_one_machine() -> None:
+    """No file has an absolute path of a developer's machine."""
+    assert findings(FILES, lambda path: lines_with(MACHINE_PATH, path)) == {}
 
 
-def test_a_lock_carries_no_address() -> None:
-    """A lock file pins versions and hashes, and no URL."""
-    assert faults(LOCKS, lambda path: lines_with(re.compile("://"), path)) == {}
+def test_no_lock_file_has_a_url() -> None:
+    """A lock file pins versions and hashes, and has no URL."""
+    assert findings(LOCKS, lambda path: lines_with(re.compile("://"), path)) == {}
 
 
-def test_the_top_level_holds_only_what_belongs_there() -> None:
-    """A new entry at the top is a decision, made here."""
+def test_the_top_level_has_only_known_entries() -> None:
+    """A new top-level entry must be added to `TOP_LEVEL`."""
     assert {path.split("/")[0] for path in FILES} - TOP_LEVEL == set()
