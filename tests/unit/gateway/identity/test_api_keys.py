@@ -1,4 +1,4 @@
-"""API keys: made, hashed, told apart, taken away, and a file that is wrong."""
+"""Tests of API keys: creation, hashes, lookup, removal, and invalid key files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.credentials import KeyFile
 
 
 def refused(keys: ApiKeys, key: str) -> str:
-    """The message with which a key is refused."""
+    """Return the message with which a key is refused."""
     with pytest.raises(ApiError) as error:
         keys.credential(key)
     assert error.value.code == "unauthenticated"
@@ -26,7 +26,7 @@ def refused(keys: ApiKeys, key: str) -> str:
 
 
 def test_a_key_names_its_user(tmp_path: Path) -> None:
-    """With its scopes and the name by which it can be revoked; the file holds its hash only."""
+    """A key has scopes and a name by which it can be revoked. The file contains only its hash."""
     file = KeyFile(tmp_path)
     key = file.add("ann", {"chat", "read"})
     named = ApiKeys(str(file.path)).credential(key)
@@ -38,8 +38,8 @@ def test_a_key_names_its_user(tmp_path: Path) -> None:
     assert hashlib.sha256(key.encode()).hexdigest() in file.path.read_text()
 
 
-def test_a_service_has_a_name_of_its_own(tmp_path: Path) -> None:
-    """Which no user can have."""
+def test_a_service_has_a_name_that_no_user_can_have(tmp_path: Path) -> None:
+    """The prefix `service:` is refused in a user name."""
     file = KeyFile(tmp_path)
     key = file.add_service("backend")
     assert ApiKeys(str(file.path)).credential(key).user == "service:backend"
@@ -48,14 +48,14 @@ def test_a_service_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_keys_are_random() -> None:
-    """Two keys share nothing but their beginning."""
+    """Two keys have different ids and random secrets."""
     one, two = (new_key(user="ann", service=None, scopes=["chat"])[0] for _ in range(2))
     assert one.split("_")[1] != two.split("_")[1]
     assert len(one.split("_", 2)[2]) == 43
 
 
-def test_what_is_not_the_key_does_not_count(tmp_path: Path) -> None:
-    """Cut, longer, another's secret behind this one's id, or no key at all."""
+def test_an_invalid_key_is_refused(tmp_path: Path) -> None:
+    """The key is cut off, too long, has the secret of another key, or isn't a key at all."""
     file = KeyFile(tmp_path)
     key, other = file.add("ann"), file.add("bob")
     keys = ApiKeys(str(file.path))
@@ -64,8 +64,8 @@ def test_what_is_not_the_key_does_not_count(tmp_path: Path) -> None:
         assert "Invalid API key" in refused(keys, wrong)
 
 
-def test_a_key_may_end(tmp_path: Path) -> None:
-    """From then on it says so."""
+def test_a_key_can_expire(tmp_path: Path) -> None:
+    """The error message says that the key has expired."""
     file = KeyFile(tmp_path)
     over, lasting = file.add(lifetime_s=-1), file.add(lifetime_s=60)
     keys = ApiKeys(str(file.path))
@@ -75,8 +75,8 @@ def test_a_key_may_end(tmp_path: Path) -> None:
     assert 50_000 < ends - now_ms() <= 60_000
 
 
-class Watched:
-    """A file of keys with a clock of its own."""
+class ReloadedKeys:
+    """A key file that is reloaded, with a clock that the test controls."""
 
     def __init__(self, folder: Path) -> None:
         self.file = KeyFile(folder)
@@ -84,8 +84,8 @@ class Watched:
         self.ann, self.bob = self.file.add("ann"), self.file.add("bob")
         self.keys = ApiKeys(str(self.file.path), lambda: self.now)
 
-    def counts(self) -> list[str]:
-        """Whose keys count."""
+    def valid_users(self) -> list[str]:
+        """Return the users whose keys are valid."""
         found = []
         for key in (self.ann, self.bob):
             with suppress(ApiError):
@@ -93,72 +93,75 @@ class Watched:
         return found
 
     def reload(self, later_s: float = 1.0) -> bool:
-        """Look at the file so much later."""
+        """Reload the file after the given time."""
         self.now += later_s
         return self.keys.reload()
 
 
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """A new key counts at once."""
-    watched = Watched(tmp_path)
-    assert not watched.reload()
-    later = watched.file.add("carl")
-    assert watched.reload()
-    assert (watched.keys.credential(later).user, watched.keys.count) == ("carl", 3)
+    """A new key is valid at once."""
+    reloaded = ReloadedKeys(tmp_path)
+    assert not reloaded.reload()
+    later = reloaded.file.add("carl")
+    assert reloaded.reload()
+    assert (reloaded.keys.credential(later).user, reloaded.keys.count) == ("carl", 3)
 
 
-def test_a_key_that_stays_away_is_gone(tmp_path: Path) -> None:
-    """Not at the first look that misses it, but soon; the others stay. Nor does one go at once that is back meanwhile."""
-    watched = Watched(tmp_path)
-    lines, ann = watched.file.lines(), watched.keys.credential(watched.ann)
-    watched.file.remove(watched.ann)
-    assert not watched.reload()
-    assert not watched.reload(REMOVAL_DELAY_S - 0.1)
-    watched.file.replace(lines)
-    assert not watched.reload(REMOVAL_DELAY_S)
-    watched.file.remove(watched.ann)
-    assert not watched.reload(100)
-    assert watched.counts() == ["ann", "bob"]
-    assert watched.reload(REMOVAL_DELAY_S)
-    assert (watched.counts(), watched.keys.current(ann)) == (["bob"], None)
-    assert not watched.reload()
+def test_a_removed_key_becomes_invalid_after_a_delay(tmp_path: Path) -> None:
+    """A key stays valid for a short time after its removal, and remains valid if it is added again in that time.
+
+    Other keys aren't affected.
+    """
+    reloaded = ReloadedKeys(tmp_path)
+    lines, ann = reloaded.file.lines(), reloaded.keys.credential(reloaded.ann)
+    reloaded.file.remove(reloaded.ann)
+    assert not reloaded.reload()
+    assert not reloaded.reload(REMOVAL_DELAY_S - 0.1)
+    reloaded.file.replace(lines)
+    assert not reloaded.reload(REMOVAL_DELAY_S)
+    reloaded.file.remove(reloaded.ann)
+    assert not reloaded.reload(100)
+    assert reloaded.valid_users() == ["ann", "bob"]
+    assert reloaded.reload(REMOVAL_DELAY_S)
+    assert (reloaded.valid_users(), reloaded.keys.current(ann)) == (["bob"], None)
+    assert not reloaded.reload()
 
 
 @pytest.mark.parametrize("moment", ["empty", "away", "cut", "half", "unreadable"])
-def test_a_file_that_is_being_replaced_takes_nobody_s_key(tmp_path: Path, moment: str) -> None:
-    """Whatever is seen of it for a moment."""
-    watched = Watched(tmp_path)
-    text = watched.file.path.read_text()
+def test_keys_stay_valid_while_the_file_is_replaced(tmp_path: Path, moment: str) -> None:
+    """This holds for every intermediate state of the file."""
+    reloaded = ReloadedKeys(tmp_path)
+    text = reloaded.file.path.read_text()
     if moment == "away":
-        watched.file.path.unlink()
+        reloaded.file.path.unlink()
     elif moment == "unreadable":
-        watched.file.path.unlink()
-        watched.file.path.mkdir()
+        reloaded.file.path.unlink()
+        reloaded.file.path.mkdir()
     else:
         seen = {"empty": "", "cut": text[: text.index("\n") + 1], "half": text[:-30]}[moment]
-        watched.file.path.write_text(seen)
+        reloaded.file.path.write_text(seen)
     for _ in range(2):
         with suppress(AuthSetupError):
-            watched.reload(REMOVAL_DELAY_S / 4)
-        assert watched.counts() == ["ann", "bob"]
+            reloaded.reload(REMOVAL_DELAY_S / 4)
+        assert reloaded.valid_users() == ["ann", "bob"]
     if moment == "unreadable":
-        watched.file.path.rmdir()
-    watched.file.path.write_text(text)
-    assert not watched.reload(REMOVAL_DELAY_S)
-    assert watched.counts() == ["ann", "bob"]
+        reloaded.file.path.rmdir()
+    reloaded.file.path.write_text(text)
+    assert not reloaded.reload(REMOVAL_DELAY_S)
+    assert reloaded.valid_users() == ["ann", "bob"]
 
 
 @pytest.mark.parametrize("moment", ["empty", "away"])
-def test_a_file_that_stays_away_has_no_keys(tmp_path: Path, moment: str) -> None:
-    """Whoever removes it wants nobody in; what it held isn't kept."""
-    watched = Watched(tmp_path)
+def test_keys_of_a_removed_file_become_invalid(tmp_path: Path, moment: str) -> None:
+    """If the file stays missing or empty, no key is valid any more."""
+    reloaded = ReloadedKeys(tmp_path)
     if moment == "away":
-        watched.file.path.unlink()
+        reloaded.file.path.unlink()
     else:
-        watched.file.path.write_text("")
-    assert not watched.reload()
-    assert watched.reload(REMOVAL_DELAY_S)
-    assert watched.counts() == []
+        reloaded.file.path.write_text("")
+    assert not reloaded.reload()
+    assert reloaded.reload(REMOVAL_DELAY_S)
+    assert reloaded.valid_users() == []
 
 
 @pytest.mark.parametrize(
@@ -172,32 +175,38 @@ def test_a_file_that_stays_away_has_no_keys(tmp_path: Path, moment: str) -> None
         ({"user": None, "service": "ann"}, False),
     ],
 )
-def test_an_edited_line_counts_at_once(tmp_path: Path, change: dict[str, Any], still: bool) -> None:
-    """With another end or other scopes it is the same key; with another hash or another user it is another's."""
-    watched = Watched(tmp_path)
-    ann = watched.keys.credential(watched.ann)
-    watched.file.edit(watched.ann, **change)
-    assert watched.reload()
-    now = watched.keys.current(ann)
+def test_an_edited_line_takes_effect_at_once(tmp_path: Path, change: dict[str, Any], still: bool) -> None:
+    """With another expiry or other scopes it is the same key.
+
+    With another hash or another user it is a different key.
+    """
+    reloaded = ReloadedKeys(tmp_path)
+    ann = reloaded.keys.credential(reloaded.ann)
+    reloaded.file.edit(reloaded.ann, **change)
+    assert reloaded.reload()
+    now = reloaded.keys.current(ann)
     assert (now is not None) == still
     if now is not None:
         assert (now.scopes, now.expires_ms) != (ann.scopes, ann.expires_ms)
-        assert now == watched.keys.credential(watched.ann)
+        assert now == reloaded.keys.credential(reloaded.ann)
 
 
-def test_a_file_that_became_wrong_changes_nothing(tmp_path: Path) -> None:
-    """What was known stays however long that lasts, and the operator is told, once for each wrong file."""
-    watched = Watched(tmp_path)
-    watched.file.path.write_text("nonsense\n")
+def test_an_invalid_file_changes_no_keys(tmp_path: Path) -> None:
+    """The known keys stay valid for any length of time.
+
+    The error is raised once for each invalid version of the file.
+    """
+    reloaded = ReloadedKeys(tmp_path)
+    reloaded.file.path.write_text("nonsense\n")
     with pytest.raises(AuthSetupError, match="Line 1"):
-        watched.reload()
-    assert not watched.reload(100)
-    assert watched.counts() == ["ann", "bob"]
-    watched.file.path.unlink()
-    watched.file.path.mkdir()
+        reloaded.reload()
+    assert not reloaded.reload(100)
+    assert reloaded.valid_users() == ["ann", "bob"]
+    reloaded.file.path.unlink()
+    reloaded.file.path.mkdir()
     with pytest.raises(AuthSetupError, match="can't be read"):
-        watched.reload(100)
-    assert watched.counts() == ["ann", "bob"]
+        reloaded.reload(100)
+    assert reloaded.valid_users() == ["ann", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +225,8 @@ def test_a_file_that_became_wrong_changes_nothing(tmp_path: Path) -> None:
         {"user": ""},
     ],
 )
-def test_a_wrong_line_is_named(change: dict[str, Any], tmp_path: Path) -> None:
-    """With its number, and never with its hash."""
+def test_an_invalid_line_is_reported_by_number(change: dict[str, Any], tmp_path: Path) -> None:
+    """The error message doesn't contain the key's hash."""
     line = json.loads(new_key(user="ann", service=None, scopes=["chat"])[1])
     wrong = {name: value for name, value in {**line, **change}.items() if value is not None}
     (tmp_path / "keys").write_text(f"\n# ours\n{json.dumps(wrong)}\n")

@@ -1,4 +1,4 @@
-"""Whom a credential names: each way to bring one, each way to be refused, and how it ends while somebody is here."""
+"""Tests of the authenticator: ways to send a credential, refusals, and credentials that end during use."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Headers = list[tuple[bytes, bytes]]
 
 
 @pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sweeps come soon, and a key that is missing is gone soon."""
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Shorten the interval of sweeps and the delay before a missing key is invalid."""
     monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
     monkeypatch.setattr(api_keys, "REMOVAL_DELAY_S", 0.05)
     yield
 
 
 class Gate:
-    """An authenticator that runs, with its store and its file of keys."""
+    """A running authenticator with its store and its key file."""
 
     def __init__(self, store: ControlledStore, folder: Path, **fields: Any) -> None:
         self.store = store
@@ -41,27 +41,27 @@ class Gate:
         self.auth = Authenticator(make_settings(**given), store.as_store)
 
     async def key(self, **fields: Any) -> str:
-        """A new key that counts."""
+        """Return a new valid key."""
         key = self.file.add(**fields)
         await eventually(lambda: self.knows(key))
         return key
 
     def knows(self, key: str) -> bool:
-        """Whether the key counts here, whatever the file says at this moment."""
+        """Return whether the key is valid here, regardless of the current file."""
         return key.split("_")[1] in (self.auth._keys._keys if self.auth._keys else {})
 
     async def remove(self, key: str) -> None:
-        """Take a key away, until it doesn't count any more."""
+        """Remove a key, and wait until it is invalid."""
         self.file.remove(key)
         await eventually(lambda: not self.knows(key))
 
     async def sweeps(self) -> None:
-        """So many that a change is old."""
+        """Wait for enough sweeps that a change is no longer recent."""
         calls = self.store.calls.count("get_ephemeral")
         await eventually(lambda: self.store.calls.count("get_ephemeral") > calls + 20)
 
-    def present(self, principal: Principal) -> tuple[CredentialLease, list[int], list[str]]:
-        """Somebody who is here, and what is heard of the end."""
+    def admitted(self, principal: Principal) -> tuple[CredentialLease, list[int], list[str]]:
+        """Admit a principal, and return its lease with the lists of expiry warnings and end reasons."""
         expiring: list[int] = []
         ended: list[str] = []
         return self.auth.admit(principal, expiring.append, ended.append), expiring, ended
@@ -69,7 +69,7 @@ class Gate:
 
 @asynccontextmanager
 async def gate(folder: Path, **fields: Any) -> AsyncIterator[Gate]:
-    """One that runs."""
+    """Run an authenticator."""
     async with open_store() as store:
         running_gate = Gate(store, folder, **fields)
         async with asyncio.TaskGroup() as tasks:
@@ -82,24 +82,24 @@ async def gate(folder: Path, **fields: Any) -> AsyncIterator[Gate]:
 
 
 def headers(**given: str) -> Headers:
-    """Headers as a server has them; _ stands for -."""
+    """Return headers as the server passes them; `_` is replaced by `-`."""
     return [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in given.items()]
 
 
 def bearer(credential: str, **more: str) -> Headers:
-    """With a credential."""
+    """Return headers with a credential."""
     return headers(authorization=f"Bearer {credential}", **more)
 
 
 async def code(waiting: Any) -> str:
-    """With which code it is refused."""
+    """Return the code of the error that is raised."""
     with pytest.raises(ApiError) as refused:
         await waiting
     return refused.value.code
 
 
 async def test_with_auth_off_everyone_is_local() -> None:
-    """Credentials aren't looked at; on loopback it is the operator, on an open port it is anybody."""
+    """Credentials are ignored. On loopback the client has the operator's scopes, on an open port the default ones."""
     async with open_store() as store:
         closed = Authenticator(make_settings(), store.as_store)
         assert await closed.authenticate(headers()) == await closed.authenticate_socket(bearer("nonsense"), b"ticket=x")
@@ -110,16 +110,16 @@ async def test_with_auth_off_everyone_is_local() -> None:
         assert closed.background_tasks() == []
 
 
-async def test_a_token_and_a_key_come_by_header(tmp_path: Path) -> None:
-    """Side by side, where both modes are on."""
+async def test_a_token_and_a_key_are_accepted_in_a_header(tmp_path: Path) -> None:
+    """Both kinds are accepted if both modes are on."""
     async with gate(tmp_path) as g:
         assert (await g.auth.authenticate(bearer(token("ann")))).user == "ann"
         assert (await g.auth.authenticate(headers(authorization=f"bearer  {token('ann')}"))).user == "ann"
         assert (await g.auth.authenticate(bearer(await g.key(user="bob")))).user == "bob"
 
 
-async def test_who_brings_nothing(tmp_path: Path) -> None:
-    """A request is refused; a socket may still send its first frame."""
+async def test_a_client_without_a_credential(tmp_path: Path) -> None:
+    """An HTTP request is refused. A socket may still authenticate with its first frame."""
     async with gate(tmp_path) as g:
         assert await code(g.auth.authenticate(headers())) == "unauthenticated"
         assert await g.auth.authenticate_socket(headers(), b"") is None
@@ -139,15 +139,15 @@ async def test_who_brings_nothing(tmp_path: Path) -> None:
         bearer("tk_nonsense"),
     ],
 )
-async def test_a_header_that_does_not_count(given: Headers, tmp_path: Path) -> None:
-    """A wrong credential is refused, and never taken for none."""
+async def test_an_invalid_header_is_refused(given: Headers, tmp_path: Path) -> None:
+    """An invalid credential is never treated like a missing one."""
     async with gate(tmp_path) as g:
         assert await code(g.auth.authenticate(given)) == "unauthenticated"
         assert await code(g.auth.authenticate_socket(given, b"")) == "unauthenticated"
 
 
-async def test_a_mode_that_is_off_takes_nothing(tmp_path: Path) -> None:
-    """Keys don't count with jwt alone, tokens don't with keys alone."""
+async def test_a_mode_that_is_off_accepts_no_credential(tmp_path: Path) -> None:
+    """Keys are refused with `jwt` alone, and tokens with `keys` alone."""
     async with gate(tmp_path, auth="jwt", api_keys=None) as g:
         assert await code(g.auth.authenticate(bearer(g.file.add()))) == "unauthenticated"
     async with gate(tmp_path, auth="keys", jwt_secret=None) as g:
@@ -155,8 +155,8 @@ async def test_a_mode_that_is_off_takes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "api_key"])
-async def test_a_long_lived_token_has_no_place_in_an_address(name: str, tmp_path: Path) -> None:
-    """Not even where it would count."""
+async def test_a_long_lived_token_in_a_url_is_refused(name: str, tmp_path: Path) -> None:
+    """This includes a token that would be valid in a header."""
     async with gate(tmp_path) as g:
         assert await code(g.auth.authenticate_socket(headers(), b"a=b&" * 100)) == "invalid_request"
         query = f"a=b&{name}={token()}".encode()
@@ -164,8 +164,8 @@ async def test_a_long_lived_token_has_no_place_in_an_address(name: str, tmp_path
         assert await code(g.auth.authenticate(bearer(token()), query)) == "unauthenticated"
 
 
-async def test_a_ticket_opens_a_socket_and_nothing_else(tmp_path: Path) -> None:
-    """In the address or in the first frame; a request over HTTP is not refused by less than a header."""
+async def test_a_ticket_is_valid_only_for_a_socket(tmp_path: Path) -> None:
+    """A ticket is accepted in the URL or in the first frame. An HTTP request with a ticket is refused."""
     async with gate(tmp_path) as g:
         ann = await g.auth.authenticate(bearer(token("ann")))
         tickets = [(await g.auth.tickets.issue(ann))[0] for _ in range(3)]
@@ -179,8 +179,11 @@ async def test_a_ticket_opens_a_socket_and_nothing_else(tmp_path: Path) -> None:
         assert (await g.auth.authenticate_token(token("bob"))).user == "bob"
 
 
-async def test_a_service_names_its_user(tmp_path: Path) -> None:
-    """By a signed token beside its own credential; the user gets no more than the service may give."""
+async def test_a_service_acts_for_a_user(tmp_path: Path) -> None:
+    """It sends a signed token for the user along with its own credential.
+
+    The user gets no scope that the service lacks.
+    """
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "read", "as", "admin"})
         identity = token("ann", IDENTITY_SECRET, jti="i1", scope="chat cancel admin as")
@@ -191,8 +194,11 @@ async def test_a_service_names_its_user(tmp_path: Path) -> None:
         assert by_default.scopes == {"chat", "read"}
 
 
-async def test_nobody_else_names_a_user(tmp_path: Path) -> None:
-    """Neither a client without a credential, nor a user, nor a key that the operator didn't share, nor two at once."""
+async def test_only_a_service_can_act_for_a_user(tmp_path: Path) -> None:
+    """An identity token is refused without a credential, from a user, with a wrong signature, or if sent twice.
+
+    It is also refused if no identity key is set.
+    """
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
         identity = token("bob", IDENTITY_SECRET)
@@ -207,16 +213,19 @@ async def test_nobody_else_names_a_user(tmp_path: Path) -> None:
         assert await code(g.auth.authenticate(bearer(service, x_turnwire_identity=identity))) == "forbidden"
 
 
-async def test_the_first_of_two_ends_counts(tmp_path: Path) -> None:
-    """A user that a service names stays no longer than the service."""
+async def test_the_earlier_of_two_expiries_applies(tmp_path: Path) -> None:
+    """A user for whom a service acts expires no later than the service."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"as"}, lifetime_s=60)
         named = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
         assert named.expires_ms == (await g.auth.authenticate(bearer(service))).expires_ms
 
 
-async def test_renewing_keeps_the_user(tmp_path: Path) -> None:
-    """By a token, a key or a ticket of the same one; another's is forbidden, a wrong one is no credential."""
+async def test_a_renewal_keeps_the_user(tmp_path: Path) -> None:
+    """A token or key of the same user is accepted.
+
+    Another user's is forbidden, and an invalid one is unauthenticated.
+    """
     async with gate(tmp_path) as g:
         with g.auth.admit(await g.auth.authenticate(bearer(token("ann")))) as lease:
             late = token("ann", exp=4_000_000_000)
@@ -226,8 +235,8 @@ async def test_renewing_keeps_the_user(tmp_path: Path) -> None:
             assert (await lease.renew(await g.key(user="ann"))).expires_ms is None
 
 
-async def test_a_named_user_is_renewed_by_its_service(tmp_path: Path) -> None:
-    """With another signed token, which gives no more than the first."""
+async def test_a_service_renews_its_user(tmp_path: Path) -> None:
+    """It sends another signed token, which grants no more than the service has."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
         ann = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
@@ -240,8 +249,8 @@ async def test_a_named_user_is_renewed_by_its_service(tmp_path: Path) -> None:
             assert await code(lease.renew(token("ann", SECRET))) == "unauthenticated"
 
 
-async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> None:
-    """By token, by key and by user."""
+async def test_a_revocation_ends_leases_and_refuses_new_ones(tmp_path: Path) -> None:
+    """This holds for revocations by token, by key and by user."""
     async with gate(tmp_path) as g:
         key = await g.key(user="eve")
         given = {"jti": token("ann", jti="j"), "key": key, "user": token("bob")}
@@ -261,8 +270,8 @@ async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> N
             assert await code(g.auth.authenticate(bearer(credential))) == "unauthenticated"
 
 
-async def test_a_key_that_is_taken_out_of_the_file_ends_too(tmp_path: Path) -> None:
-    """Without a revocation."""
+async def test_removing_a_key_from_the_file_ends_its_lease(tmp_path: Path) -> None:
+    """No revocation is needed."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
@@ -271,17 +280,17 @@ async def test_a_key_that_is_taken_out_of_the_file_ends_too(tmp_path: Path) -> N
         assert await code(g.auth.authenticate(bearer(key))) == "unauthenticated"
 
 
-TICKETED: dict[str, Any] = {
-    "gone": None,
+TICKET_CHANGES: dict[str, Any] = {
+    "removed": None,
     "another key's": {"sha256": "11" * 32},
     "another user's": {"user": "eve"},
-    "over": {"expires_at": "2020-01-01T00:00:00Z"},
+    "expired": {"expires_at": "2020-01-01T00:00:00Z"},
 }
 
 
-@pytest.mark.parametrize("change", TICKETED.values(), ids=TICKETED)
-async def test_a_ticket_ends_with_the_key_that_it_was_traded_for(change: dict[str, Any] | None, tmp_path: Path) -> None:
-    """Not only where the key is revoked: where its line is gone, or is another key's, or has ended."""
+@pytest.mark.parametrize("change", TICKET_CHANGES.values(), ids=TICKET_CHANGES)
+async def test_a_ticket_ends_with_its_key(change: dict[str, Any] | None, tmp_path: Path) -> None:
+    """The ticket is invalid if the key's line was removed, if it is a different key now, or if the key has expired."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(key)))
@@ -292,8 +301,11 @@ async def test_a_ticket_ends_with_the_key_that_it_was_traded_for(change: dict[st
         assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
-async def test_a_ticket_allows_what_its_key_does_now(tmp_path: Path) -> None:
-    """Less, where the line says less, and never what no page has; it ends when the key does."""
+async def test_a_ticket_has_the_current_scopes_of_its_key(tmp_path: Path) -> None:
+    """Scopes removed from the key are removed from the ticket, and a ticket never has `admin`.
+
+    It expires with the key.
+    """
     async with gate(tmp_path) as g:
         key = await g.key(user="ann", scopes={"chat", "read"})
         ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(key)))
@@ -303,7 +315,10 @@ async def test_a_ticket_allows_what_its_key_does_now(tmp_path: Path) -> None:
 
 
 async def test_a_ticket_for_a_key_that_this_instance_has_not_seen_yet(tmp_path: Path) -> None:
-    """The one that issued it looked at the file a moment earlier; one without that key takes it for none."""
+    """The issuing instance may have loaded the key file a moment earlier.
+
+    An instance without the key refuses the ticket.
+    """
     async with gate(tmp_path) as g:
         settings = make_settings(auth="keys", api_keys=str(g.file.path))
         slow = Authenticator(settings, g.store.as_store)
@@ -314,16 +329,16 @@ async def test_a_ticket_for_a_key_that_this_instance_has_not_seen_yet(tmp_path: 
         assert await code(without.authenticate_token(tickets[1])) == "unauthenticated"
 
 
-async def test_a_ticket_ends_with_its_token(tmp_path: Path) -> None:
-    """Which may be in the seconds between the two."""
+async def test_a_ticket_expires_with_its_token(tmp_path: Path) -> None:
+    """The token may expire in the seconds before the ticket is used."""
     async with gate(tmp_path) as g:
         token_s = int(now_ms() / 1000)
         ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(token("ann", exp=token_s))))
         assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
-async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path: Path) -> None:
-    """However long letting them in takes, and although nothing changes any more: by a key, a token, a renewal."""
+async def test_a_client_admitted_during_a_change_is_checked_again(tmp_path: Path) -> None:
+    """This holds for a key, a token and a renewal, however long the admission takes. No further change is needed."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         by_key, by_token = (
@@ -348,8 +363,8 @@ async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path
         await eventually(lambda: all(lease.revoked for lease in [*entered, renewing]))
 
 
-async def test_who_comes_in_between_two_looks_is_looked_at_by_both(tmp_path: Path) -> None:
-    """A key was taken away, and its client is let in while the revocations are read, which comes after the keys."""
+async def test_a_client_admitted_during_a_sweep_is_checked(tmp_path: Path) -> None:
+    """A client with a removed key is admitted while the revocations are read. The sweep checks keys before that."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         principal = await g.auth.authenticate(bearer(key))
@@ -366,8 +381,8 @@ CREDENTIALS = ["its user", "its key", "its token", "its line", "its scope as"]
 
 @pytest.mark.parametrize("kind", CREDENTIALS)
 @pytest.mark.parametrize("came", ["by the header", "by a ticket", "by a renewal"])
-async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, kind: str, tmp_path: Path) -> None:
-    """Whom it named is out, and nobody is named any more; by whatever it is revoked, however the user came in."""
+async def test_a_revoked_service_can_no_longer_act_for_users(came: str, kind: str, tmp_path: Path) -> None:
+    """Leases of its users end, and new ones are refused. This holds for each kind of revocation and of admission."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         if kind == "its token":
             service = token("backend", jti="s", scope="chat read as")
@@ -379,7 +394,7 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, kind: str,
         ticket, _ = await g.auth.tickets.issue(ann)
         if came == "by a ticket":
             ann = await g.auth.authenticate_token((await g.auth.tickets.issue(ann))[0])
-        lease, _, ended = g.present(ann)
+        lease, _, ended = g.admitted(ann)
         if came == "by a renewal":
             await lease.renew(token("ann", IDENTITY_SECRET, jti="i2"))
         if kind == "its line":
@@ -397,14 +412,14 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, kind: str,
         assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
-async def test_a_renewal_keeps_the_service_s_end_and_name(tmp_path: Path) -> None:
-    """The earlier end counts, and a revocation of either ends both."""
+async def test_a_renewal_keeps_the_services_expiry_and_name(tmp_path: Path) -> None:
+    """The earlier expiry applies, and revoking either credential ends the lease."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         ends_s = int(now_ms() / 1000) + 600
         for held, gone in (("s1", "s1"), ("s2", "i2")):
             service = token("backend", jti=held, scope="chat as", exp=ends_s)
             identity = token("ann", IDENTITY_SECRET, jti="i1")
-            lease, _, ended = g.present(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
+            lease, _, ended = g.admitted(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
             renewed = await lease.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000))
             assert renewed.expires_ms == ends_s * 1000
             assert [one.name for one in renewed.credentials] == ["jti:i2", f"jti:{held}"]
@@ -412,11 +427,14 @@ async def test_a_renewal_keeps_the_service_s_end_and_name(tmp_path: Path) -> Non
             await eventually(lambda ended=ended: ended)  # type: ignore[misc]
 
 
-async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
-    """Its end and its scopes, less and more; with another hash or user, or without what streams rest on, it ends."""
+async def test_an_edited_line_changes_existing_leases(tmp_path: Path) -> None:
+    """A new expiry and added or removed scopes are applied.
+
+    The lease ends with another hash or user, or without the scope `read`.
+    """
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        lease, expiring, ended = g.present(await g.auth.authenticate(bearer(key)))
+        lease, expiring, ended = g.admitted(await g.auth.authenticate(bearer(key)))
         soon = now_ms() + 30_000
         g.file.edit(key, expires_at=rfc3339(soon))
         await eventually(lambda: expiring == [soon])
@@ -435,14 +453,14 @@ async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
         assert "lost a scope" in ended[0]
         for change in ({"sha256": "11" * 32}, {"user": "eve"}):
             key = await g.key(user="ann")
-            lease, _, ended = g.present(await g.auth.authenticate(bearer(key)))
+            lease, _, ended = g.admitted(await g.auth.authenticate(bearer(key)))
             g.file.edit(key, **change)
             await eventually(lambda ended=ended: ended)  # type: ignore[misc]
             assert lease.revoked
 
 
-async def test_what_a_line_allows_reaches_whom_the_service_named(tmp_path: Path) -> None:
-    """And never what is withheld from them."""
+async def test_a_services_edited_scopes_change_its_users_leases(tmp_path: Path) -> None:
+    """Scopes that are withheld from users are never added."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"read", "as"})
         identity = token("ann", IDENTITY_SECRET, scope="read chat admin as")
@@ -452,23 +470,23 @@ async def test_what_a_line_allows_reaches_whom_the_service_named(tmp_path: Path)
         await eventually(lambda: lease.principal.scopes == {"chat", "read"})
 
 
-async def test_a_file_that_is_written_again_in_place_closes_nobody(tmp_path: Path) -> None:
-    """Empty, half there, away: what is seen of it for a moment changes nothing."""
+async def test_rewriting_the_key_file_in_place_ends_no_lease(tmp_path: Path) -> None:
+    """An empty or incomplete file that is seen for a moment changes nothing."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
         text = g.file.path.read_text()
         for seen in ("", text[:-40], text.splitlines(keepends=True)[0]):
             g.file.path.write_text(seen)
-            await asyncio.sleep(0.025)  # two looks and more, and half of the time that counts
+            await asyncio.sleep(0.025)  # more than two sweeps, and half of the removal delay
             g.file.path.write_text(text)
             await g.sweeps()
         assert not lease.revoked
         assert g.knows(key)
 
 
-async def test_a_key_ends_while_the_store_is_away(tmp_path: Path) -> None:
-    """The file is here."""
+async def test_a_removed_key_ends_its_lease_without_the_store(tmp_path: Path) -> None:
+    """The key file is local."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
@@ -477,18 +495,18 @@ async def test_a_key_ends_while_the_store_is_away(tmp_path: Path) -> None:
             await eventually(lambda: lease.revoked)
 
 
-async def test_scopes_of_another_issuer_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """By a prefix, for tokens and identities and not for our own keys; who sets none is warned."""
+async def test_a_scope_prefix_distinguishes_our_scopes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The prefix applies to tokens and identities, not to our own keys. A warning is logged if no prefix is set."""
     async with gate(tmp_path, scope_prefix="turnwire:", identity_secret=IDENTITY_SECRET) as g:
         assert "TURNWIRE_SCOPE_PREFIX" not in caplog.text
-        for said, scopes in (
+        for claim, scopes in (
             ("admin turnwire:read", {"read"}),
             ("turnwire:admin chat", {"admin"}),
             ("admin chat", set()),
             ("turnwire: turnwire:turnwire:admin xturnwire:admin", set()),
             (None, DEFAULT_SCOPES),
         ):
-            assert (await g.auth.authenticate(bearer(token("ann", scope=said)))).scopes == scopes
+            assert (await g.auth.authenticate(bearer(token("ann", scope=claim)))).scopes == scopes
         service = await g.key(user=None, service="backend", scopes={"chat", "read", "as"})
         identity = token("ann", IDENTITY_SECRET, scope="chat turnwire:read")
         assert (await g.auth.authenticate(bearer(service, x_turnwire_identity=identity))).scopes == {"read"}
@@ -498,8 +516,8 @@ async def test_scopes_of_another_issuer_are_told_apart(tmp_path: Path, caplog: p
     assert "TURNWIRE_SCOPE_PREFIX" in caplog.text
 
 
-async def test_a_file_that_becomes_wrong_locks_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What was known stays, the log says what is wrong, and revocations are still heard."""
+async def test_an_invalid_key_file_locks_no_client_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Known keys stay valid, the error is logged, and revocations still take effect."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         g.file.path.write_text("nonsense")
@@ -509,8 +527,8 @@ async def test_a_file_that_becomes_wrong_locks_nobody_out(tmp_path: Path, caplog
         await eventually(lambda: lease.revoked)
 
 
-async def test_without_the_store_nobody_new_comes_in(tmp_path: Path) -> None:
-    """A revocation may be there; who is here stays, and is swept when the store is back."""
+async def test_without_the_store_no_new_client_is_admitted(tmp_path: Path) -> None:
+    """A revocation could exist. Existing leases stay, and are checked when the store is back."""
     async with gate(tmp_path) as g:
         lease = g.auth.admit(await g.auth.authenticate(bearer(token("ann", jti="j"))))
         await g.auth.revocations.revoke("jti:j")
@@ -521,8 +539,8 @@ async def test_without_the_store_nobody_new_comes_in(tmp_path: Path) -> None:
         assert (await g.auth.authenticate(bearer(token("bob")))).user == "bob"
 
 
-async def test_who_has_left_is_not_ended(tmp_path: Path) -> None:
-    """Nothing is kept of who is gone."""
+async def test_a_released_lease_is_forgotten(tmp_path: Path) -> None:
+    """No reference to the lease is kept."""
     async with gate(tmp_path) as g:
         with g.auth.admit(Principal(user="ann")):
             assert len(g.auth._leases) == 1

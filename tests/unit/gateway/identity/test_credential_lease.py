@@ -1,4 +1,4 @@
-"""One client's right to be here: checks by scope and time, renewal, warning, end."""
+"""Tests of a credential lease: checks of scope and time, renewal, expiry warning, and end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.in_process import eventually
 
 
 class Recorder:
-    """What an access told, and a way to make one."""
+    """A factory of leases that records their callbacks."""
 
     def __init__(self) -> None:
         self.expiring: list[int] = []
@@ -27,8 +27,8 @@ class Recorder:
     async def _renew(self, principal: Principal, token: str) -> Principal:
         return self.next(principal, token)
 
-    def access(self, principal: Principal, warning_s: float = 60, grace_s: float = 25) -> CredentialLease:
-        """An access of `principal`."""
+    def lease(self, principal: Principal, warning_s: float = 60, grace_s: float = 25) -> CredentialLease:
+        """Return a lease of `principal`."""
         return CredentialLease(
             principal,
             self._renew,
@@ -40,51 +40,51 @@ class Recorder:
         )
 
 
-def code_of(access: CredentialLease, request: p.Request) -> str | None:
-    """With which code a request is refused, if it is."""
+def code_of(lease: CredentialLease, request: p.Request) -> str | None:
+    """Return the code with which a request is refused, or None."""
     try:
-        access.check(request)
+        lease.check(request)
     except ApiError as refused:
         return refused.code
     return None
 
 
 async def test_requests_are_checked_by_scope() -> None:
-    """Who may only read starts nothing and stops nothing."""
-    with Recorder().access(Principal(user="ann", scopes=frozenset({"read"}))) as access:
-        assert code_of(access, p.TurnGet(turn="t")) is None
-        assert code_of(access, p.Ping()) is None
-        assert code_of(access, p.TurnStart(input="x")) == "forbidden"
-        assert code_of(access, p.TurnCancel(turn="t")) == "forbidden"
+    """With only the scope `read`, starting and canceling are forbidden."""
+    with Recorder().lease(Principal(user="ann", scopes=frozenset({"read"}))) as lease:
+        assert code_of(lease, p.TurnGet(turn="t")) is None
+        assert code_of(lease, p.Ping()) is None
+        assert code_of(lease, p.TurnStart(input="x")) == "forbidden"
+        assert code_of(lease, p.TurnCancel(turn="t")) == "forbidden"
 
 
-async def test_an_end_is_warned_of_once() -> None:
-    """A renewal with a credential that ends at the same time isn't answered by the same warning, again and again."""
+async def test_an_expiry_is_announced_once() -> None:
+    """A renewal with the same expiry doesn't repeat the warning."""
     recorder = Recorder()
     expires_ms = now_ms() + 30_000
-    with recorder.access(Principal(user="ann", expires_ms=expires_ms)) as access:
+    with recorder.lease(Principal(user="ann", expires_ms=expires_ms)) as lease:
         await eventually(lambda: recorder.expiring)
-        await access.renew("the same")
+        await lease.renew("the same")
         await asyncio.sleep(0.02)
         assert recorder.expiring == [expires_ms]
         recorder.next = lambda principal, token: Principal(user=principal.user, expires_ms=expires_ms + 1)
-        await access.renew("a little longer")
+        await lease.renew("a little longer")
         await eventually(lambda: len(recorder.expiring) > 1)
         assert recorder.expiring == [expires_ms, expires_ms + 1]
 
 
-async def test_an_expired_credential_starts_nothing_new() -> None:
-    """During the grace everything but a start is served."""
-    with Recorder().access(Principal(user="ann", expires_ms=now_ms() - 1)) as access:
-        assert code_of(access, p.TurnStart(input="x")) == "unauthenticated"
-        assert code_of(access, p.TurnCancel(turn="t")) is None
+async def test_an_expired_credential_starts_no_turn() -> None:
+    """During the grace period, every request except a start is allowed."""
+    with Recorder().lease(Principal(user="ann", expires_ms=now_ms() - 1)) as lease:
+        assert code_of(lease, p.TurnStart(input="x")) == "unauthenticated"
+        assert code_of(lease, p.TurnCancel(turn="t")) is None
 
 
-async def test_the_end_is_announced_and_comes_after_the_grace() -> None:
-    """First the warning with the time of the end, then the end."""
+async def test_a_lease_ends_after_the_warning_and_the_grace() -> None:
+    """The warning with the expiry comes first. The lease ends after the grace period."""
     recorder = Recorder()
     expires_ms = now_ms() + 60
-    with recorder.access(Principal(user="ann", expires_ms=expires_ms), warning_s=0.03, grace_s=0.05):
+    with recorder.lease(Principal(user="ann", expires_ms=expires_ms), warning_s=0.03, grace_s=0.05):
         await eventually(lambda: recorder.expiring)
         assert (recorder.expiring, recorder.ended) == ([expires_ms], [])
         await eventually(lambda: recorder.ended)
@@ -92,20 +92,20 @@ async def test_the_end_is_announced_and_comes_after_the_grace() -> None:
     assert len(recorder.released) == 1
 
 
-async def test_renewing_puts_the_end_off() -> None:
-    """The old credential's end says nothing any more."""
+async def test_a_renewal_postpones_the_end() -> None:
+    """The old credential's expiry no longer applies."""
     recorder = Recorder()
     far = now_ms() + 3_600_000
     recorder.next = lambda principal, token: Principal(user=principal.user, expires_ms=far)
-    with recorder.access(Principal(user="ann", expires_ms=now_ms() + 80), warning_s=0, grace_s=0) as access:
-        assert (await access.renew("token")).expires_ms == far
+    with recorder.lease(Principal(user="ann", expires_ms=now_ms() + 80), warning_s=0, grace_s=0) as lease:
+        assert (await lease.renew("token")).expires_ms == far
         await asyncio.sleep(0.15)
         assert (recorder.expiring, recorder.ended) == ([], [])
-        assert code_of(access, p.TurnStart(input="x")) is None
+        assert code_of(lease, p.TurnStart(input="x")) is None
 
 
 async def test_a_refused_renewal_changes_nothing() -> None:
-    """The credential that was there counts until its own end."""
+    """The current credential stays valid until its own expiry."""
     recorder = Recorder()
 
     def refuse(principal: Principal, token: str) -> Principal:
@@ -113,56 +113,56 @@ async def test_a_refused_renewal_changes_nothing() -> None:
 
     recorder.next = refuse
     scopes = Principal(user="ann")
-    with recorder.access(scopes) as access:
+    with recorder.lease(scopes) as lease:
         with pytest.raises(ApiError):
-            await access.renew("token")
-        assert access.principal is scopes
+            await lease.renew("token")
+        assert lease.principal is scopes
 
 
-async def test_a_revoked_credential_does_nothing() -> None:
-    """Whatever it asks is refused, and renewing doesn't help."""
+async def test_a_revoked_credential_allows_nothing() -> None:
+    """Every request is refused, and so is a renewal."""
     recorder = Recorder()
-    with recorder.access(Principal(user="ann")) as access:
-        access.revoke()
+    with recorder.lease(Principal(user="ann")) as lease:
+        lease.revoke()
         assert len(recorder.ended) == 1
-        assert code_of(access, p.Ping()) == "unauthenticated"
+        assert code_of(lease, p.Ping()) == "unauthenticated"
         with pytest.raises(ApiError, match="revoked"):
-            await access.renew("token")
+            await lease.renew("token")
 
 
-async def test_an_end_beyond_any_clock_is_never() -> None:
-    """A token that ends in some thousand years sets no timer."""
+async def test_a_very_distant_expiry_sets_no_timer() -> None:
+    """A token can expire thousands of years from now."""
     recorder = Recorder()
-    with recorder.access(Principal(user="ann", expires_ms=2**53)):
+    with recorder.lease(Principal(user="ann", expires_ms=2**53)):
         await asyncio.sleep(0.01)
     assert (recorder.expiring, recorder.ended) == ([], [])
 
 
-async def test_a_change_of_the_end_is_planned_anew() -> None:
-    """Earlier or later, with its warning."""
+async def test_a_changed_expiry_is_rescheduled() -> None:
+    """An earlier or later expiry is applied, along with its warning."""
     recorder = Recorder()
     later, soon = now_ms() + 3_600_000, now_ms() + 100
-    with recorder.access(Principal(user="ann", expires_ms=later), warning_s=60, grace_s=0) as access:
-        access.update(Principal(user="ann", expires_ms=soon))
+    with recorder.lease(Principal(user="ann", expires_ms=later), warning_s=60, grace_s=0) as lease:
+        lease.update(Principal(user="ann", expires_ms=soon))
         await eventually(lambda: recorder.expiring == [soon])
-        access.update(Principal(user="ann", expires_ms=later))
+        lease.update(Principal(user="ann", expires_ms=later))
         await asyncio.sleep(0.2)
         assert recorder.ended == []
-        access.update(Principal(user="ann", expires_ms=now_ms() - 1))
+        lease.update(Principal(user="ann", expires_ms=now_ms() - 1))
         await eventually(lambda: recorder.ended)
 
 
 @pytest.mark.parametrize("lost", ["chat", "cancel", "admin", "read", "as"])
-async def test_a_scope_that_is_lost(lost: Scope) -> None:
-    """What is asked for with each request is refused from then on; what streams rest on ends the access."""
+async def test_a_lost_scope_is_enforced(lost: Scope) -> None:
+    """Scopes checked per request are refused from then on. Losing a scope that streams depend on ends the lease."""
     recorder = Recorder()
     scopes: frozenset[Scope] = frozenset({"chat", "read", "cancel", "admin", "as"})
-    with recorder.access(Principal(user="ann", scopes=scopes)) as access:
-        access.update(Principal(user="ann", scopes=scopes - {lost}))
-        assert access.revoked == (lost in {"read", "as"}) == bool(recorder.ended)
+    with recorder.lease(Principal(user="ann", scopes=scopes)) as lease:
+        lease.update(Principal(user="ann", scopes=scopes - {lost}))
+        assert lease.revoked == (lost in {"read", "as"}) == bool(recorder.ended)
         with pytest.raises(ApiError) as refused:
-            access.check_active(scopes)
+            lease.check_active(scopes)
         assert refused.value.code == "unauthenticated"
-        if not access.revoked:
-            access.check_active(scopes - {lost})
-            assert code_of(access, p.TurnStart(input="x")) == ("forbidden" if lost == "chat" else None)
+        if not lease.revoked:
+            lease.check_active(scopes - {lost})
+            assert code_of(lease, p.TurnStart(input="x")) == ("forbidden" if lost == "chat" else None)

@@ -1,4 +1,4 @@
-"""The keys of a JWKS address: fetched once, rotated, unknown names, and an address that is away."""
+"""Tests of the keys of a JWKS URL: fetches, rotation, unknown key ids, and an unavailable URL."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NEW = public_jwk(private_key("ES256"), "new")
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits minutes in a test."""
+    """Set the pause after a failed fetch to zero."""
     monkeypatch.setattr(jwks, "FAILED_COOLDOWN_S", 0.0)
     yield
 
 
-async def test_many_who_ask_are_one_fetch() -> None:
-    """Also while it is still under way."""
+async def test_concurrent_requests_share_one_fetch() -> None:
+    """Requests that arrive during a fetch wait for it."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
@@ -38,7 +38,7 @@ async def test_many_who_ask_are_one_fetch() -> None:
 
 
 async def test_a_new_key_is_fetched_when_it_is_first_seen() -> None:
-    """Rotation: the old one goes when the address names it no longer."""
+    """In a rotation, the old key is removed after the URL no longer lists it."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
@@ -50,8 +50,8 @@ async def test_a_new_key_is_fetched_when_it_is_first_seen() -> None:
         assert await keys.key("old") is None
 
 
-async def test_unknown_keys_are_asked_for_now_and_then() -> None:
-    """A flood of invented names is one question."""
+async def test_unknown_keys_cause_few_fetches() -> None:
+    """A flood of made-up key ids causes at most one fetch."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
@@ -63,7 +63,7 @@ async def test_unknown_keys_are_asked_for_now_and_then() -> None:
 
 
 async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Invented names are asked for once in each pause, and the real one is found after the pause that it came in."""
+    """Made-up ids cause one fetch per cooldown. A new key is found after the cooldown in which it was added."""
     monkeypatch.setattr(jwks, "COOLDOWN_S", 0.2)
     async with jwks_server() as server:
         server.keys = [OLD]
@@ -83,8 +83,8 @@ async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.Monk
         assert server.requests - before <= (time.monotonic() - began) / 0.2 + 1
 
 
-async def test_while_the_address_is_away_known_keys_stay() -> None:
-    """And where none was ever known, that is our fault and not the client's."""
+async def test_known_keys_stay_while_the_url_is_unavailable() -> None:
+    """If no key was ever known, the error is `internal`, because it isn't the client's fault."""
     async with jwks_server() as server:
         server.keys = [OLD]
         server.status = 500
@@ -100,8 +100,8 @@ async def test_while_the_address_is_away_known_keys_stay() -> None:
         assert await keys.key("old") is not None
 
 
-async def test_what_is_fetched_by_itself_begins_no_pause() -> None:
-    """A key that is new just behind it is found at once."""
+async def test_a_periodic_fetch_starts_no_cooldown() -> None:
+    """A key that is added right after it is found at once."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
@@ -113,8 +113,8 @@ async def test_what_is_fetched_by_itself_begins_no_pause() -> None:
         await asyncio.wait([task])
 
 
-async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without anybody asking for another."""
+async def test_a_withdrawn_key_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request for another key is needed."""
     monkeypatch.setattr(jwks, "REFRESH_S", 0.02)
     async with jwks_server() as server:
         server.keys = [OLD]
@@ -127,8 +127,8 @@ async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyP
         await asyncio.wait([task])
 
 
-async def test_an_answer_that_is_no_key_set_changes_nothing() -> None:
-    """Neither an empty set nor something else."""
+async def test_an_empty_key_set_changes_nothing() -> None:
+    """The known keys stay valid."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
@@ -139,8 +139,8 @@ async def test_an_answer_that_is_no_key_set_changes_nothing() -> None:
         assert await keys.key("old") is not None
 
 
-async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All who wait for it wait for one fetch and its deadline; the pause begins behind it, and no thread stays behind."""
+async def test_a_slow_response_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests share one fetch and its deadline. The cooldown starts after it, and no extra thread is left."""
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.3)
     monkeypatch.setattr(jwks, "COOLDOWN_S", 0.3)
     async with jwks_server() as server:
@@ -160,8 +160,8 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
         assert await keys.key("new") is not None
 
 
-async def test_so_much_of_an_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest isn't, and what is cut is no set of keys."""
+async def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest isn't read, and a truncated response isn't a valid key set."""
     monkeypatch.setattr(jwks, "BYTES_MAX", 50)
     monkeypatch.setattr(jwks, "FAILED_COOLDOWN_S", 0.0)
     async with jwks_server() as server:

@@ -1,4 +1,4 @@
-"""Who may open a connection: tables of `Host` and `Origin`."""
+"""Tests of the checks of `Host` and `Origin`."""
 
 from __future__ import annotations
 
@@ -61,35 +61,35 @@ NOT_LOOPBACK = [
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_loopback_names_are_known(host: str) -> None:
-    """With or without a port, in any case, IPv4, IPv6 and names."""
+def test_loopback_hosts_are_recognized(host: str) -> None:
+    """This covers hosts with and without a port, in any case, as IPv4, IPv6 and names."""
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", NOT_LOOPBACK)
-def test_no_other_name_passes_for_loopback(host: str) -> None:
-    """Neither a name that contains one, nor one dressed up with user information or a path."""
+def test_other_hosts_are_not_loopback(host: str) -> None:
+    """This covers names that contain a loopback name, also with user information or a path."""
     assert not is_loopback(host)
 
 
 @pytest.mark.parametrize("host", NOT_LOOPBACK)
-def test_with_auth_off_only_loopback_names_are_served(host: str) -> None:
-    """A page of another site can't reach us by a name that it made point here."""
+def test_with_auth_off_only_loopback_hosts_are_served(host: str) -> None:
+    """A page of another site can't reach the gateway with a name that resolves to this machine."""
     with pytest.raises(ApiError) as refused:
         check_host(headers(host=host), DEFAULT)
     assert refused.value.code == "forbidden"
     check_host(headers(host=host), OPEN)
 
 
-PASSED_ON = [
+PROXY_HEADERS = [
     *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-original-forwarded-for"),
     *("x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "fastly-client-ip", "true-client-ip"),
 ]
 
 
-@pytest.mark.parametrize("name", PASSED_ON)
-def test_with_auth_off_nothing_that_a_proxy_passed_on_is_served(name: str) -> None:
-    """Whoever reaches the proxy isn't on this machine; with auth, or where everybody may come in, it is served."""
+@pytest.mark.parametrize("name", PROXY_HEADERS)
+def test_with_auth_off_proxied_requests_are_refused(name: str) -> None:
+    """A proxy's client may be on another machine. With auth, or with `TURNWIRE_INSECURE=1`, the request is served."""
     given = [*headers(host="localhost"), (name.encode(), b"")]
     with pytest.raises(ApiError, match=rf"\({name}\).*TURNWIRE_AUTH.*TURNWIRE_INSECURE=1") as refused:
         check_host(given, DEFAULT)
@@ -99,13 +99,13 @@ def test_with_auth_off_nothing_that_a_proxy_passed_on_is_served(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["accept", "x-forwarder", "viable", "x-forward", "not-via"])
-def test_other_headers_say_nothing_of_a_proxy(name: str) -> None:
-    """Only those that do."""
+def test_similar_headers_are_not_proxy_headers(name: str) -> None:
+    """Only the exact header names are refused."""
     check_host([*headers(host="localhost"), (name.encode(), b"for=1.2.3.4")], DEFAULT)
 
 
-def test_a_host_is_there_exactly_once() -> None:
-    """No `Host`, or two of them, is refused as well."""
+def test_exactly_one_host_header_is_required() -> None:
+    """A missing or duplicate `Host` is refused."""
     check_host(headers(host="localhost:8000"), DEFAULT)
     for wrong in ([], [*headers(host="localhost"), *headers(host="example.com")]):
         with pytest.raises(ApiError):
@@ -122,7 +122,7 @@ def test_a_host_is_there_exactly_once() -> None:
     ],
 )
 def test_the_pages_own_origin_may_connect(origin: str, host: str) -> None:
-    """Same host and port as the request went to."""
+    """The origin has the host and port of the request."""
     check_origin(headers(origin=origin, host=host), DEFAULT)
 
 
@@ -147,15 +147,15 @@ def test_the_pages_own_origin_may_connect(origin: str, host: str) -> None:
         ("https://app.example", "127.0.0.1:8000"),
     ],
 )
-def test_another_origin_may_not(origin: str, host: str) -> None:
-    """Another scheme than a page's, another host, another port, none at all that is there: refused."""
+def test_another_origin_is_refused(origin: str, host: str) -> None:
+    """This covers other schemes, hosts and ports, and an empty origin."""
     with pytest.raises(ApiError) as refused:
         check_origin(headers(origin=origin, host=host), DEFAULT)
     assert refused.value.code == "forbidden"
 
 
-def test_an_origin_that_the_operator_listed_may_connect() -> None:
-    """Exactly as listed: scheme, host and port."""
+def test_an_allowed_origin_may_connect() -> None:
+    """Scheme, host and port must match the operator's list exactly."""
     for origin in LISTED.allowed_origins:
         check_origin(headers(origin=origin, host="127.0.0.1:8000"), LISTED)
     for wrong in ("http://app.example", "https://app.example:444", "http://localhost"):
@@ -163,13 +163,13 @@ def test_an_origin_that_the_operator_listed_may_connect() -> None:
             check_origin(headers(origin=wrong, host="127.0.0.1:8000"), LISTED)
 
 
-def test_no_origin_is_no_browser() -> None:
-    """Servers and native clients send none."""
+def test_a_request_without_an_origin_is_accepted() -> None:
+    """Servers and native clients send no `Origin`."""
     check_origin(headers(host="127.0.0.1:8000"), DEFAULT)
 
 
-def test_two_origins_are_none() -> None:
-    """Whoever sends two hopes that one is looked at and the other believed."""
+def test_two_origin_headers_are_refused() -> None:
+    """A client that sends two could hope that one is checked and the other used."""
     listed = headers(origin="https://app.example", host="127.0.0.1:8000")
     check_origin(listed, LISTED)
     for second in ("https://app.example", "https://evil.example"):
@@ -177,8 +177,8 @@ def test_two_origins_are_none() -> None:
             check_origin([*listed, (b"origin", second.encode())], LISTED)
 
 
-def test_with_auth_on_a_socket_without_origin_brings_a_header() -> None:
-    """A browser always sends an origin with a socket, and never this header."""
+def test_with_auth_on_a_socket_needs_an_origin_or_a_header() -> None:
+    """A browser always sends an `Origin` with a socket, and never an `Authorization` header."""
     locked = make_settings(auth="jwt", jwt_secret="x" * 32, allowed_origins=("https://app.example",))
     check_host(headers(host="gateway.example"), locked)
     check_socket_origin(headers(host="gateway.example", authorization="Bearer x"), locked)
@@ -193,7 +193,7 @@ def test_with_auth_on_a_socket_without_origin_brings_a_header() -> None:
         )
 
 
-def test_a_header_is_found_by_its_name() -> None:
-    """The first of that name, or None."""
+def test_all_values_of_a_header_are_returned() -> None:
+    """The result is empty if no header has that name."""
     assert header_values([(b"a", b"1"), (b"b", b"2"), (b"b", b"\xe9")], b"b") == ["2", "\xe9"]
     assert header_values([], b"b") == []

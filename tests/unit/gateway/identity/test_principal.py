@@ -1,4 +1,4 @@
-"""Who may do what: the table of scopes, and what a user may be called."""
+"""Tests of principals: the table of scopes, and valid user names."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gateway.protocol.errors import ApiError
 
 
 def test_every_request_has_its_scope() -> None:
-    """A request without a line in the table would be open to everyone, or fail for everyone."""
+    """A request without a row in the table would be open to all clients, or fail for all of them."""
     assert set(REQUIRED_SCOPES) == set(get_args(p.AnyRequest))
     assert {request for request, scope in REQUIRED_SCOPES.items() if scope is None} == {p.Auth, p.Ping}
 
 
-def test_a_scope_that_is_missing_is_named() -> None:
-    """The error says which scope the credential lacks."""
+def test_a_missing_scope_is_named() -> None:
+    """The error message says which scope the credential lacks."""
     reader = Principal(user="ann", scopes=frozenset({"read"}))
     reader.require("read")
     reader.require(None)
@@ -35,19 +35,22 @@ def test_a_scope_that_is_missing_is_named() -> None:
     assert refused.value.code == "forbidden"
 
 
-def test_a_credential_that_says_nothing_may_chat_read_and_cancel() -> None:
-    """Neither administration nor speaking for others comes by default."""
+def test_the_default_scopes_are_chat_read_and_cancel() -> None:
+    """The scopes `admin` and `as` aren't granted by default."""
     assert Principal(user="ann").scopes == DEFAULT_SCOPES == {"chat", "read", "cancel"}
 
 
-def test_scopes_of_others_are_ignored() -> None:
-    """A token may carry scopes for other services."""
+def test_unknown_scopes_are_ignored() -> None:
+    """A token may have scopes for other services."""
     assert known_scopes(["openid", "chat", "as", 7]) == {"chat", "as"}
     assert known_scopes(["openid", "chat", "x:as", "x:x:read", 7], "x:") == {"as"}
 
 
-def test_what_several_credentials_allow_together() -> None:
-    """What each of them does, until the first ends, less what is withheld; it is the first one's user."""
+def test_combined_credentials_have_their_common_scopes() -> None:
+    """The scopes are those of all credentials, minus the withheld ones.
+
+    The earliest expiry and the first one's user apply.
+    """
     ann = Credential(user="ann", scopes=frozenset({"chat", "read", "as"}), expires_ms=9)
     service = Credential(user="service:x", scopes=frozenset({"chat", "as", "admin"}), expires_ms=8)
     both = principal_of(ann, service, withheld=frozenset({"as"}))
@@ -58,15 +61,15 @@ def test_what_several_credentials_allow_together() -> None:
 
 
 @pytest.mark.parametrize("user", ["ann", "auth0|5f", "https://id.example:1/ann", "Ünï 安", "x" * 255])
-def test_a_user_may_be_called_so(user: str) -> None:
-    """Whatever an identity provider calls its users."""
+def test_valid_user_names_are_accepted(user: str) -> None:
+    """Identity providers use many formats."""
     assert check_user(user) == user
 
 
 @pytest.mark.parametrize(
     "user", ["", "x" * 256, "ü" * 128, "a\nb", "a\0b", "a\u202eb", "a\u2028b", "\ud800", "service:backend"]
 )
-def test_a_user_may_not_be_called_so(user: str) -> None:
-    """Empty, too long, control characters, what isn't text, and the names of services."""
+def test_invalid_user_names_are_refused(user: str) -> None:
+    """Empty and overlong names, control characters, invalid Unicode and service names are refused."""
     with pytest.raises(ValueError, match=r"user|surrogates"):
         check_user(user)

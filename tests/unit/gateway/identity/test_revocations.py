@@ -1,4 +1,4 @@
-"""Revocations: by token, by key, by user and time; and a word that changes with each."""
+"""Tests of revocations: by token, by key, by user and time, and the version that changes with each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVE = principal_of(Credential(user="eve"))
 
 
 async def test_a_credential_is_revoked_by_each_of_its_names() -> None:
-    """Its own, and that of the service that speaks for it; and nobody else's is."""
+    """A principal is revoked by its own name or by its service's name. Other principals aren't affected."""
     for name in ("jti:1", "key:k"):
         async with open_store() as store:
             revocations = Revocations(store.as_store)
@@ -22,8 +22,8 @@ async def test_a_credential_is_revoked_by_each_of_its_names() -> None:
             assert await revocations.revoked([ANN, BOB, EVE]) == [True, False, False]
 
 
-async def test_what_was_issued_to_a_user_before_a_moment() -> None:
-    """What came later counts; what doesn't say when it came doesn't."""
+async def test_a_users_credentials_issued_before_a_time_are_revoked() -> None:
+    """Credentials issued later stay valid. One without an issue time is revoked."""
     async with open_store() as store:
         revocations = Revocations(store.as_store)
         await revocations.revoke_user("ann", 1000)
@@ -33,8 +33,8 @@ async def test_what_was_issued_to_a_user_before_a_moment() -> None:
         assert await revocations.revoked([ANN, BOB, EVE]) == [True, False, True]
 
 
-async def test_who_is_spoken_for_goes_with_the_service() -> None:
-    """By the moment at which the service's own credential was issued."""
+async def test_revoking_a_service_revokes_its_users() -> None:
+    """The issue time of the service's own credential is decisive."""
     async with open_store() as store:
         revocations = Revocations(store.as_store)
         await revocations.revoke_user("service:backend", 1000)
@@ -43,19 +43,19 @@ async def test_who_is_spoken_for_goes_with_the_service() -> None:
         assert await revocations.revoked([ANN, BOB]) == [True, False]
 
 
-async def test_each_revocation_changes_the_word() -> None:
-    """For all who ask, whoever revoked."""
+async def test_each_revocation_changes_the_version() -> None:
+    """Every instance reads the new version, regardless of which one revoked."""
     async with open_store() as store:
-        here, there = Revocations(store.as_store), Revocations(store.as_store)
-        assert await there.version() is None
-        words = set()
+        one, two = Revocations(store.as_store), Revocations(store.as_store)
+        assert await two.version() is None
+        versions = set()
         for n in range(3):
-            await here.revoke("jti:1" if n else "jti:3")
-            words.add(await there.version())
-        assert len(words) == 3
+            await one.revoke("jti:1" if n else "jti:3")
+            versions.add(await two.version())
+        assert len(versions) == 3
 
 
-async def test_nobody_asks_for_nobody() -> None:
-    """Without principals there is no question."""
+async def test_no_principals_need_no_store_call() -> None:
+    """The result is an empty list."""
     async with open_store() as store:
         assert await Revocations(store.as_store).revoked([]) == []

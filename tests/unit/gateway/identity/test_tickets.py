@@ -1,4 +1,4 @@
-"""One-time tickets: once, for a while, less than the credential."""
+"""Tests of one-time tickets: a single use, a short lifetime, and fewer scopes than the credential."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ANN = principal_of(
 )
 
 
-async def test_a_ticket_is_worth_one_opening() -> None:
-    """A ticket carries every credential of whoever asked for it, and all scopes but `admin` and `as`. It works once."""
+async def test_a_ticket_can_be_redeemed_once() -> None:
+    """A ticket has all credentials of its caller, and all of their scopes except `admin` and `as`."""
     async with open_store() as store:
         tickets = Tickets(store.as_store, 30)
         ticket, until_ms = await tickets.issue(ANN)
@@ -34,8 +34,8 @@ async def test_a_ticket_is_worth_one_opening() -> None:
         assert refused.value.code == "unauthenticated"
 
 
-async def test_of_all_who_come_at_once_one_gets_in() -> None:
-    """The store decides."""
+async def test_only_one_of_several_concurrent_clients_redeems_it() -> None:
+    """The store decides which one."""
     async with open_store() as store:
         both = [Tickets(store.as_store, 30) for _ in range(2)]
         ticket, _ = await both[0].issue(ANN)
@@ -43,8 +43,8 @@ async def test_of_all_who_come_at_once_one_gets_in() -> None:
         assert [isinstance(one, Principal) for one in found].count(True) == 1
 
 
-async def test_a_ticket_is_soon_too_old() -> None:
-    """After its time it is as if it had never been."""
+async def test_a_ticket_expires() -> None:
+    """An expired ticket is refused like an unknown one."""
     async with open_store() as store:
         tickets = Tickets(store.as_store, 0.02)
         ticket, _ = await tickets.issue(ANN)
@@ -54,16 +54,16 @@ async def test_a_ticket_is_soon_too_old() -> None:
 
 
 @pytest.mark.parametrize("given", ["", "tk_", "tk_" + "x" * 32, "\ud800", "revoked"])
-async def test_what_is_no_ticket(given: str) -> None:
-    """Anything may be sent as a ticket."""
+async def test_an_invalid_ticket_is_refused(given: str) -> None:
+    """The client could send any text as a ticket."""
     async with open_store() as store:
         with pytest.raises(ApiError) as refused:
             await Tickets(store.as_store, 30).redeem(given)
         assert refused.value.code == "unauthenticated"
 
 
-async def test_without_the_store_nobody_can_tell() -> None:
-    """The ticket isn't blamed."""
+async def test_without_the_store_the_ticket_stays_valid() -> None:
+    """The error is `store_unavailable`, and the ticket can be redeemed later."""
     async with open_store() as store:
         tickets = Tickets(store.as_store, 30)
         ticket, _ = await tickets.issue(ANN)

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: every algorithm, every way to be wrong, and what a token says of its user."""
+"""Tests of JSON Web Tokens: every algorithm, every kind of invalid token, and the claims about the user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 def rules(**fields: Any) -> TokenSettings:
-    """Rules with the tests' secret, unless another key is given."""
+    """Return settings with the tests' secret, unless another key is given."""
     given = {
         "prefix": "TURNWIRE_JWT_",
         "secret": None,
@@ -42,7 +42,7 @@ def rules(**fields: Any) -> TokenSettings:
 
 
 async def refused(given: str, **fields: Any) -> str:
-    """The message with which a token is refused."""
+    """Return the message with which a token is refused."""
     with pytest.raises(ApiError) as error:
         await Tokens(rules(**fields)).credential(given)
     assert error.value.code == "unauthenticated"
@@ -51,7 +51,7 @@ async def refused(given: str, **fields: Any) -> str:
 
 
 async def test_a_token_names_its_user() -> None:
-    """Subject, times, identity and default scopes."""
+    """The credential has the subject, the times, the `jti` name and the default scopes."""
     token_claims = claims("auth0|5f", jti="j1")
     named = await Tokens(rules()).credential(jwt.encode(token_claims, SECRET, "HS256"))
     assert (named.user, named.scopes) == ("auth0|5f", DEFAULT_SCOPES)
@@ -70,14 +70,14 @@ async def test_a_token_names_its_user() -> None:
         ({"scope": "", "scp": ["admin"]}, set()),
     ],
 )
-async def test_scopes_come_from_the_claims_that_carry_them(fields: dict[str, Any], scopes: set[str]) -> None:
-    """A claim that is there counts, also when it holds none of ours."""
+async def test_scopes_come_from_the_first_scope_claim(fields: dict[str, Any], scopes: set[str]) -> None:
+    """A claim that is present is used even if it has none of our scopes."""
     assert (await Tokens(rules()).credential(token(**fields))).scopes == scopes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_a_public_key_checks_its_own_algorithms(algorithm: str, tmp_path: Path) -> None:
-    """As text, as text on one line, and as a file."""
+async def test_a_public_key_verifies_its_own_algorithms(algorithm: str, tmp_path: Path) -> None:
+    """The key can be given as PEM text, as PEM text on one line, or as a file."""
     key = private_key(algorithm)
     pem = public_pem(key)
     (tmp_path / "key.pem").write_text(pem)
@@ -89,7 +89,7 @@ async def test_a_public_key_checks_its_own_algorithms(algorithm: str, tmp_path: 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 async def test_longer_hashes_work_too(algorithm: str) -> None:
-    """A secret that is long enough for them."""
+    """The secret must be long enough for them."""
     long = SECRET + SECRET
     assert (await Tokens(rules()._replace(secret=long)).credential(token(key=long, algorithm=algorithm))).user == "ann"
 
@@ -114,20 +114,20 @@ async def test_longer_hashes_work_too(algorithm: str) -> None:
         ({"key": "x" * 40}, "Invalid token"),
     ],
 )
-async def test_a_token_that_does_not_count(fields: dict[str, Any], words: str) -> None:
-    """Expired, not yet valid, without an end, without a user, for another, signed by another."""
+async def test_an_invalid_token_is_refused(fields: dict[str, Any], words: str) -> None:
+    """Invalid times, users, scopes or ids, another audience, and another signature are covered."""
     assert words in await refused(token(**fields))
 
 
-async def test_leeway_is_for_clocks() -> None:
-    """A token that ended two seconds ago passes with a leeway of ten."""
+async def test_the_leeway_accepts_a_recently_expired_token() -> None:
+    """A token that expired two seconds ago is accepted with a leeway of ten seconds."""
     late = token(exp=int(time.time()) - 2)
     assert (await Tokens(rules(leeway_s=10)).credential(late)).user == "ann"
     await refused(late)
 
 
 async def test_issuer_and_audience_are_checked() -> None:
-    """As soon as the operator names them, they have to be there and to be right."""
+    """Each claim is required and must match if the operator has set it."""
     expected_rules: dict[str, Any] = {"issuer": "https://id.example", "audience": "turnwire"}
     good: dict[str, Any] = {"iss": "https://id.example", "aud": ["other", "turnwire"]}
     assert (await Tokens(rules(**expected_rules)).credential(token(**good))).user == "ann"
@@ -135,8 +135,8 @@ async def test_issuer_and_audience_are_checked() -> None:
         await refused(token(**{**good, **wrong}), **expected_rules)
 
 
-def without_signatures(header: dict[str, Any], key: bytes | None = None) -> str:
-    """A token by hand, signed with HMAC if there is a key."""
+def handmade_token(header: dict[str, Any], key: bytes | None = None) -> str:
+    """Return a token built by hand, signed with HMAC if a key is given."""
 
     def part(value: bytes) -> str:
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
@@ -147,22 +147,22 @@ def without_signatures(header: dict[str, Any], key: bytes | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
-async def test_no_algorithm_is_no_signature(name: str) -> None:
-    """`alg: none`, however it is written, with each kind of key."""
-    given = without_signatures({"alg": name, "typ": "JWT"})
+async def test_alg_none_is_refused(name: str) -> None:
+    """This covers `alg: none` in any case, with each kind of key."""
+    given = handmade_token({"alg": name, "typ": "JWT"})
     await refused(given)
     await refused(given, public_key=public_pem(private_key("ES256")))
 
 
-async def test_a_public_key_is_no_secret() -> None:
-    """HS256 keyed with the public key, which anybody has, is refused (key confusion)."""
+async def test_a_public_key_is_not_accepted_as_a_secret() -> None:
+    """HS256 keyed with the public key is refused (key confusion)."""
     pem = public_pem(private_key("RS256"))
     for key in (pem, pem.strip()):
-        await refused(without_signatures({"alg": "HS256", "typ": "JWT"}, key.encode()), public_key=pem)
+        await refused(handmade_token({"alg": "HS256", "typ": "JWT"}, key.encode()), public_key=pem)
 
 
-async def test_a_token_can_not_bring_its_own_key() -> None:
-    """`jwk`, `jku` and `x5u` of a header are not looked at."""
+async def test_a_token_cannot_contain_its_own_key() -> None:
+    """The header's `jwk`, `jku` and `x5u` are ignored."""
     key = private_key("RS256")
     headers = {
         "jwk": public_jwk(key, "mine"),
@@ -177,7 +177,7 @@ async def test_a_token_can_not_bring_its_own_key() -> None:
         await refused(given, jwks_url=server.url)
 
 
-async def test_a_symmetric_key_in_a_jwks_is_no_key() -> None:
+async def test_a_symmetric_key_in_a_jwks_is_ignored() -> None:
     """A JWKS is public."""
     async with jwks_server() as server:
         shared = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
@@ -187,13 +187,13 @@ async def test_a_symmetric_key_in_a_jwks_is_no_key() -> None:
 
 @pytest.mark.parametrize("given", ["", "x", "a.b", "a.b.c", "a.b.c.d", "....", "\ud800.a.b", "x" * 9000, "tw_x"])
 @pytest.mark.parametrize("by_jwks", [False, True])
-async def test_what_is_no_token(given: str, by_jwks: bool) -> None:
-    """Anything may be sent as a token."""
+async def test_malformed_tokens_are_refused(given: str, by_jwks: bool) -> None:
+    """The client could send any text as a token."""
     await refused(given, **({"jwks_url": "http://127.0.0.1:1/"} if by_jwks else {}))
 
 
-async def test_an_end_beyond_any_calendar_is_the_last_one() -> None:
-    """Times that can't be written down are cut."""
+async def test_a_very_distant_expiry_is_clamped() -> None:
+    """An expiry that can't be represented becomes the last possible one."""
     named = await Tokens(rules()).credential(token(exp=10**17))
     assert named.expires_ms == 253_402_300_799_000
 
@@ -208,14 +208,14 @@ async def test_an_end_beyond_any_calendar_is_the_last_one() -> None:
         ({"jwks_url": "http://127.0.0.1:1/", "algorithms": ("HS256",)}, "doesn't fit the key: HS256"),
     ],
 )
-def test_what_the_operator_sets_is_checked_at_once(fields: dict[str, Any], words: str) -> None:
-    """With what to do about it."""
+def test_the_operators_settings_are_checked_at_once(fields: dict[str, Any], words: str) -> None:
+    """The error message names the problem."""
     with pytest.raises(AuthSetupError, match=words):
         Tokens(rules(**fields))
 
 
-async def test_an_algorithm_can_be_left_out() -> None:
-    """The operator may narrow what a key is used with."""
+async def test_the_operator_can_restrict_the_algorithms() -> None:
+    """A key is used only with the listed algorithms."""
     key = private_key("RS256")
     narrow: dict[str, Any] = {"public_key": public_pem(key), "algorithms": ("RS512",)}
     assert (await Tokens(rules(**narrow)).credential(token(key=key, algorithm="RS512"))).user == "ann"

@@ -1,4 +1,4 @@
-"""One WebSocket as an ASGI application: opening, reading, writing, heartbeats and every way to close."""
+"""Tests of the WebSocket endpoint as an ASGI application: opening, reading, writing, heartbeats and closing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCAL = [(b"host", b"127.0.0.1:8000")]
 
 
 class Socket:
-    """The server's side of a WebSocket: what the client sends, what it got, and whether it reads."""
+    """The server's side of a WebSocket: the client's frames, the sent messages, and whether the client reads."""
 
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -32,7 +32,7 @@ class Socket:
         self._changed = asyncio.Event()
 
     async def send(self, message: Any) -> None:
-        """What the application sends; waits while the client doesn't read."""
+        """Record a message of the application, after the client reads."""
         if message["type"] == "websocket.send":
             await self.reads.wait()
         if self.fails is not None:
@@ -43,31 +43,31 @@ class Socket:
         self._changed.set()
 
     def receive_text(self, frame: Any) -> None:
-        """A text frame of the client."""
+        """Queue a text frame of the client."""
         text = frame if isinstance(frame, str) else JSON.encode(frame).decode()
         self.incoming.put_nowait({"type": "websocket.receive", "text": text})
 
     def receive_binary(self, data: bytes) -> None:
-        """A binary frame of the client."""
+        """Queue a binary frame of the client."""
         self.incoming.put_nowait({"type": "websocket.receive", "bytes": data})
 
     def disconnect(self) -> None:
-        """The client is gone."""
+        """Disconnect the client."""
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1005})
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The frames that the client got."""
+        """The frames that were sent to the client."""
         sent = [m for m in self.messages if m["type"] == "websocket.send"]
         return [msgspec.json.decode(m["text"]) if "text" in m else msgspec.msgpack.decode(m["bytes"]) for m in sent]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """Frames of one type."""
+        """Return the frames of one type."""
         return [frame for frame in self.frames if frame["type"] == kind]
 
     @property
     def closed(self) -> tuple[int, str] | None:
-        """Code and reason of the close frame."""
+        """The code and reason of the close frame."""
         found = [m for m in self.messages if m["type"] == "websocket.close"]
         assert len(found) <= 1
         return (found[0]["code"], found[0]["reason"]) if found else None
@@ -87,7 +87,7 @@ async def opened(
     subprotocols: tuple[str, ...] = (),
     headers: list[tuple[bytes, bytes]] | None = None,
 ) -> AsyncIterator[Socket]:
-    """A client that connects, and hangs up at the end."""
+    """Connect a client, and disconnect it at the end."""
     socket = Socket()
     scope = {
         "type": "websocket",
@@ -111,8 +111,8 @@ async def opened(
 # --- opening ---
 
 
-async def test_who_comes_while_the_store_is_away_is_told(services: Services) -> None:
-    """Law 4: `durability` tells of a state, and also those who weren't here when it began."""
+async def test_durability_is_sent_to_later_clients(services: Services) -> None:
+    """Law 4: `durability` reports a state, so a client that connects during it is also told."""
     async with opened(services) as early:
         await early.until(lambda: early.frames)
         services.clients.set_durability(Durability("degraded"))
@@ -127,8 +127,8 @@ async def test_who_comes_while_the_store_is_away_is_told(services: Services) -> 
         assert [frame["state"] for frame in early.of("durability")] == ["degraded", "ok"]
 
 
-async def test_the_server_speaks_first(services: Services) -> None:
-    """`ready` says who you are and what holds here."""
+async def test_the_server_sends_ready_first(services: Services) -> None:
+    """`ready` contains the user, the default model and the limits."""
     async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         assert socket.messages[0] == {"type": "websocket.accept", "subprotocol": None}
@@ -154,12 +154,12 @@ async def test_the_server_speaks_first(services: Services) -> None:
         (("turnwire.v1.msgpack", "turnwire.v1.json"), "turnwire.v1.msgpack"),
         (("chat", "turnwire.v1.json"), "turnwire.v1.json"),
     ],
-    ids=["json", "msgpack", "both", "one known"],
+    ids=["json", "msgpack", "both", "one-known"],
 )
 async def test_exactly_one_offered_subprotocol_is_chosen(
     services: Services, offered: tuple[str, ...], chosen: str
 ) -> None:
-    """The first known one; frames are then of its opcode."""
+    """The first known one is chosen, and determines the opcode of the frames."""
     async with opened(services, subprotocols=offered) as socket:
         await socket.until(lambda: socket.frames)
         assert socket.messages[0]["subprotocol"] == chosen
@@ -175,14 +175,14 @@ async def test_exactly_one_offered_subprotocol_is_chosen(
     ],
     ids=["subprotocol", "host", "origin"],
 )
-async def test_an_opening_that_may_not_be_is_refused_with_a_body(
+async def test_a_refused_opening_has_a_status_and_a_body(
     services: Services,
     subprotocols: tuple[str, ...],
     headers: list[tuple[bytes, bytes]],
     status: int,
     code: str,
 ) -> None:
-    """An HTTP status before the upgrade, and a body that says why and lists the known subprotocols."""
+    """The HTTP status is sent before the upgrade. The body has the error and the known subprotocols."""
     async with opened(services, subprotocols=subprotocols, headers=headers) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == status
@@ -191,8 +191,8 @@ async def test_an_opening_that_may_not_be_is_refused_with_a_body(
         assert body["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
 
 
-async def test_a_draining_instance_opens_nothing(services: Services) -> None:
-    """New sockets are refused with `shutting_down`."""
+async def test_a_draining_instance_refuses_new_sockets(services: Services) -> None:
+    """They are refused with `shutting_down`."""
     services.runner.is_draining = True
     async with opened(services) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
@@ -204,7 +204,7 @@ async def test_a_draining_instance_opens_nothing(services: Services) -> None:
 
 
 async def test_requests_are_answered(services: Services) -> None:
-    """Also a hundred that come at once."""
+    """A hundred requests at once are all answered, in order."""
     async with opened(services) as socket:
         for n in range(100):
             socket.receive_text({"type": "ping", "id": f"{n}", "t": n})
@@ -213,7 +213,7 @@ async def test_requests_are_answered(services: Services) -> None:
 
 
 async def test_a_turn_is_streamed(services: Services) -> None:
-    """From start to ending over one socket, in MessagePack."""
+    """A turn is streamed from start to ending over one socket, in MessagePack."""
     async with opened(services, subprotocols=("turnwire.v1.msgpack",)) as socket:
         start = {
             "type": "turn.start",
@@ -229,7 +229,7 @@ async def test_a_turn_is_streamed(services: Services) -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 async def test_the_wrong_opcode_closes_1003(services: Services, binary: bool) -> None:
-    """JSON takes text frames, MessagePack binary ones; what follows is ignored."""
+    """JSON requires text frames, and MessagePack binary ones. Later frames are ignored."""
     async with opened(services, subprotocols=("turnwire.v1.msgpack",) if binary else ()) as socket:
         if binary:
             socket.receive_text({"type": "ping", "id": "1"})
@@ -244,8 +244,8 @@ async def test_the_wrong_opcode_closes_1003(services: Services, binary: bool) ->
         assert len(socket.frames) == before
 
 
-async def test_nonsense_closes_4400(services: Services) -> None:
-    """Twenty frames that can't be read."""
+async def test_twenty_invalid_frames_close_4400(services: Services) -> None:
+    """None of the frames can be decoded."""
     async with opened(services) as socket:
         for _ in range(20):
             socket.receive_text("nonsense")
@@ -254,8 +254,7 @@ async def test_nonsense_closes_4400(services: Services) -> None:
 
 
 async def test_a_client_that_does_not_read_closes_4501(store: ControlledStore) -> None:
-    """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes
-    on."""
+    """Law 11: over the limit the socket is closed, even if it never accepts another frame. The turn continues."""
     async with open_services(store, outbox_bytes=65_536) as services:
         async with opened(services) as socket:
             await socket.until(lambda: socket.frames)
@@ -273,8 +272,8 @@ async def test_a_client_that_does_not_read_closes_4501(store: ControlledStore) -
 @pytest.mark.parametrize(
     "error", [OSError("broken pipe"), ConnectionResetError()], ids=lambda error: type(error).__name__
 )
-async def test_a_socket_that_breaks_ends_quietly(services: Services, error: Exception) -> None:
-    """A send that fails ends the writer; the reader ends when the server says that the client is gone."""
+async def test_a_broken_socket_ends_without_an_error(services: Services, error: Exception) -> None:
+    """A failed send ends the writer. The reader ends when the server reports the disconnect."""
     async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         socket.fails = error
@@ -284,8 +283,8 @@ async def test_a_socket_that_breaks_ends_quietly(services: Services, error: Exce
     assert socket.closed is None
 
 
-async def test_when_the_client_goes_its_requests_are_dropped(services: Services, store: ControlledStore) -> None:
-    """Law 8: a turn goes on without its connection, also one that the store was still accepting."""
+async def test_a_disconnect_drops_requests_but_no_turn(services: Services, store: ControlledStore) -> None:
+    """Law 8: a turn continues without its connection, even if the store was still accepting it."""
     with store.blocked("accept") as accepting, store.blocked("usage"):
         async with opened(services) as socket:
             socket.receive_text({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
@@ -297,8 +296,8 @@ async def test_when_the_client_goes_its_requests_are_dropped(services: Services,
     assert stream.is_live
 
 
-async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) -> None:
-    """A send that fails in another way than a broken socket ends the connection with it."""
+async def test_an_unexpected_error_ends_the_connection(services: Services) -> None:
+    """A send that fails with an error other than that of a broken socket ends the connection."""
 
     async def served() -> None:
         async with opened(services) as socket:
@@ -311,11 +310,11 @@ async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) ->
         await served()
 
 
-# --- heartbeats and leaving ---
+# --- heartbeats and shutdown ---
 
 
-async def test_a_heartbeat_says_that_the_connection_lives(store: ControlledStore) -> None:
-    """Whenever nothing else was sent for the interval; not while a turn streams."""
+async def test_heartbeats_are_sent_on_a_quiet_connection(store: ControlledStore) -> None:
+    """A heartbeat is sent if no other frame was sent in the interval, so not during a streaming turn."""
     async with open_services(store, heartbeat_s=0.05) as services:
         async with asyncio.TaskGroup() as tasks:
             heartbeats = tasks.create_task(services.clients.run_heartbeats())
@@ -330,8 +329,8 @@ async def test_a_heartbeat_says_that_the_connection_lives(store: ControlledStore
             heartbeats.cancel()
 
 
-async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
-    """`going_away`, then what waits is sent, then the close; nobody stays."""
+async def test_a_shutdown_is_announced_and_closes_4503(services: Services) -> None:
+    """`going_away` is sent, then the waiting frames, then the close. All clients are disconnected."""
     async with opened(services) as one, opened(services) as two:
         await one.until(lambda: one.frames)
         await two.until(lambda: two.frames)
@@ -350,15 +349,15 @@ async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
         await asyncio.wait_for(closing, 10)
 
 
-async def test_leaving_does_not_wait_for_ever(services: Services) -> None:
-    """A client that doesn't answer the close is left behind."""
+async def test_a_shutdown_does_not_wait_forever(services: Services) -> None:
+    """A client that doesn't answer the close is abandoned after the timeout."""
     async with opened(services) as socket:
         await asyncio.wait_for(services.clients.close_all(0.02), 5)
         assert (socket.closed or (0, ""))[0] == 4503
 
 
 async def test_a_connection_closes_once(services: Services) -> None:
-    """The first reason stays."""
+    """The first close reason is kept."""
     async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         socket.receive_binary(b"\x80")

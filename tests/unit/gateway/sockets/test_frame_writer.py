@@ -1,4 +1,4 @@
-"""What sends a connection's frames, over real sockets: past the writer's task while the socket takes them."""
+"""Tests of the frame writer over real sockets: frames bypass its task while the socket accepts them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORDS = 200
 
 
 @pytest.fixture
-def writes_per_socket(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many frames went which way."""
+def frame_counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts of the frames that were written directly and of those that were sent by the task."""
     counted: Counter[str] = Counter()
     write, send = BoundedWebSocket.write_frame, BoundedWebSocket.send
 
@@ -36,37 +36,37 @@ def writes_per_socket(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
-async def test_a_token_wakes_no_task(writes_per_socket: Counter[str], codec: str) -> None:
-    """While the socket takes frames, they are written where they are made, in both codecs."""
+async def test_a_token_needs_no_task_switch(frame_counts: Counter[str], codec: str) -> None:
+    """While the socket accepts frames, they are written directly, in both codecs."""
     async with serving() as server, client(server.ws_url, codec=codec) as c:
         await c.request("ping")
-        sent = writes_per_socket["sent"]
+        sent = frame_counts["sent"]
         demo = {"rate": 0, "tokens": WORDS}
         await c.request("turn.start", turn="t", input="Hi", params={"demo": demo})
         await c.ending("t")
-        assert writes_per_socket["written"] > 5
-        assert writes_per_socket["sent"] == sent
+        assert frame_counts["written"] > 5
+        assert frame_counts["sent"] == sent
 
 
-async def test_a_client_that_stops_reading_misses_nothing(writes_per_socket: Counter[str]) -> None:
-    """What its socket doesn't take waits for the task, and all of it comes, in its order (law 1 is the client's)."""
+async def test_a_client_that_stops_reading_loses_no_frame(frame_counts: Counter[str]) -> None:
+    """Frames that the socket doesn't accept wait for the task. All arrive in order (law 1 is checked by the client)."""
     async with (
         serving(outbox_bytes=2**26) as server,
         client(server.ws_url, sock=small_buffer_socket(server.url), max_queue=1) as c,
     ):
-        sent = writes_per_socket["sent"]
+        sent = frame_counts["sent"]
         c.reading.clear()
         demo = {"rate": 0, "tokens": 20_000}
         await c.send("turn.start", turn="t", input="Hi", params={"demo": demo})
-        await eventually(lambda: writes_per_socket["sent"] > sent)
+        await eventually(lambda: frame_counts["sent"] > sent)
         c.reading.set()
         ended = await c.ending("t")
         assert ended["type"] == "turn.completed"
         assert len(c.turns["t"].text().split()) == 20_000
 
 
-async def test_nothing_is_written_before_the_task_runs(writes_per_socket: Counter[str]) -> None:
-    """Who wakes it before it was told which queue is its own does no harm."""
+async def test_nothing_is_written_before_the_task_runs(frame_counts: Counter[str]) -> None:
+    """A wakeup before the task has its outbox does no harm."""
 
     async def send(message: object) -> None:
         raise AssertionError(message)
@@ -74,4 +74,4 @@ async def test_nothing_is_written_before_the_task_runs(writes_per_socket: Counte
     writer = FrameWriter(None, send)
     writer.wake()
     await asyncio.sleep(0)
-    assert not writes_per_socket
+    assert not frame_counts

@@ -1,4 +1,4 @@
-"""The opening of a socket, with auth on: what may be the first frame, and how everything else closes."""
+"""Tests of the opening of a socket with auth on: valid first frames, and the close code of all others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PAGE = Origin("https://app.example")
 JWT: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "allowed_origins": (PAGE,)}
 
 
-async def ended(url: str, *frames: str | bytes, codec: str = "json") -> tuple[list[dict[str, Any]], int]:
-    """What a socket of the page gets for these frames, and with what it is closed."""
+async def result_of(url: str, *frames: str | bytes, codec: str = "json") -> tuple[list[dict[str, Any]], int]:
+    """Return the frames that a page's socket receives for these frames, and its close code."""
     got = []
     async with connect(url, origin=PAGE, compression=None, subprotocols=[Subprotocol(f"turnwire.v1.{codec}")]) as ws:
         try:
@@ -35,8 +35,8 @@ async def ended(url: str, *frames: str | bytes, codec: str = "json") -> tuple[li
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
-async def test_the_first_frame_may_say_who_it_is(codec: str) -> None:
-    """`ready` comes when that is known, and then the answer; requests follow as ever."""
+async def test_the_first_frame_can_authenticate(codec: str) -> None:
+    """`ready` is sent after the authentication, then the result. Further requests follow as usual."""
     async with (
         serving(**JWT) as server,
         connect(server.ws_url, origin=PAGE, compression=None, subprotocols=[Subprotocol(f"turnwire.v1.{codec}")]) as ws,
@@ -53,7 +53,7 @@ async def test_the_first_frame_may_say_who_it_is(codec: str) -> None:
 
 
 async def test_a_drain_that_begins_during_an_opening_closes_it() -> None:
-    """Nobody is left at an instance that takes no turns: `ready`, and at once 4503."""
+    """No client stays at an instance that accepts no turns: after `ready` the socket closes at once with 4503."""
     async with serving(**JWT) as server, connect(server.ws_url, origin=PAGE) as ws:
         server.gateway.services.runner.is_draining = True
         await ws.send('{"type":"auth","token":"' + token() + '"}')
@@ -63,8 +63,8 @@ async def test_a_drain_that_begins_during_an_opening_closes_it() -> None:
         assert ws.close_code == 4503
 
 
-async def test_a_header_or_a_ticket_says_it_before() -> None:
-    """No frame is waited for."""
+async def test_a_header_or_a_ticket_authenticates_the_opening() -> None:
+    """No first frame is needed. A ticket is valid only once."""
     async with serving(**JWT) as server:
         async with client(server.ws_url, additional_headers=bearer(token("ann"))) as c:
             assert c.ready["user"] == "ann"
@@ -93,22 +93,22 @@ async def test_a_header_or_a_ticket_says_it_before() -> None:
     ],
 )
 async def test_any_other_first_frame_is_the_last(frame: str | bytes, code: str, closed: int) -> None:
-    """One error, no `ready`, and the socket closes."""
+    """The socket closes after one error, without `ready`."""
     async with serving(**JWT) as server:
-        frames, got = await ended(server.ws_url, frame)
+        frames, got = await result_of(server.ws_url, frame)
         assert ([frame["error"]["code"] for frame in frames], got) == ([code], closed)
 
 
-async def test_who_says_nothing_is_closed() -> None:
-    """After the time for it, and not before."""
+async def test_a_silent_client_is_closed() -> None:
+    """The socket closes after the timeout and not before."""
     async with serving(**JWT, auth_timeout_s=0.2) as server:
         began = time.monotonic()
-        assert await ended(server.ws_url) == ([], 4408)
+        assert await result_of(server.ws_url) == ([], 4408)
         assert 0.2 <= time.monotonic() - began < 3
 
 
-async def test_who_leaves_before_that_is_forgotten() -> None:
-    """Nothing is logged as a failure, nothing is left."""
+async def test_a_client_that_leaves_before_auth_leaves_no_lease() -> None:
+    """The client disconnects before or during its authentication."""
     async with serving(**JWT) as server:
         async with connect(server.ws_url, origin=PAGE):
             pass
@@ -118,16 +118,16 @@ async def test_who_leaves_before_that_is_forgotten() -> None:
         assert not server.gateway.services.authenticator._leases
 
 
-async def test_without_the_store_a_client_comes_back() -> None:
-    """It isn't told that its credential is wrong."""
+async def test_without_the_store_the_close_code_is_retryable() -> None:
+    """The client isn't told that its credential is invalid."""
     async with serving(**JWT) as server:
         await server.gateway.store.close()
-        frames, code = await ended(server.ws_url, '{"type":"auth","token":"' + token() + '"}')
+        frames, code = await result_of(server.ws_url, '{"type":"auth","token":"' + token() + '"}')
         assert ([frame["error"]["code"] for frame in frames], code) == (["store_unavailable"], 4503)
 
 
-async def test_a_user_may_have_so_many_connections() -> None:
-    """429 where the credential is known before, 4409 after a first frame; whoever leaves makes room."""
+async def test_connections_of_a_user_are_limited() -> None:
+    """A known credential gets 429, and one in a first frame gets 4409. A closed connection frees its permit."""
     async with serving(**JWT, user_connections=1) as server:
         header = bearer(token("ann"))
         async with client(server.ws_url, additional_headers=header):
@@ -135,7 +135,7 @@ async def test_a_user_may_have_so_many_connections() -> None:
                 await connect(server.ws_url, additional_headers=header)
             assert refused.value.response.status_code == 429
             assert msgspec.json.decode(refused.value.response.body or b"")["error"]["code"] == "rate_limited"
-            frames, code = await ended(server.ws_url, '{"type":"auth","token":"' + token("ann") + '"}')
+            frames, code = await result_of(server.ws_url, '{"type":"auth","token":"' + token("ann") + '"}')
             assert ([frame["error"]["code"] for frame in frames], code) == (["rate_limited"], 4409)
             async with client(server.ws_url, additional_headers=bearer(token("bob"))):
                 pass
@@ -144,8 +144,8 @@ async def test_a_user_may_have_so_many_connections() -> None:
         assert not server.gateway.services.limits.connections.holders
 
 
-async def test_an_address_may_have_so_many_connections() -> None:
-    """Also of sockets that haven't said yet who they are; by `X-Forwarded-For` behind a proxy that is trusted."""
+async def test_connections_of_an_address_are_limited() -> None:
+    """Sockets before authentication count too. `X-Forwarded-For` of a trusted proxy is used."""
     async with serving(**JWT, address_connections=2) as server, connect(server.ws_url, origin=PAGE):
         async with connect(server.ws_url, origin=PAGE):
             with pytest.raises(InvalidStatus) as refused:
@@ -156,8 +156,8 @@ async def test_an_address_may_have_so_many_connections() -> None:
                 pass
 
 
-async def test_who_is_no_proxy_has_the_address_of_the_socket() -> None:
-    """A client doesn't get more places by naming addresses."""
+async def test_x_forwarded_for_of_an_untrusted_client_is_ignored() -> None:
+    """A client doesn't get more permits by sending other addresses."""
     async with (
         serving(**JWT, address_connections=1, trusted_proxies=("192.0.2.0/24",)) as server,
         connect(server.ws_url, origin=PAGE),
