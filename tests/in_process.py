@@ -33,6 +33,7 @@ TIMEOUT_S = 30.0
 EVERY_CALL = "*"
 
 Gate = tuple[asyncio.Event, asyncio.Event]
+"""A gate of calls: set when a call waits at it, and set to let it pass."""
 
 
 class ControlledStore:
@@ -248,18 +249,18 @@ class Instance:
             clients = runtime.services.clients
             set_durability = clients.set_durability
 
-            def recorded(durability: Durability) -> None:
+            def record_and_set(durability: Durability) -> None:
                 self.durabilities.append(durability)
                 set_durability(durability)
 
-            clients.set_durability = recorded  # type: ignore[method-assign]
-            background_tasks = [tasks.create_task(chore) for chore in runtime.background_tasks()]
+            clients.set_durability = record_and_set  # type: ignore[method-assign]
+            background_tasks = [tasks.create_task(work) for work in runtime.background_tasks()]
             await runtime.start()
             self._started.set()
             await self._stopping.wait()
             await runtime.services.runner.drain(0)
-            for chore in background_tasks:
-                chore.cancel()
+            for task in background_tasks:
+                task.cancel()
 
     async def started(self) -> Instance:
         """Wait until the instance is started, and return it. Raises the error of a failed start."""
@@ -474,14 +475,14 @@ class SessionClient:
 @asynccontextmanager
 async def open_client(services: Services, user: str = "ann", codec: Codec = JSON) -> AsyncIterator[SessionClient]:
     """Yield a client; at the end of the block, close its session as if the connection was lost."""
-    made = SessionClient(services, user, codec)
+    client = SessionClient(services, user, codec)
     try:
-        yield made
+        yield client
     finally:
-        made.session.close()
-        for task in tuple(made.tasks):
+        client.session.close()
+        for task in tuple(client.tasks):
             task.cancel()
-        await asyncio.gather(*made.tasks, return_exceptions=True)
+        await asyncio.gather(*client.tasks, return_exceptions=True)
 
 
 SLOW = {"rate": 100, "tokens": 10_000}

@@ -1313,7 +1313,7 @@ class StoreConformance:
         assert await store.put_ephemeral("n1", b"\x00one", LONG_MS)
         assert not await store.put_ephemeral("n1", b"two", LONG_MS)
         assert await store.put_ephemeral("n2", b"", SHORT_MS)
-        assert await store.get_ephemeral(["n2", "nobody", "n1"]) == [b"", None, b"two"]
+        assert await store.get_ephemeral(["n2", "unknown", "n1"]) == [b"", None, b"two"]
         assert await store.get_ephemeral([]) == []
         await eventually(lambda: _are_expired(store, "n2"))
         assert await store.put_ephemeral("n2", b"again", LONG_MS)
@@ -1346,7 +1346,7 @@ class StoreConformance:
         assert await store.acquire_permits("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
         assert await store.acquire_permits("c", [("u", 2)], LONG_MS) == [False]
         assert await store.acquire_permits("a", [("u", 2)], LONG_MS) == [True]
-        await store.release_permits([("u", "a"), ("u", "nobody"), ("w", "a")])
+        await store.release_permits([("u", "a"), ("u", "unknown"), ("w", "a")])
         assert await store.acquire_permits("c", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
         await store.release_permits([])
         await store.renew_permits([], LONG_MS)

@@ -34,15 +34,15 @@ async def store() -> AsyncIterator[ControlledStore]:
 @pytest.fixture
 async def services(store: ControlledStore) -> AsyncIterator[Services]:
     """The services of one instance in this event loop."""
-    async with open_services(store) as made:
-        yield made
+    async with open_services(store) as services:
+        yield services
 
 
 @pytest.fixture
 async def ann(services: Services) -> AsyncIterator[SessionClient]:
     """A client of user ann."""
-    async with open_client(services) as made:
-        yield made
+    async with open_client(services) as client:
+        yield client
 
 
 @pytest.fixture
@@ -58,19 +58,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def pair(quick: None) -> AsyncIterator[tuple[Instance, Instance]]:
     """Two instances on one store, with short leases."""
-    async with open_pair() as made:
-        yield made
+    async with open_pair() as pair:
+        yield pair
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     """A local server in the role of a provider."""
-    async with Upstream() as made:
-        yield made
+    async with Upstream() as upstream:
+        yield upstream
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
     """The HTTP client that the SDKs use."""
-    async with http_client(Timeouts()) as made:
-        yield made
+    async with http_client(Timeouts()) as client:
+        yield client
