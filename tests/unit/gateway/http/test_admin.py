@@ -1,4 +1,4 @@
-"""Administration over HTTP: who may, what is listed, whose turn is stopped, and what a closed client sees."""
+"""Tests of the admin API over HTTP: permissions, lists, canceled turns, and closed clients."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CALLS = [
 async def admin_request(
     url: str, method: str, path: str, body: Any = None, headers: dict[str, str] = ADMIN
 ) -> httpx2.Response:
-    """One request below `/v1/admin`."""
+    """Send one request below `/v1/admin`."""
     async with httpx2.AsyncClient() as http:
         return await http.request(method, f"{url}/v1/admin/{path}", json=body, headers=headers)
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-async def test_only_an_administrator_may(method: str, path: str) -> None:
-    """Without a credential, with a user's, and where auth is off and the network may come in: nobody else."""
+async def test_only_an_administrator_is_allowed(method: str, path: str) -> None:
+    """A request is refused without a credential, with a user's, and on an open port with auth off."""
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
             assert (await admin_request(server.url, method, path, headers=headers)).status_code == status
@@ -43,7 +43,7 @@ async def test_only_an_administrator_may(method: str, path: str) -> None:
 
 
 async def test_turns_and_connections_are_listed() -> None:
-    """With their users; `user` names whose."""
+    """The lists contain the users, and `user` filters the turns."""
     async with (
         serving(**JWT) as server,
         client(server.ws_url, additional_headers=bearer(token("ann"))) as ann,
@@ -67,7 +67,10 @@ async def test_turns_and_connections_are_listed() -> None:
 
 
 async def test_a_turn_is_stopped_by_the_operator() -> None:
-    """It is cancelled by `admin`, with the reason; an id that two users have needs a user; none is `not_found`."""
+    """The turn is canceled by `admin` with the reason. An id that two users have requires `user`.
+
+    An unknown id is `not_found`.
+    """
     async with (
         serving(**JWT) as server,
         client(server.ws_url, additional_headers=bearer(token("ann"))) as ann,
@@ -87,8 +90,8 @@ async def test_a_turn_is_stopped_by_the_operator() -> None:
             assert (await admin_request(server.url, "POST", "turns/none/cancel", body)).status_code == 404
 
 
-async def test_a_connection_is_closed_and_its_turns_go_on() -> None:
-    """4403, so that its client doesn't come back by itself; a second time it isn't there."""
+async def test_a_connection_is_closed_and_its_turns_continue() -> None:
+    """The code is 4403, so that the client doesn't reconnect. A second close is `not_found`."""
     async with serving() as server, client(server.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         where = f"connections/{c.ready['connection']}/close"
@@ -99,7 +102,7 @@ async def test_a_connection_is_closed_and_its_turns_go_on() -> None:
 
 
 async def test_a_stream_over_http_is_closed_too() -> None:
-    """Its response ends, its turn goes on."""
+    """The response ends, and the turn continues."""
     async with serving() as server, httpx2.AsyncClient(base_url=server.url) as http:
         body = {"turn": "t", "input": "Hi", "params": {"demo": SLOW}}
         async with http.stream("POST", "/v1/turns", json=body, headers={"accept": "text/event-stream"}) as answer:
@@ -113,7 +116,7 @@ async def test_a_stream_over_http_is_closed_too() -> None:
 
 
 async def test_a_drain_is_answered_at_once() -> None:
-    """It goes on behind the answer; the instance is not ready any more."""
+    """The drain continues after the response. The instance is no longer ready."""
     async with serving() as server, client(server.ws_url) as c:
         assert (await admin_request(server.url, "POST", "drain", headers={})).status_code == 202
         assert (await c.until_closed())[0] == 4503

@@ -1,4 +1,4 @@
-"""The AsyncAPI document: every frame is in it; the official parser reads it in `tests/e2e/test_asyncapi.py`."""
+"""Tests of the AsyncAPI document. `tests/e2e/test_asyncapi.py` validates it with the official parser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.protocol.events import ServerEvent
 
 
 def test_every_frame_is_a_message() -> None:
-    """Requests, their results, errors, pieces and events; it is JSON."""
+    """Requests, results, errors, pieces and events are messages, and the document is valid JSON."""
     document = json.loads(json.dumps(asyncapi("127.0.0.1:8000")))
     requests = {str(kind.__struct_config__.tag) for kind in get_args(p.AnyRequest)}
     events = {str(kind.__struct_config__.tag) for kind in get_args(ServerEvent)}
@@ -23,7 +23,7 @@ def test_every_frame_is_a_message() -> None:
 
 
 def test_a_request_has_its_result() -> None:
-    """The frame `result`, with what this request results in."""
+    """The result message is the frame `result` with the type of this request's result."""
     document = asyncapi("127.0.0.1:8000")
     payload = document["components"]["messages"]["turn.get.result"]["payload"]
     assert payload["properties"]["type"] == {"enum": ["result"]}
@@ -31,6 +31,6 @@ def test_a_request_has_its_result() -> None:
     assert "discriminator" not in json.dumps(document)
 
 
-def test_the_host_is_where_it_is_served() -> None:
-    """A tool can connect to it."""
+def test_the_server_has_the_gateways_host() -> None:
+    """A tool can connect to this host."""
     assert asyncapi("10.0.0.1:80")["servers"]["gateway"]["variables"]["host"]["default"] == "10.0.0.1:80"

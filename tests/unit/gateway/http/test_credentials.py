@@ -1,4 +1,4 @@
-"""Tickets and revocations over HTTP: who may ask, and what is answered."""
+"""Tests of tickets and revocations over HTTP: permissions and responses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ JWT = {"auth": "jwt", "jwt_secret": SECRET}
 
 
 async def post(url: str, path: str, headers: dict[str, str], body: Any = None) -> httpx2.Response:
-    """One request."""
+    """Send one request."""
     async with httpx2.AsyncClient() as client:
         return await client.post(url + path, headers=headers, json=body)
 
 
-async def test_a_ticket_is_issued_to_who_may_come_in() -> None:
-    """It isn't kept in any cache; its end is told."""
+async def test_a_ticket_is_issued_for_a_valid_credential() -> None:
+    """The response has the expiry, and must not be cached."""
     async with serving(**JWT) as server:
         answer = await post(server.url, "/v1/tickets", bearer(token("ann")))
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
@@ -33,8 +33,8 @@ async def test_a_ticket_is_issued_to_who_may_come_in() -> None:
         assert ann.user == "ann"
 
 
-async def test_who_may_not_come_in_gets_no_ticket() -> None:
-    """No credential, one that doesn't count, a page of another site."""
+async def test_a_refused_client_gets_no_ticket() -> None:
+    """This covers a missing credential, an invalid one, and another site's page."""
     async with serving(**JWT) as server:
         for headers in ({}, bearer("nonsense")):
             answer = await post(server.url, "/v1/tickets", headers)
@@ -44,14 +44,14 @@ async def test_who_may_not_come_in_gets_no_ticket() -> None:
         assert answer.status_code == 403
 
 
-async def test_with_auth_off_there_are_tickets_too() -> None:
-    """A page needs not know which it is."""
+async def test_with_auth_off_tickets_are_issued_too() -> None:
+    """A page doesn't need to know whether auth is on."""
     async with serving() as server:
         assert (await post(server.url, "/v1/tickets", {})).status_code == 200
 
 
 async def test_only_an_administrator_revokes() -> None:
-    """Everyone else is forbidden, and nothing is revoked."""
+    """Other users are forbidden, and nothing is revoked."""
     async with serving(**JWT) as server:
         answer = await post(server.url, "/v1/revocations", bearer(token("ann")), {"user": "bob"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
@@ -66,8 +66,8 @@ async def test_only_an_administrator_revokes() -> None:
         ({"user": "ann"}, token("ann", iat=1)),
     ],
 )
-async def test_what_is_revoked_counts_no_longer(asked: dict[str, str], hit: str) -> None:
-    """And the rest still does."""
+async def test_a_revoked_token_is_refused(asked: dict[str, str], hit: str) -> None:
+    """Other tokens stay valid."""
     async with serving(**JWT) as server:
         admin = bearer(token("root", scope="admin"))
         assert (await post(server.url, "/v1/tickets", bearer(hit))).status_code == 200
@@ -78,7 +78,7 @@ async def test_what_is_revoked_counts_no_longer(asked: dict[str, str], hit: str)
 
 
 async def test_a_key_is_revoked_by_its_id(tmp_path: Path) -> None:
-    """Before its line is taken away."""
+    """The key's line is still in the file."""
     from tests.credentials import KeyFile
 
     file = KeyFile(tmp_path)
@@ -101,16 +101,16 @@ async def test_a_key_is_revoked_by_its_id(tmp_path: Path) -> None:
         ({"user": "x" * 5000}, 400),
     ],
 )
-async def test_a_revocation_that_says_nothing(asked: Any, status: int) -> None:
-    """Is refused with what is wrong."""
+async def test_an_invalid_revocation_is_refused(asked: Any, status: int) -> None:
+    """The error message names the problem."""
     async with serving(**JWT) as server:
         answer = await post(server.url, "/v1/revocations", bearer(token(scope="admin")), asked)
         assert answer.status_code == status
         assert answer.json()["error"]["message"]
 
 
-async def test_without_the_store_nothing_is_revoked_in_silence() -> None:
-    """The caller hears that it has to try again."""
+async def test_without_the_store_a_revocation_fails() -> None:
+    """The caller is told to try again."""
     async with serving() as server:
         await server.gateway.store.close()
         answer = await post(server.url, "/v1/revocations", {}, {"user": "ann"})

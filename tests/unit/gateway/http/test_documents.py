@@ -1,4 +1,4 @@
-"""Both documents are served, made once, and shown by a page."""
+"""Tests of the two API documents: they are served, generated only once, and displayed by a page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tests.in_loop_server import serving
 
 
 @pytest.mark.parametrize(("path", "key"), [("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")])
-async def test_a_document_is_served(path: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As JSON; the second reader gets what was made for the first."""
+async def test_a_document_is_served_as_json(path: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second request gets the document that was generated for the first."""
     async with serving() as server, http_client(server.url) as http:
         first = await http.get(path)
         assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
         assert first.json()[key].startswith("3.")
         for name in ("openapi", "asyncapi"):
-            monkeypatch.setattr(f"gateway.http.routes.{name}", lambda _: pytest.fail("made twice"))
+            monkeypatch.setattr(f"gateway.http.routes.{name}", lambda _: pytest.fail("generated twice"))
         assert (await http.get(path)).content == first.content
 
 
-async def test_the_page_that_shows_them_is_served() -> None:
-    """Without inline script or style."""
+async def test_the_documents_page_is_served() -> None:
+    """The page has no inline script or style."""
     async with serving() as server, http_client(server.url) as http:
         page = await http.get("/docs")
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

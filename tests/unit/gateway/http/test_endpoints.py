@@ -1,4 +1,4 @@
-"""Addresses: methods, origins, errors."""
+"""Tests of paths, methods, origins and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def test_every_operation_has_its_route() -> None:
-    """One route for each address, with all its methods."""
+    """There is one route for each path, with all its methods."""
 
     routed = {
         (method, route.path)
@@ -39,8 +39,8 @@ def test_every_operation_has_its_route() -> None:
     assert routed == {(operation.method, operation.path) for operation in OPERATIONS}
 
 
-async def test_an_address_says_its_methods(http: httpx2.AsyncClient) -> None:
-    """OPTIONS lists them; another one is 405 with the same list; HEAD is GET without the body."""
+async def test_options_lists_the_methods_of_a_path(http: httpx2.AsyncClient) -> None:
+    """Another method is 405 with the same list. HEAD is GET without the body."""
     answer = await http.options("/v1/conversations")
     assert (answer.status_code, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
     wrong = await http.put("/v1/conversations", json={})
@@ -51,8 +51,8 @@ async def test_an_address_says_its_methods(http: httpx2.AsyncClient) -> None:
     assert int(head.headers["content-length"]) == len((await http.get("/v1/models")).content)
 
 
-async def test_an_address_with_a_slash_behind_it_is_another(http: httpx2.AsyncClient) -> None:
-    """It is unknown like others, and not redirected to whatever `Host` says."""
+async def test_a_path_with_a_trailing_slash_is_unknown(http: httpx2.AsyncClient) -> None:
+    """It is not redirected to the host of the `Host` header."""
     for address in ("/v1/models/", "/v1/turns/t/", "/docs/"):
         answer = await http.get(address, headers={"host": "localhost:1"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
@@ -67,17 +67,18 @@ async def test_an_address_with_a_slash_behind_it_is_another(http: httpx2.AsyncCl
         ("/v1/turns/t/cancel", "reason=a"),
     ],
 )
-async def test_what_belongs_in_a_body_is_not_lost_in_a_query(
-    http: httpx2.AsyncClient, address: str, query: str
-) -> None:
-    """Whoever says an idempotency key where it isn't looked for is told, before anything is done."""
+async def test_a_body_field_in_the_query_is_refused(http: httpx2.AsyncClient, address: str, query: str) -> None:
+    """For example, an idempotency key in the query would be ignored.
+
+    The request is refused before it has any effect.
+    """
     answer = await http.post(f"{address}?{query}", json={"input": "x"} if address == "/v1/turns" else {})
     assert (answer.status_code, answer.json()["error"]["path"]) == (400, query.partition("=")[0])
     assert (await http.get("/v1/conversations")).json() == {"conversations": []}
 
 
-async def test_a_listed_origin_may_read_answers(http: httpx2.AsyncClient) -> None:
-    """Preflight and answer name it; what a page needs to resume is exposed."""
+async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) -> None:
+    """The preflight and the response name the origin. Headers that a page needs to resume are exposed."""
     asked = {
         "origin": OTHER,
         "access-control-request-method": "POST",
@@ -96,8 +97,8 @@ async def test_a_listed_origin_may_read_answers(http: httpx2.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example"])
-async def test_a_foreign_origin_may_not(http: httpx2.AsyncClient, server: InLoopServer, origin: str) -> None:
-    """Neither ask nor read, whatever its request looks like; what is public says nothing worth reading."""
+async def test_another_origin_is_refused(http: httpx2.AsyncClient, server: InLoopServer, origin: str) -> None:
+    """It can neither send requests nor read responses. Public paths have no confidential content."""
     asked = {"origin": origin, "access-control-request-method": "POST"}
     preflight = await http.options("/v1/turns", headers=asked)
     assert "access-control-allow-origin" not in preflight.headers
@@ -112,20 +113,20 @@ async def test_a_foreign_origin_may_not(http: httpx2.AsyncClient, server: InLoop
     assert (await http.get("/health", headers={"origin": origin})).status_code == 200
 
 
-async def test_the_page_s_own_origin_may(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """A browser names it in every POST."""
+async def test_the_pages_own_origin_is_allowed(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """A browser sends it with every POST."""
     assert (await http.get("/v1/models", headers={"origin": server.url})).status_code == 200
 
 
 async def test_a_defect_is_internal_and_says_nothing(
     http: httpx2.AsyncClient, server: InLoopServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Law 13: no stack trace reaches a client; the log has it."""
+    """Law 13: no stack trace is sent to a client; it is logged."""
 
-    def break_down(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(server.gateway.services.catalog, "models", break_down)
+    monkeypatch.setattr(server.gateway.services.catalog, "models", fail)
     answer = await http.get("/v1/models")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in answer.text

@@ -1,4 +1,4 @@
-"""Frames as SSE and as JSON lines."""
+"""Tests of frames as server-sent events and as JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.protocol.events import GoingAway, Heartbeat, TurnDelta, TurnDetache
 
 
 def test_an_event_has_its_type_and_its_position() -> None:
-    """The id of a merged frame is its last; the epoch is the one that was taken last."""
+    """The id of a merged frame has its last seq. The epoch is the most recent one."""
     event_format = ServerSentEvents(5)
     delta = JSON.encode(TurnDelta("t", 7, 0, text="a\nb\u2028c", after=3))
     assert event_format.encode(delta) == b"event: turn.delta\nid: 5-7\ndata: " + delta + b"\n\n"
@@ -20,8 +20,8 @@ def test_an_event_has_its_type_and_its_position() -> None:
     assert b"\nid: 11-0\n" in event_format.encode(JSON.encode(TurnReset("t", 0, 11, "why")))
 
 
-def test_what_has_no_number_is_a_comment() -> None:
-    """An EventSource never sees it; `going_away` also says when to come back."""
+def test_a_frame_without_a_seq_is_a_comment() -> None:
+    """An EventSource ignores it. `going_away` also sets the retry time."""
     event_format = ServerSentEvents(5)
     assert event_format.encode(JSON.encode(Heartbeat(1))) == b': {"type":"heartbeat","t":1}\n\n'
     encoded = event_format.encode(JSON.encode(GoingAway("shutdown", 0, 750)))
@@ -29,15 +29,15 @@ def test_what_has_no_number_is_a_comment() -> None:
     assert encoded.endswith(b"\n\n")
 
 
-def test_a_line_is_a_frame() -> None:
-    """All frames are lines, numbered or not."""
+def test_every_frame_is_a_json_line() -> None:
+    """This includes frames without a seq."""
     event_format = JsonLines(5)
     assert event_format.encode(b'{"type":"heartbeat","t":1}') == b'{"type":"heartbeat","t":1}\n'
 
 
 @pytest.mark.parametrize("media_type", [SSE, NDJSON])
 def test_an_ending_ends_the_stream(media_type: str) -> None:
-    """And so does a detach, behind which nothing comes."""
+    """A detach also ends it, because no frame follows."""
     event_format = FORMATS[media_type](5)
     assert event_format.media_type == media_type
     event_format.encode(b'{"type":"turn.delta","seq":2}')

@@ -1,4 +1,4 @@
-"""A turn's events as a response: who doesn't read is let go, who has to leave is told, and each can go on."""
+"""Tests of a turn's events as an HTTP response: slow clients, shutdowns, and resuming afterward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOOD = {"rate": 0, "tokens": 20_000}
 
 
 async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client that asks for a turn's events and reads nothing."""
+    """Connect a client that requests a turn's events and reads nothing."""
     reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     host = urlsplit(server.url).netloc
@@ -26,8 +26,11 @@ async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader
     return reader, writer
 
 
-async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
-    """Law 11: past the bound the stream ends; the turn goes on, and the rest is there for who comes back."""
+async def test_law_11_a_client_that_does_not_read_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """Law 11: over the limit the stream ends.
+
+    The turn continues, and a client that returns gets its remaining events.
+    """
     caplog.set_level("INFO")
     async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server, http_client(server.url) as http:
         body = {"turn": "t", "input": "x", "params": {"demo": {**FLOOD, "first_ms": 300}}}
@@ -45,11 +48,11 @@ async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixtu
         writer.close()
 
 
-async def test_who_reads_slowly_resumes_without_a_loss() -> None:
-    """Law 11: cut off, it goes on behind the last event that it has."""
+async def test_a_slow_client_resumes_without_loss() -> None:
+    """Law 11: after the stream is closed, the client resumes after its last event."""
     async with serving(outbox_bytes=65_536, close_timeout_s=10) as server:
         view = TurnView()
-        async with http_client(server.url, transport=httpx2.AsyncHTTPTransport(socket_options=NARROW)) as slow:
+        async with http_client(server.url, transport=httpx2.AsyncHTTPTransport(socket_options=SMALL_BUFFER)) as slow:
             demo = FLOOD
             async with started(slow, turn="t", input="x", params={"demo": demo}) as events:
                 events.view = view
@@ -68,13 +71,13 @@ async def test_who_reads_slowly_resumes_without_a_loss() -> None:
             assert view.resets == 0
 
 
-NARROW = [(1, 8, 32768)]
+SMALL_BUFFER = [(1, 8, 32768)]
 """SOL_SOCKET, SO_RCVBUF."""
 
 
 @pytest.mark.parametrize("accept", [SSE, NDJSON])
-async def test_a_stream_of_a_gateway_that_leaves(accept: str) -> None:
-    """Its turn ends or is ended, the client is told and the response ends properly."""
+async def test_a_stream_during_a_shutdown(accept: str) -> None:
+    """The turn ends or is ended, the client gets `going_away`, and the response ends properly."""
     async with serving(drain_s=0.05) as server, http_client(server.url) as http:
         async with started(http, accept=accept, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)
@@ -89,8 +92,8 @@ async def test_a_stream_of_a_gateway_that_leaves(accept: str) -> None:
     assert not server.gateway.services.clients.all()
 
 
-async def test_a_credential_that_ends_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing more is said to who may no longer hear it."""
+async def test_a_revoked_credential_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more events are sent after the revocation."""
     async with serving() as server, http_client(server.url) as http:
         async with started(http, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)

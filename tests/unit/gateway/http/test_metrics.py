@@ -1,4 +1,4 @@
-"""`GET /metrics` over real sockets: who may read it, and that what happens is in it."""
+"""Tests of `GET /metrics` over real sockets: permissions and contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JWT = {"auth": "jwt", "jwt_secret": SECRET}
 
 
 async def get(url: str, headers: dict[str, str] | None = None) -> httpx2.Response:
-    """The metrics."""
+    """Request the metrics."""
     async with httpx2.AsyncClient() as http:
         return await http.get(f"{url}/metrics", headers=headers)
 
@@ -32,16 +32,19 @@ async def get(url: str, headers: dict[str, str] | None = None) -> httpx2.Respons
         ({**JWT, "metrics": "public"}, {}, 200),
     ],
 )
-async def test_who_may_read_them(fields: dict[str, object], headers: dict[str, str], status: int) -> None:
-    """An administrator, as whoever reaches a loopback port with auth off is; everyone where they are public."""
+async def test_permission_to_read_the_metrics(fields: dict[str, object], headers: dict[str, str], status: int) -> None:
+    """Administrators may read them, and so may every client of a loopback port with auth off.
+
+    Public metrics are open to all.
+    """
     async with serving(**fields) as server:
         answer = await get(server.url, headers)
         assert answer.status_code == status
         assert answer.headers["content-type"].startswith("text/plain" if status == 200 else "application/json")
 
 
-async def test_what_happens_is_in_them() -> None:
-    """Connections, turns, a cancel, a resume with its bytes, a refusal, the store."""
+async def test_the_metrics_record_requests() -> None:
+    """Connections, turns, a cancel, a resume with its bytes, a refusal and the store calls are recorded."""
     async with serving() as server, client(server.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         await c.ending("t")

@@ -1,4 +1,4 @@
-"""What a client wants back: media types by quality, `respond-async`, and the position in `Last-Event-ID`."""
+"""Tests of the response that a client wants: media types by quality, `respond-async`, and `Last-Event-ID`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ OFFERED = ("application/json", "text/event-stream", "application/x-ndjson")
         ("application/json;q=nonsense, text/event-stream;q=0.1", "text/event-stream"),
     ],
 )
-def test_the_best_of_what_is_accepted_is_chosen(accept: str | None, chosen: str) -> None:
-    """By quality, the most specific range counting; of equals the first."""
+def test_the_preferred_media_type_is_chosen(accept: str | None, chosen: str) -> None:
+    """The most specific range determines the quality. Of equal types, the first is chosen."""
     assert negotiate_media_type(Headers({} if accept is None else {"accept": accept}), OFFERED) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/event-stream;q=0", "application"])
-def test_who_accepts_nothing_of_it_is_refused(accept: str) -> None:
-    """406, with what there would be."""
+def test_an_unacceptable_media_type_is_refused(accept: str) -> None:
+    """The status is 406, and the message lists the available types."""
     with pytest.raises(HttpError) as refused:
         negotiate_media_type(Headers({"accept": accept}), OFFERED)
     assert refused.value.status == 406
@@ -45,26 +45,26 @@ def test_who_accepts_nothing_of_it_is_refused(accept: str) -> None:
     [("respond-async", True), ("wait=10, Respond-Async; x=1", True), ("respond-asynchronous", False), ("", False)],
 )
 def test_respond_async_is_a_preference(prefer: str, wanted: bool) -> None:
-    """One of several, in any case."""
+    """It can be one of several, in any case."""
     assert prefers_async(Headers({"prefer": prefer})) is wanted
 
 
 def test_an_event_id_is_a_position() -> None:
-    """Epoch and seq; without one, the start."""
+    """The id has the epoch and the seq. Without an id, the position is the start."""
     assert parse_last_event_id(Headers({"last-event-id": "1795247464000-7"})) == (1795247464000, 7)
     assert parse_last_event_id(Headers({})) == parse_last_event_id(Headers({"last-event-id": " "})) == (0, 0)
 
 
 @pytest.mark.parametrize("given", ["7", "a-b", "1-2-3", "-1-2", "1-", "\u0661-2", "1-" + "9" * 17])
-def test_what_is_no_event_id_is_refused(given: str) -> None:
-    """Never taken for the start, which would send everything twice."""
+def test_an_invalid_event_id_is_refused(given: str) -> None:
+    """It isn't treated as the start, which would send all events again."""
     with pytest.raises(ApiError) as refused:
         parse_last_event_id(Headers(raw=[(b"last-event-id", given.encode("utf-8"))]))
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", "Last-Event-ID")
 
 
-def test_what_nobody_sends_does_not_count() -> None:
-    """A hundred ranges are looked at, and three hundred characters of each."""
+def test_long_headers_are_read_only_in_part() -> None:
+    """Only 100 ranges are read, and only 300 characters of each."""
     assert negotiate_media_type(Headers({"accept": "text/html," * 99 + OFFERED[1]}), OFFERED) == OFFERED[1]
     with pytest.raises(HttpError):
         negotiate_media_type(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)

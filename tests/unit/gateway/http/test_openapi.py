@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and with nothing in it that isn't served."""
+"""Tests of the OpenAPI document: it is valid and complete, and describes only what is served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def references(value: Any) -> set[str]:
 
 @pytest.mark.parametrize("auth", ["none", "jwt"])
 def test_the_document_is_valid(auth: str) -> None:
-    """By the specification's own validator; it is JSON, and asks for a credential where one is needed."""
+    """The specification's own validator accepts it. It is JSON, and requires a credential where one is needed."""
     document = json.loads(json.dumps(openapi(auth)))
     OpenAPIV31SpecValidator(document).validate()
     assert ("security" in document) is (auth != "none")
@@ -33,7 +33,7 @@ def test_the_document_is_valid(auth: str) -> None:
 
 
 def test_every_operation_is_in_it() -> None:
-    """Each once, under an id of its own."""
+    """Each operation occurs once and has a unique id."""
     paths = openapi("none")["paths"]
     shown = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert shown == {(operation.method, operation.path) for operation in OPERATIONS}
@@ -41,15 +41,15 @@ def test_every_operation_is_in_it() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_nothing_is_left_over() -> None:
-    """Every schema that is named is there, and every one that is there is named."""
+def test_schemas_and_references_match() -> None:
+    """Every referenced schema exists, and every schema is referenced."""
     document = openapi("none")
     named = {reference.rpartition("/")[2] for reference in references(document)}
     assert named == set(document["components"]["schemas"])
 
 
 def test_a_start_is_described() -> None:
-    """Body, answers in every form, and the preference."""
+    """The description has the body, the responses in every format, and the preference."""
     shown = openapi("none")["paths"]["/v1/turns"]["post"]
     assert set(shown["responses"]["200"]["content"]) == {
         "application/json",

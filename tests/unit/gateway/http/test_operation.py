@@ -1,4 +1,4 @@
-"""One row of the API."""
+"""Tests of one operation of the API."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.in_loop_server import serving
 
 
 async def handler(context: RequestContext) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize(("method", "has_body"), [("GET", False), ("DELETE", False), ("POST", True), ("PATCH", True)])
-def test_a_method_says_where_fields_stand(method: str, has_body: bool) -> None:
-    """In the body of what makes or changes something, else in the query."""
+def test_the_method_determines_the_place_of_the_fields(method: str, has_body: bool) -> None:
+    """The fields are in the body of a POST or PATCH, and otherwise in the query."""
     row = Operation(method, "/", "", handler, (ResponseSpec(""),))
     assert row.has_body is has_body
 
@@ -34,10 +34,10 @@ def test_a_method_says_where_fields_stand(method: str, has_body: bool) -> None:
         ("/v1/revocations", b'{"user":"bob"}', {"scopes": ["as", "chat"]}),
     ],
 )
-async def test_what_a_credential_loses_while_a_body_comes_it_no_longer_allows(
+async def test_a_credential_is_checked_again_after_the_body(
     path: str, body: bytes, change: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was looked at before the body, which may take a minute; nothing is done."""
+    """The first check is before the body, which can take a minute. A request with a lost permission has no effect."""
     monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
     file = KeyFile(tmp_path)
     key = file.add(None, {"chat", "read", "admin", "as"}, service="backend")
@@ -48,7 +48,7 @@ async def test_what_a_credential_loses_while_a_body_comes_it_no_longer_allows(
             head = [f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {key}", "Expect: 100-continue"]
             head += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
             writer.write("\r\n".join(head).encode())
-            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # it has been looked at, and the body is waited for
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # the first check is done, and the body is awaited
             if change is None:
                 await authority.revocations.revoke(f"key:{key.split('_')[1]}")
             else:

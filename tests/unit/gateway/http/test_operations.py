@@ -1,4 +1,4 @@
-"""The table of the HTTP API holds together."""
+"""Tests of the consistency of the table of operations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gateway.http.operations import OPERATIONS
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda found: f"{found.method} {found.path}")
-def test_an_operation_s_fields_are_its_request_s(operation: Operation) -> None:
-    """Those in path, query and body, each in one place."""
+def test_an_operations_fields_are_those_of_its_request(operation: Operation) -> None:
+    """Each field of path, query and body is in one place only."""
     in_path = set(re.findall(r"\{(\w+)\}", operation.path))
     assert not in_path & set(operation.fields)
     known = operation.request.__struct_encode_fields__ if operation.request else ()
@@ -20,13 +20,13 @@ def test_an_operation_s_fields_are_its_request_s(operation: Operation) -> None:
     assert "id" not in operation.fields
 
 
-def test_an_address_and_method_are_one_operation() -> None:
-    """None hides another."""
+def test_path_and_method_of_an_operation_are_unique() -> None:
+    """No operation hides another."""
     assert len({(operation.method, operation.path) for operation in OPERATIONS}) == len(OPERATIONS)
 
 
-def test_what_is_public_is_no_one_s() -> None:
-    """Nothing that belongs to a user is answered without a credential. For metrics a setting says who may read them."""
+def test_public_operations_have_no_user_data() -> None:
+    """No user's data is sent without a credential. A setting determines access to the metrics."""
     assert {operation.path for operation in OPERATIONS if operation.is_public} == {
         *("/v1", "/health", "/ready", "/metrics")
     }

@@ -1,4 +1,4 @@
-"""Below a path prefix everything is where it is without one."""
+"""Tests of a path prefix: everything is served below it as without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def server() -> AsyncIterator[InLoopServer]:
 
 
 async def test_page_files_api_and_socket_are_below_the_prefix(server: InLoopServer) -> None:
-    """With the prefix and without: a proxy adds it, a health check doesn't."""
+    """They are also served without the prefix: a proxy adds it, and a health check doesn't."""
     async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
         for path in ("/", "/static/turnwire.js", "/health", "/v1/models"):
             below, bare = await http.get(f"/tools/chat{path}"), await http.get(path)
@@ -32,8 +32,8 @@ async def test_page_files_api_and_socket_are_below_the_prefix(server: InLoopServ
         assert json.loads(await socket.recv())["type"] == "ready"
 
 
-async def test_addresses_in_answers_are_below_the_prefix(server: InLoopServer) -> None:
-    """Where the client came by it, and only there: what it finds in `Location` it can ask for."""
+async def test_location_headers_have_the_prefix(server: InLoopServer) -> None:
+    """`Location` has the prefix only if the request had it, so the client can use it."""
     start = {"input": "Hi", "params": {"demo": {"text": "Yes."}}}
     async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
         for prefix in ("/tools/chat", ""):
@@ -49,8 +49,8 @@ async def test_addresses_in_answers_are_below_the_prefix(server: InLoopServer) -
                 assert (await http.get(where)).status_code == 200
 
 
-async def test_the_prefix_without_its_slash_leads_to_the_page(server: InLoopServer) -> None:
-    """The page's relative addresses need the slash; the redirect is relative too."""
+async def test_the_prefix_without_a_slash_redirects(server: InLoopServer) -> None:
+    """The page's relative URLs need the slash. The redirect is also relative."""
     async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
         answer = await http.get("/tools/chat")
         assert (answer.status_code, answer.headers["location"]) == (308, "chat/")
@@ -59,14 +59,14 @@ async def test_the_prefix_without_its_slash_leads_to_the_page(server: InLoopServ
         assert followed.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize(("given", "taken"), [("", ""), ("/", ""), ("chat", "/chat"), ("/a/b/", "/a/b")])
-def test_slashes_around_a_prefix_are_no_matter(given: str, taken: str) -> None:
-    """It begins with one slash and ends with none, however it is written."""
-    assert make_settings(path_prefix=given).path_prefix == taken
+@pytest.mark.parametrize(("given", "normalized"), [("", ""), ("/", ""), ("chat", "/chat"), ("/a/b/", "/a/b")])
+def test_slashes_around_a_prefix_are_normalized(given: str, normalized: str) -> None:
+    """The prefix begins with one slash and ends without one."""
+    assert make_settings(path_prefix=given).path_prefix == normalized
 
 
 def test_a_prefix_is_a_plain_path() -> None:
-    """A query or a second host in it is a mistake, said at the start."""
+    """A query or a second host in it is an error at startup."""
     for wrong in ("//elsewhere", "/a?b", "/a b"):
         with pytest.raises(ValidationError, match="path_prefix"):
             make_settings(path_prefix=wrong)

@@ -1,4 +1,4 @@
-"""From path, query and body to a typed request: the rules of the socket, and HTTP's own."""
+"""Tests of the conversion of path, query and body to a typed request, by the rules of frames and of HTTP."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def receiving(*pieces: bytes, disconnects: bool = False) -> Any:
     return receive
 
 
-async def test_a_body_is_read_whole() -> None:
-    """In however many pieces it comes."""
+async def test_a_body_is_read_completely() -> None:
+    """The body may arrive in any number of pieces."""
     assert await read_body(TYPED, receiving(b"{", b"}"), 2) == b"{}"
     assert await read_body(Headers({}), receiving(), 2) == b""
 
 
 async def test_a_body_that_is_too_large_is_refused() -> None:
-    """Before it is read where its length is told, else as soon as it is seen."""
+    """It is refused before it is read if its length is known, and otherwise as soon as the limit is exceeded."""
     for headers, receive in (
         (Headers({"content-length": "3"}), receiving(disconnects=True)),
         (TYPED, receiving(b"12", b"3")),
@@ -53,31 +53,31 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
         assert refused.value.status == 413
 
 
-async def test_a_client_that_goes_meanwhile_is_not_answered() -> None:
-    """There is nobody."""
+async def test_a_client_that_disconnects_gets_no_response() -> None:
+    """There is no client left to answer."""
     with pytest.raises(ClientDisconnect):
         await read_body(TYPED, receiving(b"{", disconnects=True), 10)
 
 
 @pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-async def test_a_body_is_json(given: str) -> None:
-    """What a page of another site can send without being asked for leave is refused: 415."""
+async def test_a_body_that_is_not_json_is_refused(given: str) -> None:
+    """Media types that another site's page can send without a preflight are refused with 415."""
     with pytest.raises(HttpError) as refused:
         await read_body(Headers({"content-type": given}), receiving(b"{}"), 10)
     assert refused.value.status == 415
 
 
 @pytest.mark.parametrize(
-    ("headers", "word"),
+    ("headers", "named"),
     [
         ({"content-type": "application/json; charset=utf-16"}, "charset"),
         ({"content-type": 'application/json; profile="a"; Charset="ISO-8859-1"'}, "charset"),
         ({"content-type": "application/json", "content-encoding": "gzip"}, "content-encoding"),
     ],
 )
-async def test_a_body_is_utf_8_as_it_stands(headers: dict[str, str], word: str) -> None:
-    """Another charset, or a packed body, is 415, with a word of what to send."""
-    with pytest.raises(HttpError, match=word) as refused:
+async def test_a_body_is_plain_utf_8(headers: dict[str, str], named: str) -> None:
+    """Another charset or a content encoding is refused with 415, and the message names the header to change."""
+    with pytest.raises(HttpError, match=named) as refused:
         await read_body(Headers(headers), receiving(b"{}"), 10)
     assert refused.value.status == 415
     for charset in ("UTF-8", '"utf-8"', "utf8"):
@@ -85,8 +85,8 @@ async def test_a_body_is_utf_8_as_it_stands(headers: dict[str, str], word: str) 
         assert await read_body(typed, receiving(b"{}"), 10) == b"{}"
 
 
-def test_a_query_is_read() -> None:
-    """Percents and pluses are decoded; an empty value is one."""
+def test_a_query_is_decoded() -> None:
+    """Percent escapes and plus signs are decoded, and an empty value is kept."""
     assert parse_query(b"query=a%20b+%C3%A9&before=", ("query", "before")) == {"query": "a b é", "before": ""}
 
 
@@ -94,15 +94,15 @@ def test_a_query_is_read() -> None:
     ("query", "path"),
     [(b"nope=1", "nope"), (b"before=a&before=b", "before"), (b"before=%FF", None), (b"before=\xff", None)],
 )
-def test_a_query_that_says_something_else_is_refused(query: bytes, path: str | None) -> None:
-    """Unknown, twice, or not UTF-8."""
+def test_an_invalid_query_is_refused(query: bytes, path: str | None) -> None:
+    """This covers unknown parameters, duplicates, and invalid UTF-8."""
     with pytest.raises(ApiError) as refused:
         parse_query(query, ("before",))
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
 
 
-def test_numbers_in_an_address_are_numbers() -> None:
-    """They come as text; what is text stays so."""
+def test_numbers_in_a_url_are_converted() -> None:
+    """Numeric fields are converted from text. Text fields stay text."""
     request = decode_query(p.ConversationMessages, {"conversation": "17"}, {"limit": "5", "before": "null"})
     assert request == p.ConversationMessages(conversation="17", limit=5, before="null")
     with pytest.raises(ApiError) as refused:
@@ -110,8 +110,8 @@ def test_numbers_in_an_address_are_numbers() -> None:
     assert refused.value.body.path == "limit"
 
 
-def test_a_body_has_the_fields_that_its_path_has_not() -> None:
-    """Numbers in it are numbers."""
+def test_a_body_has_the_fields_that_are_not_in_the_path() -> None:
+    """An empty body sets no fields, and a matching `type` is accepted."""
     request = decode_body(p.ConversationUpdate, {"conversation": "c"}, b'{"title":"T"}', FIELDS)
     assert request == p.ConversationUpdate(conversation="c", title="T")
     assert decode_body(p.ConversationCreate, {}, b"", FIELDS) == p.ConversationCreate()
@@ -134,15 +134,15 @@ def test_a_body_has_the_fields_that_its_path_has_not() -> None:
         (b'{"metadata":' + b"[" * 100_000, "invalid_frame", None),
     ],
 )
-def test_a_body_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
-    """Unknown fields, wrong types, what can't be read, what is too deep."""
+def test_a_body_is_refused_like_a_frame(body: bytes, code: str, path: str | None) -> None:
+    """This covers unknown fields, wrong types, invalid JSON and nesting that is too deep."""
     with pytest.raises(ApiError) as refused:
         decode_body(p.ConversationUpdate, {"conversation": "c"}, body, FIELDS)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
-def test_a_start_may_have_a_large_input_only() -> None:
-    """All else in it is as large as in a frame at most."""
+def test_only_the_input_of_a_start_may_be_large() -> None:
+    """All other fields together are limited to a frame's size."""
     text = "x" * 100_000
     assert decode_start(b'{"input":"%b"}' % text.encode(), 1000).input == text
     with pytest.raises(HttpError) as refused:
@@ -160,15 +160,15 @@ def test_a_start_may_have_a_large_input_only() -> None:
         (b'{"input":"x","metadata":' + b'{"a":' * 40 + b"1" + b"}" * 41, "invalid_frame", None),
     ],
 )
-def test_a_start_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
-    """With the same codes and paths."""
+def test_a_start_is_refused_like_a_frame(body: bytes, code: str, path: str | None) -> None:
+    """The codes and paths are the same."""
     with pytest.raises(ApiError) as refused:
         decode_start(body, 10_000)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
-def test_a_request_can_be_made_of_fields() -> None:
-    """Checked like any other."""
+def test_a_request_can_be_built_from_fields() -> None:
+    """It is validated like any other request."""
     assert convert_request(p.TurnAttach, {"turn": "t", "epoch": 5, "after": 3}).after == 3
     with pytest.raises(ApiError):
         convert_request(p.TurnAttach, {"turn": "t" * 65})

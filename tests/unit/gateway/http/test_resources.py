@@ -1,4 +1,4 @@
-"""Requests that are one question and its answer: conversations, messages, parts, feedback, usage."""
+"""Tests of simple requests and their responses: conversations, messages, parts, feedback and usage."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def turn(http: httpx2.AsyncClient, input: Any, **fields: Any) -> dict[str,
     return dict(answer.json())
 
 
-async def test_a_conversation_lives(http: httpx2.AsyncClient) -> None:
-    """Made, read, listed, changed, spoken in, cleared and deleted; the shapes are those of the socket."""
+async def test_the_life_of_a_conversation(http: httpx2.AsyncClient) -> None:
+    """It is created, read, listed, changed, used, cleared and deleted. The results are the same as over the socket."""
     response = await http.post("/v1/conversations", json={"title": "One", "metadata": {"a": 1}})
     assert response.status_code == 201
     conversation = response.json()
@@ -59,8 +59,8 @@ async def test_a_conversation_lives(http: httpx2.AsyncClient) -> None:
     assert (await http.get(address)).status_code == 404
 
 
-async def test_data_is_read_by_its_address(http: httpx2.AsyncClient) -> None:
-    """Large data is shown as an address that answers with the bytes; nothing that a client named is believed."""
+async def test_data_is_read_by_its_url(http: httpx2.AsyncClient) -> None:
+    """Large data is shown as a URL that returns the bytes. The client's media type and name are not trusted."""
     parts = [
         {"kind": "text", "text": "Look"},
         {"kind": "image", "media_type": "image/png", "data": ENCODED, "name": 'a"é\n.png'},
@@ -86,11 +86,11 @@ async def test_data_is_read_by_its_address(http: httpx2.AsyncClient) -> None:
     for wrong in (f"{address}x", f"{address}-1", f"{address}1?x=1"):
         assert (await http.get(wrong)).status_code == 400
     again = await turn(http, None, messages=[{"role": "user", "parts": shown}])
-    assert again["status"] == "completed", "a message can be sent back as it was shown"
+    assert again["status"] == "completed", "a message can be sent back unchanged"
 
 
 async def test_feedback_and_usage(http: httpx2.AsyncClient) -> None:
-    """A rating is kept; sums are told, of one conversation and since a time."""
+    """A rating is stored. Usage is summed for one conversation and since a given time."""
     ended = await turn(http, "Hi")
     answer = await http.post(f"/v1/messages/{ended['message']['id']}/feedback", json={"rating": "up"})
     assert (answer.status_code, answer.json()) == (200, {})
@@ -104,8 +104,8 @@ async def test_feedback_and_usage(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/v1/usage", params={"since": "now"})).status_code == 400
 
 
-async def test_each_public_address_has_its_answer(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """Health, readiness, service information and the models."""
+async def test_public_paths_are_served(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """This covers health, readiness, service information and the models."""
     assert (await http.get("/health")).json() == {"status": "ok"}
     assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
     about = (await http.get("/v1")).json()
@@ -118,7 +118,7 @@ async def test_each_public_address_has_its_answer(http: httpx2.AsyncClient, serv
 
 
 async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """`/ready` answers 503 with the error, `/health` goes on."""
+    """`/ready` returns 503 with the error, and `/health` still returns 200."""
     server.gateway.services.runner.is_draining = True
     answer = await http.get("/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
@@ -128,7 +128,7 @@ async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server
 async def test_an_instance_without_its_store_is_not_ready(
     http: httpx2.AsyncClient, server: InLoopServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503 while the store can't be reached, here and where it is asked."""
+    """While the store is unreachable, `/ready` and requests that need the store return 503."""
     await server.gateway.store.close()
     assert (await http.get("/ready")).json()["error"]["code"] == "store_unavailable"
     answer = await http.get("/v1/conversations")
@@ -136,8 +136,11 @@ async def test_an_instance_without_its_store_is_not_ready(
     monkeypatch.setattr(server.gateway.store, "close", _closed)
 
 
-async def test_an_instance_whose_store_can_only_be_read_is_ready_and_says_so(tmp_path: Path) -> None:
-    """A full Redis, or a replica, is so for every instance: clients stay, and start nothing; with room again all is well."""
+async def test_an_instance_with_a_read_only_store_is_degraded(tmp_path: Path) -> None:
+    """A full Redis or a replica affects every instance, so clients stay connected but can't start turns.
+
+    Once it accepts writes again, the state is normal.
+    """
     with redis_process(tmp_path / "redis") as redis:
         async with serving(store=redis.url) as server, httpx2.AsyncClient(base_url=server.url) as http:
             for wrong, right in (
@@ -154,4 +157,4 @@ async def test_an_instance_whose_store_can_only_be_read_is_ready_and_says_so(tmp
 
 
 async def _closed() -> None:
-    """It is closed already."""
+    """Do nothing, since the store is closed already."""

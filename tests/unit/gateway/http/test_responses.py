@@ -1,4 +1,4 @@
-"""Answers: errors with the table's status and headers, bodies in pieces."""
+"""Tests of responses: errors with the table's status and headers, and bodies in pieces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.protocol.errors import CODES, ApiError, ErrorCode
 
 @pytest.mark.parametrize("code", CODES)
 def test_an_error_has_the_status_of_the_table(code: ErrorCode) -> None:
-    """And is never kept by a cache."""
+    """The response must not be cached."""
     answer = error_response(ApiError(code))
     assert answer.status_code == CODES[code].http_status
     assert answer.headers["cache-control"] == "no-store"
@@ -20,22 +20,22 @@ def test_an_error_has_the_status_of_the_table(code: ErrorCode) -> None:
 
 
 @pytest.mark.parametrize(("retry_after_ms", "header"), [(None, None), (1, "1"), (1000, "1"), (1001, "2")])
-def test_an_error_says_when_to_come_back(retry_after_ms: int | None, header: str | None) -> None:
-    """In whole seconds, never too early."""
+def test_an_error_has_a_retry_after_header(retry_after_ms: int | None, header: str | None) -> None:
+    """The time is in whole seconds, rounded up."""
     answer = error_response(ApiError("rate_limited", retry_after_ms=retry_after_ms))
     assert answer.headers.get("retry-after") == header
 
 
-def test_http_s_own_refusals_keep_their_status() -> None:
-    """With a code of the table in the body."""
+def test_http_specific_errors_keep_their_status() -> None:
+    """The body has a code of the table."""
     assert (error_response(HttpError(415, "No.")).status_code, HttpError(415, "No.").code) == (415, "invalid_request")
     assert HttpError(413, "No.").code == "too_large"
     assert error_response(HttpError(405, "No."), {"allow": "GET"}).headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
-async def test_a_body_goes_in_pieces(size: int) -> None:
-    """Each small, together the whole, the last one marked."""
+async def test_a_body_is_sent_in_pieces(size: int) -> None:
+    """Each piece is small, the last one is marked, and together they are the whole body."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -49,6 +49,6 @@ async def test_a_body_goes_in_pieces(size: int) -> None:
     assert dict(sent[0]["headers"])[b"content-length"] == str(size).encode()
 
 
-def test_json_is_the_gateway_s_own() -> None:
-    """The same encoder as on the socket."""
+def test_json_is_encoded_by_the_gateways_codec() -> None:
+    """The encoder is the same as for the socket."""
     assert JsonResponse({"a": 1.5}).body == b'{"a":1.5}'

@@ -1,4 +1,4 @@
-"""Plain HTTP: page, health, readiness, service information, and the headers that every answer has."""
+"""Tests of plain HTTP: page, health, readiness, service information, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_each_path_has_its_answer(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """Health, readiness, service information and the models."""
+async def test_public_paths_are_served(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """This covers health, readiness, service information and the models."""
     assert (await http.get("/health")).json() == {"status": "ok"}
     assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
     about = (await http.get("/v1")).json()
@@ -39,7 +39,7 @@ async def test_each_path_has_its_answer(http: httpx2.AsyncClient, server: InLoop
 
 
 async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> None:
-    """`/` is the page, `/static` its files, and nothing outside of their folder."""
+    """`/` is the page and `/static` has its files. No file outside the folder is served."""
     page = await http.get("/")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -54,7 +54,7 @@ LIBRARY = ("turnwire.js", "turnwire.d.ts")
 
 
 def needed(folder: Path) -> set[str]:
-    """What the pages and the client library load, from what each names on, and the licences of what is others'."""
+    """Return the files that the pages and the client library load, directly or indirectly, and vendored licenses."""
     found: set[str] = set()
     ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
     while ahead:
@@ -71,17 +71,17 @@ def needed(folder: Path) -> set[str]:
     return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
 
 
-async def test_what_a_page_or_the_library_needs_is_served_and_nothing_else(http: httpx2.AsyncClient) -> None:
-    """Each file of the folder, over HTTP: the pages', the client library's, and licences."""
+async def test_only_files_of_pages_and_the_library_are_served(http: httpx2.AsyncClient) -> None:
+    """Each file of the folder is requested over HTTP. Vendored licenses are served too."""
     folder = static_dir()
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    served = {name for name in there if (await http.get(f"/static/{name}")).status_code == 200}
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    served = {name for name in files if (await http.get(f"/static/{name}")).status_code == 200}
     assert served == needed(folder)
-    assert there - served == {"package.json"}, "it is for who has the folder: the library as a module of Node"
+    assert files - served == {"package.json"}, "it declares the library as a Node module, for users of the folder"
 
 
-async def test_what_somebody_leaves_among_them_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools, sources, a file before it was edited: whoever doesn't know the name doesn't see it, nor who knows it."""
+async def test_other_files_in_the_folder_are_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools, sources and backup files are not served, even if a client requests them by name."""
     left = ["update.sh", "package-lock.json", "turnwire.js~", "turnwire.js.map", ".env", "turnwire.ts", "turnwire.db"]
     for name in [*left, "page.js"]:
         (tmp_path / name).write_text("?")
@@ -92,8 +92,8 @@ async def test_what_somebody_leaves_among_them_is_not_served(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nothing", "/static/index.html"])
-async def test_every_answer_has_the_security_headers(http: httpx2.AsyncClient, path: str) -> None:
-    """No inline script, no foreign source, no frame around it, no sniffing; on errors too."""
+async def test_every_response_has_the_security_headers(http: httpx2.AsyncClient, path: str) -> None:
+    """They forbid inline scripts, foreign sources, framing and sniffing. Errors have them too."""
     headers = (await http.get(path)).headers
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -106,7 +106,7 @@ async def test_every_answer_has_the_security_headers(http: httpx2.AsyncClient, p
 
 
 async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:
-    """With auth off only loopback names are served, on every path."""
+    """With auth off, only loopback hosts are served, on every path."""
     for path in ("/", "/health", "/v1/models"):
         answer = await http.get(path, headers={"host": "example.com"})
         assert answer.status_code == 403
@@ -116,7 +116,7 @@ async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:
 
 
 async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """`/ready` answers 503 with the error, `/health` goes on."""
+    """`/ready` returns 503 with the error, and `/health` still returns 200."""
     server.gateway.services.runner.is_draining = True
     answer = await http.get("/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
@@ -124,7 +124,7 @@ async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server
 
 
 def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the installed package where it is there, else beside it."""
+    """The folder inside the installed package is preferred to the one beside it."""
     assert (static_dir() / "index.html").is_file()
     package = tmp_path / "gateway"
     (package / "static").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Types as JSON schemas."""
+"""Tests of the JSON schemas of types."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from providers.base import Part
 PARTS: tuple[type[Struct], ...] = get_args(Part)
 
 
-def test_schemas_hold_all_that_is_in_a_type() -> None:
-    """By name, with what they refer to."""
+def test_schemas_include_all_nested_types() -> None:
+    """Each schema is listed by name, with references to others."""
     found = schemas_of([Message])
     assert {part.__name__ for part in PARTS} | {"Message", "Usage", "Cost"} == set(found)
     assert found["Message"]["properties"]["usage"]["anyOf"][0] == {"$ref": "#/components/schemas/Usage"}
     assert ref(Message) == {"$ref": "#/components/schemas/Message"}
 
 
-def test_patterns_are_those_of_ecma() -> None:
-    """Whoever reads the document may not speak Python; defaults are JSON."""
+def test_patterns_use_ecma_syntax() -> None:
+    """A reader of the document may not use Python."""
     turn = schemas_of([p.TurnStart])["TurnStart"]["properties"]["turn"]
     assert without_null(turn)["pattern"] == r"^[A-Za-z0-9_.\-]{1,64}$"
 
 
-def test_a_part_of_an_object_is_an_object() -> None:
-    """What is required of it stays so."""
+def test_selected_fields_form_an_object() -> None:
+    """Required fields stay required."""
     schema = schemas_of([p.FeedbackPut])["FeedbackPut"]
     body = select_fields(schema, ("rating", "comment"))
     assert (set(body["properties"]), body["required"]) == ({"rating", "comment"}, ["rating"])
     assert body["additionalProperties"] is False
 
 
-def test_what_is_there_is_not_null() -> None:
-    """In an address a value is absent or there; a default that says absent says nothing."""
+def test_query_values_are_not_nullable() -> None:
+    """A query value is present or absent, so null and a null default are removed."""
     fields = schemas_of([p.ConversationList])["ConversationList"]["properties"]
     pattern = PLAIN_PATTERN.replace(r"\A", "^").replace(r"\Z", "$")
     assert without_null(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
@@ -48,8 +48,8 @@ def test_what_is_there_is_not_null() -> None:
     }
 
 
-def test_what_nobody_refers_to_is_left_out() -> None:
-    """Also what is only referred to by what is left out; circles end."""
+def test_unreferenced_schemas_are_omitted() -> None:
+    """A schema that is referenced only by an omitted one is also omitted. Cycles are handled."""
     schemas: dict[str, Schema] = {
         "A": {"items": {"$ref": "#/components/schemas/B"}},
         "B": {"anyOf": [{"$ref": "#/components/schemas/A"}]},

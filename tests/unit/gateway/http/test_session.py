@@ -1,4 +1,4 @@
-"""A session without a socket: asks, counts as a client that is here, and leaves nothing behind."""
+"""Tests of an HTTP session: it sends requests, counts as a client, and keeps nothing after its end."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def start(**fields: Any) -> p.TurnStart:
     return p.TurnStart(turn="t", input="x", params=Params(demo={**SLOW, **fields}))
 
 
-async def test_it_asks_what_a_frame_would(services: Services) -> None:
-    """Results as they are, also those that stand behind a turn on a socket; errors raised."""
+async def test_a_session_handles_requests_like_a_socket(services: Services) -> None:
+    """Results are returned directly, and errors are raised."""
     async with http_session(services) as session:
         assert await session.handle(p.Ping(t=1)) == Pong(1)
         await session.handle(start())
@@ -38,8 +38,8 @@ async def test_it_asks_what_a_frame_would(services: Services) -> None:
             await session.handle(p.TurnGet(turn="unknown"))
 
 
-async def test_it_takes_its_attachments_with_it(services: Services) -> None:
-    """Law 8: when the request is over nobody is attached; the turn goes on."""
+async def test_attachments_end_with_the_session(services: Services) -> None:
+    """Law 8: after the request no client is attached, and the turn continues."""
     async with http_session(services) as session:
         await session.handle(start())
         stream = services.registry.get("ann", "t")
@@ -52,8 +52,8 @@ async def test_it_takes_its_attachments_with_it(services: Services) -> None:
     assert services.clients.all() == []
 
 
-async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
-    """A wait holds its place in the turn's stream, and no bytes."""
+async def test_a_waiting_session_has_no_outbox_limit(services: Services) -> None:
+    """A waiting session only keeps its position in the turn's stream, and no bytes."""
     async with http_session(services, is_streamed=False) as session:
         await session.handle(start(rate=0, tokens=60_000))
         stream = services.registry.get("ann", "t")
@@ -65,8 +65,8 @@ async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
         assert not session.outbox._answers
 
 
-async def test_who_reads_too_slowly_is_interrupted(services: Services) -> None:
-    """With a reason that says what to do."""
+async def test_a_slow_streaming_session_is_aborted(services: Services) -> None:
+    """The error is `rate_limited`."""
     async with http_session(services) as session:
         await session.handle(start(rate=0, tokens=60_000))
         await eventually(lambda: session.stop_error is not None)
@@ -75,8 +75,8 @@ async def test_who_reads_too_slowly_is_interrupted(services: Services) -> None:
         assert session.aborted.is_set()
 
 
-async def test_a_drain_reaches_it(services: Services) -> None:
-    """It is told to stop, and waited for."""
+async def test_a_drain_stops_the_session(services: Services) -> None:
+    """The session is told to stop, and the drain waits for its end."""
     async with http_session(services) as session:
         closing = asyncio.get_running_loop().create_task(services.clients.close_all(5))
         await asyncio.wait_for(session.wakeup.wait(), 5)
@@ -87,8 +87,8 @@ async def test_a_drain_reaches_it(services: Services) -> None:
     await asyncio.wait_for(closing, 5)
 
 
-async def test_silence_is_broken(services: Services) -> None:
-    """A heartbeat when nothing was sent for the interval, and only then."""
+async def test_heartbeats_are_sent_in_silence(services: Services) -> None:
+    """A heartbeat is sent only if no frame was sent in the interval."""
     async with http_session(services) as session:
         now = asyncio.get_running_loop().time()
         session.send_heartbeat(now + 0.5, 1)
@@ -100,8 +100,8 @@ async def test_silence_is_broken(services: Services) -> None:
         assert session.outbox.next_frame() is None
 
 
-async def test_one_that_stays_counts_as_a_connection(store: ControlledStore) -> None:
-    """For as long as it stays; a short one doesn't."""
+async def test_a_streaming_session_counts_as_a_connection(store: ControlledStore) -> None:
+    """It holds a permit until it ends. A session without a host needs none."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
     async with open_services(store, **fields) as services:
         async with HttpSession(services, ANN, is_streamed=True, host="192.0.2.1"):

@@ -1,4 +1,4 @@
-"""Turns over HTTP, against a real server in this loop: streams, waits, resumes, cancels."""
+"""Tests of turns over HTTP against a real server in this event loop: streams, waits, resumes and cancels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def attached(server: InLoopServer, turn: str) -> bool:
 
 @both
 async def test_a_turn_is_streamed_from_its_start_to_its_ending(http: httpx2.AsyncClient, accept: str) -> None:
-    """Laws 1 and 2; behind the ending the response ends. No proxy keeps or delays it."""
+    """Laws 1 and 2: after the ending the response ends. No proxy caches or delays it."""
     async with started(http, accept=accept, turn="t", input="Hi", params={"demo": QUICK}) as events:
         headers = events.response.headers
         assert (headers["content-type"], headers["cache-control"]) == (accept, "no-store")
@@ -48,9 +48,11 @@ async def test_a_turn_is_streamed_from_its_start_to_its_ending(http: httpx2.Asyn
         assert await events.next() is None
 
 
-async def test_large_bodies_at_the_same_time_are_bounded() -> None:
-    """Beyond the bound 429, while it lasts; a body that fits a frame is taken all the same, and so is a large one when
-    another has been taken, refused, or given up."""
+async def test_concurrent_large_bodies_are_limited() -> None:
+    """Over the limit, the status is 429.
+
+    A body of a frame's size is still accepted, and so is a large one after another was read, refused or aborted.
+    """
     async with serving(body_bytes=1_000_000, bodies_bytes=1_000_000) as server, http_client(server.url) as http:
         body_memory = server.gateway.services.limits.bodies
         large = b'{"input":"Hi","params":{"demo":{"text":"Yes."}}%b}' % (b" " * 900_000)
@@ -82,7 +84,7 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
 
 
 async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
-    """The turn as `turn.get` shows it: message, usage and cost."""
+    """The response is the result of `turn.get`, with message, usage and cost."""
     answer = await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": QUICK}})
     assert (answer.status_code, answer.headers["location"]) == (200, "/v1/turns/t")
     view = answer.json()
@@ -93,24 +95,27 @@ async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
     assert again.json() == view, "law 6"
 
 
-async def test_a_turn_that_fails_has_the_status_of_its_error(http: httpx2.AsyncClient) -> None:
-    """And what was said until then is in the body."""
+async def test_a_failed_turn_has_the_status_of_its_error(http: httpx2.AsyncClient) -> None:
+    """The body has the turn's status, its error, and the output until the failure."""
     demo = {**QUICK, "fail": "overloaded"}
     answer = await http.post("/v1/turns", json={"input": "Hi", "params": {"demo": demo}})
     assert answer.status_code == 503
     assert (answer.json()["status"], answer.json()["error"]["code"]) == ("failed", "upstream_overloaded")
 
 
-async def test_a_wait_is_not_bounded_by_what_is_streamed(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """An answer larger than the outbox's bound is waited for, though nobody reads its events."""
+async def test_a_wait_has_no_outbox_limit(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """An answer larger than the outbox is waited for, although its events aren't read."""
     demo = {"text": "word" * 250 + " ", "tokens": 300, "rate": 0}
     answer = await http.post("/v1/turns", json={"input": "x", "params": {"demo": demo}, "on_disconnect": "cancel"})
     assert answer.status_code == 200
     assert len(answer.json()["message"]["parts"][0]["text"]) > server.gateway.settings.outbox_bytes
 
 
-async def test_who_prefers_not_to_wait_attaches_over_the_socket(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """202 with the result of `turn.start`, and the address of the turn."""
+async def test_respond_async_returns_202(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """The body is the result of `turn.start`, and `Location` is the URL of the turn.
+
+    The client attaches over the socket.
+    """
     body = {"turn": "t", "input": "Hi", "params": {"demo": {"rate": 100, "tokens": 30}}}
     answer = await http.post("/v1/turns", json=body, headers={"prefer": "respond-async"})
     assert (answer.status_code, answer.headers["location"]) == (202, "/v1/turns/t")
@@ -125,7 +130,10 @@ async def test_who_prefers_not_to_wait_attaches_over_the_socket(http: httpx2.Asy
 
 @both
 async def test_a_stream_is_resumed_at_every_event(http: httpx2.AsyncClient, accept: str) -> None:
-    """Law 7: cut anywhere and resumed by `Last-Event-ID`, each event comes once; behind the ending there is 204."""
+    """Law 7: after a resume with `Last-Event-ID` at any event, each event arrives once.
+
+    After the ending, the status is 204.
+    """
     demo = {"rate": 0, "tokens": 20, "thinking": 3}
     view = TurnView()
     async with started(http, accept=accept, turn="t", input="Hi", params={"demo": demo}) as events:
@@ -140,8 +148,8 @@ async def test_a_stream_is_resumed_at_every_event(http: httpx2.AsyncClient, acce
         assert events.response.status_code == 204
 
 
-async def test_a_position_that_can_t_be_continued_starts_again(http: httpx2.AsyncClient) -> None:
-    """Law 7: never silence, never a gap: a reset, and then everything."""
+async def test_an_unknown_position_restarts_the_stream(http: httpx2.AsyncClient) -> None:
+    """Law 7: the stream has no gap: it begins with a reset, and all events follow."""
     async with started(http, turn="t", input="Hi", params={"demo": QUICK}) as events:
         await events.ending()
     view = TurnView()
@@ -153,8 +161,11 @@ async def test_a_position_that_can_t_be_continued_starts_again(http: httpx2.Asyn
     assert view.text() == QUICK["text"]
 
 
-async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """Unknown 404, a wrong id 400, no acceptable form 406; events that are no longer kept 410 with the message's id."""
+async def test_a_stream_that_is_unavailable_has_an_error(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """An unknown turn is 404, an invalid id 400, and an unacceptable type 406.
+
+    Expired events are 410 with the message's id.
+    """
     assert (await http.get("/v1/turns/unknown/events")).status_code == 404
     assert (await http.get("/v1/turns/t/events", headers={"last-event-id": "x"})).status_code == 400
     assert (await http.get("/v1/turns/t/events", headers={"accept": "application/json"})).status_code == 406
@@ -170,8 +181,8 @@ async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server:
     assert (await http.post("/v1/turns", json=body)).json() == ended
 
 
-async def test_a_head_is_no_stream(http: httpx2.AsyncClient) -> None:
-    """HEAD says how it would begin, and ends."""
+async def test_a_head_request_is_not_streamed(http: httpx2.AsyncClient) -> None:
+    """HEAD returns the headers of the stream and ends."""
     await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": SLOW}}, headers=ASYNC)
     answer = await http.head("/v1/turns/t/events")
     assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, SSE, b"")
@@ -180,8 +191,8 @@ async def test_a_head_is_no_stream(http: httpx2.AsyncClient) -> None:
 ASYNC = {"prefer": "respond-async"}
 
 
-async def test_cancel_while_it_streams(http: httpx2.AsyncClient) -> None:
-    """Law 5: the stream has its ending; a second cancel says so; an unknown turn is not found."""
+async def test_a_streamed_turn_is_cancelled(http: httpx2.AsyncClient) -> None:
+    """Law 5: the stream has its ending. A second cancel returns `already_ended`, and an unknown turn is not found."""
     async with started(http, turn="t", input="Hi", params={"demo": SLOW}) as events:
         await events.until_seq(4)
         answer = await http.post("/v1/turns/t/cancel", json={"reason": "enough"})
@@ -194,10 +205,13 @@ async def test_cancel_while_it_streams(http: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("accept", [SSE, NDJSON, "application/json"])
-async def test_law_8_a_client_that_goes_follows_on_disconnect(
+async def test_law_8_a_disconnect_applies_on_disconnect(
     http: httpx2.AsyncClient, server: InLoopServer, accept: str
 ) -> None:
-    """Law 8: its attachment drops at once; with `cancel` the turn ends after the grace, else it goes on."""
+    """Law 8: the attachment ends at once.
+
+    With `cancel` the turn ends after the grace period, otherwise it continues.
+    """
     for turn, on_disconnect in (("c", "cancel"), ("g", "continue")):
         body = {"turn": turn, "input": "Hi", "params": {"demo": SLOW}, "on_disconnect": on_disconnect}
 
@@ -220,7 +234,7 @@ async def test_law_8_a_client_that_goes_follows_on_disconnect(
 
 @both
 async def test_a_quiet_stream_has_heartbeats(accept: str) -> None:
-    """While nothing else comes."""
+    """They are sent while no other frame is."""
     async with serving(heartbeat_s=0.1) as running, http_client(running.url) as http:
         demo = {"first_ms": 600, "text": "Hi"}
         async with started(http, accept=accept, turn="t", input="Hi", params={"demo": demo}) as events:
@@ -229,7 +243,7 @@ async def test_a_quiet_stream_has_heartbeats(accept: str) -> None:
 
 
 async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> None:
-    """Also where a stream was wanted: nothing is streamed before the turn is accepted."""
+    """This applies to streams too: nothing is streamed before the turn is accepted."""
     for headers in ({"accept": SSE}, {}, ASYNC):
         answer = await http.post("/v1/turns", json={"input": "x", "model": "nope"}, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
@@ -237,8 +251,8 @@ async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> Non
     assert answer.json()["error"]["path"] == "x"
 
 
-async def test_a_gateway_that_leaves_takes_no_stream(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """503 and when to come back; stopping and reading goes on while the process does."""
+async def test_a_draining_gateway_refuses_streams(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """The status is 503 with `Retry-After`. Cancels and reads still work."""
     await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": SLOW}}, headers=ASYNC)
     server.gateway.services.runner.is_draining = True
     answer = await http.get("/v1/turns/t/events")
