@@ -163,7 +163,7 @@ async def test_a_fragmented_message_is_read(gateway: GatewayProcess) -> None:
 
 
 async def test_heartbeats_are_sent_on_a_quiet_connection(tmp_path: Path) -> None:
-    """A quiet connection gets a heartbeat per interval; a connection with a live turn gets none."""
+    """A quiet connection gets a heartbeat per interval; a connection that streams a turn needs none."""
     async with gateway_process(tmp_path, {"TURNWIRE_HEARTBEAT_S": "0.3"}) as gateway:
         async with client(gateway.ws_url) as c:
             assert c.ready["heartbeat_s"] == 0.3
