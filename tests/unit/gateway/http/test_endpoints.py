@@ -118,7 +118,7 @@ async def test_the_pages_own_origin_is_allowed(http: httpx2.AsyncClient, server:
     assert (await http.get("/v1/models", headers={"origin": server.url})).status_code == 200
 
 
-async def test_a_defect_is_internal_and_says_nothing(
+async def test_an_unexpected_error_is_internal_without_details(
     http: httpx2.AsyncClient, server: InLoopServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Law 13: no stack trace is sent to a client; it is logged."""
