@@ -160,7 +160,7 @@ async def test_limits_apply_to_each_user(tmp_path: Path) -> None:
 
 
 async def test_idle_users_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user with neither a subscription nor a running or attached turn takes no memory."""
+    """Above a number of idle users, those with neither a subscription nor a running or attached turn are removed."""
     monkeypatch.setattr(delegated, "IDLE_SESSIONS_MAX", 4)
     async with service(tmp_path) as (server, c):
         await c.request(

@@ -34,7 +34,7 @@ async def test_a_request_gets_exactly_one_answer(services: Services, codec: Code
 
 
 async def test_a_failed_request_is_answered_without_an_id_too(ann: SessionClient) -> None:
-    """An error is sent in either case, and has the same id as the request or none."""
+    """A request without an id is answered if it fails. The error then has no id either."""
     ann.send_raw('{"type":"turn.get","turn":"unknown"}')
     ann.send_raw('{"type":"nope"}')
     await ann.until(lambda: len(ann.frames) == 2)

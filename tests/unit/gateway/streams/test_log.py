@@ -65,7 +65,7 @@ def event_name(event: TurnEvent) -> str:
 
 
 def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
-    """Return the same for frames. One frame has one field of one part (law 1)."""
+    """Return what each frame adds, in the form of `growths`. One frame has one field of one part (law 1)."""
     grown: list[tuple[int, str, str]] = []
     for frame in frames:
         if frame["type"] != "turn.delta":
@@ -119,7 +119,7 @@ def test_a_replay_from_any_position_is_complete(pieces: list[tuple[int, bool, st
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
-def test_neighbouring_deltas_become_one_frame_with_after(codec: Codec) -> None:
+def test_neighboring_deltas_become_one_frame_with_after(codec: Codec) -> None:
     """Law 1: a frame of several events has `after`, the seq that it follows. A frame of one event has none."""
     log = filled(started(), part(2), delta(3, "Hel"), delta(4, "lo, "), delta(5, "you"), completed(6))
     frames, _ = read(log, codec, 2)

@@ -47,7 +47,7 @@ def test_a_removed_listener_is_not_called() -> None:
 
 
 async def test_a_timeout_fires_with_its_reason() -> None:
-    """A timeout of `abort_after` aborts like any other call."""
+    """A timeout set by `abort_after` aborts the signal with its reason."""
     signal, fired = AbortSignal(), asyncio.Event()
     signal.add_listener(lambda _: fired.set())
     signal.abort_after(0.001, FIRST)

@@ -102,8 +102,8 @@ def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
         replace(base, messages=ONE),
     ]
     assert len({encode_content(one)[1] for one in others} | {digest}) == len(others) + 1
-    asked = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
-    assert decode_turn_start(encode_content(asked)[0]) == replace(asked, id=None)
+    complete = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
+    assert decode_turn_start(encode_content(complete)[0]) == replace(complete, id=None)
 
 
 def test_input_is_text_or_parts() -> None:

@@ -64,8 +64,8 @@ async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.Mo
         await there.request("turn.attach", turn="t")
         await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
         with one.store.blocked("append"), one.shared.disconnected():
-            asked = [there.send("turn.cancel", turn="t") for _ in range(2)]
-            for request_id in asked:
+            request_ids = [there.send("turn.cancel", turn="t") for _ in range(2)]
+            for request_id in request_ids:
                 assert await there.answer(request_id) == {"turns": {"t": "cancelled"}}
             assert (await there.ending("t"))["type"] == "turn.cancelled"
         assert (await here.ending("t"))["type"] == "turn.cancelled"
@@ -138,8 +138,8 @@ async def test_a_turn_runs_while_any_client_is_attached(quick: None) -> None:
                 await there.request("turn.attach", turn="t")
                 while not await one.store.has_other_presence("ann", "t", one.services.instance):
                     await asyncio.sleep(0.01)
-            asked = one.store.calls.count("has_other_presence")
-            await there.until(lambda: one.store.calls.count("has_other_presence") >= asked + 4)
+            calls_before = one.store.calls.count("has_other_presence")
+            await there.until(lambda: one.store.calls.count("has_other_presence") >= calls_before + 4)
             assert one.stream("t").is_abortable
         await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert (await one.store.turn("ann", "t")).status == "cancelled"
@@ -185,8 +185,8 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
         await eventually(lambda: one.store.calls.count("has_other_presence") > 3)
         if lost == "attachments":
             with one.store.failing("has_other_presence"):
-                asked = one.store.calls.count("has_other_presence")
-                await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
+                calls_before = one.store.calls.count("has_other_presence")
+                await eventually(lambda: one.store.calls.count("has_other_presence") > calls_before)
                 store._presence.clear()
         else:
             one.runtime.writer.schedule_restore(stream)
@@ -194,9 +194,9 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
             store._presence.clear()
         renewals = two.store.calls.count("renew_presence")
         await eventually(lambda: two.store.calls.count("renew_presence") > renewals + 1)
-        asked = one.store.calls.count("has_other_presence")
+        calls_before = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
-        await eventually(lambda: one.store.calls.count("has_other_presence") > asked + 3)
+        await eventually(lambda: one.store.calls.count("has_other_presence") > calls_before + 3)
         assert stream.is_abortable
 
 
@@ -206,11 +206,11 @@ async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: N
     async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         await eventually(lambda: not stream.is_attached)
-        asked = one.store.calls.count("has_other_presence")
+        calls_before = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
         stream.start_disconnect_timer()
         store._presence.clear()
-        await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
+        await eventually(lambda: one.store.calls.count("has_other_presence") > calls_before)
         await asyncio.sleep(0.1)
         assert stream.is_abortable
 

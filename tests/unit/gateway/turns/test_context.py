@@ -44,7 +44,7 @@ def history_of(store: ControlledStore, bytes_max: int = 1 << 25) -> History:
     return History(store.as_store, "ann", bytes_max)
 
 
-async def asked(store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
+async def built_request(store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
     record = await store.turn("ann", turn)
     placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
     return await build_chat_request(history_of(store, bytes_max), record, placed, request, "upstream-name")
@@ -75,7 +75,7 @@ async def test_a_stateless_turn_uses_only_its_own_messages(store: ControlledStor
         ]
     )
     await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    made = await asked(store, request, "t")
+    made = await built_request(store, request, "t")
     assert made.messages == (
         ChatMessage("user", (TextPart("a"),)),
         ChatMessage("assistant", (TextPart("b", "S"),)),
@@ -95,7 +95,7 @@ async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(store: Co
         ]
     )
     await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    assert [message.parts for message in (await asked(store, request, "t")).messages] == [
+    assert [message.parts for message in (await built_request(store, request, "t")).messages] == [
         (TextPart("b"), calls[1]),
         (ToolResultPart("c2", "4"),),
         (TextPart("Never mind."),),
@@ -119,13 +119,13 @@ async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore)
         made = ending(accepted.turn)
         await store.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    made = await asked(store, TurnStart(conversation="c1", input="now"), "t")
+    made = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
     roles = [found.role for found in made.messages]
     parts = [found.parts for found in made.messages]
     assert parts == [p for p in history if p] + [(TextPart("now"),)]
     assert roles == ["user", "assistant", "user", "user", "assistant", "user"]
     assert made.system == "Be kind."
-    named = await asked(store, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
+    named = await built_request(store, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
     assert named.system == "Be brief."
 
 
@@ -160,7 +160,7 @@ async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
     for bytes_max, omitted_messages in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
-        made = await asked(store, request, "t", bytes_max)
+        made = await built_request(store, request, "t", bytes_max)
         assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), bytes_max
 
 
@@ -176,18 +176,18 @@ async def test_a_referenced_part_is_read_once_and_counted_each_time(store: Contr
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
 
     before = store.calls.count("message")
-    (sent,) = (await asked(store, naming(2), "t", 10_000)).messages
+    (sent,) = (await built_request(store, naming(2), "t", 10_000)).messages
     assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
     assert store.calls.count("message") == before + 1
     with pytest.raises(ApiError) as refused:
-        await asked(store, naming(3), "t", 10_000)
+        await built_request(store, naming(3), "t", 10_000)
     assert refused.value.code == "context_length_exceeded"
 
 
 async def test_old_exchanges_with_too_much_data_are_left_out(store: ControlledStore) -> None:
     """A conversation with many references continues with its newest exchanges."""
     await store_exchanges(store, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
-    made = await asked(store, TurnStart(conversation="c1", input="now"), "t", 8000)
+    made = await built_request(store, TurnStart(conversation="c1", input="now"), "t", 8000)
     assert (texts(made), made.omitted_messages) == (["answer 2", "q3", "answer 3", "now"], 4)
     assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
@@ -195,10 +195,10 @@ async def test_old_exchanges_with_too_much_data_are_left_out(store: ControlledSt
 def test_a_usage_is_estimated() -> None:
     """The input estimate has messages, system prompt, tools and images. The output estimate lists reasoning tokens
     separately."""
-    asked = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
-    question = ChatRequest(model="m", messages=asked, system="y" * 40)
-    said: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
-    assert estimate_usage(question, said) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
+    messages = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
+    question = ChatRequest(model="m", messages=messages, system="y" * 40)
+    answer: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
+    assert estimate_usage(question, answer) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
     assert estimate_usage(question, []) == Usage(1620, 0, estimated=True)
     tools = estimate_usage(replace(question, tools=(Tool("f", "x" * 400),)), [])
     assert tools.input_tokens > 1720
@@ -273,7 +273,7 @@ async def test_a_reference_to_stored_data_is_replaced_by_the_data(store: Control
     outside = ImagePart("image/png", url="https://example.com/v1/messages/q0/parts/1")
     request = TurnStart(messages=[InputMessage(role="user", parts=[TextPart("look"), shown, outside])])
     await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
-    made = await asked(store, request, "t")
+    made = await built_request(store, request, "t")
     assert made.messages == (ChatMessage("user", (*stored, outside)),)
 
 
@@ -285,7 +285,7 @@ async def test_a_reference_to_missing_data_is_not_found(store: ControlledStore, 
     part = ImagePart("image/png", url=address)
     await store.accept(new_turn("t", stateless=True, conversation=None, input=None))
     with pytest.raises(ApiError) as missing:
-        await asked(store, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
+        await built_request(store, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
     assert missing.value.code == "not_found"
 
 
@@ -299,13 +299,13 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(store: Contro
         ("demo", [ToolCallPart("open", "f", "{}")]),
     ]
     inputs: list[Part] = [TextPart("one"), ToolResultPart("kept", "3"), TextPart("two")]
-    for n, ((model, parts), said) in enumerate(zip(answers, inputs, strict=True)):
-        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+    for n, ((model, parts), input_part) in enumerate(zip(answers, inputs, strict=True)):
+        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(input_part), turn=f"t{n}")))
         made = ending(accepted.turn)
         stored = encode_body(MessageBody(cast("list[Part]", parts), model))
         await store.end(replace(made, answer=replace(made.answer, body=stored)))
     await store.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
-    made_of = await asked(store, TurnStart(conversation="c1", input="now"), "t")
+    made_of = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
     assert [found.parts for found in made_of.messages] == [
         (TextPart("one"),),
         (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
@@ -321,7 +321,7 @@ async def test_a_result_without_its_call_is_refused(store: ControlledStore) -> N
     await store.create_conversation(conversation())
     await store.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
     with pytest.raises(ApiError, match="nobody") as refused:
-        await asked(store, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
+        await built_request(store, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
     assert refused.value.code == "invalid_request"
 
 
@@ -333,19 +333,19 @@ async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
     answers: list[list[Part]] = [call, [], [TextPart("so")], []]
     inputs: list[Part] = [TextPart("q"), *results]
-    for n, (said, parts) in enumerate(zip(inputs, answers, strict=True)):
-        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
-        if said is results[2]:
+    for n, (input_part, parts) in enumerate(zip(inputs, answers, strict=True)):
+        accepted = await store.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(input_part), turn=f"t{n}")))
+        if input_part is results[2]:
             with pytest.raises(ApiError, match="message that has the call") as refused:
-                await asked(store, TurnStart(conversation="c1", input=[said]), f"t{n}")
+                await built_request(store, TurnStart(conversation="c1", input=[input_part]), f"t{n}")
             assert (refused.value.code, refused.value.body.path) == ("invalid_request", "input")
-        elif isinstance(said, ToolResultPart):
-            made = await asked(store, TurnStart(conversation="c1", input=[said]), f"t{n}")
-            assert [found.parts for found in made.messages] == [(TextPart("q"),), tuple(call), (said,)]
+        elif isinstance(input_part, ToolResultPart):
+            made = await built_request(store, TurnStart(conversation="c1", input=[input_part]), f"t{n}")
+            assert [found.parts for found in made.messages] == [(TextPart("q"),), tuple(call), (input_part,)]
         ended = ending(accepted.turn)
         await store.end(replace(ended, answer=replace(ended.answer, body=body(*parts))))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    made = await asked(store, TurnStart(conversation="c1", input="now"), "t")
+    made = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
     assert [found.parts for found in made.messages] == [
         (TextPart("q"),),
         tuple(call),

@@ -124,8 +124,8 @@ async def test_all_attachments_share_one_mirror(pair: Pair) -> None:
         open_client(two.services) as other,
     ):
         await here.start("t", demo=SLOW)
-        asked = [(client, client.send("turn.attach", turn="t")) for client in (there, other, there)]
-        for client, request_id in asked:
+        attaches = [(client, client.send("turn.attach", turn="t")) for client in (there, other, there)]
+        for client, request_id in attaches:
             await client.answer(request_id)
         assert two.store.calls.count("subscribe") == 2  # the instance's own channel, and the turn's
         await here.request("turn.cancel", turn="t")

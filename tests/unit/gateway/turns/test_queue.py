@@ -118,15 +118,15 @@ async def test_the_conversation_queue_and_the_user_queue_combine(store: Controll
     """A turn in both queues starts when both allow it. A turn that waits only for its conversation takes no slot."""
     async with open_instance(store, **LIMITED) as one, open_client(one.services) as ann:
         where = (await ann.start("a", demo=SLOW))["conversation"]
-        await ann.start("behind", conversation=where, on_busy="queue", demo=SLOW)
+        await ann.start("after_a", conversation=where, on_busy="queue", demo=SLOW)
         assert (await ann.start("b", demo=SLOW))["status"] == "running"
         assert (await ann.start("c"))["status"] == "queued"
         await ann.request("turn.cancel", turn="a")
-        await ann.until(lambda: ann.of("behind", "turn.part"))
+        await ann.until(lambda: ann.of("after_a", "turn.part"))
         assert not ann.of("c", "turn.part")
         await ann.request("turn.cancel", turn="b")
         assert (await ann.ending("c"))["type"] == "turn.completed"
-        await ann.request("turn.cancel", turn="behind")
+        await ann.request("turn.cancel", turn="after_a")
 
 
 async def test_a_full_queue_refuses_a_start() -> None:

@@ -68,10 +68,10 @@ async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         where = await subscribed_conversation(there)
-        asked = two.store.calls.count("active")
+        calls_before = two.store.calls.count("active")
         with two.store.failing("active", 1), two.shared.disconnected():
             pass
-        await eventually(lambda: two.store.calls.count("active") > asked)
+        await eventually(lambda: two.store.calls.count("active") > calls_before)
         await here.start("t", conversation=where)
         await there.ending("t")
 

@@ -105,13 +105,13 @@ async def test_a_provider_that_cannot_resume_fails_the_turn(quick: None) -> None
 
 async def store_abandoned(instance: Instance, turn: str, events: list[TurnEvent], **fields: Any) -> None:
     """Store a turn whose owner accepted it, logged `events`, and died."""
-    asked = {
+    content = {
         "type": "turn.start",
         "input": "Hi",
         "params": {"demo": {"rate": 0, "tokens": 5}},
-        **fields.pop("asked", {}),
+        **fields.pop("content", {}),
     }
-    request = fields.pop("request", JSON.encode(asked))
+    request = fields.pop("request", JSON.encode(content))
     placed = {"stateless": True, "conversation": None, "input": None, **fields}
     new = new_turn(turn, request=request, lease_ms=0, owner="in_dead", **placed)
     record = (await instance.store.accept(new)).turn
@@ -146,7 +146,7 @@ async def test_a_takeover_continues_any_valid_log(
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance:
             with view.blocked("expired_leases"):
-                await store_abandoned(instance, "t", events, asked=MESSAGES)
+                await store_abandoned(instance, "t", events, content=MESSAGES)
             async with open_client(instance.services) as ann:
                 await ann.request("turn.attach", turn="t")
                 assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -173,7 +173,7 @@ async def test_a_turn_that_cannot_be_resumed_fails(
         async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             with view.blocked("expired_leases"):
                 await store_abandoned(instance, "t", events, **fields)
-                await store_abandoned(instance, "good", [], asked=MESSAGES)
+                await store_abandoned(instance, "good", [], content=MESSAGES)
             await ann.request("turn.attach", positions={turn: {"epoch": 0, "seq": 0} for turn in ("t", "good")})
             assert (await ann.ending("t"))["error"]["code"] == "owner_lost"
             assert (await ann.ending("good"))["type"] == "turn.completed"
@@ -200,7 +200,7 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
                 record = await view.turn("ann", "t")
                 for seq, payload in enumerate(more, len(events) + 1):
                     await view.append([Append("ann", "t", record.epoch, seq, seq, payload)])
-                await store_abandoned(instance, "good", [], asked=MESSAGES)
+                await store_abandoned(instance, "good", [], content=MESSAGES)
                 await ann.request("turn.attach", turn="t")
             await ann.request("turn.attach", turn="good")
             ended = await ann.ending("t")
@@ -217,14 +217,14 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
 
 
 async def test_a_takeover_is_repeated_after_a_store_failure(quick: None) -> None:
-    """A short store failure during a takeover costs no turn: a later takeover builds the request."""
+    """A short store failure during a takeover loses no turn: a later takeover builds the request."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
             placed = {"stateless": False, "conversation": conversation}
             with view.failing("conversation", 1), view.blocked("conversation") as planning:
-                await store_abandoned(instance, "t", [], asked={"conversation": conversation}, **placed)
+                await store_abandoned(instance, "t", [], content={"conversation": conversation}, **placed)
                 await asyncio.wait_for(planning.wait(), 5)
             await ann.request("turn.attach", turn="t")
             assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -238,7 +238,7 @@ async def test_a_takeover_applies_a_stored_cancel_request(quick: None) -> None:
         view = open_view()
         async with open_instance(view, providers, lease_s=0.3) as instance, open_client(instance.services) as ann:
             with view.blocked("expired_leases"):
-                await store_abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
+                await store_abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], content=MESSAGES)
                 assert await view.request_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
             await ann.request("turn.attach", turn="t")
             ended = await ann.ending("t")
@@ -345,7 +345,7 @@ async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
         where = (await there.start("first", demo=SLOW))["conversation"]
         placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
         with two.store.blocked("expired_leases"):
-            await store_abandoned(two, "second", [], asked={"conversation": where, "on_busy": "queue"}, **placed)
+            await store_abandoned(two, "second", [], content={"conversation": where, "on_busy": "queue"}, **placed)
         await there.request("turn.attach", turn="second")
         await there.until(lambda: there.of("second", "turn.status"))
         assert there.of("second", "turn.started")[0]["status"] == "queued"

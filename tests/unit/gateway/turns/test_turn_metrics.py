@@ -14,14 +14,14 @@ from tests.metrics import value
 def test_attempts_failures_and_the_ending_are_counted() -> None:
     """Attempts and failures are counted by provider and code; retries, fallbacks and the ending as well."""
     telemetry = Telemetry(["demo"])
-    watch = TurnMetrics(telemetry)
+    recorder = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")
-    watch.on_request(route)
-    watch.on_failure(route, ProviderError("upstream_overloaded", "It is."))
-    watch.on_retry()
-    watch.on_fallback(route)
-    watch.on_request(route)
-    watch.on_end(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
+    recorder.on_request(route)
+    recorder.on_failure(route, ProviderError("upstream_overloaded", "It is."))
+    recorder.on_retry()
+    recorder.on_fallback(route)
+    recorder.on_request(route)
+    recorder.on_end(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
     text = telemetry.render("")[0].decode()
     assert value(text, "turnwire_provider_attempts_total", provider="demo") == 2
     assert value(text, "turnwire_provider_errors_total", provider="demo", code="upstream_overloaded") == 1
