@@ -1,7 +1,8 @@
 """Bounds on uvicorn's HTTP: deadlines for the head, the body and writes, and small kernel buffers for streams.
 
-Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever, and a
-header without an end is buffered in full.
+Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever, a
+header without an end is buffered in full, and thousands of pipelined requests are parsed at once (here: one after the
+other).
 """
 
 from __future__ import annotations
@@ -19,23 +20,53 @@ FRAMING_BYTES_MAX = 64 * 1024
 """The limit for all bytes that aren't body: head, chunk sizes and extensions, trailers."""
 FRAMING_PER_BODY_BYTE = 8
 """The framing bytes that each body byte allows. A chunk of one byte takes six."""
+HEAD_END = b"\r\n\r\n"
+PARSE_SLICE_BYTES = 2048
+"""The most bytes that are parsed at once. So few bytes after a body hold few requests."""
 WRITE_BUFFER_HIGH_BYTES = 32 * 1024
 SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 with deadlines. The scope of a request holds the protocol as the extension `EXTENSION`."""
+    """HTTP/1.1 with deadlines, one request at a time.
+
+    The scope of a request holds the protocol as the extension `EXTENSION`.
+    """
 
     settings: Settings
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _framing_bytes = 0
+    _unparsed = memoryview(b"")
+    _in_body = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`. Refuse the request, or abort, if the parser would buffer too much of a head."""
+        """Parse `data` up to the end of a request. The rest waits for the response, and nothing is read meanwhile."""
+        self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+        self._parse()
+
+    def _parse(self) -> None:
+        while self._unparsed and not self._is_answering and not self.transport.is_closing():
+            size = PARSE_SLICE_BYTES
+            if not self._in_body:
+                head, end, _ = bytes(self._unparsed[:size]).partition(HEAD_END)
+                size = len(head) + len(end)
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            self._parse_slice(piece)
+        if self._unparsed and not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request that was read waits for its response to begin or to end."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return bool(self.pipeline) or (cycle is not None and not cycle.more_body and not cycle.response_complete)
+
+    def _parse_slice(self, data: memoryview) -> None:
+        """Refuse the request, or abort, if the parser would buffer too much of a head."""
         self._framing_bytes += len(data)
-        super().data_received(data)
+        super().data_received(data)  # type: ignore[arg-type]
         if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
             cycle: RequestResponseCycle | None = self.cycle
             if cycle is None or cycle.response_complete:
@@ -62,6 +93,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop the deadline of the head and start that of the body."""
+        self._in_body = True
         self._stop_request_timer()
         if not self.parser.should_upgrade():
             self._start_request_timer(self.settings.body_timeout_s)
@@ -69,9 +101,21 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stop the deadline of the request and reset the count of framing bytes."""
+        self._in_body = False
         self._stop_request_timer()
         self._framing_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Serve the next request: one that was parsed already, or else one that waits to be parsed."""
+        super().on_response_complete()
+        if self._unparsed:
+            self.loop.call_soon(self._parse)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Drop what the client sent before the opening was answered."""
+        self._unparsed = memoryview(b"")
+        super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         """Start the deadline of the write: the client reads more slowly than the response is sent."""
@@ -91,7 +135,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _start_request_timer(self, timeout_s: float) -> None:
-        self._request_timer = self.loop.call_later(timeout_s, self.transport.abort)
+        self._request_timer = self.loop.call_later(timeout_s, self._end_request, timeout_s)
+
+    def _end_request(self, timeout_s: float) -> None:
+        """Abort, unless the rest of the request has arrived and waits to be parsed."""
+        if self._unparsed:
+            self._start_request_timer(timeout_s)
+        else:
+            self.transport.abort()
 
     def _stop_request_timer(self) -> None:
         if self._request_timer is not None:

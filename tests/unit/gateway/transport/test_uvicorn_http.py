@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from gateway.transport.uvicorn_http import HEAD_END, BoundedHttp
 from tests.client import small_buffer_socket
 from tests.in_loop_server import InLoopServer, serving
 
@@ -125,4 +126,63 @@ async def test_a_response_that_is_not_read_is_dropped() -> None:
                 await asyncio.sleep(0.01)
             while server.server.server_state.connections:
                 await asyncio.sleep(0.02)
+        writer.close()
+
+
+async def test_pipelined_requests_are_parsed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends thousands of requests at once, and reads nothing, has one of them in progress.
+
+    All are answered, in order, once it reads.
+    """
+    waiting: list[int] = []
+    start = BoundedHttp.on_headers_complete
+
+    def on_headers_complete(protocol: BoundedHttp) -> None:
+        start(protocol)
+        waiting.append(len(protocol.pipeline))
+
+    monkeypatch.setattr(BoundedHttp, "on_headers_complete", on_headers_complete)
+    count = 2000
+    async with serving() as server:
+        reader, writer = await opened(server)
+        writer.write(b"".join(HEAD.format(f"GET /{n:04}").encode() + b"\r\n" for n in range(count)))
+        for _ in range(count):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"404 Not Found" in head
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        assert waiting == [0] * count
+        writer.close()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_requests_behind_a_body_wait_for_its_response(framing: str) -> None:
+    """A long body, and the requests that follow it in the same segment, are read completely."""
+    body = b'{"title":%b"x"}' % (HEAD_END * 10_000)
+    head = HEAD.format("POST /v1/conversations") + "Content-Type: application/json\r\n"
+    if framing == "chunks":
+        framed = b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        framed = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    request = head.encode() + framed
+    async with serving(handshake_timeout_s=5) as server:
+        reader, writer = await opened(server)
+        writer.write((request + (HEAD.format("GET /v1/models") + "\r\n").encode() * 3) * 3)
+        for _ in range(3):
+            assert b"201 Created" in await reader.readuntil(b"HTTP/1.1 200")
+            for _ in range(2):
+                await reader.readuntil(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_request_that_waits_for_an_earlier_response_is_not_late() -> None:
+    """The deadline of a head doesn't end a connection whose response takes longer."""
+    async with serving(handshake_timeout_s=0.2, body_timeout_s=0.2) as server:
+        reader, writer = await opened(server)
+        turn = b'{"input":"x","params":{"demo":{"rate":10,"tokens":6}}}'
+        head = HEAD.format("POST /v1/turns") + f"Content-Type: application/json\r\nContent-Length: {len(turn)}\r\n\r\n"
+        following = (HEAD.format("GET /v1/models") + f"X-Long: {'x' * 5000}\r\n\r\n").encode()
+        writer.write(head.encode() + turn + following)
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"200 OK")
+            await reader.readuntil(b"200 OK")
         writer.close()
