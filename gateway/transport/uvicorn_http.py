@@ -12,6 +12,7 @@ import socket
 from typing import Any, cast
 
 from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.settings import Settings
@@ -28,6 +29,17 @@ SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
 
 
+class HeldFlow(FlowControl):
+    """uvicorn's flow control, which resumes no reading while `is_held` is set."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        """Resume reading, unless it is held."""
+        if not self.is_held:
+            super().resume_reading()
+
+
 class BoundedHttp(HttpToolsProtocol):
     """HTTP/1.1 with deadlines, one request at a time.
 
@@ -35,6 +47,7 @@ class BoundedHttp(HttpToolsProtocol):
     """
 
     settings: Settings
+    flow: HeldFlow
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _framing_bytes = 0
@@ -54,8 +67,14 @@ class BoundedHttp(HttpToolsProtocol):
                 size = len(head) + len(end)
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             self._parse_slice(piece)
-        if self._unparsed and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._unparsed:
+            self.flow.is_held = True
             self.flow.pause_reading()
+        elif self.flow.is_held:
+            self.flow.is_held = False
+            self.flow.resume_reading()
 
     @property
     def _is_answering(self) -> bool:
@@ -82,6 +101,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the head."""
         super().connection_made(transport)
+        self.flow = HeldFlow(transport)
         self._start_request_timer(self.settings.handshake_timeout_s)
 
     def on_message_begin(self) -> None:
