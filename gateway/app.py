@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
+from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
 from gateway.identity.authenticator import Authenticator
@@ -56,7 +57,8 @@ class Gateway:
         )
         # Starlette's redirect would lead to the host in the Host header, and would lose a proxy's https.
         starlette.router.redirect_slashes = False
-        self.app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
+        app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
+        self.app = Pacing(app)
 
     @property
     def services(self) -> Services:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -24,7 +24,10 @@ def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
-    """A coroutine that runs `work` for a task and calls `on_step` with the seconds that each step held the loop."""
+    """A coroutine that runs `work` and calls `on_step` with the seconds that each step held the loop.
+
+    A task can run it, or another coroutine can await it.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T], on_step: Callable[[float], None]) -> None:
         self._work = work
@@ -50,8 +53,14 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
         """Close the work."""
         self._work.close()
 
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
     def __await__(self) -> Generator[Any, Any, T]:
-        return self._work.__await__()
+        return self  # type: ignore[return-value]
 
 
 async def run_logged(work: Coroutine[Any, Any, None], user: str, turn: str) -> None:

@@ -94,6 +94,13 @@ async def openings(url: str, _: str) -> None:
     await _many(4, lambda: _send(url, "x.y.z", b""))
 
 
+async def http_requests(url: str, token: str) -> None:
+    """Send HTTP requests on 40 connections, half of them with an invalid credential; each reads all responses."""
+    async with asyncio.TaskGroup() as group:
+        for n in range(40):
+            group.create_task(_again(lambda token=token if n % 2 else "x.y.z": _flood_http(url, token)))  # type: ignore[misc]
+
+
 def _ids(count: int) -> list[str]:
     return [f"nowhere-{n:06}-{'x' * 24}" for n in range(count)]
 
@@ -178,6 +185,7 @@ ATTACKS: dict[str, Attack] = {
         broken_frames,
         turns,
         openings,
+        http_requests,
     )
 }
 
@@ -244,8 +252,10 @@ async def _send(url: str, token: str, data: bytes) -> None:
 
 async def _flood(url: str, token: str, frames: bytes) -> None:
     """Send without end, and read the answers."""
-    reader, writer = await connect_websocket(url, _credential(token))
+    await _write_and_read(*await connect_websocket(url, _credential(token)), frames)
 
+
+async def _write_and_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
     async def read() -> None:
         while await reader.read(2**16):
             pass
@@ -253,11 +263,17 @@ async def _flood(url: str, token: str, frames: bytes) -> None:
     reading = asyncio.create_task(read())
     try:
         while not reading.done():
-            writer.write(frames)
+            writer.write(data)
             await writer.drain()
     finally:
         reading.cancel()
         writer.close()
+
+
+async def _flood_http(url: str, token: str) -> None:
+    """Send pipelined requests without end, and read the responses."""
+    head = f"GET /v1/models HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n{_credential(token)}\r\n"
+    await _write_and_read(*await connect_tcp(url), head.encode() * 10)
 
 
 async def _start_turns(url: str, token: str) -> None:

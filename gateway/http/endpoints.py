@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.operation import Operation, RequestContext
 from gateway.http.operations import OPERATIONS
+from gateway.http.pacing import identify
 from gateway.http.responses import NO_STORE, error_response
 from gateway.identity import origin
 from gateway.identity.principal import Principal
@@ -57,11 +58,15 @@ class Endpoint:
             await response(scope, receive, send)
 
     async def _admit(self, context: RequestContext) -> None:
-        """Check the origin, authenticate the caller, and count the request for the rate limit. Raises `ApiError`."""
+        """Check the origin, authenticate the caller, and count the request for the rate limit.
+
+        Raises `ApiError` and `ClientDisconnect`.
+        """
         origin.check_origin(context.scope["headers"], context.services.settings)
         context.principal = await context.services.authenticator.authenticate(
             context.scope["headers"], context.scope["query_string"]
         )
+        await identify(context.scope, context.principal)
         context.services.limits.check_request(context.principal.user, context.operation.request)
         context.principal.require(context.operation.scope)
 

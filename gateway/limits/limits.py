@@ -12,6 +12,7 @@ from collections.abc import Callable
 from math import ceil
 
 from gateway.limits.connections import ConnectionLimiter, ConnectionPermit
+from gateway.limits.loop_time import LoopTime
 from gateway.limits.rate_limiter import RateLimiter
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, ErrorCode
@@ -26,12 +27,6 @@ Unknown ids in them count as requests.
 UNTHROTTLED_IN_FLIGHT = 32
 """How many unthrottled requests may be in flight beyond the limit for all requests."""
 
-LOOP_TIME_MS_PER_S = 100
-"""The event loop's time for one user's requests: a tenth of it.
-
-It holds whether or not other users want the time. A well-behaved client needs a hundredth.
-"""
-LOOP_TIME_BURST_MS = 100
 KIB = 1024
 ANSWER_BURSTS = 2
 """The burst for answers, as a multiple of the burst for bodies.
@@ -128,9 +123,7 @@ class Limits:
         is_enforced = settings.auth != "none"
         per_s = settings.user_requests_per_s
         self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if is_enforced and per_s else None
-        self._loop_time = (
-            RateLimiter(LOOP_TIME_MS_PER_S, LOOP_TIME_BURST_MS, clock, settled=False) if is_enforced else None
-        )
+        self.loop_time = LoopTime(clock, is_enforced=is_enforced)
         # Bytes arrive unevenly, so one user's burst is as large as the room for the bodies of all users.
         burst_bytes = settings.bodies_bytes
         self.large_bodies = ByteRateLimiter("bodies", settings, burst_bytes, clock)
@@ -149,18 +142,6 @@ class Limits:
         wait_ms = self.rate_limiter.try_acquire(user)
         if wait_ms:
             raise ApiError("rate_limited", retry_after_ms=wait_ms)
-
-    def charge_loop_time(self, user: str, took_s: float) -> None:
-        """Count the time, in seconds, that the event loop worked for one of the user's requests."""
-        if self._loop_time is not None:
-            self._loop_time.charge(user, took_s * 1000)
-
-    def read_delay_s(self, user: str) -> float:
-        """Return for how many seconds the user's next request must not be read.
-
-        It is above 0 for a user that has taken more than its share of the event loop.
-        """
-        return _wait_ms(self._loop_time, user) / 1000
 
     def is_over_rate(self, user: str) -> bool:
         """Return whether the user has sent more requests than the rate limit allows."""

@@ -150,7 +150,7 @@ class Session:
         self._outbox.close()
 
     def _charge_loop_time(self, took_s: float) -> None:
-        self._services.limits.charge_loop_time(self._user, took_s)
+        self._services.limits.loop_time.charge(self._user, took_s)
 
     async def _serve(self, request: p.AnyRequest) -> None:
         if request.id is not None:

@@ -162,9 +162,9 @@ class Connection:
             began = perf_counter()
             if self._closing is None:
                 session.receive(data)
-            limits.charge_loop_time(principal.user, perf_counter() - began)
+            limits.loop_time.charge(principal.user, perf_counter() - began)
             read_bytes += FRAME_OVERHEAD_BYTES + len(data)
-            if delay_s := 0 if principal.is_service else limits.read_delay_s(principal.user):
+            if delay_s := 0 if principal.is_service else limits.loop_time.delay_s(principal.user):
                 await asyncio.sleep(delay_s)
             elif read_bytes >= READ_BEFORE_YIELD_BYTES:
                 read_bytes = 0

@@ -54,8 +54,8 @@ async def open_socket(
         await permit.acquire(principal, origin.client_host(scope))
         if principal is not None and not principal.is_service:
             # A user that has used more than its share of the loop must not gain more by reconnecting.
-            services.limits.charge_loop_time(principal.user, OPENING_COST_S)
-            await asyncio.sleep(min(services.limits.read_delay_s(principal.user), OPENING_DELAY_MAX_S))
+            services.limits.loop_time.charge(principal.user, OPENING_COST_S)
+            await asyncio.sleep(min(services.limits.loop_time.delay_s(principal.user), OPENING_DELAY_MAX_S))
     except ApiError as refused:
         services.telemetry.refusals.labels(refused.code).inc()
         await _send_error_response(send, refused.body)

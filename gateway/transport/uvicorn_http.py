@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any, cast
 
 from starlette.types import Scope
@@ -30,7 +31,7 @@ EXTENSION = "turnwire.http"
 
 
 class HeldFlow(FlowControl):
-    """uvicorn's flow control, which resumes no reading while `is_held` is set."""
+    """The flow control of uvicorn, which resumes no reading while `is_held` is set."""
 
     is_held = False
 
@@ -102,6 +103,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Start the deadline of the head."""
         super().connection_made(transport)
         self.flow = HeldFlow(transport)
+        self._closed = asyncio.Event()
         self._start_request_timer(self.settings.handshake_timeout_s)
 
     def on_message_begin(self) -> None:
@@ -152,7 +154,15 @@ class BoundedHttp(HttpToolsProtocol):
         """Stop all deadlines."""
         self._stop_request_timer()
         self._stop_write_timer()
+        self._closed.set()
         super().connection_lost(exc)
+
+    async def wait(self, delay_s: float) -> bool:
+        """Wait for `delay_s`, or until the connection is closed. Return whether it is open."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._closed.wait()
+        return not self._closed.is_set()
 
     def _start_request_timer(self, timeout_s: float) -> None:
         self._request_timer = self.loop.call_later(timeout_s, self._end_request, timeout_s)
@@ -175,11 +185,16 @@ class BoundedHttp(HttpToolsProtocol):
             self._write_timer = None
 
 
-def transport_of(scope: Scope) -> asyncio.Transport:
-    """Return the transport of this request's connection."""
+def protocol_of(scope: Scope) -> BoundedHttp:
+    """Return the protocol of this request's connection."""
     protocol = scope["extensions"][EXTENSION]
     assert isinstance(protocol, BoundedHttp)
-    return protocol.transport
+    return protocol
+
+
+def transport_of(scope: Scope) -> asyncio.Transport:
+    """Return the transport of this request's connection."""
+    return protocol_of(scope).transport
 
 
 def shrink_write_buffers(transport: asyncio.Transport) -> None:

@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from tests.client import Client, client
 from tests.credentials import SECRET, bearer, token
-from tests.floods import REQUESTS
+from tests.floods import AT_WORK, REQUESTS
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.redis_process import redis_process
 from tests.run_queue import RunQueue
@@ -29,6 +30,7 @@ FLOOR_S = 0.015
 """The least bound in seconds; above it, the bound is twice the quiet p99. A shared machine has pauses of its own."""
 ROUNDS = 8
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
+FLOOD_SHARE, IDLE_SHARE = 0.1, 0.15
 USERS, REQUESTS_EACH, EVERY_S = 5, 5, 0.06
 SHORT = {"input": "x", "params": {"demo": {"rate": 0, "tokens": 5}}}
 
@@ -100,10 +102,10 @@ async def quiet_users(folder: Path, store: str) -> AsyncIterator[tuple[GatewayPr
 
 
 @asynccontextmanager
-async def flooding(gateway: GatewayProcess) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start the attacker, which waits for a line of input before it goes on to the next type of request."""
+async def flooding(gateway: GatewayProcess, attack: str = "requests") -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the attacker. `requests` waits for a line of input before it goes on to the next type of request."""
     pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "tests.floods", "requests", gateway.url, token("eve"))
+    command = (sys.executable, "-m", "tests.floods", attack, gateway.url, token("eve"))
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
         yield process
@@ -140,3 +142,22 @@ async def test_law_11_a_flood_of_any_request_doesnt_delay_others(store: str, tmp
         assert not slow, "p99 quiet and flooded, in seconds"
         written = "".join(gateway.log)
         assert "Traceback" not in written, written[written.index("Traceback") :][:4000]
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_law_11_a_flood_over_http_gets_its_share_of_the_loop(store: str, tmp_path: Path) -> None:
+    """One user and its network, with valid and with invalid credentials, get a tenth of the loop each."""
+    async with quiet_users(tmp_path / "loud", store) as (gateway, _), flooding(gateway, "http_requests") as attacker:
+        assert attacker.stdout is not None
+        assert await attacker.stdout.readline() == AT_WORK
+        await asyncio.sleep(1)  # the burst is over
+        began, before_s = time.monotonic(), cpu_s(gateway.process.pid)
+        await asyncio.sleep(5)
+        used = (cpu_s(gateway.process.pid) - before_s) / (time.monotonic() - began)
+        assert used < 2 * FLOOD_SHARE + IDLE_SHARE

@@ -85,6 +85,12 @@ async def test_metering_does_not_change_the_coroutine() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    steps_s.clear()
+    began = time.perf_counter()
+    assert await MeteredCoroutine(work("wait"), steps_s.append) == "late"
+    assert 0.02 <= sum(steps_s) < time.perf_counter() - began - 0.04
+    with pytest.raises(KeyError):
+        await MeteredCoroutine(work("raise"), steps_s.append)
     unbegun = asyncio.create_task(MeteredCoroutine(work("wait"), steps_s.append))
     unbegun.cancel()
     with pytest.raises(asyncio.CancelledError):

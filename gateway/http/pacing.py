@@ -1,0 +1,56 @@
+"""Pacing of HTTP requests: each user, and each network before authentication, gets its share of the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from gateway.identity import origin
+from gateway.identity.principal import Principal
+from gateway.limits.loop_time import RequestTime
+from gateway.requests.services import Services
+from gateway.tasks import MeteredCoroutine
+from gateway.transport.uvicorn_http import protocol_of
+
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+REQUEST_TIME = "turnwire.request_time"
+"""Where the scope has the `RequestTime`."""
+
+
+class Pacing:
+    """Middleware that delays the requests of a payer that has taken more than its share of the loop.
+
+    The time of every request is counted, but not that of a stream of events, which is sent by a task of its own.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, unless the client leaves before it can be served."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        services: Services = scope["state"]["services"]
+        time = services.limits.loop_time.request(scope["headers"], origin.client_host(scope))
+        scope[REQUEST_TIME] = time
+        if (delay_s := time.begin()) and not await protocol_of(scope).wait(delay_s):
+            return
+        try:
+            await MeteredCoroutine(self._app(scope, receive, send), time.add)
+        finally:
+            time.end()
+
+
+async def identify(scope: Scope, principal: Principal) -> None:
+    """Let the user of the verified credential pay for the request. Wait if that user has taken more than its share.
+
+    Raise `ClientDisconnect` if the client leaves meanwhile.
+    """
+    time: RequestTime = scope[REQUEST_TIME]
+    if (delay_s := time.identify(principal)) and not await protocol_of(scope).wait(delay_s):
+        raise ClientDisconnect

@@ -1,0 +1,104 @@
+"""The event loop's time for one user's requests: a tenth of it. A well-behaved client needs a hundredth.
+
+An HTTP request is held back before its credential is verified. Until then its payer is the user for whom the same
+credential was verified before; if the credential is new, or there is none, the payer is the client's network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.identity.authenticator import IDENTITY_HEADER
+from gateway.identity.origin import Headers, header_values
+from gateway.identity.principal import Principal
+from gateway.limits.connections import network_of
+from gateway.limits.rate_limiter import RateLimiter
+
+LOOP_TIME_MS_PER_S = 100
+"""It holds whether or not other users want the time."""
+LOOP_TIME_BURST_MS = 100
+REQUEST_COST_S = 0.0002
+"""The approximate loop time of the HTTP server for a request, without the application's.
+
+It is charged when the request arrives, so that requests that wait at the same time are served one after the other.
+"""
+CREDENTIALS_MAX = 10_000
+NETWORK_PREFIX = "\0"
+"""No user's name has a control character."""
+
+
+class LoopTime:
+    """The loop time that users and networks have taken, and the users of the credentials that were verified last.
+
+    `clock` returns seconds. If `is_enforced` is false, nothing is counted and nobody is held back.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, is_enforced: bool) -> None:
+        self._taken = RateLimiter(LOOP_TIME_MS_PER_S, LOOP_TIME_BURST_MS, clock, settled=False) if is_enforced else None
+        self._payers: dict[int, str | None] = {}
+
+    def charge(self, payer: str, took_s: float) -> None:
+        """Count the time, in seconds, that the event loop worked for one of the payer's requests."""
+        if self._taken is not None:
+            self._taken.charge(payer, took_s * 1000)
+
+    def delay_s(self, payer: str) -> float:
+        """Return for how many seconds the payer's next request must not be read.
+
+        It is above 0 for a payer that has taken more than its share.
+        """
+        return 0.0 if self._taken is None else self._taken.wait_ms(payer) / 1000
+
+    def request(self, headers: Headers, host: str) -> RequestTime:
+        """Return the account of an HTTP request with these headers, from this address."""
+        authorizations = tuple(header_values(headers, b"authorization"))
+        credential = hash(authorizations)
+        identified = hash((authorizations, *header_values(headers, IDENTITY_HEADER.lower().encode())))
+        known = self._payers
+        payer = known.get(identified, known.get(credential, NETWORK_PREFIX + network_of(host)))
+        return RequestTime(self, payer, credential, identified)
+
+    def remember(self, credential: int, payer: str | None) -> None:
+        """Remember the payer of requests with the hash `credential`. Forget the oldest if there are too many."""
+        self._payers[credential] = payer
+        if len(self._payers) > CREDENTIALS_MAX:
+            del self._payers[next(iter(self._payers))]
+
+
+class RequestTime:
+    """The loop time of one HTTP request, and its payer. `payer` is None for a service, which speaks for many users.
+
+    `credential` and `identified` are hashes of the credential, without and with the identity that a service names.
+    """
+
+    def __init__(self, loop_time: LoopTime, payer: str | None, credential: int, identified: int) -> None:
+        self.payer = payer
+        self._loop_time = loop_time
+        self._credential = credential
+        self._identified = identified
+        self._took_s = 0.0
+
+    def begin(self) -> float:
+        """Charge the server's time, and return for how many seconds the request must wait."""
+        if self.payer is None:
+            return 0.0
+        delay_s = self._loop_time.delay_s(self.payer)
+        self._loop_time.charge(self.payer, REQUEST_COST_S)
+        return delay_s
+
+    def identify(self, principal: Principal) -> float:
+        """Make the user of the verified credential the payer. Return for how many seconds the request must still wait."""
+        before, self.payer = self.payer, None if principal.is_service else principal.user
+        self._loop_time.remember(self._identified, self.payer)
+        if principal.by_service:
+            self._loop_time.remember(self._credential, None)
+        return self.begin() if self.payer != before else 0.0
+
+    def add(self, took_s: float) -> None:
+        """Count loop time, in seconds."""
+        self._took_s += took_s
+
+    def end(self) -> None:
+        """Charge the counted time to the payer."""
+        if self.payer is not None:
+            self._loop_time.charge(self.payer, self._took_s)
