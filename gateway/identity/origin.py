@@ -12,10 +12,12 @@ from gateway.settings import LOOPBACK_NAMES, Settings
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 PROXY_HEADERS = re.compile(
-    rb"forwarded|via|x-forwarded-.*|x-original-forwarded-for|x-(real|client|cluster-client)-ip"
-    rb"|cf-connecting-ip|fastly-client-ip|true-client-ip"
+    rb"via|cdn-loop|(x-(original-)?)?forwarded(-.*)?|(cf|tailscale|x-(envoy|azure|appengine))-.*|.*(-|client)ip"
 )
-"""Headers that show that a proxy has forwarded the request."""
+"""Headers that show that a proxy has forwarded the request, with `-` for each `_`.
+
+They include all that end in `-ip`.
+"""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -48,7 +50,9 @@ def check_host(headers: Headers, settings: Settings) -> None:
         return
     if len(hosts) != 1 or not is_loopback(hosts[0]):
         raise ApiError("forbidden", "Auth is off, so only loopback hosts are allowed. Use the host 127.0.0.1.")
-    proxy_header = next((key.decode("latin-1") for key, _ in headers if PROXY_HEADERS.fullmatch(key)), None)
+    proxy_header = next(
+        (key.decode("latin-1") for key, _ in headers if PROXY_HEADERS.fullmatch(key.replace(b"_", b"-"))), None
+    )
     if proxy_header is not None:
         raise ApiError(
             "forbidden",
