@@ -121,12 +121,15 @@ class ApiKeys:
 
         Raise `AuthSetupError` if the file is wrong or can't be read; then nothing changes.
         """
+        version = self._version
         try:
             self._file_keys = self._read()
         except FileNotFoundError:
             self._file_keys, self._version = {}, None
         except OSError as error:
             raise self._unreadable(error) from None
+        if not self._file_keys and self._version != version:
+            self._missing = {}  # it was written since the last look, and may have been complete in between
         now = self._clock()
         self._missing = {
             key_id: self._missing.get(key_id, now) for key_id in self._keys.keys() - self._file_keys.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ def test_keys_stay_valid_while_the_file_is_replaced(tmp_path: Path, moment: str)
     reloaded.file.path.write_text(text)
     assert not reloaded.reload(REMOVAL_DELAY_S)
     assert reloaded.valid_users() == ["ann", "bob"]
+
+
+def test_keys_stay_valid_while_the_file_is_emptied_again_and_again(tmp_path: Path) -> None:
+    """It may have been complete between two looks, so the delay begins anew with each version without keys."""
+    reloaded = ReloadedKeys(tmp_path)
+    for n in range(6):
+        reloaded.file.path.write_text("")
+        os.utime(reloaded.file.path, (n, n))
+        assert not reloaded.reload(REMOVAL_DELAY_S)
+        assert reloaded.valid_users() == ["ann", "bob"]
+    assert reloaded.reload(REMOVAL_DELAY_S)
+    assert reloaded.valid_users() == []
 
 
 @pytest.mark.parametrize("moment", ["empty", "away"])
