@@ -1,7 +1,8 @@
 """The event loop's time for one user's requests: a tenth of it. A well-behaved client needs a hundredth.
 
-An HTTP request is held back before its credential is verified. Until then its payer is the user for whom the same
-credential was verified before; if the credential is new, or there is none, the payer is the client's network.
+An HTTP request, or the opening of a socket, is held back before its credential is verified. Until then its payer is
+the user for whom the same credential was verified before; if the credential is new, or there is none, the payer is the
+client's network.
 """
 
 from __future__ import annotations
@@ -50,28 +51,33 @@ class LoopTime:
         return 0.0 if self._taken is None else self._taken.wait_ms(payer) / 1000
 
     def request(self, headers: Headers, host: str) -> RequestTime:
-        """Return the account of an HTTP request with these headers, from this address."""
+        """Return the account of a request with these headers, from this address."""
+        network = NETWORK_PREFIX + network_of(host)
         authorizations = tuple(header_values(headers, b"authorization"))
+        if not authorizations:
+            return RequestTime(self, network, None, None)
         credential = hash(authorizations)
         identified = hash((authorizations, *header_values(headers, IDENTITY_HEADER.lower().encode())))
-        known = self._payers
-        payer = known.get(identified, known.get(credential, NETWORK_PREFIX + network_of(host)))
+        payer = self._payers.get(identified, self._payers.get(credential, network))
         return RequestTime(self, payer, credential, identified)
 
-    def remember(self, credential: int, payer: str | None) -> None:
+    def remember(self, credential: int | None, payer: str | None) -> None:
         """Remember the payer of requests with the hash `credential`. Forget the oldest if there are too many."""
+        if credential is None:
+            return
         self._payers[credential] = payer
         if len(self._payers) > CREDENTIALS_MAX:
             del self._payers[next(iter(self._payers))]
 
 
 class RequestTime:
-    """The loop time of one HTTP request, and its payer. `payer` is None for a service, which speaks for many users.
+    """The loop time of one request, and its payer. `payer` is None for a service, which speaks for many users.
 
-    `credential` and `identified` are hashes of the credential, without and with the identity that a service names.
+    `credential` and `identified` are hashes of the credential in its headers, without and with the identity that a
+    service names.
     """
 
-    def __init__(self, loop_time: LoopTime, payer: str | None, credential: int, identified: int) -> None:
+    def __init__(self, loop_time: LoopTime, payer: str | None, credential: int | None, identified: int | None) -> None:
         self.payer = payer
         self._loop_time = loop_time
         self._credential = credential
@@ -99,6 +105,7 @@ class RequestTime:
         self._took_s += took_s
 
     def end(self) -> None:
-        """Charge the counted time to the payer."""
+        """Charge the time that was counted since the last call to the payer."""
+        took_s, self._took_s = self._took_s, 0.0
         if self.payer is not None:
-            self._loop_time.charge(self.payer, self._took_s)
+            self._loop_time.charge(self.payer, took_s)

@@ -15,6 +15,7 @@ import structlog
 from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.limits.connections import ConnectionPermit
+from gateway.limits.loop_time import RequestTime
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.protocol.errors import CODES, ApiError, CloseCode, ErrorBody
@@ -48,15 +49,20 @@ async def open_socket(
 
     Return None if the socket was refused, after sending the refusal, or if the client left before it sent `auth`.
     """
+    host = origin.client_host(scope)
+    opening = services.limits.loop_time.request(scope["headers"], host)
+    opening.add(OPENING_COST_S)
     try:
+        # A user that has used more than its share of the loop must not gain more by reconnecting.
+        await asyncio.sleep(min(opening.begin(), OPENING_DELAY_MAX_S))
         codec = _negotiate_codec(services, scope)
         principal = await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
-        await permit.acquire(principal, origin.client_host(scope))
-        if principal is not None and not principal.is_service:
-            # A user that has used more than its share of the loop must not gain more by reconnecting.
-            services.limits.loop_time.charge(principal.user, OPENING_COST_S)
-            await asyncio.sleep(min(services.limits.loop_time.delay_s(principal.user), OPENING_DELAY_MAX_S))
+        if principal is not None:
+            await asyncio.sleep(min(opening.identify(principal), OPENING_DELAY_MAX_S))
+            opening.end()
+        await permit.acquire(principal, host)
     except ApiError as refused:
+        opening.end()
         services.telemetry.refusals.labels(refused.code).inc()
         await _send_error_response(send, refused.body)
         return None
@@ -64,7 +70,10 @@ async def open_socket(
     await send({"type": "websocket.accept", "subprotocol": subprotocol})
     if principal is not None:
         return AcceptedSocket(codec, principal, None)
-    return await _wait_for_auth(services, permit, codec, receive, send)
+    try:
+        return await _wait_for_auth(services, permit, opening, codec, receive, send)
+    finally:
+        opening.end()
 
 
 def _negotiate_codec(services: Services, scope: Scope) -> Codec:
@@ -93,7 +102,7 @@ async def _send_error_response(send: Send, body: ErrorBody) -> None:
 
 
 async def _wait_for_auth(
-    services: Services, permit: ConnectionPermit, codec: Codec, receive: Receive, send: Send
+    services: Services, permit: ConnectionPermit, opening: RequestTime, codec: Codec, receive: Receive, send: Send
 ) -> AcceptedSocket | None:
     """Read the first frame, which must be a small and valid `auth`, and must arrive within `auth_timeout_s`.
 
@@ -115,6 +124,7 @@ async def _wait_for_auth(
         request = _read_auth(codec, data)
         request_id = request.id
         principal = await services.authenticator.authenticate_token(request.token)
+        opening.identify(principal)
         await permit.acquire(principal)
         return AcceptedSocket(codec, principal, request.id)
     except FrameError as invalid:

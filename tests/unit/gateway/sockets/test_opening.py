@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -12,6 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from gateway.identity.principal import Principal
+from gateway.limits.loop_time import NETWORK_PREFIX
+from gateway.sockets.opening import OPENING_COST_S
 from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.in_loop_server import serving
@@ -164,3 +168,54 @@ async def test_x_forwarded_for_of_an_untrusted_client_is_ignored() -> None:
     ):
         with pytest.raises(InvalidStatus):
             await connect(server.ws_url, origin=PAGE, additional_headers={"X-Forwarded-For": "192.0.2.7"})
+
+
+async def test_law_11_openings_are_charged_to_the_user_or_the_network() -> None:
+    """The network pays for an opening that doesn't authenticate, and the user for any other."""
+    async with serving(**JWT) as server:
+        loop_time = server.gateway.services.limits.loop_time
+        charged: dict[str, float] = {}
+
+        def record(payer: str, took_s: float) -> None:
+            charged[payer] = charged.get(payer, 0.0) + took_s
+
+        loop_time.charge = record  # type: ignore[method-assign]
+        network = f"{NETWORK_PREFIX}127.0.0.1"
+        for first_frame in ({"token": "x.y.z"}, {"no": "token"}):
+            await result_of(server.ws_url, json.dumps({"type": "auth", **first_frame}))
+            assert charged.pop(network) > OPENING_COST_S
+        async with connect(server.ws_url, origin=PAGE):
+            pass
+        with pytest.raises(InvalidStatus):
+            await connect(server.ws_url, additional_headers=bearer("x.y.z"))
+        assert charged.pop(network) > 2 * OPENING_COST_S
+        async with connect(server.ws_url, origin=PAGE) as ws:
+            await ws.send(json.dumps({"type": "auth", "token": token("ann")}))
+            await ws.recv()
+        assert charged.pop("ann") > OPENING_COST_S
+        async with client(server.ws_url, additional_headers=bearer(token("bob"))):
+            assert charged.pop("bob") > OPENING_COST_S
+        assert charged.pop(network) < OPENING_COST_S
+
+
+async def test_law_11_a_user_over_its_share_waits_for_its_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits before its credential is verified, and other users' sockets open meanwhile."""
+    async with serving(**JWT) as server:
+        services, verified = server.gateway.services, []
+        validate = services.authenticator._validate
+
+        async def record(principal: Principal) -> Principal:
+            verified.append(principal.user)
+            return await validate(principal)
+
+        monkeypatch.setattr(services.authenticator, "_validate", record)
+        eve = bearer(token("eve"))
+        async with client(server.ws_url, additional_headers=eve):
+            pass
+        services.limits.loop_time.charge("eve", 60)
+        waiting = asyncio.create_task(connect(server.ws_url, additional_headers=eve).__aenter__())
+        async with client(server.ws_url, additional_headers=bearer(token("ann"))):
+            assert not waiting.done()
+        assert verified == ["eve", "ann"]
+        waiting.cancel()
+        await asyncio.wait([waiting])
