@@ -188,12 +188,13 @@ class HistoryStore(Protocol):
         """
 
     async def messages(
-        self, user: str, conversation: str, limit: int, before: str | None
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], bool]:
         """Return at most `limit` messages, oldest first, and whether there are older ones.
 
-        They are the newest of the conversation, or those just before message `before`. Raises `NotFound` for the
-        conversation or for `before`.
+        They are the newest of the conversation, or those just before message `before`. With `bytes_max`, return only the
+        newest of them whose bodies are that long together, but at least one. Raises `NotFound` for the conversation or
+        for `before`.
         """
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
@@ -202,14 +203,17 @@ class HistoryStore(Protocol):
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """Return a conversation. Raises `NotFound`."""
 
-    async def conversations(
-        self, user: str, limit: int, before: str | None, query: str | None
-    ) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
-        With `before`, the list begins after that conversation. With `query`, it has only conversations whose title
-        contains `query`, ignoring case; of the others nothing but the title is read. Raises `NotFound` for `before`.
+        With `before`, the list begins after that conversation. Raises `NotFound` for `before`.
         """
+
+    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
+        """Return the ids and titles of the conversations that `conversations` returns, and read nothing else of them."""
+
+    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
+        """Return these conversations, in order, without those that don't exist. One round trip."""
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None

@@ -217,7 +217,7 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
     "turn": (lambda store, user: store.turn(user, "t1"), "turn"),
     "claim": (lambda store, user: store.claim(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
     "request_cancel": (lambda store, user: store.request_cancel(user, "t1", b"stop"), "turn"),
-    "list": (lambda store, user: store.conversations(user, 10, "c1", None), "before"),
+    "list": (lambda store, user: store.conversations(user, 10, "c1"), "before"),
 }
 
 
@@ -854,7 +854,7 @@ class StoreConformance:
         assert await store.end(ending(accepted.turn)) is None
         assert (await store.turn("ann", "t1")).stateless_message == b"t1.answer"
         assert await missing(store.message("ann", "t1.answer")) == "message"
-        assert (await store.conversations("ann", 10, None, None)) == ([], False)
+        assert (await store.conversations("ann", 10, None)) == ([], False)
         assert (await store.usage("ann", None, None)).output_tokens == 2
 
     # --- ownership ---
@@ -1131,6 +1131,21 @@ class StoreConformance:
         assert await store.messages("ann", "c1", 10, before) == ([], False)
         assert [one.id for one in (await store.messages("ann", "c1", 6, None))[0]] == every
 
+    async def test_a_page_of_messages_has_a_byte_limit(self, store: Store) -> None:
+        """A page has the newest messages that fit in the given bytes, and at least one."""
+        await store.create_conversation(conversation())
+        for turn in ("a", "b"):
+            await run(store, new_turn(turn))
+        every, _ = await store.messages("ann", "c1", 10, None)
+        sizes = [len(one.body) for one in every]
+        for count in range(1, 5):
+            room = sum(sizes[-count:])
+            assert await store.messages("ann", "c1", 10, None, room) == (every[-count:], count < 4)
+            fewer = max(1, count - 1)
+            assert await store.messages("ann", "c1", 10, None, room - 1) == (every[-fewer:], fewer < 4)
+        assert await store.messages("ann", "c1", 2, None, sum(sizes)) == (every[-2:], True)
+        assert await store.messages("ann", "c1", 2, every[0].id, 1) == ([], False)
+
     async def test_before_must_be_a_message_of_the_conversation(self, store: Store) -> None:
         """Law 12: `before` must be a message of that conversation."""
         await store.create_conversation(conversation())
@@ -1150,32 +1165,33 @@ class StoreConformance:
         read: list[str] = []
         before = None
         for more in (True, True, False):
-            page, has_more = await store.conversations("ann", 2, before, None)
+            page, has_more = await store.conversations("ann", 2, before)
             assert has_more is more
             read += [one.id for one in page]
             before = read[-1]
         assert read == expected
-        assert await store.conversations("ann", 2, before, None) == ([], False)
-        assert await missing(store.conversations("ann", 2, "theirs", None)) == "before"
-        assert await missing(store.conversations("ann", 2, "unknown", None)) == "before"
+        assert await store.conversations("ann", 2, before) == ([], False)
+        assert await missing(store.conversations("ann", 2, "theirs")) == "before"
+        assert await missing(store.conversations("ann", 2, "unknown")) == "before"
 
-    async def test_conversations_are_searched_by_title(self, store: Store) -> None:
-        """A query matches a part of the title, regardless of case, and isn't a pattern."""
-        for name, title in (("a", "Trains in May"), ("b", "100% sure_thing"), ("c", "Rain"), ("d", "")):
-            await store.create_conversation(conversation(name, title=title))
+    async def test_titles_are_listed_like_conversations(self, store: Store) -> None:
+        """Titles are paged in the order of the conversations, and only the user's own are read (law 12)."""
+        for n in range(5):
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n // 2, title=f"Title {n} ß"))
+        await store.create_conversation(conversation("theirs", "bob"))
+        expected = [(f"c{n}", f"Title {n} ß") for n in (4, 3, 2, 1, 0)]
+        assert await store.titles("ann", 3, None) == expected[:3]
+        assert await store.titles("ann", 3, "c2") == expected[3:]
+        assert await store.titles("ann", 3, "c0") == []
+        for before in ("theirs", "unknown"):
+            assert await missing(store.titles("ann", 3, before)) == "before"
 
-        async def found(query: str | None) -> set[str]:
-            return {one.id for one in (await store.conversations("ann", 10, None, query))[0]}
-
-        assert await found("RAIN") == {"a", "c"}
-        assert await found("%") == {"b"}
-        assert await found("e_t") == {"b"}
-        assert await found("'") == set()
-        assert await found("") == await found(None) == {"a", "b", "c", "d"}
-        page, more = await store.conversations("ann", 1, None, "rain")
-        assert ([one.id for one in page], more) == (["c"], True)
-        page, more = await store.conversations("ann", 1, "c", "rain")
-        assert ([one.id for one in page], more) == (["a"], False)
+    async def test_conversations_are_read_by_id(self, store: Store) -> None:
+        """They are in the order of the ids; ids that don't exist, or that are another user's, are left out (law 12)."""
+        for name, user in (("a", "ann"), ("b", "ann"), ("theirs", "bob")):
+            await store.create_conversation(conversation(name, user))
+        found = await store.conversations_by_id("ann", ["b", "theirs", "unknown", "a"])
+        assert found == [await store.conversation("ann", name) for name in ("b", "a")]
 
     # --- changing ---
 
@@ -1220,7 +1236,7 @@ class StoreConformance:
         assert await missing(store.messages("ann", "c1", 10, None)) == "conversation"
         assert await missing(store.message("ann", "gone.answer")) == "message"
         assert await missing(store.delete_conversation("ann", "c1")) == "conversation"
-        assert [one.id for one in (await store.conversations("ann", 10, None, None))[0]] == ["c2"]
+        assert [one.id for one in (await store.conversations("ann", 10, None))[0]] == ["c2"]
         assert (await store.turn("ann", "gone")).conversation is None
         assert (await store.message("ann", "kept.answer")).id == "kept.answer"
         assert (await store.usage("ann", None, None)).input_tokens == 2
@@ -1286,7 +1302,7 @@ class StoreConformance:
             made = conversation(f"{prefix}{name}{users.index(user)}", prefix + user, title=user)
             await store.create_conversation(made)
         for user in users:
-            listed, more = await store.conversations(prefix + user, 10, None, None)
+            listed, more = await store.conversations(prefix + user, 10, None)
             assert ([one.title for one in listed], more) == ([user], False)
             conversation_id = f"{prefix}{name}{users.index(user)}"
             for other in users:

@@ -29,7 +29,8 @@ It is more than the requests that a well-behaved client's connections have in fl
 
 QUEUED_CALLS = frozenset(
     """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
-    conversations update_conversation clear_conversation delete_conversation put_feedback usage""".split()
+    conversations titles conversations_by_id update_conversation clear_conversation delete_conversation put_feedback
+    usage""".split()
 )
 """The calls whose first argument is the user, or a record that has one."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
+from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.codec import JSON
@@ -22,7 +23,12 @@ from gateway.turns.abort import Abort
 from gateway.turns.acceptance import new_conversation
 from store.records import Change, ConversationRecord, NotFound
 
+T = TypeVar("T")
+
+TITLES_PER_SLICE = 500
 PAGE_BYTES_MAX = 128 * 1024
+PAGE_BODIES_BYTES = 4 * 1024 * 1024
+"""The size of the stored messages that are read for a page. It is larger, because a page has no data of images."""
 
 
 class Conversations:
@@ -77,13 +83,28 @@ class Conversations:
         return encoded
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
-        records, more = await self._services.store.conversations(
-            self._user, request.limit, request.before, request.query
-        )
-        views = [conversation_view(conversation) for conversation in records]
-        page = _fit_page(views)
-        more = more or len(page) < len(views)
+        if request.query:
+            records = await self._search(request.query, request.before, request.limit + 1)
+            more = len(records) > request.limit
+            records = records[: request.limit]
+        else:
+            records, more = await self._services.store.conversations(self._user, request.limit, request.before)
+        page = _fit_page(map(conversation_view, records))
+        more = more or len(page) < len(records)
         return r.ConversationPage(page, page[-1].id if page and more else UNSET)
+
+    async def _search(self, query: str, before: str | None, limit: int) -> list[ConversationRecord]:
+        """Return at most `limit` conversations after `before` whose title contains `query`, ignoring case.
+
+        Titles are read and compared in slices, so that other users are served in between. They are compared here
+        because Redis and SQLite ignore case only in ASCII. A conversation that changes meanwhile may be read twice.
+        """
+        store, folded = self._services.store, query.casefold()
+        found: dict[str, None] = {}
+        while len(found) < limit and (titles := await store.titles(self._user, TITLES_PER_SLICE, before)):
+            found |= {conversation: None for conversation, title in titles if folded in title.casefold()}
+            before = titles[-1][0]
+        return await store.conversations_by_id(self._user, list(found)[:limit]) if found else []
 
     async def _get(self, request: p.ConversationGet) -> r.Conversation:
         return conversation_view(await self._services.store.conversation(self._user, request.conversation))
@@ -136,11 +157,12 @@ class Conversations:
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
         records, more = await self._services.store.messages(
-            self._user, request.conversation, request.limit, request.before
+            self._user, request.conversation, request.limit, request.before, PAGE_BODIES_BYTES
         )
-        views = [message_view(record) for record in records]
-        page: list[Message] = _fit_page(views[::-1])[::-1]
-        more = more or len(page) < len(views)
+        size = sum(len(record.body) for record in records)
+        newest: list[Message] = await offload(size, _fit_page, map(message_view, reversed(records)))
+        page = newest[::-1]
+        more = more or len(page) < len(records)
         return r.MessagePage(page, page[0].id if page and more else UNSET)
 
     async def _attach(self, request: p.ConversationAttach) -> r.ConversationAttached:
@@ -190,11 +212,13 @@ class Conversations:
         return r.Nothing()
 
 
-def _fit_page(items: list[Any]) -> list[Any]:
+def _fit_page(items: Iterable[T]) -> list[T]:
     """Return the first `items` that fit in `PAGE_BYTES_MAX` as JSON. The first item is always included."""
+    page: list[T] = []
     size = 0
-    for n, item in enumerate(items):
+    for item in items:
         size += len(msgspec.json.encode(item)) + 1
-        if size > PAGE_BYTES_MAX and n:
-            return items[:n]
-    return items
+        if size > PAGE_BYTES_MAX and page:
+            break
+        page.append(item)
+    return page

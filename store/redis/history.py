@@ -8,8 +8,6 @@ from store.redis.commands import Argument
 from store.redis.keys import encode_text, user_prefix
 from store.redis.records import conversation_record, counters, message_record, pack, parse_reply
 
-TITLES_PER_CALL = 300
-
 
 class RedisHistory(RedisPart):
     """`HistoryStore` in Redis."""
@@ -26,34 +24,21 @@ class RedisHistory(RedisPart):
             raise NotFound("conversation")
         return conversation_record(user, record)
 
-    async def conversations(
-        self, user: str, limit: int, before: str | None, query: str | None
-    ) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
-        if query:
-            found = await self._search(user, limit + 1, before, query.casefold())
-        else:
-            (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
-            found = [conversation_record(user, record) for record in records]
+        (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
+        found = [conversation_record(user, record) for record in records]
         return found[:limit], len(found) > limit
 
-    async def _search(self, user: str, limit: int, before: str | None, query: str) -> list[ConversationRecord]:
-        """Return at most `limit` conversations after `before` whose title contains `query`, which is casefolded.
+    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
+        """See `HistoryStore`."""
+        (titles,) = parse_reply(await self._script("titles", user, limit, before or ""))
+        return [(conversation.decode(), title.decode()) for conversation, title in titles]
 
-        Titles are compared here because Redis ignores case only in ASCII. Each script call reads some hundred titles.
-        """
-        found: list[str] = []
-        while True:
-            (titles,) = parse_reply(await self._script("titles", user, TITLES_PER_CALL, before or ""))
-            page = [(conversation.decode(), title.decode()) for conversation, title in titles]
-            found += [conversation for conversation, title in page if query in title.casefold()]
-            if len(found) >= limit or not page:
-                break
-            before = page[-1][0]
-        if not found:
-            return []
+    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
+        """See `HistoryStore`."""
         key = user_prefix(user) + b"conversation:"
-        records = await self._client.commands([("HGETALL", key + encode_text(one)) for one in found[:limit]])
+        records = await self._client.commands([("HGETALL", key + encode_text(one)) for one in conversations])
         return [conversation_record(user, record) for record in records if record]
 
     async def update_conversation(
@@ -82,11 +67,11 @@ class RedisHistory(RedisPart):
         return message_record(record)
 
     async def messages(
-        self, user: str, conversation: str, limit: int, before: str | None
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], bool]:
         """See `HistoryStore`."""
-        (page,) = parse_reply(await self._script("messages", user, conversation, limit + 1, before or ""))
-        return [message_record(record) for record in reversed(page[:limit])], len(page) > limit
+        page, more = parse_reply(await self._script("messages", user, conversation, limit, before or "", bytes_max))
+        return [message_record(record) for record in reversed(page)], bool(more)
 
     async def branch(
         self, user: str, conversation: str, last: str | None, bytes_max: int | None = None

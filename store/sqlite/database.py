@@ -250,7 +250,6 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # the checkpointer's thread does that
     connection.execute("PRAGMA journal_size_limit = 0")  # truncate the journal after a checkpoint
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.create_function("casefold", 1, str.casefold, deterministic=True)
     connection.execute("PRAGMA temp_store = MEMORY")
     scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older)]
     changes = "".join(script.read_text(encoding="utf-8") for script in scripts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from itertools import accumulate
 
@@ -28,11 +29,19 @@ class SqliteHistory(SqlitePart):
         """See `HistoryStore`."""
         return await self._db.run(get_conversation, user, conversation)
 
-    async def conversations(
-        self, user: str, limit: int, before: str | None, query: str | None
-    ) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
-        return await self._db.run(_list_conversations, user, limit, before, query)
+        rows = await self._db.run(_list_conversations, "*", user, limit + 1, before)
+        return [_conversation(row) for row in rows[:limit]], len(rows) > limit
+
+    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
+        """See `HistoryStore`."""
+        rows = await self._db.run(_list_conversations, "id, title", user, limit, before)
+        return [tuple(row) for row in rows]
+
+    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
+        """See `HistoryStore`."""
+        return await self._db.run(_conversations_by_id, user, conversations)
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
@@ -53,10 +62,10 @@ class SqliteHistory(SqlitePart):
         return await self._db.run(_get_message, user, message)
 
     async def messages(
-        self, user: str, conversation: str, limit: int, before: str | None
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], bool]:
         """See `HistoryStore`."""
-        return await self._db.run(_list_messages, user, conversation, limit, before)
+        return await self._db.run(_list_messages, user, conversation, limit, before, bytes_max)
 
     async def branch(
         self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
@@ -118,8 +127,8 @@ def _conversation(row: sqlite3.Row) -> ConversationRecord:
 
 
 def _list_conversations(
-    db: sqlite3.Connection, user: str, limit: int, before: str | None, query: str | None
-) -> tuple[list[ConversationRecord], bool]:
+    db: sqlite3.Connection, columns: str, user: str, limit: int, before: str | None
+) -> list[sqlite3.Row]:
     where, values = ["user = ?"], [user]
     if before is not None:
         row = db.execute("SELECT updated_ms, n FROM conversations WHERE id = ? AND user = ?", (before, user)).fetchone()
@@ -127,14 +136,19 @@ def _list_conversations(
             raise NotFound("before")
         where.append("(updated_ms, n) < (?, ?)")
         values += [row["updated_ms"], row["n"]]
-    if query:
-        where.append("instr(casefold(title), casefold(?)) > 0")
-        values.append(query)
-    rows = db.execute(
-        f"SELECT * FROM conversations WHERE {' AND '.join(where)} ORDER BY updated_ms DESC, n DESC LIMIT ?",
-        (*values, limit + 1),
+    return db.execute(
+        f"SELECT {columns} FROM conversations WHERE {' AND '.join(where)} ORDER BY updated_ms DESC, n DESC LIMIT ?",
+        (*values, limit),
     ).fetchall()
-    return [_conversation(row) for row in rows[:limit]], len(rows) > limit
+
+
+def _conversations_by_id(db: sqlite3.Connection, user: str, conversations: list[str]) -> list[ConversationRecord]:
+    rows = db.execute(
+        "SELECT * FROM conversations WHERE user = ? AND id IN (SELECT value FROM json_each(?))",
+        (user, json.dumps(conversations)),
+    ).fetchall()
+    found = {row["id"]: row for row in rows}
+    return [_conversation(found[conversation]) for conversation in conversations if conversation in found]
 
 
 def _update_conversation(
@@ -194,18 +208,28 @@ def check_message(db: sqlite3.Connection, user: str, conversation: str, message:
 
 
 def _list_messages(
-    db: sqlite3.Connection, user: str, conversation: str, limit: int, before: str | None
+    db: sqlite3.Connection, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
 ) -> tuple[list[MessageRecord], bool]:
     get_conversation(db, user, conversation)
     end = 2**62
     if before is not None:
         check_message(db, user, conversation, before, "before")
         end = db.execute("SELECT n FROM messages WHERE id = ?", (before,)).fetchone()["n"]
-    rows = db.execute(
-        f"SELECT {_MESSAGE} FROM messages WHERE conversation = ? AND n < ? ORDER BY n DESC LIMIT ?",
+    sizes = db.execute(
+        "SELECT id, LENGTH(body) FROM messages WHERE conversation = ? AND n < ? ORDER BY n DESC LIMIT ?",
         (conversation, end, limit + 1),
     ).fetchall()
-    return [MessageRecord(**dict(row)) for row in reversed(rows[:limit])], len(rows) > limit
+    count = _count_within(bytes_max, sizes[:limit])
+    return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) > count
+
+
+def _count_within(bytes_max: int | None, sizes: list[tuple[str, int]]) -> int:
+    """Return how many of the first messages are `bytes_max` bytes long together, but at least one if there is one.
+
+    `sizes` has the id of each message and the length of its body.
+    """
+    totals = accumulate(size for _, size in sizes)
+    return len(sizes) if bytes_max is None else max(min(1, len(sizes)), sum(total <= bytes_max for total in totals))
 
 
 def _branch(
@@ -222,8 +246,7 @@ def _branch(
         " SELECT up.id, LENGTH(messages.body) FROM up JOIN messages ON messages.id = up.id ORDER BY depth",
         (last,),
     ).fetchall()
-    totals = accumulate(size for _, size in sizes)
-    count = len(sizes) if bytes_max is None else max(1, sum(total <= bytes_max for total in totals))
+    count = _count_within(bytes_max, sizes)
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
 
 

@@ -1,6 +1,7 @@
 -- Return a page of a conversation's messages.
--- KEYS[1] the user's prefix. ARGV: conversation, maximum number, before ('' for none).
--- Returns {'ok', messages, newest first} or {'not_found', field}.
+-- KEYS[1] the user's prefix. ARGV: conversation, maximum number, before ('' for none), maximum bytes of the bodies
+-- together (optional).
+-- Returns {'ok', messages (newest first), 1 if there are older ones} or {'not_found', field}.
 local p, list = KEYS[1], KEYS[1] .. 'messages:' .. ARGV[1]
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 then
   return {'not_found', 'conversation'}
@@ -13,8 +14,12 @@ if ARGV[3] ~= '' then
   end
   from = '(' .. from
 end
-local page = {}
-for i, message in ipairs(redis.call('ZREVRANGEBYSCORE', list, from, '-inf', 'LIMIT', 0, ARGV[2])) do
+local page, limit, bytes_left = {}, tonumber(ARGV[2]), tonumber(ARGV[4] or 'inf')
+for i, message in ipairs(redis.call('ZREVRANGEBYSCORE', list, from, '-inf', 'LIMIT', 0, limit + 1)) do
+  bytes_left = bytes_left - redis.call('HSTRLEN', p .. 'message:' .. message, 'body')
+  if i > limit or (bytes_left < 0 and i > 1) then
+    return {'ok', page, 1}
+  end
   page[i] = redis.call('HGETALL', p .. 'message:' .. message)
 end
-return {'ok', page}
+return {'ok', page, 0}

@@ -39,7 +39,7 @@ async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) ->
                 assert len(listed["conversations"]) == n
                 await c.request("conversation.create")
         with pytest.raises(StoreError, match="closed"):
-            await running.gateway.store.conversations("local", 1, None, None)
+            await running.gateway.store.conversations("local", 1, None)
 
 
 async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,3 +324,49 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
         assert await ann.request("feedback.put", message=message, rating=rating, comment="So so.") == {}
     async with open_client(services, "bob") as bob:
         assert (await bob.refused("feedback.put", message=message, rating="up"))["code"] == "not_found"
+
+
+async def test_a_search_reads_the_titles_in_slices(
+    ann: SessionClient, store: ControlledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 11: each slice is a store call of its own, so other users' calls run between them. Case is ignored in every
+    script, and the query isn't a pattern."""
+    monkeypatch.setattr("gateway.requests.conversations.TITLES_PER_SLICE", 2)
+    titles = ["Straße 100%", "rain", "Trains", "ПРИВЕТ", "RAIN_3", "", "grain"]
+    made = [(await ann.request("conversation.create", title=title))["id"] for title in titles]
+
+    async def found(query: str, **fields: Any) -> list[str]:
+        page = await ann.request("conversation.list", query=query, **fields)
+        return [one["title"] for one in page["conversations"]]
+
+    store.calls.clear()
+    assert await found("rain") == ["grain", "RAIN_3", "Trains", "rain"]
+    assert store.calls == ["titles"] * 5 + ["conversations_by_id"]
+    assert await found("привет") == ["ПРИВЕТ"]
+    assert await found("STRASSE 1") == ["Straße 100%"]
+    assert await found("n_3") == ["RAIN_3"]
+    assert await found("%") == ["Straße 100%"]
+    assert await found("nothing") == []
+    assert await found("") == titles[::-1]
+    page = await ann.request("conversation.list", query="rain", limit=2)
+    assert page["next"] == made[4]
+    assert await found("rain", limit=2, before=page["next"]) == ["Trains", "rain"]
+    assert (await ann.refused("conversation.list", query="rain", before="unknown"))["code"] == "not_found"
+
+
+async def test_a_page_reads_a_bounded_size_of_messages(ann: SessionClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 11: messages with large data fill a page before its own limit, because all of the data has to be read."""
+    monkeypatch.setattr("gateway.requests.conversations.PAGE_BODIES_BYTES", 50_000)
+    where = (await ann.request("conversation.create"))["id"]
+    image = {"kind": "image", "media_type": "image/png", "data": "QUFB" * 5_000}
+    for n in range(3):
+        await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=where)
+        await ann.ending(f"t{n}")
+    read: list[str] = []
+    fields: dict[str, Any] = {}
+    while "before" not in fields or fields["before"]:
+        page = await ann.request("conversation.messages", conversation=where, **fields)
+        assert len(page["messages"]) < 6
+        read = [one["turn"] for one in page["messages"]] + read
+        fields["before"] = page.get("next")
+    assert read == ["t0", "t0", "t1", "t1", "t2", "t2"]

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from store.records import Change, Counters, Limited, NotFound, TurnLimits
-from store.redis.history import TITLES_PER_CALL
+from store.records import Change, Counters, Limited, TurnLimits
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
 
@@ -53,7 +52,7 @@ async def test_an_expired_conversation_is_not_found_anywhere(redis_server: Redis
             return not redis_server.execute("EXISTS", key)
 
         await eventually(gone)
-        assert [one.id for one in (await store.conversations("ann", 1, None, None))[0]] == ["kept"]
+        assert [one.id for one in (await store.conversations("ann", 1, None))[0]] == ["kept"]
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert await missing(store.put_feedback("ann", "t1.answer", "up", None, NOW)) == "message"
         assert await missing(store.branch("ann", "c1", "t1.answer")) == "parent"
@@ -97,46 +96,39 @@ async def test_sums_are_exact(redis_server: RedisProcess) -> None:
                 assert await store.usage("ann", where, since) == Counters(2, cost_nano=large + 1)
 
 
-async def test_many_conversations_are_paged_and_searched(redis_server: RedisProcess) -> None:
+async def test_many_conversations_are_paged(redis_server: RedisProcess) -> None:
     """Lists that a script needs several steps to read are complete and in order."""
     async with redis_store(redis_server.url) as store:
         for n in range(250):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n, title="rare" if n % 50 == 0 else "often"))
-        listed, more = await store.conversations("ann", 240, None, None)
+        listed, more = await store.conversations("ann", 240, None)
         assert ([one.id for one in listed], more) == ([f"c{n}" for n in range(249, 9, -1)], True)
-        rest, more = await store.conversations("ann", 240, listed[-1].id, None)
+        rest, more = await store.conversations("ann", 240, listed[-1].id)
         assert ([one.id for one in rest], more) == ([f"c{n}" for n in range(9, -1, -1)], False)
-        found, more = await store.conversations("ann", 4, None, "RARE")
-        assert ([one.id for one in found], more) == (["c200", "c150", "c100", "c50"], True)
-        with pytest.raises(NotFound):
-            await store.conversations("ann", 4, "unknown", "RARE")
+        titles = await store.titles("ann", 240, None)
+        assert titles == [(one.id, one.title) for one in listed]
 
 
-async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
-    """Of a thousand conversations of 16 KiB, a search reads the matching ones, and only the titles of the others."""
+async def test_titles_are_read_alone(redis_server: RedisProcess) -> None:
+    """Of a thousand conversations of 16 KiB, nothing but the titles is read."""
     async with redis_store(redis_server.url) as store:
         for n in range(1000):
-            title = "a needle" if n % 400 == 7 else f"hay {n}"
-            await store.create_conversation(conversation(f"c{n}", at=NOW + n, title=title, metadata=b"x" * 16_384))
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n, metadata=b"x" * 16_384))
         before = sent_bytes(redis_server)
-        found, more = await store.conversations("ann", 10, None, "NEEDLE")
-        assert ([one.id for one in found], more) == (["c807", "c407", "c7"], False)
+        assert len(await store.titles("ann", 1000, None)) == 1000
         assert sent_bytes(redis_server) - before < 200_000
-        found, more = await store.conversations("ann", 2, None, "needle")
-        assert ([one.id for one in found], more) == (["c807", "c407"], True)
 
 
-async def test_a_search_continues_after_expired_conversations(redis_server: RedisProcess) -> None:
-    """A search continues even if more conversations in a row have expired than one step reads."""
+async def test_titles_continue_after_expired_conversations(redis_server: RedisProcess) -> None:
+    """The list of titles continues even if more conversations in a row have expired than one step reads."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("old", at=NOW, title="a needle"))
-        for n in range(TITLES_PER_CALL + 5):
+        for n in range(305):
             await store.create_conversation(conversation(f"c{n}", at=NOW + 1 + n, title="hay"))
         for key in redis_server.keys():
             if b":conversation:c" in key:
                 redis_server.execute("DEL", key)
-        found, more = await store.conversations("ann", 1, None, "needle")
-        assert ([one.id for one in found], more) == (["old"], False)
+        assert await store.titles("ann", 300, None) == [("old", "a needle")]
 
 
 def sent_bytes(server: RedisProcess) -> int:
