@@ -9,7 +9,7 @@ from anthropic import AnthropicError, AsyncAnthropic
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import ChatRequest, DeltaSink
-from providers.http.sdk import SdkDialect
+from providers.http.sdk import SdkDialect, as_is
 from providers.route import Endpoint, Route
 
 
@@ -24,5 +24,5 @@ class Dialect(SdkDialect):
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         create = self._client.messages.with_streaming_response.create
-        opening = create(**messages_body(request, route), timeout=self._timeout(route))
+        opening = create(**as_is(messages_body(request, route)), timeout=self._timeout(route))
         await self._stream(opening, MessagesDecoder(self._failures), sink)

@@ -5,6 +5,10 @@ It reads the stream, calls the dialect's decoder, applies the timeouts and decid
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import httpx2
@@ -21,6 +25,9 @@ AFTER_FINISH_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
+LARGE_EVENT_BYTES: Final = 128 * 1024
+"""A longer event may have so many pieces that another thread decodes it."""
+_EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
 _FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for size in range(1, 6))
 """The beginnings that a truncated line of an event may have."""
@@ -82,6 +89,8 @@ class DeltaStream:
         self._sink = sink
         self._pending: list[Delta] = []
         """The batch that the sink didn't accept."""
+        self._large_events: list[Event] = []
+        """The events that another thread has to decode, because the first of them is large."""
         self._failure: ProviderError | None = None
         self._ended = False
         self._has_events = False
@@ -101,8 +110,11 @@ class DeltaStream:
     async def _read(self) -> list[Delta]:
         try:
             if not await self._body.read_each(self._process_chunk):
-                self._process_last(self._parser.close())
-                self._end()
+                await _run_if_large(self._process_end, self._parser.close())
+            elif self._large_events:
+                events, self._large_events = self._large_events, []
+                await _run_if_large(self._process_large, events)
+                self._body.extend_deadline(AFTER_FINISH_S if self._decoder.finishing else self._between_s)
         except (httpx2.TransportError, InvalidEvent, RecursionError) as error:
             self._handle_break(error)
         except ProviderError as error:
@@ -113,10 +125,15 @@ class DeltaStream:
     def _process_chunk(self, chunk: bytes) -> bool:
         """Process one read. Return whether to continue with the next one.
 
-        Return False after the end, or if the sink didn't accept the batch, so that `put` has to wait for it.
+        Return False after the end, if another thread has to decode the events, or if the sink didn't accept the batch,
+        so that `put` has to wait for it.
         """
         events = self._parser.feed(chunk)
         self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
+        # A large event arrives in several reads, so it is the first one that the last of them completes.
+        if events and len(events[0][1]) > LARGE_EVENT_BYTES:
+            self._large_events = events
+            return False
         decoder = self._decoder
         if self._process_events(events):
             self._body.extend_deadline(AFTER_FINISH_S if decoder.finishing else self._between_s)
@@ -142,12 +159,19 @@ class DeltaStream:
                 progress = True
         return progress
 
+    def _process_large(self, events: list[Event]) -> None:
+        self._process_events(events)
+        if self._decoder.done:
+            self._end()
+
+    def _process_end(self, events: list[Event]) -> None:
+        self._process_last(events)
+        self._end()
+
     def _process_last(self, events: list[Event]) -> None:
-        try:
+        # The last event of an interrupted stream may be truncated. `end` reports that failure.
+        with suppress(InvalidEvent):
             self._process_events(events)
-        except InvalidEvent:
-            # The last event of an interrupted stream may be truncated. `end` reports that failure.
-            return
 
     def _process_unframed(self, data: bytes) -> None:
         """Process lines without frames. JSON is either an error of the provider or an answer that isn't framed.
@@ -196,3 +220,11 @@ class DeltaStream:
                     return
         except httpx2.TransportError:
             return
+
+
+async def _run_if_large(process: Callable[[list[Event]], None], events: list[Event]) -> None:
+    """Call `process` with the events: in another thread if they are large, else at once."""
+    if sum(len(data) for _, data in events) <= LARGE_EVENT_BYTES:
+        process(events)
+    else:
+        await asyncio.get_running_loop().run_in_executor(_EXECUTOR, process, events)

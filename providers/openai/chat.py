@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from providers.base import ChatRequest, DeltaSink
+from providers.http.sdk import as_is
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.chat_request import chat_arguments
 from providers.openai.client import OpenAiDialect
@@ -19,5 +20,5 @@ class Dialect(OpenAiDialect):
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
-        opening = self._create(**chat_arguments(request, route), timeout=self._timeout(route))
+        opening = self._create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route))
         await self._stream(opening, ChatDecoder(route.quirks, self._failures), sink)

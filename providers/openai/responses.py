@@ -8,6 +8,7 @@ from openai import NotFoundError
 
 from providers.base import ChatRequest, DeltaSink, ProviderError, ResponseHandle
 from providers.http.body import ERROR_BODY_BYTES_MAX
+from providers.http.sdk import as_is
 from providers.http.transport import body_of
 from providers.openai.client import OpenAiDialect
 from providers.openai.responses_events import ResponsesDecoder
@@ -36,7 +37,7 @@ class Dialect(OpenAiDialect):
         timeout = self._timeout(route)
         if (handle := request.response_handle) is None:
             stored_for = route.id if route.quirks.background else None
-            opening = self._responses.create(**responses_arguments(request, route), timeout=timeout)
+            opening = self._responses.create(**as_is(responses_arguments(request, route)), timeout=timeout)
             await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, stored_for), sink)
             return
         opening = self._responses.retrieve(handle.id, **retrieve_arguments(route), timeout=timeout)

@@ -139,6 +139,8 @@ def stream(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder 
     stream = DeltaStream(cast("ResponseBody", body), of or chat_decoder(), FAILURES, 60, Batches())
     for chunk in chunks:
         stream._process_chunk(chunk)
+        stream._process_large(stream._large_events)
+        stream._large_events = []
     stream._process_last(stream._parser.close())
 
 

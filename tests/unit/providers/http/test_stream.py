@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -45,6 +46,35 @@ async def test_batches(upstream: Upstream) -> None:
     _, batches = await read(upstream, chat("a", {}, "b").replace(rate=50))
     assert len(batches) == 3
     assert batches[-1] == [Finished("stop")]
+
+
+async def test_a_large_event_is_decoded_in_another_thread(upstream: Upstream) -> None:
+    """An event or an unframed document of many pieces doesn't block the loop, and its deltas stay in order."""
+    calls = [{"index": n, "id": f"c{n}", "function": {"name": "f", "arguments": "{}"}} for n in range(2_000)]
+    document = json.dumps({"choices": [{"message": {"tool_calls": calls}, "finish_reason": "stop"}]}).encode()
+    opened = [("tool_call", "{}")] * 2_000
+    names: list[str] = []
+
+    class ThreadNames(ChatDecoder):
+        def decode_event(self, name: str | None, data: bytes) -> bool:
+            names.append(threading.current_thread().name)
+            return super().decode_event(name, data)
+
+    for script, parts in (
+        (chat("a", {"tool_calls": calls}, "b").replace(rate=50), [("text", "a"), *opened, ("text", "b")]),
+        (Script((document,)), opened),
+    ):
+        upstream.play(script)
+        answer = Answer()
+        async with http_client(Timeouts()) as client:
+            request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
+            response = await client.send(request, stream=True)
+            body = body_of(response)
+            await DeltaStream(body, ThreadNames(Quirks(), FAILURES), FAILURES, 5, answer).run()
+            await response.aclose()
+        assert (answer.parts, answer.finish) == (parts, "tool_calls")
+    loop_thread = threading.current_thread().name
+    assert [name == loop_thread for name in names] == [True, False, True, True, True, False]
 
 
 async def test_accepted_batches_are_not_put_again(upstream: Upstream) -> None:

@@ -1,0 +1,40 @@
+"""What the official SDKs do with a long request before they send it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from providers.base import ChatMessage, ChatRequest, TextPart
+from providers.http.sdk import as_is
+from tests.answers import open_providers, route
+from tests.upstream import chat
+
+
+def test_long_lists_are_sent_in_the_extra_body() -> None:
+    """The SDK gets empty lists in their place, and merges the extra body over them. Other arguments are unchanged."""
+    arguments = {"model": "m", "messages": ["x"], "tools": [{"a": 1}], "extra_body": {"b": 2}}
+    assert as_is(arguments) == {
+        "model": "m",
+        "messages": [],
+        "tools": [],
+        "extra_body": {"b": 2, "messages": ["x"], "tools": [{"a": 1}]},
+    }
+    assert as_is({"model": "m", "input": "x"}) == {"model": "m", "input": [], "extra_body": {"input": "x"}}
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic"])
+async def test_a_request_of_many_messages_does_not_block_the_loop(dialect: str) -> None:
+    """Law 11: as many messages as one request may have are sent in a fraction of a second of the loop's time."""
+    async with open_providers() as (upstream, providers):
+        upstream.play(chat("Hi"))
+        model, took_s = route(dialect), 0.0
+        for count in (1, 5_000):  # the first request loads much of the SDK
+            messages = tuple(ChatMessage("user", (TextPart("a"),)) for _ in range(count))
+            began_s = time.thread_time()
+            await providers.answer(ChatRequest(model="m", messages=messages), model)
+            took_s = time.thread_time() - began_s
+        body = upstream.requests[-1].body
+        assert len(body["input" if dialect == "openai_responses" else "messages"]) == 5_000
+        assert took_s < 0.5
