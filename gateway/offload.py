@@ -20,6 +20,9 @@ T = TypeVar("T")
 LARGE_BYTES = 256 * 1024
 """Up to this size, the work takes hardly longer than a switch to the thread and back."""
 
+ITEM_BYTES = 128
+"""What a message or a part counts at least, because many small ones take as long as a long text."""
+
 _EXECUTOR = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
 _LONG_FIELDS = ("text", "arguments", "output", "data")
 
@@ -31,9 +34,18 @@ async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwa
     return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, partial(work, *args, **kwargs))
 
 
-def request_chars(chat_request: ChatRequest) -> int:
-    """Return the number of characters in a provider request."""
-    parts = [part for message in chat_request.messages for part in message.parts]
-    return len(chat_request.system or "") + sum(
-        len(getattr(part, name, None) or "") for part in parts for name in _LONG_FIELDS
+def request_size(chat_request: ChatRequest) -> int:
+    """Return the size of a provider request for `offload`: its characters, and `ITEM_BYTES` for each message and part.
+
+    If the items alone make it large, their characters aren't counted.
+    """
+    messages = chat_request.messages
+    size = ITEM_BYTES * (len(messages) + sum(len(message.parts) for message in messages))
+    if size > LARGE_BYTES:
+        return size
+    parts = [part for message in messages for part in message.parts]
+    return (
+        size
+        + len(chat_request.system or "")
+        + sum(len(getattr(part, name, None) or "") for part in parts for name in _LONG_FIELDS)
     )

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.offload import offload, request_chars
+from gateway.offload import offload, request_size
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
@@ -21,12 +21,12 @@ from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import MessageBody, message_view
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
-from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
+from providers.base import Part
 from store.records import NotFound, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
@@ -117,7 +117,7 @@ class Turns:
         if self._input_bytes_max is None:
             return prepare(request, settings.input_bytes, settings.request_items)
         return offload(
-            request_chars(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
+            request_size(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
         )
 
     def _detach_rejected(self, live_turn: LiveTurn) -> None:
@@ -203,7 +203,8 @@ class Turns:
         if conversation is not None and record.conversation != conversation:
             return r.Attachment(error=_turn_not_found(turn))
         start = live_turn.attach(self._outbox, epoch, after)
-        replayed = sum([event_size(event) for event in live_turn.log.events[start:]])
+        log = live_turn.log
+        replayed = live_turn.output_bytes * max(0, log.end - start) // max(1, log.end)  # an answer has many events
         self._services.telemetry.record_attachment(after, start, replayed)
         return r.Attachment(record.conversation, shown_status(live_turn.state), live_turn.epoch, start)
 
@@ -218,25 +219,9 @@ class Turns:
             live_turn = await self._services.mirrors.find(self._user, request.turn)
             record = await asyncio.shield(live_turn.accepted)
             if live_turn.log.events and not live_turn.log.is_ended:
-                return self._live_view(live_turn, record)
+                return await _live_view(live_turn, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
-
-    def _live_view(self, live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
-        model = model_of(live_turn.log.events, live_turn.model)
-        message = Message(
-            id=live_turn.message,
-            role="assistant",
-            parts=fold(live_turn.log.events),
-            parent=record.parent,
-            created_at=rfc3339(record.accepted_ms),
-            turn=live_turn.turn,
-            model=model,
-        )
-        status = shown_status(live_turn.state)
-        return r.TurnView(
-            live_turn.turn, live_turn.conversation, status, live_turn.epoch, live_turn.log.end, model, message
-        )
 
     async def _stored_view(self, record: TurnRecord) -> r.TurnView:
         message = await self._stored_message(record)
@@ -257,9 +242,10 @@ class Turns:
     async def _stored_message(self, record: TurnRecord) -> Message | None:
         if record.stateless_message is None:
             with suppress(NotFound):
-                return message_view(await self._services.store.message(self._user, record.message))
+                message = await self._services.store.message(self._user, record.message)
+                return await offload(len(message.body), message_view, message)
             return None
-        body = _decode_body(record.stateless_message)
+        body = await offload(len(record.stateless_message), _decode_body, record.stateless_message)
         return Message(
             id=record.message,
             role="assistant",
@@ -272,6 +258,26 @@ class Turns:
             cost=body.cost,
             ended=body.ended,
         )
+
+
+async def _live_view(live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
+    log, epoch, seq, status = live_turn.log, live_turn.epoch, live_turn.log.end, shown_status(live_turn.state)
+
+    def answer() -> tuple[list[Part], str]:
+        events = log.events[:seq]  # more events may follow meanwhile
+        return fold(events), model_of(events, live_turn.model)
+
+    parts, model = await offload(live_turn.output_bytes, answer)
+    message = Message(
+        id=live_turn.message,
+        role="assistant",
+        parts=parts,
+        parent=record.parent,
+        created_at=rfc3339(record.accepted_ms),
+        turn=live_turn.turn,
+        model=model,
+    )
+    return r.TurnView(live_turn.turn, live_turn.conversation, status, epoch, seq, model, message)
 
 
 def _turn_not_found(turn: str) -> ErrorBody:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from gateway.streams.outbox import Outbox
 
 WRITES_BEFORE_YIELD = 16
+LONG_FRAME_BYTES = 8192
+"""A longer frame may be merged from thousands of events, so other tasks run after each of them."""
 
 
 async def pump(
@@ -29,7 +31,7 @@ async def pump(
         if not more:
             return
         frames += 1
-        if frames % WRITES_BEFORE_YIELD == 0:
+        if frames % WRITES_BEFORE_YIELD == 0 or len(frame) > LONG_FRAME_BYTES:
             await asyncio.sleep(0)
 
 

@@ -128,7 +128,7 @@ class Telemetry:
     def record_attachment(self, after: int, start: int, replayed_bytes: int) -> None:
         """Count an attachment to the events after the seq `start`; the client asked for those after `after`.
 
-        `replayed_bytes` is the size of the events that existed already.
+        `replayed_bytes` is about the size of the events that existed already.
         """
         if after:
             self.resumes.labels("continued" if start == after else "reset").inc()

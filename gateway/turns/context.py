@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 from msgspec import structs
 
-from gateway.offload import offload
+from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.validation import linked_results, misplaced_result, unlinked_result
@@ -29,6 +30,7 @@ from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecor
 
 IMAGE_TOKENS = 1600
 MESSAGE_TOKENS = 8
+PARTS_PER_SLICE = 1000
 
 
 def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
@@ -50,31 +52,42 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
 class History:
     """The stored history of a user, as far as one turn may read it.
 
-    The limit is `bytes_max` bytes of messages, and `bytes_max` bytes of data that they refer to.
+    The limit is `bytes_max` bytes of messages with `items_max` messages and parts, and `bytes_max` bytes of data that
+    they refer to.
     """
 
-    def __init__(self, store: HistoryStore, user: str, bytes_max: int) -> None:
+    def __init__(self, store: HistoryStore, user: str, bytes_max: int, items_max: int) -> None:
         self._store = store
         self._user = user
         self._bytes_max = bytes_max
+        self._items_max = items_max
         self._remaining_bytes = bytes_max
         self._parts_of: dict[str, list[Part]] = {}
 
-    async def branch(self, conversation: str, last: str | None) -> tuple[list[MessageRecord], int]:
+    async def branch(self, conversation: str, last: str | None, model: str) -> tuple[tuple[ChatMessage, ...], int]:
         """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
 
-        Raises `ApiError` if the conversation or `last` was deleted.
+        They are prepared for `model`. Raises `ApiError` if the conversation or `last` was deleted, or if the last
+        message has the result of a call that doesn't precede it.
         """
         try:
-            return await self._store.branch(self._user, conversation, last, self._bytes_max)
+            records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
+        size = sum(len(record.body) for record in records)
+        messages, omitted = await offload(size, _chat_messages, records, model, self._items_max, is_cut=older > 0)
+        return messages, older + omitted
 
     async def with_data(self, message: ChatMessage) -> ChatMessage:
         """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""
         if not any(_address(part) for part in message.parts):
             return message
-        return structs.replace(message, parts=tuple([await self._load_data(part) for part in message.parts]))
+        parts: list[Part] = []
+        for part in message.parts:
+            parts.append(await self._load_data(part))
+            if len(parts) % PARTS_PER_SLICE == 0:
+                await asyncio.sleep(0)
+        return structs.replace(message, parts=tuple(parts))
 
     async def _load_data(self, part: Part) -> Part:
         address = _address(part)
@@ -120,21 +133,17 @@ async def build_chat_request(
     """
     chat_request = without_history(request, upstream_model)
     if request.messages is not None:
-        with_data = [await history.with_data(message) for message in _drop_unanswered_calls(chat_request.messages)]
+        answered = await offload(request_size(chat_request), _drop_unanswered_calls, chat_request.messages)
+        with_data = [await history.with_data(message) for message in answered]
         return structs.replace(chat_request, messages=tuple(with_data))
     assert turn.conversation is not None, "a turn with a history has a conversation"
-    branch, older = await history.branch(turn.conversation, turn.parent)
+    branch, omitted = await history.branch(turn.conversation, turn.parent, turn.model)
     system = chat_request.system
     if system is None and conversation is not None:
         system = conversation.system
-    size = sum(len(record.body) for record in branch)
-    messages = await offload(size, _chat_messages, branch, turn.model, is_cut=older > 0)
-    if (call := misplaced_result(messages)) is not None:
-        raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
-    answered = _drop_unanswered_calls(messages)
-    kept = await _newest_with_data(history, answered)
-    omitted_messages = older + len(branch) - len(messages) + len(answered) - len(kept)
-    return structs.replace(chat_request, messages=kept, system=system, omitted_messages=omitted_messages)
+    kept = await _newest_with_data(history, branch)
+    omitted += len(branch) - len(kept)
+    return structs.replace(chat_request, messages=kept, system=system, omitted_messages=omitted)
 
 
 async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -154,17 +163,30 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
     return tuple(newest if len(newest) == len(messages) else _from_first_exchange(newest))
 
 
-def _chat_messages(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
-    """Convert stored messages, and remove signatures made by other models than `model`.
+def _chat_messages(
+    branch: list[MessageRecord], model: str, items_max: int, *, is_cut: bool
+) -> tuple[tuple[ChatMessage, ...], int]:
+    """Convert the newest stored messages that have `items_max` messages and parts, but always the last one.
 
-    If `is_cut`, drop the messages before the first one that starts an exchange.
+    Remove signatures made by other models than `model`, and tool calls without a result. If there are older messages
+    (`is_cut`, or those left out here), also drop the messages before the first one that starts an exchange. Return
+    the number of messages left out here, too. Raises `ApiError` if a result in the last message has no call.
     """
-    found = []
-    for record in branch:
+    found: list[ChatMessage] = []
+    items = 0
+    for record in reversed(branch):
         body = body_of(record)
+        items += 1 + len(body.parts)
+        if items > items_max and found:
+            is_cut = True
+            break
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
         found.append(message if body.model in (None, model) else message.without_signatures())
-    return _from_first_exchange(found) if is_cut else found
+    found.reverse()
+    messages = _from_first_exchange(found) if is_cut else found
+    if (call := misplaced_result(messages)) is not None:
+        raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
+    return _drop_unanswered_calls(messages), len(branch) - len(messages)
 
 
 def _drop_unanswered_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:

@@ -46,14 +46,9 @@ class Endings:
         turn; then nothing was stored or published.
         """
         async with self._large_answer_slot(live_turn):
-            parts = event_writer.parts()
-            usage = event_writer.usage(parts)
-            cost_nano = event_writer.cost_nano(usage)
+            body, usage, cost_nano = await offload(event_writer.size, _answer, event_writer, outcome)
             cost = cost_from_nano(cost_nano)
             ending = _ending(live_turn, event_writer, outcome, usage, cost)
-            message = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
-            body = await offload(live_turn.output_bytes, encode_body, message)
-            del parts, message
             answer = MessageRecord(
                 id=live_turn.message,
                 parent=event_writer.parent,
@@ -138,6 +133,15 @@ class Endings:
             await asyncio.sleep(RETRY_FIRST_S)
             return False
         return True
+
+
+def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[bytes, Usage | None, int | None]:
+    """Return the answer as it is stored, its usage and its cost in billionths of a dollar."""
+    parts = event_writer.parts()
+    usage = event_writer.usage(parts)
+    cost_nano = event_writer.cost_nano(usage)
+    message = MessageBody(parts, event_writer.live_turn.model, usage, cost_from_nano(cost_nano), outcome.status)
+    return encode_body(message), usage, cost_nano
 
 
 def _ending(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
+from gateway.offload import request_size
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
@@ -59,6 +60,7 @@ class EventWriter:
         self,
         live_turn: LiveTurn,
         output_bytes_max: int,
+        parts_max: int,
         parent: str | None,
         metrics: TurnMetrics,
         on_events: OnEvents = lambda live_turn, *, urgent=False: None,
@@ -73,6 +75,7 @@ class EventWriter:
         self._on_events = on_events
         self.parent = parent
         self._output_bytes_max = output_bytes_max
+        self._parts_max = parts_max
         self._accepted_at = time.monotonic() - age_ms / 1000
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
@@ -94,7 +97,7 @@ class EventWriter:
             self._requested_at = time.monotonic()
 
     def deliver(self, batch: list[Delta]) -> None:
-        """Number and publish one batch of deltas. Abort the turn if its output is over its limit in bytes.
+        """Number and publish one batch of deltas. Abort the turn if its output is over its limit in bytes or parts.
 
         Raise `IllegalTransition` if a delta belongs to a part that isn't open, or if parts are out of order.
         """
@@ -114,11 +117,11 @@ class EventWriter:
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
-                if delta.part != self._part_count:
-                    raise IllegalTransition(f"part {delta.part} instead of part {self._part_count}")
-                self._part_count += 1
+                if self._part_count == self._parts_max:
+                    self._abort_at_limit(f"{self._parts_max} parts")
+                    break
                 seq += 1
-                events.append(_part_event(live_turn.turn, seq, delta))
+                events.append(self._open_part(delta, seq))
             else:
                 seq = max(seq, self._record_delta(delta, seq))
         if not events:
@@ -131,7 +134,16 @@ class EventWriter:
         live_turn.publish(events)
         self._on_events(live_turn, urgent=first)
         if live_turn.output_bytes > self._output_bytes_max:
-            live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
+            self._abort_at_limit(f"{self._output_bytes_max} bytes")
+
+    def _open_part(self, started: PartStarted, seq: int) -> TurnPart:
+        if started.part != self._part_count:
+            raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
+        self._part_count += 1
+        return _part_event(self.live_turn.turn, seq, started)
+
+    def _abort_at_limit(self, limit: str) -> None:
+        self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
 
     def _record_delta(self, delta: Delta, seq: int) -> int:
         """Record a delta that belongs to no part. Return the seq of the log's end afterward."""
@@ -188,6 +200,12 @@ class EventWriter:
     def parts(self) -> list[Part]:
         """Return the parts of the message so far."""
         return fold(self.live_turn.log.events)
+
+    @property
+    def size(self) -> int:
+        """The size for `offload` of the answer and of the request to the provider."""
+        request = self._chat_request
+        return self.live_turn.output_bytes + (0 if request is None else request_size(request))
 
     def usage(self, parts: list[Part]) -> Usage | None:
         """Return the token usage, or None if no provider was asked. `parts`: the answer's parts.

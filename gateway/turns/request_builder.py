@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec import structs
 
-from gateway.offload import offload, request_chars
+from gateway.offload import offload, request_size
 from gateway.turns.context import fits, trim
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
@@ -14,12 +14,18 @@ from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
+DELTAS_PER_SLICE = 1000
+"""A longer batch is published in slices, between which other tasks run."""
 
 
 async def check_request(route: Route, chat_request: ChatRequest) -> None:
     """Raise `ProviderError` if the model of `route` can't take the request."""
+    await offload(request_size(chat_request), _check, route, chat_request)
+
+
+def _check(route: Route, chat_request: ChatRequest) -> None:
     route.check(chat_request)
-    await offload(request_chars(chat_request), route.check_length, chat_request)
+    route.check_length(chat_request)
 
 
 class RequestBuilder:
@@ -38,7 +44,7 @@ class RequestBuilder:
         self._chat_request = chat_request
         self._stateless = stateless
         self._dropped = 0
-        self._size = request_chars(chat_request)
+        self._size = request_size(chat_request)
 
     async def build_request(self, route: Route) -> ChatRequest:
         """Return the request for the model of `route`, trimmed to its context window.
@@ -63,8 +69,7 @@ class RequestBuilder:
             answer_tokens = min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
         if not self._stateless:
             chat_request = trim(chat_request, route.context_window, answer_tokens)
-        route.check(chat_request)
-        route.check_length(chat_request)
+        _check(route, chat_request)
         if route is not self._primary and not fits(chat_request, route.context_window, answer_tokens):
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
         return chat_request
@@ -97,8 +102,9 @@ class RequestBuilder:
         self._event_writer.response_started = True
 
     def offer(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Return False if the turn has to stop, or has to confirm its lease first."""
-        if self._event_writer.live_turn.signal.is_aborted or self._leases.is_stale:
+        """See `DeltaSink`. Return False if the turn has to stop or to confirm its lease first, or if `batch` is long."""
+        signal = self._event_writer.live_turn.signal
+        if signal.is_aborted or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
             return False
         self._event_writer.deliver(batch)
         return True
@@ -108,4 +114,10 @@ class RequestBuilder:
         if self._leases.is_stale:
             await self._leases.confirm()
             await asyncio.sleep(0)
-        self._event_writer.deliver(batch)
+        signal = self._event_writer.live_turn.signal
+        for first in range(0, len(batch), DELTAS_PER_SLICE):
+            if first or signal.is_aborted:
+                await asyncio.sleep(0)  # raises if the turn was aborted
+            self._event_writer.deliver(batch[first : first + DELTAS_PER_SLICE])
+        if signal.is_aborted:
+            await asyncio.sleep(0)

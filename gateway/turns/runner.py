@@ -131,8 +131,15 @@ class TurnRunner:
                 live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model
             )
         metrics = TurnMetrics(self._instance.telemetry, trace)
+        settings = self._settings
         return EventWriter(
-            live_turn, self._settings.turn_output_bytes, parent, metrics, self._writer.mark_unwritten, age_ms
+            live_turn,
+            settings.turn_output_bytes,
+            settings.request_items,
+            parent,
+            metrics,
+            self._writer.mark_unwritten,
+            age_ms,
         )
 
     async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
@@ -252,7 +259,8 @@ class TurnRunner:
         """
 
         async def read() -> ChatRequest:
-            history = History(self._store, live_turn.user, self._settings.context_bytes)
+            settings = self._settings
+            history = History(self._store, live_turn.user, settings.context_bytes, settings.request_items)
             return await build_chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
 
         try:

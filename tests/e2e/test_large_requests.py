@@ -69,6 +69,12 @@ def resident(gateway: GatewayProcess) -> int:
     return int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def loop_cpu_s(gateway: GatewayProcess) -> float:
+    """Return how long the event loop's thread of the gateway has used a core in seconds."""
+    pid = gateway.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 async def accepted(http: Any, body: bytes) -> Any:
     """Start a turn and return its result. If the store is too slow, as on a busy machine, send the start again."""
     while True:
@@ -134,6 +140,32 @@ async def test_law_11_a_long_text_delays_no_other_user(store: str, tmp_path: Pat
                 longest_s, answer = await longest_wait_s(gateway, http.post("/v1/turns", content=body))
             assert (answer.status_code, answer.json()["status"]) == (200, "completed"), name
             assert longest_s < HELD_S, name
+
+
+@both
+@pytest.mark.timed
+async def test_law_11_a_history_of_many_small_parts_delays_no_other_user(store: str, tmp_path: Path) -> None:
+    """Law 11: a turn reads no more parts of its history than a request may have, and a page no more than it shows; both
+    are decoded outside the event loop."""
+    many = json.dumps([{"kind": "text", "text": "a"}] * 9_990)
+    async with gateway_of(tmp_path, store) as gateway, posting(gateway, "eve") as http:
+        where = (await http.post("/v1/conversations", content=b"{}")).json()["id"]
+
+        def start(given: str) -> Awaitable[Any]:
+            body = f'{{"conversation":"{where}","input":{given},"params":{json.dumps(QUICK)}}}'
+            return http.post("/v1/turns", content=body.encode())  # type: ignore[no-any-return]
+
+        for _ in range(12):
+            assert (await start(many)).status_code == 200
+        for name, call in (
+            ("start", lambda: start('"x"')),
+            ("messages", lambda: http.get(f"/v1/conversations/{where}/messages")),
+        ):
+            began_s = loop_cpu_s(gateway)
+            for _ in range(5):
+                answer = await call()
+                assert answer.status_code == 200, (name, answer.text)
+            assert (took_s := loop_cpu_s(gateway) - began_s) < 0.3, (name, took_s)
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 import msgspec
@@ -40,14 +41,16 @@ def body(*parts: Part) -> bytes:
     return encode_body(MessageBody(list(parts)))
 
 
-def history_of(store: ControlledStore, bytes_max: int = 1 << 25) -> History:
-    return History(store.as_store, "ann", bytes_max)
+def history_of(store: ControlledStore, bytes_max: int = 1 << 25, items_max: int = 10_000) -> History:
+    return History(store.as_store, "ann", bytes_max, items_max)
 
 
-async def built_request(store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
+async def built_request(
+    store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25, items_max: int = 10_000
+) -> Any:
     record = await store.turn("ann", turn)
     placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
-    return await build_chat_request(history_of(store, bytes_max), record, placed, request, "upstream-name")
+    return await build_chat_request(history_of(store, bytes_max, items_max), record, placed, request, "upstream-name")
 
 
 def test_a_request_keeps_all_its_fields() -> None:
@@ -162,6 +165,31 @@ async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
     for bytes_max, omitted_messages in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
         made = await built_request(store, request, "t", bytes_max)
         assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), bytes_max
+
+
+async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
+    """Law 11: messages and parts count; the newest exchanges are read as wholes, and the input is always included."""
+    await store_exchanges(store, *(TextPart(f"q{number}") for number in range(3)))
+    request = TurnStart(conversation="c1", input="now")
+    whole = ["q0", "answer 0", "q1", "answer 1", "q2", "answer 2", "now"]
+    for items_max, omitted_messages in {1: 6, 5: 6, 6: 4, 13: 2, 14: 0}.items():
+        made = await built_request(store, request, "t", items_max=items_max)
+        assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), items_max
+
+
+async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: ControlledStore) -> None:
+    """Law 11: it is decoded and converted in another thread, and no more of it than a request may have."""
+    await store.create_conversation(conversation())
+    many = body(*[TextPart("a")] * 9_000)
+    for number in range(12):
+        made = ending((await store.accept(new_turn(f"t{number}", input=message(f"q{number}", body=many)))).turn)
+        await store.end(replace(made, answer=replace(made.answer, body=many)))
+    await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    began = time.thread_time()
+    made = await built_request(store, TurnStart(conversation="c1", input="now"), "t", items_max=20_000)
+    took_s = time.thread_time() - began
+    assert [len(each.parts) for each in made.messages] == [9_000, 9_000, 1]
+    assert took_s < 0.05, "before: 0.2 s"
 
 
 def image_at(number: int, part: int = 0) -> ImagePart:

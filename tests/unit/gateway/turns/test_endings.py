@@ -45,7 +45,7 @@ async def accepted(store: ControlledStore, turn: str = "t") -> tuple[LiveTurn, E
     stream = LiveTurn("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
-    delivery = EventWriter(stream, 10**9, found.turn.parent, TurnMetrics(Telemetry(())))
+    delivery = EventWriter(stream, 10**9, 10_000, found.turn.parent, TurnMetrics(Telemetry(())))
     delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
     return stream, delivery, found
 

@@ -15,6 +15,7 @@ from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.telemetry.metrics import Telemetry
+from gateway.turns.abort import Abort
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import IllegalTransition
@@ -43,10 +44,10 @@ TEXT = st.one_of(
 )
 
 
-async def make_writer(output_bytes_max: int = 10**9) -> EventWriter:
+async def make_writer(output_bytes_max: int = 10**9, parts_max: int = 10_000) -> EventWriter:
     stream = LiveTurn("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
-    return EventWriter(stream, output_bytes_max, "m_parent", TurnMetrics(Telemetry(())))
+    return EventWriter(stream, output_bytes_max, parts_max, "m_parent", TurnMetrics(Telemetry(())))
 
 
 def events(writer: EventWriter) -> list[TurnEvent]:
@@ -213,6 +214,16 @@ async def test_an_answer_past_its_bound_fires_the_signal() -> None:
     writer.deliver([PartDelta(0, "x" * 1000)])
     assert writer.live_turn.signal.abort_reason is not None
     assert writer.live_turn.signal.abort_reason.by == "limit"
+
+
+async def test_an_answer_has_a_maximum_of_parts() -> None:
+    """The limit on an answer's parts aborts the turn with `limit`; the parts up to it are kept."""
+    writer = await make_writer(parts_max=3)
+    writer.deliver([PartStarted(n, "text") for n in range(3)])
+    assert writer.live_turn.signal.abort_reason is None
+    writer.deliver([PartDelta(2, "x"), *(PartStarted(n, "text") for n in range(3, 9)), PartDelta(8, "y")])
+    assert writer.live_turn.signal.abort_reason == Abort("limit", "The answer reached its limit of 3 parts.")
+    assert writer.parts() == [TextPart(""), TextPart(""), TextPart("x")]
 
 
 async def test_waiting_is_published_only_before_the_first_part() -> None:

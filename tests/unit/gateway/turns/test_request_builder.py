@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,12 +12,24 @@ from msgspec import structs
 
 from gateway.protocol.events import TurnStatus
 from gateway.telemetry.metrics import Telemetry
+from gateway.turns.abort import Abort, Aborted
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.request_builder import RequestBuilder
+from gateway.turns.request_builder import DELTAS_PER_SLICE, RequestBuilder
 from gateway.turns.turn_metrics import TurnMetrics
-from providers.base import ChatMessage, ChatRequest, ImagePart, Params, Part, ProviderError, TextPart
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    Delta,
+    ImagePart,
+    Params,
+    Part,
+    PartDelta,
+    PartStarted,
+    ProviderError,
+    TextPart,
+)
 from providers.route import Route
 from tests.answers import route
 from tests.turn_events import EPOCH, started
@@ -25,13 +39,14 @@ LONG = "x" * 3000
 
 
 LEASES = cast("Leases", SimpleNamespace(stale=False))
+FRESH_LEASES = cast("Leases", SimpleNamespace(is_stale=False))
 
 
-def make_writer() -> EventWriter:
+def make_writer(parts_max: int = 10_000) -> EventWriter:
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started("t")])
     stream.model = "m"
-    return EventWriter(stream, 10**9, None, TurnMetrics(Telemetry(())))
+    return EventWriter(stream, 10**9, parts_max, None, TurnMetrics(Telemetry(())))
 
 
 def conversation(*texts: str, **params: Any) -> ChatRequest:
@@ -78,6 +93,38 @@ async def test_omitted_messages_are_reported_as_trimmed() -> None:
     builder = RequestBuilder(writer, LEASES, requested, question, stateless=False)
     builder.on_request(requested, await builder.build_request(requested))
     assert [(one.status, one.messages) for one in statuses(writer)] == [("trimmed", 7)]
+
+
+async def test_a_long_batch_is_published_in_slices() -> None:
+    """Law 11: between the slices other tasks run, and after an abort there is no further slice."""
+    writer = make_writer()
+    builder = RequestBuilder(writer, FRESH_LEASES, model("m"), conversation("Hi"), stateless=False)
+    batch: list[Delta] = [PartStarted(n, "text") for n in range(5 * DELTAS_PER_SLICE)]
+    assert not builder.offer(batch)
+    log, seen = writer.live_turn.log, []
+
+    async def other_task() -> None:
+        while log.end <= len(batch):
+            seen.append(log.end - 1)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(builder.put(batch), other_task())
+    assert seen == [n * DELTAS_PER_SLICE for n in range(1, 5)]
+    writer.live_turn.signal.abort(Abort("client"))
+    with suppress(Aborted):
+        async with writer.live_turn.signal.scope():
+            await builder.put([PartDelta(0, "x")])
+    assert log.end == 1 + len(batch)
+
+
+async def test_an_abort_within_a_long_batch_ends_it() -> None:
+    """The rest of a batch that exceeds the answer's limit isn't published, and the turn ends as aborted."""
+    writer = make_writer(parts_max=DELTAS_PER_SLICE + 1)
+    builder = RequestBuilder(writer, FRESH_LEASES, model("m"), conversation("Hi"), stateless=False)
+    with pytest.raises(Aborted, match="limit"):
+        async with writer.live_turn.signal.scope():
+            await builder.put([PartStarted(n, "text") for n in range(5 * DELTAS_PER_SLICE)])
+    assert writer.live_turn.log.end == 1 + DELTAS_PER_SLICE + 1
 
 
 async def test_a_retry_is_reported_with_its_delay() -> None:
