@@ -29,12 +29,12 @@ async def test_a_request_of_many_messages_does_not_block_the_loop(dialect: str) 
     """Law 11: as many messages as one request may have are sent in a fraction of a second of the loop's time."""
     async with open_providers() as (upstream, providers):
         upstream.play(chat("Hi"))
-        model, took_s = route(dialect), 0.0
-        for count in (1, 5_000):  # the first request loads much of the SDK
-            messages = tuple(ChatMessage("user", (TextPart("a"),)) for _ in range(count))
+        request = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("a"),)),) * 5_000)
+        took_s = []
+        for _ in range(3):  # the first request loads much of the SDK, and a garbage collection may fall into any
             began_s = time.thread_time()
-            await providers.answer(ChatRequest(model="m", messages=messages), model)
-            took_s = time.thread_time() - began_s
+            await providers.answer(request, route(dialect))
+            took_s.append(time.thread_time() - began_s)
         body = upstream.requests[-1].body
         assert len(body["input" if dialect == "openai_responses" else "messages"]) == 5_000
-        assert took_s < 0.5
+        assert min(took_s) < 0.3
