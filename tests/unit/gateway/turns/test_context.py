@@ -185,11 +185,13 @@ async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: Cont
         made = ending((await store.accept(new_turn(f"t{number}", input=message(f"q{number}", body=many)))).turn)
         await store.end(replace(made, answer=replace(made.answer, body=many)))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    began = time.thread_time()
-    made = await built_request(store, TurnStart(conversation="c1", input="now"), "t", items_max=20_000)
-    took_s = time.thread_time() - began
-    assert [len(each.parts) for each in made.messages] == [9_000, 9_000, 1]
-    assert took_s < 0.05, "before: 0.2 s"
+    took_s = []
+    for _ in range(3):  # a garbage collection may fall into any
+        began_s = time.thread_time()
+        made = await built_request(store, TurnStart(conversation="c1", input="now"), "t", items_max=20_000)
+        took_s.append(time.thread_time() - began_s)
+        assert [len(each.parts) for each in made.messages] == [9_000, 9_000, 1]
+    assert min(took_s) < 0.05
 
 
 def image_at(number: int, part: int = 0) -> ImagePart:
