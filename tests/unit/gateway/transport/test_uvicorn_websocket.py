@@ -216,7 +216,7 @@ async def test_a_message_that_is_too_large_closes_1009() -> None:
 
 @asynccontextmanager
 async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
-    """Connect a client that requests much output and reads none of it, so that all buffers are is_full."""
+    """Connect a client that requests much output and reads none of it, so that all buffers are full."""
     reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.write(OPENING.format(more="").encode())
     await reader.readuntil(b"\r\n\r\n")
@@ -231,7 +231,7 @@ async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
 
 
 def is_full(server: InLoopServer) -> bool:
-    """Return whether a connection's socket buffer is is_full, or all connections are until_gone already."""
+    """Return whether a connection's socket buffer is full, or all connections are gone already."""
     found = server.server.server_state.connections
     return not found or any(one.transport.get_write_buffer_size() > 32_768 for one in found)
 
