@@ -73,7 +73,7 @@ async def raw(server: InLoopServer, *, more: str | None = None) -> AsyncIterator
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "half a head"])
+@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "incomplete head"])
 async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
     """The head of the first request has a deadline."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
@@ -105,7 +105,8 @@ async def test_an_open_websocket_outlives_the_deadline() -> None:
 async def test_an_opening_that_is_not_accepted_is_closed() -> None:
     """An upgrade that the application doesn't accept in time is closed."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]  # the application fails before it accepts
+        # The application fails before it accepts.
+        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
 
@@ -119,7 +120,7 @@ async def test_an_opening_that_is_not_accepted_is_closed() -> None:
         (OPENING.format(more="Content-Length: 2\r\n") + "{}", 400),
         (OPENING.format(more="Authorization: Bearer x\r\n"), 401),
     ],
-    ids=["a long header", "many headers", "a long address", "a body", "no good token"],
+    ids=["long header", "many headers", "long URL", "body", "invalid token"],
 )
 async def test_a_refused_opening_is_answered_at_once(
     opening: str, status: int, caplog: pytest.LogCaptureFixture
