@@ -50,7 +50,7 @@ def code_of(lease: CredentialLease, request: p.Request) -> str | None:
 
 
 async def test_requests_are_checked_by_scope() -> None:
-    """With only the scope `read`, starting and canceling are forbidden."""
+    """With only the scope `read`, starting and cancelling are forbidden."""
     with Recorder().lease(Principal(user="ann", scopes=frozenset({"read"}))) as lease:
         assert code_of(lease, p.TurnGet(turn="t")) is None
         assert code_of(lease, p.Ping()) is None
