@@ -31,7 +31,7 @@ class Tickets:
         self._ttl_ms = int(ttl_s * 1000)
 
     async def issue(self, principal: Principal) -> tuple[str, int]:
-        """Return a ticket for the principal, and its end in ms since 1970.
+        """Return a ticket for the principal, and its expiration time in ms since 1970.
 
         The ticket lacks the scopes that browsers never get. Raise `StoreError` if the store fails.
         """

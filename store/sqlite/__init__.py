@@ -1,1 +1,1 @@
-"""The embedded store on SQLite, in `store.sqlite.store`."""
+"""The embedded store, which uses SQLite: see `store.sqlite.store`."""
