@@ -43,7 +43,7 @@ _PATTERNS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
 
 
 REASON_CHARS_MAX: Final = 200
-"""The maximum of characters of a reason that are read."""
+"""The maximum number of characters to read from a reason."""
 
 
 def map_finish_reason(reason: str) -> FinishReason | None:

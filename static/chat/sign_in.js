@@ -41,8 +41,8 @@ export class SignIn {
   }
 
   /**
-   * Returns whether the user has to sign in. A proxy that signs in its own users sends a credential with each request,
-   * so a ticket is granted without one. If the gateway can't be reached, returns false: the socket will report it.
+   * Returns whether the page needs a key or token. It needs none without authentication, or if a proxy signs users
+   * in and adds a credential to each request. Returns false if the gateway can't be reached: the socket will report it.
    */
   static async isRequired() {
     try {
@@ -53,7 +53,7 @@ export class SignIn {
     }
   }
 
-  /** Returns a ticket for one socket or renewal. Asks the user if there is no valid credential. Passed to `connect`. */
+  /** Returns a ticket for one socket or renewal. Asks the user for a credential if needed. Passed to `connect`. */
   ticket = async () => {
     const credential = getCredential();
     if (this.#pending || !credential) return this.#askUser();
@@ -68,13 +68,13 @@ export class SignIn {
     this.resetPage();
   }
 
-  /** Reloads the page empty, for another user. */
+  /** Deletes all drafts and reloads the page with no conversation open, for another user. */
   resetPage() {
     clearDrafts();
     location.replace(location.pathname + location.search);
   }
 
-  /** Shows the dialog. Resolves with a ticket. A new call supersedes the previous one, whose socket has timed out. */
+  /** Shows the dialog. Resolves with a ticket. Rejects the pending call, if any: its socket has timed out. */
   async #askUser(intro) {
     if (intro) this.#intro.textContent = intro;
     this.#pending?.reject(new TurnwireError({ code: "superseded", message: "Another connection attempt is waiting for the sign-in.", retryable: true }));
@@ -125,7 +125,7 @@ export class SignIn {
 /**
  * Exchanges a credential for a ticket.
  * @returns {Promise<{status: number, ticket?: string}>} status 401: the credential is invalid
- * @throws {TurnwireError} the gateway can't tell now; its message is for people
+ * @throws {TurnwireError} if the gateway can't be reached or returns another error; the user can be shown its message
  */
 async function fetchTicket(credential) {
   let response;

@@ -63,7 +63,7 @@ export class FollowedTurns {
     this.#remove(turn, "failed", resumable);
   }
 
-  /** Handles an event that names a turn. @param {number} at its arrival, in ms by `performance.now()` */
+  /** Handles an event that names a turn. @param {number} at its arrival, in ms from `performance.now()` */
   receive(frame, at) {
     const turn = this.#turns.get(frame.turn);
     const outcome = this.#outcomes.get(frame.turn);

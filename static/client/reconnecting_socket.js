@@ -41,7 +41,7 @@ export class ReconnectingSocket {
    * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
    * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
-   *   its arrival in ms by `performance.now()`
+   *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
    * @param {() => void} options.onWake the page or the network is back; the callback must send a request
    * @param {(state: import("../turnwire.js").LinkState) => void} options.onState receives every state change

@@ -176,7 +176,7 @@ PRICED = [
 ]
 
 
-@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
+@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS isn't set")
 @pytest.mark.parametrize(("file", "api", "model", "amount"), PRICED, ids=[one[0] for one in PRICED])
 async def test_recorded_streams_have_the_expected_cost(
     tmp_path: Path, file: str, api: str, model: str, amount: str

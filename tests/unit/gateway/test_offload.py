@@ -44,8 +44,8 @@ async def test_large_work_is_done_one_after_the_other() -> None:
 
 def test_a_requests_size_includes_all_its_parts() -> None:
     """Texts, data, arguments and outputs are included, and the system prompt as well."""
-    asked = ChatMessage(
+    question = ChatMessage(
         "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="x"))
     )
     called = ChatMessage("assistant", (ToolCallPart("c", "f", "123456"), ToolResultPart("c", "1234567")))
-    assert request_chars(ChatRequest(model="m", messages=(asked, called), system="123")) == 4 + 5 + 6 + 7 + 3
+    assert request_chars(ChatRequest(model="m", messages=(question, called), system="123")) == 4 + 5 + 6 + 7 + 3

@@ -45,7 +45,7 @@ def raise_with_secret() -> None:
         int(secret)
     except ValueError:
         try:
-            raise StoreError("Redis is away.")
+            raise StoreError("Redis is unreachable.")
         except StoreError as lost:
             raise ExceptionGroup(secret, [KeyError(secret), OSError(secret)]) from lost
 
@@ -87,7 +87,7 @@ def test_a_traceback_shows_code_but_no_values(capsys: pytest.CaptureFixture[str]
     output = capsys.readouterr().err
     assert "canary-local" not in output
     for shown in (
-        "StoreError: Redis is away.",
+        "StoreError: Redis is unreachable.",
         "ExceptionGroup",
         "builtins.KeyError",
         "OSError",
