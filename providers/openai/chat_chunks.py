@@ -1,4 +1,4 @@
-"""The decoder of a Chat Completions stream into deltas. It decodes only the used fields and does no I/O."""
+"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. It does no I/O."""
 
 from __future__ import annotations
 
