@@ -16,7 +16,7 @@ from tests.client import Client, Frame, TurnView, client, small_buffer_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess
 from tests.http_events import NDJSON, SSE, followed, http_client, started
-from tests.in_time import bounds_a_time, check_in_time, within
+from tests.in_time import check_in_time, checks_time_limit, within
 from tests.world import client_of, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -162,7 +162,7 @@ async def test_a_stopping_instance_ends_its_streams_and_hands_over_the_turn(tmp_
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_a_large_file_is_accepted_stored_and_returned(gateway: GatewayProcess) -> None:
     """A file of 10 MiB, far above the socket's frame limit, is stored and returned. Meanwhile other clients' requests
     aren't delayed much."""
@@ -210,7 +210,7 @@ async def test_a_body_that_is_too_large_is_refused(gateway: GatewayProcess) -> N
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_11_a_stalled_stream_is_closed_and_can_resume(gateway: GatewayProcess) -> None:
     """Law 11: the turn and other clients don't wait for a stream that isn't read; it is closed, and the client can read
     all events later."""

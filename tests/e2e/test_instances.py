@@ -13,7 +13,7 @@ import pytest
 
 from tests.client import TurnView, client
 from tests.demo import expected
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.upstream import chat
 from tests.world import LEASE_S, client_of, random_delay, world
 
@@ -60,7 +60,7 @@ async def test_law_4_an_event_reaches_other_instances_soon(tmp_path: Path) -> No
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_5_cancel_at_another_instance(tmp_path: Path) -> None:
     """Law 5: a cancel request at an instance that doesn't own the turn closes the provider's stream, and all clients
     get the end event."""
@@ -80,7 +80,7 @@ async def test_law_5_cancel_at_another_instance(tmp_path: Path) -> None:
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
     """Law 5: if the owner is frozen, the instance with the cancel request takes the turn over and ends it within about
     2 s."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client import Client, TurnView, client
 from tests.demo import expected
-from tests.in_time import TooLate, bounds_a_time
+from tests.in_time import TooLate, checks_time_limit
 from tests.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -66,7 +66,7 @@ async def attach_at_every_event(
     return attached
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_law_7_every_lost_and_resumed_position(tmp_path: Path) -> None:
     """Laws 1, 2 and 7: a client that resumes from any position gets exactly the remaining events, without a reset.
 

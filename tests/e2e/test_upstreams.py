@@ -16,7 +16,7 @@ import pytest
 
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.upstream import Script, Upstream, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
@@ -261,7 +261,7 @@ ECHO = {"error": {"type": "invalid_request_error", "message": "I don't like " + 
 LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_000,) * 762, b"[]]}")
 
 
-@bounds_a_time
+@checks_time_limit
 @pytest.mark.parametrize("model", MODELS.values())
 @pytest.mark.parametrize(
     ("script", "code"),

@@ -11,7 +11,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.reaper import REAP_S
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_client, open_instance, open_pair, open_shared_store
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 
 
 async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
@@ -148,7 +148,7 @@ def _text(instance: Instance) -> str:
     return "".join(getattr(event, "text", None) or "" for event in instance.stream("t").log.events)
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_the_reaper_notices_every_outage_that_may_expire_a_lease() -> None:
     """This includes an instance without turns: it takes nothing from owners that are about to renew."""
     time = asyncio.get_running_loop().time

@@ -17,7 +17,7 @@ from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
-from tests.in_time import bounds_a_time, check_in_time
+from tests.in_time import check_in_time, checks_time_limit
 from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
 
@@ -303,7 +303,7 @@ async def test_the_first_attachment_is_reported_at_once(monkeypatch: pytest.Monk
         assert two.store.calls.count("renew_presence") == 1
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_the_grace_period_starts_at_the_last_detach_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: a client that detaches at another instance has the whole grace period to return, and not much more."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.02)
