@@ -226,7 +226,7 @@ class ChatDecoder:
                 self.parts.append_text("text", piece.text or "")
 
     def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
-        """Process reasoning in the format of OpenRouter. `has_text` is whether another field already gave its text."""
+        """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""
         for detail in details:
             if not has_text:
                 self.parts.append_text("reasoning", detail.text or detail.summary or "")

@@ -1,1 +1,1 @@
-"""The embedded store, which uses SQLite: see `store.sqlite.store`."""
+"""The store that uses SQLite: see `store.sqlite.store`."""

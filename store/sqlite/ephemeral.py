@@ -1,4 +1,4 @@
-"""Ephemeral values, rate limits and connection permits in the embedded store.
+"""Ephemeral values, rate limits and connection permits in the SQLite store.
 
 The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory,
 because no other process counts requests or has connections.
@@ -14,7 +14,7 @@ from store.sqlite.turns import clock_ms
 
 
 class SqliteEphemeral(SqlitePart):
-    """`EphemeralStore` in the embedded store."""
+    """`EphemeralStore` in the SQLite store."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

@@ -181,16 +181,16 @@ async def test_no_frame_is_sent_after_the_close_frame() -> None:
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
         async with asyncio.timeout(10):
-            said = await connection.reader.readuntil(b"not bytes.")
-        assert b"\x8a\x05early" in said
+            received = await connection.reader.readuntil(b"not bytes.")
+        assert b"\x8a\x05early" in received
         connection.writer.write(masked(b"late", PING) * 3)
         await asyncio.sleep(0.05)
         connection.writer.write(masked(b"\x03\xeb", CLOSE))
         assert await connection.reader.read() == b""
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b"\x03\xe8", CLOSE))
-        said = await connection.rest()
-        assert b"\x8a\x05early\x88\x02\x03\xe8" in said
+        received = await connection.rest()
+        assert b"\x8a\x05early\x88\x02\x03\xe8" in received
 
 
 async def test_invalid_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:

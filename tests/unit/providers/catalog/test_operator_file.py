@@ -249,8 +249,8 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_error_hides_no_other(tmp_path: Path) -> None:
-    """In a file with many kinds of errors each is reported once, and no error causes another."""
+def test_each_error_is_reported_exactly_once(tmp_path: Path) -> None:
+    """In a file with many kinds of errors each is reported once, and no error suppresses or causes another."""
     text = """
         color = "red"
         default_model = 5
