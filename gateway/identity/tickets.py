@@ -24,7 +24,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Tickets:
-    """The tickets of all instances. Each can be redeemed once, at any instance, within `ttl_s`."""
+    """The tickets of all instances. Each can be redeemed once, on any instance, within `ttl_s`."""
 
     def __init__(self, store: EphemeralStore, ttl_s: float) -> None:
         self._store = store

@@ -174,8 +174,8 @@ async def test_signing_keys_can_be_rotated_without_a_restart(tmp_path: Path) -> 
             assert await opens(new, "new") == 101
 
 
-async def test_a_ticket_can_be_used_once_at_all_instances(tmp_path: Path) -> None:
-    """Of concurrent openings with one ticket at both instances exactly one is accepted."""
+async def test_a_ticket_can_be_used_once_on_all_instances(tmp_path: Path) -> None:
+    """Of concurrent openings with one ticket on both instances exactly one is accepted."""
     async with pair(tmp_path, JWT) as (here, there):
         for _ in range(5):
             once = await ticket(here.url, token("ann"))
@@ -238,7 +238,7 @@ async def test_a_credential_expires_and_can_be_renewed(tmp_path: Path) -> None:
 
 
 async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
-    """Live connections at all instances are closed with 4401, guaranteed within 5 s, and the revoked credentials are
+    """Live connections on all instances are closed with 4401, guaranteed within 5 s, and the revoked credentials are
     refused."""
     file = KeyFile(tmp_path)
     key = file.add("eve")

@@ -42,7 +42,7 @@ async def sockets(w: World) -> AsyncIterator[list[list[Client]]]:
 async def attach_at_every_event(
     w: World, connections: list[list[Client]], turn: str, demo: dict[str, Any]
 ) -> list[tuple[Client, int, str]]:
-    """Start the turn, and at each event attach at every position up to it, at every instance.
+    """Start the turn, and at each event attach at every position up to it, on every instance.
 
     Return the connections with their position and the id of their attach request.
     """
