@@ -56,7 +56,7 @@ class ConnectionLimiter:
         """Take one permit of each key for `holder`; `kinds` maps each key to its kind.
 
         Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
-        also after an error.
+        even after an error.
         """
         for key, kind in kinds.items():
             if len(self.holders.get(key, ())) >= self.limits[kind]:

@@ -38,7 +38,7 @@ export class FollowedTurns {
     return new Turn(id, this.#connection.cancel);
   }
 
-  /** Follows a turn: routes its events to it, also after a reload. */
+  /** Follows a turn: routes its events to it, even after a reload. */
   add(turn) {
     this.#turns.set(turn.id, turn);
     this.#outcomes.delete(turn.id);

@@ -203,7 +203,7 @@ async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page, its socket and a streamed answer work below /chat, opened without the final slash, also after the
+    """The page, its socket and a streamed answer work below /chat, opened without the final slash, even after the
     socket is cut."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,

@@ -48,7 +48,7 @@ def umask() -> object:
 
 @pytest.mark.usefixtures("umask")
 async def test_only_the_owner_can_read_new_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Only the owner can read the database and its journals, also after closing and opening it again; no warning is
+    """Only the owner can read the database and its journals, even after closing and opening it again; no warning is
     logged."""
     path = tmp_path / "turnwire.db"
     for _ in range(2):
