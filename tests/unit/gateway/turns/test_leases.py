@@ -37,6 +37,7 @@ async def test_an_expired_lease_without_a_takeover_is_renewed(quick: None) -> No
             await here.start("t", demo=demo)
             with one.store.failing():
                 await here.until(lambda: here.turns["t"].seq > 100)
+                await eventually(lambda: one.durabilities)
             assert (await here.ending("t"))["type"] == "turn.completed"
             assert here.turns["t"].text() == expected("Hello", demo)
             assert [frame.state for frame in one.durabilities] == ["degraded", "ok"]
