@@ -47,6 +47,6 @@ REASON_CHARS_MAX: Final = 200
 
 
 def map_finish_reason(reason: str) -> FinishReason | None:
-    """Return our finish reason for `reason`, or None if it reports a failure. An unknown reason is "stop"."""
+    """Map a provider's finish reason to ours: "stop" for an unknown one, None for one that means a failure."""
     word = reason.strip()[:REASON_CHARS_MAX].lower()
     return _EXACT.get(word) or next((finish for pattern, finish in _PATTERNS if re.search(pattern, word)), "stop")

@@ -1,7 +1,7 @@
 """Ephemeral values, rate limits and connection permits in the SQLite store.
 
-The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory,
-because no other process counts requests or has connections.
+Ephemeral values are in the file and survive a restart, so they expire by wall-clock time. Rate limits
+and permits are only in memory, because no other process counts requests or has connections.
 """
 
 from __future__ import annotations
