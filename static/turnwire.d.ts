@@ -24,8 +24,8 @@ export interface ConnectOptions {
   /** Returns a credential for the `auth` frame. Called for each new socket and when the credential expires. */
   token?: () => string | Promise<string>;
   /**
-   * Returns a one-time ticket (`POST /v1/tickets`). Called as `token` is. An error with `retryable: false` closes the
-   * connection.
+   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. An error with
+   * `retryable: false` closes the connection.
    */
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */

@@ -16,6 +16,8 @@ export class SignIn {
   #intro;
   #error;
   #button;
+  /** Whether this page has to sign the user in. Null: not known yet. @type {boolean | null} */
+  required = null;
   /** The pending request for a ticket. */
   #pending = null;
   #onSignedIn;
@@ -41,20 +43,12 @@ export class SignIn {
   }
 
   /**
-   * Returns whether the page needs a key or token. It needs none without authentication, or if a proxy signs users
-   * in and adds a credential to each request. Returns false if the gateway can't be reached: the socket will report it.
+   * Returns a ticket for one socket or renewal; empty if none is needed. Asks the user for a credential if needed.
+   * Passed to `connect`.
    */
-  static async isRequired() {
-    try {
-      const { auth } = await (await fetch("v1")).json();
-      return auth !== "none" && (getCredential() !== null || (await fetchTicket(null)).status === 401);
-    } catch {
-      return false;
-    }
-  }
-
-  /** Returns a ticket for one socket or renewal. Asks the user for a credential if needed. Passed to `connect`. */
   ticket = async () => {
+    this.required ??= await isSignInRequired();
+    if (!this.required) return "";
     const credential = getCredential();
     if (this.#pending || !credential) return this.#askUser();
     const { ticket, status } = await fetchTicket(credential);
@@ -123,19 +117,42 @@ export class SignIn {
 }
 
 /**
+ * Returns whether the page has to sign the user in. It doesn't without authentication, or if a proxy signs users in and
+ * adds a credential to each request.
+ * @throws {TurnwireError} if the gateway can't be reached
+ */
+async function isSignInRequired() {
+  const response = await fetchFromGateway("v1");
+  if (response.status >= 500) throw unreached(); // from a proxy whose gateway is restarting
+  const { auth = "none" } = await response.json().catch(() => ({}));
+  return auth !== "none" && (getCredential() !== null || (await requestTicket(null)).status === 401);
+}
+
+/**
  * Exchanges a credential for a ticket.
  * @returns {Promise<{status: number, ticket?: string}>} status 401: the credential is invalid
  * @throws {TurnwireError} if the gateway can't be reached or returns another error; the user can be shown its message
  */
 async function fetchTicket(credential) {
-  let response;
-  try {
-    response = await fetch("v1/tickets", { method: "POST", headers: authorizationHeader(credential) });
-  } catch {
-    throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true });
-  }
+  const response = await requestTicket(credential);
   if (response.status === 401) return { status: 401 };
   const body = await response.json().catch(() => ({}));
   if (response.ok && body.ticket) return { status: response.status, ticket: body.ticket };
-  throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true, ...body.error });
+  throw unreached(body.error);
+}
+
+function requestTicket(credential) {
+  return fetchFromGateway("v1/tickets", { method: "POST", headers: authorizationHeader(credential) });
+}
+
+async function fetchFromGateway(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw unreached();
+  }
+}
+
+function unreached(error) {
+  return new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true, ...error });
 }
