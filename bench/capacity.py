@@ -166,7 +166,7 @@ async def overload(sizes: Sizes) -> Figures:
         async with live_turns(running.url, min(200, sizes.live_turns), 1, 25, settle_s=sizes.seconds) as (tally, _):
             before = await read(tally, [pid], provider, sizes.seconds)
             flood, more = Tally(), sizes.overload_turns
-            flood.followed = {}
+            flood.checked_turns = {}
             sockets = await open_sockets(running.url, more // 10, flood)
             tokens = int(50 * (sizes.seconds + 4))
             asked = [(socket, f"o{n}-{k}") for n, socket in enumerate(sockets) for k in range(10)]
@@ -179,7 +179,7 @@ async def overload(sizes: Sizes) -> Figures:
                 await asyncio.gather(*endings)
             await asyncio.sleep(2)
             after = await read(tally, [pid], provider, sizes.seconds)
-            whole = sum(not turn.broken and turn.tokens == tokens for turn in flood.followed.values())
+            whole = sum(not turn.broken and turn.tokens == tokens for turn in flood.checked_turns.values())
             await close_sockets(sockets)
     return {
         "before": before.summary(),
@@ -224,9 +224,9 @@ async def workers(sizes: Sizes) -> Figures:
                 ]
                 tokens = [tally.tokens - had for tally, had in zip(tallies, tokens, strict=True)]
     busiest, evenly = [], []
-    for spent, said in zip(used, tokens, strict=True):
-        busiest.append(said / max(*spent, 0.01))
-        evenly.append(said * len(spent) / max(sum(spent), 0.01))
+    for spent, count in zip(used, tokens, strict=True):
+        busiest.append(count / max(*spent, 0.01))
+        evenly.append(count * len(spent) / max(sum(spent), 0.01))
         figures[f"{len(spent)} with {len(spent) * turns} turns x {rate}/s"] = {
             "cpu_of_each": [round(cpu / (2 * sizes.seconds), 3) for cpu in spent],
             "tokens_per_busiest_cpu_s": round(busiest[-1]),
@@ -264,13 +264,13 @@ async def redis_costs(sizes: Sizes) -> Figures:
 
 
 async def _redis_info(link: redis_client.Redis) -> dict[str, float]:
-    said: dict[str, Any] = await link.info()
+    info: dict[str, Any] = await link.info()
     return {
-        "cpu_us": (said["used_cpu_user"] + said["used_cpu_sys"]) * 1e6,
-        "commands": said["total_commands_processed"],
-        "bytes_in": said["total_net_input_bytes"],
-        "bytes_out": said["total_net_output_bytes"],
-        "memory_bytes": said["used_memory"],
+        "cpu_us": (info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6,
+        "commands": info["total_commands_processed"],
+        "bytes_in": info["total_net_input_bytes"],
+        "bytes_out": info["total_net_output_bytes"],
+        "memory_bytes": info["used_memory"],
     }
 
 

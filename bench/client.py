@@ -1,4 +1,4 @@
-"""A client that needs much less CPU than the gateway. It uses picows, matches frames by pattern, and keeps only counts.
+"""A WebSocket client that needs much less CPU than the gateway. It finds tokens with a regular expression.
 
 A token is the time at which the upstream wrote it (see `upstream.py`), so the client can compute its latency.
 """
@@ -21,12 +21,12 @@ DELTA = b"turn.delta"
 ENDINGS = (b"turn.completed", b"turn.cancelled", b"turn.failed")
 TOKEN_CHARS = 17
 TYPE_WITHIN = 48
-"""The frame's type is within this number of bytes."""
+"""The type of a frame is within its first bytes, up to this number."""
 
 
 @dataclass
-class Followed:
-    """The events read of one turn: the last `seq`, the number of tokens, and whether a `seq` was missing or repeated."""
+class CheckedTurn:
+    """The events received for one turn: the last `seq`, the number of tokens, and whether they violate law 1."""
 
     seq: int = 0
     tokens: int = 0
@@ -34,10 +34,10 @@ class Followed:
 
 
 class Tally:
-    """The counts of all frames that the sockets of a run have read.
+    """The counts of all frames that the sockets of a run have received.
 
-    `late_ns` has the latency of each token, if `keep_latency` is true. `followed` has the checked turns by id; None means
-    that frames are counted but not checked.
+    `late_ns` holds the latency of each token, if `keep_latency` is true. `checked_turns` holds the checked turns by id;
+    None means that frames are counted but not checked.
     """
 
     def __init__(self) -> None:
@@ -48,20 +48,20 @@ class Tally:
         self.not_completed: list[bytes] = []
         self.keep_latency = False
         self.late_ns = array("q")
-        self.followed: dict[str, Followed] | None = None
+        self.checked_turns: dict[str, CheckedTurn] | None = None
 
     def check(self, event: dict[str, Any]) -> None:
-        """Check law 1 for a turn's event: it continues after the previous one."""
-        if self.followed is None or "seq" not in event:
+        """Check that a turn's event directly follows the previous one (law 1)."""
+        if self.checked_turns is None or "seq" not in event:
             return
-        turn = self.followed.setdefault(event["turn"], Followed())
+        turn = self.checked_turns.setdefault(event["turn"], CheckedTurn())
         if event.get("after", event["seq"] - 1) != turn.seq:
             turn.broken = True
         turn.seq = event["seq"]
         turn.tokens += len(event.get("text") or "") // TOKEN_CHARS
 
     def take(self, payload: bytes) -> None:
-        """Count the tokens of a delta frame."""
+        """Count the tokens in the payload of a delta frame, and record their latency if needed."""
         written = _TOKEN.findall(payload)
         self.tokens += len(written)
         if self.keep_latency:
@@ -82,7 +82,7 @@ class Socket(WSListener):
         self._endings: dict[str, asyncio.Future[Any]] = {}
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
-        self.followed: set[str] = set()
+        self.live_turns: set[str] = set()
         """The turns started on this socket that have no ending yet."""
         self._next = 0
 
@@ -108,7 +108,7 @@ class Socket(WSListener):
         head = payload[:TYPE_WITHIN]
         if DELTA in head:
             tally.take(payload)
-            if tally.followed is not None:
+            if tally.checked_turns is not None:
                 tally.check(self._decode(payload))
             if self._firsts:
                 self._first(payload)
@@ -127,7 +127,7 @@ class Socket(WSListener):
             self.tally.check(event)
             if event["type"] != "turn.completed":
                 self.tally.not_completed.append(payload)
-            self.followed.discard(event["turn"])
+            self.live_turns.discard(event["turn"])
             waiting = self._endings.pop(event["turn"], None)
             if waiting is not None:
                 waiting.set_result(event)
@@ -138,7 +138,7 @@ class Socket(WSListener):
             future = self._waiting.pop(answer.get("id") or "", None)
             if future is not None and not future.done():
                 future.set_result((time.monotonic_ns(), answer))
-        elif self.tally.followed is not None:
+        elif self.tally.checked_turns is not None:
             self.tally.check(self._decode(payload))
 
     def send(self, frame: dict[str, Any]) -> None:
@@ -146,9 +146,12 @@ class Socket(WSListener):
         self.transport.send(WSMsgType.BINARY if self.binary else WSMsgType.TEXT, self._encode(frame))
 
     async def ask(self, type_: str, **fields: Any) -> tuple[int, Any]:
-        """Send a request. Return the time of its answer (monotonic ns) and the result. Raises `RuntimeError` for an error."""
+        """Send a request. Return the time of its answer (monotonic ns) and the result.
+
+        Raise `RuntimeError` if the answer is an error.
+        """
         if type_ == "turn.start":
-            self.followed.add(fields["turn"])
+            self.live_turns.add(fields["turn"])
         self._next += 1
         request = str(self._next)
         future = self._waiting[request] = asyncio.get_running_loop().create_future()
@@ -159,12 +162,12 @@ class Socket(WSListener):
         return at, answer.get("result")  # a large result arrives in pieces, which this client doesn't read
 
     def first_token(self, turn: str) -> asyncio.Future[int]:
-        """Return a future of the time at which the first delta of `turn` is read (monotonic ns)."""
+        """Return a future for the time at which the first delta of `turn` is received (monotonic ns)."""
         future = self._firsts[turn] = asyncio.get_running_loop().create_future()
         return future
 
     def ending(self, turn: str) -> asyncio.Future[Any]:
-        """Return a future of the ending of `turn`."""
+        """Return a future for the ending event of `turn`."""
         future = self._endings[turn] = asyncio.get_running_loop().create_future()
         return future
 

@@ -1,4 +1,4 @@
-"""Bar plots as SVG, readable on light and dark pages. Pure."""
+"""Bar plots as SVG, readable on light and dark pages. It does no I/O."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 async def cancel(sizes: Sizes) -> Figures:
-    """Time from `turn.cancel` to its answer, and to the close at the upstream: at the owner, and at another instance."""
+    """Time from `turn.cancel` to its answer, and to the close at the upstream, on the owner and on another instance."""
     async with (
         upstream() as provider,
         redis() as url,

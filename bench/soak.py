@@ -76,7 +76,7 @@ async def _ask(socket: Socket, prefix: str, pick: random.Random) -> None:
 
 
 async def _all_ended(socket: Socket) -> None:
-    while socket.followed:  # noqa: ASYNC110 - a short delay doesn't matter here
+    while socket.live_turns:  # noqa: ASYNC110 - a short delay doesn't matter here
         await asyncio.sleep(0.02)
 
 

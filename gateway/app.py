@@ -1,4 +1,4 @@
-"""The ASGI application: routes, and a lifespan that owns store, providers and all tasks that outlive a request."""
+"""The ASGI application: the routes, and a lifespan that owns the store, the providers and all long-lived tasks."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ class Gateway:
             lifespan=self._lifespan,
             exception_handlers={404: handle_not_found, 405: handle_not_found},
         )
-        # Starlette's redirect would lead to the host in the Host header, and would lose a proxy's https.
+        # Starlette would redirect to whatever host the Host header names, and from a proxy's https to http.
         starlette.router.redirect_slashes = False
         app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
         self.app = Pacing(app)
 
     @property
     def services(self) -> Services:
-        """The services that the lifespan has created."""
+        """The services, which the lifespan creates."""
         assert self._runtime is not None, "the lifespan has not begun"
         return self._runtime.services
 
     async def open_store(self) -> None:
         """Open the store if it isn't open. Raises `StoreError`.
 
-        A server calls this before anything else, so that it can report plainly what is wrong.
+        A server calls this before anything else, so that it can report a failure plainly.
         """
         if not self._store_open:
             await self.store.open()

@@ -19,7 +19,8 @@ BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
 """Collections free little and delay tokens, so they are rare, but not so rare that garbage piles up."""
 SWITCH_INTERVAL_S = 0.001
-"""The longest wait of the loop for a thread that runs Python code: the embedded store's, or that for large bodies."""
+"""The longest time that the event loop waits for another thread to release the GIL: that of SQLite, or that for large
+bodies."""
 
 
 class Server(UvicornServer):

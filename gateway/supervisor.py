@@ -30,7 +30,7 @@ Serve = Callable[[socket.socket, Callable[[str], None]], None]
 def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
     """Return `count` sockets that listen on one port, each with a queue of `backlog` connections.
 
-    Raises `OSError`, also if another program listens on the port.
+    Raises `OSError`, for example if another program listens on the port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if count == 1:

@@ -156,7 +156,7 @@ class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
     """A handle to an answer that the provider completes even if the connection closes.
 
     `id` is used to read the answer again or to stop it. `route` is the id of the route that was requested.
-    It is a delta that belongs to no part and comes before the first part.
+    It is a delta that doesn't belong to a part. It comes before the first part.
     """
 
     route: str
@@ -254,7 +254,7 @@ async def deliver(batch: list[Delta], sink: DeltaSink) -> None:
 class ProviderError(Exception):
     """A failure of a provider. `message` is our own text for a person, without any key, host name or raw body.
 
-    `retryable` is whether the same request may succeed later. `detail` is for the log only. `provider_text` is the
+    `retryable` says whether the same request may succeed later. `detail` is for the log only. `provider_text` is the
     redacted text of the provider's own error, for the operator; it may quote the request, so it is never logged.
     """
 

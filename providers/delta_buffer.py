@@ -1,6 +1,7 @@
-"""A buffer that collects the parts of one answer into as few deltas as possible. It does no I/O.
+"""A buffer that combines the pieces of one answer into few deltas. It does no I/O.
 
-A dialect adds what arrived, in order; `drain` returns the batch. Adjacent pieces of one part become one delta.
+A dialect adds pieces in the order in which they arrive; `drain` returns the batch. Consecutive pieces of text of one
+part become one delta.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _HIGH_AT_END = re.compile("[\ud800-\udbff]\\Z")
 
 
 class DeltaBuffer:
-    """The parts of one answer. A `key` is the dialect's own name for a part that may grow later."""
+    """The parts of one answer. A `key` is the dialect's own identifier for a part that may get more content later."""
 
     def __init__(self) -> None:
         self._batch: list[Delta] = []
@@ -28,7 +29,7 @@ class DeltaBuffer:
         self.last = -1
         """The number of the last part that isn't a citation."""
         self._part = -1
-        """The number of the part that `_text` and then `_more_text` belong to, or -1."""
+        """The number of the part whose text waits in `_text`, continued in `_more_text`, or -1 if no text waits."""
         self._text = ""
         self._more_text: list[str] = []
         self._high_surrogates: dict[int, str] = {}
@@ -46,9 +47,9 @@ class DeltaBuffer:
         self._append(self.last, text)
 
     def open_part(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
-        """Start a part of kind `kind` without any other complete field. Return its number.
+        """Start a part of kind `kind` that has no other fields yet. Return its number.
 
-        `redacted`: the provider shows nothing of its text.
+        `redacted`: the provider doesn't reveal the part's text.
         """
         return self.start_part(PartStarted(self.count, kind, redacted=redacted), key)
 
@@ -79,7 +80,7 @@ class DeltaBuffer:
         return self._keys.get(key)
 
     def remove_key(self, key: Hashable) -> None:
-        """Remove `key`, so that it can name another part from now on."""
+        """Forget `key`, so that `find_part` returns None for it."""
         self._keys.pop(key, None)
 
     def append(self, part: int, text: str) -> None:
@@ -94,7 +95,7 @@ class DeltaBuffer:
             self._batch.append(PartDelta(part, signature=signature))
 
     def append_delta(self, delta: Delta) -> None:
-        """Add a delta that belongs to no part."""
+        """Append a delta that doesn't belong to a part."""
         self._flush()
         self._batch.append(delta)
 
@@ -105,7 +106,7 @@ class DeltaBuffer:
         return batch
 
     def close(self) -> None:
-        """Finish the answer. Replace each unpaired half of a surrogate pair with U+FFFD."""
+        """Finish the answer. A surrogate pair whose second half never arrived becomes U+FFFD."""
         self._flush()
         unpaired, self._high_surrogates = self._high_surrogates, {}
         for part in unpaired:
@@ -121,7 +122,7 @@ class DeltaBuffer:
             self._part, self._text = part, text
 
     def _join_surrogates(self, part: int, text: str) -> str:
-        """Return `text` without lone surrogates. A pair that was split over two chunks is joined."""
+        """Return `text` without lone surrogates. A pair that was split across two pieces is joined."""
         text = self._high_surrogates.pop(part, "") + text
         if not _SURROGATE.search(text):
             return text

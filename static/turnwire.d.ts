@@ -24,8 +24,8 @@ export interface ConnectOptions {
   /** Returns a credential for the `auth` frame. Called for each new socket and when the credential expires. */
   token?: () => string | Promise<string>;
   /**
-   * Returns a one-time ticket (`POST /v1/tickets`). Called as `token` is. An error with `retryable: false` closes the
-   * connection.
+   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. An error with
+   * `retryable: false` closes the connection.
    */
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
@@ -50,7 +50,7 @@ export interface WireEntry {
   frame: Frame;
   /** The encoded size in bytes, without WebSocket's own 2 to 14 bytes. */
   bytes: number;
-  /** In ms, by `performance.now()`. */
+  /** In ms from `performance.now()`. */
   at: number;
   codec: CodecName;
   /** The number of the connection's socket, from 1. */
@@ -145,7 +145,7 @@ export class Connection {
   /** Measures the round trip in ms. It is also measured every 10 s and dispatched as `roundtrip`. */
   ping(): Promise<number>;
   /**
-   * Sends any request of the protocol. It waits while the socket is away. Idempotent requests are sent again after a
+   * Sends any request of the protocol. It waits while there is no socket. Idempotent requests are sent again after a
    * lost socket; others reject with `connection_lost`. Rejects with a TurnwireError.
    */
   request<Result = any>(type: string, fields?: Record<string, unknown>): Promise<Result>;
@@ -241,7 +241,7 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   /** The gateway's answer to the start. */
   readonly accepted: Promise<{ turn: string; conversation: string | null; status: string; epoch: number }>;
   readonly done: Promise<FinalMessage>;
-  /** When it was started, and when its first and its last delta arrived, in ms by `performance.now()`. */
+  /** When it was started, and when its first and its last delta arrived, in ms from `performance.now()`. */
   readonly askedAt: number;
   readonly firstAt: number | null;
   readonly lastAt: number | null;
@@ -256,7 +256,7 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   [Symbol.asyncIterator](): AsyncIterator<TurnEvent>;
 }
 
-/** Returns when an event arrived, in ms by `performance.now()`. Merged deltas have the time of the first. */
+/** Returns when an event arrived, in ms from `performance.now()`. Merged deltas have the time of the first. */
 export function arrivedAt(event: TurnEvent): number;
 
 export class TurnwireError extends Error {

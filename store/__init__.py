@@ -1,1 +1,1 @@
-"""Storage of turns and history. Events and messages are bytes here; nothing depends on providers or sockets."""
+"""Storage of turns and history. Here, events and messages are just bytes, and no module imports providers or the gateway."""

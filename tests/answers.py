@@ -194,7 +194,7 @@ def recordings() -> Path:
     """Return the folder of recorded streams, or skip the test if there is none."""
     folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
     if not folder:
-        pytest.skip("TURNWIRE_RECORDED_STREAMS names no folder of recorded streams")
+        pytest.skip("TURNWIRE_RECORDED_STREAMS isn't set")
     return Path(folder)
 
 

@@ -206,7 +206,7 @@ class Client:
         return ended
 
     async def until_status(self, turn: str, status: str) -> None:
-        """Poll a turn to which this client isn't attached until it has the status."""
+        """Poll the turn until it has the status. The client needn't be attached to it."""
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 try:

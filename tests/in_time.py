@@ -1,7 +1,8 @@
 """Time limits, in seconds.
 
-A stalled machine misses a time limit by chance, a defect misses it every time: a test marked `bounds_a_time` is rerun,
-visibly and at most twice, if it raised `TooLate`. Every other failure is final.
+A test on a stalled machine may miss a time limit once, but a defect misses it every time. So a test marked
+`checks_time_limit` is rerun at most twice if it raised `TooLate`, and the report shows the reruns. Any other failure is
+final.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-bounds_a_time = pytest.mark.flaky(reruns=2, only_rerun=["TooLate"])
-"""The mark of tests that check a time limit, and of no others."""
+checks_time_limit = pytest.mark.flaky(reruns=2, only_rerun=["TooLate"])
+"""Marks a test that checks a time limit. Don't use it on other tests."""
 
 
 class TooLate(AssertionError):

@@ -1,7 +1,7 @@
-"""`make outdated`: lists the pins of the lock files that are outdated, and those with a known vulnerability.
+"""`make outdated`: lists the pinned packages that are outdated, and those that have a known vulnerability.
 
 Runs in .venv-upkeep, with uv and pip-audit, and requires a package index and a vulnerability service. The exit code is
-1 if a pin is vulnerable, and 2 if the index or the service can't be reached.
+1 if a package is vulnerable; otherwise it is 2 if the index or the service can't be reached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCKS = (
     "bench/peers/requirements.lock",
 )
 AUDITED = ("requirements-dev.lock", "requirements-upkeep.lock", "bench/peers/requirements.lock")
-"""These contain all pins of the other lock files."""
+"""The lock files to check for vulnerabilities. Together they contain all pins of the others."""
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -44,43 +44,43 @@ def write_upgraded_locks(folder: Path) -> None:
         shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv-upkeep").symlink_to(sys.prefix)
     command = ["make", "-s", "lock", "LOCK_FLAGS=--upgrade"]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise ToolFailed(ended.stderr)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise ToolFailed(result.stderr)
 
 
 def outdated_pins() -> list[tuple[str, str, str, str]]:
-    """Return the lock, name, pinned and newest version of each outdated package. Raises `ToolFailed`."""
-    with tempfile.TemporaryDirectory() as made:
-        write_upgraded_locks(Path(made))
+    """Return the lock file, name, pinned version and newest version of each outdated package. Raises `ToolFailed`."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_upgraded_locks(Path(folder))
         found = []
         for lock in LOCKS:
-            old, new = pins(ROOT / lock), pins(Path(made) / lock)
+            old, new = pins(ROOT / lock), pins(Path(folder) / lock)
             for name in sorted(old.keys() | new.keys()):
-                before, after = (", ".join(sorted(each.get(name, {"-"}))) for each in (old, new))
+                before, after = (", ".join(sorted(versions.get(name, {"-"}))) for versions in (old, new))
                 if before != after:
                     found.append((lock, name, before, after))
         return found
 
 
 def vulnerable(osv_url: str | None) -> list[tuple[str, str, str, str]]:
-    """Return the lock, package, vulnerability and fixed versions of each vulnerable package. Raises `ToolFailed`."""
+    """Return the lock file, package, vulnerability and fixed versions of each vulnerable package. Raises `ToolFailed`."""
     found = []
     for lock in AUDITED:
         command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / lock), "--no-deps", "--disable-pip", "--strict"]
         command += ["-s", "osv", "-f", "json", "--progress-spinner", "off"]
-        ended = subprocess.run(
+        result = subprocess.run(
             [*command, *(["--osv-url", osv_url] if osv_url else [])], capture_output=True, text=True, check=False
         )
         try:
-            audited: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
+            audited: list[dict[str, Any]] = json.loads(result.stdout)["dependencies"]
         except (ValueError, KeyError):
-            raise ToolFailed(ended.stderr.strip().rpartition("\n")[2]) from None
+            raise ToolFailed(result.stderr.strip().rpartition("\n")[2]) from None
         for package in audited:
-            for each in package.get("vulns", ()):
-                names = ", ".join([each["id"], *each.get("aliases", ())])
-                mended = ", ".join(each["fix_versions"]) or "no version"
-                found.append((lock, f"{package['name']} {package['version']}", names, mended))
+            for vulnerability in package.get("vulns", ()):
+                names = ", ".join([vulnerability["id"], *vulnerability.get("aliases", ())])
+                fixed_in = ", ".join(vulnerability["fix_versions"]) or "no version"
+                found.append((lock, f"{package['name']} {package['version']}", names, fixed_in))
     return found
 
 
@@ -89,7 +89,7 @@ def main() -> int:
     code = 0
     try:
         for lock, name, before, after in outdated_pins():
-            print(f"{lock}: {name} {before} is behind {after}")
+            print(f"{lock}: {name} {before} -> {after}")
     except ToolFailed as error:
         print(f"The newest versions could not be determined. Is a package index reachable?\n{error}", file=sys.stderr)
         code = 2
@@ -97,13 +97,13 @@ def main() -> int:
         found = vulnerable(sys.argv[1] if len(sys.argv) > 1 else None)
     except ToolFailed as error:
         print(
-            f"Not looked for vulnerabilities: the service did not respond. Use another one: make outdated "
+            f"Vulnerabilities could not be checked: the service did not respond. To use another one, run: make outdated "
             f"OSV_URL=https://HOST/v1/query\n{error}",
             file=sys.stderr,
         )
         return 2
-    for lock, name, vulnerability, mended in found:
-        print(f"{lock}: {name} is vulnerable: {vulnerability}; mended in {mended}")
+    for lock, name, vulnerability, fixed_in in found:
+        print(f"{lock}: {name} is vulnerable: {vulnerability}; fixed in {fixed_in}")
     return 1 if found else code
 
 

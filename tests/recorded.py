@@ -96,15 +96,15 @@ async def cut_anywhere(
     upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route, seed: int
 ) -> None:
     """Cut the stream at random bytes, by FIN and by RST. The result is an error or the whole answer, no wrong text."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     size = sum(map(len, script.blocks))
     whole = await replay(upstream, providers, script, route)
     for number in range(CUTS):
         cut = script.replace(
-            cut=chance.randrange(size),
-            cut_by=chance.choice(("fin", "rst")),
-            chunked=chance.random() < 0.7,
-            write=chance.choice(("event", "whole")),
+            cut=rng.randrange(size),
+            cut_by=rng.choice(("fin", "rst")),
+            chunked=rng.random() < 0.7,
+            write=rng.choice(("event", "whole")),
         )
         answer = await replay(upstream, providers, cut, route)
         where = f"cut {number}: {cut.cut} of {size} bytes by {cut.cut_by}"

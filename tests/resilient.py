@@ -20,18 +20,18 @@ DEADLINE_S = 40.0
 
 
 def headers_of(user: str | None) -> dict[str, str]:
-    """What says who is there, for a day."""
+    """Return headers that authenticate the user for a day, or none."""
     return {} if user is None else bearer(token(user, exp=int(time.time()) + 86_400))
 
 
 class TurnLost(Exception):
-    """No ending will come: the gateway said that it has the turn, or its events, no longer. Holds the code."""
+    """No ending will come, because the gateway no longer has the turn or its events. Holds the error code."""
 
 
 class Resilient:
     """Keeps what it holds of its turns over any number of sockets. Laws 1 and 2 are checked on every frame.
 
-    `lost`: the turns of which it was told that nothing more can come, and by which code.
+    `lost` maps each turn that can't continue to the error code that the gateway sent for it.
     """
 
     def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random, user: str | None) -> None:

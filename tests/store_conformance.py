@@ -602,7 +602,7 @@ class StoreConformance:
         await store.create_conversation(conversation("c3", metadata=b"m" * 9900), limits)
 
     async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
-        """Of many concurrent starts at two instances, exactly as many are accepted as the limits allow."""
+        """Of many concurrent starts on two instances, exactly as many are accepted as the limits allow."""
         limits = TurnLimits(running=3, live=5)
         new = [stateless_turn(f"t{n}", limits=limits) for n in range(20)]
         answers = await asyncio.gather(
@@ -1344,7 +1344,7 @@ class StoreConformance:
     # --- rate limits ---
 
     async def test_requests_are_counted_across_instances(self, store: Store, other: Store) -> None:
-        """Each user's requests at all instances are counted together; requests that are already due don't count."""
+        """Each user's requests on all instances are counted together; requests that are already due don't count."""
         assert await store.count_requests([], 1000) == []
         minute_us = 60_000_000
         first = await store.count_requests([("ann", 2, 0), ("bob", 1, 0)], minute_us)
@@ -1368,7 +1368,7 @@ class StoreConformance:
         await store.renew_permits([], LONG_MS)
 
     async def test_concurrent_acquisitions_stay_within_the_limit(self, store: Store, other: Store) -> None:
-        """Concurrent acquisitions at two instances never exceed the limit."""
+        """Concurrent acquisitions on two instances never exceed the limit."""
         acquisitions = (
             one.acquire_permits(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
         )

@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PATH = re.compile(r"`((?:gateway|providers|store|tests)/[\w/]*(?:\.\w+)?|pyproject\.toml)`")
 STEP = re.compile(r"^(?:\d+\.|[-|]) .*?(?=^(?:\d+\.|[-|#\n]))", re.M | re.S)
 NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`")
-WORDS = {"renew", "append", "owner_lost", "code", "Accept", "turn.cancel"}
+WORDS = {"renew", "append", "owner_lost", "code", "turn.cancel"}
 """Other names in the steps: methods of the store, and codes."""
 
 

@@ -60,7 +60,7 @@ class Script:
     """Send a keep-alive comment before every block."""
     crlf: bool = False
     began: float | None = None
-    """When the first block was produced, by the loop's clock. Blocks that are already due are sent at once."""
+    """When the first block was produced, on the event loop's clock. Blocks that are already due are sent at once."""
     skip: int = 0
     """The number of blocks to leave out at the start."""
     chunked: bool = True

@@ -42,7 +42,7 @@ type client struct {
 	// cancel is closed to cancel all turns.
 	cancel <-chan struct{}
 	// onText gets the new text. If again is true, the text starts over.
-	onText func(user, said string, again bool)
+	onText func(user, text string, again bool)
 	// onEvent gets a message about each change of the connection.
 	onEvent func(what string)
 }
@@ -78,7 +78,7 @@ func (c *client) run(ctx context.Context) error {
 	}
 }
 
-// finalError is an error after which the client must not reconnect unchanged.
+// finalError is an error after which the client must change something before it reconnects.
 type finalError struct{ error }
 
 // once opens a socket and follows the turns on it. It returns nil when all of them have ended, and an error if the socket
@@ -172,12 +172,12 @@ func (c *client) take(f frame) error {
 	if held == nil || f.Turn != c.starts[f.As].Turn {
 		return nil
 	}
-	said, again, err := held.take(f)
+	text, again, err := held.take(f)
 	if err != nil {
 		return finalError{err}
 	}
-	if said != "" || again {
-		c.onText(f.As, said, again)
+	if text != "" || again {
+		c.onText(f.As, text, again)
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (c *client) allEnded() bool {
 	return true
 }
 
-// next reads one frame. After a close code 44xx, the client must not reconnect unchanged.
+// next reads one frame. After a close code 44xx, the client must change something before it reconnects.
 func next(ctx context.Context, socket *websocket.Conn) (frame, error) {
 	ctx, done := context.WithTimeout(ctx, silenceMax)
 	defer done()

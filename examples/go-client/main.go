@@ -71,11 +71,11 @@ func newID() string {
 	return "go-" + hex.EncodeToString(random)
 }
 
-func printText(_, said string, again bool) {
+func printText(_, text string, again bool) {
 	if again {
 		fmt.Print("\n(from the start)\n")
 	}
-	fmt.Print(said)
+	fmt.Print(text)
 }
 
 // report prints how the turns ended. For a turn of -as, it also prints the text, as a line of JSON.

@@ -52,7 +52,7 @@ type turn struct {
 }
 
 // take applies a frame and returns the new text. If again is true, the text starts over.
-func (t *turn) take(f frame) (said string, again bool, err error) {
+func (t *turn) take(f frame) (text string, again bool, err error) {
 	if t.ended != "" {
 		return "", false, fmt.Errorf("law 2: %s after %s", f.Type, t.ended)
 	}
@@ -85,10 +85,10 @@ func (t *turn) take(f frame) (said string, again bool, err error) {
 	case "turn.delta":
 		if t.kinds[f.Part] == "text" {
 			t.text.WriteString(f.Text)
-			said = f.Text
+			text = f.Text
 		}
 	case "turn.completed", "turn.cancelled", "turn.failed":
 		t.ended, t.err = f.Type, f.Error
 	}
-	return said, false, nil
+	return text, false, nil
 }

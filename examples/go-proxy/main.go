@@ -1,5 +1,5 @@
-// Command go-proxy is a reverse proxy in front of a Turnwire gateway. It signs users in, names the user of each
-// request to the gateway, and serves the page, the API, event streams and WebSockets on one address.
+// Command go-proxy is a reverse proxy in front of a Turnwire gateway. It signs users in, tells the
+// gateway which user sent each request, and serves the page, the API, event streams and WebSockets on one address.
 package main
 
 import (
@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	}
 
 	// http.Server neither tracks nor closes upgraded connections. All requests inherit this context, so
-	// ending it ends them, upgraded or not.
+	// canceling it ends all of them, including upgraded connections.
 	requests, endRequests := context.WithCancel(context.Background())
 	defer endRequests()
 	var open sync.WaitGroup
@@ -86,8 +86,8 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// waitFor waits until group is done, but at most for timeout: a client that has stopped reading would keep its
-// connection open forever.
+// waitFor waits for group, but no longer than timeout: a client that has stopped reading could keep its connection open
+// forever.
 func waitFor(group *sync.WaitGroup, timeout time.Duration) {
 	done := make(chan struct{})
 	go func() {

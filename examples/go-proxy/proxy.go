@@ -82,12 +82,12 @@ func newProxy(s settings) *httputil.ReverseProxy {
 
 // refuse sends an error in the gateway's format, so that its clients understand it.
 func refuse(w http.ResponseWriter, status int, code, message string, retryAfter time.Duration) {
-	said := map[string]any{"code": code, "message": message, "retryable": retryAfter > 0}
+	body := map[string]any{"code": code, "message": message, "retryable": retryAfter > 0}
 	if retryAfter > 0 {
-		said["retry_after_ms"] = retryAfter.Milliseconds()
+		body["retry_after_ms"] = retryAfter.Milliseconds()
 		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": said})
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": body})
 }

@@ -18,8 +18,8 @@ type claims struct {
 var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
 // sign returns a JWT with these claims.
-func sign(secret []byte, said claims) string {
-	payload, err := json.Marshal(said)
+func sign(secret []byte, user claims) string {
+	payload, err := json.Marshal(user)
 	if err != nil {
 		panic(err) // can't happen: a text and a number
 	}
@@ -30,17 +30,17 @@ func sign(secret []byte, said claims) string {
 // verify returns the claims of a token that sign made. The header must be exactly tokenHeader, so a token can't choose
 // another algorithm.
 func verify(secret []byte, token string, now time.Time) (claims, bool) {
-	var said claims
+	var user claims
 	body, ours := strings.CutPrefix(token, tokenHeader+".")
 	encoded, signature, whole := strings.Cut(body, ".")
 	if !ours || !whole || !hmac.Equal([]byte(signature), []byte(mac(secret, tokenHeader+"."+encoded))) {
-		return said, false
+		return user, false
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil || json.Unmarshal(payload, &said) != nil {
-		return said, false
+	if err != nil || json.Unmarshal(payload, &user) != nil {
+		return user, false
 	}
-	return said, now.Unix() < said.Expires
+	return user, now.Unix() < user.Expires
 }
 
 func mac(secret []byte, body string) string {

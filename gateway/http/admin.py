@@ -39,7 +39,7 @@ class AdminStop(p.Request, frozen=True, tag="admin.stop"):
 
 
 class AdminClose(p.Request, frozen=True, tag="admin.close"):
-    """Close a connection of this instance with the close code 4403, so that its client doesn't reconnect by itself."""
+    """Close a connection of this instance with the close code 4403, so that its client doesn't reconnect automatically."""
 
     connection: Identifier
 

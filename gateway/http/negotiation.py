@@ -1,4 +1,4 @@
-"""The request headers that select the answer: `Accept`, `Prefer` and `Last-Event-ID`. Pure."""
+"""Parse the request headers that control the response: `Accept`, `Prefer` and `Last-Event-ID`. It does no I/O."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gateway.protocol.errors import ApiError
 
 RANGES_MAX = 100
 RANGE_CHARS_MAX = 300
-"""Both limits are above what browsers send. The rest of a longer header is ignored."""
+"""The limits on the items in a header and on the length of a media range. Browsers send less; any excess is ignored."""
 EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def negotiate_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
-    """Return the media type of `offered` that the client prefers; among equals, the first.
+    """Return the media type of `offered` that the client prefers. On a tie, return the first one.
 
     Raise `HttpError` 406 if the client accepts none of them.
     """
@@ -57,13 +57,13 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 
 def prefers_async(headers: Headers) -> bool:
-    """Return whether the client asks for an answer without waiting: `Prefer: respond-async` (RFC 7240)."""
+    """Return whether the client asks for a response before the turn ends: `Prefer: respond-async` (RFC 7240)."""
     preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
 def parse_last_event_id(headers: Headers) -> tuple[int, int]:
-    """Return the position in `Last-Event-ID` as (epoch, seq); (0, 0) without the header.
+    """Return the position in `Last-Event-ID` as (epoch, seq), or (0, 0) if the header is absent.
 
     Raise `ApiError` if the header is not the id of an event.
     """

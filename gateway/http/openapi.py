@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, built from the table of operations and the wire's types."""
+"""The OpenAPI 3.1 document, built from the table of operations and the types of the wire protocol."""
 
 from __future__ import annotations
 

@@ -100,9 +100,9 @@ class RequestContext:
         return prefix + path
 
     def session(self, *, is_streamed: bool = False, holds_permit: bool = False) -> HttpSession:
-        """Return a session for this request. Raise `ApiError` if it is to stay and the instance is draining.
+        """Return a session for this request. Raise `ApiError` if it takes a permit and the instance is draining.
 
-        `is_streamed`: the outbox is sent to the client. `holds_permit`: the session lasts, and takes a connection permit.
+        `is_streamed`: the outbox is sent to the client. `holds_permit`: the session takes a connection permit.
         """
         if holds_permit and self.services.runner.is_draining:
             raise ApiError("shutting_down", retry_after_ms=1000)

@@ -1,6 +1,6 @@
-"""Serving below a path prefix, for a proxy that forwards every path with the prefix.
+"""Serve the gateway under a path prefix, for a proxy that keeps the prefix when it forwards a request.
 
-If the proxy removes the prefix, no setting is needed: the page's URLs are relative.
+If the proxy removes the prefix, no setting is needed, because the page's URLs are relative.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class PathPrefix:
             if scope["path"].startswith(prefix + "/"):
                 scope = {**scope, "root_path": prefix}
             elif scope["path"] == prefix and scope["type"] == "http":
-                # Without the last slash the page's relative URLs would be wrong. The redirect is relative too, because
-                # this prefix may be below another one.
+                # Without the trailing slash, the page's relative URLs would be wrong. The redirect is relative too, because
+                # an outer proxy may have removed another prefix before this one.
                 await RedirectResponse(f"{prefix.rpartition('/')[2]}/", 308)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

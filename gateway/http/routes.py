@@ -1,4 +1,4 @@
-"""All HTTP routes, with what surrounds the API: the page and its files, the `Host` check, security headers, CORS."""
+"""All HTTP routes: the API, its documents, the page and its files. Also the `Host` check, security headers and CORS."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _SECURITY_HEADERS = {
 
 
 SERVED_SUFFIXES = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
-"""The file types of the pages, the client library and the licenses. Any other file in the folder isn't served."""
+"""The file types of the pages, the client library and the licenses. No other files in the folder are served."""
 
 
 class PageFiles(StaticFiles):
-    """The static files of the page, limited to the types in `SERVED`."""
+    """The static files of the page, limited to the types in `SERVED_SUFFIXES`."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Return the full path of a file and its `stat` result; the latter is None if there is no such file."""
@@ -53,7 +53,7 @@ class PageFiles(StaticFiles):
 
 
 def static_dir() -> Path:
-    """Return the folder of the page's files: inside the installed package, or next to it in a checkout."""
+    """Return the folder of the page's files: in the installed package, or in the root of a checkout."""
     installed = Path(__file__).parents[1] / "static"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "static"
 
@@ -71,7 +71,7 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _SECURITY_HEADERS.items():
@@ -81,19 +81,19 @@ class SecurityMiddleware:
         try:
             origin.check_host(scope["headers"], self._settings)
         except ApiError as refused:
-            await error_response(refused)(scope, receive, send_guarded)
+            await error_response(refused)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_guarded)
+        await self._app(scope, receive, send_with_headers)
 
 
 async def handle_not_found(_: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         return error_response(
-            HttpError(405, "This address doesn't support the method. Use one of the methods in the Allow header."),
+            HttpError(405, "This path doesn't support the method. Use one of the methods in the Allow header."),
             error.headers,
         )
-    return error_response(ApiError("not_found", "Address not found. GET /openapi.json lists the addresses."))
+    return error_response(ApiError("not_found", "Path not found. GET /openapi.json lists the paths."))
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
@@ -127,9 +127,9 @@ def _serve_document(build: Callable[[], dict[str, Any]]) -> Callable[[Request], 
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Wrap `app` so that pages of the origins listed by the operator may read its responses (CORS).
+    """Wrap `app` so that pages from the allowed origins can read its responses (CORS).
 
-    Such a page sends its credential itself.
+    Cookies aren't allowed: such a page sends its credential in the `Authorization` header.
     """
     return CORSMiddleware(
         app,

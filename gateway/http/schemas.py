@@ -1,4 +1,4 @@
-"""JSON schemas for both documents. They are generated from the wire's types; none is written by hand."""
+"""The JSON schemas in the OpenAPI and AsyncAPI documents, generated from the types of the wire protocol."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
 
 
 def _normalize(value: Any) -> Any:
-    """Return a copy of `value` with `^` and `$` in patterns, and without the indentation of docstrings.
+    """Return a copy of `value` with JSON Schema's patterns, and without the indentation of docstrings.
 
-    ECMA 262 has no `\\A` and `\\Z`.
+    JSON Schema uses JavaScript's regular expressions, which have `^` and `$` but not `\\A` and `\\Z`.
     """
     if isinstance(value, dict):
         return {
@@ -45,7 +45,7 @@ def _normalize_text(key: str, text: str) -> str:
 
 
 def referenced_schemas(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
-    """Return those of `schemas` that `value` refers to, directly or through other schemas, by name."""
+    """Return the subset of `schemas` that `value` refers to, directly or through other schemas, by name."""
     found: dict[str, Schema] = {}
     pending = [value]
     while pending:
@@ -62,7 +62,7 @@ def referenced_schemas(value: Any, schemas: dict[str, Schema]) -> dict[str, Sche
 
 
 def select_fields(schema: Schema, fields: Iterable[str]) -> Schema:
-    """Return an object's schema reduced to `fields`."""
+    """Return an object's schema with only the properties in `fields`."""
     selected = set(fields)
     return {
         **schema,
@@ -72,7 +72,7 @@ def select_fields(schema: Schema, fields: Iterable[str]) -> Schema:
 
 
 def without_null(schema: Schema) -> Schema:
-    """Return `schema` without null as a choice or a default: a value in a path or a query is never null."""
+    """Return `schema` without null as a type or a default, because a value in a path or a query is never null."""
     cleaned = {key: inner for key, inner in schema.items() if key != "default" or inner is not None}
     if "anyOf" in cleaned:
         choices = [choice for choice in cleaned.pop("anyOf") if choice != {"type": "null"}]

@@ -1,6 +1,7 @@
-"""The session of one HTTP request, which is a client of the gateway for as long as the request lasts.
+"""The session of one HTTP request. Until the request ends, it is registered as a client, like a WebSocket connection.
 
-Heartbeats, the drain and the end of a credential affect it as they affect a WebSocket connection.
+So a drain, a close by the operator, or an expired or revoked credential stops a stream or a wait. A stream also gets
+heartbeats.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ UNBOUNDED_BYTES = 2**62
 class HttpSession:
     """A session without a socket. `wakeup` is set if there may be a frame to send or a reason to stop.
 
-    `stop_error` is the reason to stop; `aborted` is set if sending must stop at once. If `is_streamed` is false the outbox
-    is never sent, so it has no bound; it copies no events. With `host` (the client's address), entering the session
-    takes a connection permit, and raises `ApiError` if there are too many connections.
+    `stop_error` is the reason to stop; `aborted` is set if sending must stop at once. If `is_streamed` is false, the
+    outbox is never sent. It then needs no limit, because events aren't copied to it. With `host` (the client's
+    address), entering the session takes a connection permit, and raises `ApiError` if there are too many connections.
     """
 
     transport: ClassVar[Transport] = "http"
@@ -101,7 +102,7 @@ class HttpSession:
         return result.result if isinstance(result, OrderedResult) else result
 
     def record_sent(self) -> None:
-        """Record that a frame was sent now, for the heartbeat."""
+        """Record that a frame was sent now. The next heartbeat is due one interval later."""
         self._sent_at = asyncio.get_running_loop().time()
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
@@ -115,7 +116,7 @@ class HttpSession:
         self._stop(ApiError("shutting_down", retry_after_ms=1000))
 
     def close_permanently(self, reason: str) -> None:
-        """Stop at once; the client must not reconnect by itself."""
+        """Stop at once; the client must not reconnect automatically."""
         self._stop(ApiError("forbidden", reason))
         self.aborted.set()
 
@@ -124,7 +125,9 @@ class HttpSession:
 
     def _on_overflow(self) -> None:
         self._telemetry.slow_clients.labels(self.transport).inc()
-        self._stop(ApiError("rate_limited", "The client reads too slowly. Resume from the last event that it has."))
+        self._stop(
+            ApiError("rate_limited", "The client reads too slowly. Resume from the last event that you received.")
+        )
         self.aborted.set()
 
     def _stop(self, error: ApiError) -> None:

@@ -24,7 +24,7 @@ from store.records import NotFound
 
 
 async def start_turn(context: RequestContext) -> Response | None:
-    """Serve `turn.start`. `Accept` and `Prefer` select the answer. Return None if it was streamed.
+    """Serve `turn.start`. `Accept` and `Prefer` select the kind of response. Return None if it was streamed.
 
     Raises `ApiError` and `ClientDisconnect`.
     """

@@ -151,7 +151,7 @@ class Authenticator:
         return principal_of(named, service, withheld=BROWSER_WITHHELD_SCOPES)
 
     async def _validate(self, principal: Principal) -> Principal:
-        """Return the principal with its current scopes and end.
+        """Return the principal with its current scopes and expiration.
 
         Raise `ApiError` "unauthenticated" if it is revoked. Without the store that can't be checked; then raise
         "store_unavailable", so no new client is admitted.

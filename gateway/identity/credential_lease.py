@@ -70,8 +70,8 @@ class CredentialLease:
     def check(self, request: Request) -> None:
         """Check that the credential allows this request now.
 
-        Raise `ApiError` "forbidden" or "unauthenticated" if not. After the credential's end no turn may be started;
-        other requests are served during the grace period.
+        Raise `ApiError` "forbidden" or "unauthenticated" if not. After the credential has expired, no turn may be
+        started; other requests are served during the grace period.
         """
         principal = self.principal
         self.check_active()
@@ -99,7 +99,7 @@ class CredentialLease:
         return renewed
 
     def update(self, principal: Principal) -> None:
-        """Apply changed scopes or another end of the same credential.
+        """Apply changed scopes or a changed expiration time of the same credential.
 
         If it has lost a scope in `ATTACHMENT_SCOPES`, its access ends.
         """
@@ -127,9 +127,9 @@ class CredentialLease:
         self._timers.clear()
 
     def _warn(self, expires_ms: int) -> None:
-        """Report that the credential expires soon, once for each end.
+        """Report that the credential expires soon, once for each expiration time.
 
-        A client that renewed with a credential of the same end has been warned already.
+        A client that renewed with a credential that expires at the same time has been warned already.
         """
         if self._warned_expires_ms != expires_ms:
             self._warned_expires_ms = expires_ms

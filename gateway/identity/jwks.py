@@ -1,4 +1,4 @@
-"""The keys of a JWKS URL, fetched under a time limit and kept while the URL can't be reached.
+"""The keys from a JWKS URL, fetched with a time limit and kept while the URL can't be reached.
 
 An unknown key id causes another fetch. A client can put any key id in a token, so such fetches are rate limited.
 """
@@ -20,7 +20,7 @@ REFRESH_S = 300.0
 COOLDOWN_S = 10.0
 FAILED_COOLDOWN_S = 1.0
 FETCH_TIMEOUT_S = 5.0
-"""The time limit for the whole response, and so for a request that waits for a key."""
+"""The time limit for one fetch, including the whole response body."""
 BYTES_MAX = 2**20
 
 
@@ -51,7 +51,7 @@ class Jwks:
         return self._keys.get(kid)
 
     async def run(self) -> None:
-        """Fetch the keys periodically, so that withdrawn keys are forgotten, until cancelled."""
+        """Fetch the keys periodically until cancelled, so that withdrawn keys are dropped."""
         while True:
             async with self._fetch_lock:
                 await self._fetch()
@@ -67,7 +67,7 @@ class Jwks:
             self._keys = found
 
     async def _read(self) -> bytes:
-        """Return the response body, at most `BYTES_MAX` of it. Raise `OSError` if it can't be fetched."""
+        """Return the first `BYTES_MAX` bytes of the response body. Raise `OSError` if it can't be fetched."""
         # Imported here because only deployments that use a JWKS URL need the client.
         import aiohttp
 
@@ -79,19 +79,19 @@ class Jwks:
                 if response.status != 200:
                     raise OSError(f"status {response.status}")
                 return await response.content.readexactly(BYTES_MAX)
-        except asyncio.IncompleteReadError as whole:
-            return whole.partial
+        except asyncio.IncompleteReadError as error:
+            return error.partial  # the body is smaller than the limit, so this is all of it
         except aiohttp.ClientError as error:
-            raise OSError("no answer") from error
+            raise OSError("request failed") from error
 
 
-def _signing_keys(answer: bytes) -> dict[str, PyJWK]:
-    """Return the signing keys that have a `kid`, by their `kid`.
+def _signing_keys(body: bytes) -> dict[str, PyJWK]:
+    """Return the signing keys in a JWKS by their `kid`, without those that have none.
 
-    Raise `PyJWTError` or `ValueError` if the answer is no valid JWKS.
+    Raise `PyJWTError` or `ValueError` if `body` isn't a valid JWKS.
     """
-    decoded = json.loads(answer)
+    decoded = json.loads(body)
     if not isinstance(decoded, dict):
-        raise ValueError("no set of keys")
+        raise ValueError("not a JSON object")
     keys = PyJWKSet.from_dict(decoded).keys
     return {key.key_id: key for key in keys if key.key_id is not None and key.public_key_use in {"sig", None}}

@@ -14,12 +14,12 @@ Scope = Literal["chat", "read", "cancel", "admin", "as"]
 
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
-"""The scopes of a credential that names none."""
+"""The scopes of a credential that doesn't list any."""
 BROWSER_WITHHELD_SCOPES: frozenset[Scope] = frozenset({"admin", "as"})
-"""The scopes that a ticket, or a user that a service names, never gets."""
+"""The scopes that are never granted to a ticket, or to a user that a service acts for."""
 
 SERVICE_PREFIX = "service:"
-"""The prefix of the user that a service is when it speaks for itself. No other user's name may begin with it."""
+"""The prefix of a service's own user name. No other user's name may begin with it."""
 
 REQUIRED_SCOPES: dict[type[p.Request], Scope | None] = {
     p.Auth: None,
@@ -47,8 +47,8 @@ REQUIRED_SCOPES: dict[type[p.Request], Scope | None] = {
 class Credential(Struct, frozen=True, kw_only=True):
     """The content of one credential. Times are in ms since 1970.
 
-    `name` is the name by which it can be revoked (`jti:…`, `key:…`), if it has one. `digest` is the hash in an API
-    key's line; a line with another hash belongs to another key.
+    `name`, if any, identifies the credential in a revocation (`jti:…`, `key:…`). `digest` is the hash in an API key's
+    line of the key file; if the hash in that line has changed, it is the line of another key.
     """
 
     user: str
@@ -60,10 +60,11 @@ class Credential(Struct, frozen=True, kw_only=True):
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """A user with its permissions. Limits and budgets are counted by `user`.
+    """A user and their permissions. Limits and budgets are counted per `user`.
 
-    `service` is the service that named the user, if one did. `credentials` are the user's own and then the service's;
-    the principal expires with the first of them. `withheld` are scopes that it never gets, whatever they say.
+    If a service acts for the user, `service` is its user name, and `credentials` are the user's and then the service's.
+    The principal expires when the first of them does. `withheld` are scopes that it never has, even if all of its
+    credentials list them.
     """
 
     user: str
@@ -75,12 +76,12 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     @property
     def is_service(self) -> bool:
-        """Whether the user is a service that speaks for itself, or for many users."""
+        """Whether the user is a service itself. Its requests may still name other users (`as`)."""
         return self.user.startswith(SERVICE_PREFIX)
 
     @property
     def by_service(self) -> bool:
-        """Whether the client is a service, so that its address doesn't identify the user."""
+        """Whether the client is a service. Its address is then not the user's."""
         return self.is_service or self.service is not None
 
     def require(self, scope: Scope | None) -> None:
@@ -93,15 +94,15 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 def missing_scope(scope: Scope, path: str | None = None) -> ApiError:
-    """Return the error for a request that needs `scope`. `path` is the field that needs it, if it is a field."""
+    """Return the error for a request that needs `scope`. `path` is the field that needs the scope, if one does."""
     message = f"The credential doesn't have the scope `{scope}`. Use a credential with this scope."
     return ApiError("forbidden", message, path=path)
 
 
 def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozenset()) -> Principal:
-    """Return the principal of these credentials: the user's, and then that of the service that names it, if any.
+    """Return the principal of these credentials: first the user's, then that of the service that acts for them, if any.
 
-    It has the scopes that all of them have, without `withheld`, and expires with the first of them.
+    It has the scopes that all of the credentials have, without `withheld`, and expires when the first of them does.
     """
     return Principal(
         user=credentials[0].user,
@@ -116,16 +117,16 @@ def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozense
 
 
 def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
-    """Return the scopes of this project among the names that begin with `prefix`.
+    """Return the gateway's scopes that are listed in `named`, each written with `prefix` before it.
 
-    A credential may carry scopes for other services; they are ignored.
+    All other names are ignored, because a credential may carry scopes for other services.
     """
     known_names = set(named)
     return frozenset(scope for scope in get_args(Scope) if prefix + scope in known_names)
 
 
 def check_user(user: str) -> str:
-    """Return `user` if it is a valid user name: 1-255 bytes, no control characters, not a service's name.
+    """Return `user` if it is a valid user name: 1-255 bytes of printable text, and not a service's name.
 
     Raise `ValueError` if not.
     """

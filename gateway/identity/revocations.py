@@ -57,7 +57,7 @@ def _revocation_keys(principal: Principal) -> list[str]:
 
 
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
-    """Return whether the user's own credential, or that of the service that names the user, is revoked."""
+    """Return whether the user's own credential, or that of the service that acts for the user, is revoked."""
     for credential in principal.credentials:
         before = found[f"revoked:user:{credential.user}"]
         if (credential.name and found[f"revoked:{credential.name}"] is not None) or (

@@ -24,14 +24,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Tickets:
-    """The tickets of all instances. Each can be redeemed once, at any instance, within `ttl_s`."""
+    """The tickets of all instances. Each can be redeemed once, on any instance, within `ttl_s`."""
 
     def __init__(self, store: EphemeralStore, ttl_s: float) -> None:
         self._store = store
         self._ttl_ms = int(ttl_s * 1000)
 
     async def issue(self, principal: Principal) -> tuple[str, int]:
-        """Return a ticket for the principal, and its end in ms since 1970.
+        """Return a ticket for the principal, and its expiration time in ms since 1970.
 
         The ticket lacks the scopes that browsers never get. Raise `StoreError` if the store fails.
         """

@@ -56,7 +56,7 @@ class ConnectionLimiter:
         """Take one permit of each key for `holder`; `kinds` maps each key to its kind.
 
         Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
-        also after an error.
+        even after an error.
         """
         for key, kind in kinds.items():
             if len(self.holders.get(key, ())) >= self.limits[kind]:
@@ -153,10 +153,10 @@ class ConnectionPermit:
         self.release()
 
     async def acquire(self, principal: Principal | None, host: str | None = None) -> None:
-        """Take a permit of the address `host`, unless the client is a service, and of the user, if it is known already.
+        """Take a permit for the address `host`, and one for the user, if it is known already.
 
-        A service that speaks for itself needs none of the user. Raise `ApiError` if a permit isn't available; then none
-        is held, not even an earlier one.
+        The address of a service needs no permit, and neither does a user that is a service itself. Raise `ApiError` if
+        a permit isn't available. All permits are then released, including earlier ones.
         """
         kinds: dict[str, Kind] = {}
         if host is not None and (principal is None or not principal.by_service):
@@ -179,9 +179,9 @@ class ConnectionPermit:
 
 
 def network_of(host: str) -> str:
-    """Return what an address is counted by: an IPv4 address itself, and the /64 network of an IPv6 address.
+    """Return what shares the limit with an address: an IPv4 address alone, or the /64 network of an IPv6 address.
 
-    A /64 is what one customer has. An IPv4-mapped IPv6 address counts as IPv4.
+    An ISP usually gives each customer a whole /64. An IPv4-mapped IPv6 address is treated as IPv4.
     """
     try:
         address = ip_address(host)

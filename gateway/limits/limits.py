@@ -1,8 +1,8 @@
-"""The limits of each user and each address: requests, connections, turns at once, and budgets.
+"""The limits on requests, connections, concurrent turns, budgets, large bodies, and time in the event loop.
 
-The store counts all of them for all instances: requests (`rate_limiter.py`), connections (`connections.py`), and turns
-and budgets in the step that accepts a turn. With auth off all clients are one user; then nothing is counted by user or
-address, but budgets hold.
+Requests (`rate_limiter.py`) and connections (`connections.py`) are counted in the store for all instances, and so are
+turns and budgets, when a turn is accepted. Bodies and time in the event loop are counted in this process only. With
+auth off, all clients are one user, and only the token and cost budgets and the memory for bodies are limited.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from gateway.settings import Settings
 from store.records import Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
-"""The requests that are always accepted: they stop turns or attach to them again.
+"""The requests that the rate limit doesn't apply to, because they stop turns or attach to existing ones.
 
-Unknown ids in them count as requests.
+Only unknown ids in them are rate limited: each is counted as a request.
 """
 UNTHROTTLED_IN_FLIGHT = 32
-"""How many unthrottled requests may be in flight beyond the limit for all requests."""
+"""How many unthrottled requests may be in flight in addition to `requests_in_flight`."""
 
 KIB = 1024
 ANSWER_BURSTS = 2
 """The burst for answers, as a multiple of the burst for bodies.
 
-A client opens a conversation full of images at once.
+A client that opens a conversation full of images gets all of them at once.
 """
 RETRY_BODY_AFTER_MS = 1000
 
@@ -54,7 +54,7 @@ _LIMIT_ERRORS: dict[LimitName, tuple[ErrorCode, str]] = {
 class BodyMemory:
     """The memory for large bodies that are read at the same time.
 
-    Only the bytes above `small_bytes`, the size of a frame, are counted.
+    Of each body, only the bytes beyond `small_bytes`, the maximum size of a frame, are counted.
     """
 
     def __init__(self, bytes_max: int, small_bytes: int) -> None:
@@ -64,7 +64,7 @@ class BodyMemory:
     def grow(self, before: int, after: int) -> None:
         """Count a body that grows from `before` to `after` bytes.
 
-        Raise `ApiError` "rate_limited" if there is no room for it.
+        Raise `ApiError` "rate_limited" if that would exceed the limit.
         """
         more = self._large(after) - self._large(before)
         if more > self.free_bytes:
@@ -81,9 +81,9 @@ class BodyMemory:
 
 
 class ByteRateLimiter:
-    """The rate at which one user may send or receive data larger than a frame; unlimited with auth off.
+    """The rate at which one user may send or receive data larger than a frame. There is no limit with auth off.
 
-    `noun` is a plural noun for error messages. `burst_bytes` is the burst in bytes.
+    `noun` is the plural noun for the data in error messages.
     """
 
     def __init__(self, noun: str, settings: Settings, burst_bytes: int, clock: Callable[[], float]) -> None:
@@ -106,7 +106,7 @@ class ByteRateLimiter:
             )
 
     def charge(self, user: str, size: int) -> None:
-        """Count `size` bytes. What fits a frame is free."""
+        """Count `size` bytes, unless they fit in a frame."""
         if self._rate_limiter is not None and size > self._uncharged_bytes:
             self._rate_limiter.charge(user, size // KIB)
 
@@ -124,7 +124,7 @@ class Limits:
         per_s = settings.user_requests_per_s
         self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if is_enforced and per_s else None
         self.loop_time = LoopTime(clock, is_enforced=is_enforced)
-        # Bytes arrive unevenly, so one user's burst is as large as the room for the bodies of all users.
+        # Bytes arrive unevenly, so one user's burst may be as large as the memory for the bodies of all users.
         burst_bytes = settings.bodies_bytes
         self.large_bodies = ByteRateLimiter("bodies", settings, burst_bytes, clock)
         self.large_answers = ByteRateLimiter("answers", settings, ANSWER_BURSTS * burst_bytes, clock)
@@ -153,7 +153,7 @@ class Limits:
             self.rate_limiter.charge(user, count)
 
     def check_unknown_ids(self, user: str) -> None:
-        """Check that ids that may not exist may be looked up for the user.
+        """Check that the user may look up ids that might not exist.
 
         Raise `ApiError` "rate_limited" if not.
         """
@@ -166,7 +166,7 @@ class Limits:
             )
 
     def connection_permit(self) -> ConnectionPermit:
-        """Return a permit for a client that stays for longer than one answer."""
+        """Return a permit for a client that stays connected for longer than one response."""
         return ConnectionPermit(self.connections)
 
 
@@ -186,7 +186,8 @@ def turn_limits(settings: Settings) -> TurnLimits:
         conversations=settings.user_conversations if is_enforced else 0,
         stored_bytes=settings.user_stored_bytes if is_enforced else 0,
         start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
-        # Every start has passed the request rate limit already, and reaches the store with some delay.
+        # Every start has already passed the request rate limit. Allow one more here, because the delay between that
+        # check and the store varies.
         start_burst=settings.user_requests_burst + 1,
         tokens_per_day=settings.user_tokens_per_day,
         cost_nano_per_day=int(settings.user_cost_per_day * 1_000_000_000),

@@ -51,7 +51,7 @@ class Memory:
         if self.is_full:
             raise ApiError(
                 "rate_limited",
-                "This instance has no memory left for new work. Try again in a moment, or at another instance.",
+                "This instance has no memory left for new work. Try again in a moment, or on another instance.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
 

@@ -1,6 +1,6 @@
 """The table of error codes and close codes, and the exception that carries a code to a client.
 
-Nothing here, and nothing raised as `ApiError`, ever holds a provider's raw body, a key, a host name or a trace.
+No message here, and no `ApiError`, ever contains a provider's raw body, a key, a host name or a stack trace.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ CODES: dict[ErrorCode, ErrorSpec] = {
 
 
 class CloseCode(IntEnum):
-    """The reasons to close a socket. After 44xx a client must not reconnect unchanged; after 45xx it may."""
+    """The reasons to close a socket. After 44xx, a client must change something before it reconnects."""
 
     NORMAL = 1000
     UNSUPPORTED_DATA = 1003
@@ -104,7 +104,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
 
 
 class ApiError(Exception):
-    """A request or a turn failed with a code of the table. `message` replaces the table's message."""
+    """A request or a turn failed with a code from `CODES`. `message` replaces the default message."""
 
     def __init__(
         self,
@@ -144,14 +144,14 @@ _NOT_FOUND = {
 def not_found(field: str, name: str = "") -> ApiError:
     """Return the error for an id that doesn't exist for the user.
 
-    `field` is the name of the request's field. `name` is the id, if the message repeats it.
+    `field` is the name of the request's field. `name` is the id, if the message should include it.
     """
     message = _NOT_FOUND.get(field) or f"{' '.join(filter(None, (field.capitalize(), name)))} not found. Check the id."
     return ApiError("not_found", message, path=field)
 
 
 def over_limit(subject: str, size: int, bytes_max: int, path: str | None = None) -> ApiError:
-    """Return the error for a part of a request, named by `subject`, that has `size` bytes of at most `bytes_max`."""
+    """Return the error for a part of a request that exceeds its limit. `subject` names the part."""
     return ApiError("too_large", f"{subject} has {size} bytes; the limit is {bytes_max}. Shorten it.", path=path)
 
 

@@ -1,4 +1,4 @@
-"""The frames that the server sends without a request: numbered turn events, and frames that belong to no turn.
+"""The frames that the server sends without a request: numbered turn events, and frames without a turn.
 
 Also the structs inside them: a message as clients see it, its cost and its timing.
 """

@@ -1,4 +1,4 @@
-"""Ids (128 random bits after a prefix that names the kind), and times in the protocol's formats."""
+"""Ids (a prefix for the kind of object, then 128 random bits), and times in the protocol's formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def rfc3339(ms: int) -> str:
 
 
 def from_rfc3339(text: str) -> int:
-    """Return ms since 1970. Raise `ValueError` if `text` is not an RFC 3339 time with an offset."""
+    """Return the time in ms since 1970. Raise `ValueError` if `text` is not a time with an offset.
+
+    Any time with an offset that Python parses as ISO 8601 is accepted, not only RFC 3339.
+    """
     moment = datetime.fromisoformat(text.upper())
     if moment.tzinfo is None:
         raise ValueError("a time must have an offset, such as Z")

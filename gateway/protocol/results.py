@@ -41,7 +41,7 @@ class Pong(Struct, frozen=True):
 
 
 class TurnPlaced(Struct, frozen=True):
-    """The accepted turn. `status` is `attached` if a turn with this id existed already."""
+    """The result of `turn.start`. `status` is `attached` if a turn with this id already existed."""
 
     turn: str
     conversation: str | None

@@ -1,4 +1,4 @@
-"""Checks of a `turn.start` request that are possible before a provider is called. Pure."""
+"""Checks of a `turn.start` request that are possible before a provider is called. They do no I/O."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[s
 
 
 def misplaced_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
-    """Return the id of the first call whose result in the last message isn't right after the call; None if none."""
+    """Return the id of the first call whose result, in the last message, isn't right after it, or None."""
     if not messages:
         return None
     linked = linked_results(messages)[-1]

@@ -1,6 +1,7 @@
 """Count the values in a JSON text as its pieces arrive, before it is decoded.
 
-Decoding blocks the event loop for the whole text, so a text with too many values must be refused first.
+Decoding holds the interpreter lock until the whole text is decoded, even in another thread, so a text with too many
+values must be refused first.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ STEPS_PER_SLICE: Final = 500
 COUNTED_PER_ITEM: Final = 32
 """How many strings, commas and opening brackets are allowed for each item.
 
-A message with its parts, as history returns it, has about as many.
+A message with its parts, as `conversation.messages` returns it, has about this many.
 """
 
 _INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class ValueCount:
-    """A count of one text's strings, commas and opening brackets, whether or not the text is JSON.
+    """Counts the strings, commas and opening brackets of one text, which need not be valid JSON.
 
     `items_max` is the number of items that the text may have.
     """
@@ -34,7 +35,7 @@ class ValueCount:
         self._escaped = False
 
     def feed(self, piece: bytes) -> bool:
-        """Count the next piece. Return whether that was so much work that the caller should let other tasks run.
+        """Count the next piece. Return whether it took so long that the caller should let other tasks run.
 
         Raise `ApiError` "too_large" if the text has too many values.
         """

@@ -16,7 +16,7 @@ from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 class FrameWriter:
     """The writer of one connection. `socket` is written to directly, bypassing ASGI; None means only `send` is used.
 
-    `sent_at` is the time of the last send, in seconds by the loop's clock.
+    `sent_at` is the time of the last send, in seconds on the event loop's clock.
     """
 
     def __init__(self, socket: BoundedWebSocket | None, send: Send) -> None:

@@ -31,8 +31,10 @@ class UserOutbox(Outbox):
         bytes_max: int,
         on_ready: Callable[[UserOutbox], None],
         on_overflow: Callable[[], None],
+        connection_outbox: Outbox | None = None,
     ) -> None:
         super().__init__(codec, bytes_max, lambda: on_ready(self), on_overflow)
+        self.connection_outbox = connection_outbox or self
         self.is_queued = False
         key = codec.encode({"as": user})
         self._as_field = key[1:] if codec.binary else key[:-1] + b","
@@ -83,9 +85,8 @@ class MultiplexedOutbox(Outbox):
     def open_user_outbox(self, user: str) -> UserOutbox:
         """Return a new queue for a user that has none."""
         outbox = self._user_outboxes[user] = UserOutbox(
-            user, self.codec, self._bytes_max, self._on_ready, self._on_overflow
+            user, self.codec, self._bytes_max, self._on_ready, self._on_overflow, self
         )
-        outbox.connection_outbox = self
         if self.is_closed:
             outbox.close()
         return outbox

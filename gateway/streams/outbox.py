@@ -84,7 +84,7 @@ class Attachment:
 
 
 class _Answer(NamedTuple):
-    """A frame that belongs to no turn.
+    """A frame that doesn't belong to a turn.
 
     `ordered_after` is a list of (attachment, seq): the frame is sent after each attachment has reached its `seq`.
     """
@@ -151,7 +151,7 @@ class Outbox:
         return False
 
     def put(self, frame: Any, ordered_after: Iterable[Attachment] = (), *, large: bool = False) -> None:
-        """Queue one frame that belongs to no turn.
+        """Queue one frame that doesn't belong to a turn.
 
         It is sent after the events that the logs of the attachments in `ordered_after` have now. `large`: the frame
         isn't counted, because its caller waited with `when_large_sent`.

@@ -41,7 +41,7 @@ TITLE_BYTES_MAX = 1024
 TEXT_BYTES_MAX = 4096
 URL_BYTES_MAX = 8192
 UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
-"""A text of so many characters always fits into a frame, however it is escaped."""
+"""A text of this many characters always fits in a frame, even if every character is escaped."""
 
 
 class OnEvents(Protocol):
@@ -146,7 +146,7 @@ class EventWriter:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
 
     def _record_delta(self, delta: Delta, seq: int) -> int:
-        """Record a delta that belongs to no part. Return the seq of the log's end afterward."""
+        """Record a delta that doesn't belong to a part. Return the seq of the log's end afterward."""
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):

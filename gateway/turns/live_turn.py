@@ -275,7 +275,7 @@ class LiveTurn:
         self.is_owned = False
 
     def stop(self, status: EndStatus | None) -> None:
-        """Record that the turn runs no longer. `status`: how it ends, or None if it goes on at another instance."""
+        """Record that the turn no longer runs. `status`: how it ended, or None if it continues on another instance."""
         self.end_status = status
         self.stopped.set()
 

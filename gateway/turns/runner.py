@@ -191,7 +191,7 @@ class TurnRunner:
             log.info("background answer can't be stopped at the provider", turn=live_turn.turn, code=error.code)
 
     async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
-        """Store and publish the ending of the turn. If `outcome` is None, the turn goes on at another instance."""
+        """Store and publish the ending of the turn. If `outcome` is None, the turn continues on another instance."""
         live_turn.stop(None if outcome is None else outcome.status)
         if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
             self._registry.mark_ended(live_turn)

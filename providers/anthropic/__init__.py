@@ -1,1 +1,1 @@
-"""The dialects of Anthropic's Messages, directly and through clouds."""
+"""The dialects of Anthropic's Messages API: at Anthropic, and on Bedrock, Vertex AI and Foundry."""

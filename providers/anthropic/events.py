@@ -1,4 +1,4 @@
-"""The decoder of an Anthropic Messages stream into deltas. It decodes only the used fields and does no I/O."""
+"""Decode a stream of Anthropic's Messages API into deltas. Unused fields are skipped. It does no I/O."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
 class MessagesDecoder:
-    """The decoder of one stream. See `stream.Decoder`. The JSON gives an event's type, because names may be missing."""
+    """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both."""
 
     def __init__(self, failures: Failures) -> None:
         self.parts = DeltaBuffer()

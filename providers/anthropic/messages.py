@@ -1,4 +1,4 @@
-"""The dialect of Anthropic's Messages."""
+"""The dialect of Anthropic's Messages API."""
 
 from __future__ import annotations
 

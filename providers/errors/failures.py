@@ -1,6 +1,7 @@
-"""The conversion of a provider's failure (a response, an event or an exception) to one of our errors.
+"""Convert a provider's failure (a response, an event or an exception) to one of our errors.
 
-The message is our own text and says what to do next. The log gets names and numbers, but no text of the provider.
+The message is our own text and says what to do next. Of the provider's text, only names, numbers and known plain words
+are logged.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from providers.http.body import ERROR_BODY_BYTES_MAX, Stalled
 from providers.route import Endpoint
 
 WAIT_MAX_MS: Final = 86_400_000
-"""The maximum wait that is reported, one day. No caller waits that long."""
+"""The maximum wait that is taken from the headers: one day. No caller waits that long."""
 _UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _REQUEST_CODES: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
 class Failures:
-    """The error table applied to one endpoint: its title, the names of its keys, and the secrets to mask."""
+    """The conversion for one endpoint. Messages contain its title, the names of its keys and its hint; secrets are masked."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
@@ -85,7 +86,7 @@ class Failures:
         return self._error("upstream_error", "{title} sent an answer that can't be read. Try again.", detail)
 
     def from_documents(self, documents: list[Any]) -> ProviderError | None:
-        """Return the error in an event that isn't a chunk, or None. Some hosts send errors without an `error` field."""
+        """Return the first error in `documents`, or None. Some hosts send an error without an `error` field."""
         for body in documents:
             reason = Reason.parse(body)
             if isinstance(body, dict) and reason.text and (reason.type or reason.code or body.get("object") == "error"):
@@ -101,7 +102,7 @@ class Failures:
 
     def _match(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()
-        # A 429 with a retry time is temporary, although some providers say "quota" for a limit per minute too.
+        # A 429 with a retry time is temporary, even if it says "quota": some providers use that word for a limit per minute.
         is_temporary = status == 429 and reason.retry_ms is not None
         rule = next(
             rule
@@ -111,7 +112,7 @@ class Failures:
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
-        # An error about a request may quote it, so only known names and numbers go to the log.
+        # An error about a request may quote it, so only known words and numbers are logged.
         text = loggable_words(reason.text) if rule.code in _REQUEST_CODES else ""
         error = self._error(
             rule.code,
@@ -149,7 +150,7 @@ def _decode_start(body: bytes) -> object:
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """Return the wait in ms that the headers give in milliseconds, in seconds or as a date. None if none or zero."""
+    """Return the wait in ms. The headers give it in milliseconds, in seconds or as a date. Return None if there is none."""
     try:
         milliseconds = float(headers.get("retry-after-ms", 0)) or float(headers.get("retry-after", 0)) * 1000
     except ValueError:
@@ -158,7 +159,7 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
 
 
 def _ms_between(when: str, now: str) -> float:
-    """Return the milliseconds between two HTTP dates. `now` is the date by the provider's own clock."""
+    """Return the milliseconds from `now`, by the provider's clock, until `when`. Return 0 if either isn't an HTTP date."""
     try:
         return (parsedate_to_datetime(when) - parsedate_to_datetime(now)).total_seconds() * 1000
     except (TypeError, ValueError, OverflowError):

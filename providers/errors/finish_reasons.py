@@ -43,10 +43,10 @@ _PATTERNS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
 
 
 REASON_CHARS_MAX: Final = 200
-"""The maximum of characters of a reason that are read."""
+"""The maximum number of characters to read from a reason."""
 
 
 def map_finish_reason(reason: str) -> FinishReason | None:
-    """Return our finish reason for `reason`, or None if it reports a failure. An unknown reason is "stop"."""
+    """Map a provider's finish reason to ours: "stop" for an unknown one, None for one that means a failure."""
     word = reason.strip()[:REASON_CHARS_MAX].lower()
     return _EXACT.get(word) or next((finish for pattern, finish in _PATTERNS if re.search(pattern, word)), "stop")

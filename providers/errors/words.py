@@ -15,9 +15,9 @@ from providers.errors.table import STATUS_OF_TYPE
 
 LOGGED_CHARS_MAX: Final = 300
 TEXT_CHARS_MAX: Final = 2048
-"""The maximum of characters of an error text that are read."""
+"""The maximum number of characters to read from an error text."""
 NAME_CHARS_MAX: Final = 200
-"""The maximum of characters of a type, a code or a parameter that are read."""
+"""The maximum number of characters to read from a type, a code or a parameter."""
 DEPTH_MAX: Final = 32
 DETAILS_MAX: Final = 32
 PARTIAL_CHARS_MIN: Final = 4

@@ -1,6 +1,6 @@
 """An incremental parser of Amazon's binary event stream. botocore decodes the frames. It does no I/O.
 
-Each frame carries one event of Anthropic's Messages, in base64, or an exception.
+Each frame carries one event of Anthropic's Messages API, in base64, or an exception.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
 class Stalled(httpx2.ReadTimeout):
-    """No progress for `waited_s`. `started` is whether there was progress before."""
+    """No progress for `waited_s`. `started` says whether there was progress before."""
 
     def __init__(self, waited_s: float, *, started: bool) -> None:
         super().__init__(f"no data for {waited_s:g} s")

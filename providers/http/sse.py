@@ -58,7 +58,7 @@ class SseParser:
         return self._parse_lines(chunk)
 
     def close(self) -> list[Event]:
-        """Return what is unfinished at the end: a last event without an empty line after it, or unframed lines."""
+        """Return what is unfinished at the end: a last event that isn't followed by a blank line, or unframed lines."""
         if self._line:
             line = bytes(self._line)
             self._line.clear()

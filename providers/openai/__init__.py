@@ -1,1 +1,1 @@
-"""The dialects of OpenAI's Chat Completions and Responses."""
+"""The dialects of OpenAI's Chat Completions API and Responses API."""

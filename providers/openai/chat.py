@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's Chat Completions, for OpenAI and the many providers with variants of it."""
+"""The dialect of OpenAI's Chat Completions API, for OpenAI and the many providers with variants of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Dialect(OpenAiDialect):
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)
-        # The SDK imports much of itself here. Do it now, so that the first request doesn't wait for it.
+        # The SDK imports many of its modules here. Do it now, so that the first request doesn't wait for it.
         self._create = self._client.chat.completions.with_streaming_response.create
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:

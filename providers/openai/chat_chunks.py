@@ -1,4 +1,4 @@
-"""The decoder of a Chat Completions stream into deltas. It decodes only the used fields and does no I/O."""
+"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. It does no I/O."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class ChatDecoder:
                 self.parts.append_text("text", piece.text or "")
 
     def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
-        """Process reasoning in the format of OpenRouter. `has_text` is whether another field already gave its text."""
+        """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""
         for detail in details:
             if not has_text:
                 self.parts.append_text("reasoning", detail.text or detail.summary or "")

@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's Responses, for OpenAI and other providers that serve it."""
+"""The dialect of OpenAI's Responses API, for OpenAI and other providers that serve it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Dialect(OpenAiDialect):
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)
-        # The SDK imports much of itself here. Do it now, so that the first request doesn't wait for it.
+        # The SDK imports many of its modules here. Do it now, so that the first request doesn't wait for it.
         self._responses = self._client.responses.with_streaming_response
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:

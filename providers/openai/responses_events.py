@@ -1,4 +1,4 @@
-"""The decoder of a Responses stream into deltas. It decodes only the fields that are used and does no I/O."""
+"""Decode a stream of OpenAI's Responses API into deltas. Unused fields are skipped. It does no I/O."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
 class ResponsesDecoder:
-    """The decoder of one stream. See `stream.Decoder`. The JSON gives an event's type, because names may be missing.
+    """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both.
 
-    `stored_for` is the id of the route if the provider stores the answer. Then the answer's id at the provider is passed
-    on as a `ResponseHandle`.
+    `stored_for` is the id of the route if the provider stores the answer. In that case, one of the deltas is a
+    `ResponseHandle` with the provider's id of the answer.
     """
 
     def __init__(self, quirks: Quirks, failures: Failures, stored_for: str | None = None) -> None:
@@ -86,7 +86,7 @@ class ResponsesDecoder:
         self._usage: dict[str, Any] | None = None
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. The creation or queueing of a response isn't progress."""
+        """Process one event. See `stream.Decoder`. A response that is only queued or created isn't progress."""
         if is_end_mark(data):
             self.done = True
             return True
@@ -127,7 +127,7 @@ class ResponsesDecoder:
         """Process the end of the stream. Raise `ProviderError` if the answer is incomplete. See `stream.Decoder`."""
         self._report_usage()
         if self._finish is None and not (self._quirks.ends_without_finish and self.parts.count):
-            # More arguments or the second half of a surrogate pair may be missing, so nothing is filled in for them.
+            # Not closed: more arguments or half of a surrogate pair may be missing, and `close` would fill them in.
             raise self._failures.incomplete()
         self._output.close()
         self.parts.close()
@@ -148,7 +148,7 @@ class ResponsesDecoder:
             self._stored_for = None
 
     def _piece_added(self, event: _Event) -> None:
-        """Add the text of a new piece, which may contain its first words."""
+        """Add the text that a new piece begins with, if any."""
         self._add_piece(event, self._output.add_text)
 
     def _piece_done(self, event: _Event) -> None:

@@ -1,6 +1,6 @@
-"""Start an answer with retries, other keys and fallback models. An answer that has started is never retried.
+"""Request an answer, with retries, other keys and fallback models.
 
-Nothing here processes tokens. An answer that has started is passed on as its provider streams it.
+An answer that has started is never retried. Its batches are passed on unchanged as the provider streams them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Retries(Struct, frozen=True):
-    """The retry limits. `attempts` is the maximum of requests to one model, not counting those with another key."""
+    """The retry limits. `attempts` is the maximum number of requests to one model; a new key isn't counted."""
 
     attempts: int = 3
     wait_max_s: float = 60.0
@@ -49,29 +49,29 @@ class Retries(Struct, frozen=True):
 
 
 class Requester(DeltaSink, Protocol):
-    """A receiver of an answer that also builds the request for each model and is notified of each attempt."""
+    """The receiver of an answer. It also builds the request for each model. The `on_` methods report the attempts."""
 
     async def build_request(self, route: Route) -> ChatRequest:
         """Return the request for this route's model. Raise `ProviderError` if the model can't take it."""
 
     def on_fallback(self, route: Route) -> None:
-        """Notify that this route's model is used instead of the requested one."""
+        """Called when this route's model is used instead of the requested one."""
 
     def on_request(self, route: Route, request: ChatRequest) -> None:
-        """Notify that a request is about to be sent."""
+        """Called before a request is sent."""
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
-        """Notify that the request failed."""
+        """Called when the request has failed."""
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
-        """Notify that attempt number `attempt` follows in `delay_ms`."""
+        """Called before attempt number `attempt`, which is made in `delay_ms`."""
 
     def on_start(self) -> None:
-        """Notify that the answer starts. Its first batch follows, and it isn't retried any more."""
+        """Called when the answer starts, before its first batch. After this it isn't retried."""
 
 
 class _FirstContent:
-    """A sink that holds an answer back until its first part, delta or response handle, then passes all of it on.
+    """A sink that holds an answer back until its first content: a part, a delta or a response handle.
 
     Until then the answer may be retried.
     """
@@ -128,8 +128,9 @@ class RetryingClient:
     async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
         """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
-        Waits end by `deadline`, in seconds of the loop's clock. If `once`, make one attempt only, because the request
-        continues an answer. Raise `ProviderError` with the failure of the requested model or of the started answer.
+        No wait before a retry lasts past `deadline`, in seconds on the event loop's clock. `once` is for a request that
+        continues an answer, and allows only one attempt. Raise `ProviderError` with the failure of the requested model
+        or of the started answer.
         """
         pool = self._pools.get(route.provider)
         try:
@@ -162,7 +163,7 @@ class _Attempts:
         self._fallbacks: list[Route] = []
         self._next_fallback: tuple[Route, ChatRequest] | None = None
         self._announced: Route | None = None
-        """The route that was announced to clients last."""
+        """The route that clients were last told of, at first the requested one."""
         self._request_count = 0
 
     async def answer(self, route: Route) -> None:
@@ -271,7 +272,7 @@ class _Attempts:
         await _answer(self._providers.client(route, key), request, self._requester, on_start)
 
     async def _should_retry(self, failure: ProviderError, duration_s: float) -> bool:
-        """Return whether to retry the same model after `failure`, which came after `duration_s`."""
+        """Return whether to retry the same model after a request that failed with `failure` and took `duration_s`."""
         if not failure.retryable or duration_s > SLOW_FAILURE_S:
             return False
         return failure.code != "upstream_timeout" or not await self._has_fallback()
@@ -309,7 +310,7 @@ async def _answer(
 
 
 def _may_fall_back(error: ProviderError) -> bool:
-    """Return whether to try a fallback: if the provider is the cause of `error`, not the request."""
+    """Return whether to try a fallback. It can help only if the provider caused `error`, not the request."""
     return error.code.startswith("upstream_") or error.code == "model_not_found"
 
 

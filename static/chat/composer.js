@@ -59,6 +59,9 @@ export class Composer {
   open(id) {
     const conversationId = id ?? "";
     if (conversationId === this.#conversationId) return;
+    if (this.#conversationId === null && this.#box.value) { // typed before this script was loaded
+      setDraft(conversationId, [getDraft(conversationId), this.#box.value].filter(Boolean).join("\n"));
+    }
     if (this.#images.length > 0) this.#otherImages.set(this.#conversationId, this.#images);
     else this.#otherImages.delete(this.#conversationId);
     this.#conversationId = conversationId;

@@ -24,7 +24,7 @@ export class MessageHistory {
     for (const node of [this.#tree.root, ...this.#tree.all]) node.sideBySide ||= Boolean(getPref(sideBySideKey(node, conversationId)));
   }
 
-  /** Loads the messages that are newer than the loaded ones, newest first. Beyond `pages` pages, the rest counts as earlier. */
+  /** Loads the messages that are newer than the loaded ones, newest first. After `pages` pages, the rest is left for the earlier pages. */
   async loadNew(pages) {
     let before = null;
     for (let page = 0; page < pages; page++) {

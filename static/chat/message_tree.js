@@ -22,7 +22,7 @@ export class MessageNode {
   ending = null;
   /** The turn that creates it, while this page follows one. */
   turn = null;
-  /** The last `turn.status` of its turn, with its arrival `at` in ms by `performance.now()`. */
+  /** The last `turn.status` of its turn, with its arrival `at` in ms from `performance.now()`. */
   lastStatus = null;
   /** The number of earlier messages that didn't fit into the model's context window. */
   trimmedCount = 0;

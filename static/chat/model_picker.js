@@ -30,9 +30,9 @@ export class ModelPicker extends EventTarget {
     this.#menu.addEventListener("keydown", (event) => this.#moveFocus(event));
   }
 
-  /** The ids of the selected models. There is at least one once the list is loaded. */
+  /** The ids of the selected models. It may be empty until the list is loaded: then the gateway's default applies. */
   get value() {
-    return this.#selected.map(({ id }) => id);
+    return this.#selected.length > 0 ? this.#selected.map(({ id }) => id) : loadSelection();
   }
 
   /** Returns whether every selected model has a feature. */
@@ -48,8 +48,7 @@ export class ModelPicker extends EventTarget {
   /** Sets the list of models. Keeps the selection as far as it is available. @param {string} preferred id */
   setModels(models, preferred) {
     this.#models = new Map(models.map((model) => [model.id, model]));
-    const wanted = this.#selected.length > 0 ? this.value : loadSelection();
-    this.#selected = wanted.map((id) => this.#models.get(id)).filter((model) => model && !unavailableReason(model));
+    this.#selected = this.value.map((id) => this.#models.get(id)).filter((model) => model && !unavailableReason(model));
     if (this.#selected.length === 0) this.#selected = [this.#models.get(preferred) ?? models.find((model) => !unavailableReason(model))].filter(Boolean);
     this.#render();
     this.#loaded.resolve();

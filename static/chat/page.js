@@ -30,8 +30,8 @@ const REFRESH_AFTER_MS = 250;
 
 const find = (selector) => document.querySelector(selector);
 
-const signIn = (await SignIn.isRequired()) ? new SignIn(find(".sign-in"), () => connection.retryNow()) : null;
-const connection = connect({ url: socketUrl(), ...(signIn && { ticket: signIn.ticket }) });
+const signIn = new SignIn(find(".sign-in"), () => connection.retryNow());
+const connection = connect({ url: socketUrl(), ticket: signIn.ticket });
 const announcer = new Announcer(find("[data-testid=announcements]"));
 const settings = new Settings(find(".settings"));
 const modelPicker = new ModelPicker(find(".model-picker"));
@@ -43,8 +43,8 @@ let current = null;
 const messageList = new MessageList(find(".message-list"), {
   connectionState: () => connection.state,
   stop: (answer) => current.stop([answer]),
-  regenerate: (answer) => current.regenerate(answer, startFields(answer.model ?? modelPicker.value[0])),
-  edit: (prompt, parts) => current.edit(prompt, parts, startFields(modelPicker.value[0])),
+  regenerate: (answer) => current.regenerate(answer, startFields(answer.model ?? selectedModels()[0])),
+  edit: (prompt, parts) => current.edit(prompt, parts, startFields(selectedModels()[0])),
   select: (message) => current.select(message),
   setSideBySide: (parent, sideBySide) => current.setSideBySide(parent, sideBySide),
   rate: async (answer, rating) => {
@@ -60,7 +60,7 @@ const messageList = new MessageList(find(".message-list"), {
   loadEarlier: (conversation) => void loadEarlier(conversation),
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
-const composer = new Composer(find(".composer"), (parts) => send(parts, modelPicker.value.map((model) => startFields(model))), modelPicker);
+const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model))), modelPicker);
 const sidebar = new Sidebar(find(".sidebar"), connection, {
   onDeleted: (id) => {
     closeConversation(id);
@@ -81,13 +81,19 @@ const workbench = new Workbench(drawer, find(".drawer"), connection, {
   },
 });
 
-/** Returns the fields of `turn.start` except its input. @param {string} model @param {object} [demo] replaces `params.demo` */
+/** Returns the ids of the selected models. Undefined: the gateway's default. @returns {(string | undefined)[]} */
+function selectedModels() {
+  const ids = modelPicker.value;
+  return ids.length > 0 ? ids : [undefined];
+}
+
+/** Returns the fields of `turn.start` except its input. @param {string} [model] @param {object} [demo] replaces `params.demo` */
 function startFields(model, demo) {
   const params = settings.paramsFor(model);
   if (demo) params.demo = demo;
   const tools = settings.tools || demo?.tool ? TOOLS : undefined;
   return {
-    model,
+    ...(model && { model }),
     ...(settings.system && { system: settings.system }),
     ...(Object.keys(params).length > 0 && { params }),
     ...(tools && { tools, toolFollowUp: (results) => toolFollowUpFields(model, results) }),
@@ -262,7 +268,7 @@ function showUser(user) {
 connection.addEventListener("state", ({ detail }) => {
   document.body.dataset.connection = detail.state;
   if (detail.state !== "live") return;
-  if (signIn) showUser(detail.ready.user);
+  if (signIn.required) showUser(detail.ready.user);
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });

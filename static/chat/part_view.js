@@ -81,7 +81,7 @@ export function createImage({ data, media_type, url, name }) {
   if ((data || isStored) && /^image\/(png|jpeg|gif|webp)$/.test(media_type)) {
     const image = el("img", { class: "image", alt });
     image.addEventListener("error", () => image.replaceWith(createImageLink(alt, null)));
-    // A relative URL, without the leading slash, works below a path prefix.
+    // A relative URL, without the leading slash, works under a path prefix.
     if (isStored) void loadImage(image, url.slice(1), media_type);
     else image.src = `data:${media_type};base64,${data}`;
     return image;

@@ -16,6 +16,8 @@ export class SignIn {
   #intro;
   #error;
   #button;
+  /** Whether this page has to sign the user in. Null: not known yet. @type {boolean | null} */
+  required = null;
   /** The pending request for a ticket. */
   #pending = null;
   #onSignedIn;
@@ -41,20 +43,12 @@ export class SignIn {
   }
 
   /**
-   * Returns whether the user has to sign in. A proxy that signs in its own users sends a credential with each request,
-   * so a ticket is granted without one. If the gateway can't be reached, returns false: the socket will report it.
+   * Returns a ticket for one socket or renewal; empty if none is needed. Asks the user for a credential if needed.
+   * Passed to `connect`.
    */
-  static async isRequired() {
-    try {
-      const { auth } = await (await fetch("v1")).json();
-      return auth !== "none" && (getCredential() !== null || (await fetchTicket(null)).status === 401);
-    } catch {
-      return false;
-    }
-  }
-
-  /** Returns a ticket for one socket or renewal. Asks the user if there is no valid credential. Passed to `connect`. */
   ticket = async () => {
+    this.required ??= await isSignInRequired();
+    if (!this.required) return "";
     const credential = getCredential();
     if (this.#pending || !credential) return this.#askUser();
     const { ticket, status } = await fetchTicket(credential);
@@ -68,13 +62,13 @@ export class SignIn {
     this.resetPage();
   }
 
-  /** Reloads the page empty, for another user. */
+  /** Deletes all drafts and reloads the page with no conversation open, for another user. */
   resetPage() {
     clearDrafts();
     location.replace(location.pathname + location.search);
   }
 
-  /** Shows the dialog. Resolves with a ticket. A new call supersedes the previous one, whose socket has timed out. */
+  /** Shows the dialog. Resolves with a ticket. Rejects the pending call, if any: its socket has timed out. */
   async #askUser(intro) {
     if (intro) this.#intro.textContent = intro;
     this.#pending?.reject(new TurnwireError({ code: "superseded", message: "Another connection attempt is waiting for the sign-in.", retryable: true }));
@@ -123,19 +117,42 @@ export class SignIn {
 }
 
 /**
+ * Returns whether the page has to sign the user in. It doesn't without authentication, or if a proxy signs users in and
+ * adds a credential to each request.
+ * @throws {TurnwireError} if the gateway can't be reached
+ */
+async function isSignInRequired() {
+  const response = await fetchFromGateway("v1");
+  if (response.status >= 500) throw unreached(); // from a proxy whose gateway is restarting
+  const { auth = "none" } = await response.json().catch(() => ({}));
+  return auth !== "none" && (getCredential() !== null || (await requestTicket(null)).status === 401);
+}
+
+/**
  * Exchanges a credential for a ticket.
  * @returns {Promise<{status: number, ticket?: string}>} status 401: the credential is invalid
- * @throws {TurnwireError} the gateway can't tell now; its message is for people
+ * @throws {TurnwireError} if the gateway can't be reached or returns another error; the user can be shown its message
  */
 async function fetchTicket(credential) {
-  let response;
-  try {
-    response = await fetch("v1/tickets", { method: "POST", headers: authorizationHeader(credential) });
-  } catch {
-    throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true });
-  }
+  const response = await requestTicket(credential);
   if (response.status === 401) return { status: 401 };
   const body = await response.json().catch(() => ({}));
   if (response.ok && body.ticket) return { status: response.status, ticket: body.ticket };
-  throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true, ...body.error });
+  throw unreached(body.error);
+}
+
+function requestTicket(credential) {
+  return fetchFromGateway("v1/tickets", { method: "POST", headers: authorizationHeader(credential) });
+}
+
+async function fetchFromGateway(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw unreached();
+  }
+}
+
+function unreached(error) {
+  return new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true, ...error });
 }

@@ -57,7 +57,7 @@ const STALLED_AFTER_MS = 3_000;
  * Returns why a turn makes no progress: no connection, or no output for 3 s. Null if it does.
  * @param {object} turn
  * @param {import("../turnwire.js").LinkState} connection
- * @param {number} [now] in ms by `performance.now()`
+ * @param {number} [now] in ms from `performance.now()`
  */
 export function stallText(turn, connection, now = performance.now()) {
   if (connection.state !== "live") return connection.delay_ms === null ? "Offline" : "Reconnecting";

@@ -17,7 +17,7 @@ export class Backoff {
     this.#requested_ms = null;
   }
 
-  /** Records when the socket became ready. @param {number} at in ms by `performance.now()` */
+  /** Records when the socket became ready. @param {number} at in ms from `performance.now()` */
   onReady(at) {
     this.#readyAt = at;
   }

@@ -30,10 +30,10 @@ export function codecOf(name) {
 }
 
 /**
- * Replaces lone surrogates, left by a text that was cut inside a surrogate pair, with U+FFFD, as MessagePack's UTF-8
- * does.
+ * Replaces lone surrogates with U+FFFD, as `TextEncoder` does in the MessagePack codec.
  *
- * The gateway can't decode a frame with a lone surrogate, and then can't tell which request it was.
+ * Text that was cut inside a surrogate pair contains one. The gateway couldn't decode the frame, not even its id, so the
+ * request would get no answer of its own.
  */
 function replaceLoneSurrogates(json) {
   // JSON.stringify escapes lone surrogates and leaves pairs as they are.
@@ -41,13 +41,13 @@ function replaceLoneSurrogates(json) {
   return json.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd"));
 }
 
-/** Returns the length of a text in UTF-8, in bytes, without encoding it. */
+/** Returns the number of bytes that a text takes in UTF-8, without encoding it. */
 function utf8Length(text) {
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
     if (unit < 0x80) continue;
-    // A surrogate pair takes 4 bytes, so each half counts 2. Any other unit from 0x800 takes 3.
+    // A surrogate pair takes 4 bytes, so add 1 to each half. Any other unit of 0x800 or more takes 3.
     bytes += unit < 0x800 || (unit & 0xf800) === 0xd800 ? 1 : 2;
   }
   return bytes;

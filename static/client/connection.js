@@ -256,7 +256,8 @@ export class Connection extends EventTarget {
     if (!this.#credential || expires_at === this.#renewedExpiry) return;
     this.#renewedExpiry = expires_at;
     try {
-      await this.request("auth", { token: await this.#credential() });
+      const token = await this.#credential();
+      if (token) await this.request("auth", { token });
     } catch (cause) {
       console.warn("turnwire: failed to renew the credential", cause);
     }

@@ -7,7 +7,7 @@
 
 const ARRIVED_AT = Symbol("arrivedAt");
 
-/** Returns when an event arrived, in ms by `performance.now()`. Merged deltas have the time of the first. */
+/** Returns when an event arrived, in ms from `performance.now()`. Merged deltas have the time of the first. */
 export function arrivedAt(event) {
   return event[ARRIVED_AT];
 }

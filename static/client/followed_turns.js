@@ -38,7 +38,7 @@ export class FollowedTurns {
     return new Turn(id, this.#connection.cancel);
   }
 
-  /** Follows a turn: routes its events to it, also after a reload. */
+  /** Follows a turn: routes its events to it, even after a reload. */
   add(turn) {
     this.#turns.set(turn.id, turn);
     this.#outcomes.delete(turn.id);
@@ -63,7 +63,7 @@ export class FollowedTurns {
     this.#remove(turn, "failed", resumable);
   }
 
-  /** Handles an event that names a turn. @param {number} at its arrival, in ms by `performance.now()` */
+  /** Handles an event that names a turn. @param {number} at its arrival, in ms from `performance.now()` */
   receive(frame, at) {
     const turn = this.#turns.get(frame.turn);
     const outcome = this.#outcomes.get(frame.turn);

@@ -38,10 +38,10 @@ export class ReconnectingSocket {
    * @param {string} options.url ws: or wss: address of the gateway
    * @param {"json" | "msgpack"} options.codec
    * @param {() => string | Promise<string>} [options.token] returns a credential for the `auth` frame
-   * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket
+   * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket; empty: none is needed
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
    * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
-   *   its arrival in ms by `performance.now()`
+   *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
    * @param {() => void} options.onWake the page or the network is back; the callback must send a request
    * @param {(state: import("../turnwire.js").LinkState) => void} options.onState receives every state change
@@ -160,7 +160,8 @@ export class ReconnectingSocket {
   async #buildUrl() {
     if (!this.#options.ticket) return this.#options.url;
     const url = new URL(this.#options.url);
-    url.searchParams.set("ticket", await this.#options.ticket());
+    const ticket = await this.#options.ticket();
+    if (ticket) url.searchParams.set("ticket", ticket);
     return url.href;
   }
 

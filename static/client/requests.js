@@ -1,8 +1,8 @@
-/** Matches requests and answers. Requests wait while the socket is away, and some are sent again after it is back. */
+/** Matches answers to requests. Requests wait while there is no socket. After a reconnect, some are sent again. */
 
 import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
 
-/** Requests that can be sent twice without effect. They survive a lost socket. */
+/** Requests that can safely be sent twice. If the socket is lost, they are sent again on the next one. */
 const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
   "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
 
@@ -47,7 +47,7 @@ export class Requests {
     }
   }
 
-  /** Sends the waiting requests, in their order. Call it when a socket is ready. */
+  /** Sends all unanswered requests, in order. Call it when a socket is ready. */
   resume() {
     for (const entry of this.#pending.values()) this.#trySend(entry);
   }
@@ -65,18 +65,22 @@ export class Requests {
     for (const entry of this.#pending.values()) this.#remove(entry).reject(connectionClosed(reason));
   }
 
-  /** Returns whether a turn's start has no answer yet. @param {string} turn id */
+  /** Returns whether a turn's `turn.start` is still unanswered. @param {string} turn id */
   isStarting(turn) {
     return this.#findStart(turn) !== undefined;
   }
 
-  /** Resolves a start whose events have already arrived. @param {string} turn id @param {object} result */
+  /**
+   * Resolves an unanswered `turn.start` if the turn's events have already arrived.
+   * @param {string} turn id
+   * @param {object} result
+   */
   settleStart(turn, result) {
     const entry = this.#findStart(turn);
     if (entry) this.#remove(entry).resolve(result);
   }
 
-  /** Withdraws a start. Returns false if it may have reached the gateway. @param {string} turn id */
+  /** Withdraws a `turn.start`. Returns false if it may have reached the gateway. @param {string} turn id */
   withdrawStart(turn) {
     const entry = this.#findStart(turn);
     if (!entry || entry.sent) return false;

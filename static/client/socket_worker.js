@@ -1,4 +1,4 @@
-/** The worker script of worker_socket.js: a WebSocket, and a way to block the thread that reads it. */
+/** The worker script of worker_socket.js: holds the WebSocket, and blocks the worker's thread on request. */
 
 let socket;
 
@@ -18,7 +18,7 @@ function open({ url, protocols }) {
 }
 
 function pause(ms) {
-  // Shared WebAssembly memory can be waited on. Unlike SharedArrayBuffer it needs no cross-origin isolation.
+  // `Atomics.wait` needs shared memory. Without cross-origin isolation only WebAssembly can create it.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   Atomics.wait(new Int32Array(memory.buffer), 0, 0, ms);
   self.postMessage({ resumed: true });

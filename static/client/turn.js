@@ -91,7 +91,7 @@ export class Turn {
   /**
    * Applies the next event of this turn.
    * @param {object} event
-   * @param {number} at its arrival, in ms by `performance.now()`
+   * @param {number} at its arrival, in ms from `performance.now()`
    * @throws {LawViolation} the event does not continue the position, or follows the ending
    */
   receive(event, at = performance.now()) {

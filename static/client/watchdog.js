@@ -27,14 +27,14 @@ export class Watchdog {
   /**
    * Applies the heartbeat that `ready` announced.
    * @param {number} heartbeat_s in s
-   * @param {number} at in ms by `performance.now()`
+   * @param {number} at in ms from `performance.now()`
    */
   setHeartbeat(heartbeat_s, at) {
     this.#limit_ms = heartbeat_s * 1000 * HEARTBEATS_MAX;
     this.reset(at);
   }
 
-  /** Records that a frame arrived. @param {number} at in ms by `performance.now()` */
+  /** Records that a frame arrived. @param {number} at in ms from `performance.now()` */
   reset(at) {
     this.#dueAt = at + this.#limit_ms;
   }

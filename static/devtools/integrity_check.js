@@ -18,7 +18,7 @@ const FINAL_STATES = new Set(["passed", "failed", "skipped", "unverified"]);
  * @property {number} characters
  * @property {number} lost characters
  * @property {number} duplicated characters
- * @property {string | null} failure the reason, for people
+ * @property {string | null} failure the reason, to be shown to the user
  * @property {import("../turnwire.js").Ending | null} ending
  */
 

@@ -88,19 +88,19 @@ export class WireFrames {
       this.#list.select(null);
       this.#list.node.focus();
     } }, icon("close"));
-    const description = `${record.direction === "in" ? "Received" : "Sent"} on socket ${record.socket}, ${formatBytes(record.bytes)} as ${record.codec === "json" ? "JSON" : "MessagePack"}`;
+    const description = `${record.direction === "in" ? "Received" : "Sent"} on socket ${record.socket}: ${formatBytes(record.bytes)} of ${record.codec === "json" ? "JSON" : "MessagePack"}`;
     this.#detail.replaceChildren(
       el("div", { class: "wire-detail-head" }, el("span", { text: description }), copy, close),
       el("pre", { tabindex: "0", "aria-label": "Frame as JSON", text: JSON.stringify(record.frame, null, 2) }));
   }
 }
 
-/** Creates a select. Without `entries` it starts with an option for all values. */
+/** Creates a select. By default its only option selects all values. */
 function createSelect(label, testid, entries = [["", `All ${label.toLowerCase()}s`]]) {
   return el("select", { "aria-label": label, "data-testid": testid }, ...entries.map(([value, text]) => el("option", { value, text })));
 }
 
-/** Adds options for new values and removes those of old ones, except for the selected one. */
+/** Adds options for new values, and removes the options whose value is gone unless they are selected. */
 function updateOptions(select, values, toText) {
   const existing = new Map([...select.options].slice(1).map((option) => [option.value, option]));
   for (const [value, option] of existing) if (!values.has(value) && select.value !== value) option.remove();

@@ -105,7 +105,7 @@ export class WireList {
   }
 }
 
-/** Formats a time in ms, by `performance.now()`, as seconds since the page was opened. */
+/** Formats a time in ms from `performance.now()`, as seconds since the page was opened. */
 function formatTime(ms) {
   return (ms / 1000).toFixed(2);
 }

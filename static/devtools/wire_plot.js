@@ -3,7 +3,7 @@
 import { BUCKET_MS, WINDOW_MS } from "./wire_meter.js";
 
 export const SERIES = 8;
-const COLORS_EVERY_MS = 1_000;
+const COLORS_REFRESH_MS = 1_000;
 const LEFT_PX = 34;
 const TOP_PX = 16;
 const BETWEEN_PX = 26;
@@ -21,7 +21,7 @@ export class WirePlot {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {HTMLElement[]} swatches one per series, then one for lines and one for text; their CSS `color` is used
+   * @param {HTMLElement[]} swatches whose CSS `color` is used: one per series, then one for lines and one for text
    */
   constructor(canvas, swatches) {
     this.#canvas = canvas;
@@ -31,7 +31,7 @@ export class WirePlot {
   /**
    * Draws the plot.
    * @param {import("./wire_meter.js").WireMeter} meter
-   * @param {number} now in ms by `performance.now()`
+   * @param {number} now in ms from `performance.now()`
    */
   draw(meter, now) {
     const canvas = this.#canvas;
@@ -39,7 +39,7 @@ export class WirePlot {
     if (width === 0) return;
     this.#resize(width, height);
     const { colorScheme } = getComputedStyle(document.documentElement);
-    if (now - this.#colorsAt > COLORS_EVERY_MS || colorScheme !== this.#scheme) {
+    if (now - this.#colorsAt > COLORS_REFRESH_MS || colorScheme !== this.#scheme) {
       this.#scheme = colorScheme;
       this.#colors = this.#swatches.map((swatch) => getComputedStyle(swatch).color);
       this.#colorsAt = now;
@@ -119,7 +119,7 @@ export class WirePlot {
     context.textAlign = "right";
     context.textBaseline = "middle";
     for (const [at, label] of ticks) {
-      if (at < top - 2) continue; // the scale is still moving there
+      if (at < top - 2) continue; // outside the plot until the scale has caught up
       const y = Math.round(at) + 0.5;
       context.beginPath();
       context.moveTo(LEFT_PX, y);
@@ -148,7 +148,7 @@ function visibleBuckets(now) {
   return [Math.max(0, last - WINDOW_MS / BUCKET_MS), last];
 }
 
-/** Returns the next of 10, 20, 50, 100, … */
+/** Returns the smallest of 10, 20, 50, 100, … that isn't less than `value`. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value - 1e-6);

@@ -21,7 +21,7 @@ export class WireSizes {
     if (this.#queue.length > QUEUED_MAX) this.measure();
   }
 
-  /** Measures queued frames, oldest first, until `deadline` by `performance.now()`. */
+  /** Measures queued frames, oldest first, until `deadline`, a `performance.now()` time. */
   measure(deadline = Infinity) {
     let measured = 0;
     for (const { frame, bytes, codec } of this.#queue) {

@@ -1,6 +1,6 @@
-/** Renders openapi.json and asyncapi.json. Text of the documents is set as text, never parsed as HTML. */
+/** Renders openapi.json and asyncapi.json. Their text is inserted as text, never parsed as HTML. */
 
-/** Creates an element with children; empty ones are skipped. */
+/** Creates an element. Children that are undefined or the empty string are skipped. */
 function el(tag, className, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -11,7 +11,7 @@ function el(tag, className, ...children) {
 /** Resolves a schema's `$ref`, if it has one. */
 function resolveRef(root, schema) {
   if (!schema?.$ref) return schema;
-  return schema.$ref.slice(2).split("/").reduce((at, key) => at?.[key.replaceAll("~1", "/")], root);
+  return schema.$ref.slice(2).split("/").reduce((node, key) => node?.[key.replaceAll("~1", "/")], root);
 }
 
 function nameOf(reference) {
@@ -38,7 +38,7 @@ function describeType(schema) {
 }
 
 function describeBounds(schema) {
-  const labels = { minimum: "≥", maximum: "≤", minLength: "length ≥", maxLength: "length ≤", maxItems: "items ≤", pattern: "like" };
+  const labels = { minimum: "≥", maximum: "≤", minLength: "length ≥", maxLength: "length ≤", maxItems: "items ≤", pattern: "matches" };
   return Object.entries(labels)
     .filter(([key]) => schema[key] !== undefined)
     .map(([key, label]) => `${label} ${schema[key]}`);

@@ -12,21 +12,21 @@ export class LinkReferences {
 
   /**
    * Tracks a rendered node that may get a link later.
-   * @param {string} raw its source
-   * @param {number} start the offset of its source in the whole text; no copy of it is kept
+   * @param {string} raw the node's Markdown source
+   * @param {number} start the offset of `raw` in the whole text, from which it is read again, so that no copy is kept
    * @param {HTMLElement} node
-   * @param {(raw: string) => HTMLElement} render renders it again
+   * @param {(raw: string) => HTMLElement} render renders a source to a new node
    */
   track(raw, start, node, render) {
     if (BRACKETS.test(raw) && !node.querySelector(".code, .table")) this.#unresolved.push({ start, end: start + raw.length, node, render });
   }
 
-  /** Stops tracking a node that was replaced. */
+  /** Stops tracking a node, because its content is about to be tracked as part of a longer source. */
   untrack(node) {
     this.#unresolved = this.#unresolved.filter((entry) => entry.node !== node);
   }
 
-  /** Renders the nodes again that use newly added references. @param {string} text the whole text */
+  /** Renders again the nodes that use newly added definitions. @param {string} text the whole text */
   resolve(text) {
     const added = Object.keys(this.links).filter((name) => !this.#resolved.has(name));
     if (added.length === 0) return;

@@ -75,7 +75,7 @@ export class MarkdownView {
    * Shows a text, which may only grow from call to call.
    * @param {string} source the whole text so far
    * @param {boolean} open more text may follow
-   * @param {number} [deadline] by `performance.now()`; what can't be rendered by then waits for the next call
+   * @param {number} [deadline] a `performance.now()` time; what can't be rendered by then waits for the next call
    * @returns {boolean} false: not all of it is shown yet; call again
    */
   update(source, open, deadline = Infinity) {

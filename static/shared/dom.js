@@ -5,8 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 /**
  * Creates an element.
  * @param {string} tag
- * @param {Record<string, unknown>} [props] attributes; `text` sets the text, `on…` adds a listener, false and null are
- *   skipped
+ * @param {Record<string, unknown>} [props] attributes; `text` sets the text, `on…` adds a listener; false, null and
+ *   undefined are skipped
  * @param {...(Node | string)} children
  * @returns {HTMLElement}
  */
@@ -22,7 +22,7 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** Creates an icon from a symbol in index.html. It copies the symbol: a `<use>` reference takes three times the memory. */
+/** Creates an icon by copying a symbol in index.html, because a `<use>` reference takes three times the memory. */
 export function icon(name) {
   const symbol = document.getElementById(`icon-${name}`)?.cloneNode(true);
   const svg = document.createElementNS(SVG, "svg");
@@ -34,8 +34,8 @@ export function icon(name) {
 }
 
 /**
- * Returns whether a key event belongs to an input method. Safari marks the Enter that ends a composition only by key
- * code 229.
+ * Returns whether a key event belongs to an input method. In Safari, the Enter that ends a composition can be
+ * recognized only by its key code, 229.
  */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;
@@ -46,7 +46,7 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Sets the children of a node in this order. Children already in place are not moved, because a move loses the focus. */
+/** Makes `children` the children of `parent`. One that is already in place isn't moved, because it would lose focus. */
 export function setChildren(parent, children) {
   for (const [index, child] of children.entries()) {
     if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);

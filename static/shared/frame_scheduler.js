@@ -8,7 +8,7 @@ let frame = 0;
 
 /**
  * Schedules `view.paint()` for the next frame. Views that don't fit the budget are painted first in the next frame.
- * @param {{paint: (deadline: number) => void}} view `deadline`: the end of the budget, by `performance.now()`
+ * @param {{paint: (deadline: number) => void}} view `deadline`: the end of the budget, as a `performance.now()` time
  */
 export function schedulePaint(view) {
   scheduled.add(view);

@@ -1,4 +1,4 @@
-/** Small values kept in `localStorage` across reloads: layout choices, timings and ratings that the gateway doesn't return. */
+/** Small values in `localStorage` that the gateway doesn't return: layout choices, timings and ratings. */
 
 const KEY = "turnwire.prefs";
 const ENTRIES_MAX = 300;
@@ -20,7 +20,7 @@ export function getPref(key) {
   return loadPrefs().get(key) ?? null;
 }
 
-/** Stores a value; null deletes the key. Only the newest 300 entries are kept. */
+/** Stores a value; null deletes the key. Only the 300 most recently stored entries are kept. */
 export function setPref(key, value) {
   const entries = loadPrefs();
   entries.delete(key);
@@ -32,6 +32,6 @@ export function setPref(key, value) {
   try {
     localStorage.setItem(KEY, JSON.stringify([...entries]));
   } catch {
-    // Storage is disabled or full: the value lasts until a reload.
+    // Storage is disabled or full: the value is kept only until the page is reloaded.
   }
 }

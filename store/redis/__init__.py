@@ -1,1 +1,1 @@
-"""The Redis store, in `store.redis.store`."""
+"""The Redis store: see `store.redis.store`."""

@@ -1,1 +1,1 @@
-"""The embedded store on SQLite, in `store.sqlite.store`."""
+"""The store that uses SQLite: see `store.sqlite.store`."""

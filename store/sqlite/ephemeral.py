@@ -1,7 +1,7 @@
-"""Ephemeral values, rate limits and connection permits in the embedded store.
+"""Ephemeral values, rate limits and connection permits in the SQLite store.
 
-The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory,
-because no other process counts requests or has connections.
+Ephemeral values are in the file and survive a restart, so they expire by wall-clock time. Rate limits
+and permits are only in memory, because no other process counts requests or has connections.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from store.sqlite.turns import clock_ms
 
 
 class SqliteEphemeral(SqlitePart):
-    """`EphemeralStore` in the embedded store."""
+    """`EphemeralStore` in the SQLite store."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

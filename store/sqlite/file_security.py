@@ -1,4 +1,4 @@
-"""Protection of the SQLite file from other users: it is created private, and checked before it is read.
+"""Protection of the SQLite file from other users: only its owner can access a new file, and an existing one is checked.
 
 A user who may write in its folder can create the file or SQLite's journals before the gateway does, or replace them.
 """
@@ -33,7 +33,7 @@ def create_private(path: str) -> None:
 
 
 def check_owners(path: str) -> None:
-    """Raise `StoreError` for a file of another user in a folder where others may write, such as /tmp.
+    """Raise `StoreError` if a file belongs to another user and others may write in its folder, as in /tmp.
 
     Root is trusted, and so is the owner of the folder, who can replace any file in it anyway.
     """
@@ -48,7 +48,7 @@ def check_owners(path: str) -> None:
 
 
 def warn_if_exposed(path: str) -> None:
-    """Log a warning with a remedy if other users can read the file or replace it."""
+    """Log a warning with a remedy if other users can access the file or replace it."""
     for database, folder in _locations(path):
         folder_path = os.path.dirname(database)
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
@@ -65,11 +65,11 @@ def warn_if_exposed(path: str) -> None:
         for name, file in _files(database):
             if stat.S_ISREG(file.st_mode) and file.st_mode & ACCESS_BY_OTHERS:
                 mode = f"{stat.S_IMODE(file.st_mode):o}"
-                log.warning("the store's file can be read by other users: run chmod 600", file=name, mode=mode)
+                log.warning("the store's file is accessible to other users: run chmod 600", file=name, mode=mode)
 
 
 def _locations(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the absolute path of the file as given and with links resolved, each with the status of its folder."""
+    """Yield the file's absolute path, as given and with symbolic links resolved, each with its folder's status."""
     for database in sorted({os.path.abspath(path), os.path.realpath(path)}):
         with suppress(OSError):
             yield database, os.stat(os.path.dirname(database))

@@ -1,4 +1,4 @@
-"""Conversations, messages, feedback and usage in the embedded store. Turns are in `turns.py` and `store.py`."""
+"""Conversations, messages, feedback and usage in the SQLite store. Turns are in `turns.py` and `store.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MESSAGE = ", ".join(MessageRecord.__struct_fields__)
 
 
 class SqliteHistory(SqlitePart):
-    """`HistoryStore` in the embedded store."""
+    """`HistoryStore` in the SQLite store."""
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
         """See `HistoryStore`."""

@@ -1,4 +1,4 @@
-"""Ownership of turns in the embedded store: leases, takeover, and cancel requests."""
+"""Ownership of turns in the SQLite store: leases, takeover, and cancel requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPIRED_MAX = 100
 
 
 class SqliteLeases(SqlitePart):
-    """`OwnershipStore` in the embedded store.
+    """`OwnershipStore` in the SQLite store.
 
     A turn without a lease was released, or belonged to an earlier process, which is dead: any owner may claim it.
     """

@@ -1,4 +1,4 @@
-"""The logs of turns in the embedded store: appending, reading, and deleting some time after the ending."""
+"""The event logs of turns in the SQLite store: append to them, read them, and delete the expired ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
 SWEEP_ROWS_MAX = 1000
 
-# A flush of many turns is two statements, and each is a single step. Between steps SQLite's thread and the event loop
-# hand the interpreter's lock back and forth, which costs more than the rows do.
+# A flush of many turns takes only two statements, and neither returns more than one row. For each statement and
+# each row, SQLite's thread has to get the GIL back from the event loop, which costs more than the rest of the work.
 _CONTINUING = """
 SELECT json_group_array(json_array(new.key, turns.n))
 FROM json_each(?) AS new CROSS JOIN turns
@@ -46,7 +46,7 @@ WITH RECURSIVE chain (n, previous, first) AS (
 )
 SELECT epoch, log.first, last, payload FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
 """
-"""The query for the entries from the one that holds event ?2 on."""
+"""Selects the turn's log entries, starting with the one that contains event ?2."""
 _NEWEST = """
 WITH RECURSIVE chain (n, previous, depth) AS (
     SELECT log.n, previous, 1 FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
@@ -60,7 +60,7 @@ _decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=floa
 
 
 class Written(NamedTuple):
-    """The result of an append; `is_new` is whether it wrote a new entry, which has to be published."""
+    """The result of an append; `is_new` says whether it wrote a new entry, which must then be published."""
 
     appended: Appended
     is_new: bool
@@ -74,7 +74,7 @@ class SqliteLog:
         self._sweep_at_s = 0.0
 
     def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
-        """Write `appends` in one transaction, which is one flush of all turns; see `TurnStore.append`.
+        """Write `appends`, the flush of all turns, within the current transaction; see `TurnStore.append`.
 
         Return the outcomes in order, and the appends that wrote a new entry.
         """
@@ -87,17 +87,17 @@ class SqliteLog:
         return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.is_new]
 
     def add(self, db: sqlite3.Connection, new: Append) -> Written:
-        """Write one append if it continues the log as it is now."""
+        """Write one append if it starts right after the current end of the turn's log."""
         row = find_row(db, new.user, new.turn)
         if row is None:
             return Written(Appended("missing", 0), is_new=False)
         end = row["seq"]
         if row["epoch"] != new.epoch:
             return Written(Appended("fenced", end), is_new=False)
-        if new.last <= end and _has(db, row["n"], new):
+        if new.last <= end and _is_stored(db, row["n"], new):
             return Written(Appended("stored", end, row["cancel"]), is_new=False)
         if row["stored_ms"] is not None:
-            # Nothing may follow an ending, even if its own epoch writes it.
+            # Nothing may be appended after the ending, not even by the epoch that stored the ending.
             return Written(Appended("fenced", end), is_new=False)
         if new.first != end + 1:
             return Written(Appended("gap", end, row["cancel"]), is_new=False)
@@ -119,7 +119,10 @@ class SqliteLog:
         return entries
 
     def sweep(self, db: sqlite3.Connection) -> None:
-        """Delete expired logs from time to time: at most `SWEEP_ROWS_MAX` rows, and the rest in the next calls."""
+        """Delete at most `SWEEP_ROWS_MAX` rows of expired logs; the next calls delete the rest.
+
+        Once none are left, calls do nothing for `SWEEP_INTERVAL_S`.
+        """
         now_s = time.monotonic()
         if now_s < self._sweep_at_s:
             return
@@ -156,9 +159,9 @@ def delete_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
 
 
 def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
-    """Write in one statement the appends that continue the log of a running turn without a cancel request.
+    """Write all appends that continue the log of a running turn without a cancel request, with one INSERT.
 
-    Return their indexes in `appends`. Nothing is written for a single append, or if a turn has several.
+    Return their indexes in `appends`. Writes nothing if there is only one append, or if two are for the same turn.
     """
     if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
         return set()
@@ -175,11 +178,14 @@ def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
     return set(turn_rows)
 
 
-def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:
-    """Return whether the events, which don't reach past the log's end, are in the log as this epoch wrote them."""
-    # Epochs only grow along a log: if the first event is of this epoch, the others are too.
+def _is_stored(db: sqlite3.Connection, n: int, new: Append) -> bool:
+    """Return whether the log of the turn in row `n` already contains the events of `new`, from the same epoch.
+
+    `new` must be of the current epoch and must not extend past the log's end.
+    """
+    # Epochs never decrease within a log: if the first event is from the current epoch, the others are too.
     entry = db.execute(_READ, (n, new.first)).fetchone()
     if entry is None or entry["epoch"] != new.epoch:
         return False
-    # A repeated append may cover another range; for the same range it must have the same events.
+    # A repeated append may cover another range; then the payloads can't be compared. For the same range they must match.
     return (entry["first"], entry["last"]) != (new.first, new.last) or bool(entry["payload"] == new.payload)

@@ -1,4 +1,4 @@
--- The tables of the embedded store. `n` orders rows by insertion, so that pages are stable within one millisecond.
+-- The tables of the SQLite store. `n` orders rows by insertion, so that pages are stable within one millisecond.
 
 CREATE TABLE IF NOT EXISTS conversations (
     n INTEGER PRIMARY KEY AUTOINCREMENT,

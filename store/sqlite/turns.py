@@ -1,4 +1,4 @@
-"""The rows of turns in the embedded store: queries, and conversion to records."""
+"""The rows of turns in the SQLite store: queries, and conversion to records."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ test("SIGTERM: live turns complete, and a later start waits for the next gateway
   equal(connection.violations, []);
 });
 
-test("two instances on one Redis: a turn continues at the other one after the first is stopped or killed", async (stage) => {
+test("two instances on one Redis: a turn continues on the other one after the first is stopped or killed", async (stage) => {
   for (const kill of [false, true]) {
     const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK_TAKEOVER, redis: true })));
     const proxy = await stage.proxy(first);
@@ -54,7 +54,7 @@ test("two instances on one Redis: a turn continues at the other one after the fi
   }
 });
 
-test("a connection to one instance follows a turn that is started at the other", async (stage) => {
+test("a connection to one instance follows a turn that is started on the other", async (stage) => {
   const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK_TAKEOVER, redis: true })));
   const [one, other] = [stage.connect(first), stage.connect(second)];
   const turn = one.start(demoStart(TEXT, 300));

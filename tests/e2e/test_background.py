@@ -72,11 +72,11 @@ async def test_law_5_a_cancel_request_reaches_the_provider(tmp_path: Path, throu
     """Law 5: closing the connection doesn't stop a background response, so the gateway also cancels it at the
     provider."""
     async with instances(tmp_path) as w, client(w.urls()[0]) as here:
-        async with client(w.urls()[through]) as asking:
+        async with client(w.urls()[through]) as canceller:
             w.upstream.play(responses(*WORDS).replace(rate=60))
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
             await here.deltas("t", 10)
-            assert await asking.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+            assert await canceller.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
             async with asyncio.timeout(5):
                 while not w.upstream.cancelled:
                     await asyncio.sleep(0.02)

@@ -29,9 +29,9 @@ NEIGHBOR = {"rate": 100, "tokens": 60}
 async def client_with_turn(gateway: GatewayProcess, codec: str = "json") -> AsyncIterator[Client]:
     """Connect a client with a running turn. On exit, the turn must have completed normally."""
     async with client(gateway.ws_url, codec=codec) as c:
-        await c.request("turn.start", turn="neighbour", input="Hello", params={"demo": NEIGHBOR})
+        await c.request("turn.start", turn="neighbor", input="Hello", params={"demo": NEIGHBOR})
         yield c
-        assert (await c.ending("neighbour"))["type"] == "turn.completed"
+        assert (await c.ending("neighbor"))["type"] == "turn.completed"
 
 
 async def error_without_id(c: Client) -> dict[str, Any]:

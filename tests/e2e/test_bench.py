@@ -1,4 +1,4 @@
-"""The bench in its smallest size: every kind of scenario runs, measures something, and is written into a table."""
+"""Tests of the benchmarks: three scenarios at their smallest sizes, the report, and the verdict of the soak test."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_the_bench_measures_and_reports() -> None:
-    """The scenarios measure tokens for the gateway and for a peer, no answer is lost under overload, and the table and
-    the plots show the results."""
+    """The scenarios measure throughput for the gateway and for a peer, no answer is lost under overload, and the table
+    and plots show the results."""
     measured: dict[str, Any] = {
         "latency": measure(scenarios.latency, SMOKE, 1),
         "fastapi": measure(peer_scenarios.fastapi, SMOKE, 1),
@@ -38,12 +38,12 @@ def test_the_bench_measures_and_reports() -> None:
 
 def test_the_median_of_each_nested_number_is_taken() -> None:
     """The median is taken of each number at any depth; a value that isn't a number is taken from the last run."""
-    runs = [{"a": {"b": 3, "said": "x"}}, {"a": {"b": 1, "said": "y"}}, {"a": {"b": 2, "said": "z"}}]
-    assert median_of(runs) == {"a": {"b": 2, "said": "z"}}
+    runs = [{"a": {"b": 3, "unit": "x"}}, {"a": {"b": 1, "unit": "y"}}, {"a": {"b": 2, "unit": "z"}}]
+    assert median_of(runs) == {"a": {"b": 2, "unit": "z"}}
 
 
 def test_a_plot_scales_to_its_largest_value() -> None:
-    """Half the value has half the bar."""
+    """The bar of half the value is half as long."""
     svg = bars("Speed", [("ours", 100, True), ("theirs", 50, False)], "t/s")
     assert 'width="380.0"' in svg
     assert 'width="190.0"' in svg
@@ -51,6 +51,6 @@ def test_a_plot_scales_to_its_largest_value() -> None:
 
 @pytest.mark.parametrize(("last", "code"), [(100.0, 0), (104.0, 1)])
 def test_a_soak_fails_if_a_resource_grows(last: float, code: int) -> None:
-    """The last third is compared with the middle third, as the first third is the warm-up."""
+    """The last third is compared with the middle third, because the first third is warm-up."""
     levels = [50.0] * 3 + [100.0] * 3 + [last] * 3
     assert judge([Sample(level, 20, 4, 3) for level in levels], 9) == code

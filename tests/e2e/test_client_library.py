@@ -34,8 +34,8 @@ Run = Outcomes | BaseException
 
 def node_flags(node: Path) -> list[str]:
     """Return the flags that Node 20 needs to have a WebSocket."""
-    asked = subprocess.run([node, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
-    return [] if asked.stdout.strip() == "function" else ["--experimental-websocket"]
+    result = subprocess.run([node, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
+    return [] if result.stdout.strip() == "function" else ["--experimental-websocket"]
 
 
 async def run_in_node(folder: Path) -> Outcomes:
@@ -51,12 +51,12 @@ async def run_in_node(folder: Path) -> Outcomes:
         )
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
-                printed, _ = await process.communicate()
+                stdout, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    outcomes: Outcomes = json.loads(printed)
+    outcomes: Outcomes = json.loads(stdout)
     return outcomes
 
 
@@ -95,7 +95,7 @@ def in_chromium(runs: tuple[Run, Run]) -> Outcomes:
 
 
 def outcomes_of(run: Run) -> Outcomes:
-    """Return the outcomes of a run. Raise the exception that prevented it, if there is one."""
+    """Return the outcomes of a run. If an exception prevented the run, raise it."""
     if isinstance(run, BaseException):
         raise run
     return run
@@ -122,8 +122,8 @@ def test_every_case_ran_and_passed_in_both(in_node: Outcomes, in_chromium: Outco
     assert {name: outcome for name, outcome in in_chromium.items() if outcome is not None} == {}
 
 
-def test_the_types_name_what_the_library_exports() -> None:
-    """Every name that turnwire.js exports has its type in turnwire.d.ts, and no other name has one."""
+def test_the_types_declare_exactly_what_the_library_exports() -> None:
+    """turnwire.d.ts declares the functions, classes and constants that turnwire.js exports, and no others."""
     library, types = ((STATIC / f"turnwire.{suffix}").read_text() for suffix in ("js", "d.ts"))
     listed = re.search(r"^export \{ (.+) \};$", library, re.M)
     assert listed is not None
@@ -135,5 +135,5 @@ def test_the_types_name_what_the_library_exports() -> None:
 def test_typescript_accepts_the_program_that_uses_every_type() -> None:
     """TypeScript accepts tests/client_library/usage.ts, and reports every error that the file marks as expected."""
     compiler = installed(CASES / "node_modules" / ".bin" / "tsc", "TypeScript")
-    done = subprocess.run([compiler, "--project", CASES], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout
+    result = subprocess.run([compiler, "--project", CASES], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stdout

@@ -212,7 +212,7 @@ async def test_starts_in_a_conversation_are_accepted_in_order(gateway: GatewayPr
 
 
 async def test_queue_positions_are_updated_when_any_queued_turn_ends(gateway: GatewayProcess) -> None:
-    """Each new queue position is sent to the client, also after a turn elsewhere in the queue is cancelled."""
+    """Each new queue position is sent to the client, even after a turn elsewhere in the queue is cancelled."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
         for n in range(4):

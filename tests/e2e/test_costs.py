@@ -78,16 +78,16 @@ async def test_token_counts_that_are_too_large_are_ignored(tmp_path: Path, backe
 
 
 async def _check_costs(c: Client, upstream: Upstream) -> None:
-    where = (await c.request("conversation.create"))["id"]
+    conversation = (await c.request("conversation.create"))["id"]
     upstream.play(chat("Hello", usage=COUNTED))
-    done = await ended(c, "done", conversation=where)
+    done = await ended(c, "done", conversation=conversation)
     usage = {"input_tokens": 1000, "output_tokens": 300, "reasoning_tokens": 120, "cache_read_tokens": 256}
     assert (done["usage"], done["cost"]) == (usage, cost(KIMI))
     got = await c.request("turn.get", turn="done")
     assert (got["usage"], got["cost"], got["message"]["cost"]) == (usage, cost(KIMI), cost(KIMI))
 
     upstream.play(chat(*["word "] * 100).replace(stall_after=100))
-    await c.request("turn.start", turn="cancelled", input="x" * 400, model="kimi-k2.6", conversation=where)
+    await c.request("turn.start", turn="cancelled", input="x" * 400, model="kimi-k2.6", conversation=conversation)
     await c.until(lambda: "cancelled" in c.turns and len(c.turns["cancelled"].text()) == 500)
     await c.request("turn.cancel", turn="cancelled")
     cancelled = await c.ending("cancelled")
@@ -99,7 +99,7 @@ async def _check_costs(c: Client, upstream: Upstream) -> None:
     assert cancelled["cost"] == cost(f"0.{nano:09d}".rstrip("0"))
 
     upstream.play(chat("Hel", "lo world").replace(cut=150))
-    failed = await ended(c, "failed", conversation=where)
+    failed = await ended(c, "failed", conversation=conversation)
     assert (failed["type"], failed["usage"]["estimated"], failed["cost"] is None) == ("turn.failed", True, False)
 
     upstream.play(error_response(401, {"error": {"message": "no"}}))
@@ -107,10 +107,10 @@ async def _check_costs(c: Client, upstream: Upstream) -> None:
     assert refused["usage"] == {"input_tokens": 0, "output_tokens": 0}, "a refused request isn't billed"
 
     turns = [done, cancelled, failed]
-    kept = await c.request("conversation.get", conversation=where)
+    kept = await c.request("conversation.get", conversation=conversation)
     assert nano_of(kept["cost"]) == sum(nano_of(one["cost"]) for one in turns)
     assert kept["usage"]["output_tokens"] == sum(one["usage"]["output_tokens"] for one in turns)
-    sums = await c.request("usage.get", conversation=where)
+    sums = await c.request("usage.get", conversation=conversation)
     assert (sums["cost"], sums["usage"]["reasoning_tokens"]) == (kept["cost"], 120)
     sums = await c.request("usage.get")
     assert nano_of(sums["cost"]) == sum(nano_of(one["cost"]) for one in [*turns, refused])
@@ -176,7 +176,7 @@ PRICED = [
 ]
 
 
-@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
+@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS isn't set")
 @pytest.mark.parametrize(("file", "api", "model", "amount"), PRICED, ids=[one[0] for one in PRICED])
 async def test_recorded_streams_have_the_expected_cost(
     tmp_path: Path, file: str, api: str, model: str, amount: str

@@ -119,8 +119,8 @@ async def test_law_1_a_go_client_survives_a_gateway_restart_through_the_proxy(
         cookie = await proxy.cookie("bob")
         session = await proxy.sign_in("ann")
         waiting = await stack.enter_async_context(client(proxy.ws_url, additional_headers=cookie))
-        asking = go_client(go_client_binary, proxy.ws_url, session, *params(SLOW), "Hello")
-        go = await stack.enter_async_context(asking)
+        started = go_client(go_client_binary, proxy.ws_url, session, *params(SLOW), "Hello")
+        go = await stack.enter_async_context(started)
         await go.wait_for_output(200)
         first.terminate()
         assert (await waiting.until_closed())[0] == 4503

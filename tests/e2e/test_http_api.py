@@ -1,4 +1,4 @@
-"""HTTP against gateway processes: the same events in every encoding, resumed at any instance, and large bodies."""
+"""HTTP against gateway processes: the same events in every encoding, resumed on any instance, and large bodies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.client import Client, Frame, TurnView, client, small_buffer_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess
 from tests.http_events import NDJSON, SSE, followed, http_client, started
-from tests.in_time import bounds_a_time, check_in_time, within
+from tests.in_time import check_in_time, checks_time_limit, within
 from tests.world import client_of, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -77,7 +77,7 @@ async def test_one_turn_is_the_same_in_every_encoding(gateway: GatewayProcess) -
 
 
 async def test_law_7_a_stream_is_resumed_after_every_event(tmp_path: Path) -> None:
-    """Law 7: a stream that is cut after each event can be resumed at the other instance, while the turn runs and after
+    """Law 7: a stream that is cut after each event can be resumed on the other instance, while the turn runs and after
     its end."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         demo = {"rate": 20, "tokens": 60}
@@ -106,8 +106,8 @@ async def test_law_7_a_stream_is_resumed_after_every_event(tmp_path: Path) -> No
                         assert (await events.ending()) == view.ended
 
 
-async def test_law_5_cancel_over_http_at_another_instance(tmp_path: Path) -> None:
-    """Law 5: after a cancel request at the other instance the stream gets its end event, and its text is the stored
+async def test_law_5_cancel_over_http_on_another_instance(tmp_path: Path) -> None:
+    """Law 5: after a cancel request to the other instance the stream gets its end event, and its text is the stored
     text."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         async with started(one, **body("t", rate=50, tokens=5000)) as events:
@@ -119,7 +119,7 @@ async def test_law_5_cancel_over_http_at_another_instance(tmp_path: Path) -> Non
             await w.check_stored("t", events.view.text())
 
 
-async def test_law_8_a_stream_at_any_instance_keeps_the_turn_running(tmp_path: Path) -> None:
+async def test_law_8_a_stream_on_any_instance_keeps_the_turn_running(tmp_path: Path) -> None:
     """Law 8: a turn with `on_disconnect: cancel` runs while any instance has a stream of it, and is cancelled after the
     last one ends."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
@@ -137,7 +137,7 @@ async def test_law_8_a_stream_at_any_instance_keeps_the_turn_running(tmp_path: P
 
 
 async def test_a_stopping_instance_ends_its_streams_and_hands_over_the_turn(tmp_path: Path) -> None:
-    """A stopping instance ends its streams and waiting requests at once; the turn continues at the other instance
+    """A stopping instance ends its streams and waiting requests at once; the turn continues on the other instance
     without loss."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         demo = {"rate": 60, "tokens": 240}
@@ -162,7 +162,7 @@ async def test_a_stopping_instance_ends_its_streams_and_hands_over_the_turn(tmp_
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_a_large_file_is_accepted_stored_and_returned(gateway: GatewayProcess) -> None:
     """A file of 10 MiB, far above the socket's frame limit, is stored and returned. Meanwhile other clients' requests
     aren't delayed much."""
@@ -210,7 +210,7 @@ async def test_a_body_that_is_too_large_is_refused(gateway: GatewayProcess) -> N
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_11_a_stalled_stream_is_closed_and_can_resume(gateway: GatewayProcess) -> None:
     """Law 11: the turn and other clients don't wait for a stream that isn't read; it is closed, and the client can read
     all events later."""

@@ -33,7 +33,7 @@ from tests.credentials import (
 )
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -174,8 +174,8 @@ async def test_signing_keys_can_be_rotated_without_a_restart(tmp_path: Path) -> 
             assert await opens(new, "new") == 101
 
 
-async def test_a_ticket_can_be_used_once_at_all_instances(tmp_path: Path) -> None:
-    """Of concurrent openings with one ticket at both instances exactly one is accepted."""
+async def test_a_ticket_can_be_used_once_on_all_instances(tmp_path: Path) -> None:
+    """Of concurrent openings with one ticket on both instances exactly one is accepted."""
     async with pair(tmp_path, JWT) as (here, there):
         for _ in range(5):
             once = await ticket(here.url, token("ann"))
@@ -238,7 +238,7 @@ async def test_a_credential_expires_and_can_be_renewed(tmp_path: Path) -> None:
 
 
 async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
-    """Live connections at all instances are closed with 4401, guaranteed within 5 s, and the revoked credentials are
+    """Live connections on all instances are closed with 4401, guaranteed within 5 s, and the revoked credentials are
     refused."""
     file = KeyFile(tmp_path)
     key = file.add("eve")
@@ -301,7 +301,7 @@ TICKET_KEY_CHANGES: dict[str, dict[str, Any] | None] = {
 
 
 @both_stores
-@bounds_a_time
+@checks_time_limit
 async def test_a_ticket_is_only_as_valid_as_its_key(store: str, tmp_path: Path) -> None:
     """After the key's line is removed, gets another hash or user, or expires, a ticket of the key is refused. If the
     key loses scopes, the ticket loses them too."""
@@ -328,7 +328,7 @@ async def test_a_ticket_is_only_as_valid_as_its_key(store: str, tmp_path: Path) 
 
 
 @both_stores
-@bounds_a_time
+@checks_time_limit
 async def test_a_revoked_service_loses_all_its_connections(store: str, tmp_path: Path) -> None:
     """The service's user, key, token or line is revoked: connections of the users that it named are closed, whether
     opened by header, by ticket or renewed, and so is the service's own socket with its turns by `as`."""
@@ -393,7 +393,7 @@ async def test_an_identity_renewal_keeps_the_services_expiry(tmp_path: Path) -> 
 
 
 @both_stores
-@bounds_a_time
+@checks_time_limit
 async def test_an_edited_key_line_applies_to_open_sockets(store: str, tmp_path: Path) -> None:
     """A new expiry is announced, and a request outside the new scopes is refused, without a reconnect. If the line has
     another user or hash, or the scopes no longer allow the socket's attachments, the socket is closed."""
@@ -423,7 +423,7 @@ async def test_an_edited_key_line_applies_to_open_sockets(store: str, tmp_path: 
         await stays.ending("t2")
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_rewriting_the_key_file_closes_no_connection(tmp_path: Path) -> None:
     """The file is empty for more than one check and then as before: open connections stay open, and new ones are
     accepted."""

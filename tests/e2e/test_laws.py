@@ -12,7 +12,7 @@ import pytest
 from tests.client import Client, RequestFailed, TurnView, client, small_buffer_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 
 pytestmark = pytest.mark.e2e
 
@@ -96,7 +96,7 @@ async def test_law_5_no_delta_follows_the_result_of_a_cancel(gateway: GatewayPro
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_5_a_cancel_from_another_connection_takes_effect_soon(gateway: GatewayProcess) -> None:
     """Law 5: other attachments get the end event soon after another connection's cancel request."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:

@@ -17,7 +17,7 @@ from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -29,7 +29,7 @@ SHORT = {"params": {"demo": {"rate": 0, "tokens": 5}}, "input": "x"}
 
 @asynccontextmanager
 async def gateways(folder: Path, store: str, **settings: str) -> AsyncIterator[list[GatewayProcess]]:
-    """Start two instances on one Redis, or one on a SQLite file, which is then in the list twice."""
+    """Start two instances that share a Redis, or a single instance with a SQLite file, listed twice."""
     environment = {**JWT, **settings}
     async with AsyncExitStack() as stack:
         if store == "sqlite":
@@ -60,10 +60,10 @@ both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 @both
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_a_flood_of_starts_doesnt_affect_other_users(tmp_path: Path, store: str) -> None:
-    """Of 500 starts on one socket a burst is accepted, 8 of it run, and the rest is refused. Cancel and attach requests
-    are accepted, and another user's turn isn't delayed."""
+    """Of 500 starts on one socket, a burst is accepted: 8 turns run and the others are queued. The remaining starts are
+    refused. The user's cancel and attach requests are still accepted, and another user's turns aren't delayed."""
     async with (
         gateways(tmp_path, store) as (one, two),
         user(one, "mallory") as flood,
@@ -75,11 +75,13 @@ async def test_a_flood_of_starts_doesnt_affect_other_users(tmp_path: Path, store
             for n, c in enumerate((near, far)):
                 await c.request("turn.start", turn=f"a{n}", **SHORT)
                 assert (await c.ending(f"a{n}"))["type"] == "turn.completed"
-        answers = await asyncio.gather(*(flood.answer(one) for one in request_ids), return_exceptions=True)
-        got = Counter(a.code if isinstance(a, RequestFailed) else a["status"] for a in answers)  # type: ignore[index]
-        assert got["running"] == 8
-        assert 32 <= got["queued"] <= 64
-        assert set(got) == {"running", "queued", "rate_limited"}
+        answers = await asyncio.gather(
+            *(flood.answer(request_id) for request_id in request_ids), return_exceptions=True
+        )
+        outcomes = Counter(a.code if isinstance(a, RequestFailed) else a["status"] for a in answers)  # type: ignore[index]
+        assert outcomes["running"] == 8
+        assert 32 <= outcomes["queued"] <= 64
+        assert set(outcomes) == {"running", "queued", "rate_limited"}
         assert await flood.request("turn.cancel", turn="t0") == {"turns": {"t0": "cancelled"}}
         assert "t1" in (await flood.request("turn.attach", turn="t1", epoch=0))["turns"]
         await flood.request("turn.cancel", mine=True)
@@ -87,8 +89,8 @@ async def test_a_flood_of_starts_doesnt_affect_other_users(tmp_path: Path, store
 
 @both
 async def test_a_request_after_retry_after_is_accepted(tmp_path: Path, store: str) -> None:
-    """`retry_after_ms` is correct over the socket and over HTTP. A cancel request is accepted while the user is rate
-    limited, but not with an unknown id."""
+    """`retry_after_ms` is correct over the socket and over HTTP. While the user is rate limited, a request to
+    cancel a known turn is still accepted, but one with an unknown id isn't."""
     # A slow rate, so that requests on a stalled machine still exceed the limit.
     settings = {"TURNWIRE_USER_REQUESTS_PER_S": "0.5", "TURNWIRE_USER_REQUESTS_BURST": "2"}
     async with gateways(tmp_path, store, **settings) as (one, _), user(one, "ann") as ann:
@@ -103,15 +105,16 @@ async def test_a_request_after_retry_after_is_accepted(tmp_path: Path, store: st
         assert (await ann.request("turn.cancel", turn="t")) == {"turns": {"t": "cancelled"}}
         async with http_client(one.url, headers=bearer(token("ann"))) as http:
             answers = await asyncio.gather(*(http.get("/v1/models") for _ in range(12)))
-            late = next(answer for answer in answers if answer.status_code == 429)
-            assert (late.headers["retry-after"], late.json()["error"]["code"]) == ("2", "rate_limited")
+            limited = next(answer for answer in answers if answer.status_code == 429)
+            assert (limited.headers["retry-after"], limited.json()["error"]["code"]) == ("2", "rate_limited")
             assert (await http.post("/v1/turns/t/cancel")).status_code == 200
             await asyncio.sleep(2)
             assert (await http.get("/v1/models")).status_code == 200
 
 
 async def test_the_rate_limit_is_shared_by_all_instances(tmp_path: Path) -> None:
-    """Two instances together accept as many requests as one: starts exactly, other requests with a short delay."""
+    """Two instances together accept as many requests as one. The limit is exact for starts. For other requests, an
+    instance learns after a short delay what the other has accepted."""
     settings = {
         "TURNWIRE_USER_REQUESTS_PER_S": "0.1",
         "TURNWIRE_USER_REQUESTS_BURST": "12",
@@ -128,23 +131,23 @@ async def test_the_rate_limit_is_shared_by_all_instances(tmp_path: Path) -> None
         with pytest.raises(RequestFailed, match="rate_limited") as failed:
             while await (a, b)[started % 2].request("turn.start", turn=f"t{started}", **SHORT):
                 started += 1
-        assert 12 <= started < 16, "each instance alone would accept 12"
+        assert 12 <= started < 16, "with separate limits, each instance would accept 12"
         assert 0 < failed.value.error["retry_after_ms"] < 40_000
 
         for _ in range(12):
             await near.request("ping")
-        taken = 0
+        accepted = 0
         with pytest.raises(RequestFailed, match="rate_limited"):
             while await far.request("ping"):
-                taken += 1
+                accepted += 1
                 await asyncio.sleep(0.1)
-        assert taken < 10, "the instance alone would accept 12"
+        assert accepted < 10, "with a separate limit, this instance would accept 12"
 
 
 @both
 async def test_turns_beyond_the_limit_are_queued_and_run_later(tmp_path: Path, store: str) -> None:
-    """Running turns are counted across instances, queued ones are sent their position, and the next one runs at any
-    instance when a permit is free."""
+    """The limit applies to the running turns of all instances together. Clients receive each queued turn's position,
+    and the first in the queue runs as soon as a running turn ends on any instance."""
     async with (
         gateways(tmp_path, store, TURNWIRE_USER_RUNNING_TURNS="2") as (one, two),
         user(one, "ann") as here,
@@ -165,7 +168,7 @@ async def test_turns_beyond_the_limit_are_queued_and_run_later(tmp_path: Path, s
 
 
 async def test_law_9_a_queued_turn_outlives_its_owner(tmp_path: Path) -> None:
-    """Law 9: after the owner is killed the other instance keeps the turn's position in the queue, and runs it."""
+    """Law 9: after the owner is killed, its turns stay queued on the other instance, which then runs them."""
     async with gateways(tmp_path, "redis", TURNWIRE_USER_RUNNING_TURNS="1") as (one, two), user(two, "ann") as there:
         await there.request("turn.start", turn="a", **SLOW)
         async with user(one, "ann") as here:
@@ -181,36 +184,37 @@ async def test_law_9_a_queued_turn_outlives_its_owner(tmp_path: Path) -> None:
 
 
 @both
-async def test_budgets_apply_at_all_instances(tmp_path: Path, store: str) -> None:
-    """Tokens used at one instance count at the other: further turns of that user are refused until midnight UTC."""
+async def test_budgets_apply_on_all_instances(tmp_path: Path, store: str) -> None:
+    """Tokens used on one instance reduce the budget on the other: the user's next turns are refused until midnight UTC.
+    A conversation's budget isn't renewed, so the error has no `retry_after_ms`."""
     async with (
         gateways(tmp_path, store, TURNWIRE_USER_TOKENS_PER_DAY="5", TURNWIRE_CONVERSATION_TOKENS="3") as (one, two),
         user(one, "ann") as here,
         user(two, "ann") as there,
         user(two, "bob") as bob,
     ):
-        where = (await bob.request("turn.start", turn="b", input="x", params={"demo": {"rate": 0, "tokens": 2}}))[
-            "conversation"
-        ]
+        conversation = (
+            await bob.request("turn.start", turn="b", input="x", params={"demo": {"rate": 0, "tokens": 2}})
+        )["conversation"]
         await bob.ending("b")
-        error = await refused(bob, "turn.start", turn="b2", conversation=where, **SHORT)
+        error = await refused(bob, "turn.start", turn="b2", conversation=conversation, **SHORT)
         assert (error["code"], error.get("retry_after_ms")) == ("budget_exceeded", None)
         await here.request("turn.start", turn="a", **SHORT)
         await here.ending("a")
         error = await refused(there, "turn.start", turn="a2", **SHORT)
         assert (error["code"], error["retryable"]) == ("budget_exceeded", False)
-        left_ms = 86_400_000 - time.time() * 1000 % 86_400_000
-        assert abs(error["retry_after_ms"] - left_ms) < 5000
+        until_midnight_ms = 86_400_000 - time.time() * 1000 % 86_400_000
+        assert abs(error["retry_after_ms"] - until_midnight_ms) < 5000
         await bob.request("turn.start", turn="b3", **SHORT)
         async with http_client(two.url, headers=bearer(token("ann"))) as http:
             answer = await http.post("/v1/turns", json=SHORT)
             assert answer.status_code == 429
-            assert 0 <= int(answer.headers["retry-after"]) * 1000 - left_ms + 5000 < 10_000
+            assert 0 <= int(answer.headers["retry-after"]) * 1000 - until_midnight_ms + 5000 < 10_000
 
 
 async def test_connections_are_counted_across_instances(tmp_path: Path) -> None:
-    """The limits of a user and of an address apply to sockets and streams of all instances. A permit is released when
-    its client disconnects, or one lease after its instance was killed."""
+    """The limits per user and per client address apply to the sockets and streams of all instances together. A
+    permit is released when its client disconnects, or when its lease expires after its instance is killed."""
     settings = {"TURNWIRE_USER_CONNECTIONS": "3", "TURNWIRE_ADDRESS_CONNECTIONS": "5"}
     async with gateways(tmp_path, "redis", **settings) as (one, two), AsyncExitStack() as stack:
         here = [await stack.enter_async_context(user(one, "ann")) for _ in range(2)]
@@ -221,7 +225,7 @@ async def test_connections_are_counted_across_instances(tmp_path: Path) -> None:
         async with http_client(two.url, headers=bearer(token("ann"))) as http:
             answer = await http.post("/v1/turns", json=SLOW)
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
-        await asyncio.sleep(2)  # more than a lease: the permits of live connections are renewed
+        await asyncio.sleep(2)  # longer than a lease, but the permits of open connections are renewed
         with pytest.raises(InvalidStatus):
             await stack.enter_async_context(user(two, "ann"))
         await here[0].socket.close()
@@ -242,4 +246,4 @@ async def _until_free(gateway: GatewayProcess, name: str) -> None:
                 return
         except InvalidStatus:
             await asyncio.sleep(0.1)
-    raise AssertionError("no permit is released")
+    raise AssertionError("no permit was released")

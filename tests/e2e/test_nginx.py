@@ -147,7 +147,7 @@ def answer_to(url: str, path: str) -> tuple[int, bytes]:
     ("below", "prefix"), [("", ""), ("/chat", ""), ("", "/chat"), ("", "/api/v1")], ids=["/", "cut", "passed", "v1"]
 )
 async def test_no_spelling_of_an_operator_path_passes_nginx(tmp_path: Path, below: str, prefix: str) -> None:
-    """The operator's paths are blocked in every spelling, also below a path prefix that nginx removes or passes on. Turns
+    """The operator's paths are blocked in every spelling, also under a path prefix that nginx removes or passes on. Turns
     and conversations with such names can be requested.
 
     The requests have an administrator's token, with which the gateway itself would answer.
@@ -203,7 +203,7 @@ async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page, its socket and a streamed answer work below /chat, opened without the final slash, also after the
+    """The page, its socket and a streamed answer work below /chat, opened without the final slash, even after the
     socket is cut."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,

@@ -33,7 +33,7 @@ upkeep = ["parser"]
 
 @dataclass
 class Checkout:
-    """A small project with the project's Makefile, and the index that it uses."""
+    """A small project with a copy of our Makefile, and the package index that it uses."""
 
     folder: Path
     index: PackageIndex
@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         (tmp_path / "tests").mkdir()
         shutil.copy(ROOT / "tests" / "outdated.py", tmp_path / "tests")
         shutil.copy(ROOT / "Makefile", tmp_path)
-        # Older than the environment, so that make doesn't install it again.
+        # Make the file older than the environment, so that `make` doesn't reinstall it.
         os.utime(tmp_path / "requirements-upkeep.lock", (0, 0))
         (tmp_path / ".venv-upkeep").symlink_to(upkeep)
         checkout = Checkout(tmp_path, index)
@@ -73,7 +73,10 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def test_outdated_and_vulnerable_packages_are_reported(checkout: Checkout) -> None:
-    """Each is reported with its lock, its version and the version that fixes it. `make lock` alone updates nothing."""
+    """Each is reported with its lock file, its version, and the newest version or the one with the fix.
+
+    `make lock` without `--upgrade` updates nothing.
+    """
     again = checkout.make("lock")
     assert again.returncode == 0, again.stderr
     lock = (checkout.folder / "requirements.lock").read_text(encoding="utf-8")
@@ -83,19 +86,21 @@ def test_outdated_and_vulnerable_packages_are_reported(checkout: Checkout) -> No
     service = f"OSV_URL={checkout.index.osv_url}"
     listed = checkout.make("outdated", service)
     assert listed.returncode == 0, listed.stderr
-    expected = {f"{name}: parser 1.0 is behind 2.0" for name in LOCKS if name != "requirements-build.lock"}
+    expected = {f"{name}: parser 1.0 -> 2.0" for name in LOCKS if name != "requirements-build.lock"}
     assert set(listed.stdout.splitlines()) == expected
     checkout.index.vulnerable["parser 1.0"] = "PYSEC-2026-1"
     audited = checkout.make("outdated", service)
     assert audited.returncode != 0
-    assert "requirements-dev.lock: parser 1.0 is vulnerable: PYSEC-2026-1; mended in 2.0" in audited.stdout
+    assert "requirements-dev.lock: parser 1.0 is vulnerable: PYSEC-2026-1; fixed in 2.0" in audited.stdout
     assert "Error 1" in audited.stderr
-    assert (checkout.folder / "requirements.lock").read_text(encoding="utf-8") == lock, "the report changes no lock"
+    assert (checkout.folder / "requirements.lock").read_text(encoding="utf-8") == lock, (
+        "make outdated changed a lock file"
+    )
 
 
 def test_an_unreachable_vulnerability_service_is_an_error(checkout: Checkout) -> None:
-    """If the service can't be asked, the command fails and says so."""
+    """If the service can't be reached, the command fails, and its message shows how to use another one."""
     audited = checkout.make("outdated", "OSV_URL=http://127.0.0.1:9/v1/query")
     assert "Error 2" in audited.stderr
-    assert "Not looked for vulnerabilities" in audited.stderr
+    assert "Vulnerabilities could not be checked" in audited.stderr
     assert "make outdated OSV_URL=" in audited.stderr

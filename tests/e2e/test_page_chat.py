@@ -39,7 +39,7 @@ async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterat
 
 
 async def test_an_edited_prompt_starts_a_branch(watched: WatchedPage) -> None:
-    """An edited prompt gets its own answer. The arrows show the earlier version and all that followed it, also after a
+    """An edited prompt gets its own answer. The arrows show the earlier version and all that followed it, even after a
     reload."""
     page = watched.page
     await ended(await watched.ask("the first question"), "completed")
@@ -76,7 +76,7 @@ async def test_a_regenerated_answer_is_another_version(watched: WatchedPage) -> 
 
 
 async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
-    """The page shows the call, its result and the model's answer in this order, also after a reload."""
+    """The page shows the call, its result and the model's answer in this order, even after a reload."""
     await watched.page.get_by_test_id("demo-tool").click()
     turns = watched.page.get_by_test_id("turn")
     await expect(turns).to_have_count(2)
@@ -154,7 +154,7 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
-    """A draft is kept with its conversation, also with a new one, and outlives a reload. It is deleted after the prompt
+    """A draft is kept with its conversation, even with a new one, and outlives a reload. It is deleted after the prompt
     is sent."""
     page = watched.page
     box = page.get_by_test_id("prompt-box")
@@ -276,7 +276,7 @@ async def test_the_settings_apply_to_the_turn(watched: WatchedPage) -> None:
 
 
 async def test_a_rating_is_stored(watched: WatchedPage) -> None:
-    """A rating is sent to the gateway and is shown as pressed, also after a reload."""
+    """A rating is sent to the gateway and is shown as pressed, even after a reload."""
     turn = await watched.ask("rate me")
     await ended(turn, "completed")
     await turn.get_by_test_id("up").click()

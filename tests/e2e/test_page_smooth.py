@@ -1,6 +1,7 @@
-"""Performance of the page with twenty answers at fifty tokens a second: no long task, no node per token, stable memory.
+"""Performance of the page, such as with twenty answers at fifty tokens per second: no long task, no node per token,
+stable memory.
 
-A task is measured in CPU time, not in wall time, so that other load on the machine has no effect.
+A task is measured in CPU time, not in wall time, so that other load on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WARM_S = 1.5
 MEASURED_S = 4
 LONG_TASK_MS = 50
 LONG_TASKS_MAX = 2
-"""The number of long tasks allowed, as other processes on the machine can interrupt a task."""
+"""The number of long tasks allowed, because a coarse CPU clock can charge another task's time to a task."""
 
 PROSE = (
     "These are plain words that a model might say, one after the other, until the paragraph is long enough. " * 3
@@ -52,7 +53,7 @@ START = """async ([turns, rate, tokens, text]) => {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page on a wide screen, open and live. The test fails if the page logged an error."""
+    """The page on a wide screen, open and connected. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway, 1600, 1000, "no-preference") as watched:
         yield watched
 
@@ -64,7 +65,7 @@ async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list
     complete = asyncio.Event()
     session.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     session.on("Tracing.tracingComplete", lambda _: complete.set())
-    # Tracing takes time too, so only the tasks are traced, and a mark that identifies the page's thread.
+    # Tracing takes time too, so trace only the tasks and a mark that identifies the page's thread.
     config = {"includedCategories": ["toplevel", "blink.user_timing"], "excludedCategories": ["*"]}
     await session.send("Tracing.start", {"traceConfig": config, "transferMode": "ReportEvents"})
     await page.evaluate("() => { performance.mark('the page') }")
@@ -104,9 +105,9 @@ async def test_twenty_streams_cause_no_long_task(watched: WatchedPage, wire: boo
     assert all(longer - length > 100 for length, longer in zip(before, after, strict=True))
 
 
-async def test_memory_grows_with_the_text_only(watched: WatchedPage) -> None:
-    """Over thousands of tokens the nodes grow with the blocks and not with the tokens, and the heap by little more than
-    the text."""
+async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
+    """Over thousands of tokens, the page adds nodes for each block but not for each token, and the heap grows by little
+    more than the text."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(START, [10, 200, 8000, PROSE])
@@ -145,7 +146,7 @@ FRAMES = """async (count) => {
 
 
 async def test_the_wire_view_keeps_a_limited_number_of_frames(watched: WatchedPage) -> None:
-    """After they are full, the wire view's list, plot and sizes grow neither with the frames nor with their turns."""
+    """Once the wire view's list, plot and sizes are full, more frames and turns don't take more memory."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(FRAMES, 8_000)
@@ -202,7 +203,7 @@ OPENED = """async (count) => {
 
 
 async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage) -> None:
-    """Conversations that were opened long ago are released with their text."""
+    """Conversations that were opened long ago are freed, including their text."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await watched.page.evaluate(OPENED, 40)
     prototype = await session.send(
@@ -222,7 +223,8 @@ async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage
 
 
 async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tuple[Locator, list[float]]:
-    """Run a demo turn with this text, and return its answer and the page's tasks from its first word to its last."""
+    """Run a demo turn that answers with this text. Return the turn, and the CPU times of the page's tasks until it is
+    drawn."""
     async with asyncio.TaskGroup() as together:
         over = asyncio.Event()
         tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
@@ -234,15 +236,18 @@ async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tu
 
 
 def check_drawn_in_pieces(tasks: list[float]) -> None:
-    """Check the tasks of an answer: redrawing it causes dozens of long tasks, drawing it at once one of several hundred
-    ms."""
+    """Check from the page's tasks that an answer was drawn in pieces.
+
+    Redrawing the answer for each piece would cause dozens of long tasks. Drawing all of it at once would cause one task
+    of several hundred ms.
+    """
     long = [task for task in tasks if task > LONG_TASK_MS]
     assert len(long) <= LONG_TASKS_MAX, long
     assert max(tasks) < 3 * LONG_TASK_MS
 
 
 async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
-    """Two thousand lines at full speed cause no task over 50 ms, as only the new text is drawn."""
+    """Two thousand lines at high speed cause hardly any long task, because only the new text is drawn."""
     blocks = [
         "\n".join(f"{number}. Item **{number}** `code`" for number in range(1, 501)),
         "```python\n" + "\n".join(f"v_{number} = {number} * 2" for number in range(1, 501)) + "\n```",
@@ -287,8 +292,8 @@ STORED = """async (text) => {
 
 
 async def test_a_long_conversation_opens_without_a_long_task(watched: WatchedPage) -> None:
-    """Of twelve stored long answers the last one is drawn first, in pieces, and answers outside the viewport cost no
-    layout."""
+    """When a conversation with twelve long answers is opened, the last answer is drawn first, in pieces, and answers
+    outside the viewport aren't laid out."""
     page = watched.page
     text = "\n".join(f"- Item **{number}** `code`" for number in range(300)) + "\n\n" + PROSE * 20
     conversation = await page.evaluate(STORED, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from tests.client_stage import client_stage
 from tests.e2e.test_upstreams import gateway_with_upstream
@@ -51,6 +52,35 @@ async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterat
     """The page, open and live. The test fails if the page logged an error."""
     async with watched_page(browser, page_gateway) as watched:
         yield watched
+
+
+async def test_a_prompt_sent_before_the_page_is_live_is_kept(browser: Browser, page_gateway: GatewayProcess) -> None:
+    """Text typed before the page's scripts are loaded stays in the prompt box. A prompt sent before the gateway has
+    answered anything is shown at once, and answered later."""
+    async with browser_context(browser) as context:
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        scripts, answers = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route, released: asyncio.Event) -> None:
+            await released.wait()
+            await route.continue_()
+
+        await page.route("**/page.js", lambda route: hold(route, scripts))
+        await page.route("**/v1", lambda route: hold(route, answers))
+        await page.goto(f"{page_gateway.url}/", wait_until="commit")
+        box = page.get_by_test_id("prompt-box")
+        await box.fill("early")
+        scripts.set()
+        await expect(page.get_by_test_id("send")).to_be_enabled()
+        await expect(box).to_have_value("early")
+        turn = await watched.ask("sent early")
+        await expect(turn.first).to_be_visible()
+        await expect(page.get_by_test_id("connection")).not_to_have_attribute("data-state", "live")
+        answers.set()
+        await ended(turn, "completed")
+        await expect(page.get_by_test_id("turn")).to_have_count(1)
+    assert watched.errors == []
 
 
 async def test_a_growing_table_doesnt_show_its_pipes(watched: WatchedPage) -> None:

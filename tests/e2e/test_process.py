@@ -18,7 +18,7 @@ import pytest
 from tests.client import RequestFailed, client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process, until_ready
-from tests.in_time import bounds_a_time, check_in_time
+from tests.in_time import check_in_time, checks_time_limit
 from tests.upstream import Upstream, chat
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) -> None:
     """The process is ready within a second on a quiet machine. The last line has the URL, the providers with keys, and
     that auth is off. The OpenAI SDK isn't imported."""

@@ -1,4 +1,4 @@
-"""The page at other addresses: below a path, behind proxies, from another machine, and after a reload."""
+"""The page at other addresses: under a path, behind proxies, from another machine, and after a reload."""
 
 from __future__ import annotations
 

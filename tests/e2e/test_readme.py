@@ -33,7 +33,7 @@ async def pasted(gateway: GatewayProcess, *command: str) -> str:
 
 
 async def test_the_examples_work(gateway: GatewayProcess) -> None:
-    """The Python example streams an answer. curl starts a turn, resumes it and cancels it, also after the Python
+    """The Python example streams an answer. curl starts a turn, resumes it and cancels it, even after the Python
     example."""
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert "that is the only notification you need" in (await pasted(gateway, sys.executable, "-c", python)).lower()

@@ -16,7 +16,7 @@ import redis.asyncio
 from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
-from tests.in_time import bounds_a_time
+from tests.in_time import checks_time_limit
 from tests.redis_process import redis_store
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
@@ -167,7 +167,7 @@ async def test_lost_replies_of_redis_duplicate_nothing(tmp_path: Path) -> None:
                 assert logged == list(range(1, view.seq + 1)), turn
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> None:
     """An instance with 2,000 sockets and sixty turns has at most 20 connections to Redis."""
     with ExitStack() as sockets:

@@ -105,7 +105,7 @@ async def test_the_circuit_opens_after_repeated_failures(tmp_path: Path) -> None
 
 
 async def test_instances_share_the_state_of_the_circuit(tmp_path: Path) -> None:
-    """A circuit that opens at one instance is open at the other, which has sent no request."""
+    """A circuit that opens on one instance is open on the other, which has sent no request."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
             environment = {
@@ -161,7 +161,7 @@ price = {{ input = "1", output = "2" }}
 @pytest.mark.parametrize("how", ["stalled", "refused", "broken", "no key"])
 async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
     """The first model in the list that supports the request answers. Message, price and `turn.get` name this model,
-    also at another instance."""
+    also on another instance."""
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
@@ -197,7 +197,7 @@ async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
 
 
 async def test_other_instances_know_the_running_fallback(tmp_path: Path) -> None:
-    """While the fallback model streams, `turn.get` names it at any instance."""
+    """While the fallback model streams, `turn.get` names it on any instance."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
             (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client import Client, TurnView, client
 from tests.demo import expected
-from tests.in_time import TooLate, bounds_a_time
+from tests.in_time import TooLate, checks_time_limit
 from tests.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -42,7 +42,7 @@ async def sockets(w: World) -> AsyncIterator[list[list[Client]]]:
 async def attach_at_every_event(
     w: World, connections: list[list[Client]], turn: str, demo: dict[str, Any]
 ) -> list[tuple[Client, int, str]]:
-    """Start the turn, and at each event attach at every position up to it, at every instance.
+    """Start the turn, and at each event attach at every position up to it, on every instance.
 
     Return the connections with their position and the id of their attach request.
     """
@@ -66,7 +66,7 @@ async def attach_at_every_event(
     return attached
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_law_7_every_lost_and_resumed_position(tmp_path: Path) -> None:
     """Laws 1, 2 and 7: a client that resumes from any position gets exactly the remaining events, without a reset.
 

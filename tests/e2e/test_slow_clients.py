@@ -13,7 +13,7 @@ import pytest
 
 from tests.client import client, small_buffer_socket
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +38,7 @@ def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_law_11_a_slow_client_is_closed_with_4501(tmp_path: Path) -> None:
     """Law 11: beyond the outbox limit the client is closed with 4501 and can resume; the turn and a fast client don't
     wait for it."""
@@ -185,7 +185,7 @@ async def test_heartbeats_are_sent_on_a_quiet_connection(tmp_path: Path) -> None
 
 
 @pytest.mark.timed
-@bounds_a_time
+@checks_time_limit
 async def test_a_fast_turn_doesnt_starve_another_on_the_same_socket(gateway: GatewayProcess) -> None:
     """A turn that streams at full speed doesn't delay a turn with a fixed rate on the same socket."""
     async with client(gateway.ws_url) as c:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.upstream import Script, Upstream, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
 APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
-PLAIN: dict[str, Callable[..., Script]] = {"anthropic": messages, "responses": responses}
+SCRIPTS: dict[str, Callable[..., Script]] = {"openai": chat, "anthropic": messages, "responses": responses}
 RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 
 
@@ -43,14 +43,14 @@ async def gateway_with_upstream(
         "KIMI_BASE_URL": upstream.openai_url,
         "GLM_BASE_URL": upstream.openai_url,
         "OLLAMA_BASE_URL": upstream.openai_url,
-        "TURNWIRE_WAITING_AFTER_S": "60",  # a stalled machine isn't a stalled provider
+        "TURNWIRE_WAITING_AFTER_S": "60",  # a slow test machine must not look like a silent provider
         **settings,
     }
     async with gateway_process(folder, environment) as gateway, client(gateway.ws_url) as c:
         yield gateway, c
         everything = "".join(gateway.log) + repr(c.frames)
-        assert KEY not in everything, "law 13: the key stays in the gateway"
-        assert upstream.url.split("//")[1] not in repr(c.frames), "law 13: the host stays in the gateway"
+        assert KEY not in everything, "law 13: no key in logs or frames"
+        assert upstream.url.split("//")[1] not in repr(c.frames), "law 13: no provider host in frames"
 
 
 async def turn(c: Client, name: str, model: str, **fields: Any) -> TurnView:
@@ -74,7 +74,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("write", ["event", "whole", "pieces"])
 async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> None:
-    """By event, as a whole or in pieces, with a catalog row, prefix or pattern, the text is that of the upstream."""
+    """The client gets the upstream's text, however it is split and however the catalog matches the model's name."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
             upstream.play(script.replace(write=write))
@@ -86,8 +86,8 @@ async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> N
 
 
 async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> None:
-    """A tool result is sent with the escaped id that the client got, and the provider gets this id for both the call
-    and its result."""
+    """The client gets the escaped id and sends its tool result with it. The provider gets the escaped id for both the
+    call and its result."""
     called = {"index": 0, "id": "call\x1b[2J\n1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
@@ -107,16 +107,16 @@ async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> Non
         assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", "input[0].call")
 
 
-async def test_law_11_a_huge_delta_closes_no_client(tmp_path: Path) -> None:
-    """Law 11: a provider's event of a million characters is delivered to every reading client, in small frames (law
-    10)."""
+async def test_law_11_a_huge_delta_disconnects_no_client(tmp_path: Path) -> None:
+    """Law 11: a provider's event of a million characters is delivered over the WebSocket, in small frames
+    (law 10), and over HTTP."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(chat("🙂x" * 500_000))
         view = await turn(c, "t", "openai/m")
         assert view.text() == "🙂x" * 500_000
-        asking = {"model": "openai/m", "input": "x"}
+        body = {"model": "openai/m", "input": "x"}
         async with httpx2.AsyncClient(timeout=30) as http:
-            lines = await http.post(f"{gateway.url}/v1/turns", json=asking, headers={"accept": "application/x-ndjson"})
+            lines = await http.post(f"{gateway.url}/v1/turns", json=body, headers={"accept": "application/x-ndjson"})
         frames = [msgspec.json.decode(line) for line in lines.content.splitlines()]
         assert "".join(frame.get("text", "") for frame in frames) == "🙂x" * 500_000
         assert frames[-1]["type"] == "turn.completed"
@@ -126,7 +126,7 @@ async def test_law_11_a_huge_delta_closes_no_client(tmp_path: Path) -> None:
 async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, provider: str) -> None:
     """Law 5: a cancel request in the middle of a stream closes the provider's connection, and other turns continue."""
     words = [f"word{n} " for n in range(2000)]
-    script = chat(*words) if provider == "openai" else PLAIN[provider](*words)
+    script = SCRIPTS[provider](*words)
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(script.replace(rate=50))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
@@ -138,8 +138,8 @@ async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, pr
         async with asyncio.timeout(5):
             await received.disconnected.wait()
         assert (await c.ending("t"))["type"] == "turn.cancelled"
-        held = c.turns["other"].seq
-        await c.deltas("other", held + 5)
+        seen = c.turns["other"].seq
+        await c.deltas("other", seen + 5)
         assert "".join(words).startswith(c.turns["t"].text())
         await c.request("turn.cancel", mine=True)
 
@@ -181,7 +181,7 @@ FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
         "upstream_auth",
     ),
     (
-        "limited",
+        "rate limited",
         error_response(429, {"error": {"message": "slow down"}}, retry_after="120"),
         {},
         "upstream_rate_limited",
@@ -202,23 +202,23 @@ FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
         {"TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_FIRST_EVENT_REASONING_TIMEOUT_S": "0.5"},
         "upstream_timeout",
     ),
-    ("cut", chat("Hel", "lo world").replace(cut=150), {}, "upstream_incomplete"),
-    ("reset", chat("Hel", "lo world").replace(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
-    ("no end", chat("Hello", finish=None), {}, "upstream_incomplete"),
+    ("connection closed", chat("Hel", "lo world").replace(cut=150), {}, "upstream_incomplete"),
+    ("connection reset", chat("Hel", "lo world").replace(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
+    ("no finish reason", chat("Hello", finish=None), {}, "upstream_incomplete"),
 ]
 
 
 @pytest.mark.parametrize(
     ("script", "settings", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
 )
-async def test_law_13_each_fault_of_a_provider_has_its_code(
+async def test_law_13_each_provider_fault_has_an_error_code(
     tmp_path: Path, script: Script, settings: dict[str, str], code: str
 ) -> None:
-    """Law 13: each fault of a provider has one error code and the gateway's own message; another turn isn't
+    """Law 13: for a provider's fault, the client gets its error code and the gateway's own message. Other turns aren't
     affected."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         demo = {"demo": {"rate": 50, "tokens": 60}}
-        await c.request("turn.start", turn="neighbour", input="x", params=demo)
+        await c.request("turn.start", turn="neighbor", input="x", params=demo)
         upstream.play(script)
         view = await turn(c, "t", "openai/m")
         assert view.ended is not None
@@ -229,14 +229,14 @@ async def test_law_13_each_fault_of_a_provider_has_its_code(
         assert "Hello world".startswith(view.text())
         if code == "upstream_rate_limited":
             assert error["retry_after_ms"] == 120_000
-        assert (await c.ending("neighbour"))["type"] == "turn.completed"
+        assert (await c.ending("neighbor"))["type"] == "turn.completed"
 
 
 async def test_a_refused_connection_is_a_retryable_error(tmp_path: Path) -> None:
     """The error of a refused connection is retryable and contains no address."""
     async with Upstream() as upstream:
-        dead = upstream.openai_url
-    async with gateway_process(tmp_path, {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": dead}) as gateway:
+        closed_url = upstream.openai_url
+    async with gateway_process(tmp_path, {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": closed_url}) as gateway:
         async with client(gateway.ws_url) as c:
             view = await turn(c, "t", "openai/m")
             assert view.ended is not None
@@ -261,7 +261,7 @@ ECHO = {"error": {"type": "invalid_request_error", "message": "I don't like " + 
 LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_000,) * 762, b"[]]}")
 
 
-@bounds_a_time
+@checks_time_limit
 @pytest.mark.parametrize("model", MODELS.values())
 @pytest.mark.parametrize(
     ("script", "code"),
@@ -270,7 +270,7 @@ LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_
         (Script(LARGE, status=400), "context_length_exceeded"),
         (Script((b"[" * 64 * 1024,) * 100_000, status=400), "invalid_request"),
     ],
-    ids=["an echo of 40 KB", "48 MB", "no end"],
+    ids=["an echo of 40 KB", "48 MB", "endless"],
 )
 async def test_law_11_a_large_error_body_delays_no_other_client(
     tmp_path: Path, model: str, script: Script, code: str
@@ -282,7 +282,7 @@ async def test_law_11_a_large_error_body_delays_no_other_client(
         client(gateway.ws_url) as d,
     ):
         upstream.play(error_response(400, "no"), script)
-        await turn(c, "first", model)  # loads what is loaded on first use
+        await turn(c, "first", model)  # so that imports on first use aren't measured
         failing = asyncio.get_running_loop().create_task(turn(c, "t", model))
         try:
             while not failing.done():
@@ -295,9 +295,8 @@ async def test_law_11_a_large_error_body_delays_no_other_client(
         assert ended["error"]["code"] == code
 
 
-@pytest.mark.go
 def recordings() -> list[tuple[str, str]]:
-    """Return the recorded streams in the folder TURNWIRE_RECORDED_STREAMS, with their dialects."""
+    """Return the name and dialect of each recorded stream in the folder TURNWIRE_RECORDED_STREAMS."""
     if RECORDED is None:
         return []
     found = []
@@ -311,11 +310,11 @@ def recordings() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
+@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS isn't set")
 @pytest.mark.timeout(300)
 async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
-    """Each recorded stream has the same result by event, as a whole, in small pieces, with comments and with CRLF; if
-    it is cut off, its text is a prefix."""
+    """The result of a recorded stream is the same if it is sent by event, as a whole, in small pieces, with comments or
+    with CRLF. If the stream is cut off, the text is a prefix."""
     splits: list[dict[str, Any]] = [
         {},
         {"write": "whole"},
@@ -345,7 +344,7 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
 
 
 async def turn_after_limits(c: Client, name: str, model: str) -> TurnView:
-    """Run a turn as `turn` does. If no request was sent due to an earlier rate limit, wait and run it again."""
+    """Run a turn as `turn` does. If an earlier rate limit kept it from sending a request, wait and run it again."""
     for n in itertools.count():
         view = await turn(c, f"{name}-{n}", model)
         assert view.ended is not None

@@ -92,7 +92,7 @@ async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> No
 
 
 async def test_a_stop_while_offline_takes_effect_when_online(watched: WatchedPage) -> None:
-    """Text from before the stop that arrives after the cancel request, over the next socket, is no violation of a
+    """Text from before the stop that arrives after the cancel request, over the next socket, isn't a violation of a
     law."""
     page = watched.page
     turn = await watched.say(" ".join(map(str, range(5000))), rate=30)

@@ -26,7 +26,7 @@ def children(pid: int) -> set[int]:
 
 
 async def test_two_workers_act_as_one_gateway(tmp_path: Path) -> None:
-    """A turn of one worker can be followed at the other, a killed worker is replaced, and after SIGTERM the exit code
+    """A turn of one worker can be followed on the other, a killed worker is replaced, and after SIGTERM the exit code
     is 0."""
     server = RedisProcess(tmp_path / "redis")
     server.start()

@@ -94,18 +94,18 @@ def streams() -> dict[str, tuple[str, tuple[bytes, ...]]]:
     return found
 
 
-def split(chance: random.Random, raw: bytes) -> list[bytes]:
+def split(rng: random.Random, raw: bytes) -> list[bytes]:
     """Split at random, with no empty pieces, because an empty piece means the end."""
-    cuts = sorted(chance.sample(range(1, len(raw)), min(len(raw) - 1, chance.choice((0, 1, 5, 60, 400)))))
+    cuts = sorted(rng.sample(range(1, len(raw)), min(len(raw) - 1, rng.choice((0, 1, 5, 60, 400)))))
     return [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True) if start < end]
 
 
-def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
+def framed(rng: random.Random, blocks: tuple[bytes, ...]) -> bytes:
     """Return the same events with other framing: comments, a byte order mark, other line ends, extra fields."""
-    between = chance.choice((b"", b": keep-alive\n\n", b"\n", b"retry: 5\n\n"))
-    raw = b"".join(between + block if chance.random() < 0.5 else block for block in blocks)
-    line_end = chance.choice((b"\n", b"\r\n", b"\r"))
-    return chance.choice((b"", b"\xef\xbb\xbf")) + raw.replace(b"\n", line_end)
+    between = rng.choice((b"", b": keep-alive\n\n", b"\n", b"retry: 5\n\n"))
+    raw = b"".join(between + block if rng.random() < 0.5 else block for block in blocks)
+    line_end = rng.choice((b"\n", b"\r\n", b"\r"))
+    return rng.choice((b"", b"\xef\xbb\xbf")) + raw.replace(b"\n", line_end)
 
 
 @pytest.mark.fuzzed
@@ -113,12 +113,12 @@ def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
 async def test_framing_does_not_change_the_outcome(name: str) -> None:
     """Splits, comments, a byte order mark and other line ends don't change the parts, usage and finish reason."""
     dialect, blocks = streams()[name]
-    chance = random.Random(name)
+    rng = random.Random(name)
     whole = await outcome(dialect, ListBody(list(blocks)))
     assert whole.finish is not None or whole.error is not None
     for _ in range(max(3, min(ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
-        raw = framed(chance, blocks)
-        assert comparable(await outcome(dialect, ListBody(split(chance, raw)))) == comparable(whole)
+        raw = framed(rng, blocks)
+        assert comparable(await outcome(dialect, ListBody(split(rng, raw)))) == comparable(whole)
 
 
 @pytest.mark.fuzzed
@@ -126,13 +126,13 @@ async def test_framing_does_not_change_the_outcome(name: str) -> None:
 async def test_a_cut_stream_is_a_clear_error_without_wrong_text(name: str) -> None:
     """A stream that is cut anywhere is either whole or an error, and its text is a prefix of the whole text."""
     dialect, blocks = streams()[name]
-    chance = random.Random(name)
+    rng = random.Random(name)
     whole = await outcome(dialect, ListBody(list(blocks)))
     for _ in range(max(5, min(2 * ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
-        raw = framed(chance, blocks)
-        at = chance.randrange(1, len(raw))
-        error = chance.choice((None, httpx2.ReadError("reset"), httpx2.RemoteProtocolError("closed")))
-        answer = await outcome(dialect, ListBody(split(chance, raw[:at]) if at > 1 else [raw[:1]], error))
+        raw = framed(rng, blocks)
+        at = rng.randrange(1, len(raw))
+        error = rng.choice((None, httpx2.ReadError("reset"), httpx2.RemoteProtocolError("closed")))
+        answer = await outcome(dialect, ListBody(split(rng, raw[:at]) if at > 1 else [raw[:1]], error))
         where = f"cut at {at} of {len(raw)}"
         assert (answer.error is None) != (answer.finish is None), where
         if answer.finish is not None:

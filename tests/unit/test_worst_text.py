@@ -210,13 +210,13 @@ def demo(prompt: str, **options: Any) -> None:
 
     async def first() -> None:
         model = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts())
-        asking = asyncio.create_task(
+        answering = asyncio.create_task(
             model.answer(chat_request(prompt, demo={"rate": 0} | options), route("demo"), sink := Batches())
         )
-        while not sink.put_batches or (not options.get("tokens") and not asking.done()):
+        while not sink.put_batches or (not options.get("tokens") and not answering.done()):
             await asyncio.sleep(0)
-        asking.cancel()
-        await asyncio.wait([asking])
+        answering.cancel()
+        await asyncio.wait([answering])
 
     asyncio.run(first())
 

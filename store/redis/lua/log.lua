@@ -1,6 +1,6 @@
 -- Read a turn's log.
 -- uses: turn_fields
--- KEYS[1] the user's prefix. ARGV: turn, after, approximate maximum of bytes.
+-- KEYS[1] the user's prefix. ARGV: turn, after, approximate maximum number of bytes.
 -- Returns encoded entries that hold events after seq `after`, in order.
 local after, bytes_left = tonumber(ARGV[2]), tonumber(ARGV[3])
 local epochs = get_fields(KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')

@@ -1,4 +1,4 @@
--- Store a rating with its message.
+-- Store a rating and its comment with the rated message. They replace the previous ones.
 -- KEYS[1] the user's prefix. ARGV: message, rating, now in ms, comment (optional).
 -- Returns {'ok'} or {'not_found', field}.
 local key = KEYS[1] .. 'message:' .. ARGV[1]

@@ -89,7 +89,7 @@ async def test_breakers_work_while_the_store_is_unavailable() -> None:
 
 
 async def test_an_embedded_store_is_not_used_for_sharing() -> None:
-    """The embedded store isn't called, because only one instance uses it."""
+    """The SQLite store isn't called, because only one instance uses it."""
     async with open_shared_store() as view:
         alone = ControlledStore(view().real)
         await BreakerSync(alone.as_store, Breakers(1, 1)).run()

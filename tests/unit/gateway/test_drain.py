@@ -1,4 +1,4 @@
-"""The drain: no new turn starts, connected clients are notified, and the process stays."""
+"""The drain: no new turn starts, connected clients are notified, and the process keeps running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.in_loop_server import serving
 from tests.in_process import SLOW
 
 
-async def test_a_drained_instance_stays_and_is_not_ready() -> None:
+async def test_a_drained_instance_keeps_running_but_is_not_ready() -> None:
     """Running turns end within the drain time, and sockets close with 4503. `/ready` returns 503 and `/health` 200. A
     second drain has no effect."""
     async with (

@@ -16,7 +16,7 @@ from gateway.http.operation import PartGet
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
 
-# The table of the protocol, chapter 3, repeated by hand.
+# Each request in docs/protocol.md and its fields, copied by hand.
 REQUESTS = {
     "auth": "token",
     "ping": "t",

@@ -34,7 +34,7 @@ async def test_each_signal_reaches_its_component(pair: Pair) -> None:
 
 
 async def test_durability_changes_reach_every_connection(store: ControlledStore, quick: None) -> None:
-    """Law 4: `degraded` is sent when the store is lost and `ok` when it is back, also while no turn runs."""
+    """Law 4: `degraded` is sent when the store is lost and `ok` when it is back, even while no turn runs."""
     async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
         await ann.request("ping")
         with store.failing("expired_leases"):

@@ -21,7 +21,7 @@ def test_the_first_line_is_the_secret(tmp_path: Path, text: str) -> None:
 
 
 def test_a_value_without_an_at_sign_prefix_is_returned() -> None:
-    """A value that doesn't begin with `@` is returned unchanged, also if it has an `@` elsewhere."""
+    """A value that doesn't begin with `@` is returned unchanged, even if it has an `@` elsewhere."""
     assert read_secret(URL) == URL
     assert read_secret("") == ""
 

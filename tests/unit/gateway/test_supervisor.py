@@ -153,7 +153,7 @@ def test_a_failed_first_start_ends_the_supervisor() -> None:
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    """A port in use is refused, also if its other sockets allow sharing (SO_REUSEPORT)."""
+    """A port in use is refused, even if its other sockets allow sharing (SO_REUSEPORT)."""
     sockets = listen("127.0.0.1", 0, 2, 16)
     port = sockets[0].getsockname()[1]
     assert [one.getsockname()[1] for one in sockets] == [port, port]

@@ -38,14 +38,14 @@ PARTS: list[tuple[Part, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("part", "wire"), PARTS)
 def test_parts_round_trip(part: Part, wire: dict[str, Any]) -> None:
-    """A part is encoded exactly as the protocol reference says, and decoding returns the same part."""
+    """A part is encoded exactly as `docs/protocol.md` specifies, and decoding returns the same part."""
     raw = msgspec.json.encode(part)
     assert msgspec.json.decode(raw) == wire
     assert decode_part(raw) == part
 
 
 @pytest.mark.parametrize(
-    "raw", [b'{"kind": "text", "text": "a", "colour": "red"}', b'{"kind": "smell"}', b'{"kind": "text"}']
+    "raw", [b'{"kind": "text", "text": "a", "color": "red"}', b'{"kind": "unknown"}', b'{"kind": "text"}']
 )
 def test_invalid_parts_are_rejected(raw: bytes) -> None:
     """A part with an unknown kind or field, or without a required field, is rejected."""
@@ -64,15 +64,15 @@ def test_invalid_parts_are_rejected(raw: bytes) -> None:
         {"x": 1},
     ],
 )
-def test_params_are_bounded(params: dict[str, Any]) -> None:
+def test_invalid_params_are_rejected(params: dict[str, Any]) -> None:
     """A parameter that is out of range or unknown is rejected."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(params, Params)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 65, "né"])
-def test_invalid_tool_names(name: str) -> None:
-    """A tool name that some provider rejects is invalid."""
+def test_invalid_tool_names_are_rejected(name: str) -> None:
+    """A tool name is rejected if at least one provider would reject it."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"name": name}, Tool)
 
@@ -87,7 +87,7 @@ def test_usage_omits_missing_counts() -> None:
 
 
 def test_error_prints_only_its_message() -> None:
-    """An error prints as its own message, without the provider's detail."""
-    error = ProviderError("upstream_error", "It failed: try again.", detail="host:443 said boo")
+    """Neither `str` nor `repr` of an error contains its `detail`."""
+    error = ProviderError("upstream_error", "It failed: try again.", detail="host:443 refused")
     assert str(error) == error.message == "It failed: try again."
-    assert "boo" not in repr(error)
+    assert "host" not in repr(error)

@@ -104,7 +104,7 @@ def test_split_surrogate_pairs(pieces: list[str], text: str) -> None:
 
 
 def test_other_deltas_keep_their_position() -> None:
-    """A delta that belongs to no part keeps its position."""
+    """A delta that doesn't belong to a part keeps its position."""
     parts = DeltaBuffer()
     parts.append_text("text", "a")
     parts.append_delta(Finished("stop"))

@@ -215,7 +215,7 @@ async def test_max_tokens() -> None:
         ({"tool": True}, "params.demo.tool"),
         ({"fail": "gloriously"}, "params.demo.fail"),
         ({"first_ms": -1}, "params.demo.first_ms"),
-        ({"colour": "red"}, "`colour`"),
+        ({"color": "red"}, "`color`"),
     ],
 )
 async def test_invalid_options(demo: dict[str, Any], named: str) -> None:

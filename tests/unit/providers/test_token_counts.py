@@ -28,7 +28,7 @@ def test_chat(reported: dict[str, Any], usage: Usage) -> None:
 
 @pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None])
 def test_invalid_costs(cost: object) -> None:
-    """A value that isn't a valid amount of money is no cost."""
+    """A value that isn't a valid amount of money isn't a cost."""
     assert chat_cost({"cost": cost}, Quirks(usage_has_cost=True)) is None
 
 

@@ -1,4 +1,4 @@
-"""The names of channels, which are the same in every backend and at every instance."""
+"""The names of channels, which are the same in every backend and on every instance."""
 
 from __future__ import annotations
 

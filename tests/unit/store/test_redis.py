@@ -290,7 +290,7 @@ async def test_databases_of_one_redis_share_no_channels(redis_server: RedisProce
         assert await received.next() == ("turn:ann:t1", b"own")
 
 
-async def test_an_eviction_policy_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_eviction_policy_logs_a_warning(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
     """The warning is logged once, when the store is opened; without the permission for INFO there is none."""
     async with redis_store(redis_server.url):
         assert caplog.messages == []

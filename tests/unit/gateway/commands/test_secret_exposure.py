@@ -1,4 +1,4 @@
-"""Tests of secrets that other users of the machine could read: a warning says what to do, without the secret."""
+"""Tests of the warnings about secrets that other users of the machine can read. No warning contains the secret."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
 def test_a_secret_can_be_read_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
-    """`@FILE` works for an option and for a variable.
+    """`@FILE` works in an option and in an environment variable.
 
     No warning is printed, and `repr` of the settings hides the secret.
     """
@@ -64,7 +64,7 @@ def test_a_secret_on_the_command_line_is_accepted_with_a_warning(
 @pytest.mark.parametrize(
     ("mode", "is_warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)]
 )
-@pytest.mark.parametrize("kind", ["keys", "store", "store by a variable", "token"])
+@pytest.mark.parametrize("kind", ["keys", "store", "store in a variable", "token"])
 def test_a_secrets_file_that_others_can_access_causes_a_warning(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -73,7 +73,7 @@ def test_a_secrets_file_that_others_can_access_causes_a_warning(
     mode: int,
     is_warned: bool,
 ) -> None:
-    """The group may read the file, but not write to it. Other users may neither read it nor write to it."""
+    """The group may read the file. Group write access, or any access by others, causes a warning."""
     file = tmp_path / "secrets"
     file.write_text("sqlite:///:memory:")
     file.chmod(mode)
@@ -81,7 +81,7 @@ def test_a_secrets_file_that_others_can_access_causes_a_warning(
     if kind == "keys":
         monkeypatch.setenv("TURNWIRE_AUTH", "keys")
         monkeypatch.setenv("TURNWIRE_API_KEYS", str(file))
-    elif kind == "store by a variable":
+    elif kind == "store in a variable":
         monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
     else:
         options["store" if kind == "store" else "admin_token"] = f"@{file}"

@@ -70,9 +70,9 @@ def test_an_invalid_models_file_is_reported(
     """The error message names the file, the key and the problem. The exit code is 2, and no server is started."""
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
     file = tmp_path / "models.toml"
-    file.write_text('[[models]]\nid = "kimi-k3"\ncolour = "red"\n', encoding="utf-8")
+    file.write_text('[[models]]\nid = "kimi-k3"\ncolor = "red"\n', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
     with pytest.raises(SystemExit) as exited:
         command.main(["--store", "sqlite:///:memory:", "--port", "0"])
     assert exited.value.code == 2
-    assert capsys.readouterr().err == f"turnwire: {file}: models[0].colour: unknown field. Remove it.\n"
+    assert capsys.readouterr().err == f"turnwire: {file}: models[0].color: unknown field. Remove it.\n"

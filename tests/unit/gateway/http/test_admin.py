@@ -1,4 +1,4 @@
-"""Tests of the admin API over HTTP: permissions, lists, canceled turns, and closed clients."""
+"""Tests of the admin API over HTTP: permissions, lists, cancelled turns, and closed clients."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_turns_and_connections_are_listed() -> None:
 
 
 async def test_a_turn_is_stopped_by_the_operator() -> None:
-    """The turn is canceled by `admin` with the reason. An id that two users have requires `user`.
+    """The turn is cancelled by `admin` with the reason. An id that two users have requires `user`.
 
     An unknown id is `not_found`.
     """

@@ -79,12 +79,12 @@ async def test_a_body_field_in_the_query_is_refused(http: httpx2.AsyncClient, ad
 
 async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) -> None:
     """The preflight and the response name the origin. Headers that a page needs to resume are exposed."""
-    asked = {
+    headers = {
         "origin": OTHER,
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization, content-type, last-event-id, prefer",
     }
-    preflight = await http.options("/v1/turns", headers=asked)
+    preflight = await http.options("/v1/turns", headers=headers)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == OTHER
     assert "access-control-allow-credentials" not in preflight.headers
@@ -99,8 +99,8 @@ async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) ->
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example"])
 async def test_another_origin_is_refused(http: httpx2.AsyncClient, server: InLoopServer, origin: str) -> None:
     """It can neither send requests nor read responses. Public paths have no confidential content."""
-    asked = {"origin": origin, "access-control-request-method": "POST"}
-    preflight = await http.options("/v1/turns", headers=asked)
+    headers = {"origin": origin, "access-control-request-method": "POST"}
+    preflight = await http.options("/v1/turns", headers=headers)
     assert "access-control-allow-origin" not in preflight.headers
     for answer in (
         await http.get("/v1/models", headers={"origin": origin}),

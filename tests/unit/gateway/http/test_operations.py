@@ -1,4 +1,4 @@
-"""Tests of the consistency of the table of operations."""
+"""Checks that the table of operations is consistent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gateway.http.operation import Operation
 from gateway.http.operations import OPERATIONS
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda found: f"{found.method} {found.path}")
-def test_an_operations_fields_are_those_of_its_request(operation: Operation) -> None:
-    """Each field of path, query and body is in one place only."""
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+def test_all_fields_of_an_operation_are_in_its_request(operation: Operation) -> None:
+    """Path parameters and query or body fields are all fields of the request, and no field is both."""
     in_path = set(re.findall(r"\{(\w+)\}", operation.path))
     assert not in_path & set(operation.fields)
     known = operation.request.__struct_encode_fields__ if operation.request else ()
@@ -20,13 +20,13 @@ def test_an_operations_fields_are_those_of_its_request(operation: Operation) -> 
     assert "id" not in operation.fields
 
 
-def test_path_and_method_of_an_operation_are_unique() -> None:
-    """No operation hides another."""
+def test_operations_have_unique_paths_and_methods() -> None:
+    """No two operations have the same method and path."""
     assert len({(operation.method, operation.path) for operation in OPERATIONS}) == len(OPERATIONS)
 
 
-def test_public_operations_have_no_user_data() -> None:
-    """No user's data is sent without a credential. A setting determines access to the metrics."""
+def test_only_operations_without_user_data_are_public() -> None:
+    """These four need no credential and return no user's data. `TURNWIRE_METRICS` may still restrict `/metrics`."""
     assert {operation.path for operation in OPERATIONS if operation.is_public} == {
         *("/v1", "/health", "/ready", "/metrics")
     }

@@ -109,7 +109,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_a_removed_key_becomes_invalid_after_a_delay(tmp_path: Path) -> None:
-    """A key stays valid for a short time after its removal, and remains valid if it is added again in that time.
+    """A key becomes invalid a short time after its removal, unless it is added again in that time.
 
     Other keys aren't affected.
     """

@@ -516,7 +516,7 @@ async def test_a_scope_prefix_distinguishes_our_scopes(tmp_path: Path, caplog: p
     assert "TURNWIRE_SCOPE_PREFIX" in caplog.text
 
 
-async def test_an_invalid_key_file_locks_no_client_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_key_file_locks_out_no_client(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Known keys stay valid, the error is logged, and revocations still take effect."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")

@@ -62,7 +62,7 @@ async def test_unknown_keys_cause_few_fetches() -> None:
         assert await keys.key(None) is None
 
 
-async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_key_is_found_during_a_flood_of_unknown_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up ids cause one fetch per cooldown. A new key is found after the cooldown in which it was added."""
     monkeypatch.setattr(jwks, "COOLDOWN_S", 0.2)
     async with jwks_server() as server:

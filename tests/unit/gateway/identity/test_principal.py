@@ -46,7 +46,7 @@ def test_unknown_scopes_are_ignored() -> None:
     assert known_scopes(["openid", "chat", "x:as", "x:x:read", 7], "x:") == {"as"}
 
 
-def test_combined_credentials_have_their_common_scopes() -> None:
+def test_combined_credentials_have_the_intersection_of_their_scopes() -> None:
     """The scopes are those of all credentials, minus the withheld ones.
 
     The earliest expiry and the first one's user apply.

@@ -1,4 +1,4 @@
-"""Tests of revocations: by token, by key, by user and time, and the version that changes with each."""
+"""Tests of revocation by token, by key, and by user and time. Each revocation changes the version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ BOB = principal_of(Credential(user="bob", name="jti:2", issued_ms=1000))
 EVE = principal_of(Credential(user="eve"))
 
 
-async def test_a_credential_is_revoked_by_each_of_its_names() -> None:
-    """A principal is revoked by its own name or by its service's name. Other principals aren't affected."""
+async def test_a_principal_is_revoked_by_the_name_of_its_credential_or_its_service() -> None:
+    """Either credential's name is enough. Other principals aren't affected."""
     for name in ("jti:1", "key:k"):
         async with open_store() as store:
             revocations = Revocations(store.as_store)
@@ -23,7 +23,7 @@ async def test_a_credential_is_revoked_by_each_of_its_names() -> None:
 
 
 async def test_a_users_credentials_issued_before_a_time_are_revoked() -> None:
-    """Credentials issued later stay valid. One without an issue time is revoked."""
+    """Credentials issued at that time or later stay valid. One without an issue time is revoked."""
     async with open_store() as store:
         revocations = Revocations(store.as_store)
         await revocations.revoke_user("ann", 1000)
@@ -34,7 +34,7 @@ async def test_a_users_credentials_issued_before_a_time_are_revoked() -> None:
 
 
 async def test_revoking_a_service_revokes_its_users() -> None:
-    """The issue time of the service's own credential is decisive."""
+    """What matters is when the service's own credential was issued."""
     async with open_store() as store:
         revocations = Revocations(store.as_store)
         await revocations.revoke_user("service:backend", 1000)
@@ -44,7 +44,7 @@ async def test_revoking_a_service_revokes_its_users() -> None:
 
 
 async def test_each_revocation_changes_the_version() -> None:
-    """Every instance reads the new version, regardless of which one revoked."""
+    """Every instance reads the new version, regardless of which instance revoked the credential."""
     async with open_store() as store:
         one, two = Revocations(store.as_store), Revocations(store.as_store)
         assert await two.version() is None
@@ -55,7 +55,7 @@ async def test_each_revocation_changes_the_version() -> None:
         assert len(versions) == 3
 
 
-async def test_no_principals_need_no_store_call() -> None:
-    """The result is an empty list."""
+async def test_without_principals_the_result_is_empty() -> None:
+    """This isn't an error."""
     async with open_store() as store:
         assert await Revocations(store.as_store).revoked([]) == []

@@ -55,7 +55,7 @@ async def test_connections_are_counted_by_user_and_by_address() -> None:
 async def test_instances_share_their_counts() -> None:
     """Each instance counts the other's connections, including one whose user is known only later.
 
-    A connection closed at one instance frees a permit at the other.
+    A connection closed on one instance frees a permit on the other.
     """
     store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}

@@ -62,7 +62,7 @@ async def test_a_free_slot_goes_to_the_next_user() -> None:
 
 
 async def test_slots_are_used_and_released() -> None:
-    """A single user may use all the slots if no other user waits. A canceled call keeps no slot."""
+    """A single user may use all the slots if no other user waits. A cancelled call keeps no slot."""
     work = Work(FairQueue(2, 0))
     for n in range(5):
         work.call(f"ann-{n}")
@@ -96,7 +96,7 @@ async def test_the_waiting_calls_of_a_user_are_limited() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ask", "end", "cancel"])), max_size=40))
 def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -> None:
-    """However calls end or are canceled, as many calls run as there are slots, and all of them end."""
+    """However calls end or are cancelled, as many calls run as there are slots, and all of them end."""
 
     async def run() -> None:
         work = Work(FairQueue(2, 0))
@@ -130,7 +130,7 @@ def test_queued_calls_are_calls_of_the_store() -> None:
 
 
 async def test_a_queued_store_behaves_like_the_store(store: ControlledStore) -> None:
-    """Results and errors pass through, and a canceled or failed call keeps no slot."""
+    """Results and errors pass through, and a cancelled or failed call keeps no slot."""
     queued = queue_calls(store.as_store, 0)
     assert queued.shared is False
     for _ in range(EMBEDDED_SLOTS + 1):

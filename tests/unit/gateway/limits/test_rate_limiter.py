@@ -61,15 +61,15 @@ def test_a_request_after_the_given_wait_is_accepted(per_s: float, burst: int, ga
     """For any intervals, a request after the given wait is accepted. The burst and the rate are never exceeded."""
     clock = Clock()
     rate_limiter = RateLimiter(per_s, burst, clock)
-    began, count_accepted = clock.now_s, 0
+    began, accepted = clock.now_s, 0
     for gap in gaps:
         clock.now_s += gap
         wait_ms = rate_limiter.try_acquire("ann")
         if wait_ms:
             clock.now_s += wait_ms / 1000 + 1e-9
             assert rate_limiter.try_acquire("ann") == 0
-        count_accepted += 1
-        assert count_accepted <= burst + (clock.now_s - began) * per_s + 1e-6
+        accepted += 1
+        assert accepted <= burst + (clock.now_s - began) * per_s + 1e-6
 
 
 def test_idle_users_are_removed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway.protocol.errors import CODES, MESSAGE_CHARS_MAX, ApiError, CloseCode, ErrorBody
 from providers.base import ErrorCode as ProviderErrorCode
 
-# The list of the protocol, chapter 6, copied by hand.
+# Copied by hand from "Error codes" in docs/protocol.md.
 PROTOCOL_CODES = """
     invalid_frame invalid_request unauthenticated forbidden not_found conflict gone busy too_large rate_limited
     budget_exceeded model_not_found unsupported context_length_exceeded content_filtered upstream_auth

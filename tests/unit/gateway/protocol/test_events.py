@@ -1,4 +1,4 @@
-"""Tests of the events that a server sends: every frame of the protocol, with its fields."""
+"""Tests of the events that the gateway sends: each event of the protocol, with its fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.protocol.events import (
 from providers.base import TextPart
 from tests.turn_events import TIMING, cancelled, completed, part, started
 
-# The tables of the protocol, chapter 4, copied by hand.
+# Copied by hand from "Server events" in docs/protocol.md.
 TURN_EVENTS = {
     "turn.started": "turn seq epoch status conversation model input message parent",
     "turn.status": "turn seq status position attempt delay_ms model messages epoch",
@@ -49,12 +49,12 @@ TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(ServerEvent)
 
 
 @pytest.mark.parametrize(("name", "fields"), [*TURN_EVENTS.items(), *OTHERS.items()])
-def test_a_frame_has_the_fields_of_the_protocol(name: str, fields: str) -> None:
-    """Each frame of the protocol's table exists with its fields."""
+def test_an_event_has_the_fields_of_the_protocol(name: str, fields: str) -> None:
+    """Each event in the protocol's tables exists, and has exactly the fields listed there."""
     assert set(TYPES[name].__struct_fields__) == set(fields.split())
 
 
-def test_only_frames_of_the_protocol_exist() -> None:
+def test_only_events_of_the_protocol_exist() -> None:
     """The turn events and the other events are exactly those of the tables."""
     assert set(TYPES) == set(TURN_EVENTS) | set(OTHERS)
     assert {str(kind.__struct_config__.tag) for kind in get_args(TurnEvent)} == set(TURN_EVENTS)
@@ -66,7 +66,7 @@ def test_only_frames_of_the_protocol_exist() -> None:
 
 
 def test_absent_optional_fields_are_omitted() -> None:
-    """An unset optional field is omitted. Null is sent where it has a meaning."""
+    """An optional field that isn't set is omitted. Null is sent only in fields for which it has a meaning."""
     assert JSON.encode(TurnDelta("t", 3, 0, "x")) == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
     assert JSON.encode(TurnStatus(turn="t", seq=2, status="waiting")) == (
         b'{"type":"turn.status","turn":"t","seq":2,"status":"waiting"}'
@@ -77,7 +77,7 @@ def test_absent_optional_fields_are_omitted() -> None:
     assert b'"parent":null' in JSON.encode(started())
 
 
-def test_an_ending_is_read_back_as_it_was_written() -> None:
+def test_an_ending_survives_encoding_and_decoding() -> None:
     """A stored ending decodes to the same ending."""
     decode = msgspec.json.Decoder(Ending).decode
     stopped = TurnCancelled(
@@ -95,8 +95,8 @@ def test_an_ending_is_read_back_as_it_was_written() -> None:
     assert isinstance(decode(JSON.encode(completed(9))), TurnCompleted)
 
 
-def test_a_reset_names_the_epoch() -> None:
-    """From then on, a client's position consists of this `epoch` and a `seq`."""
+def test_a_reset_has_the_new_epoch() -> None:
+    """A client that receives a reset uses this `epoch` in its position from then on."""
     assert msgspec.to_builtins(TurnReset("t", 0, 7, "why")) == {
         "type": "turn.reset",
         "turn": "t",
@@ -106,8 +106,8 @@ def test_a_reset_names_the_epoch() -> None:
     }
 
 
-def test_a_message_omits_unknown_fields() -> None:
-    """Id, role, parts, parent and time are always present; the other fields are present if known."""
+def test_a_message_omits_fields_without_a_value() -> None:
+    """Id, role, parts, parent and time are always present. Any other field is present only if it has a value."""
     message = Message(id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z")
     assert set(msgspec.to_builtins(message)) == {"id", "role", "parts", "parent", "created_at"}
     assert msgspec.to_builtins(Timing(0, 5, 1)) == {"queued_ms": 0, "total_ms": 5, "attempts": 1}

@@ -68,7 +68,7 @@ async def test_unknown_ids_count_as_requests() -> None:
 
 
 async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> None:
-    """A rate-limited user can cancel and attach, here and at another instance, also together with unknown ids."""
+    """A rate-limited user can cancel and attach, here and on another instance, also together with unknown ids."""
     async with rate_limited_pair() as (_, _, here, there):
         for turn in ("a", "b", "c"):
             await here.start(turn, demo=SLOW)

@@ -192,7 +192,7 @@ async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Session
 async def test_a_turn_that_starts_while_attaching_is_not_missed(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
-    """The subscription precedes the read, so that a turn accepted in between arrives."""
+    """The conversation is subscribed to before it is read, so a turn that is accepted in between isn't missed."""
     where = (await ann.request("conversation.create"))["id"]
     async with open_client(services) as other:
         with store.blocked("conversation") as reading:

@@ -215,7 +215,8 @@ async def test_a_service_that_does_not_read_is_not_read(tmp_path: Path, monkeypa
     monkeypatch.setattr(multiplexed_outbox, "USERS_WAITING_MAX", 50)
     file = KeyFile(tmp_path)
     key, count = file.add_service("backend"), 20_000
-    async with serving(auth="keys", api_keys=str(file.path)) as server:
+    # This client answers no pings, so none is sent.
+    async with serving(auth="keys", api_keys=str(file.path), ping_interval_s=600) as server:
         reader, writer = await connect_websocket(server.url, f"Authorization: Bearer {key}\r\n")
         asked = ({"type": "ping", "id": "1", "as": f"user {n}", "t": n} for n in range(count))
         writer.write(b"".join(RawFrame(TEXT, json.dumps(frame).encode()).encode() for frame in asked))

@@ -57,7 +57,7 @@ async def test_the_first_frame_can_authenticate(codec: str) -> None:
 
 
 async def test_a_drain_that_begins_during_an_opening_closes_it() -> None:
-    """No client stays at an instance that accepts no turns: after `ready` the socket closes at once with 4503."""
+    """No client stays on an instance that accepts no turns: after `ready` the socket closes at once with 4503."""
     async with serving(**JWT) as server, connect(server.ws_url, origin=PAGE) as ws:
         server.gateway.services.runner.is_draining = True
         await ws.send('{"type":"auth","token":"' + token() + '"}')

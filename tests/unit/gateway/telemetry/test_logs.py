@@ -45,7 +45,7 @@ def raise_with_secret() -> None:
         int(secret)
     except ValueError:
         try:
-            raise StoreError("Redis is away.")
+            raise StoreError("Redis is unreachable.")
         except StoreError as lost:
             raise ExceptionGroup(secret, [KeyError(secret), OSError(secret)]) from lost
 
@@ -87,7 +87,7 @@ def test_a_traceback_shows_code_but_no_values(capsys: pytest.CaptureFixture[str]
     output = capsys.readouterr().err
     assert "canary-local" not in output
     for shown in (
-        "StoreError: Redis is away.",
+        "StoreError: Redis is unreachable.",
         "ExceptionGroup",
         "builtins.KeyError",
         "OSError",
@@ -177,27 +177,27 @@ from gateway.telemetry.logs import configure_logging
 configure_logging("info", sys.argv[1])
 SECRET = "canary-" + "local"
 
-def raise_with_secret(*_):
+def fail(*_):
     raise ValueError(SECRET)
 
 class Lost:
-    __del__ = raise_with_secret
+    __del__ = fail
 
 async def lose():
-    asyncio.get_running_loop().call_soon(raise_with_secret, SECRET)
-    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(raise_with_secret))
+    asyncio.get_running_loop().call_soon(fail, SECRET)
+    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(fail))
     await asyncio.sleep(0.1)
     del lost
     gc.collect()
 
-thread = threading.Thread(target=raise_with_secret)
+thread = threading.Thread(target=fail)
 thread.start()
 thread.join()
 Lost()
 asyncio.run(lose())
 uvloop.run(lose())
 threading.Thread(target=sys.exit).start()
-raise_with_secret()
+fail()
 """
 
 
@@ -208,6 +208,6 @@ def test_uncaught_exceptions_show_code_but_no_values(form: str) -> None:
     assert ended.returncode == 1
     assert ended.stderr.count("ValueError") >= 7, ended.stderr
     assert "canary-local" not in ended.stderr
-    assert "in raise_with_secret" in ended.stderr
+    assert "in fail" in ended.stderr
     if form == "json":
         assert all(json.loads(line)["level"] == "error" for line in ended.stderr.splitlines())

@@ -57,7 +57,7 @@ async def test_an_incomplete_request_is_closed(sent: str) -> None:
         HEAD.format("POST /v1/conversations") + "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
         HEAD.format("POST /v1/conversations") + "Transfer-Encoding: chunked\r\n\r\n5;extension=",
     ],
-    ids=["header", "address", "trailer", "chunk extension"],
+    ids=["header", "URL", "trailer", "chunk extension"],
 )
 async def test_an_endless_head_is_closed(head: str) -> None:
     """Everything except the body is bounded in size, so no header of megabytes is buffered or waited for."""

@@ -73,7 +73,7 @@ async def raw(server: InLoopServer, *, more: str | None = None) -> AsyncIterator
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "half a head"])
+@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "incomplete head"])
 async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
     """The head of the first request has a deadline."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
@@ -105,7 +105,8 @@ async def test_an_open_websocket_outlives_the_deadline() -> None:
 async def test_an_opening_that_is_not_accepted_is_closed() -> None:
     """An upgrade that the application doesn't accept in time is closed."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]  # the application fails before it accepts
+        # The application fails before it accepts.
+        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
 
@@ -119,7 +120,7 @@ async def test_an_opening_that_is_not_accepted_is_closed() -> None:
         (OPENING.format(more="Content-Length: 2\r\n") + "{}", 400),
         (OPENING.format(more="Authorization: Bearer x\r\n"), 401),
     ],
-    ids=["a long header", "many headers", "a long address", "a body", "no good token"],
+    ids=["long header", "many headers", "long URL", "body", "invalid token"],
 )
 async def test_a_refused_opening_is_answered_at_once(
     opening: str, status: int, caplog: pytest.LogCaptureFixture
@@ -180,16 +181,16 @@ async def test_no_frame_is_sent_after_the_close_frame() -> None:
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
         async with asyncio.timeout(10):
-            said = await connection.reader.readuntil(b"not bytes.")
-        assert b"\x8a\x05early" in said
+            received = await connection.reader.readuntil(b"not bytes.")
+        assert b"\x8a\x05early" in received
         connection.writer.write(masked(b"late", PING) * 3)
         await asyncio.sleep(0.05)
         connection.writer.write(masked(b"\x03\xeb", CLOSE))
         assert await connection.reader.read() == b""
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b"\x03\xe8", CLOSE))
-        said = await connection.rest()
-        assert b"\x8a\x05early\x88\x02\x03\xe8" in said
+        received = await connection.rest()
+        assert b"\x8a\x05early\x88\x02\x03\xe8" in received
 
 
 async def test_invalid_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +217,7 @@ async def test_a_message_that_is_too_large_closes_1009() -> None:
 
 @asynccontextmanager
 async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
-    """Connect a client that requests much output and reads none of it, so that all buffers are is_full."""
+    """Connect a client that requests much output and reads none of it, so that all buffers are full."""
     reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.write(OPENING.format(more="").encode())
     await reader.readuntil(b"\r\n\r\n")
@@ -231,7 +232,7 @@ async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
 
 
 def is_full(server: InLoopServer) -> bool:
-    """Return whether a connection's socket buffer is is_full, or all connections are until_gone already."""
+    """Return whether a connection's socket buffer is full, or all connections are gone already."""
     found = server.server.server_state.connections
     return not found or any(one.transport.get_write_buffer_size() > 32_768 for one in found)
 

@@ -112,7 +112,7 @@ async def test_with_the_store_unavailable_only_the_owner_can_cancel(quick: None)
         await here.ending("t")
 
 
-async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
+async def test_a_turn_is_reachable_during_a_repeated_start_on_another_instance(pair: Pair) -> None:
     """Laws 5 and 6: while another instance still checks a repeated start with the store, cancel and attach reach the
     turn."""
     one, two = pair
@@ -163,7 +163,7 @@ def _presence_check_in_s(stream: LiveTurn) -> float:
 
 
 async def attached_elsewhere(one: Instance, there: SessionClient) -> tuple[LiveTurn, SqliteStore]:
-    """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it at another instance."""
+    """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it on another instance."""
     async with open_client(one.services) as here:
         await here.start("t", demo=SLOW, on_disconnect="cancel")
         await there.request("turn.attach", turn="t")

@@ -286,7 +286,7 @@ def test_the_oldest_exchanges_are_trimmed_first(window: int | None, kept: int) -
 
 
 def test_an_image_counts_against_the_window() -> None:
-    """An image in an old exchange counts as many tokens."""
+    """An image in an old exchange is estimated at a large number of tokens."""
     picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
     question = ChatRequest(model="m", messages=(picture, sized_message("assistant", 10), sized_message("user", 10)))
     assert trim(question, 1000, 50).messages == question.messages[2:]

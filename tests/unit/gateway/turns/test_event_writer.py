@@ -256,7 +256,7 @@ async def test_the_timing_starts_at_the_acceptance(monkeypatch: pytest.MonkeyPat
 
 async def test_a_response_handle_before_the_first_token_has_an_event() -> None:
     """Law 9: if no event is published yet, the response handle gets an event of its own, so that it is logged. That
-    event is no token."""
+    event isn't a token."""
     writer = await make_writer()
     handle = ResponseHandle("gpt", "resp_1")
     writer.deliver([handle, PartStarted(0, "text"), PartDelta(0, "a")])

@@ -200,7 +200,7 @@ async def test_an_illegal_event_changes_nothing() -> None:
 
 
 async def test_live_events_after_catching_up_are_counted() -> None:
-    """Law 11: live events that wait for an attachment are counted, also if it was at the end of the log."""
+    """Law 11: live events that wait for an attachment are counted, even if it was at the end of the log."""
     stream, reader = stream_of(), Reader(bytes_max=3000)
     begin(stream)
     stream.attach(reader.outbox, None, 0)

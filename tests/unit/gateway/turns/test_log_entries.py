@@ -59,7 +59,7 @@ def logged(append: Append) -> LogEntry:
 
 
 async def test_the_response_handle_is_logged_with_its_event() -> None:
-    """Law 9: an append with the handle's event has the handle, also when it is written again. Readers of events don't
+    """Law 9: an append with the handle's event has the handle, even when it is written again. Readers of events don't
     see it, and after a reset there is none."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), delta(3), delta(4)])

@@ -15,7 +15,7 @@ from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.records import StoreError
 from tests.in_process import ControlledStore, eventually
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.store_conformance import stateless_turn
 from tests.turn_events import EPOCH, delta, part, started
 
@@ -65,7 +65,7 @@ def harness(store: ControlledStore, quick: None) -> WriterHarness:
     return WriterHarness(store, asyncio.TaskGroup())
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_published_events_are_logged_within_the_flush_interval(harness: WriterHarness) -> None:
     """All turns are written in one round trip within the interval, and an urgent first token at once."""
     streams = [await harness.stream(turn) for turn in ("t", "u")]

@@ -14,7 +14,7 @@ DEMO = {"rate": 200, "tokens": 100}
 
 @pytest.mark.parametrize("failing", [None, "accept"])
 async def test_a_running_turn_is_restored(store: ControlledStore, failing: str | None) -> None:
-    """It has the same ids, the whole log, and its answer in its conversation, also if the restore fails once."""
+    """It has the same ids, the whole log, and its answer in its conversation, even if the restore fails once."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:

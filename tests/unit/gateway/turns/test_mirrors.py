@@ -17,7 +17,7 @@ from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
-from tests.in_time import bounds_a_time, check_in_time
+from tests.in_time import check_in_time, checks_time_limit
 from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
 
@@ -32,7 +32,7 @@ def _detach_reasons(client: SessionClient, turn: str) -> list[str]:
 
 
 async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
-    """From any position, through either instance, each event arrives once, also after the ending."""
+    """From any position, through either instance, each event arrives once, even after the ending."""
     one, two = pair
     pick = random.Random(7)
     async with open_client(one.services) as here:
@@ -303,9 +303,9 @@ async def test_the_first_attachment_is_reported_at_once(monkeypatch: pytest.Monk
         assert two.store.calls.count("renew_presence") == 1
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_the_grace_period_starts_at_the_last_detach_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: a client that detaches at another instance has the whole grace period to return, and not much more."""
+    """Law 8: a client that detaches on another instance has the whole grace period to return, and not much more."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.02)
     async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), open_client(two.services) as there:
         async with open_client(one.services) as here:
@@ -341,7 +341,7 @@ async def test_an_ending_published_while_a_mirror_loads_is_not_missed(monkeypatc
 @pytest.mark.parametrize("extra_events", [0, 30])
 async def test_a_former_owner_adopts_the_stored_log(quick: None, extra_events: int) -> None:
     """A former owner's clients have events that were never logged. They are reset, or continue if their log is the
-    same, also if the store failed at first, and if the new log is shorter."""
+    same, even if the store failed at first or the new log is shorter."""
     async with open_pair(lease_s=5) as (one, _), open_client(one.services) as here:
         await here.start("t", demo={"rate": 200, "tokens": 1000})
         await here.until(lambda: here.turns["t"].seq > 5)

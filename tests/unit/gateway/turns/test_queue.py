@@ -67,8 +67,8 @@ async def test_turns_over_the_limit_wait_and_report_their_position() -> None:
         await ann.request("turn.cancel", turn="b")
 
 
-async def test_a_slot_freed_at_one_instance_is_used_at_another() -> None:
-    """The limit is the user's, not the instance's: an ending at one instance lets a turn run at the other."""
+async def test_a_slot_freed_on_one_instance_is_used_on_another() -> None:
+    """The limit is the user's, not the instance's: an ending on one instance lets a turn run on the other."""
     async with (
         open_pair(lease_s=5, **LIMITED) as (one, two),
         open_client(one.services) as here,

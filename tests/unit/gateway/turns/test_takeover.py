@@ -354,7 +354,7 @@ async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
 
 
 async def test_a_turn_taken_over_still_ends_without_attachments(quick: None) -> None:
-    """Laws 8 and 9: `on_disconnect: cancel` applies under the new owner too, also if that instance mirrored the turn
+    """Laws 8 and 9: `on_disconnect: cancel` applies under the new owner too, even if that instance mirrored the turn
     before."""
     async with open_pair(disconnect_grace_s=0.2) as (one, two), open_client(two.services) as there:
         async with open_client(one.services) as here:

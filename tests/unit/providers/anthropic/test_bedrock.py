@@ -90,7 +90,7 @@ async def test_an_exception_in_the_stream(name: str, code: str, retryable: bool)
 
 @pytest.mark.parametrize("cut", [0, 20, 150, 400])
 async def test_a_cut_stream_is_incomplete(cut: int) -> None:
-    """A partial frame is no event, so a stream that is cut is incomplete."""
+    """A partial frame isn't an event, so a stream that is cut off is incomplete."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(HELLO.replace(cut=cut))
         answer = await providers.answer_model(MODEL)

@@ -137,7 +137,7 @@ def test_incomplete(events: list[dict[str, Any]]) -> None:
 
 
 def test_ping_is_no_progress() -> None:
-    """A ping is no progress. Any other event is, known or not."""
+    """A ping isn't progress. Any other event is, known or not."""
     decoder = MessagesDecoder(FAILURES)
     assert decoder.decode_event("ping", b'{"type": "ping"}') is False
     assert decoder.decode_event(None, b'{"type": "ping"}') is False
@@ -178,7 +178,7 @@ def test_tool_input_at_the_start() -> None:
 
 
 def test_thinking_without_text() -> None:
-    """Hidden thinking is a part with a signature. An empty thinking block is no part."""
+    """Hidden thinking is a part with a signature. An empty thinking block isn't a part."""
     answer = decode(block(0, "thinking", thinking=""), delta(0, "signature_delta", signature="s"), *STOP)
     assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "s"})
     start = block(0, "thinking", thinking="a", signature="s")

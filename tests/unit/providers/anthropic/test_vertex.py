@@ -1,4 +1,4 @@
-"""Vertex AI, with the real SDK and Google's real library, over real HTTP. The service account is fake."""
+"""Vertex AI, with the real SDK and Google's real auth library, over real HTTP. The service account is fake."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PATH = "/v1/projects/my-project/locations/europe-west1/publishers/anthropic/mode
 
 
 def service_account(folder: Path, upstream: Upstream) -> Path:
-    """Write the key file of a service account whose tokens the upstream issues, and return its path."""
+    """Write the key file of a service account that gets its tokens from the upstream, and return the file's path."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -48,7 +48,7 @@ async def test_answers_with_a_token() -> None:
 
 
 async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Google's library finds the service account and gets a token for it, and the token is sent."""
+    """Google's auth library finds the key file and gets a token for the account, and the token is sent."""
     async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
         upstream.play(
@@ -63,7 +63,7 @@ async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_rejected_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no token is issued, the error is an auth error that points to the credentials file."""
+    """If no token is issued, the error is an auth error. It names the setting to check, but not the account."""
     async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
         upstream.play(error_response(400, {"error": "invalid_grant", "error_description": "account not found"}))

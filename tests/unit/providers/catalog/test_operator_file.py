@@ -181,7 +181,7 @@ def test_json_file_of_other_tools(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ('models = "x"', "models: must be a list."),
-        ('colour = "red"', "colour: unknown field. Remove it."),
+        ('color = "red"', "color: unknown field. Remove it."),
         ("providers.acme = {}", "providers.acme.base_url: the field is missing for a new provider. Add it."),
         ('providers.acme.base_url = "acme.example"', "providers.acme.base_url: must begin with http:// or https://."),
         ('providers."a/b".base_url = "http://x"', "providers.a/b: the name of a provider must not contain / or :."),
@@ -249,10 +249,10 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_error_hides_no_other(tmp_path: Path) -> None:
-    """In a file with many kinds of errors each is reported once, and no error causes another."""
+def test_each_error_is_reported_exactly_once(tmp_path: Path) -> None:
+    """In a file with many kinds of errors each is reported once, and no error suppresses or causes another."""
     text = """
-        colour = "red"
+        color = "red"
         default_model = 5
         [aliases]
         fast = "nobody"
@@ -285,7 +285,7 @@ def test_an_error_hides_no_other(tmp_path: Path) -> None:
         """
     assert errors_of(tmp_path, text) == [
         "default_model: Input should be a valid string.",
-        "colour: unknown field. Remove it.",
+        "color: unknown field. Remove it.",
         "providers.acme.base_url: must begin with http:// or https://.",
         "providers.acme.keys: must be a list.",
         "providers.acme.quirks.speed: unknown field. Remove it.",

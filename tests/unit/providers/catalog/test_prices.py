@@ -1,4 +1,4 @@
-"""The cost of an answer: exact decimals, calculated by hand, from the price that applies."""
+"""Tests of the cost of an answer. The expected costs were calculated by hand, and must be met exactly."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def model(name: str) -> Route:
 @pytest.mark.parametrize(
     ("name", "usage", "cost"),
     [
-        # 600 at 0.75, 400 cached at 0.075, 200 at 4.50 for a million: 450 + 30 + 900.
+        # Prices are in dollars per million tokens, so the sums are in millionths of a dollar.
+        # 600 at 0.75, 400 cached at 0.075, 200 at 4.50: 450 + 30 + 900.
         ("gpt-5.4-mini", Usage(1000, 200, reasoning_tokens=150, cache_read_tokens=400), "0.00138"),
         # 10 at 1, 100 read at 0.10, 5 written at 1.25, 60 at 5: 10 + 10 + 6.25 + 300.
         ("claude-haiku-4-5", Usage(115, 60, cache_read_tokens=100, cache_write_tokens=5), "0.00032625"),
         # 744 at 0.95, 256 cached at 0.16, 300 at 4: 706.80 + 40.96 + 1200.
         ("kimi-k2.6", Usage(1000, 300, cache_read_tokens=256), "0.00194776"),
-        # In no price list. 1000 at 0.15, 1000 cached at 0.016, 500 at 0.47: 150 + 16 + 235.
+        # The catalog has this price, because the price list lacks the model.
+        # 1000 at 0.15, 1000 cached at 0.016, 500 at 0.47: 150 + 16 + 235.
         ("qwen3.8-flash", Usage(2000, 500, cache_read_tokens=1000), "0.000401"),
     ],
 )

@@ -85,7 +85,7 @@ def test_prices_are_decimal() -> None:
         {"price": {"input": "1", "output": "1", "currency": "CNY"}},
         {"features": ["Flying High"]},
         {"context_window": 0},
-        {"colour": "red"},
+        {"color": "red"},
     ],
     ids=str,
 )

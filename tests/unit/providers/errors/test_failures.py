@@ -1,4 +1,4 @@
-"""How a provider's failures are mapped to errors."""
+"""Tests of the conversion of a provider's failures to errors."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ HOST = "api.example.com"
 ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), (KEY,))
 FAILURES = Failures(ENDPOINT)
 
-# The expected code of each recorded body, in the order of the file.
+# The status and the expected error code of each recorded body, in the order of the file.
 RECORDED: list[tuple[int, str]] = [
     (401, "upstream_auth"),
     (403, "upstream_auth"),
@@ -111,7 +111,7 @@ CASES: list[tuple[int, Any, ErrorCode, bool]] = [
 
 
 def check_redacted(error: ProviderError) -> None:
-    """Check that the message contains nothing of the provider's text, host or key, and the detail no key."""
+    """Check that the message contains no key, host, URL or HTML, and that the detail contains no key."""
     for secret in (KEY, HOST, "http", "html"):
         assert secret not in error.message
     assert KEY not in error.detail
@@ -165,14 +165,14 @@ def test_recorded_error_responses() -> None:
     ],
 )
 def test_events(body: Any, code: str, retryable: bool) -> None:
-    """An error inside a stream is mapped by what its body contains."""
+    """The body of an error in a stream determines the error's code and whether it is retryable."""
     error = FAILURES.from_event(body)
     assert (error.code, error.retryable) == (code, retryable)
     check_redacted(error)
 
 
 def test_message_names_the_key_variable() -> None:
-    """The message for a rejected key names its variables. The key itself is in no message and no log."""
+    """The message for a rejected key names the environment variables. The key itself is in no message and no log."""
     error = FAILURES.from_response(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
     assert error.detail == "401 with a body of 65 bytes that isn't JSON"
@@ -219,7 +219,7 @@ def test_rejected_parameter_is_named() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
-    """The retry delay is read in all three forms. An invalid one is ignored, and a long one is capped at a day."""
+    """The retry delay is read in all three forms. An invalid delay is ignored, and a long one is capped at one day."""
     assert retry_after_ms(headers) == milliseconds
     assert FAILURES.from_response(429, headers, b"").retry_after_ms == milliseconds
 
@@ -236,7 +236,7 @@ def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
     ],
 )
 def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
-    """A retry delay in the body makes the error retryable. A delay in the headers takes precedence."""
+    """With a retry delay in its body, even a quota error is retryable. A delay in the headers takes precedence."""
     error = FAILURES.from_response(429, {}, json.dumps(body).encode())
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
     assert ("rate limit" in error.message) is retryable
@@ -248,7 +248,7 @@ LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "para
 
 @pytest.mark.parametrize("size", [70, 74, 75, 80, 90, 91, 92, 93])
 def test_truncated_body(size: int) -> None:
-    """A body that is cut off is mapped by its beginning."""
+    """If the body is cut off, its beginning determines the error."""
     body = LONG.encode()[:size]
     error = FAILURES.from_response(400, {}, body)
     assert (error.code, error.provider_text) == ("context_length_exceeded", "prompt is too long")
@@ -266,18 +266,18 @@ def test_truncated_body(size: int) -> None:
     ],
 )
 def test_truncated_body_without_information(body: bytes) -> None:
-    """A body that is cut off before anything useful is mapped by the status."""
+    """If the body is cut off before anything useful, the status determines the error."""
     assert FAILURES.from_response(503, {}, body).code == "upstream_overloaded"
 
 
 @pytest.mark.parametrize("code", ["9" * 5000, 10**4000, [1] * 1000, {"a": 1}, "x" * 5000])
 def test_event_with_an_unexpected_code(code: Any) -> None:
-    """An error with an unexpected code value is mapped to the general error."""
+    """An error with an unexpected code value becomes an `upstream_error`."""
     assert FAILURES.from_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
 
 
 def test_body_nested_too_deeply() -> None:
-    """A body that is nested too deeply is mapped by the status."""
+    """If the body is nested too deeply, the status determines the error."""
     assert FAILURES.from_response(503, {}, b"[" * 100_000).code == "upstream_overloaded"
 
 
@@ -326,7 +326,7 @@ def test_law_13_no_secret_in_a_body_is_exposed(status: int, body: Any) -> None:
 
 
 def test_rejected_request_is_explained_in_the_log() -> None:
-    """The log explains an invalid request in known words only. For other errors it has just the status."""
+    """For an invalid request, the known words of the provider's text are logged. For other errors, none of it is."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
     assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
         "400 says: Unsupported value temperature must be 1 for model …"
@@ -355,7 +355,7 @@ def test_should_retry(header: str, retryable: bool) -> None:
     ],
 )
 def test_exceptions(error: Exception, code: str, word: str) -> None:
-    """The transport's exceptions, bare or wrapped by an SDK, are retryable errors."""
+    """The transport's exceptions, bare or wrapped by an SDK, become retryable errors."""
     wrapped = RuntimeError("Connection error.")
     wrapped.__cause__ = error
     for raised in (error, wrapped):
@@ -365,8 +365,8 @@ def test_exceptions(error: Exception, code: str, word: str) -> None:
         check_redacted(failure)
 
 
-def test_errors_of_our_own() -> None:
-    """A response that is incomplete, invalid or out of resources is retryable."""
+def test_incomplete_unreadable_and_overloaded_answers() -> None:
+    """An answer that is incomplete, can't be read or stops due to overload is a retryable error."""
     results = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.from_finish_reason("overloaded")]
     assert [result.code for result in results] == [
         "upstream_incomplete",
@@ -377,6 +377,6 @@ def test_errors_of_our_own() -> None:
 
 
 def test_endpoint_without_keys() -> None:
-    """A provider that needs no key still has a message for a rejected key."""
+    """The message for a rejected key makes sense even if no key is configured."""
     error = Failures(Endpoint("ollama", "Ollama", "", ())).from_response(401, {}, b"")
     assert "Check the key where" in error.message

@@ -1,4 +1,4 @@
-"""Checks of the error table itself."""
+"""Checks that the rows of the error table are consistent."""
 
 import re
 from typing import get_args
@@ -14,14 +14,14 @@ def test_last_row_matches_everything() -> None:
     assert (RULES[-1].statuses, RULES[-1].words) == (None, None)
 
 
-def test_no_row_hides_a_later_one() -> None:
-    """A row without words doesn't hide a later row for the same statuses."""
-    matched: set[int] = set()
+def test_every_row_can_match() -> None:
+    """Each row has a status that isn't fully covered by an earlier row without words."""
+    covered: set[int] = set()
     for rule in RULES[:-1]:
         if rule.statuses is not None:
-            assert rule.statuses - matched, rule
+            assert rule.statuses - covered, rule
             if rule.words is None:
-                matched |= rule.statuses
+                covered |= rule.statuses
 
 
 def test_messages_name_a_next_step() -> None:
@@ -32,8 +32,11 @@ def test_messages_name_a_next_step() -> None:
         assert re.fullmatch(r"[A-Z].*\.", message), message
 
 
-def test_codes_and_patterns() -> None:
-    """The table only has codes of the gateway's API, and its patterns are lowercase."""
+def test_codes_patterns_and_statuses_are_valid() -> None:
+    """The codes are `ErrorCode` values, the statuses of error types are 4xx or 5xx, and the patterns are lowercase.
+
+    Patterns are matched against text in lowercase.
+    """
     assert {rule.code for rule in RULES} <= set(get_args(ErrorCode))
     assert all(rule.words is None or re.sub(r"\\[SWDB]", "", rule.words).islower() for rule in RULES)
     assert all(400 <= status <= 599 for status in STATUS_OF_TYPE.values())

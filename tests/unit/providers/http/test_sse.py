@@ -1,4 +1,4 @@
-"""The server-sent events parser."""
+"""Tests of the parser of server-sent events."""
 
 import random
 
@@ -15,7 +15,7 @@ def parse(*chunks: bytes) -> list[Event]:
     return events + parser.close()
 
 
-def bytewise(raw: bytes) -> list[Event]:
+def parse_bytewise(raw: bytes) -> list[Event]:
     return parse(*(raw[at : at + 1] for at in range(len(raw))))
 
 
@@ -48,27 +48,27 @@ CASES: list[tuple[bytes, list[Event]]] = [
 def test_reads_events(raw: bytes, events: list[Event]) -> None:
     """The events of a stream are parsed correctly, whether it is fed whole or byte by byte."""
     assert parse(raw) == events
-    assert bytewise(raw) == events
+    assert parse_bytewise(raw) == events
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 def test_line_endings(ending: bytes) -> None:
-    """The three line endings are equivalent, even if a chunk ends between \r and \n."""
+    """The three line endings are equivalent, even if a chunk ends between \\r and \\n."""
     raw = b"event: x\ndata: a\n\n: c\n\ndata: b\n\n".replace(b"\n", ending)
-    assert parse(raw) == bytewise(raw) == [("x", b"a"), (None, b"b")]
+    assert parse(raw) == parse_bytewise(raw) == [("x", b"a"), (None, b"b")]
 
 
 @given(st.binary(max_size=200), st.randoms(use_true_random=False))
-def test_stream_split_anywhere(raw: bytes, chance: random.Random) -> None:
-    """The events of a stream are the same wherever the network splits it."""
+def test_stream_split_anywhere(raw: bytes, rng: random.Random) -> None:
+    """The parsed events don't depend on where the network splits the stream."""
     raw = b"data: " + raw.replace(b"x", b"\n").replace(b"y", b"\n\ndata: ") + b"\n\n"
-    cuts = sorted(chance.randrange(len(raw)) for _ in range(5))
+    cuts = sorted(rng.randrange(len(raw)) for _ in range(5))
     pieces = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
-    assert parse(*pieces) == bytewise(raw) == parse(raw)
+    assert parse(*pieces) == parse_bytewise(raw) == parse(raw)
 
 
 def test_fast_path_after_a_split_event() -> None:
-    """A whole event after a split one is parsed correctly."""
+    """After an event that was split between two chunks, a chunk with a complete event is parsed correctly."""
     parser = SseParser()
     assert parser.feed(b"data: a") == []
     assert parser.feed(b"b\n\n") == [(None, b"ab")]
@@ -93,7 +93,7 @@ def test_event_above_the_limit(chunks: list[bytes]) -> None:
 
 
 def test_limit_is_per_event() -> None:
-    """The limit applies to each event: many events may exceed it together, even in one read."""
+    """The limit applies to each event: several events may exceed it together, even in a single chunk."""
     parser = SseParser(event_bytes_max=100)
     assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n") * 10)) == 10
     assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n: c\n\n") * 10)) == 10

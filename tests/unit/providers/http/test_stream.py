@@ -1,4 +1,4 @@
-"""The loop between the network and a decoder, over real HTTP."""
+"""`DeltaStream`, which reads an answer from the network and feeds it to a decoder. Most tests use real HTTP."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ async def test_a_large_event_is_decoded_in_another_thread(upstream: Upstream) ->
 
 
 async def test_accepted_batches_are_not_put_again(upstream: Upstream) -> None:
-    """Each batch is offered to the sink as it is read. After the sink declines one, batches are put, and none twice."""
+    """Each batch is offered to the sink as it is read. A batch that the sink declines is put, an accepted one isn't."""
     upstream.play(chat(*"abcdef").replace(rate=50))
     sink = Batches(offers_max=3)
     async with http_client(Timeouts()) as client:
@@ -94,20 +94,20 @@ async def test_accepted_batches_are_not_put_again(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
 @pytest.mark.parametrize("line", [b"data: %s\n\n", b"%s\n"])
-async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> None:
-    """Data that is nested too deeply is rejected, in an event or unframed."""
+async def test_data_that_is_nested_too_deeply(upstream: Upstream, line: bytes, deep: bytes) -> None:
+    """Data that is nested too deeply is rejected, whether it comes in an event or unframed."""
     answer, _ = await read(upstream, Script((line % deep,)))
     assert answer.code == "upstream_error"
 
 
 class BufferedBody:
-    """A body that is available at once."""
+    """A body whose data is available at once."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def extend_deadline(self, seconds: float) -> None:
-        """Do nothing, because nothing waits here."""
+        """Do nothing, because no read has to wait."""
 
     async def read_each(self, consume: Callable[[bytes], bool]) -> bool:
         data, self._data = self._data, b""
@@ -133,8 +133,8 @@ class BufferedBody:
     ],
     ids=["unframed chunk", "call", "block", "unframed response"],
 )
-async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: bytes) -> None:
-    """Data that can just be parsed but no longer be encoded raises no unexpected exception."""
+async def test_data_that_is_nested_almost_too_deeply(decoder: Callable[[], Decoder], line: bytes) -> None:
+    """Data nested so deeply that it can be parsed but not encoded again raises nothing but `ProviderError`."""
     for depth in range(700, 1001):
         body = BufferedBody(line % (b"[" * depth + b"]" * depth))
         with suppress(ProviderError):
@@ -161,8 +161,8 @@ async def test_unframed_chunks(upstream: Upstream) -> None:
         assert (answer.text(), answer.finish, answer.code) == ("Hello", "stop", None), body
 
 
-async def test_too_many_unframed_chunks(upstream: Upstream) -> None:
-    """Too many unframed chunks are rejected, in an array, in lines or in one event."""
+async def test_too_many_chunks_at_once(upstream: Upstream) -> None:
+    """Too many chunks in one array, in unframed lines or in one event are rejected."""
     chunks = [b'{"choices":[]}'] * 2000
     for body in (b"[" + b",".join(chunks) + b"]", b"\n".join(chunks), b"data: " + b"".join(chunks) + b"\n\n"):
         answer, _ = await read(upstream, Script((body,)))
@@ -170,7 +170,7 @@ async def test_too_many_unframed_chunks(upstream: Upstream) -> None:
 
 
 async def test_invalid_event_after_the_finish(upstream: Upstream) -> None:
-    """After the finish reason the answer is whole, even if an invalid event follows. Empty events are ignored."""
+    """After the finish reason the answer is complete, even if an invalid event follows. Empty events are ignored."""
     text, end, _ = chat("a").blocks
     answer, _ = await read(upstream, Script((b"data: \n\n", text, b"data:\n\n", end, b"data: {broken}\n\n")))
     assert (answer.text(), answer.finish, answer.code) == ("a", "stop", None)
@@ -196,7 +196,7 @@ async def test_deltas_before_an_error_are_kept(upstream: Upstream) -> None:
     ],
 )
 async def test_invalid_endings(upstream: Upstream, tail: bytes, code: str) -> None:
-    """After text, unframed errors, invalid data, an oversized event and a partial event have the right error code."""
+    """Unframed errors, invalid data, an oversized or partial event, or no ending at all have the right error code."""
     answer, _ = await read(upstream, Script((chat("a").blocks[0], tail)))
     assert (answer.text(), answer.code, answer.finish) == ("a", code, None)
 
@@ -221,7 +221,7 @@ async def test_status_200_without_a_stream(upstream: Upstream, body: bytes, code
 
 
 async def test_finish_without_done(upstream: Upstream) -> None:
-    """A stream that ends after its finish reason is whole, however the connection ends."""
+    """A stream that ends after its finish reason is complete, no matter how the connection ends."""
     blocks = chat("a").blocks[:-1]
     for script in (Script(blocks), Script(blocks, chunked=False), Script(blocks).replace(write="whole")):
         answer, _ = await read(upstream, script)
@@ -231,14 +231,14 @@ async def test_finish_without_done(upstream: Upstream) -> None:
     assert (answer.text(), answer.finish, answer.error) == ("a", "stop", None)
 
 
-async def test_last_event_without_an_empty_line(upstream: Upstream) -> None:
-    """A last event without an empty line after it is decoded if it is complete."""
+async def test_last_event_without_a_blank_line(upstream: Upstream) -> None:
+    """A last event that isn't followed by a blank line is decoded if it is complete."""
     blocks = chat("a").blocks
     answer, _ = await read(upstream, Script((blocks[0], blocks[1].rstrip(b"\n"))))
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
-async def test_nothing_after_done(upstream: Upstream) -> None:
+async def test_data_after_done_is_ignored(upstream: Upstream) -> None:
     """Data after the end of a stream is ignored."""
     answer, _ = await read(upstream, Script((*chat("a").blocks, *chat("b").blocks)).replace(write="whole"))
     assert answer.text() == "a"
@@ -262,7 +262,7 @@ async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.Mo
 
 
 async def test_failed_finish_and_a_broken_connection(upstream: Upstream) -> None:
-    """A finish reason that reports a failure is an error, even if the connection breaks then."""
+    """A finish reason that reports a failure is an error, even if the connection breaks right after it."""
     script = chat("a", finish="network_error")
     answer, _ = await read(upstream, script.replace(cut=sum(map(len, script.blocks[:2]))))
     assert answer.code == "upstream_error"

@@ -337,7 +337,7 @@ def test_usage() -> None:
 
 
 def test_progress() -> None:
-    """Events that a response is queued or in progress are no progress. Only events of its content are."""
+    """An event that a response is queued or in progress isn't progress. Only an event with content is."""
     decoder = ResponsesDecoder(Quirks(), FAILURES)
     is_progress = [
         decoder.decode_event(None, json.dumps(make_event(kind, None)).encode())

@@ -27,7 +27,7 @@ def test_citations_are_added_once() -> None:
 
 
 def test_a_call_without_a_name_is_no_part() -> None:
-    """A call without a name is no part. It becomes one when its name is known, with its arguments."""
+    """A call without a name isn't a part. It becomes one when its name is known, with its arguments."""
     parts = DeltaBuffer()
     output = OutputItems(parts)
     output.complete_item("x", Item("function_call", call_id="c", arguments='{"a":1}'))

@@ -148,7 +148,7 @@ def test_a_call_with_many_pieces() -> None:
 
 
 def test_calls_without_a_name_wait() -> None:
-    """Calls without a name wait, and a call that gets its name late becomes a part."""
+    """A tool call is held back until its name arrives. Of 100 calls only one gets a name, and only it becomes a part."""
     parts = DeltaBuffer()
     calls = ToolCallAssembler(parts)
     for number in range(100):

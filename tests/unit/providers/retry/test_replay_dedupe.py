@@ -58,13 +58,13 @@ def parts_of(deltas: list[Delta]) -> list[Part]:
 def test_replay_after_any_delta_duplicates_and_loses_nothing() -> None:
     """After a replay in other pieces, received and filtered deltas together are the answer, wherever it broke off."""
     whole = fold([ANSWER])
-    chance = random.Random(5)
+    rng = random.Random(5)
     for at in range(len(ANSWER) + 1):
         received: list[Delta] = [delta for delta in ANSWER[:at] if isinstance(delta, PartStarted | PartDelta)]
         replayed: list[Delta] = []
         for delta in ANSWER:
             if isinstance(delta, PartDelta) and delta.text:
-                cut = chance.randint(0, len(delta.text))
+                cut = rng.randint(0, len(delta.text))
                 replayed += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
             else:
                 replayed.append(delta)

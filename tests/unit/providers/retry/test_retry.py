@@ -18,7 +18,7 @@ from providers.catalog.schema import CatalogRows
 from providers.retry.retry import Retries, RetryingClient
 from providers.route import Route, Timeouts
 from tests.answers import chat_request
-from tests.in_time import bounds_a_time, check_in_time, within
+from tests.in_time import check_in_time, checks_time_limit, within
 from tests.scripted import ScriptedProviders
 from tests.upstream import Upstream, chat, error_response
 
@@ -188,7 +188,7 @@ async def test_errors_of_the_request_are_not_retried(status: int) -> None:
         assert len(w.a.requests) == 1
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_retry_after_is_respected() -> None:
     """After a 429 with Retry-After, the retry waits for that time and slightly longer."""
     async with world() as w:
@@ -401,7 +401,7 @@ async def test_cancelled_probe_allows_another() -> None:
 
 
 @pytest.mark.parametrize("moment", ["waiting", "request"])
-@bounds_a_time
+@checks_time_limit
 async def test_cancel_takes_effect_at_once(moment: str) -> None:
     """A cancel during a delay or before the response takes effect at once, and no request follows."""
     async with world(fallbacks=["b"]) as w:

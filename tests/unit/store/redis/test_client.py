@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from store.records import StoreError
 from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
 
@@ -34,7 +34,7 @@ async def test_many_calls_share_few_connections(redis_server: RedisProcess) -> N
         await eventually(lambda: asyncio.sleep(0, connections(redis_server) == 0))
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_calls_to_a_frozen_redis_fail_in_time(redis_server: RedisProcess) -> None:
     """If Redis doesn't respond, calls fail in 2.5 s, including those that wait for a connection."""
     async with redis_store(redis_server.url) as store:
@@ -51,7 +51,7 @@ async def test_calls_to_a_frozen_redis_fail_in_time(redis_server: RedisProcess) 
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_calls_to_a_stopped_redis_fail_at_once(redis_server: RedisProcess) -> None:
     """If connections are refused, calls fail at once; after a restart of Redis the next call works."""
     async with redis_store(redis_server.url) as store:

@@ -10,7 +10,7 @@ import pytest
 
 from store.records import StoreError
 from store.redis import pubsub as pubsub_module
-from tests.in_time import bounds_a_time, within
+from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 from tests.store_conformance import SHORT_MS, eventually, listening, running
 
@@ -34,7 +34,7 @@ async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: Re
                 assert await received.next() == (channel, b"again")
 
 
-@bounds_a_time
+@checks_time_limit
 async def test_subscriptions_outlive_a_restart_of_redis(redis_server: RedisProcess) -> None:
     """While Redis is stopped, `subscribe` fails in time; after the restart every channel is delivered."""
     async with redis_store(redis_server.url) as store, listening(store) as received:

@@ -48,7 +48,7 @@ def umask() -> object:
 
 @pytest.mark.usefixtures("umask")
 async def test_only_the_owner_can_read_new_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Only the owner can read the database and its journals, also after closing and opening it again; no warning is
+    """Only the owner can read the database and its journals, even after closing and opening it again; no warning is
     logged."""
     path = tmp_path / "turnwire.db"
     for _ in range(2):
@@ -63,7 +63,7 @@ async def test_only_the_owner_can_read_new_files(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.usefixtures("umask")
-async def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_that_others_can_access_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file that a group can read is opened with unchanged permissions, and a warning says how to fix them."""
     path = tmp_path / "turnwire.db"
     path.touch()
@@ -79,7 +79,7 @@ async def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: 
 
 
 @pytest.mark.parametrize("mode", [WORLD_WRITABLE, STICKY])
-async def test_a_world_writable_folder_is_warned_of(
+async def test_a_world_writable_folder_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
 ) -> None:
     """A warning is logged, unless the folder is sticky like /tmp, where only the owner of a file can replace it."""
@@ -91,7 +91,7 @@ async def test_a_world_writable_folder_is_warned_of(
 
 
 @as_root
-async def test_another_users_folder_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_another_users_folder_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file of another user in a folder of that user, as in a container's volume, is opened with a warning."""
     folder = tmp_path / "lent"
     folder.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-"""Feedback in the embedded store, which the conformance tests can't read."""
+"""Feedback in the SQLite store, which the conformance tests can't read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ownership in the embedded store: the leases of an earlier process are invalid, and renewals write nothing to disk."""
+"""Ownership in the SQLite store: the leases of an earlier process are invalid, and renewals write nothing to disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits in the embedded store, in addition to the conformance tests."""
+"""Limits in the SQLite store, in addition to the conformance tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded store's logs: a flush is one transaction, is published after it, and expired entries are swept."""
+"""The SQLite store's logs: a flush is one transaction, is published after it, and expired entries are swept."""
 
 from __future__ import annotations
 

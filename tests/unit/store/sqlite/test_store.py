@@ -1,4 +1,4 @@
-"""The embedded store passes the conformance tests, in a file and in memory, and survives a kill."""
+"""The SQLite store passes the conformance tests, in a file and in memory, and survives a kill."""
 
 from __future__ import annotations
 

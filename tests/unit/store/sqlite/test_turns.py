@@ -1,4 +1,4 @@
-"""Rows of turns in the embedded store: lookup, expiry, the end of the log, and lists of running turns."""
+"""Rows of turns in the SQLite store: lookup, expiry, the end of the log, and lists of running turns."""
 
 from __future__ import annotations
 
