@@ -27,8 +27,6 @@ T = TypeVar("T")
 
 TITLES_PER_SLICE = 500
 PAGE_BYTES_MAX = 128 * 1024
-PAGE_BODIES_BYTES = 4 * 1024 * 1024
-"""The size of the stored messages that are read for a page. It is larger, because a page has no data of images."""
 
 
 class Conversations:
@@ -156,8 +154,10 @@ class Conversations:
         await self._services.cancellation.cancel_and_wait(self._user, turns, abort)
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
-        records, more = await self._services.store.messages(
-            self._user, request.conversation, request.limit, request.before, PAGE_BODIES_BYTES
+        # Stored messages are larger than those of a page, which have no data of images and files.
+        services = self._services
+        records, more = await services.store.messages(
+            self._user, request.conversation, request.limit, request.before, services.settings.context_bytes
         )
         size = sum(len(record.body) for record in records)
         newest: list[Message] = await offload(size, _fit_page, map(message_view, reversed(records)))

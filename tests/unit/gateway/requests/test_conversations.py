@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.requests.services import Services
-from tests.in_process import SLOW, ControlledStore, SessionClient, open_client
+from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 
 
 async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionClient) -> None:
@@ -354,19 +354,22 @@ async def test_a_search_reads_the_titles_in_slices(
     assert (await ann.refused("conversation.list", query="rain", before="unknown"))["code"] == "not_found"
 
 
-async def test_a_page_reads_a_bounded_size_of_messages(ann: SessionClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_reads_a_bounded_size_of_messages(store: ControlledStore) -> None:
     """Law 11: messages with large data fill a page before its own limit, because all of the data has to be read."""
-    monkeypatch.setattr("gateway.requests.conversations.PAGE_BODIES_BYTES", 50_000)
-    where = (await ann.request("conversation.create"))["id"]
-    image = {"kind": "image", "media_type": "image/png", "data": "QUFB" * 5_000}
-    for n in range(3):
-        await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=where)
-        await ann.ending(f"t{n}")
-    read: list[str] = []
-    fields: dict[str, Any] = {}
-    while "before" not in fields or fields["before"]:
-        page = await ann.request("conversation.messages", conversation=where, **fields)
-        assert len(page["messages"]) < 6
-        read = [one["turn"] for one in page["messages"]] + read
-        fields["before"] = page.get("next")
+    image = {"kind": "image", "media_type": "image/png", "data": "QUFB" * 8_000}
+    async with (
+        open_services(store, body_bytes=65_536, context_bytes=65_536) as services,
+        open_client(services) as ann,
+    ):
+        where = (await ann.request("conversation.create"))["id"]
+        for n in range(3):
+            await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=where)
+            await ann.ending(f"t{n}")
+        read: list[str] = []
+        fields: dict[str, Any] = {}
+        while "before" not in fields or fields["before"]:
+            page = await ann.request("conversation.messages", conversation=where, **fields)
+            assert len(page["messages"]) < 6
+            read = [one["turn"] for one in page["messages"]] + read
+            fields["before"] = page.get("next")
     assert read == ["t0", "t0", "t1", "t1", "t2", "t2"]
