@@ -47,6 +47,7 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
         try:
             return self._work.throw(*error)
         finally:
+            del error  # its traceback may refer to this call
             self._on_step(perf_counter() - began)
 
     def close(self) -> None:

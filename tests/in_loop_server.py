@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +35,13 @@ class InLoopServer:
 
 
 @asynccontextmanager
-async def serving(**fields: Any) -> AsyncIterator[InLoopServer]:
-    """Serve with these settings; at the end it drains, at once unless `drain_s` says otherwise."""
+async def serving(environment: Mapping[str, str] | None = None, /, **fields: Any) -> AsyncIterator[InLoopServer]:
+    """Serve with these settings; at the end it drains, at once unless `drain_s` says otherwise.
+
+    `environment` has the providers' variables.
+    """
     settings: Settings = make_settings(**{"drain_s": 0, "close_timeout_s": 0.5, **fields})
-    gateway = Gateway(settings, {})
+    gateway = Gateway(settings, environment or {})
     listening = listen("127.0.0.1", 0, 1, BACKLOG)[0]
     ready = asyncio.Event()
     server = make_server(gateway, settings, ready.set)

@@ -93,13 +93,15 @@ class Codec:
             request = self._decode_request(data)
             check_untyped_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
-            cause = RecursionError() if self._is_too_deep(data) else error
-            if not self.binary and _is_lone_surrogate(str(error), str(data)):
-                cause = ApiError(
-                    "invalid_frame", "The frame has half of a surrogate pair. Send complete Unicode characters."
-                )
-            raise FrameError(decode_error(cause), *self._recover_ids(data)) from None
+            raise FrameError(self._frame_error(error, data), *self._recover_ids(data)) from None
         return request
+
+    def _frame_error(self, error: Exception, data: bytes | str) -> ApiError:
+        if not self.binary and _is_lone_surrogate(str(error), str(data)):
+            return ApiError(
+                "invalid_frame", "The frame has half of a surrogate pair. Send complete Unicode characters."
+            )
+        return decode_error(RecursionError() if self._is_too_deep(data) else error)
 
     def _is_too_deep(self, data: bytes | str) -> bool:
         """Return whether a refused frame is nested too deeply.

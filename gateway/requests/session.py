@@ -185,8 +185,7 @@ class Session:
                 self._services.limits.large_answers.check(self._user)
             return await self._handlers[type(request)](request)
         except Exception as error:
-            failure = as_api_error(error)
-        raise failure
+            raise as_api_error(error) from None
 
     def _finish(self, request_id: str | None) -> None:
         self._in_flight -= 1

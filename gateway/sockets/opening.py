@@ -20,6 +20,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.protocol.errors import CODES, ApiError, CloseCode, ErrorBody
 from gateway.requests.services import Services
+from gateway.turns.error_mapping import as_api_error
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
@@ -130,7 +131,7 @@ async def _wait_for_auth(
     except FrameError as invalid:
         refused, request_id = invalid.error, invalid.id
     except ApiError as error:
-        refused = error
+        refused = as_api_error(error)
     answer = codec.encode(p.ErrorAnswer(refused.body, request_id))
     with suppress(OSError):  # the client may be gone
         await send({"type": "websocket.send", **({"bytes": answer} if codec.binary else {"text": answer.decode()})})

@@ -1,4 +1,4 @@
-"""Map any exception of a failed request to the error that the client gets; the log has the details (law 13)."""
+"""The end of an exception: the error that the client gets, and the details in the log (law 13)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gateway.limits.fair_queue import QueueFull
 from gateway.limits.limits import limit_error
 from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
+from providers.errors.tracebacks import drop_tracebacks
 from store.records import Busy, Conflict, Limited, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
@@ -16,7 +17,16 @@ RETRY_QUEUE_FULL_AFTER_MS = 100
 
 
 def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
-    """Return the error of the error table for `error`. Log store failures, and unexpected exceptions as `event`."""
+    """Return the error of the error table for `error`. Log store failures, and unexpected exceptions as `event`.
+
+    The tracebacks are dropped, see `drop_tracebacks`.
+    """
+    api_error = _map(error, event)
+    drop_tracebacks(error)
+    return api_error
+
+
+def _map(error: Exception, event: str) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ProviderError):

@@ -73,7 +73,7 @@ class Mirrors:
         loading = self._loading.get(channel)
         if loading is None:
             loading = self._loading[channel] = asyncio.get_running_loop().create_future()
-            spawn(self._tasks, self._load(user, turn, channel, loading))
+            spawn(self._tasks, self._load(user, turn, channel))
         return await asyncio.shield(loading)
 
     async def _find_local(self, user: str, turn: str) -> LiveTurn | None:
@@ -101,12 +101,13 @@ class Mirrors:
                 self._registry.drop_ended(live_turn.user, live_turn.conversation)
                 raise gone(record)
 
-    async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[LiveTurn]) -> None:
+    async def _load(self, user: str, turn: str, channel: str) -> None:
+        # No variable here may refer to the future: the traceback that it keeps refers to them.
         try:
-            loading.set_result(await self._load_mirror(user, turn, channel))
+            self._loading[channel].set_result(await self._load_mirror(user, turn, channel))
         except Exception as error:
-            loading.set_exception(error)
-            loading.exception()  # mark it as retrieved, even if every caller has gone
+            self._loading[channel].set_exception(error)
+            self._loading[channel].exception()  # mark it as retrieved, even if every caller has gone
         finally:
             del self._loading[channel]
             self._early.pop(channel, None)

@@ -36,6 +36,7 @@ from gateway.turns.queue import TurnQueue
 from gateway.turns.request_builder import RequestBuilder, check_request
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ChatRequest, ErrorCode, Part, ProviderError, ResponseHandle
+from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.retry import RetryingClient
 from providers.route import Route
 from store.records import ConversationRecord, NotFound, StoreError, TurnRecord
@@ -300,6 +301,7 @@ class TurnRunner:
                 await self._stream_answer(event_writer, plan.route, builder, deadline, once=is_continued)
             return event_writer.outcome_of_answer()
         except Aborted as aborted:
+            drop_tracebacks(aborted)
             if aborted.abort.by in {"lost", "handover"}:
                 return None
             return Outcome.from_abort(aborted.abort)

@@ -238,7 +238,8 @@ class ResponseBody(httpx2.AsyncByteStream):
         try:
             stopped = self._pass_buffered()
         except Exception as error:
-            waiter.set_exception(error)
+            del waiter
+            self._fail(error)
         else:
             if stopped is not None:
                 waiter.set_result(stopped)
@@ -260,8 +261,17 @@ class ResponseBody(httpx2.AsyncByteStream):
             if not self._consume(piece):
                 waiter.set_result(True)
         except Exception as error:
-            waiter.set_exception(error)
+            del waiter
+            self._fail(error)
         return True
+
+    def _fail(self, error: Exception) -> None:
+        """Raise `error` in the reader.
+
+        The future keeps the traceback, so no variable of a function in the traceback may refer to the future.
+        """
+        assert self._waiter is not None
+        self._waiter.set_exception(error)
 
     def extend_deadline(self, seconds: float) -> None:
         """Report progress. The next progress is due within `seconds`."""

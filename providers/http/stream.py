@@ -16,6 +16,7 @@ import httpx2
 from providers.base import Delta, DeltaSink, ProviderError
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
+from providers.errors.tracebacks import drop_tracebacks
 from providers.http.body import ResponseBody
 from providers.http.lenient_json import DOCUMENTS_MAX, parse_documents
 from providers.http.sse import UNFRAMED, Event, InvalidEvent, SseParser
@@ -117,6 +118,7 @@ class DeltaStream:
                 self._body.extend_deadline(AFTER_FINISH_S if self._decoder.finishing else self._between_s)
         except (httpx2.TransportError, InvalidEvent, RecursionError) as error:
             self._handle_break(error)
+            drop_tracebacks(error)
         except ProviderError as error:
             self._failure = error
         batch, self._pending = self._pending, []

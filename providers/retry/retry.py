@@ -24,6 +24,7 @@ from providers.base import (
     ResponseHandle,
 )
 from providers.catalog.catalog import Providers
+from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.breaker import Breakers
 from providers.retry.key_pool import KEY_CODES, CoolingDown, KeyCheckout, KeyPool
 from providers.route import Route
@@ -177,6 +178,7 @@ class _Attempts:
         except ProviderError as error:
             if not _may_fall_back(error):
                 raise
+            drop_tracebacks(error)
             first = error
         while (fallback := await self._pop_fallback()) is not None:
             route, request = fallback
@@ -184,6 +186,7 @@ class _Attempts:
                 await self._request_model(route, request)
                 return
             except ProviderError as error:
+                drop_tracebacks(error)
                 log.warning("fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
 
@@ -235,6 +238,7 @@ class _Attempts:
                 await self._attempt(route, request, checkout)
                 return
             except ProviderError as error:
+                drop_tracebacks(error)
                 failure = error
             log.warning("attempt failed", model=route.id, code=failure.code, detail=failure.detail)
             if requests_left <= 0:
