@@ -20,6 +20,8 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 SECRET_CHARS_MIN = 32
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+"""As browsers write it: in lower case, and without a path."""
 TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 
 
@@ -168,19 +170,35 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Raise `ValueError` for a network of all addresses: if all are trusted, no client address is left."""
+        """Raise `ValueError` for what is no network, and for one of all addresses: then no client address is left."""
         for name in values:
-            if not ip_network(name).prefixlen:
+            try:
+                network = ip_network(name)
+            except ValueError:
+                raise ValueError(f"{name!r} isn't an IP address or a network such as 10.0.0.0/8") from None
+            if not network.prefixlen:
                 raise ValueError(f"{name} includes every address; list only your proxies")
         return values
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        """Split the comma-separated origins of a variable, and remove trailing slashes."""
+        """Split the comma-separated origins of a variable, and write each as a browser does."""
         if not isinstance(value, str):
             return value
-        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Raise `ValueError` for what a browser never sends as its origin."""
+        for origin in values:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"{origin!r} isn't an origin. List each one in full, scheme://host:port without a path, for example "
+                    "https://chat.example.com,http://localhost:5173"
+                )
+        return values
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:

@@ -213,10 +213,44 @@ def test_auth_allows_access_from_the_network() -> None:
     assert (identity.secret, identity.issuer) == ("y" * 32, "backend")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "*",
+        "null",
+        "chat.example.com",
+        "https://*.example.com",
+        "https://a.example/path",
+        "https://user@a.example",
+        "https://a.example https://b.example",
+        "https://a.example;https://b.example",
+        '"https://a.example"',
+    ],
+)
+def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    """A value that no browser sends as its origin would admit nobody. The error shows the value, and an example."""
+    monkeypatch.setenv("TURNWIRE_ALLOWED_ORIGINS", f"https://good.example,{wrong}")
+    with pytest.raises(ValidationError) as refused:
+        make()
+    message = str(refused.value)
+    assert repr(wrong) in message
+    assert "for example https://chat.example.com" in message
+    assert "good.example" not in message.split("[type=")[0]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example", "http://localhost:5173", "http://[::1]:8000", "capacitor://localhost", "tauri://x"]
+)
+def test_origins_are_compared_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    """Upper case and a trailing slash are accepted."""
+    monkeypatch.setenv("TURNWIRE_ALLOWED_ORIGINS", f" {origin.upper()}/ ")
+    assert make().allowed_origins == (origin,)
+
+
 def test_trusted_proxies_are_addresses_or_networks() -> None:
     """Addresses and networks are separated by commas. A name, `*`, or a network of all addresses is refused at the
     start."""
     assert make(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
     for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match="such as 10.0.0.0/8|list only your proxies"):
             make(trusted_proxies=(wrong,))
