@@ -15,12 +15,15 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Final
 
+import structlog
 from msgspec import structs
 
 from providers.base import ChatRequest, DeltaSink, Provider, ProviderError, ResponseHandle
-from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant
+from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant, unwrap, variables_of
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
+
+log = structlog.stdlib.get_logger("turnwire.provider")
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
@@ -51,6 +54,9 @@ class Catalog:
         self._endpoints = {
             name: build_endpoint(name, row, environment, rows.proxy) for name, row in self._providers.items()
         }
+        for name in sorted(set().union(*map(variables_of, self._providers.values()))):
+            if (value := environment.get(name, "").strip()) != unwrap(value):
+                log.warning("removed the quotes or the word Bearer around the value of a variable", variable=name)
         self._infos: dict[PriceOf, list[ModelInfo]] = {}
         self._missing = {
             name: find_missing(row, self._endpoints[name], environment) for name, row in self._providers.items()

@@ -12,6 +12,8 @@ from providers.catalog.schema import ProviderRow
 from providers.route import Endpoint
 
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+_SCHEME: Final = re.compile(r"bearer\s+", re.IGNORECASE)
+_QUOTES: Final = "'\"`"
 
 
 def resolve_variant(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
@@ -37,7 +39,7 @@ def build_endpoint(name: str, row: ProviderRow, environment: Mapping[str, str], 
         title=row.title,
         base_url=base_url,
         keys=row.keys,
-        api_keys=tuple(key for part in _first_value(environment, row.keys).split(",") if (key := part.strip())),
+        api_keys=tuple(key for part in _first_value(environment, row.keys).split(",") if (key := unwrap(part))),
         headers={header: text for header, text in headers.items() if text},
         options={option: value for option, value in options.items() if value},
         hint=row.hint,
@@ -63,6 +65,19 @@ def find_missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str,
     needs += [name for name in variables if not _first_value(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
     return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
+
+
+def variables_of(row: ProviderRow) -> set[str]:
+    """Return the names of all variables that `row` is read from."""
+    texts = (row.base_url, row.proxy or "", *row.headers.values())
+    named = {name for text in texts for name in _VARIABLE.findall(text)}
+    return named.union(row.base_url_variables, row.keys, row.credentials, *row.options.values())
+
+
+def unwrap(value: str) -> str:
+    """Return the value of a variable without what is often copied with it: blanks, quotes, and "Bearer" before a key."""
+    value = value.strip().strip(_QUOTES).strip()
+    return _SCHEME.sub("", value, count=1).strip(_QUOTES) if _SCHEME.match(value) else value
 
 
 def _is_installed(module: str) -> bool:
@@ -96,11 +111,11 @@ def _fits_header(value: str) -> bool:
 
 
 def _first_value(environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """Return the value of the first variable that isn't blank, stripped, because a pasted key may have a line break."""
-    return next((value for name in names if (value := environment.get(name, "").strip())), "")
+    """Return the value of the first variable that isn't blank. See `unwrap`."""
+    return next((value for name in names if (value := unwrap(environment.get(name, "")))), "")
 
 
 def _substitute(text: str, environment: Mapping[str, str]) -> str:
     """Return `text` with the values of its variables, or an empty string if one of them isn't set."""
-    values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
+    values = {name: unwrap(environment.get(name, "")).rstrip("/") for name in _VARIABLE.findall(text)}
     return _VARIABLE.sub(lambda match: values[match[1]], text) if all(values.values()) else ""

@@ -252,5 +252,5 @@ def test_trusted_proxies_are_addresses_or_networks() -> None:
     start."""
     assert make(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
     for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
-        with pytest.raises(ValidationError, match="such as 10.0.0.0/8|list only your proxies"):
+        with pytest.raises(ValidationError, match=r"such as 10\.0\.0\.0/8|list only your proxies"):
             make(trusted_proxies=(wrong,))

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, Tool
 from providers.catalog.catalog import Catalog, Providers
@@ -200,6 +201,17 @@ def test_pasted_key_is_stripped() -> None:
     """White space around a pasted key is stripped, and the first variable that is set is used."""
     environment = {"KIMI_API_KEY": KEY + "\n", "MOONSHOT_API_KEY": ""}
     assert Catalog(environment).endpoint("kimi").api_key == KEY
+
+
+def test_removed_quotes_are_logged() -> None:
+    """The warning names the variable once, and not its value. A value without quotes has no warning."""
+    with capture_logs() as logged:
+        Catalog({"KIMI_API_KEY": f'"{KEY}"', "OPENAI_API_KEY": f"Bearer {KEY}", "GLM_API_KEY": f" {KEY}\n"})
+    assert [entry["variable"] for entry in logged if entry["log_level"] == "warning"] == [
+        "KIMI_API_KEY",
+        "OPENAI_API_KEY",
+    ]
+    assert KEY not in repr(logged)
 
 
 def test_several_keys() -> None:

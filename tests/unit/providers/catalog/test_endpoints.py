@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant
+from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant, variables_of
 from providers.catalog.schema import ProviderRow
 
 ROW = ProviderRow(
@@ -57,6 +57,28 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
     if "ACME_KEY" in without:
         environment |= {"ACME_PROFILE": "me"}
         assert "ACME_KEY" not in find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
+
+
+@pytest.mark.parametrize(
+    "key", ['"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1 ", '"Bearer sk-1"', 'Bearer "sk-1"', "`sk-1`\n"]
+)
+def test_quotes_and_bearer_are_removed(key: str) -> None:
+    """A key is often copied with what surrounds it in a file or in a curl command. The same is true of each of several
+    keys, and of the other variables."""
+    several = COMPLETE | {"ACME_KEY": f"{key},{key}", "ACME_URL": '"http://x"', "ACME_PROJECT": "'p'"}
+    endpoint = build_endpoint("acme", ROW, several)
+    assert endpoint.api_keys == ("sk-1", "sk-1")
+    assert (endpoint.base_url, endpoint.options) == ("http://x", {"project": "p"})
+    assert find_missing(ROW, endpoint, several) == ""
+    assert build_endpoint("acme", ROW, COMPLETE | {"ACME_KEY": '"a,b"'}).api_keys == ("a", "b")
+    assert build_endpoint("acme", ROW, COMPLETE | {"ACME_KEY": "bearer-1"}).api_keys == ("bearer-1",)
+
+
+def test_every_variable_of_a_row_is_known() -> None:
+    """Those of its keys, credentials, addresses, headers and options."""
+    assert variables_of(ROW) == {
+        *("ACME_REGION", "ACME_URL", "ACME_KEY", "OTHER_KEY", "ACME_PROFILE", "ACME_TEAM", "ACME_PROJECT", "ACME_ZONE")
+    }
 
 
 @pytest.mark.parametrize("url", ["http://", "http://h:99999/v1", "http://[h/v1", "http://me:secret@h/v1"])
