@@ -12,9 +12,12 @@ from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.value_count import too_many_items
 from providers.base import (
     ChatMessage,
+    CitationPart,
     FilePart,
     ImagePart,
     Part,
+    ReasoningPart,
+    RefusalPart,
     TextPart,
     ToolCallPart,
     ToolName,
@@ -102,7 +105,7 @@ def misplaced_result(messages: Sequence[ChatMessage | InputMessage]) -> str | No
 
 
 def _check_parts(parts: list[Part], path: str) -> None:
-    if all(isinstance(part, TextPart) and not part.text for part in parts):
+    if all(map(_is_blank, parts)):
         raise ApiError("invalid_request", f"`{path}` is empty. Send some text.", path=path)
     for n, part in enumerate(parts):
         if isinstance(part, ImagePart | FilePart):
@@ -111,6 +114,13 @@ def _check_parts(parts: list[Part], path: str) -> None:
             _check_names({"call": part.call, "name": part.name}, f"{path}[{n}]")
         elif isinstance(part, ToolResultPart):
             _check_names({"call": part.call}, f"{path}[{n}]")
+
+
+def _is_blank(part: Part) -> bool:
+    """Return whether a part has no content for a model: only white space, and no opaque data of a provider."""
+    if not isinstance(part, TextPart | ReasoningPart | RefusalPart | CitationPart):
+        return False
+    return not part.signature and (not part.text or part.text.isspace())
 
 
 def _check_names(names: dict[str, str], path: str) -> None:

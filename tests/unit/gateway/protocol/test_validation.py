@@ -115,3 +115,28 @@ def test_invalid_requests_are_refused(fields: dict[str, Any], path: str) -> None
 def test_valid_requests_are_accepted(fields: dict[str, Any]) -> None:
     """Every request that a provider can handle is accepted."""
     check_start(start(**fields), 1000)
+
+
+BLANK_TEXTS = ["", " ", "\n\t \r\n", "\u00a0\u2003\u3000"]
+
+
+@pytest.mark.parametrize("text", BLANK_TEXTS, ids=ascii)
+def test_blank_content_is_refused_in_every_shape(text: str) -> None:
+    """A provider would get an empty message, or none. White space is content only next to other content."""
+    blank = [{"kind": kind, "text": text} for kind in ("text", "reasoning", "refusal", "citation")]
+    shapes: list[tuple[dict[str, Any], str]] = [({"input": text}, "input"), ({"input": []}, "input")]
+    shapes += [({"input": [part]}, "input") for part in blank]
+    shapes += [({"input": blank}, "input"), ({"messages": [{"role": "user", "parts": blank}]}, "messages[0].parts")]
+    shapes.append(
+        (
+            {"messages": [{"role": "user", "parts": TEXT}, {"role": "user", "parts": blank[:1]}]},
+            "messages[1].parts",
+        )
+    )
+    for fields, path in shapes:
+        with pytest.raises(ApiError) as refused:
+            check_start(start(**fields), 100)
+        assert (refused.value.code, refused.value.body.path) == ("invalid_request", path), fields
+    signed = {"kind": "reasoning", "text": text, "signature": "opaque"}
+    for parts in ([*blank, *TEXT], [image("https://x"), *blank], [signed]):
+        check_start(start(messages=[{"role": "user", "parts": parts}]), 100)
