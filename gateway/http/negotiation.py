@@ -16,10 +16,14 @@ EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def negotiate_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
-    """Return the media type of `offered` that the client prefers. On a tie, return the first one.
+    """Return the media type as `preferred_media_type` does. Raise `HttpError` 406 if the client accepts none of them."""
+    if not (best := preferred_media_type(headers, offered)):
+        raise HttpError(406, f"No acceptable media type. Accept one of {', '.join(offered)}.", path="Accept")
+    return best
 
-    Raise `HttpError` 406 if the client accepts none of them.
-    """
+
+def preferred_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
+    """Return the media type of `offered` that the client prefers: on a tie the first one, empty if it accepts none."""
     accept = ",".join(headers.getlist("accept")) or "*/*"
     ranges = [_parse_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
     best, best_quality = "", 0.0
@@ -27,8 +31,6 @@ def negotiate_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
         quality = _quality(media_type, ranges)
         if quality > best_quality:
             best, best_quality = media_type, quality
-    if not best:
-        raise HttpError(406, f"No acceptable media type. Accept one of {', '.join(offered)}.", path="Accept")
     return best
 
 

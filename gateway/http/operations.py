@@ -1,15 +1,20 @@
-"""The table of all operations of the HTTP API, in the order in which the documents list them."""
+"""The table of all operations of the HTTP API, in the order in which the documents and `GET /v1` list them."""
 
 from __future__ import annotations
 
 from typing import get_args
 
+from starlette.responses import Response
+
+from gateway import __version__
 from gateway.http import admin, credentials, resources, turns
 from gateway.http.negotiation import EVENT_ID
-from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, ResponseSpec
+from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
+from gateway.http.responses import JsonResponse
 from gateway.identity.principal import Scope
 from gateway.protocol import requests as p
-from gateway.protocol.results import RESULTS, About, Nothing, Readiness, Status, Ticket, TurnPlaced, TurnView
+from gateway.protocol.codec import BY_SUBPROTOCOL
+from gateway.protocol.results import RESULTS, About, Address, Nothing, Readiness, Status, Ticket, TurnPlaced, TurnView
 
 
 def _operation(
@@ -36,6 +41,28 @@ def _operation(
     return Operation(method, path, summary, handler, responses, request, scope, fields or (), headers, is_public)
 
 
+async def about(context: RequestContext) -> Response:
+    """Return what this service is, and all of its addresses."""
+    settings = context.services.settings
+    prefix = settings.path_prefix
+    return JsonResponse(
+        About(
+            name="turnwire",
+            version=__version__,
+            protocol=p.PROTOCOL,
+            subprotocols=list(BY_SUBPROTOCOL),
+            instance=context.services.instance,
+            auth=settings.auth,
+            socket=f"{prefix}/ws",
+            documents=[f"{prefix}{path}" for path in DOCUMENTS],
+            addresses=[
+                Address(operation.method, f"{prefix}{operation.path}", operation.summary) for operation in OPERATIONS
+            ],
+        )
+    )
+
+
+DOCUMENTS = ("/docs", "/openapi.json", "/asyncapi.json")
 OPERATIONS: tuple[Operation, ...] = (
     _operation(
         "POST",
@@ -185,8 +212,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "/v1",
         "Get the service information",
         None,
-        ResponseSpec("The name, versions, instance and authentication of the service.", About),
-        handler=resources.about,
+        ResponseSpec("The name, versions, instance, authentication and addresses of the service.", About),
+        handler=about,
         is_public=True,
     ),
     _operation(

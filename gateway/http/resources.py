@@ -8,13 +8,10 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from gateway import __version__
 from gateway.http.operation import PartGet, RequestContext
 from gateway.http.responses import NO_STORE, BytesResponse, JsonResponse, error_response
-from gateway.protocol.codec import BY_SUBPROTOCOL
 from gateway.protocol.errors import ApiError, not_found
-from gateway.protocol.requests import PROTOCOL
-from gateway.protocol.results import About, Cancelled, Readiness, Status
+from gateway.protocol.results import Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
 from providers.base import FilePart, ImagePart
 from store.records import NotFound, StoreError
@@ -98,20 +95,6 @@ async def ready(context: RequestContext) -> Response:
     except StoreError:
         return JsonResponse(Readiness("ready", "degraded"))
     return JsonResponse(Readiness("ready", "ok"))
-
-
-async def about(context: RequestContext) -> Response:
-    """Return the service's name, versions and instance, and its kind of authentication."""
-    return JsonResponse(
-        About(
-            name="turnwire",
-            version=__version__,
-            protocol=PROTOCOL,
-            subprotocols=list(BY_SUBPROTOCOL),
-            instance=context.services.instance,
-            auth=context.services.settings.auth,
-        )
-    )
 
 
 async def metrics(context: RequestContext) -> Response:

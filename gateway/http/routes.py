@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -18,8 +18,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.asyncapi import asyncapi
-from gateway.http.endpoints import api_routes
+from gateway.http.endpoints import Endpoint, api_routes
+from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi
+from gateway.http.operations import OPERATIONS
 from gateway.http.request_body import JSON_TYPE
 from gateway.http.responses import BytesResponse, HttpError, error_response
 from gateway.identity import origin
@@ -50,6 +52,23 @@ class PageFiles(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Return the full path of a file and its `stat` result; the latter is None if there is no such file."""
         return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
+
+
+class Index:
+    """`/`: the page, or the information about the service for a client that prefers JSON."""
+
+    def __init__(self, page: Path) -> None:
+        self._page = page
+        self._about = Endpoint({about.method: about for about in OPERATIONS if about.path == "/v1"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers = Headers(scope=scope)
+        # A client that names JSON and accepts anything else doesn't want the page.
+        offered = ("text/html", JSON_TYPE) if "text/html" in headers.get("accept", "") else (JSON_TYPE,)
+        prefers_json = JSON_TYPE in headers.get("accept", "") and preferred_media_type(headers, offered) == JSON_TYPE
+        page = FileResponse(self._page, media_type="text/html", headers={"vary": "Accept"})
+        await (self._about if prefers_json else page)(scope, receive, send)
 
 
 def static_dir() -> Path:
@@ -93,7 +112,17 @@ async def handle_not_found(_: Request, error: Exception) -> Response:
             HttpError(405, "This path doesn't support the method. Use one of the methods in the Allow header."),
             error.headers,
         )
-    return error_response(ApiError("not_found", "Path not found. GET /openapi.json lists the paths."))
+    return error_response(ApiError("not_found", "Path not found. GET /v1 lists the addresses."))
+
+
+async def refuse_without_upgrade(_: Request) -> Response:
+    """Return the error response for the socket's path without a WebSocket handshake."""
+    refused = HttpError(
+        426,
+        "This is the address of the WebSocket. Connect with a WebSocket client, or see GET /v1 for plain HTTP. If your "
+        "client is one, a proxy has removed the Upgrade header.",
+    )
+    return error_response(refused, {"upgrade": "websocket"})
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
@@ -101,15 +130,13 @@ def routes(settings: Settings) -> list[BaseRoute]:
     page_dir = static_dir()
     host = settings.page_url.partition("://")[2]
 
-    async def page(_: Request) -> Response:
-        return FileResponse(page_dir / "index.html", media_type="text/html")
-
     async def docs(_: Request) -> Response:
         return FileResponse(page_dir / "docs.html", media_type="text/html")
 
     return [
-        Route("/", page),
+        Route("/", Index(page_dir / "index.html")),
         *api_routes(),
+        Route("/ws", refuse_without_upgrade),
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", docs),

@@ -163,8 +163,16 @@ RESULTS: dict[type[p.Request], type[Struct]] = {
 }
 
 
+class Address(Struct, frozen=True):
+    """An address of the HTTP API: a method, a path from the root of this server, and what it is for."""
+
+    method: str
+    path: str
+    summary: str
+
+
 class About(Struct, frozen=True):
-    """Information about this service."""
+    """Information about this service. `socket` and `documents` are paths, too."""
 
     name: str
     version: str
@@ -172,6 +180,9 @@ class About(Struct, frozen=True):
     subprotocols: list[str]
     instance: str
     auth: str
+    socket: str
+    documents: list[str]
+    addresses: list[Address]
 
 
 class Status(Struct, frozen=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gateway.http.operations import OPERATIONS
 from gateway.http.routes import static_dir
 from tests.in_loop_server import InLoopServer, serving
 
@@ -25,17 +26,45 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_public_paths_are_served(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """This covers health, readiness, service information and the models."""
-    assert (await http.get("/health")).json() == {"status": "ok"}
-    assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
-    about = (await http.get("/v1")).json()
-    assert (about["name"], about["protocol"], about["auth"]) == ("turnwire", "turnwire.v1", "none")
-    assert about["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
-    assert about["instance"] == server.gateway.services.instance
-    models = (await http.get("/v1/models")).json()
-    assert models["default"] == "demo"
-    assert "demo" in {model["id"] for model in models["models"]}
+@pytest.mark.parametrize("path_prefix", ["", "/chat"])
+async def test_every_address_is_listed(path_prefix: str) -> None:
+    """`GET /v1`, and `GET /` of a client that prefers JSON, list every address of the API and of its documents. The
+    answer to an unknown path says where."""
+    async with (
+        serving(path_prefix=path_prefix) as server,
+        httpx2.AsyncClient(base_url=server.url, trust_env=False) as http,
+    ):
+        about = (await http.get(f"{path_prefix}/v1")).json()
+        assert {(one["method"], one["path"].removeprefix(path_prefix)) for one in about["addresses"]} == {
+            (operation.method, operation.path) for operation in OPERATIONS
+        }
+        for address in about["addresses"]:
+            path = re.sub(r"\{\w+\}", "1", address["path"])
+            assert address["method"] in (await http.options(path)).headers["allow"]
+            assert address["summary"]
+        for document in about["documents"]:
+            assert (await http.get(document)).status_code == 200
+        socket = await http.get(about["socket"])
+        assert (socket.status_code, socket.headers["upgrade"]) == (426, "websocket")
+        assert "WebSocket" in socket.json()["error"]["message"]
+        as_json = await http.get(f"{path_prefix}/", headers={"accept": "application/json, text/plain, */*"})
+        assert (as_json.status_code, as_json.json()) == (200, about)
+        unknown = await http.get(f"{path_prefix}/v1/chat")
+        assert (unknown.status_code, unknown.json()["error"]["message"]) == (
+            404,
+            "Path not found. GET /v1 lists the addresses.",
+        )
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [None, "*/*", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "image/png", ""],
+)
+async def test_browsers_get_the_page(http: httpx2.AsyncClient, accept: str | None) -> None:
+    """So does every client that doesn't prefer JSON. A cache keeps both answers apart."""
+    page = await http.get("/", headers={} if accept is None else {"accept": accept})
+    assert (page.status_code, page.headers["vary"].split(", ")[0]) == (200, "Accept")
+    assert page.headers["content-type"].startswith("text/html")
 
 
 async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> None:
@@ -113,14 +142,6 @@ async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:
         assert answer.json()["error"]["code"] == "forbidden"
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert (await http.get("/health", headers={"host": "localhost:1"})).status_code == 200
-
-
-async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """`/ready` returns 503 with the error, and `/health` still returns 200."""
-    server.gateway.services.runner.is_draining = True
-    answer = await http.get("/ready")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
-    assert (await http.get("/health")).status_code == 200
 
 
 def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
