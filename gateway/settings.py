@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     turn_log_ttl_s: float = Field(600, ge=0, validation_alias=AliasChoices("TURN_LOG_TTL", "TURNWIRE_TURN_LOG_TTL_S"))
     history_ttl_s: float = Field(
         86_400,
-        gt=0,
+        ge=0,
         validation_alias=AliasChoices("CHAT_HISTORY_TTL", "TURNWIRE_HISTORY_TTL_S"),
     )
     lease_s: float = Field(10, ge=0.3)

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -140,6 +140,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", docs),
+        Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
         Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
     ]
 

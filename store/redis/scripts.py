@@ -16,6 +16,8 @@ FOLDER = Path(__file__).parent / "lua"
 SHARED = frozenset({"clock", "conversation", "entries", "limits", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
+NEVER_MS = 36_500 * DAY_MS
+"""A time to live of a hundred years, for keys that aren't to expire."""
 RUNNING_TTL_MS = 48 * 3_600_000
 TURN_TTL_MS = 24 * 3_600_000
 USAGE_TTL_MS_MIN = 31 * DAY_MS
@@ -37,7 +39,11 @@ def _read(name: str) -> str:
 
 
 def load_scripts(*, channels: str, history_ttl_ms: int, log_ttl_ms: int) -> MappingProxyType[str, Script]:
-    """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it."""
+    """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
+
+    If `history_ttl_ms` is 0, a history never expires.
+    """
+    history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
         "DAY_MS": DAY_MS,
         "HISTORY_TTL_MS": history_ttl_ms,

@@ -44,6 +44,8 @@ async def test_every_address_is_listed(path_prefix: str) -> None:
             assert address["summary"]
         for document in about["documents"]:
             assert (await http.get(document)).status_code == 200
+        redirect = await http.get(f"{path_prefix}/redoc")
+        assert str(redirect.next_request and redirect.next_request.url) == f"{server.url}{about['documents'][0]}"
         socket = await http.get(about["socket"])
         assert (socket.status_code, socket.headers["upgrade"]) == (426, "websocket")
         assert "WebSocket" in socket.json()["error"]["message"]

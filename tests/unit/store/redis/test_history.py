@@ -39,6 +39,19 @@ async def test_each_change_prolongs_the_whole_conversation(redis_server: RedisPr
         assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are prolonged on every change"
 
 
+async def test_a_history_can_be_kept_until_it_is_deleted(redis_server: RedisProcess) -> None:
+    """With a time to live of 0, no key of a history expires within a lifetime."""
+    async with redis_store(redis_server.url, history_ttl_s=0) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        years = shortest_ttl_ms(redis_server, "conversation", "conversations", "messages", "message", "usage") / 3.2e10
+        assert years > 90
+        assert len((await store.messages("ann", "c1", 10, None))[0]) == 2
+        await store.delete_conversation("ann", "c1")
+        assert await missing(store.conversation("ann", "c1")) == "conversation"
+
+
 async def test_an_expired_conversation_is_not_found_anywhere(redis_server: RedisProcess) -> None:
     """It isn't listed, its messages aren't found, its turn has no conversation, and its usage stays."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
