@@ -130,7 +130,7 @@ export class Connection {
   /** Follows the turns that this tab had running before a reload. A second call returns none. */
   recall(): Turn[];
   /** Cancels several turns with one request. A start that wasn't sent yet is withdrawn and is not in the answer. */
-  cancel(turns: readonly Turn[], reason?: string): Promise<Record<string, CancelOutcome>>;
+  cancel(turns: readonly Turn[], reason?: unknown): Promise<Record<string, CancelOutcome>>;
   getTurn(turn: string): Promise<TurnRecord>;
 
   /** Returns the same object for the same id. Sends no request. */
@@ -202,7 +202,7 @@ export class Conversation {
   /** Lists the messages. Iteration runs from newest to oldest, `all()` from oldest to newest. */
   messages(options?: { limit?: number }): Pages<Message, { messages: Message[]; next?: string }>;
   /** Cancels its running turns, whoever started them. */
-  cancel(reason?: string): Promise<{ turns: Record<string, CancelOutcome> }>;
+  cancel(reason?: unknown): Promise<{ turns: Record<string, CancelOutcome> }>;
   usage(options?: { since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
 }
 
@@ -246,7 +246,7 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly firstAt: number | null;
   readonly lastAt: number | null;
   /** Cancels it. Resolves when the gateway has answered; no more text follows (law 5). */
-  cancel(reason?: string): Promise<Record<string, CancelOutcome>>;
+  cancel(reason?: unknown): Promise<Record<string, CancelOutcome>>;
   then<A = FinalMessage, B = never>(
     fulfilled?: ((message: FinalMessage) => A | PromiseLike<A>) | null,
     rejected?: ((error: TurnwireError) => B | PromiseLike<B>) | null,

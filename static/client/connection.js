@@ -1,5 +1,6 @@
 /** The public connection: turns, conversations and requests over one reconnecting socket. */
 
+import { reasonText } from "./abort_reason.js";
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
@@ -10,7 +11,6 @@ import { Requests } from "./requests.js";
 import { RunningTurnIds } from "./running_turn_ids.js";
 
 const PING_EVERY_MS = 10_000;
-const REASON_CHARS_MAX = 300;
 
 /**
  * Created by `connect`.
@@ -93,7 +93,7 @@ export class Connection extends EventTarget {
     if (existing) return existing; // a repeated start returns the same turn (law 6)
     const turn = this.#turns.create(id);
     if (signal?.aborted) {
-      turn.withdraw();
+      turn.withdraw(reasonText(signal.reason));
       return turn;
     }
     this.#turns.add(turn);
@@ -121,8 +121,7 @@ export class Connection extends EventTarget {
   async cancel(turns, reason) {
     const ids = turns.filter((turn) => !turn.ended && !this.#withdrawUnsent(turn)).map((turn) => turn.id);
     if (ids.length === 0) return {};
-    const trimmedReason = reason === undefined ? undefined : String(reason).slice(0, REASON_CHARS_MAX) || undefined;
-    const answer = await this.request("turn.cancel", { turns: ids, reason: trimmedReason });
+    const answer = await this.request("turn.cancel", { turns: ids, reason: reasonText(reason) });
     for (const id of ids) {
       // A start that is still pending gets its own answer. Any other turn that isn't found no longer exists.
       if (answer.turns[id] === "not_found" && !this.#requests.isStarting(id)) this.#turns.fail(this.#turns.get(id), unknownTurn());
@@ -278,7 +277,7 @@ export class Connection extends EventTarget {
 }
 
 function cancelOnAbort(turn, signal) {
-  const abort = () => void turn.cancel(signal.reason?.message).catch(() => {});
+  const abort = () => void turn.cancel(signal.reason).catch(() => {});
   signal.addEventListener("abort", abort, { once: true });
   const removeListener = () => signal.removeEventListener("abort", abort);
   turn.done.then(removeListener, removeListener);

@@ -1,5 +1,6 @@
 /** One conversation: its record, its messages, and the turns that others start in it. */
 
+import { reasonText } from "./abort_reason.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { messagePages } from "./pages.js";
 
@@ -56,7 +57,7 @@ export class Conversation extends EventTarget {
   }
 
   cancel(reason) {
-    return this.#request("turn.cancel", { reason });
+    return this.#request("turn.cancel", { reason: reasonText(reason) });
   }
 
   messages({ limit } = {}) {

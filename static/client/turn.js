@@ -110,10 +110,10 @@ export class Turn {
     this.#endLocally({ type: "turn.failed", turn: this.id, error: typedError, local: true }, typedError);
   }
 
-  /** Ends a turn that was never sent. */
-  withdraw() {
+  /** Ends a turn that was never sent. @param {string} [reason] */
+  withdraw(reason) {
     const error = new TurnwireError({ code: "withdrawn", message: "Stopped before it was sent." });
-    this.#endLocally({ type: "turn.cancelled", turn: this.id, by: "client", local: true }, error);
+    this.#endLocally({ type: "turn.cancelled", turn: this.id, by: "client", reason, local: true }, error);
   }
 
   #endLocally(event, error) {

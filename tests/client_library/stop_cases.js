@@ -28,6 +28,42 @@ test("a signal that aborts later cancels the turn and keeps its text", async (st
   }
 });
 
+test("the reason of a signal arrives, whatever it is", async (stage) => {
+  const connection = stage.connect(await stage.shared());
+  await live(connection);
+  const circular = {};
+  circular.self = circular;
+  for (const [reason, text] of [
+    ["the user left", "the user left"],
+    [new TypeError("enough"), "enough"],
+    [new DOMException("too slow", "TimeoutError"), "too slow"],
+    [7, "7"],
+    [{ code: 4 }, '{"code":4}'],
+    [`${"🙂".repeat(400)}`, "🙂".repeat(300)],
+    ["half \ud83d", "half \ufffd"],
+    [undefined, null],
+    [null, null],
+    ["", null],
+    [circular, null],
+  ]) {
+    const control = new AbortController();
+    const turn = connection.start({ ...demoStart(LONG), signal: control.signal });
+    await until(() => turn.text.length > 0, "the turn has text");
+    control.abort(reason);
+    await turn;
+    equal(turn.ending.reason ?? null, text, String(text));
+    const unsent = connection.start({ ...demoStart(LONG), signal: AbortSignal.abort(reason) });
+    await unsent;
+    equal(unsent.ending.reason ?? null, text, "a turn that was never sent");
+  }
+  const conversation = connection.conversation((await connection.createConversation()).id);
+  const turn = conversation.start(demoStart(LONG));
+  await until(() => turn.text.length > 0, "the turn has text");
+  await conversation.cancel(new Error("closed"));
+  await turn;
+  equal(turn.ending.reason, "closed");
+});
+
 test("law 5: no text follows the result of a cancel request", async (stage) => {
   const connection = stage.connect(await stage.shared());
   const turn = connection.start(demoStart(LONG, 2000));
