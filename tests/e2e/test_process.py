@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.client import RequestFailed, client
+from tests.credentials import SECRET
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process, until_ready
 from tests.in_time import check_in_time, checks_time_limit
+from tests.ports import free_port
 from tests.upstream import Upstream, chat
 
 pytestmark = pytest.mark.e2e
@@ -108,6 +110,33 @@ def test_an_invalid_option_setting_or_store_is_an_error(
     assert done.returncode in {1, 2}
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_the_procfile_starts_a_service_that_can_be_reached(tmp_path: Path) -> None:
+    """It listens on every interface, on the platform's PORT; it doesn't start while auth is off."""
+    (line,) = [line for line in (ROOT / "Procfile").read_text().splitlines() if re.match(r"\w+:", line)]
+    name, *arguments = line.removeprefix("web:").split()
+    assert name == "turnwire"
+    environment = {"PORT": str(free_port()), "TURNWIRE_STORE": f"sqlite:///{tmp_path / 'turnwire.db'}"}
+    refused = await asyncio.to_thread(run, *arguments, **environment)
+    assert refused.returncode == 1
+    assert "TURNWIRE_AUTH" in refused.stderr
+    locked = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments),
+        env=clean_environment(environment | locked),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        while f":{environment['PORT']}" not in (printed := (await process.stdout.readline()).decode()):
+            assert printed, "it ended"
+        listening = Path(f"/proc/{process.pid}/net/tcp").read_text()
+        assert f" 00000000:{int(environment['PORT']):04X} " in listening
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_a_port_in_use_is_an_error(gateway: GatewayProcess, tmp_path: Path) -> None:
