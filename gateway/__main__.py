@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from gateway import __version__
 from gateway.commands import admin, check, keys, models, serve
+from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
+from gateway.commands.options import EXIT_USAGE, fail
+from gateway.settings import environment
 
 COMMANDS = {"serve": serve, "models": models, "check": check, "keys": keys, "admin": admin}
 
@@ -26,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args or (args[0].startswith("-") and args[0] not in {"-h", "--help", "--version"}):
         args.insert(0, "serve")
     options = parser.parse_args(args)
+    try:
+        load_env_file()
+        warn_of_unknown_variables(environment())
+    except OSError as error:
+        fail(f"Can't read {error.filename}: {error.strerror}. Correct the file, or TURNWIRE_ENV_FILE.", EXIT_USAGE)
     try:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()

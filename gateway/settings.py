@@ -25,6 +25,10 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,
 TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 
 
+PREFIX = "TURNWIRE_"
+ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
+
+
 class TokenSettings(NamedTuple):
     """The rules for checking tokens. Exactly one of `secret`, `public_key` and `jwks_url` is set.
 
@@ -45,7 +49,7 @@ class TokenSettings(NamedTuple):
 class Settings(BaseSettings):
     """The operator's settings. A name ends with its unit. Its variable is TURNWIRE_ and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="TURNWIRE_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
@@ -82,7 +86,11 @@ class Settings(BaseSettings):
     default_model: str | None = None
     models: str | None = None
     """The operator's file of models and providers; see docs/providers.md."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    env_file: str = ".env"
+    """The file that the command reads variables from before it reads the other settings."""
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias=AliasChoices("log_level", "TURNWIRE_LOG_LEVEL", "LOG_LEVEL")
+    )
     admin_url: str | None = None
     admin_token: Secret | None = Field(None, repr=False)
     otlp_endpoint: str | None = Field(
@@ -160,6 +168,11 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if name.lower() != "redis_port" or not str(value).startswith("tcp://")
         }
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
@@ -319,6 +332,11 @@ def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
     return name_or_variable, (name_or_variable,)
 
 
+def setting_variables() -> set[str]:
+    """Return the environment variables that set a setting."""
+    return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
+
+
 def _has_one(values: Mapping[str, object], prefix: str) -> bool:
     """Return whether one of `values` is set. Raises `ValueError` if more than one is."""
     found = [prefix + name.upper() for name in values if values[name] is not None]
@@ -330,3 +348,9 @@ def _has_one(values: Mapping[str, object], prefix: str) -> bool:
 def environment() -> Mapping[str, str]:
     """Return the environment of the process, for the keys and addresses of the providers."""
     return os.environ
+
+
+def add_to_environment(variables: Mapping[str, str]) -> None:
+    """Add variables to the environment of this process and of those that it starts, unless they are set."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

@@ -49,9 +49,9 @@ class GatewayProcess:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without API keys and settings, and with `extra`."""
+    """Return this process's environment without API keys, settings and a developer's `.env`, and with `extra`."""
     kept = {name: value for name, value in os.environ.items() if not KEY_VARIABLE.search(name)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+    return {**kept, "PYTHONUNBUFFERED": "1", "TURNWIRE_ENV_FILE": "", **extra}
 
 
 @asynccontextmanager

@@ -25,8 +25,9 @@ def table(descriptions: dict[str, str]) -> str:
     for name, field in Settings.model_fields.items():
         variables = environment_variables(name)[1]
         shown = " or ".join(f"`{variable}`" for variable in variables)
+        default = default_of(field)
         rows.append(
-            f"| {shown} | {_default(field)} | {_accepted_values(field)} | {descriptions.get(variables[0], '')} |\n"
+            f"| {shown} | {default and f'`{default}`'} | {_accepted_values(field)} | {descriptions.get(variables[0], '')} |\n"
         )
     return HEAD + "".join(rows)
 
@@ -50,13 +51,14 @@ def updated_document() -> str:
     return before + table(descriptions_of(inside)) + after
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
+    """The default as the value of a variable; empty if there is none."""
     default = field.default
-    if default is None or default in ("", ()):
+    if default is None:
         return ""
-    if isinstance(default, bool):
-        return f"`{int(default)}`"
-    return f"`{','.join(default)}`" if isinstance(default, tuple) else f"`{default}`"
+    return (
+        ",".join(default) if isinstance(default, tuple) else str(int(default) if isinstance(default, bool) else default)
+    )
 
 
 def _accepted_values(field: FieldInfo) -> str:

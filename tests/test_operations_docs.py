@@ -14,6 +14,9 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.settings import Settings, environment_variables
+from providers.catalog.endpoints import variables_of
+from providers.catalog.schema import shipped_rows
+from tests.env_example import FILE, example
 from tests.in_loop_server import serving
 from tests.settings_table import DOCUMENT, descriptions_of, parts, updated_document
 
@@ -31,6 +34,23 @@ def test_the_settings_are_those_of_the_code() -> None:
     descriptions = descriptions_of(parts(TEXT)[1])
     assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(descriptions)
     assert [variable for variable, description in descriptions.items() if not description] == []
+
+
+def test_the_example_of_an_env_file_has_every_variable() -> None:
+    """`make settings` has been run. The file sets nothing, and Docker Compose passes such a file on."""
+    text = FILE.read_text(encoding="utf-8")
+    assert example() == text, "run make settings"
+    named = set(re.findall(r"^# ([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
+    rows = shipped_rows().providers.values()
+    assert (
+        set().union(*map(variables_of, rows)) | {environment_variables(name)[1][0] for name in Settings.model_fields}
+        <= named
+    )
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == []
+    (compose,) = documents("docker-compose.yml")
+    for name in ("turnwire-1", "turnwire-2"):
+        assert compose["services"][name]["env_file"] == [{"path": "../.env", "required": False}]
+        assert not set(compose["services"][name]["environment"]) & set().union(*map(variables_of, rows))
 
 
 async def metrics() -> dict[str, tuple[str, ...]]:

@@ -36,17 +36,23 @@ def warn_of_exposed_secrets(option_values: Mapping[str, Any], settings: Settings
         if value.startswith("@"):
             files.append(value[1:])
         elif name in option_values and is_secret(value):
-            _warn(
+            warn(
                 f"{option_name(name)} contains a secret, and every user of this machine can read command lines. Put the secret"
                 f" into a file and use {option_name(name)} @FILE, or set {variables[0]}."
             )
     for file in files:
-        with suppress(OSError):
-            if os.stat(file).st_mode & UNSAFE_MODE_BITS:
-                _warn(
-                    f"Other users of this machine can read or change {file}, which contains secrets: run chmod 640, or stricter."
-                )
+        warn_of_exposed_file(file)
 
 
-def _warn(warning: str) -> None:
+def warn_of_exposed_file(file: str) -> None:
+    """Warn if others may read or change a file with secrets."""
+    with suppress(OSError):
+        if os.stat(file).st_mode & UNSAFE_MODE_BITS:
+            warn(
+                f"Other users of this machine can read or change {file}, which contains secrets: run chmod 640, or stricter."
+            )
+
+
+def warn(warning: str) -> None:
+    """Print a warning on standard error."""
     print(f"turnwire: {warning}", file=sys.stderr)

@@ -17,7 +17,7 @@ def make(**fields: Any) -> Settings:
 
 
 NAMES = {
-    *("HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S", "CHAT_HISTORY_TTL", "HISTORY_TTL_S"),
+    *("HOST", "PORT", "LOG_LEVEL", "TURN_LOG_TTL", "TURN_LOG_TTL_S", "CHAT_HISTORY_TTL", "HISTORY_TTL_S"),
     *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
 }
 
@@ -55,6 +55,7 @@ def test_it_starts_without_any_setting() -> None:
         ("TURNWIRE_INSECURE", "1", "insecure", True),
         ("TURNWIRE_DEFAULT_MODEL", "demo", "default_model", "demo"),
         ("TURNWIRE_LOG_LEVEL", "debug", "log_level", "debug"),
+        ("LOG_LEVEL", "WARNING", "log_level", "warning"),
         ("TURNWIRE_DRAIN_S", "900", "drain_s", 900.0),
         ("TURNWIRE_FRAME_BYTES", "2048", "frame_bytes", 2048),
         ("TURNWIRE_ALLOWED_ORIGINS", "https://a.example", "allowed_origins", ("https://a.example",)),

@@ -1,0 +1,100 @@
+"""Tests of the file `.env`, and of the warnings about variables that look like settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory. What a test adds to the environment is removed again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TURNWIRE_ENV_FILE", raising=False)
+    for name in ("TURNWIRE_LEASE_S", "KIMI_API_KEY", "PORT"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def write(file: Path, text: str, mode: int = 0o600) -> None:
+    file.write_text(text, encoding="utf-8")
+    file.chmod(mode)
+
+
+def test_the_file_sets_what_the_environment_doesnt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes, comments, `export` and line ends of Windows are understood; a dollar sign is itself."""
+    write(
+        folder / ".env",
+        "# comment\r\nTURNWIRE_LEASE_S=3 # seconds\r\nexport KIMI_API_KEY='sk-${HOME}'\r\nPORT=1\r\n",
+    )
+    monkeypatch.setenv("PORT", "2")
+    load_env_file()
+    assert (os.environ["TURNWIRE_LEASE_S"], os.environ["KIMI_API_KEY"], os.environ["PORT"]) == ("3", "sk-${HOME}", "2")
+
+
+def test_no_file_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a file, and with TURNWIRE_ENV_FILE set to nothing, nothing is read. A file that is named must exist."""
+    load_env_file()
+    write(folder / ".env", "PORT=1\n")
+    monkeypatch.setenv("TURNWIRE_ENV_FILE", "")
+    load_env_file()
+    assert "PORT" not in os.environ
+    monkeypatch.setenv("TURNWIRE_ENV_FILE", "other.env")
+    with pytest.raises(FileNotFoundError):
+        load_env_file()
+    write(folder / "other.env", "PORT=3\n")
+    load_env_file()
+    assert os.environ["PORT"] == "3"
+
+
+def test_a_file_that_others_can_read_has_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The warning says what to do. A file for this user alone has none."""
+    write(folder / ".env", "KIMI_API_KEY=sk-secret\n")
+    load_env_file()
+    assert capsys.readouterr() == ("", "")
+    write(folder / ".env", "KIMI_API_KEY=sk-secret\n", 0o644)
+    load_env_file()
+    printed = capsys.readouterr().err
+    assert ".env" in printed
+    assert "chmod" in printed
+    assert "sk-secret" not in printed
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("TURNWIRE_LOG_LEVLE", "debug", "Did you mean TURNWIRE_LOG_LEVEL?"),
+        ("TURNWIRE_PORT", "9000", "Did you mean PORT?"),
+        ("TURNWIRE_CHAT_HISTORY_TTL", "1", "Did you mean CHAT_HISTORY_TTL?"),
+        ("TURNWIRE_QQQQQQQQ", "1", "docs/operations.md lists the settings."),
+    ],
+)
+def test_an_unknown_setting_has_a_warning(
+    capsys: pytest.CaptureFixture[str], variable: str, value: str, hint: str
+) -> None:
+    """The warning names the most similar setting, and not the value."""
+    warn_of_unknown_variables({variable: value, "OTHER": "x", "TURNWIRE_LEASE_S": "3"})
+    assert capsys.readouterr().err == f"turnwire: {variable} is set, but there is no such setting. {hint}\n"
+
+
+def test_the_variables_of_kubernetes_have_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kubernetes sets them in every container for a service called turnwire or turnwire-redis."""
+    service = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_PROTO": "tcp",
+    }
+    warn_of_unknown_variables(
+        {f"{name}_{key}": value for name in ("TURNWIRE", "TURNWIRE_REDIS") for key, value in service.items()}
+    )
+    assert capsys.readouterr() == ("", "")
