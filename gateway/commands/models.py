@@ -22,7 +22,7 @@ def run(options: Namespace) -> None:
     catalog = load_catalog(settings)
     default = settings.default_model or catalog.default_model
     rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "FEATURES", "STATUS")]
-    for model in sorted(catalog.models(per_million), key=lambda model: not model.available):
+    for model in catalog.models(per_million):
         route = catalog.find(model.id)[0]
         missing = catalog.missing(route)
         model_names = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id

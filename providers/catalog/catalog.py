@@ -66,7 +66,7 @@ class Catalog:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
     def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
-        """Return the models that have a row and aren't hidden, in the order of the rows.
+        """Return the models that have a row and aren't hidden: those that can be used first, in the order of the rows.
 
         The models of a provider's variant ("kimi-cn/kimi-k3") follow if its key is set. The list is cached for each
         `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
@@ -82,7 +82,7 @@ class Catalog:
             if provider.variant_of and not provider.hidden and not self._missing[name]:
                 rows = (row for row in shown if row.provider == provider.variant_of)
                 listed += [self._info(f"{name}/{row.id}", row, name, price_of) for row in rows]
-        return listed
+        return sorted(listed, key=lambda model: not model.available)
 
     def providers(self) -> list[tuple[str, ProviderRow, str]]:
         """Return the providers that aren't hidden, each as (name, row, what it needs; see `missing`)."""

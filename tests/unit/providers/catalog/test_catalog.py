@@ -22,6 +22,20 @@ def test_default_model_needs_no_key() -> None:
     assert catalog.resolve("demo").dialect == "demo"
 
 
+def test_usable_models_are_first() -> None:
+    """Both kinds are in the order of the rows; a variant's models are among the usable ones."""
+    catalog = Catalog({"GLM_API_KEY": KEY, "KIMI_CN_API_KEY": KEY})
+    models = catalog.models()
+    order = [row.id for row in shipped_rows().models]
+    usable = [model.id for model in models if model.available]
+    assert [model.available for model in models] == sorted((model.available for model in models), reverse=True)
+    assert usable[0] == "demo"
+    assert "kimi-cn/kimi-k3" in usable
+    for group in (usable, [model.id for model in models if not model.available]):
+        listed = [order.index(model) for model in group if model in order]
+        assert listed == sorted(listed)
+
+
 def test_models() -> None:
     """Every model lists its provider, features and context window, and whether its key is set."""
     models = {model.id: model for model in Catalog({"KIMI_API_KEY": KEY}).models()}
