@@ -16,7 +16,7 @@ EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def negotiate_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
-    """Return the media type as `preferred_media_type` does. Raise `HttpError` 406 if the client accepts none of them."""
+    """Return the preferred media type of `offered`. Raise `HttpError` 406 if the client accepts none of them."""
     if not (best := preferred_media_type(headers, offered)):
         raise HttpError(406, f"No acceptable media type. Accept one of {', '.join(offered)}.", path="Accept")
     return best
