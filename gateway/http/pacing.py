@@ -18,11 +18,11 @@ from gateway.transport.uvicorn_http import protocol_of
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 REQUEST_TIME = "turnwire.request_time"
-"""Where the scope has the `RequestTime`."""
+"""The key of the `RequestTime` in a request's scope."""
 
 
 class Pacing:
-    """Middleware that delays the requests of a payer that has taken more than its share of the loop.
+    """Middleware that delays the requests of a user or network that has taken more than its share of the loop.
 
     The time of every request is counted, but not that of a stream of events, which is sent by a task of its own.
     """
@@ -47,7 +47,7 @@ class Pacing:
 
 
 async def identify(scope: Scope, principal: Principal) -> None:
-    """Let the user of the verified credential pay for the request. Wait if that user has taken more than its share.
+    """Charge the request to the user of the verified credential. Wait if that user has taken more than its share.
 
     Raise `ClientDisconnect` if the client leaves meanwhile.
     """

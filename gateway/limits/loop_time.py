@@ -1,8 +1,8 @@
-"""The event loop's time for one user's requests: a tenth of it. A well-behaved client needs a hundredth.
+"""One user's requests may take a tenth of the event loop's time. A well-behaved client needs a hundredth.
 
-An HTTP request, or the opening of a socket, is held back before its credential is verified. Until then its payer is
-the user for whom the same credential was verified before; if the credential is new, or there is none, the payer is the
-client's network.
+The time of a request is charged to its payer, and a payer over its share waits. An HTTP request, or the opening of a
+socket, waits before its credential is verified. Until then its payer is the user for whom the same credential was
+verified before; if the credential is new, or there is none, the payer is the client's network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.limits.connections import network_of
 from gateway.limits.rate_limiter import RateLimiter
 
 LOOP_TIME_MS_PER_S = 100
-"""It holds whether or not other users want the time."""
+"""This limit applies even if no other user wants the time."""
 LOOP_TIME_BURST_MS = 100
 REQUEST_COST_S = 0.0002
 """The approximate loop time of the HTTP server for a request, without the application's.
@@ -44,7 +44,7 @@ class LoopTime:
             self._taken.charge(payer, took_s * 1000)
 
     def delay_s(self, payer: str) -> float:
-        """Return for how many seconds the payer's next request must not be read.
+        """Return for how many seconds the payer's next request must wait.
 
         It is above 0 for a payer that has taken more than its share.
         """
@@ -105,7 +105,7 @@ class RequestTime:
         self._took_s += took_s
 
     def end(self) -> None:
-        """Charge the time that was counted since the last call to the payer."""
+        """Charge the payer for the time that was counted since the last call."""
         took_s, self._took_s = self._took_s, 0.0
         if self.payer is not None:
             self._loop_time.charge(self.payer, took_s)

@@ -21,10 +21,10 @@ from gateway.settings import Settings
 FRAMING_BYTES_MAX = 64 * 1024
 """The limit for all bytes that aren't body: head, chunk sizes and extensions, trailers."""
 FRAMING_PER_BODY_BYTE = 8
-"""The framing bytes that each body byte allows. A chunk of one byte takes six."""
+"""The framing bytes that each body byte allows. A chunk of one byte has five."""
 HEAD_END = b"\r\n\r\n"
 PARSE_SLICE_BYTES = 2048
-"""The most bytes that are parsed at once. So few bytes after a body hold few requests."""
+"""The maximum number of bytes parsed at once. The slice that ends a body may hold more requests, but only a few."""
 WRITE_BUFFER_HIGH_BYTES = 32 * 1024
 SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
@@ -84,7 +84,7 @@ class BoundedHttp(HttpToolsProtocol):
         return bool(self.pipeline) or (cycle is not None and not cycle.more_body and not cycle.response_complete)
 
     def _parse_slice(self, data: memoryview) -> None:
-        """Refuse the request, or abort, if the parser would buffer too much of a head."""
+        """Parse `data`. Refuse the request, or abort the connection, if there are too many framing bytes."""
         self._framing_bytes += len(data)
         super().data_received(data)  # type: ignore[arg-type]
         if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
