@@ -36,6 +36,7 @@ class LoopTime:
 
     def __init__(self, clock: Callable[[], float], *, is_enforced: bool) -> None:
         self._taken = RateLimiter(LOOP_TIME_MS_PER_S, LOOP_TIME_BURST_MS, clock, settled=False) if is_enforced else None
+        self.is_enforced = is_enforced
         self._payers: dict[int, str | None] = {}
 
     def charge(self, payer: str, took_s: float) -> None:
