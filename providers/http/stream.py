@@ -26,7 +26,7 @@ AFTER_FINISH_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
-LARGE_EVENT_BYTES: Final = 128 * 1024
+LARGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event may have so many pieces that another thread decodes it."""
 _EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
 _FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
