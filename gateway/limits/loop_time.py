@@ -23,6 +23,8 @@ REQUEST_COST_S = 0.0002
 
 It is charged when the request arrives, so that requests that wait at the same time are served one after the other.
 """
+SEND_COST_S_PER_BYTE = 30e-9
+"""The approximate loop time to send a byte of a large result or of a replay. It is charged when the request is served."""
 CREDENTIALS_MAX = 10_000
 NETWORK_PREFIX = "\0"
 """No user's name has a control character."""
@@ -43,6 +45,10 @@ class LoopTime:
         """Count the time, in seconds, that the event loop worked for one of the payer's requests."""
         if self._taken is not None:
             self._taken.charge(payer, took_s * 1000)
+
+    def charge_sending(self, payer: str, size: int) -> None:
+        """Count the time to send `size` bytes of a large result or of a turn's earlier events."""
+        self.charge(payer, size * SEND_COST_S_PER_BYTE)
 
     def delay_s(self, payer: str) -> float:
         """Return for how many seconds the payer's next request must wait.
