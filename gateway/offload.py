@@ -21,7 +21,7 @@ LARGE_BYTES = 256 * 1024
 """Up to this size, the work takes hardly longer than a switch to the thread and back."""
 
 ITEM_BYTES = 128
-"""What a message or a part counts at least, because many small ones take as long as a long text."""
+"""What each message or part adds to the size, because many small ones take as long as a long text."""
 
 _EXECUTOR = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
 _LONG_FIELDS = ("text", "arguments", "output", "data")

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.server import Server as UvicornServer
 
 from gateway.app import Gateway
+from gateway.http.pacing import charge_parsing
 from gateway.settings import Settings
 from gateway.transport.uvicorn_websocket import protocol_classes
 
@@ -93,6 +94,8 @@ def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], Non
         ws_per_message_deflate=False,
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-        **protocol_classes(settings),
+        # Otherwise the log lines of uvicorn would have the request and the user of an earlier request.
+        reset_contextvars=True,
+        **protocol_classes(settings, lambda scope, took_s: charge_parsing(gateway.services, scope, took_s)),
     )
     return Server(config, gateway, on_ready)

@@ -77,7 +77,7 @@ class TurnStore(Protocol):
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """Return a turn that runs or that ended in the last 24 h. Raises `NotFound`.
 
-        The record has the turn's request, up to 20 MiB, only `with_request`.
+        The record has the turn's request, which may be 20 MiB long, only if `with_request` is true.
         """
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
@@ -101,8 +101,8 @@ class TurnStore(Protocol):
     async def running_groups(self, user: str, turn: str, running_max: int) -> RunningGroups:
         """Return the groups of the user's turns that were accepted before `turn` and have no ending, oldest first.
 
-        Of a group, one turn runs at a time: a turn that is queued in its conversation joins the group of the turns ahead
-        of it. Return no groups if there are fewer than `running_max`, or if `running_max` is 0.
+        In a group, only one turn runs at a time: a turn that is queued in its conversation joins the group of the turns
+        ahead of it. Return no groups if there are fewer than `running_max`, or if `running_max` is 0.
         """
 
 
@@ -183,7 +183,8 @@ class HistoryStore(Protocol):
     ) -> tuple[list[MessageRecord], int]:
         """Return the messages from the root to message `last`, in order, and the number of older ones left out.
 
-        With `bytes_max`, return only the newest messages whose bodies are that long together, but always `last`.
+        With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, but always
+        `last`.
         With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
         """
 
@@ -193,8 +194,8 @@ class HistoryStore(Protocol):
         """Return at most `limit` messages, oldest first, and whether there are older ones.
 
         They are the newest of the conversation, or those just before message `before`. With `bytes_max`, return only the
-        newest of them whose bodies are that long together, but at least one. Raises `NotFound` for the conversation or
-        for `before`.
+        newest of them whose bodies have at most that many bytes together, but at least one. Raises `NotFound` for the
+        conversation or for `before`.
         """
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:

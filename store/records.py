@@ -195,7 +195,7 @@ class TurnRecord(Struct, frozen=True, kw_only=True):
 
 
 RunningGroups = tuple[tuple[str, ...], ...]
-"""Groups of ids of turns; of each group, one turn runs at a time."""
+"""Groups of ids of turns; in each group, only one turn runs at a time."""
 
 
 class Accepted(Struct, frozen=True, kw_only=True):

@@ -101,6 +101,14 @@ async def http_requests(url: str, token: str) -> None:
             group.create_task(_again(lambda token=token if n % 2 else "x.y.z": _flood_http(url, token)))  # type: ignore[misc]
 
 
+async def tiny_chunks(url: str, token: str) -> None:
+    """Send bodies of one-byte chunks on 8 connections: half of them to a path that refuses them without reading them."""
+    async with asyncio.TaskGroup() as group:
+        for n in range(8):
+            head = f"POST /v1/turns HTTP/1.1\r\n{_credential(token)}" if n % 2 else "POST /v1 HTTP/1.1\r\n"
+            group.create_task(_again(lambda head=head: _flood_chunks(url, head)))  # type: ignore[misc]
+
+
 def _ids(count: int) -> list[str]:
     return [f"nowhere-{n:06}-{'x' * 24}" for n in range(count)]
 
@@ -186,6 +194,7 @@ ATTACKS: dict[str, Attack] = {
         turns,
         openings,
         http_requests,
+        tiny_chunks,
     )
 }
 
@@ -248,6 +257,14 @@ async def _send(url: str, token: str, data: bytes) -> None:
     await writer.drain()
     await asyncio.wait_for(reader.read(-1), 2)
     writer.close()
+
+
+async def _flood_chunks(url: str, head: str) -> None:
+    reader, writer = await connect_tcp(url)
+    writer.write(
+        f"{head}Host: {urlsplit(url).netloc}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    await _write_and_read(reader, writer, b"1\r\n \r\n" * 10_000)
 
 
 async def _flood(url: str, token: str, frames: bytes) -> None:

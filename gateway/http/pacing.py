@@ -13,16 +13,35 @@ from gateway.identity.principal import Principal
 from gateway.limits.loop_time import RequestTime
 from gateway.requests.services import Services
 from gateway.tasks import MeteredCoroutine
-from gateway.transport.uvicorn_http import protocol_of
+from gateway.transport.uvicorn_http import PARSE_STEP_S, protocol_of
 
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 REQUEST_TIME = "turnwire.request_time"
-"""Where the scope has the `RequestTime`."""
+"""The key of the `RequestTime` in a request's scope."""
+
+
+REST_PER_WORK = 9
+"""How long a connection without a payer rests for each second for which its bytes were parsed."""
+
+
+def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> float:
+    """Charge the parsing of a connection's bytes to the payer of its newest request. See `Charge`.
+
+    The bytes before the first request have no payer, because a proxy's connections are those of many clients.
+    """
+    loop_time = services.limits.loop_time
+    time: RequestTime | None = None if scope is None else scope.get(REQUEST_TIME)
+    if time is None:
+        return REST_PER_WORK * took_s if loop_time.is_enforced and took_s > PARSE_STEP_S else 0.0
+    if time.payer is None:
+        return 0.0
+    loop_time.charge(time.payer, took_s)
+    return loop_time.delay_s(time.payer)
 
 
 class Pacing:
-    """Middleware that delays the requests of a payer that has taken more than its share of the loop.
+    """Middleware that delays the requests of a user or network that has taken more than its share of the loop.
 
     The time of every request is counted, but not that of a stream of events, which is sent by a task of its own.
     """
@@ -47,7 +66,7 @@ class Pacing:
 
 
 async def identify(scope: Scope, principal: Principal) -> None:
-    """Let the user of the verified credential pay for the request. Wait if that user has taken more than its share.
+    """Charge the request to the user of the verified credential. Wait if that user has taken more than its share.
 
     Raise `ClientDisconnect` if the client leaves meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Decoding of an HTTP request's path, query and body to the typed request of a frame, with the checks of the socket."""
+"""Decode an HTTP request's path, query and body to the typed request that a frame has, with the same checks."""
 
 from __future__ import annotations
 

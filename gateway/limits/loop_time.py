@@ -1,8 +1,8 @@
-"""The event loop's time for one user's requests: a tenth of it. A well-behaved client needs a hundredth.
+"""One user's requests may take a tenth of the event loop's time. A well-behaved client needs a hundredth.
 
-An HTTP request, or the opening of a socket, is held back before its credential is verified. Until then its payer is
-the user for whom the same credential was verified before; if the credential is new, or there is none, the payer is the
-client's network.
+The time of a request is charged to its payer, and a payer over its share waits. An HTTP request, or the opening of a
+socket, waits before its credential is verified. Until then its payer is the user for whom the same credential was
+verified before; if the credential is new, or there is none, the payer is the client's network.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from gateway.limits.connections import network_of
 from gateway.limits.rate_limiter import RateLimiter
 
 LOOP_TIME_MS_PER_S = 100
-"""It holds whether or not other users want the time."""
+"""This limit applies even if no other user wants the time."""
 LOOP_TIME_BURST_MS = 100
 REQUEST_COST_S = 0.0002
 """The approximate loop time of the HTTP server for a request, without the application's.
 
 It is charged when the request arrives, so that requests that wait at the same time are served one after the other.
 """
+SEND_COST_S_PER_BYTE = 30e-9
+"""The approximate loop time to send a byte of a large result or of a replay. It is charged when the request is served."""
 CREDENTIALS_MAX = 10_000
 NETWORK_PREFIX = "\0"
 """No user's name has a control character."""
@@ -36,6 +38,7 @@ class LoopTime:
 
     def __init__(self, clock: Callable[[], float], *, is_enforced: bool) -> None:
         self._taken = RateLimiter(LOOP_TIME_MS_PER_S, LOOP_TIME_BURST_MS, clock, settled=False) if is_enforced else None
+        self.is_enforced = is_enforced
         self._payers: dict[int, str | None] = {}
 
     def charge(self, payer: str, took_s: float) -> None:
@@ -43,8 +46,12 @@ class LoopTime:
         if self._taken is not None:
             self._taken.charge(payer, took_s * 1000)
 
+    def charge_sending(self, payer: str, size: int) -> None:
+        """Count the time to send `size` bytes of a large result or of a turn's earlier events."""
+        self.charge(payer, size * SEND_COST_S_PER_BYTE)
+
     def delay_s(self, payer: str) -> float:
-        """Return for how many seconds the payer's next request must not be read.
+        """Return for how many seconds the payer's next request must wait.
 
         It is above 0 for a payer that has taken more than its share.
         """
@@ -105,7 +112,7 @@ class RequestTime:
         self._took_s += took_s
 
     def end(self) -> None:
-        """Charge the time that was counted since the last call to the payer."""
+        """Charge the payer for the time that was counted since the last call."""
         took_s, self._took_s = self._took_s, 0.0
         if self.payer is not None:
             self._loop_time.charge(self.payer, took_s)

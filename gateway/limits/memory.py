@@ -1,4 +1,4 @@
-"""The process's memory: near its bound, refuse new work before the system kills the process."""
+"""The process's memory: above a bound, new work is refused, before the system kills the process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def cgroup_limit_bytes() -> int:
 
 
 def _trim_heap() -> None:
-    """Give memory that the C library keeps after it was freed back to the system, with glibc."""
+    """Return to the system the freed memory that the C library has kept (only with glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -106,7 +106,7 @@ def _trim_heap() -> None:
 def _release_large_blocks() -> None:
     """Let glibc return large blocks to the system as soon as they are freed.
 
-    By default it adapts to requests of megabytes and keeps blocks of that size.
+    By default, after blocks of some megabytes were freed, it keeps later blocks of that size instead.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)

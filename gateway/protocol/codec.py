@@ -229,9 +229,14 @@ def encoded_size(text: str) -> int:
     return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
 
 
+def chars_that_fit(bytes_max: int) -> int:
+    """Return how many characters fit in `bytes_max` of a frame, whatever they are: JSON writes some as \\u001f."""
+    return (bytes_max - 2) // 6
+
+
 def split_text(text: str, bytes_max: int) -> list[str]:
     """Split `text` into pieces that each take at most `bytes_max` in a frame, in order."""
-    if len(text) * 6 + 2 <= bytes_max:
+    if len(text) <= chars_that_fit(bytes_max):
         return [text]
     pieces: list[str] = []
     start = 0

@@ -198,11 +198,12 @@ class Session:
         if isinstance(result, OrderedResult):
             ordered_after, result = result.attachments, result.result
         frame = p.Result(request_id, result)
-        if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
+        if all(len(codec.encode(frame)) <= p.PIECE_BYTES_MAX for codec in CODECS):
             self._outbox.put(frame, ordered_after, large=large)
             return
         encoded = JSON.encode(result)
         self._services.limits.large_answers.charge(self._user, len(encoded))
+        self._services.limits.loop_time.charge_sending(self._user, len(encoded))
         pieces = split_text(encoded.decode(), p.PIECE_BYTES_MAX)
         for piece in pieces:
             self._outbox.put(p.ResultPiece(request_id, piece), ordered_after, large=large)

@@ -206,6 +206,7 @@ class Turns:
         log = live_turn.log
         replayed = live_turn.output_bytes * max(0, log.end - start) // max(1, log.end)  # an answer has many events
         self._services.telemetry.record_attachment(after, start, replayed)
+        self._services.limits.loop_time.charge_sending(self._user, replayed)
         return r.Attachment(record.conversation, shown_status(live_turn.state), live_turn.epoch, start)
 
     async def _detach(self, request: p.TurnDetach) -> r.Nothing:

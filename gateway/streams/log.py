@@ -6,7 +6,7 @@ it is sent to. Readers at the same position ask for the same frame in the same t
 
 from __future__ import annotations
 
-from gateway.protocol.codec import CODECS, Codec, encoded_size
+from gateway.protocol.codec import CODECS, Codec, chars_that_fit, encoded_size
 from gateway.protocol.events import TurnDelta, TurnEvent
 from gateway.protocol.requests import PIECE_BYTES_MAX
 
@@ -83,7 +83,10 @@ class TurnLog:
         if last == len(events):
             return last
         is_text = first.text is not None
-        size = encoded_size(first.text or first.signature or "")
+        bytes_left = PIECE_BYTES_MAX - encoded_size(first.text or first.signature or "")
+        chars_fitting = chars_that_fit(bytes_left)
+        pieces: list[str] = []  # those that aren't subtracted yet: measuring them together is much faster
+        chars = 0
         while last < len(events):
             following = events[last]
             if type(following) is not TurnDelta or following.part != first.part:
@@ -91,9 +94,16 @@ class TurnLog:
             piece = following.text if is_text else following.signature
             if piece is None:
                 break
-            size += encoded_size(piece)
-            if size > PIECE_BYTES_MAX:
-                break
+            pieces.append(piece)
+            chars += len(piece)
+            if chars > chars_fitting:
+                size = encoded_size("".join(pieces))
+                if size > bytes_left:
+                    break
+                bytes_left -= size
+                chars_fitting = chars_that_fit(bytes_left)
+                pieces.clear()
+                chars = 0
             last += 1
         return last
 

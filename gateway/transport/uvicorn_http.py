@@ -1,17 +1,20 @@
 """Bounds on uvicorn's HTTP: deadlines for the head, the body and writes, and small kernel buffers for streams.
 
 Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever, a
-header without an end is buffered in full, and thousands of pipelined requests are parsed at once (here: one after the
-other).
+header without an end is buffered in full, thousands of pipelined requests are parsed at once (here: one after the
+other), and a body of one-byte chunks takes all of the event loop's time (here: the client's share of it).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from time import perf_counter
 from typing import Any, cast
 
+import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -21,13 +24,29 @@ from gateway.settings import Settings
 FRAMING_BYTES_MAX = 64 * 1024
 """The limit for all bytes that aren't body: head, chunk sizes and extensions, trailers."""
 FRAMING_PER_BODY_BYTE = 8
-"""The framing bytes that each body byte allows. A chunk of one byte takes six."""
+"""The framing bytes that each body byte allows. A chunk of one byte has five."""
 HEAD_END = b"\r\n\r\n"
 PARSE_SLICE_BYTES = 2048
-"""The most bytes that are parsed at once. So few bytes after a body hold few requests."""
+"""The maximum number of bytes parsed at once. The slice that ends a body may hold more requests, but only a few."""
+PARSE_STEP_S = 0.002
+"""How long one connection's bytes are parsed before other tasks run."""
+HEADERS_MAX = 256
+"""Twice as many as a socket's opening may have, because other requests pass more proxies."""
 WRITE_BUFFER_HIGH_BYTES = 32 * 1024
 SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
+
+
+Charge = Callable[[Scope | None, float], float]
+"""Charges the seconds for which a client's bytes were parsed. Returns for how many seconds to read nothing more of it.
+
+The first argument is the scope of the connection's newest request, if there is one.
+"""
+
+
+def charge_nobody(_scope: Scope | None, _took_s: float) -> float:
+    """Charge nothing, and return 0. See `Charge`."""
+    return 0.0
 
 
 class HeldFlow(FlowControl):
@@ -48,12 +67,15 @@ class BoundedHttp(HttpToolsProtocol):
     """
 
     settings: Settings
+    charge: Charge
     flow: HeldFlow
+    _parse_timer: asyncio.TimerHandle | None = None
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _framing_bytes = 0
     _unparsed = memoryview(b"")
     _in_body = False
+    _upgraded = False
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` up to the end of a request. The rest waits for the response, and nothing is read meanwhile."""
@@ -61,21 +83,36 @@ class BoundedHttp(HttpToolsProtocol):
         self._parse()
 
     def _parse(self) -> None:
-        while self._unparsed and not self._is_answering and not self.transport.is_closing():
+        """Parse what may be parsed now. Hold the rest, and reading, for as long as the client has to wait."""
+        if self._parse_timer is not None:
+            return
+        began_s = perf_counter()
+        took_s = 0.0
+        while self._unparsed and took_s < PARSE_STEP_S and not self._is_answering and not self.transport.is_closing():
             size = PARSE_SLICE_BYTES
             if not self._in_body:
                 head, end, _ = bytes(self._unparsed[:size]).partition(HEAD_END)
                 size = len(head) + len(end)
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             self._parse_slice(piece)
-        if self.transport.is_closing():
+            took_s = perf_counter() - began_s
+        if self._upgraded or self.transport.is_closing():
             return
-        if self._unparsed:
+        cycle: RequestResponseCycle | None = self.cycle
+        scope = None if cycle is None else cast("Scope", cycle.scope)
+        delay_s = self.charge(scope, took_s) if took_s else 0.0
+        if delay_s or (self._unparsed and not self._is_answering):
+            self._parse_timer = self.loop.call_later(delay_s, self._continue)
+        if self._unparsed or self._parse_timer is not None:
             self.flow.is_held = True
             self.flow.pause_reading()
         elif self.flow.is_held:
             self.flow.is_held = False
             self.flow.resume_reading()
+
+    def _continue(self) -> None:
+        self._parse_timer = None
+        self._parse()
 
     @property
     def _is_answering(self) -> bool:
@@ -84,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
         return bool(self.pipeline) or (cycle is not None and not cycle.more_body and not cycle.response_complete)
 
     def _parse_slice(self, data: memoryview) -> None:
-        """Refuse the request, or abort, if the parser would buffer too much of a head."""
+        """Parse `data`. Refuse the request, or abort the connection, if there are too many framing bytes."""
         self._framing_bytes += len(data)
         super().data_received(data)  # type: ignore[arg-type]
         if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
@@ -93,6 +130,18 @@ class BoundedHttp(HttpToolsProtocol):
                 self.send_400_response("The headers of the request are too large. Send fewer or shorter ones.")
             else:
                 self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. Raise `HttpParserError` if there are too many."""
+        if len(self.headers) == HEADERS_MAX:
+            raise httptools.HttpParserError("too many headers")
+        super().on_header(name, value)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that can't be parsed, and close the connection. `msg` says why."""
+        if len(getattr(self, "headers", ())) == HEADERS_MAX:
+            msg = f"The request has too many headers. Send at most {HEADERS_MAX}."
+        super().send_400_response(msg)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body out of the count of framing bytes. The reader of the body bounds its size."""
@@ -135,9 +184,10 @@ class BoundedHttp(HttpToolsProtocol):
             self.loop.call_soon(self._parse)
 
     def handle_websocket_upgrade(self) -> None:
-        """Drop what the client sent before the opening was answered."""
+        """Drop what the client sent before the opening was answered. The protocol of the socket reads from now on."""
         self._unparsed = memoryview(b"")
         super().handle_websocket_upgrade()
+        self._upgraded = True
 
     def pause_writing(self) -> None:
         """Start the deadline of the write: the client reads more slowly than the response is sent."""
@@ -151,7 +201,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_write_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all deadlines."""
+        """Stop all timers."""
+        if self._parse_timer is not None:
+            self._parse_timer.cancel()
         self._stop_request_timer()
         self._stop_write_timer()
         self._closed.set()
@@ -168,8 +220,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._request_timer = self.loop.call_later(timeout_s, self._end_request, timeout_s)
 
     def _end_request(self, timeout_s: float) -> None:
-        """Abort, unless the rest of the request has arrived and waits to be parsed."""
-        if self._unparsed:
+        """Abort, unless the request isn't answered yet and its rest waits to be parsed."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._unparsed and not (cycle is not None and cycle.response_complete):
             self._start_request_timer(timeout_s)
         else:
             self.transport.abort()

@@ -23,7 +23,13 @@ from websockets.protocol import OPEN
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.settings import Settings
-from gateway.transport.uvicorn_http import WRITE_BUFFER_HIGH_BYTES, BoundedHttp, shrink_write_buffers
+from gateway.transport.uvicorn_http import (
+    WRITE_BUFFER_HIGH_BYTES,
+    BoundedHttp,
+    Charge,
+    charge_nobody,
+    shrink_write_buffers,
+)
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -256,9 +262,12 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (opcode, size.to_bytes(8), payload)
 
 
-def protocol_classes(settings: Settings) -> dict[str, Any]:
-    """Return the protocol classes with these settings, as keyword arguments for `uvicorn.Config`."""
+def protocol_classes(settings: Settings, charge: Charge = charge_nobody) -> dict[str, Any]:
+    """Return the protocol classes with these settings, as keyword arguments for `uvicorn.Config`.
+
+    `charge` charges clients for the time for which their HTTP is parsed.
+    """
     return {
-        "http": type("Http", (BoundedHttp,), {"settings": settings}),
+        "http": type("Http", (BoundedHttp,), {"settings": settings, "charge": staticmethod(charge)}),
         "ws": type("WebSocket", (BoundedWebSocket,), {"settings": settings}),
     }

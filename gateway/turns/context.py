@@ -34,7 +34,7 @@ PARTS_PER_SLICE = 1000
 
 
 def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
-    """Return the provider's request made from `request` alone, without the history before it."""
+    """Return the request to the provider, made from `request` alone, without the history before it."""
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:
@@ -52,8 +52,8 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
 class History:
     """The stored history of a user, as far as one turn may read it.
 
-    The limit is `bytes_max` bytes of messages with `items_max` messages and parts, and `bytes_max` bytes of data that
-    they refer to.
+    The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and `bytes_max` bytes of data
+    that the messages refer to.
     """
 
     def __init__(self, store: HistoryStore, user: str, bytes_max: int, items_max: int) -> None:
@@ -127,7 +127,7 @@ async def build_chat_request(
     request: TurnStart,
     upstream_model: str,
 ) -> ChatRequest:
-    """Return the provider's request with its history and the data that it refers to. Raises `ApiError`.
+    """Return the request to the provider, with its history and the data that it refers to. Raises `ApiError`.
 
     The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
     """
@@ -149,7 +149,8 @@ async def build_chat_request(
 async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     """Return the messages with the data that they refer to.
 
-    If the data is over its limit, leave out the oldest exchanges. Raise `ApiError` if the last message alone is.
+    If the data is over its limit, leave out the oldest exchanges. Raise `ApiError` if the data of the last message alone
+    is over it.
     """
     newest: list[ChatMessage] = []
     for message in reversed(messages):
@@ -166,11 +167,11 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
 def _chat_messages(
     branch: list[MessageRecord], model: str, items_max: int, *, is_cut: bool
 ) -> tuple[tuple[ChatMessage, ...], int]:
-    """Convert the newest stored messages that have `items_max` messages and parts, but always the last one.
+    """Convert the newest stored messages, up to `items_max` messages and parts in total, but always the last message.
 
-    Remove signatures made by other models than `model`, and tool calls without a result. If there are older messages
-    (`is_cut`, or those left out here), also drop the messages before the first one that starts an exchange. Return
-    the number of messages left out here, too. Raises `ApiError` if a result in the last message has no call.
+    Remove signatures made by other models than `model`, and tool calls without a result. If older messages are missing
+    (`is_cut`, or left out here), also drop the messages before the first one that starts an exchange. Return the
+    messages, and how many were left out here. Raises `ApiError` if a result in the last message has no call.
     """
     found: list[ChatMessage] = []
     items = 0
@@ -289,6 +290,6 @@ def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Return an upper estimate of the tokens: three bytes per token; an image takes as many as the larger ones do."""
+    """Return an upper estimate of the tokens: three bytes per token, and `IMAGE_TOKENS` for an image of any size."""
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
     return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

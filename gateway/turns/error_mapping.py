@@ -1,4 +1,4 @@
-"""The end of an exception: the error that the client gets, and the details in the log (law 13)."""
+"""Convert an exception to the error that the client gets. The details are only logged (law 13)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
-DELTAS_PER_SLICE = 1000
+DELTAS_PER_SLICE = 250
 """A longer batch is published in slices, between which other tasks run."""
 
 

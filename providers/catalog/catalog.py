@@ -1,6 +1,7 @@
 """The catalog, which resolves model ids to routes and endpoints, and the provider clients of one process.
 
-The environment is passed as a mapping and read once. Nothing here reveals a key or opens a connection.
+The environment is passed as a mapping and read once. The catalog never opens a connection, and its `repr` and its error
+messages contain the value of no key.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class Catalog:
         raise ProviderError(
             "model_not_found",
             f"Model {shown} not found.{hint} Send models.list or GET /v1/models to get the models; "
-            "name a provider's other models provider/model.",
+            "for any other model of a provider, send provider/model.",
         )
 
     def _find_row(self, provider: str, model: str) -> ModelRow | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def drop_tracebacks(error: BaseException) -> None:
-    """Drop the tracebacks of a handled exception, and of those that it was raised from.
+    """Drop the tracebacks of a handled exception, and of those that were being handled when it was raised.
 
     A traceback holds the variables of each function, such as a request of many megabytes. If one of them refers to the
     exception, all of them would stay in memory until a garbage collection.

@@ -49,7 +49,8 @@ class _ChunkFastPath(asyncio.Protocol):
     """A wrapper of aiohttp's protocol on one connection that notifies the body when something was parsed.
 
     Complete chunks bypass aiohttp's parser if the reader waits for them, which saves a third of the Python work per
-    token. The parser gets everything else, including the end, so whole chunks can be left out between its reads.
+    token. The parser gets everything else, including the end. It doesn't notice the chunks that it misses, because
+    they are complete.
     """
 
     def __init__(self, parser: ResponseHandler) -> None:
@@ -106,7 +107,8 @@ class _ChunkFastPath(asyncio.Protocol):
                 return
             data = data[begin:]
         self._parser.data_received(data)
-        # A chunk of events ends with a line break of its own, which the line of a chunk's size doesn't.
+        # The content of a chunk of events ends with a line break, before the chunk's own. The line of a chunk's size has
+        # only one.
         self._between_chunks = data.endswith(b"\n\r\n") and body.is_at_chunk_end
         body.notify()
 

@@ -22,9 +22,9 @@ _LISTS: Final = ("messages", "input", "tools")
 
 
 def as_is(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the `arguments` of an SDK's method so that it sends their long lists as they are.
+    """Return `arguments` for a method of an SDK, with the long lists moved to where the SDK sends them as they are.
 
-    It would convert other arguments item by item, which takes a second for ten thousand items.
+    The SDK would convert the lists item by item, which takes a second for ten thousand items.
     """
     lists = {name: value for name in _LISTS if (value := arguments.get(name))}
     empty: list[Any] = []
@@ -57,7 +57,7 @@ class SdkDialect:
         return httpx2.Timeout(self._timeouts.first_event_timeout_s(route), connect=self._timeouts.connect_s)
 
     async def _stream(self, opening: AbstractAsyncContextManager[Any], decoder: Decoder, sink: DeltaSink) -> None:
-        """Send the request that `opening` opens, and pass the batches of the answer to `sink`. See `DeltaStream`.
+        """Send the request by entering `opening`, and pass the batches of the answer to `sink`. See `DeltaStream`.
 
         Raise `ProviderError` on failure.
         """

@@ -26,12 +26,12 @@ AFTER_FINISH_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
-LARGE_EVENT_BYTES: Final = 128 * 1024
+LARGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event may have so many pieces that another thread decodes it."""
 _EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
 _FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for size in range(1, 6))
-"""The beginnings that a truncated line of an event may have."""
+"""What may be left of an event's line that was truncated within its field's name, or right after it."""
 
 
 class Decoder(Protocol):
@@ -132,7 +132,7 @@ class DeltaStream:
         """
         events = self._parser.feed(chunk)
         self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
-        # A large event arrives in several reads, so it is the first one that the last of them completes.
+        # A large event arrives in several reads, so it is the first event in `events` once its last bytes arrive.
         if events and len(events[0][1]) > LARGE_EVENT_BYTES:
             self._large_events = events
             return False

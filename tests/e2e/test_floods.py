@@ -150,10 +150,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
-async def test_law_11_a_flood_over_http_gets_its_share_of_the_loop(store: str, tmp_path: Path) -> None:
-    """One user and its network, with valid and with invalid credentials, get a tenth of the loop each."""
-    async with quiet_users(tmp_path / "loud", store) as (gateway, _), flooding(gateway, "http_requests") as attacker:
+@pytest.mark.parametrize(
+    ("store", "attack"), [("sqlite", "http_requests"), ("redis", "http_requests"), ("sqlite", "tiny_chunks")]
+)
+async def test_law_11_a_flood_over_http_gets_its_share_of_the_loop(store: str, attack: str, tmp_path: Path) -> None:
+    """One user and its network, with valid and with invalid credentials, get a tenth of the loop each: for its requests,
+    and for the chunks of bodies that nobody reads."""
+    async with quiet_users(tmp_path / "loud", store) as (gateway, _), flooding(gateway, attack) as attacker:
         assert attacker.stdout is not None
         assert await attacker.stdout.readline() == AT_WORK
         await asyncio.sleep(1)  # the burst is over

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.requests.services import Services
 from tests.client import RequestFailed
+from tests.credentials import SECRET
 from tests.in_process import SLOW, ControlledStore, SessionClient, eventually, open_client, open_services
 
 MESSAGES = [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]
@@ -337,3 +338,21 @@ async def test_a_failed_start_does_not_count(store: ControlledStore) -> None:
             ] == "model_not_found"
         await ann.start("t")
         await ann.ending("t")
+
+
+@pytest.mark.parametrize("request_kind", ["turn.get", "turn.attach"])
+async def test_law_11_sending_a_long_answer_is_charged(store: ControlledStore, request_kind: str) -> None:
+    """A user that reads long answers again and again has used up its share of the event loop, and another user hasn't."""
+    async with (
+        open_services(store, auth="jwt", jwt_secret=SECRET) as services,
+        open_client(services) as ann,
+        open_client(services) as reader,
+    ):
+        await ann.request("turn.start", turn="t", input="x", params={"demo": {"rate": 0, "text": "x" * 4_000_000}})
+        await ann.ending("t")
+        loop_time = services.limits.loop_time
+        while loop_time.delay_s("ann"):
+            await asyncio.sleep(0.1)
+        await reader.request(request_kind, turn="t")
+        assert loop_time.delay_s("ann") > 0
+        assert loop_time.delay_s("bob") == 0

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.transport.uvicorn_http import HEAD_END, BoundedHttp
+from gateway.transport.uvicorn_http import HEAD_END, HEADERS_MAX, BoundedHttp
 from tests.client import small_buffer_socket
+from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 
 SEGMENT_BYTES_MAX = 512 * 1024
@@ -190,4 +191,30 @@ async def test_a_request_that_waits_for_an_earlier_response_is_not_late() -> Non
         async with asyncio.timeout(10):
             await reader.readuntil(b"200 OK")
             await reader.readuntil(b"200 OK")
+        writer.close()
+
+
+async def test_too_many_headers_are_refused() -> None:
+    """Up to the limit a request is served. Above it the parser stops at once, and the error has the limit."""
+    async with serving() as server:
+        for count, words in ((HEADERS_MAX - 1, b"200 OK"), (20_000, f"Send at most {HEADERS_MAX}".encode())):
+            reader, writer = await opened(server)
+            writer.write((HEAD.format("GET /health") + "a:b\r\n" * count + "\r\n").encode())
+            async with asyncio.timeout(5):
+                assert words in await reader.readuntil(words)
+            writer.close()
+
+
+async def test_a_body_that_nobody_reads_has_a_deadline() -> None:
+    """After the response, a body that still arrives is discarded until its deadline, then the connection is closed."""
+    async with serving(body_timeout_s=0.5, auth="jwt", jwt_secret=SECRET) as server:
+        reader, writer = await opened(server)
+        writer.write((HEAD.format("POST /v1") + "Transfer-Encoding: chunked\r\n\r\n").encode())
+        async with asyncio.timeout(5):
+            assert b" 405 " in await reader.readline()
+            with suppress(OSError):
+                while not reader.at_eof():
+                    writer.write(b"1\r\n \r\n" * 10_000)
+                    await writer.drain()
+                    await asyncio.sleep(0)
         writer.close()
