@@ -73,7 +73,7 @@ class Pacing:
 async def identify(scope: Scope, principal: Principal) -> None:
     """Charge the request to the user of the verified credential. Wait if that user has taken more than its share.
 
-    Raise `ClientDisconnect` if the client leaves meanwhile.
+    Raise `ClientDisconnect` if the client disconnects while it waits.
     """
     time: RequestTime = scope[REQUEST_TIME]
     if (delay_s := time.identify(principal)) and not await protocol_of(scope).wait(delay_s):

@@ -14,7 +14,7 @@ from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 
 SEGMENT_BYTES_MAX = 512 * 1024
-"""Two times what uvloop reads at once."""
+"""Twice as many bytes as uvloop reads at once."""
 HEAD = "{} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
