@@ -106,6 +106,8 @@ class BoundedHttp(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         scope = None if cycle is None else cast("Scope", cycle.scope)
         delay_s = self.charge(scope, took_s) if took_s else 0.0
+        if not self._in_body and cycle is not None:
+            delay_s = 0.0  # the next request may be another user's, if a proxy has several users on a connection
         if delay_s or (self._unparsed and not self._is_answering):
             self._parse_timer = self.loop.call_later(delay_s, self._continue)
         if self._unparsed or self._parse_timer is not None:
