@@ -21,6 +21,8 @@ REQUEST_TIME = "turnwire.request_time"
 """The key of the `RequestTime` in a request's scope."""
 
 
+PARSING_PREFIX = "\1"
+"""The prefix of a payer's account for parsing. No user's name has a control character."""
 REST_PER_WORK = 9
 """How long a connection without a payer rests for each second for which its bytes were parsed."""
 
@@ -28,7 +30,9 @@ REST_PER_WORK = 9
 def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> float:
     """Charge the parsing of a connection's bytes to the payer of its newest request. See `Charge`.
 
-    The bytes before the first request have no payer, because a proxy's connections are those of many clients.
+    Parsing has a tenth of the loop of its own: a client whose requests took too much can still send the rest of a body,
+    which many clients do before they read the response. The bytes before the first request have no payer, because a
+    proxy's connections are those of many clients.
     """
     loop_time = services.limits.loop_time
     time: RequestTime | None = None if scope is None else scope.get(REQUEST_TIME)
@@ -36,8 +40,9 @@ def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> fl
         return REST_PER_WORK * took_s if loop_time.is_enforced and took_s > PARSE_STEP_S else 0.0
     if time.payer is None:
         return 0.0
-    loop_time.charge(time.payer, took_s)
-    return loop_time.delay_s(time.payer)
+    account = PARSING_PREFIX + time.payer
+    loop_time.charge(account, took_s)
+    return loop_time.delay_s(account)
 
 
 class Pacing:
@@ -68,7 +73,7 @@ class Pacing:
 async def identify(scope: Scope, principal: Principal) -> None:
     """Charge the request to the user of the verified credential. Wait if that user has taken more than its share.
 
-    Raise `ClientDisconnect` if the client leaves meanwhile.
+    Raise `ClientDisconnect` if the client disconnects while it waits.
     """
     time: RequestTime = scope[REQUEST_TIME]
     if (delay_s := time.identify(principal)) and not await protocol_of(scope).wait(delay_s):

@@ -28,6 +28,8 @@ FRAMING_PER_BODY_BYTE = 8
 HEAD_END = b"\r\n\r\n"
 PARSE_SLICE_BYTES = 2048
 """The maximum number of bytes parsed at once. The slice that ends a body may hold more requests, but only a few."""
+BODY_SLICE_BYTES = 64 * 1024
+"""The same for a body of announced length, in which no other request can begin."""
 PARSE_STEP_S = 0.002
 """How long one connection's bytes are parsed before other tasks run."""
 HEADERS_MAX = 256
@@ -76,6 +78,8 @@ class BoundedHttp(HttpToolsProtocol):
     _unparsed = memoryview(b"")
     _in_body = False
     _upgraded = False
+    _body_bytes_left = 0
+    """How much of a body of announced length hasn't been parsed yet."""
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` up to the end of a request. The rest waits for the response, and nothing is read meanwhile."""
@@ -89,8 +93,9 @@ class BoundedHttp(HttpToolsProtocol):
         began_s = perf_counter()
         took_s = 0.0
         while self._unparsed and took_s < PARSE_STEP_S and not self._is_answering and not self.transport.is_closing():
-            size = PARSE_SLICE_BYTES
+            size = max(PARSE_SLICE_BYTES, min(self._body_bytes_left, BODY_SLICE_BYTES))
             if not self._in_body:
+                size = PARSE_SLICE_BYTES
                 head, end, _ = bytes(self._unparsed[:size]).partition(HEAD_END)
                 size = len(head) + len(end)
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
@@ -101,6 +106,8 @@ class BoundedHttp(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         scope = None if cycle is None else cast("Scope", cycle.scope)
         delay_s = self.charge(scope, took_s) if took_s else 0.0
+        if not self._in_body and cycle is not None:
+            delay_s = 0.0  # the next request may be another user's, if a proxy has several users on a connection
         if delay_s or (self._unparsed and not self._is_answering):
             self._parse_timer = self.loop.call_later(delay_s, self._continue)
         if self._unparsed or self._parse_timer is not None:
@@ -145,6 +152,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body out of the count of framing bytes. The reader of the body bounds its size."""
+        self._body_bytes_left -= len(body)
         self._framing_bytes -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
         super().on_body(body)
 
@@ -165,6 +173,8 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Stop the deadline of the head and start that of the body."""
         self._in_body = True
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        self._body_bytes_left = int(length) if length.isdigit() else 0
         self._stop_request_timer()
         if not self.parser.should_upgrade():
             self._start_request_timer(self.settings.body_timeout_s)

@@ -15,7 +15,7 @@ from providers.route import Route
 
 ANSWER_TOKENS = 4096
 DELTAS_PER_SLICE = 250
-"""A longer batch is published in slices, between which other tasks run."""
+"""A longer batch is published in slices of this many deltas. Other tasks run between two slices."""
 
 
 async def check_request(route: Route, chat_request: ChatRequest) -> None:
@@ -102,7 +102,7 @@ class RequestBuilder:
         self._event_writer.response_started = True
 
     def offer(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Return False if the turn has to stop or to confirm its lease first, or if `batch` is long."""
+        """See `DeltaSink`. Return False if the turn has to stop, must confirm its lease, or if `batch` is long."""
         signal = self._event_writer.live_turn.signal
         if signal.is_aborted or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
             return False

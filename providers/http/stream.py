@@ -31,7 +31,7 @@ LARGE_EVENT_BYTES: Final = 16 * 1024
 _EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
 _FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for size in range(1, 6))
-"""What may be left of an event's line that was truncated within its field's name, or right after it."""
+"""What the last line may be if the stream ended within the name of a field, or right after the name."""
 
 
 class Decoder(Protocol):

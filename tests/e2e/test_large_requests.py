@@ -276,7 +276,13 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
     after memory is free again."""
     async with gateway_process(tmp_path, SETTINGS) as beside:
         bound = resident(beside) + 40 * MIB
-    settings = {"TURNWIRE_MEMORY_BYTES": str(bound), "TURNWIRE_BODIES_BYTES": str(256 * MIB)}
+    # Only the running turns' requests are kept in memory, so more of them run than one user may otherwise have.
+    settings = {
+        "TURNWIRE_MEMORY_BYTES": str(bound),
+        "TURNWIRE_BODIES_BYTES": str(256 * MIB),
+        "TURNWIRE_USER_LIVE_BYTES": str(256 * MIB),
+        "TURNWIRE_USER_RUNNING_TURNS": "32",
+    }
     part = {"kind": "file", "media_type": "a/b", "data": "AAAA" * MIB}
     body = json.dumps({"input": [part], "params": LONG}).encode()
     async with (

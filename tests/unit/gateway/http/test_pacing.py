@@ -1,4 +1,4 @@
-"""Tests of the pacing of HTTP requests by the loop time of their payer."""
+"""HTTP requests wait if their user or network has taken more than its share of the event loop's time."""
 
 from __future__ import annotations
 

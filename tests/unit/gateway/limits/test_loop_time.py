@@ -78,7 +78,7 @@ def test_a_network_pays_for_requests_without_a_valid_credential(host: str, same:
 
 
 def test_a_service_does_not_pay_but_the_users_that_it_names_do() -> None:
-    """A service's address is that of all its users, and the identity of each request may be a new one."""
+    """A service sends all of its users' requests from one address, and each request may name another user."""
     accounts = Accounts()
     accounts.serve("key", 5, principal_of(SERVICE))
     assert accounts.request("key").begin() == 0

@@ -8,13 +8,14 @@ from contextlib import suppress
 
 import pytest
 
+from gateway.http.pacing import PARSING_PREFIX
 from gateway.transport.uvicorn_http import HEAD_END, HEADERS_MAX, BoundedHttp
 from tests.client import small_buffer_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 
 SEGMENT_BYTES_MAX = 512 * 1024
-"""Two times what uvloop reads at once."""
+"""Twice as many bytes as uvloop reads at once."""
 HEAD = "{} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -203,6 +204,23 @@ async def test_too_many_headers_are_refused() -> None:
             async with asyncio.timeout(5):
                 assert words in await reader.readuntil(words)
             writer.close()
+
+
+async def test_law_11_a_connection_is_not_held_between_requests() -> None:
+    """A proxy sends requests of several users over one connection: no request waits for the body of an earlier one."""
+    async with serving(auth="jwt", jwt_secret=SECRET) as server:
+        loop_time = server.gateway.services.limits.loop_time
+        reader, writer = await opened(server)
+        writer.write((HEAD.format("POST /v1") + "Content-Length: 1\r\n\r\n").encode())
+        async with asyncio.timeout(3):
+            assert b" 405 " in await reader.readline()
+        loop_time.charge(f"{PARSING_PREFIX}{loop_time.request((), '127.0.0.1').payer}", 5)
+        writer.write(b"x")
+        await asyncio.sleep(0.1)
+        writer.write((HEAD.format("GET /health") + "\r\n").encode())
+        async with asyncio.timeout(3):
+            await reader.readuntil(b'"ok"}')
+        writer.close()
 
 
 async def test_a_body_that_nobody_reads_has_a_deadline() -> None:

@@ -1,4 +1,4 @@
-"""What the official SDKs do with a long request before they send it."""
+"""The official SDKs send a long request without converting each of its items."""
 
 from __future__ import annotations
 
