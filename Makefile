@@ -83,7 +83,6 @@ format: .venv/.dev
 settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 	$(BIN)/python -m tests.env_example
-	$(BIN)/python -m tests.env_example
 
 # The first three locks are installed into one environment, so each is constrained by those before it. The last two
 # have an environment of their own.
