@@ -28,7 +28,7 @@ _decode_head = msgspec.json.Decoder(_FrameHead, float_hook=float).decode
 
 
 class EventFormat(Protocol):
-    """The format of one stream. `ended` is true once the turn's last frame has been written."""
+    """The format of one stream. `ended` is true once the stream's last frame has been encoded."""
 
     media_type: str
     ended: bool

@@ -63,7 +63,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec(
             "The turn's events, until its ending, `turn.detached`, or the shutdown of this instance.", is_stream=True
         ),
-        ResponseSpec("There are no events after the ending.", status=204),
+        ResponseSpec("The client has received all events up to the ending already.", status=204),
         handler=turns.stream_turn,
         fields=(),
         headers=(

@@ -68,14 +68,14 @@ class FrameWriter:
             return
         if socket is not None and not self._is_finishing:
             outbox = self._outbox
-            opcode = BINARY if outbox.codec.binary else TEXT
+            first_byte = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):
                 if not socket.is_writable:
                     break
                 payload = outbox.next_frame()
                 if payload is None:
                     return
-                socket.write_frame(opcode, payload)
+                socket.write_frame(first_byte, payload)
                 notify_sent(outbox)
                 self.sent_at = self._loop.time()
         idle.set_result(None)
