@@ -114,8 +114,7 @@ class MessagesDecoder:
     def end(self) -> None:
         """Process the end of the stream. See `stream.Decoder`.
 
-        Raise `ProviderError` if the answer is incomplete (without `message_stop` or a stop reason), or if its stop reason is a
-        failure.
+        Raise `ProviderError` if the answer has no `message_stop` or no stop reason, or if its stop reason is a failure.
         """
         if self.done:
             for index, arguments in self._initial_arguments.items():

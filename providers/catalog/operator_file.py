@@ -57,7 +57,7 @@ _Row = TypeVar("_Row", bound=BaseModel)
 
 
 class CatalogError(ValueError):
-    """The file is invalid. The text names the file, the fields, and what is wrong with each."""
+    """The file is invalid or can't be read. The text names the file, the invalid fields, and what is wrong with each."""
 
 
 class ModelEntry(BaseModel):
