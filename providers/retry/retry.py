@@ -40,7 +40,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Retries(Struct, frozen=True):
-    """The retry limits. `attempts` is the maximum number of requests to one model, without those with another key."""
+    """The retry limits. `attempts` is the maximum number of requests to one model, not counting those with another key."""
 
     attempts: int = 3
     wait_max_s: float = 60.0
