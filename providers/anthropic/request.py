@@ -132,7 +132,11 @@ def _block(part: Part) -> dict[str, Any] | None:
 
 
 def _source(part: ImagePart | FilePart) -> dict[str, Any]:
-    """Return the `source` of a block. The API takes no data URLs, so these are decoded, and text isn't in base64."""
+    """Return the `source` of a block.
+
+    The API takes no data URLs, so a data URL is split into its media type and its base64 data. A text file is sent as
+    plain text.
+    """
     media_type, data = part.media_type, part.data
     if data is None and (match := _DATA_URL.fullmatch(part.url or "")):
         media_type, data = match.groups()

@@ -22,7 +22,7 @@ class ReplayMismatch(Exception):
 
 
 class ReplayFilter:
-    """A filter that removes the parts `received` from a replayed answer, by their kinds and text lengths."""
+    """A filter that removes the parts `received` from a replayed answer, by their kinds and the lengths of their content."""
 
     def __init__(self, received: Iterable[Part]) -> None:
         self._kinds: list[PartKind] = []
