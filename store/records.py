@@ -29,6 +29,9 @@ class NotFound(StoreError):
 class Conflict(StoreError):
     """The turn id was used for another request in the last 24 h."""
 
+    def __init__(self) -> None:
+        super().__init__("this turn id was already used for a different request")
+
 
 class Busy(StoreError):
     """The conversation has a running turn, and `on_busy` of the new one is "reject"."""

@@ -75,7 +75,7 @@ class TurnStarter:
         existing = self._registry.get(user, turn)
         if existing is not None:
             if existing.digest != prepared.digest:
-                raise Conflict(turn)
+                raise Conflict
             return existing, False
         if self._runner.is_draining:
             raise ApiError("shutting_down")
@@ -168,7 +168,7 @@ class TurnStarter:
         except NotFound:
             return None
         if record.digest != live_turn.digest:
-            raise Conflict(live_turn.turn)
+            raise Conflict
         return record
 
     def _resolve_to(self, live_turn: LiveTurn, record: TurnRecord) -> None:

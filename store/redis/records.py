@@ -60,7 +60,7 @@ def parse_reply(reply: list[Any]) -> list[Any]:
     if outcome == b"not_found":
         raise NotFound(reply[1].decode())
     if outcome == b"conflict":
-        raise Conflict("this turn id was already used for a different request")
+        raise Conflict
     if outcome == b"busy":
         raise Busy("the conversation has a running turn")
     if outcome == b"limited":

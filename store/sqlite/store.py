@@ -113,7 +113,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Public
     existing = find_record(db, new.user, new.turn)
     if existing is not None:
         if existing.digest != new.digest:
-            raise Conflict(new.turn)
+            raise Conflict
         return Accepted(is_new=False, turn=existing), []
     check_limits(db, new)
     epoch = _free_id(db, new)
