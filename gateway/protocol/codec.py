@@ -131,8 +131,8 @@ def _usable_id(value: object, chars_max: int) -> str | None:
 def decode_error(error: Exception) -> ApiError:
     """Return the API error for an exception that decoding a frame has raised.
 
-    Its code is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request" with the
-    path if a value is wrong.
+    Its code is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request", with
+    the path, if a value is wrong.
     """
     if isinstance(error, ApiError):
         return error

@@ -156,7 +156,7 @@ def parse_part_url(url: str) -> tuple[str, int] | None:
 
 
 def title_of(parts: list[Part]) -> str:
-    """Return the title of a new conversation: the first line of the first text, shortened; empty if there is no text."""
+    """Return a new conversation's title: the first line of the first text, shortened; empty if there is no text."""
     for part in parts:
         if isinstance(part, TextPart) and part.text.strip():
             line = " ".join(part.text.lstrip()[:TITLE_LINE_CHARS_MAX].splitlines()[0].split())

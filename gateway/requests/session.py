@@ -141,7 +141,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request, attachment, subscription or turn is active, so that a new session can replace this one."""
+        """Whether no request, attachment, subscription or turn is active; then a new session can replace this one."""
         return self._in_flight == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """One WebSocket connection: its opening, reader, writer and close.
 
-The reader waits for the requests that it has started only if too many are in flight. The writer waits for the socket. A
-connection owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped, and
-the turns continue.
+The reader waits for the requests that it has started only if too many are in flight. The writer waits for the socket.
+A connection owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped,
+and the turns continue.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class FrameWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Schedule a write in the event loop's next iteration. The write includes all frames that are queued until then."""
+        """Schedule a write in the event loop's next iteration. It includes all frames that are queued until then."""
         if self._idle is not None and not self._is_write_scheduled:
             self._is_write_scheduled = True
             self._loop.call_soon(self._write)
