@@ -249,8 +249,8 @@ class LiveTurn:
     def begin_epoch(self, epoch: int) -> None:
         """Begin `epoch`: all later events are written in it.
 
-        A client whose position is ahead of the log holds events that the log has lost. It gets `turn.reset` and starts
-        again from the beginning.
+        A client whose position is ahead of the log holds events that were never written to the log. It gets
+        `turn.reset` and starts again from the beginning.
         """
         if epoch == self.epoch:
             return

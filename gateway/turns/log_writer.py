@@ -1,8 +1,8 @@
 """Write the new events of all turns of this process to the store, in one round trip for each flush (law 4).
 
-No turn waits for a write. While the store can't be reached, the log writer reports this and keeps trying. Once
-it can be reached again, writing continues at the end of the store's log. Until then, the unwritten events stay in the
-turns' own logs.
+No turn waits for a write. While the store can't be reached, the log writer reports this and keeps trying. Once the
+store can be reached again, writing continues at the end of the store's log. Until then, the unwritten events stay in
+the turns' own logs.
 """
 
 from __future__ import annotations
