@@ -1,7 +1,8 @@
 """One WebSocket connection: its opening, reader, writer and close.
 
-The reader never waits for the requests that it starts; the writer waits for the socket. A connection owns nothing
-that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped, and the turns continue.
+The reader waits for the requests that it has started only if too many are in flight. The writer waits for the socket.
+A connection owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped,
+and the turns continue.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class Connection:
             if self._closing is None:
                 raise
         except OSError:
-            self.outbox.close()  # the client is gone: a reader that waits for room is released
+            self.outbox.close()  # the client is gone: this lets `_wait_for_capacity` return
             return
         if self._closing is not None:
             code, reason = self._closing

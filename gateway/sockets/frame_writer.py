@@ -55,13 +55,13 @@ class FrameWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Schedule a write in the loop's next step. It includes all frames that are queued until then."""
+        """Schedule a write in the event loop's next iteration. It includes all frames that are queued until then."""
         if self._idle is not None and not self._is_write_scheduled:
             self._is_write_scheduled = True
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Write the frames that the socket accepts at once, then wake the task to send the rest."""
+        """Write the frames that the socket accepts at once. Wake the task if more may wait, or if it has to finish."""
         self._is_write_scheduled = False
         idle, socket = self._idle, self._socket
         if idle is None or idle.done():
