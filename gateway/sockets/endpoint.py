@@ -26,7 +26,7 @@ from gateway.requests.delegated import DelegatedSessions
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn, auth_result
 from gateway.sockets.frame_writer import FrameWriter
-from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket
+from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket, wrong_opcode_reason
 from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.tracing import adopt_trace_context
@@ -145,7 +145,7 @@ class Connection:
 
     async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
         """Pass every frame to the session, which starts its request and returns. Return when the client disconnects."""
-        key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
+        key = "bytes" if self._codec.binary else "text"
         limits, principal = self._services.limits, self._accepted.principal
         read_bytes = 0
         while True:
@@ -154,11 +154,7 @@ class Connection:
                 return
             data = message.get(key)
             if data is None:
-                expected = "binary" if self._codec.binary else "text"
-                self.close(
-                    CloseCode.UNSUPPORTED_DATA,
-                    f"{self._codec.subprotocol} has only {expected} frames. Send {expected}, not {other}.",
-                )
+                self.close(CloseCode.UNSUPPORTED_DATA, wrong_opcode_reason(self._codec))
                 continue
             began = perf_counter()
             if self._closing is None:
