@@ -1,4 +1,4 @@
-"""A lower bound, for any tokenizer, on a request's tokens. It rejects only requests that can't fit. It does no I/O."""
+"""A lower bound, for any tokenizer, on a request's tokens. It rejects only requests that can't fit. This module does no I/O."""
 
 from __future__ import annotations
 

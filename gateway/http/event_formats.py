@@ -1,4 +1,4 @@
-"""The formats of HTTP streams: server-sent events, or one JSON line per frame. It does no I/O.
+"""The formats of HTTP streams: server-sent events, or one JSON line per frame. This module does no I/O.
 
 A frame is encoded as JSON once, for sockets and streams alike. The fields that a format adds are read from that JSON.
 """

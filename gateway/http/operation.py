@@ -148,8 +148,8 @@ Handler = Callable[[RequestContext], Awaitable[Response | None]]
 class Operation(Struct, frozen=True):
     """One method of one path.
 
-    For a public operation, the endpoint checks neither the origin nor a credential; only the handler of `/metrics` may
-    require a credential. The other operations require `scope`, if it is set.
+    For a public operation, the endpoint checks neither the origin nor a credential; if `may_require_admin`, its handler
+    checks the credential, as the settings say. The other operations require `scope`, if it is set.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     """
@@ -164,6 +164,7 @@ class Operation(Struct, frozen=True):
     fields: tuple[str, ...] = ()
     headers: tuple[HeaderSpec, ...] = ()
     is_public: bool = False
+    may_require_admin: bool = False
 
     @property
     def has_body(self) -> bool:

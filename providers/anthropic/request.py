@@ -1,4 +1,4 @@
-"""The conversion of a chat request to a request body of Anthropic's Messages API. It does no I/O.
+"""The conversion of a chat request to a request body of Anthropic's Messages API. This module does no I/O.
 
 `seed` and the parameters in the quirk `drops` (`temperature`, `top_p`) are left out, because the API doesn't have
 them or answers 400. Reasoning without a signature can't be sent back and is left out too.

@@ -1,4 +1,4 @@
-"""Read the reason of a provider's failure from a body of any shape, and clean it for a log. It does no I/O.
+"""Read the reason of a provider's failure from a body of any shape, and clean it for a log. This module does no I/O.
 
 A provider may quote any amount of a client's text, so everything here reads only the beginning.
 """

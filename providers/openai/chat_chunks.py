@@ -1,4 +1,4 @@
-"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. It does no I/O."""
+"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. This module does no I/O."""
 
 from __future__ import annotations
 

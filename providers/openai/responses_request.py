@@ -1,4 +1,4 @@
-"""The conversion of a chat request to a request body of OpenAI's Responses API. It does no I/O.
+"""The conversion of a chat request to a request body of OpenAI's Responses API. This module does no I/O.
 
 `stop` and `seed` are left out, because the API doesn't have them, and so are the parameters in the quirks `drops` and
 `drops_thinking`.

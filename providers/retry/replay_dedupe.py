@@ -1,4 +1,4 @@
-"""The replay of an answer from its start, without the content that was received before. It does no I/O."""
+"""The replay of an answer from its start, without the content that was received before. This module does no I/O."""
 
 from __future__ import annotations
 
