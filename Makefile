@@ -84,8 +84,8 @@ settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 	$(BIN)/python -m tests.env_example
 
-# The first three locks are installed into one environment, so each is constrained by those before it. The last two
-# have an environment of their own.
+# The first three locks are installed into one environment, so each is constrained by those before it. Each of the last
+# two has its own environment.
 lock: .venv-upkeep/.done
 	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements-build.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml -c requirements-build.lock -o requirements.lock
@@ -147,7 +147,8 @@ $(ENVIRONMENTS:=/.created):
 		exit 1; \
 	fi
 
-# pip resolves no dependencies (it would resolve an extra, such as `coverage[toml]`, again) and no build requirements.
+# The locks have every package, so pip resolves neither dependencies (otherwise it would resolve those of an extra, such
+# as `coverage[toml]`, again) nor build requirements.
 # `pip check` then reports packages that are missing from the locks.
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
 install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D).installing; \

@@ -75,7 +75,7 @@ def main() -> None:
         "--runs",
         type=int,
         default=1,
-        help="number of runs whose medians are reported; scenarios of flatness and bounds run once",
+        help=f"number of runs whose medians are reported; these run once: {', '.join(each.__name__ for each in ONCE)}",
     )
     parser.add_argument("--report", action="store_true", help="only regenerate the plots and tables")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Scenarios of memory, flatness and bounds. Each starts its own gateway. `Sizes` has their sizes."""
+"""Scenarios of memory, start, scaling, and costs that must not grow. Each starts its own gateway. `Sizes` has their sizes."""
 
 from __future__ import annotations
 
@@ -201,9 +201,10 @@ async def start(sizes: Sizes) -> Figures:
 
 
 async def workers(sizes: Sizes) -> Figures:
-    """Tokens per CPU second of the busiest worker: one worker, and two with twice the load, each on its own Redis.
+    """Tokens per CPU second of the busiest worker, in a gateway with one worker and in one with two and twice the load.
 
-    Both gateways run at the same time, so that everything else on the cores, the load generator included, slows both.
+    Both gateways run at the same time, each on its own Redis, so that everything else on the cores, the load generator
+    included, slows both.
     """
     turns, rate = min(60, max(sizes.turns)), 25
     figures: Figures = {}

@@ -39,7 +39,7 @@ class Upstream:
     pid: int
 
     def stats(self) -> dict[str, Any]:
-        """Return the number of sent tokens, and the time at which the peer closed each stream."""
+        """Return the answer to `GET /stats`: see `bench/upstream.py`."""
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as answer:
             stats: dict[str, Any] = json.load(answer)
         return stats

@@ -81,7 +81,7 @@ def table(results: Results) -> str:
             ratio = ours["tokens_per_cpu_s"] / max(theirs["tokens_per_cpu_s"], 1)
             lines += [
                 _peer_row(f"{title}, {load}", theirs),
-                _peer_row(f"**Turnwire**, {ratio:.1f} times as many", ours),
+                _peer_row(f"**Turnwire**: {ratio:.1f} times as many tokens per CPU second", ours),
             ]
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| {label} | {figure} |" for label, figure in _own_rows(scenarios)]
@@ -125,7 +125,7 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
         over = s["overload"]
         rows.append(
             (
-                f"at {shown(over['during']['tokens_per_s'])} tokens/s, more than twice a core's load",
+                f"at {shown(over['during']['tokens_per_s'])} tokens/s, overloaded: deltas are merged into fewer frames",
                 f"{_late(over['during'])}, {over['whole answers']} answers whole",
             )
         )

@@ -1,4 +1,4 @@
-"""`python -m bench.soak [--minutes M]`: hours of clients that connect, start, cancel, disconnect and resume, in minutes.
+"""`python -m bench.soak [--minutes M]`: clients connect, start, cancel, disconnect and resume, many times a minute.
 
 After each round it measures memory, file descriptors, threads and Redis connections, which a leak would increase. The
 exit code is 1 if the last third of the rounds has more of them than the middle third.

@@ -2,7 +2,8 @@
 
 The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
 written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `GET /stats` returns the
-number of sent tokens, and the time at which the peer closed each stream, by the text of its input.
+numbers of sent tokens and of open streams, and the time at which the peer closed each unfinished stream, by the text of
+its input.
 """
 
 from __future__ import annotations

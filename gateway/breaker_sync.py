@@ -32,9 +32,9 @@ class BreakerSync:
         breakers.on_change = self._changed.set
 
     async def run(self) -> None:
-        """Publish circuits that open here at once, and read those of other instances every second, until cancelled.
+        """Publish each circuit as soon as it opens here, and read those of other instances every second.
 
-        Return at once if the store isn't shared.
+        Run until cancelled. Return immediately if the store isn't shared.
         """
         if not self._store.shared:
             return

@@ -1,6 +1,6 @@
 """A setting that may be read from a file, given as `@FILE`.
 
-Every user of the machine can read a secret on a command line.
+So a secret doesn't have to be on a command line, which every user of the machine can read.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
 """Collections free little and delay tokens, so they are rare, but not so rare that garbage piles up."""
 SWITCH_INTERVAL_S = 0.001
-"""The longest time that the event loop waits for another thread to release the GIL: that of SQLite, or that for large
-bodies."""
+"""How long the event loop waits until it asks another thread to release the GIL.
+
+The other threads are those for SQLite and for large values. A thread in a long C call releases the GIL only after it.
+"""
 
 
 class Server(UvicornServer):

@@ -47,7 +47,10 @@ class TokenSettings(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """The operator's settings. A name ends with its unit. Its variable is TURNWIRE_ and the name in capitals."""
+    """The operator's settings. The name of a setting that has a unit ends with it.
+
+    The environment variable of a setting is TURNWIRE_ and the name in capitals, unless `validation_alias` lists others.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
@@ -162,7 +165,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _drop_kubernetes_port(cls, values: dict[str, object]) -> dict[str, object]:
-        """Drop REDIS_PORT=tcp://…, which Kubernetes sets for a service called redis and isn't meant for the gateway."""
+        """Drop REDIS_PORT=tcp://…. Kubernetes sets it for a service called redis, so it isn't the gateway's setting."""
         return {
             name: value
             for name, value in values.items()

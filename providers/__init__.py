@@ -1,1 +1,1 @@
-"""Clients for models: a chat request in, batches of deltas out. This package knows no sockets, turns or stores."""
+"""Clients for models: a chat request in, batches of deltas out. This package knows nothing about sockets, turns or stores."""

@@ -1,4 +1,4 @@
-"""A buffer that combines the pieces of one answer into few deltas. It does no I/O.
+"""A buffer that combines the pieces of one answer into few deltas. This module does no I/O.
 
 A dialect adds pieces in the order in which they arrive; `drain` returns the batch. Consecutive pieces of text of one
 part become one delta.

@@ -58,7 +58,7 @@ class Quirks(BaseModel):
     thinking_off: Literal["disabled", "between_tools", ""] = "disabled"
     """The thinking type that `params.reasoning: none` sends. Empty if thinking can't be turned off."""
     thinking_shown: bool = False
-    """Whether the model thinks by default, and hides its thinking unless the request asks to show it."""
+    """Whether the model thinks by default but hides its thinking, so that each request has to ask to see it."""
     reasoning_back: bool = False
     """Whether the model expects its `reasoning_content` back with the assistant's messages."""
     signed_calls: bool = False
@@ -102,7 +102,7 @@ Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class Price(BaseModel):
-    """The price of a million tokens, in US dollars. Without a price of its own, cached input costs as much as input."""
+    """The price of a million tokens, in US dollars. Without prices of their own, cache reads and writes cost as much as input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -185,7 +185,7 @@ class Route(Struct, frozen=True):
         return "thinking" in self.features
 
     def check(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` if the model can't take `request`, because it is unsupported or out of range."""
+        """Raise `ProviderError` if the model can't take something in `request`: it is unsupported or out of range."""
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
                 "unsupported", f"The model {self.id} can't see images. Leave them out, or choose a model with vision."
@@ -213,7 +213,7 @@ class Route(Struct, frozen=True):
             )
 
     def check_length(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` if `request` exceeds the context window by any tokenizer. Scans all of a long text."""
+        """Raise `ProviderError` if `request` exceeds the context window by any tokenizer's count. This may scan a long text."""
         if self.context_window is not None and exceeds_window(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",

@@ -1,4 +1,4 @@
-"""The token counts of OpenAI's two dialects and of the providers that name them differently. It does no I/O."""
+"""The token counts of OpenAI's two dialects and of the providers that name them differently. This module does no I/O."""
 
 from __future__ import annotations
 

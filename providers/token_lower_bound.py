@@ -1,4 +1,4 @@
-"""A lower bound, for any tokenizer, on a request's tokens. It rejects only requests that can't fit. It does no I/O."""
+"""A lower bound, for any tokenizer, on a request's tokens. It rejects only requests that can't fit. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from providers.base import ChatRequest, RefusalPart, TextPart, ToolCallPart, Too
 
 # Tokens rarely cross the end of a word, except in a few vocabularies. Blanks are ignored, because one token may hold
 # hundreds of them. The longest known token has 128 characters; the longest known Chinese, Japanese or Korean token
-# has 11.
+# has 11. The constants are the most words, Chinese, Japanese or Korean characters, and characters of one token.
 _WORDS_MAX: Final = 2
 _WIDE_MAX: Final = 16
 _CHARS_MAX: Final = 128

@@ -21,7 +21,7 @@ export interface ConnectOptions {
   /** The gateway's WebSocket URL, `ws:` or `wss:`. Default: `socketUrl()`. */
   url?: string | URL;
   codec?: CodecName;
-  /** Returns a credential for the `auth` frame. Called for each new socket and when the credential expires. */
+  /** Returns a credential for the `auth` frame. Called for each new socket and shortly before the credential expires. */
   token?: () => string | Promise<string>;
   /**
    * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. An error with

@@ -18,12 +18,13 @@
  *     await connection.request("ping");                    // any request of the protocol
  *
  * What it does automatically:
- * - It reopens a lost socket with full jitter, or at once when the network or the page is back or the gateway asks.
- *   Every running turn continues from its position, and every attached conversation is attached again.
+ * - It reopens a lost socket after a random wait (full jitter), or at once when the network is back or the page is
+ *   visible again. After `going_away` it waits as long as the gateway asks. Every running turn continues from its
+ *   position, and every attached conversation is attached again.
  * - It keeps a turn's text complete across sockets. `turn.reset` restarts the message. After `turn.detached` the turn
  *   is attached again; if the gateway no longer has its events, the turn fails with `gone` and `stored_message`.
  * - It checks laws 1 and 2. A frame that violates one fails its turn, is logged, and is dispatched as `violation`.
- * - It calls `token` or `ticket` for each new socket and when the credential expires.
+ * - It calls `token` or `ticket` for each new socket and shortly before the credential expires.
  * - After a reload, `connection.recall()` returns the turns that this tab had running, from their first event.
  *
  * Inspect it: `wire` receives every frame in and out with its size, `connection.traffic` has the totals. Test its

@@ -29,9 +29,12 @@ class NotFound(StoreError):
 class Conflict(StoreError):
     """The turn id was used for another request in the last 24 h."""
 
+    def __init__(self) -> None:
+        super().__init__("this turn id was already used for a different request")
+
 
 class Busy(StoreError):
-    """The conversation has a running turn, and the new one was to run neither beside it nor after it."""
+    """The conversation has a running turn, and `on_busy` of the new one is "reject"."""
 
 
 LimitName = Literal[
@@ -68,7 +71,7 @@ class Fenced(StoreError):
 
 
 class Counters(Struct, frozen=True):
-    """Sums of tokens, and of cost in units of 1e-9 of the currency; `cost_nano` is None if nothing had a price."""
+    """Sums of tokens and of cost. `cost_nano` is in billionths of a US dollar, and None if nothing had a price."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -122,10 +125,11 @@ DAY_MS = 86_400_000
 class TurnLimits(Struct, frozen=True, kw_only=True):
     """The limits of a user, over all instances; 0 means no limit.
 
-    `running`: turns at once, the next one waits. `live`: turns with the waiting ones; `live_bytes`: their requests.
-    `conversations`: how many are stored; `stored_bytes`: their titles, system prompts, metadata and messages.
-    A start is due every `start_interval_us`, and `start_burst` of them may come at once, by the store's clock.
-    A day is a UTC day. `cost_nano_per_day` is in units of 1e-9 of the currency.
+    `running`: the turns that run at once; others wait. `live`: the running and the waiting turns; `live_bytes`: the bytes
+    of their requests. `conversations`: the stored conversations; `stored_bytes`: the bytes of their titles, system
+    prompts, metadata and messages.
+    One turn may start every `start_interval_us`, by the store's clock, and `start_burst` turns may start at once.
+    A day is a UTC day. `cost_nano_per_day` is in billionths of a US dollar.
     """
 
     running: int = 0
@@ -145,7 +149,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
     `conversation` None with `stateless` False creates `new_conversation`. `title` is for a conversation without one.
     `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn.
-    `epoch` is a proposal that the store may raise. `limits` None: none is checked, as for a turn accepted before.
+    `epoch` is a proposal that the store may raise. With `limits` None, no limit is checked: that is for a turn that was
+    accepted before and that the store has lost.
     """
 
     user: str
@@ -202,7 +207,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     """The result of `accept`. `is_new` False: the user has used the id, and `turn` is the turn that has it.
 
     `turn.request` may be None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
-    end first, oldest first. `running_groups`: those from before the turn, as `Store.running_groups` returns them.
+    end first, oldest first. `running_groups`: the groups of earlier turns, as `Store.running_groups` returns them.
     """
 
     is_new: bool
@@ -227,7 +232,8 @@ class Append(Struct, frozen=True):
 class Appended(Struct, frozen=True):
     """The result of one `Append`. `end` is the last seq of the log now; `cancel` is a stored cancel request.
 
-    "stored": the events are in the log, now or since before. "gap": nothing was changed, write again from `end` + 1.
+    "stored": the events are in the log; this append or an earlier one wrote them. "gap": nothing was changed, write again
+    from `end` + 1.
     "fenced": another owner has the turn. "missing": the store has no such turn.
     """
 

@@ -165,6 +165,9 @@ func (c *client) take(f frame) error {
 			return finalError{attached.Error} // for example gone: the turn's message is in the history
 		}
 	}
+	if f.Type == "turn.detached" && f.Reason == "gone" {
+		return finalError{errors.New("the turn has ended, and its events are no longer kept: its message is in the history")}
+	}
 	if f.Type == "turn.detached" {
 		return fmt.Errorf("detached: %s", f.Reason)
 	}

@@ -27,7 +27,7 @@ func main() {
 
 func run() error {
 	url := flag.String("url", "ws://127.0.0.1:8000/ws", "URL of the gateway, or of a proxy in front of it")
-	id := flag.String("turn", newID(), "the turn's id: a start that is repeated with it has no effect")
+	id := flag.String("turn", newID(), "the turn's id: a repeated start with the same id and input returns the first turn")
 	model := flag.String("model", "", "model (default: the gateway's default model)")
 	params := flag.String("params", "", `parameters as JSON, such as {"temperature":0.5}`)
 	users := flag.String("as", "", "comma-separated users to act for; requires the scope as")

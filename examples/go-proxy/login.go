@@ -26,7 +26,7 @@ type login struct {
 	passwords map[string]string
 }
 
-// user returns the user of the request, from the session cookie or from the same token as a bearer.
+// user returns the user of the request, from the session cookie, or from the same token in an Authorization: Bearer header.
 func (l login) user(r *http.Request) (claims, bool) {
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return verify(l.secret, token, time.Now())

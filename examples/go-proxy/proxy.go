@@ -53,7 +53,7 @@ func newProxy(s settings) *httputil.ReverseProxy {
 			// A browser sends the Origin of the page, which it loaded from this proxy. The gateway accepts a socket only if
 			// Origin and Host match, so the proxy keeps the Host of the request.
 			r.Out.Host = r.In.Host
-			// The client's own X-Forwarded-* headers have been removed. These describe the actual connection.
+			// ReverseProxy has removed the client's own X-Forwarded-* headers. Set new ones from the actual connection.
 			r.SetXForwarded()
 			// Only the proxy names the user: the client's own credential and identity are replaced. The session cookie is
 			// for the proxy only and is removed.

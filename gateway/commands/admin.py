@@ -34,7 +34,9 @@ def add_options(parser: ArgumentParser) -> None:
     stop.add_argument("turn", metavar="TURN")
     stop.add_argument("--user", help="the turn's user; required if the turn runs on another instance")
     stop.add_argument("--reason", help="reason to send to the client")
-    close = actions.add_parser("close", help="close a connection permanently; its turns continue")
+    close = actions.add_parser(
+        "close", help="close a connection permanently; its turns continue unless their on_disconnect is cancel"
+    )
     close.add_argument("connection", metavar="CONNECTION")
     actions.add_parser("drain", help="accept no new turns, let running turns end, and disconnect the clients")
 
@@ -55,7 +57,7 @@ def run(options: Namespace) -> None:
         print(f"{options.connection}: closed")
     else:
         _send(settings, "POST", "drain", {})
-        print("The instance drains, and /ready returns 503. Stop it when its turns have ended: turnwire admin turns")
+        print("The instance is draining, and /ready returns 503. Stop it when `turnwire admin turns` lists none.")
 
 
 def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | None = None) -> Any:
@@ -76,7 +78,7 @@ def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | N
             body = json.load(error)["error"]
             message = f"{body['message']} ({body['code']})"
         except (ValueError, KeyError, TypeError):
-            message = f"No gateway at {base}: it returned {error.code}. Set the address of the instance with --url."
+            message = f"No gateway at {base}: the server there returned {error.code}. Set the address of the instance with --url."
         fail(message, EXIT_FAILED)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)

@@ -1,4 +1,4 @@
-"""The formats of HTTP streams: server-sent events, or one JSON line per frame. It does no I/O.
+"""The formats of HTTP streams: server-sent events, or one JSON line per frame. This module does no I/O.
 
 A frame is encoded as JSON once, for sockets and streams alike. The fields that a format adds are read from that JSON.
 """
@@ -28,7 +28,7 @@ _decode_head = msgspec.json.Decoder(_FrameHead, float_hook=float).decode
 
 
 class EventFormat(Protocol):
-    """The format of one stream. `ended` is true once the turn's last frame has been written."""
+    """The format of one stream. `ended` is true once the stream's last frame has been encoded."""
 
     media_type: str
     ended: bool

@@ -1,4 +1,4 @@
-"""Parse the request headers that control the response: `Accept`, `Prefer` and `Last-Event-ID`. It does no I/O."""
+"""Parse the request headers that control the response: `Accept`, `Prefer` and `Last-Event-ID`. This module does no I/O."""
 
 from __future__ import annotations
 

@@ -40,6 +40,9 @@ EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
 UNNUMBERED_EVENTS: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
 """The frames of a stream without a seq: a line of NDJSON, or a comment in server-sent events."""
 
+BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+"""The security requirement of an operation that needs a credential."""
+
 HEADERS = {
     "Location": "The path of the turn or the conversation.",
     "Preference-Applied": "The preference that was applied.",
@@ -66,7 +69,7 @@ def openapi(auth: str) -> dict[str, Any]:
     schemas["Line"] = {"title": "Line", "oneOf": [ref(event) for event in (*EVENTS, *UNNUMBERED_EVENTS)]}
     paths: dict[str, dict[str, Schema]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas, auth != "none")
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -80,12 +83,12 @@ def openapi(auth: str) -> dict[str, Any]:
         "components": {"schemas": referenced_schemas(paths, schemas)},
     }
     if auth != "none":
-        document["security"] = [{"bearer": []}]
+        document["security"] = BEARER
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     return document
 
 
-def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
+def _operation(operation: Operation, schemas: dict[str, Schema], has_auth: bool) -> Schema:
     schema: Schema = {
         "operationId": _operation_id(operation),
         "summary": operation.summary,
@@ -101,7 +104,7 @@ def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
         content = {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         schema["requestBody"] = {"required": bool(body["required"]), "content": content}
     if operation.is_public:
-        schema["security"] = []
+        schema["security"] = [{}, *BEARER] if operation.may_require_admin and has_auth else []
     return schema
 
 

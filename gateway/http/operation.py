@@ -61,7 +61,7 @@ class RequestContext:
         return parse_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def parse(self, kind: type[R]) -> R:
-        """Return the request of the type `kind` in the path and in the query or the body.
+        """Decode the path, and the query or the body, to a request of the type `kind`, and return it.
 
         Raises `ApiError` and `ClientDisconnect`.
         """
@@ -90,7 +90,7 @@ class RequestContext:
         self.body_bytes = size
 
     def release_body(self) -> None:
-        """Release the memory for the body. Call it once the request is under way or refused."""
+        """Release the memory for the body, when the request is under way or refused. More calls have no effect."""
         self.services.limits.bodies.release(self.body_bytes)
         self.body_bytes = 0
 
@@ -146,7 +146,10 @@ Handler = Callable[[RequestContext], Awaitable[Response | None]]
 
 
 class Operation(Struct, frozen=True):
-    """One method of one path. A public operation needs no credential, and answers any origin. The others need `scope`.
+    """One method of one path.
+
+    For a public operation, the endpoint checks neither the origin nor a credential; if `may_require_admin`, its handler
+    checks the credential, as the settings say. The other operations require `scope`, if it is set.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     """
@@ -161,6 +164,7 @@ class Operation(Struct, frozen=True):
     fields: tuple[str, ...] = ()
     headers: tuple[HeaderSpec, ...] = ()
     is_public: bool = False
+    may_require_admin: bool = False
 
     @property
     def has_body(self) -> bool:

@@ -28,6 +28,7 @@ def _operation(
     fields: tuple[str, ...] | None = None,
     headers: tuple[HeaderSpec, ...] = (),
     is_public: bool = False,
+    may_require_admin: bool = False,
 ) -> Operation:
     """Return an operation.
 
@@ -38,7 +39,9 @@ def _operation(
         responses = responses or (ResponseSpec("The result.", RESULTS[request]),)
         known = {"id", "as", *(name for name in request.__struct_encode_fields__ if f"{{{name}}}" in path)}
         fields = tuple(n for n in request.__struct_encode_fields__ if n not in known) if fields is None else fields
-    return Operation(method, path, summary, handler, responses, request, scope, fields or (), headers, is_public)
+    return Operation(
+        method, path, summary, handler, responses, request, scope, fields or (), headers, is_public, may_require_admin
+    )
 
 
 async def about(context: RequestContext) -> Response:
@@ -90,7 +93,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec(
             "The turn's events, until its ending, `turn.detached`, or the shutdown of this instance.", is_stream=True
         ),
-        ResponseSpec("There are no events after the ending.", status=204),
+        ResponseSpec("The client has received all events up to the ending already.", status=204),
         handler=turns.stream_turn,
         fields=(),
         headers=(
@@ -233,6 +236,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec("All metrics, as text.", is_binary=True),
         handler=resources.metrics,
         is_public=True,
+        may_require_admin=True,
     ),
     _operation(
         "GET",

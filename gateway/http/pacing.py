@@ -24,15 +24,17 @@ REQUEST_TIME = "turnwire.request_time"
 PARSING_PREFIX = "\1"
 """The prefix of a payer's account for parsing. No user's name has a control character."""
 REST_PER_WORK = 9
-"""How long a connection without a payer rests for each second for which its bytes were parsed."""
+"""For how many seconds a connection without a payer isn't read, for each second for which its bytes were parsed."""
 
 
 def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> float:
     """Charge the parsing of a connection's bytes to the payer of its newest request. See `Charge`.
 
-    Parsing has a tenth of the loop of its own: a client whose requests took too much can still send the rest of a body,
-    which many clients do before they read the response. The bytes before the first request have no payer, because a
-    proxy's connections are those of many clients.
+    Each payer has a second account, for parsing, which allows another tenth of the loop's time. So a client whose
+    requests took too much time can still send the rest of a body, which many clients do before they read the response.
+
+    Before the first request there is no payer, because the address may be a proxy's, which many clients share. Then the
+    connection itself isn't read for a while. A service is never charged.
     """
     loop_time = services.limits.loop_time
     time: RequestTime | None = None if scope is None else scope.get(REQUEST_TIME)

@@ -1,4 +1,4 @@
-"""Decode an HTTP request's path, query and body to the typed request that a frame has, with the same checks."""
+"""Decode the path, query and body of an HTTP request to the same typed request as a WebSocket frame, with its checks."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
 def decode_start(body: bytes, other_bytes_max: int) -> p.TurnStart:
     """Return the `turn.start` in `body`. Raises `ApiError` or `HttpError`.
 
-    All but its input may take `other_bytes_max` bytes, as in a frame; the input may be larger.
+    `other_bytes_max` limits everything but the input (`input`, `messages` and `system`), which may be larger than a frame.
     """
     try:
         start = p.decode_turn_start(body)

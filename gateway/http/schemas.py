@@ -26,7 +26,7 @@ def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
 
 
 def _normalize(value: Any) -> Any:
-    """Return a copy of `value` with JSON Schema's patterns, and without the indentation of docstrings.
+    """Return a copy of `value` with its patterns in JSON Schema's syntax, and its docstrings without indentation.
 
     JSON Schema uses JavaScript's regular expressions, which have `^` and `$` but not `\\A` and `\\Z`.
     """

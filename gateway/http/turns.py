@@ -43,7 +43,8 @@ async def start_turn(context: RequestContext) -> Response | None:
         accepted = await _start(context, session)
         turn = accepted.turn
         if turn not in session.outbox.attachments:
-            await _attach(session, p.TurnAttach(turn=turn))  # The turn's events are gone: this raises that error.
+            # The turn's events are gone. Attaching raises the error that says so.
+            await _attach(session, p.TurnAttach(turn=turn))
         await _stream(context, session, media_type, accepted.epoch, _location_header(context, turn))
     return None
 

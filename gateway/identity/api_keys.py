@@ -73,7 +73,7 @@ def new_key(
 class ApiKeys:
     """The keys in the file at `path`.
 
-    `clock` returns seconds and never goes back. Raises `AuthSetupError` if the file can't be read.
+    `clock` returns seconds and never goes back. Raises `AuthSetupError` if the file is wrong or can't be read.
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -129,7 +129,7 @@ class ApiKeys:
         except OSError as error:
             raise self._unreadable(error) from None
         if not self._file_keys and self._version != version:
-            self._missing = {}  # it was written since the last look, and may have been complete in between
+            self._missing = {}  # the file has changed since it was last read, and may have been complete in between
         now = self._clock()
         self._missing = {
             key_id: self._missing.get(key_id, now) for key_id in self._keys.keys() - self._file_keys.keys()
@@ -143,7 +143,8 @@ class ApiKeys:
     def _read(self) -> Keys:
         """Return the keys in the file. The file is read only if it has changed.
 
-        Raise `AuthSetupError`, once, for a wrong file, and `OSError` if the file can't be read.
+        Raise `AuthSetupError` for a wrong file, but only once for each version of it. Raise `OSError` if the file can't be
+        read.
         """
         stat = self._path.stat()
         version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -49,12 +49,12 @@ class Authenticator:
         self._keys_changed = False
         if rules is not None and not rules.scope_prefix:
             log.warning(
-                "the token scope admin grants admin access: set TURNWIRE_SCOPE_PREFIX if the issuer uses it otherwise"
+                "a token's scope admin grants admin access: set TURNWIRE_SCOPE_PREFIX if its issuer means something else by admin"
             )
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
         self.revocations = Revocations(store)
-        # A client that reaches a loopback port is the operator. Any client can reach an open port.
+        # A client of a server on loopback is on this machine, so it is the operator. Otherwise it may be anyone.
         self._local = Principal(
             user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
         )
@@ -93,7 +93,10 @@ class Authenticator:
         return await self._validate(principal_of(await self._authenticate_bearer(token)))
 
     async def _redeem_ticket(self, ticket: str) -> Principal:
-        """Return the principal of a ticket, as the credential that it was traded for is now."""
+        """Return the principal of a ticket, with the current scopes and expiration of its credential.
+
+        Raises as `authenticate`.
+        """
         stored = await self.tickets.redeem(ticket)
         await self._reload_keys()  # the issuing instance may have read a newer key file than this one
         principal = await self._validate(stored)
@@ -141,7 +144,7 @@ class Authenticator:
         if len(identities) > 1:
             raise ApiError(
                 "forbidden",
-                f"{IDENTITY_HEADER} was sent twice. Send it once, and drop the header of clients in the proxy.",
+                f"{IDENTITY_HEADER} was sent more than once. Send it once. The proxy must remove it from clients' requests.",
             )
         if self._identities is None:
             raise ApiError(
@@ -166,7 +169,7 @@ class Authenticator:
         return current
 
     def _refresh(self, principal: Principal) -> Principal | None:
-        """Return the principal as the lines of its API keys are now.
+        """Return the principal with the current scopes and expiration of its API keys.
 
         Return None if one of its keys is no longer valid, or if its service has lost the scope `as`.
         """

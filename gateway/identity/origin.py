@@ -14,9 +14,9 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 PROXY_HEADERS = re.compile(
     rb"via|cdn-loop|(x-(original-)?)?forwarded(-.*)?|(cf|tailscale|x-(envoy|azure|appengine))-.*|.*(-|client)ip"
 )
-"""Headers that show that a proxy has forwarded the request, with `-` for each `_`.
+"""The names of headers that show that a proxy has forwarded the request. They include all that end in `-ip`.
 
-They include all that end in `-ip`.
+Replace each `_` in a name by `-` before the match.
 """
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -39,9 +39,9 @@ def is_loopback(host: str) -> bool:
 def check_host(headers: Headers, settings: Settings) -> None:
     """Check the `Host` header. Raise `ApiError` "forbidden" if it isn't allowed.
 
-    Two `Host` headers are refused, because a proxy in front may have checked the other one. With auth off, only
-    loopback names are allowed, against DNS rebinding by a page of another site, and requests that a proxy forwarded
-    are refused.
+    Two `Host` headers are refused, because a proxy in front may have checked the other one. With auth off,
+    and without `insecure`, only loopback names are allowed, against DNS rebinding by a page of another site, and requests
+    that a proxy forwarded are refused.
     """
     hosts = header_values(headers, b"host")
     if len(hosts) > 1:

@@ -1,4 +1,4 @@
-"""Revocations of credentials that haven't expired, kept in the store for every instance.
+"""Revocations of credentials, kept in the store for 400 days, for every instance.
 
 Each revocation is an ephemeral value that is read when a client is admitted. Another value changes with each
 revocation and is polled; when it has changed, all connected clients are checked again.

@@ -1,8 +1,8 @@
 """Limits on open connections, by user and by address, counted in the store for all instances.
 
-Opening a connection asks the store once. An instance renews all of its permits in a few calls, each third of a lease,
-so the permits of an instance that died expire after one lease. While the store can't be reached, only the connections
-of this instance are counted.
+The store is asked for permits when a connection opens. An instance renews all of its permits in a few calls, three times
+per lease, so the permits of an instance that died expire after one lease. While the store can't be reached, only the
+connections of this instance are counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ConnectionLimiter:
             "address": settings.address_connections if is_enforced else 0,
         }
         self.holders: dict[str, set[str]] = {}
-        """The holders of each key."""
+        """The ids of the permits that clients hold, by what they count for: `user:…` or `address:…`."""
         self._store = store
         self._reachable = reachable
         self._lease_s = settings.lease_s
@@ -53,7 +53,7 @@ class ConnectionLimiter:
         self._store_lock = asyncio.Lock()
 
     async def acquire(self, holder: str, kinds: dict[str, Kind]) -> None:
-        """Take one permit of each key for `holder`; `kinds` maps each key to its kind.
+        """Take one permit of each key for `holder`. `kinds` maps each key, as in `holders`, to its kind.
 
         Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
         even after an error.

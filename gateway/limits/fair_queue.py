@@ -1,6 +1,6 @@
 """A fair queue in front of the store: a few calls at a time, from the users in rotation.
 
-A flood of calls delays only the user that makes it. What a running turn needs (its log, its lease, its ending) doesn't
+A flood of calls delays only the user that makes it. The calls that write a running turn's log, lease and ending don't
 wait here.
 """
 

@@ -27,7 +27,7 @@ SEND_COST_S_PER_BYTE = 30e-9
 """The approximate loop time to send a byte of a large result or of a replay. It is charged when the request is served."""
 CREDENTIALS_MAX = 10_000
 NETWORK_PREFIX = "\0"
-"""No user's name has a control character."""
+"""The prefix of a network's account. No user's name has a control character, so no user has the same account."""
 
 
 class LoopTime:

@@ -1,4 +1,4 @@
-"""A rate limit for each user: counted in this process at once, and settled with the other instances by the store.
+"""A rate limit for each user: counted in this process immediately, and settled with the other instances through the store.
 
 A request never waits for the store. A user that sends to several instances at the same moment gets a burst from each,
 and then nothing until all of it is paid back.

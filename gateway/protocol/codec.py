@@ -23,11 +23,11 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _REASON_CHARS_MAX = 500
-"""The length of the beginning and of the end of msgspec's error message that are kept.
+"""How many characters of msgspec's error message are kept at its beginning, and as many at its end.
 
 The message may quote a whole frame; these two parts are enough to explain the error.
 """
-# Values that only MessagePack has, keys that aren't strings, and JSON numbers that are out of every range.
+# Values that only MessagePack has, keys that aren't strings, and JSON numbers that are too large for a float.
 _UNSUPPORTED_VALUE = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _NOT_PLAIN = f"Expected `str` matching regex {PLAIN_PATTERN!r}"
@@ -129,10 +129,10 @@ def _usable_id(value: object, chars_max: int) -> str | None:
 
 
 def decode_error(error: Exception) -> ApiError:
-    """Return the API error for an error of decoding.
+    """Return the API error for an exception that decoding a frame has raised.
 
-    It is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request" with the
-    path if a value is wrong.
+    Its code is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request", with
+    the path, if a value is wrong.
     """
     if isinstance(error, ApiError):
         return error
@@ -225,12 +225,15 @@ def _check_value(value: Any, path: str, depth: int) -> None:
 
 
 def encoded_size(text: str) -> int:
-    """Return the bytes that `text` takes inside a frame, in the codec that needs more."""
+    """Return how many bytes `text` takes inside a frame, in the codec that needs more."""
     return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
 
 
 def chars_that_fit(bytes_max: int) -> int:
-    """Return how many characters fit in `bytes_max` of a frame, whatever they are: JSON writes some as \\u001f."""
+    """Return how many characters always fit in `bytes_max` bytes of a frame, including the quotes.
+
+    A character takes at most six bytes, because JSON escapes control characters like \\u001f.
+    """
     return (bytes_max - 2) // 6
 
 

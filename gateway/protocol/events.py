@@ -157,7 +157,7 @@ TurnEvent = TurnStarted | TurnStatus | TurnPart | TurnDelta | TurnReset | Ending
 
 
 class TurnDetached(Struct, frozen=True, tag_field="type", tag="turn.detached"):
-    """No more events of this turn are sent on this connection. Attach again to continue."""
+    """No more events of this turn are sent on this connection. After `too_slow`, attach again to continue."""
 
     turn: str
     reason: str

@@ -15,7 +15,7 @@ INVISIBLE_CHARS = (
 """The characters, for use inside the brackets of a pattern."""
 
 PLAIN_PATTERN = rf"\A[^{INVISIBLE_CHARS}]*\Z"
-"""A pattern of text without these characters. Surrogates (Cs) aren't in it, because every decoder refuses them."""
+"""A pattern of text without these characters. It allows surrogates (Cs), because every decoder refuses them anyway."""
 
 _PLAIN = re.compile(PLAIN_PATTERN)
 _ESCAPED = re.compile(f"[{INVISIBLE_CHARS}\ud800-\udfff]")

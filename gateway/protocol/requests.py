@@ -1,7 +1,7 @@
 """The requests that a client may send, as tagged structs, and the frames that answer them.
 
 Events that the server sends without a request are in `events.py`. Rules that need more than one field are in
-`gateway/turns/acceptance.py` and `gateway/requests/`.
+`validation.py` and `gateway/requests/`.
 """
 
 from __future__ import annotations

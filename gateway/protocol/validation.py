@@ -68,7 +68,7 @@ def unlinked_result(call: str, action: str, path: str) -> ApiError:
 
 
 def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
-    """Return the id of the first tool call that has a result but doesn't precede it; None if there is none."""
+    """Return the call id of the first tool result that has no tool call before it, or None if there is none."""
     calls = set()
     for message in messages:
         for part in message.parts:
@@ -80,9 +80,9 @@ def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
 
 
 def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[str]]:
-    """Return, for each message, the ids of the tool calls whose results in it are where providers want them.
+    """Return, for each message, the call ids of its tool results that are in the right place.
 
-    That is right after the calls, before any other content.
+    Providers accept a result only directly after the message that has the call, before any other content.
     """
     linked: list[set[str]] = []
     open_calls: set[str] = set()
@@ -96,7 +96,10 @@ def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[s
 
 
 def misplaced_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
-    """Return the id of the first call whose result, in the last message, isn't right after it, or None."""
+    """Return the call id of the first result in the last message that isn't in the right place (`linked_results`).
+
+    Return None if there is none.
+    """
     if not messages:
         return None
     linked = linked_results(messages)[-1]

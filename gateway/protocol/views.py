@@ -45,9 +45,10 @@ def body_of(record: MessageRecord) -> MessageBody:
 
 
 def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Message:
-    """Return a stored message as clients see it.
+    """Return a stored message as clients see it, with large `data` replaced by its URL.
 
-    Large `data` is replaced by its URL, unless `parts` has all of the message's parts.
+    `parts`: all parts of a user's message, if the caller has them decoded. They are used unchanged, and the stored body
+    isn't read.
     """
     body = body_of(record) if parts is None else MessageBody(parts)
     return Message(
@@ -155,7 +156,7 @@ def parse_part_url(url: str) -> tuple[str, int] | None:
 
 
 def title_of(parts: list[Part]) -> str:
-    """Return a first title: the first line of the first text, shortened; empty if there is no text."""
+    """Return a new conversation's title: the first line of the first text, shortened; empty if there is no text."""
     for part in parts:
         if isinstance(part, TextPart) and part.text.strip():
             line = " ".join(part.text.lstrip()[:TITLE_LINE_CHARS_MAX].splitlines()[0].split())

@@ -154,7 +154,8 @@ class Conversations:
         await self._services.cancellation.cancel_and_wait(self._user, turns, abort)
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
-        # Stored messages are larger than those of a page, which have no data of images and files.
+        # This limit is much larger than a page, because stored messages have the data of images and files, and a page
+        # only has its URLs.
         services = self._services
         records, more = await services.store.messages(
             self._user, request.conversation, request.limit, request.before, services.settings.context_bytes

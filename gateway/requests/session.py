@@ -1,7 +1,7 @@
 """The requests of one client. A session is independent of sockets: it reads frames as bytes and writes to an outbox.
 
-Handlers start in the order of their frames, and each does its work on the registry before its first await. A cancel
-that follows a start therefore finds the turn, however long the store takes to accept it.
+Handlers start in the order of their frames, and those of `turn.start` and `turn.cancel` use the registry before their
+first await. A cancel that follows a start therefore finds the turn, however long the store takes to accept it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request, attachment, subscription or turn is active, so that a new session can replace this."""
+        """Whether no request, attachment, subscription or turn is active; then a new session can replace this one."""
         return self._in_flight == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:

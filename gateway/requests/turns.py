@@ -204,7 +204,8 @@ class Turns:
             return r.Attachment(error=_turn_not_found(turn))
         start = live_turn.attach(self._outbox, epoch, after)
         log = live_turn.log
-        replayed = live_turn.output_bytes * max(0, log.end - start) // max(1, log.end)  # an answer has many events
+        # An estimate, as if all events had the same size: adding up the sizes of many events would take too long.
+        replayed = live_turn.output_bytes * max(0, log.end - start) // max(1, log.end)
         self._services.telemetry.record_attachment(after, start, replayed)
         self._services.limits.loop_time.charge_sending(self._user, replayed)
         return r.Attachment(record.conversation, shown_status(live_turn.state), live_turn.epoch, start)

@@ -1,7 +1,8 @@
 """One WebSocket connection: its opening, reader, writer and close.
 
-The reader never waits for the requests that it starts; the writer waits for the socket. A connection owns nothing
-that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped, and the turns continue.
+The reader waits for the requests that it has started only if too many are in flight. The writer waits for the socket.
+A connection owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped,
+and the turns continue.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway.requests.delegated import DelegatedSessions
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn, auth_result
 from gateway.sockets.frame_writer import FrameWriter
-from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket
+from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket, wrong_opcode_reason
 from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.tracing import adopt_trace_context
@@ -144,7 +145,7 @@ class Connection:
 
     async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
         """Pass every frame to the session, which starts its request and returns. Return when the client disconnects."""
-        key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
+        key = "bytes" if self._codec.binary else "text"
         limits, principal = self._services.limits, self._accepted.principal
         read_bytes = 0
         while True:
@@ -153,11 +154,7 @@ class Connection:
                 return
             data = message.get(key)
             if data is None:
-                expected = "binary" if self._codec.binary else "text"
-                self.close(
-                    CloseCode.UNSUPPORTED_DATA,
-                    f"{self._codec.subprotocol} has only {expected} frames. Send {expected}, not {other}.",
-                )
+                self.close(CloseCode.UNSUPPORTED_DATA, wrong_opcode_reason(self._codec))
                 continue
             began = perf_counter()
             if self._closing is None:
@@ -189,7 +186,7 @@ class Connection:
             if self._closing is None:
                 raise
         except OSError:
-            self.outbox.close()  # the client is gone: a reader that waits for room is released
+            self.outbox.close()  # the client is gone: this lets `_wait_for_capacity` return
             return
         if self._closing is not None:
             code, reason = self._closing

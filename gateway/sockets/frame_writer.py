@@ -55,27 +55,27 @@ class FrameWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Schedule a write in the loop's next step. It includes all frames that are queued until then."""
+        """Schedule a write in the event loop's next iteration. It includes all frames that are queued until then."""
         if self._idle is not None and not self._is_write_scheduled:
             self._is_write_scheduled = True
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Write the frames that the socket accepts at once, then wake the task to send the rest."""
+        """Write the frames that the socket accepts at once. Wake the task if more may wait, or if it has to finish."""
         self._is_write_scheduled = False
         idle, socket = self._idle, self._socket
         if idle is None or idle.done():
             return
         if socket is not None and not self._is_finishing:
             outbox = self._outbox
-            opcode = BINARY if outbox.codec.binary else TEXT
+            first_byte = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):
                 if not socket.is_writable:
                     break
                 payload = outbox.next_frame()
                 if payload is None:
                     return
-                socket.write_frame(opcode, payload)
+                socket.write_frame(first_byte, payload)
                 notify_sent(outbox)
                 self.sent_at = self._loop.time()
         idle.set_result(None)

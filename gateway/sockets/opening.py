@@ -120,6 +120,9 @@ async def _wait_for_auth(
     if message["type"] == "websocket.disconnect":
         return None
     data: bytes | str | None = message.get("bytes" if codec.binary else "text")
+    if data is None:
+        await _close(send, CloseCode.UNSUPPORTED_DATA, wrong_opcode_reason(codec))
+        return None
     request_id: str | None = None
     try:
         request = _read_auth(codec, data)
@@ -147,9 +150,9 @@ def _close_code(refused: ApiError) -> CloseCode:
     return CloseCode.UNAUTHENTICATED if refused.code in {"unauthenticated", "forbidden"} else CloseCode.PROTOCOL_BROKEN
 
 
-def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
+def _read_auth(codec: Codec, data: bytes | str) -> p.Auth:
     """Return the decoded `auth` frame. Raises `FrameError` or `ApiError` if `data` isn't one, or is too large."""
-    if data is None or len(data) > FIRST_FRAME_BYTES_MAX:
+    if len(data if isinstance(data, bytes) else data.encode()) > FIRST_FRAME_BYTES_MAX:
         raise ApiError(
             "too_large", f"The first frame must be auth, with at most {FIRST_FRAME_BYTES_MAX} bytes. Send auth first."
         )
@@ -159,6 +162,12 @@ def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
             ApiError("unauthenticated", "The first frame must be auth. Send auth with a token first."), request.id
         )
     return request
+
+
+def wrong_opcode_reason(codec: Codec) -> str:
+    """Return the reason for closing a socket whose client sends frames of the type that `codec` doesn't have."""
+    expected, other = ("binary", "text") if codec.binary else ("text", "binary")
+    return f"{codec.subprotocol} has only {expected} frames. Send {expected}, not {other}."
 
 
 async def _close(send: Send, code: CloseCode, reason: str) -> None:

@@ -48,7 +48,7 @@ class TurnLog:
         return self._epochs[-1][1]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Write the events that follow in `epoch`."""
+        """Begin `epoch`: all later events are written in it."""
         if epoch != self.epoch:
             if self._epochs[-1][0] == self.end + 1:
                 self._epochs.pop()  # no event was written in that epoch
@@ -85,7 +85,7 @@ class TurnLog:
         is_text = first.text is not None
         bytes_left = PIECE_BYTES_MAX - encoded_size(first.text or first.signature or "")
         chars_fitting = chars_that_fit(bytes_left)
-        pieces: list[str] = []  # those that aren't subtracted yet: measuring them together is much faster
+        pieces: list[str] = []  # not yet subtracted from `bytes_left`: measuring them together is much faster
         chars = 0
         while last < len(events):
             following = events[last]

@@ -21,7 +21,7 @@ _FIXMAP, _FIXMAP_MAX, _MAP_16 = 0x80, 15, 0xDE
 class UserOutbox(Outbox):
     """The queue of one user. Past its bound the user's attachments are dropped, and the other users lose nothing.
 
-    Answers can't be dropped. If they alone exceed the bound, the client doesn't read, and `on_overflow` is called.
+    Answers can't be dropped. If they alone exceed the bound, the client isn't reading, so `on_overflow` is called.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class UserOutbox(Outbox):
 
 
 class MultiplexedOutbox(Outbox):
-    """The connection's own queue and the queues of its users. One frame is taken from each in rotation."""
+    """The connection's own queue and the queues of its users."""
 
     def __init__(
         self,

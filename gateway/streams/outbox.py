@@ -1,8 +1,8 @@
 """The outbox of one connection: answers in order, and a position in the log of each attached turn. No I/O.
 
 No events are copied. An attachment is a position in a log, so replay and live stream are the same (law 7), and a client
-that is behind gets merged frames and costs no memory. Call `next_frame` when the socket can take more. Live events that
-wait are counted against the bound; replayed events are pulled and aren't counted (law 11).
+that is behind gets merged frames and costs no memory. Live events that wait are counted against the bound. Replayed
+events are read from the log only when the socket can take them, so they aren't counted (law 11).
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class _Answer(NamedTuple):
 class Outbox:
     """The queue of one connection. Past `bytes_max` it closes and calls `on_overflow` once.
 
-    `on_wake` is called when there is something to send. An answer that may be large is put as `large`. It isn't
-    counted, because the caller waits with `when_large_sent` before it puts one. `on_uncrowded` is called when
-    `is_crowded` may have become False.
+    `on_wake` is called when there is something to send. Call `next_frame` when the socket can take more. An answer that
+    may be large is put as `large`. It isn't counted, because the caller waits with `when_large_sent` before it puts
+    one. `on_uncrowded` is called when `is_crowded` may have become False.
     """
 
     def __init__(
@@ -188,8 +188,8 @@ class Outbox:
     def offer(self, attachment: Attachment, size: int) -> None:
         """Queue the attachment, whose log has grown by `size` bytes.
 
-        No client could have taken events in time that arrive at once and fill more than half of the bound. They are
-        not counted, like replayed events.
+        If these bytes are more than half of the bound, no client could have read them in time. The attachment's waiting
+        events then aren't counted, as if they were replayed.
         """
         if size > self._bytes_max // 2:
             attachment.discount()

@@ -9,7 +9,7 @@ from gateway.streams.outbox import Outbox
 
 WRITES_BEFORE_YIELD = 16
 LONG_FRAME_BYTES = 8192
-"""A longer frame may be merged from thousands of events, so other tasks run after each of them."""
+"""A longer frame may be merged from thousands of events, so other tasks run after each such frame."""
 
 
 async def pump(

@@ -1,8 +1,8 @@
 """Logs: one event per line on standard error, with ids, sizes and timings as fields, never content.
 
-Connection, turn, user and request are bound where their work begins. Nothing is logged per token. A traceback shows
-lines of code and types of exceptions. Only our own exceptions show their messages; others may quote their input.
-Control and invisible characters are escaped in every line, whichever library logs it.
+The fields `connection`, `turn`, `user` and `request` are bound where that work begins. Nothing is logged per token. A
+traceback shows lines of code and types of exceptions. Only our own exceptions show their messages; others may quote
+their input. Control and invisible characters are escaped in every line, whichever library logs it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _trace_context: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_c
 def adopt_trace_context(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Adopt the trace context in `headers`, as ASGI has them, if there is one.
 
-    Turns that this task, or a task that it starts, begins from now on belong to that trace.
+    From now on, a turn that is started by this task, or by a task that it creates, belongs to that trace.
     """
     found = {name.decode(): value.decode("latin-1") for name, value in headers if name in PROPAGATION_HEADERS}
     if found:

@@ -40,7 +40,7 @@ EXTENSION = "turnwire.http"
 
 
 Charge = Callable[[Scope | None, float], float]
-"""Charges the seconds for which a client's bytes were parsed. Returns for how many seconds to read nothing more of it.
+"""Charges the seconds for which a client's bytes were parsed. Returns for how many seconds to stop reading from it.
 
 The first argument is the scope of the connection's newest request, if there is one.
 """
@@ -87,7 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._parse()
 
     def _parse(self) -> None:
-        """Parse what may be parsed now. Hold the rest, and reading, for as long as the client has to wait."""
+        """Parse what may be parsed now. Keep the rest, and pause reading, for as long as the client has to wait."""
         if self._parse_timer is not None:
             return
         began_s = perf_counter()
@@ -151,7 +151,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().send_400_response(msg)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body out of the count of framing bytes. The reader of the body bounds its size."""
+        """Take a piece of the body out of the count of framing bytes, and allow more of them for it.
+
+        The reader of the body limits its size.
+        """
         self._body_bytes_left -= len(body)
         self._framing_bytes -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
         super().on_body(body)
@@ -230,7 +233,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._request_timer = self.loop.call_later(timeout_s, self._end_request, timeout_s)
 
     def _end_request(self, timeout_s: float) -> None:
-        """Abort, unless the request isn't answered yet and its rest waits to be parsed."""
+        """Abort the connection at its deadline, unless the gateway itself delays the request.
+
+        Start the deadline again if bytes of a request that isn't answered yet wait here to be parsed.
+        """
         cycle: RequestResponseCycle | None = self.cycle
         if self._unparsed and not (cycle is not None and cycle.response_complete):
             self._start_request_timer(timeout_s)

@@ -90,9 +90,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             and not self.transport.is_closing()
         )
 
-    def write_frame(self, opcode: int, payload: bytes) -> None:
-        """Write a message in one frame with this `opcode` (RFC 6455, 5.2), without a task. Requires `is_writable`."""
-        self.transport.write(encode_frame(opcode, payload))
+    def write_frame(self, first_byte: int, payload: bytes) -> None:
+        """Write a message in one frame, without a task. `first_byte` is `TEXT` or `BINARY`. Requires `is_writable`."""
+        self.transport.write(encode_frame(first_byte, payload))
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next event for the application.
@@ -182,7 +182,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         elif self._message_timer is None:
             timeout_s = self.settings.message_timeout_s
             self._message_timer = self.loop.call_later(
-                timeout_s, self._fail, f"The message took longer than {timeout_s:g} s. Send it faster, or in parts."
+                timeout_s,
+                self._fail,
+                f"The message took longer than {timeout_s:g} s. Send it faster, or make it shorter.",
             )
         elif len(self.frames) > FRAGMENTS_MAX:
             self._fail(f"The message has more than {FRAGMENTS_MAX} fragments. Send fewer, longer ones.")
@@ -252,14 +254,14 @@ def websocket_of(scope: Scope) -> BoundedWebSocket | None:
     return found if isinstance(found, BoundedWebSocket) else None
 
 
-def encode_frame(opcode: int, payload: bytes) -> bytes:
-    """Return a whole message as one unmasked frame (RFC 6455, 5.2). `opcode` is the frame's first byte."""
+def encode_frame(first_byte: int, payload: bytes) -> bytes:
+    """Return a whole message as one unmasked frame (RFC 6455, 5.2). `first_byte` is `TEXT` or `BINARY`."""
     size = len(payload)
     if size < 126:
-        return b"%c%c%b" % (opcode, size, payload)
+        return b"%c%c%b" % (first_byte, size, payload)
     if size < 65536:
-        return b"%c\x7e%b%b" % (opcode, size.to_bytes(2), payload)
-    return b"%c\x7f%b%b" % (opcode, size.to_bytes(8), payload)
+        return b"%c\x7e%b%b" % (first_byte, size.to_bytes(2), payload)
+    return b"%c\x7f%b%b" % (first_byte, size.to_bytes(8), payload)
 
 
 def protocol_classes(settings: Settings, charge: Charge = charge_nobody) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cancel a turn with `on_disconnect: cancel` once no connection of any instance follows it (law 8)."""
+"""Cancel a turn with `on_disconnect: cancel` once no connection of any instance is attached to it (law 8)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRESENCE_RECHECK_S = 1.0
 
 
 class Abandonment:
-    """The cancellation of this instance's turns that no connection follows any longer."""
+    """The cancellation of this instance's turns that no connection is attached to any longer."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -40,7 +40,9 @@ class Abandonment:
                 live_turn.start_disconnect_timer()
             return
         if not live_turn.is_abortable or live_turn.is_attached or live_turn.disconnect_timer is not timer:
-            return  # the timer was restarted: the reply may come from another store than the one asked
+            # If the timer was restarted during the call, another grace period runs. The store may have lost its data
+            # meanwhile, so that the reply lacks the presence of other instances.
+            return
         if attached_elsewhere:
             live_turn.start_disconnect_timer(PRESENCE_RECHECK_S)
         else:

@@ -91,7 +91,8 @@ class AbortSignal:
     async def scope(self) -> AsyncIterator[None]:
         """Run the body until the signal fires, then raise `Aborted` at the end of the scope.
 
-        Raise `Aborted` before the body runs if the signal has fired already.
+        Raise `Aborted` before the body runs if the signal has fired already. A body that fires the signal itself is
+        interrupted at its next await; if it has none, it completes and nothing is raised.
         """
         task = asyncio.current_task()
         assert task is not None, "a scope needs a task"
@@ -110,7 +111,7 @@ class AbortSignal:
             nonlocal delayed
             if asyncio.current_task() is task:
                 # A task that cancels itself is interrupted at its next await, which may be after the scope. Cancel it
-                # from the loop instead, so that leaving the scope can withdraw it.
+                # from the loop instead, so that leaving the scope can revoke the cancellation.
                 delayed = asyncio.get_running_loop().call_soon(cancel)
             else:
                 cancel()

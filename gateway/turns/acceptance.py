@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
-    """Check a start and encode the data that is stored of it. Raises `ApiError`.
+    """Check a start, and encode the data that the store will keep. Raises `ApiError`.
 
     This takes long for a large start, so it may run in a thread, outside the event loop.
     """
@@ -83,8 +83,8 @@ def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
         tool_choice=None if request.tool_choice == "auto" else request.tool_choice,
     )
     content = _CONTENT.encode(stored)
-    # `==` treats 1 and 1.0 as equal, but their JSON differs. Both can occur only in JSON values from the client;
-    # without those, equal requests have the same JSON.
+    # `==` treats 1 and 1.0 as equal, but their JSON differs. Both can occur only in fields without a schema; without
+    # such fields, equal requests have the same JSON.
     is_plain = params == _NO_PARAMS and not request.tools and normalized == stored
     is_plain = is_plain and all(message.usage is None and message.cost is None for message in messages or ())
     return content, hashlib.sha256(content if is_plain else _CONTENT.encode(normalized)).digest()

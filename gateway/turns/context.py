@@ -67,8 +67,8 @@ class History:
     async def branch(self, conversation: str, last: str | None, model: str) -> tuple[tuple[ChatMessage, ...], int]:
         """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
 
-        They are prepared for `model`. Raises `ApiError` if the conversation or `last` was deleted, or if the last
-        message has the result of a call that doesn't precede it.
+        Signatures that other models than `model` made are removed. Raises `ApiError` if the conversation or `last` was
+        deleted, or if the last message has a tool result that doesn't directly follow its call.
         """
         try:
             records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)

@@ -203,7 +203,7 @@ class EventWriter:
 
     @property
     def size(self) -> int:
-        """The size for `offload` of the answer and of the request to the provider."""
+        """The size of the answer and the request to the provider together, in about bytes, as `offload` needs it."""
         request = self._chat_request
         return self.live_turn.output_bytes + (0 if request is None else request_size(request))
 
@@ -224,7 +224,7 @@ class EventWriter:
         input_tokens = reported.input_tokens or estimate.input_tokens
         output_tokens = reported.output_tokens
         if output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
-            # Anthropic also reports a count at the start. An answer that was cut off has no other count.
+            # Anthropic reports a count at the start and one at the end. An answer that was cut off has only the first.
             output_tokens = estimate.output_tokens
         estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)
         return structs.replace(

@@ -75,10 +75,11 @@ class Leases:
             log.warning("leases can't be renewed", error=str(error))
             self._writer.report_reachable(reachable=False, since=began)
         for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
-            # Otherwise the turn was lost, or taken over again, during the call.
+            # Skip a turn that was lost, or taken over again, during the call.
             if live_turn.is_owned and live_turn.epoch == epoch:
                 self._apply_reply(live_turn, lease)
-        self._confirmed_at = began  # the reply describes the state when the call began
+        # A reply describes the state when the call began. After a failure, `is_stale` is False until a call succeeds.
+        self._confirmed_at = began
 
     def _apply_reply(self, live_turn: LiveTurn, lease: Lease) -> None:
         if lease.missing:

@@ -247,9 +247,10 @@ class LiveTurn:
         self.stored_seq = min(seq, self.log.end)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Write the following events in `epoch`.
+        """Begin `epoch`: all later events are written in it.
 
-        A client ahead of the log holds events that never reached it, so it gets `turn.reset` and starts again.
+        A client whose position is ahead of the log holds events that were never written to the log. It gets
+        `turn.reset` and starts again from the beginning.
         """
         if epoch == self.epoch:
             return

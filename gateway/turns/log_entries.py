@@ -1,4 +1,4 @@
-"""The encoding of events in the store's log: several events in one payload, each delimited.
+"""The encoding of events in the store's log: a payload is a MessagePack array of several events.
 
 The log also stores the provider's response handle, with the event at which it arrived. The handle isn't an event: it
 has no seq and isn't sent to clients.

@@ -1,7 +1,8 @@
 """Write the new events of all turns of this process to the store, in one round trip for each flush (law 4).
 
-No turn waits for a write. While the store can't be reached, the log writer reports this and keeps trying. It then
-continues at the end of the store's log. Until then, the unwritten events stay in the turns' own logs.
+No turn waits for a write. While the store can't be reached, the log writer reports this and keeps trying. Once the
+store can be reached again, writing continues at the end of the store's log. Until then, the unwritten events stay in
+the turns' own logs.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class LogWriter:
                 self.report_reachable(reachable=False, since=began)
                 raise
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
-                # Otherwise the turn was lost, or taken over again, during the call.
+                # Skip a turn that was lost, or taken over again, during the call.
                 if live_turn.is_owned and live_turn.epoch == append.epoch:
                     self._apply_reply(live_turn, reply)
             self._outage_since = None

@@ -20,8 +20,8 @@ UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 def apply_entry(live_turn: LiveTurn, entry: LogEntry) -> bool:
     """Append an entry of the log to the mirror. Return False if it doesn't continue the mirror.
 
-    It doesn't if it leaves a gap, or if the mirror has events of an older epoch at its seqs. If the mirror has events
-    of a newer epoch there, the entry is ignored and True is returned.
+    An entry doesn't continue the mirror if it leaves a gap, or if the mirror already has events with the entry's seqs
+    and they are of an older epoch. If they are of a newer epoch, ignore the entry and return True.
     """
     end = live_turn.log.end
     if entry.first > end + 1:

@@ -1,7 +1,8 @@
 """Mirror turns that other instances run, or that ended before this process knew them, from the store's log.
 
 A mirror is a `LiveTurn` whose events come only from the store's log, so its attachments work like those of any turn.
-Published entries are hints with a payload. If one doesn't continue the mirror, the log is read instead (law 7).
+An entry that another instance publishes is appended to the mirror. Published entries may be lost: if one doesn't
+continue the mirror, the log is read instead (law 7).
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 @dataclass(slots=True)
 class _Mirror:
-    """A mirror, with the loop times in seconds at which an entry arrived and at which it was in use."""
+    """A mirror, with the loop times in seconds of its last entry and its last use.
+
+    `needs_reload`: its log must be replaced with the store's. `missing_since`: the loop time in seconds since which the
+    store doesn't know the turn, or None if it does.
+    """
 
     live_turn: LiveTurn
     last_entry_at: float
@@ -102,7 +107,8 @@ class Mirrors:
                 raise gone(record)
 
     async def _load(self, user: str, turn: str, channel: str) -> None:
-        # No variable here may refer to the future: the traceback that it keeps refers to them.
+        # No local variable may hold the future. Its exception's traceback keeps the local variables, so the two would
+        # keep each other in memory.
         try:
             self._loading[channel].set_result(await self._load_mirror(user, turn, channel))
         except Exception as error:
@@ -190,7 +196,7 @@ class Mirrors:
                 return
 
     async def _reload(self, live_turn: LiveTurn) -> None:
-        """Replace the mirror's log by the store's log."""
+        """Replace the mirror's log with the store's log."""
         turn_log, state = await read_log(self._store, live_turn)
         if turn_log.end and not live_turn.is_owned:
             live_turn.reload(turn_log, state)
@@ -316,7 +322,8 @@ class Mirrors:
 
     async def _renew_presence(self, live_turns: list[LiveTurn]) -> None:
         if live_turns:
-            # Presence expires one grace period after the last connection left or this instance last reported (law 8).
+            # Presence expires one grace period after the last connection left (law 8). While a connection is attached,
+            # it lasts for two more report intervals, so that a missed report doesn't end it.
             is_attached = any(live_turn.is_attached for live_turn in live_turns)
             ttl_s = self._grace_s + (2 * PRESENCE_RENEW_S if is_attached else 0)
             try:

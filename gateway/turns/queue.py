@@ -18,8 +18,8 @@ from store.records import NotFound, RunningGroups
 class TurnQueue:
     """The turns that a turn waits for.
 
-    All turns in `ahead` have to end. Of each group in `groups` one turn runs at a time; fewer than `running_max`
-    groups may still have a live turn.
+    The turn may run when all turns in `ahead` have ended, and fewer than `running_max` of the `groups` still have a
+    live turn. The turns of one group run one after the other.
     """
 
     ahead: list[LiveTurn] = field(default_factory=list)

@@ -109,7 +109,7 @@ class TurnRunner:
         return self._settings.default_model or self._catalog.default_model
 
     def next_epoch(self) -> int:
-        """Return the clock in ms, larger at each call."""
+        """Return a new epoch: the time in ms since 1970, but always more than the epoch returned before."""
         self._newest_epoch = max(self._newest_epoch + 1, now_ms())
         return self._newest_epoch
 
@@ -239,7 +239,7 @@ class TurnRunner:
         return request
 
     async def _retry(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `read`, and call it again until the store answers.
+        """Call `read` until the store answers, and return its result.
 
         The turn is accepted, so it must not fail because the store can't be reached. Raise `StoreError` if the store
         has lost what is read.

@@ -1,4 +1,4 @@
-"""Measure the latency from a provider to a socket, on one turn at a time, so that the other turns have no cost."""
+"""Measure the latency from a provider to a socket, on one turn at a time, so that it costs the other turns nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SAMPLE_INTERVAL_S = 0.1
 class Sample:
     """A measurement of two successive batches of one turn.
 
-    It measures the gap between them, and the time that the first one takes to a socket. A client that is behind isn't
-    timed, because the time would depend on how fast it reads.
+    It measures the gap between them, and the time that the first one takes to reach a socket. A client that is behind
+    isn't timed, because the time would depend on how fast it reads.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -57,7 +57,7 @@ async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
         began = perf_counter()
         await asyncio.sleep(SAMPLE_INTERVAL_S)
         telemetry.loop_lag.observe(max(perf_counter() - began - SAMPLE_INTERVAL_S, 0))
-        # Assigned in each step, so that an ended turn isn't kept in memory.
+        # Assigned in each iteration, so that an ended turn isn't kept in memory.
         live_turn = random.choice(registry.live() or [None])
         if live_turn is not None and live_turn.is_owned and live_turn.state == "streaming":
             live_turn.set_batch_observer(Sample(telemetry))

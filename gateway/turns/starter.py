@@ -37,7 +37,7 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 QUEUED_REQUEST_BYTES_MAX = 64 * 1024
 """A larger request isn't kept in memory while its turn waits in a queue; it is read from the store again."""
 FIRST_CHECK_S = 0.25
-"""The time until the store is asked whether it has accepted a start that it didn't answer. It doubles each time."""
+"""The wait before the store is asked whether it accepted a turn without replying. It doubles before each next try."""
 
 
 class TurnStarter:
@@ -75,7 +75,7 @@ class TurnStarter:
         existing = self._registry.get(user, turn)
         if existing is not None:
             if existing.digest != prepared.digest:
-                raise Conflict(turn)
+                raise Conflict
             return existing, False
         if self._runner.is_draining:
             raise ApiError("shutting_down")
@@ -168,7 +168,7 @@ class TurnStarter:
         except NotFound:
             return None
         if record.digest != live_turn.digest:
-            raise Conflict(live_turn.turn)
+            raise Conflict
         return record
 
     def _resolve_to(self, live_turn: LiveTurn, record: TurnRecord) -> None:
@@ -184,7 +184,7 @@ class TurnStarter:
     async def _reject_unless_accepted(self, live_turn: LiveTurn, error: Exception) -> None:
         """Reject the start with `error`, unless its id was accepted before.
 
-        Then the start resolves to that turn, whatever is wrong with the request now.
+        If the id was accepted, the start resolves to that turn, whatever is wrong with the request now.
         """
         record = None
         if not isinstance(error, StoreError) or isinstance(error, NotFound):
@@ -205,10 +205,10 @@ class TurnStarter:
         spawn(self._instance.tasks, self._recover_unconfirmed(live_turn.user, live_turn.turn))
 
     async def _recover_unconfirmed(self, user: str, turn: str) -> None:
-        """Run the turn once the store reports that it has the turn as this instance's, without an ending.
+        """Ask the store for the turn. Run it if the turn has no ending and this instance is its owner.
 
-        The store may have accepted a start without answering the call; then no task runs the turn. Stop after the
-        time of a lease: the reaper then finds the expired lease.
+        The store may have accepted a start without answering the call; then no task runs the turn. Ask until the store
+        answers, but no longer than the time of a lease: after that, the reaper finds the expired lease.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._instance.settings.lease_s

@@ -1,14 +1,17 @@
 """The states of a turn as one table of transitions, and the fold of its events into a message. No I/O."""
 
-#         started.running ┌─────────┐ first part  ┌───────────┐
-#   accepting ───────────►│ running ├────────────►│ streaming │◄─┐ part, delta
-#       │                 └──┬───▲──┘             └──┬────┬───┘──┘
-#       │ started.queued     │   │ status.running    │    │ reset: back to running
-#       │                 ┌──▼───┴──┐                │    ▼
-#       └────────────────►│ queued  ├───────────► completed · cancelled · failed
-#                         └─────────┘
+#               started.running ┌─────────┐    part    ┌───────────┐
+#   accepting ─────────────────►│ running ├───────────►│ streaming │◄─┐ part, delta
+#       │                       │         │◄───────────┤           ├──┘
+#       │ started.queued        └────▲────┘   reset    └───────────┘
+#       │                            │ status.running
+#       │                       ┌────┴────┐
+#       └──────────────────────►│ queued  │
+#                               └─────────┘
 #
-# Every event changes the state as `TRANSITIONS` says, or is refused. No event is allowed after an ending (law 2).
+# Not drawn: `running` and `streaming` end as completed, cancelled or failed; `queued` ends as cancelled or failed.
+# Every event changes the state, or keeps it, as `TRANSITIONS` says, or is refused. No event is allowed after an ending
+# (law 2).
 # A start that begins no turn is rejected: its state becomes failed, though no event says so.
 # A retry or a fallback is legal only as long as no part was opened: `streaming` has no entry for them.
 

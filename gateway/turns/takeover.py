@@ -91,7 +91,7 @@ class Takeover:
 
         If the store can't be reached, the turn is handed over.
         """
-        # Clocks of instances differ a little.
+        # Not below 0: the clock of the instance that accepted the turn may be ahead.
         age_ms = max(0, now_ms() - turn.accepted_ms)
         event_writer = self._runner.event_writer(live_turn, turn.parent, age_ms)
         apply_cancel(live_turn, turn.cancel)
@@ -190,7 +190,7 @@ class Takeover:
 
 
 def _has_delta(live_turn: LiveTurn) -> bool:
-    """Whether the log has a delta of the lost attempt, which is after the last reset."""
+    """Return whether the log has a delta after its last reset, so that the lost owner's attempt has begun an answer."""
     for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)
@@ -200,7 +200,7 @@ def _has_delta(live_turn: LiveTurn) -> bool:
 def _pad_log(live_turn: LiveTurn, turn: TurnRecord) -> None:
     """Fill the log with status events up to the end of the stored log, so that an ending can follow there.
 
-    The seqs of a log have no gaps (law 7).
+    The seqs of a log have no gaps (law 1).
     """
     if live_turn.log.end == 0:
         live_turn.publish([acceptance.started(turn, None, queued=False)])

@@ -1,4 +1,7 @@
-"""Anthropic's models on Amazon Bedrock, by the Bedrock client of Anthropic's SDK: bearer token or AWS credentials."""
+"""Anthropic's models on Amazon Bedrock, by the Bedrock client of Anthropic's SDK.
+
+Credentials are a bearer token or AWS credentials.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode a stream of Anthropic's Messages API into deltas. Unused fields are skipped. It does no I/O."""
+"""Decode a stream of Anthropic's Messages API into deltas. Unused fields are skipped. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class MessagesDecoder:
         self._stop_reason: str | None = None
         self._explanation: str | None = None
         self._initial_arguments: dict[int, str] = {}
-        """Map from a block's index to the initial arguments of its tool call, until others arrive."""
+        """Map from a block's index to the initial arguments of its tool call. Removed when others arrive."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
@@ -114,7 +114,7 @@ class MessagesDecoder:
     def end(self) -> None:
         """Process the end of the stream. See `stream.Decoder`.
 
-        Raise `ProviderError` if the answer is incomplete (without `message_stop`) or its stop reason is a failure.
+        Raise `ProviderError` if the answer has no `message_stop` or no stop reason, or if its stop reason is a failure.
         """
         if self.done:
             for index, arguments in self._initial_arguments.items():
@@ -150,7 +150,7 @@ class MessagesDecoder:
         self._report_usage()
 
     def _block_start(self, event: _Event) -> None:
-        """Start a block. Text and thinking start their part only with their first text, because some stay empty."""
+        """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
         index, block = event.index, event.content_block or _Block()
         # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
         self.parts.remove_key(index)

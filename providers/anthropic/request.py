@@ -1,4 +1,4 @@
-"""The conversion of a chat request to a request body of Anthropic's Messages API. It does no I/O.
+"""The conversion of a chat request to a request body of Anthropic's Messages API. This module does no I/O.
 
 `seed` and the parameters in the quirk `drops` (`temperature`, `top_p`) are left out, because the API doesn't have
 them or answers 400. Reasoning without a signature can't be sent back and is left out too.
@@ -132,7 +132,11 @@ def _block(part: Part) -> dict[str, Any] | None:
 
 
 def _source(part: ImagePart | FilePart) -> dict[str, Any]:
-    """Return the `source` of a block. The API takes no data URLs, so these are decoded, and text isn't in base64."""
+    """Return the `source` of a block.
+
+    The API takes no data URLs, so a data URL is split into its media type and its base64 data. A text file is sent as
+    plain text.
+    """
     media_type, data = part.media_type, part.data
     if data is None and (match := _DATA_URL.fullmatch(part.url or "")):
         media_type, data = match.groups()

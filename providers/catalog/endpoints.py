@@ -1,4 +1,4 @@
-"""The endpoints of providers, from their rows and the environment, and what is missing for them. It does no I/O."""
+"""The endpoints of providers, from their rows and the environment, and what is missing for them. It opens no connection."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _Row = TypeVar("_Row", bound=BaseModel)
 
 
 class CatalogError(ValueError):
-    """The file is invalid. The text names the file, the fields, and what is wrong with each."""
+    """The file is invalid or can't be read. The text names the file, the invalid fields, and what is wrong with each."""
 
 
 class ModelEntry(BaseModel):
@@ -108,7 +108,7 @@ def operator_rows(path: Path) -> CatalogRows:
 
 
 class _FileReader:
-    """The reader of one file, with the errors found. A wrong field is treated as missing, to find other errors."""
+    """The reader of one file, with the errors found. A wrong field is treated as missing, so that one run reports all errors."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -288,8 +288,8 @@ class _FileReader:
     ) -> _Row | None:
         """Return `fields` as a `kind`. Record errors, and drop invalid fields or take them from `defaults`.
 
-        Return None if the rest isn't valid. `original` is the row with the file's field names, for the errors, which
-        repeat only names from the file.
+        Return None if the rest isn't valid. `original` is the row with the file's field names, which the errors use. The
+        errors don't quote the file's values.
         """
         try:
             return kind.model_validate(fields)

@@ -1,6 +1,6 @@
 """The cost of an answer in US dollars: by the operator's price, the provider's report, a price list, or our catalog.
 
-The first of these that is known is used. It needs no network: the price list is the one that `genai-prices` ships.
+The first of these that is known is used. No network is needed, because `genai-prices` ships the price list.
 """
 
 from __future__ import annotations

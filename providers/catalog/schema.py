@@ -100,7 +100,7 @@ class CatalogRows(BaseModel):
 
 
 def provider_names(providers: Mapping[str, ProviderRow]) -> dict[str, str]:
-    """Return a map from each name of each of `providers` to its first name."""
+    """Return a map from every name of a provider, including those in `also`, to its key in `providers`."""
     return {alias: name for name, row in providers.items() for alias in (name, *row.also)}
 
 

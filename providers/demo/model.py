@@ -162,7 +162,7 @@ _OPTION_NAMES = DemoOptions.__struct_fields__
 
 
 def _select_theme(request: ChatRequest) -> Theme:
-    """Return the theme for the request's prompt and seed, which is always the same."""
+    """Return the theme for the request. The same prompt and seed always get the same theme."""
     prompt = " ".join(_last_user_text(request)[:PROMPT_CHARS_MAX].split())
     themes = _themes()
     theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]

@@ -142,7 +142,7 @@ class Failures:
 
 
 def _decode_start(body: bytes) -> object:
-    """Return a JSON document, or the complete part of a truncated one. Raise `ValueError` or `RecursionError`."""
+    """Return a JSON document, or what there is of a truncated one. Raise `ValueError` or `RecursionError`."""
     try:
         return json.loads(body)
     except ValueError:

@@ -23,7 +23,7 @@ _EXACT: Final[dict[str, FinishReason]] = {
     # The model has paused and would continue if asked to, so the answer isn't complete.
     "pause_turn": "length",
 }
-# Hosts pass on the pattern of their engine ("abort", "SAFETY", "eos"). The first row that matches is used.
+# Some hosts pass on the finish reasons of their engines ("abort", "SAFETY", "eos"). The first row that matches is used.
 _PATTERNS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
     (r"malformed|unexpected|^other$", None),
     (

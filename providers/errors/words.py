@@ -1,4 +1,4 @@
-"""Read the reason of a provider's failure from a body of any shape, and clean it for a log. It does no I/O.
+"""Read the reason of a provider's failure from a body of any shape, and clean it for a log. This module does no I/O.
 
 A provider may quote any amount of a client's text, so everything here reads only the beginning.
 """
@@ -73,7 +73,10 @@ class Reason(NamedTuple):
 
     @classmethod
     def parse(cls, body: object) -> Reason:
-        """Return the reason in `body`: an object or text under `error`, a list of one, or fields at the top level."""
+        """Return the reason in `body`: an object or text under `error`, or fields at the top level.
+
+        Of a list, only the first item is read.
+        """
         for _ in range(DEPTH_MAX):
             if not (isinstance(body, list) and body):
                 break
@@ -149,7 +152,7 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def _mask_partial(text: str, secret: str) -> str:
-    """Return `text` with the beginning of `secret` at its end masked, because truncation may have split a key."""
+    """Return `text`; if it ends with a beginning of `secret`, mask that, because truncation may have split a key."""
     size_max = min(len(secret) - 1, len(text))
     size = next((size for size in range(size_max, PARTIAL_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
     return text[: len(text) - size] + "***" if size else text

@@ -1,4 +1,4 @@
-"""An incremental parser of Amazon's binary event stream. botocore decodes the frames. It does no I/O.
+"""An incremental parser of Amazon's binary event stream. This module does no I/O. botocore decodes the frames.
 
 Each frame carries one event of Anthropic's Messages API, in base64, or an exception.
 """

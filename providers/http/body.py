@@ -1,6 +1,7 @@
-"""The body of a response on an aiohttp connection. It is passed on as it arrives, and has a timeout.
+"""The body of a response on an aiohttp connection, with a timeout.
 
-Waking a task for every piece would cost more than all other processing of a token.
+A callback gets each piece as it arrives, outside any task: waking a task for every piece would cost more than all other
+processing of a token.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class _ChunkFastPath(asyncio.Protocol):
                 return
             data = data[begin:]
         self._parser.data_received(data)
-        # The content of a chunk of events ends with a line break, before the chunk's own. The line of a chunk's size has
-        # only one.
+        # A chunk of events ends with two line breaks: \n at the end of its content, then the \r\n that ends the chunk.
+        # The line that gives a chunk's size ends with \r\n alone, so data that ends after that line doesn't match.
         self._between_chunks = data.endswith(b"\n\r\n") and body.is_at_chunk_end
         body.notify()
 

@@ -1,4 +1,4 @@
-"""Lenient decoding of faulty JSON from providers: lone surrogates, wrong types, several documents. It does no I/O."""
+"""Lenient decoding of faulty JSON from providers: lone surrogates, wrong types, several documents. This module does no I/O."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def body_of(response: httpx2.Response) -> ResponseBody:
 
 
 class HttpTransport(httpx2.AsyncBaseTransport):
-    """An httpx2 transport on one aiohttp session. Proxies of the environment aren't used."""
+    """An httpx2 transport on one aiohttp session. Proxies set in environment variables aren't used."""
 
     def __init__(self, timeouts: Timeouts, proxy: str = "") -> None:
         self._timeouts = timeouts

@@ -1,4 +1,4 @@
-"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. It does no I/O."""
+"""Decode a stream of OpenAI's Chat Completions API into deltas. Unused fields are skipped. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class ChatDecoder:
             not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
         )
         if complete:
-            # Not for an interrupted answer: more arguments or half of a surrogate pair may be missing there.
+            # An interrupted answer isn't closed: `close` would fill in missing arguments or half of a surrogate pair.
             self._calls.close()
             self.parts.close()
         for url in self._citation_urls:

@@ -1,4 +1,4 @@
-"""The conversion of a chat request to a request body of OpenAI's Chat Completions API. It does no I/O.
+"""The conversion of a chat request to a request body of OpenAI's Chat Completions API. This module does no I/O.
 
 The parameters in the quirks `drops` and `drops_thinking` are left out, because the model rejects them.
 """

@@ -1,4 +1,4 @@
-"""Decode a stream of OpenAI's Responses API into deltas. Unused fields are skipped. It does no I/O."""
+"""Decode a stream of OpenAI's Responses API into deltas. Unused fields are skipped. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ResponsesDecoder:
         self._usage: dict[str, Any] | None = None
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. A response that is only queued or created isn't progress."""
+        """Process one event. See `stream.Decoder`. A response that is queued, created or in progress isn't progress."""
         if is_end_mark(data):
             self.done = True
             return True
@@ -127,7 +127,7 @@ class ResponsesDecoder:
         """Process the end of the stream. Raise `ProviderError` if the answer is incomplete. See `stream.Decoder`."""
         self._report_usage()
         if self._finish is None and not (self._quirks.ends_without_finish and self.parts.count):
-            # Not closed: more arguments or half of a surrogate pair may be missing, and `close` would fill them in.
+            # An interrupted answer isn't closed: `close` would fill in missing arguments or half of a surrogate pair.
             raise self._failures.incomplete()
         self._output.close()
         self.parts.close()

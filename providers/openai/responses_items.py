@@ -1,7 +1,7 @@
 """The conversion of a response's output items to parts. Content may arrive in pieces or whole; none is added twice.
 
 An item is identified by its index in the output, not by its id, because proxies give one item several ids. Content
-that a provider sends only whole, at the end of an item or of the answer, is added then. It does no I/O.
+that a provider sends only whole, at the end of an item or of the answer, is added then. This module does no I/O.
 """
 
 from __future__ import annotations

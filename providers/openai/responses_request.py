@@ -1,4 +1,4 @@
-"""The conversion of a chat request to a request body of OpenAI's Responses API. It does no I/O.
+"""The conversion of a chat request to a request body of OpenAI's Responses API. This module does no I/O.
 
 `stop` and `seed` are left out, because the API doesn't have them, and so are the parameters in the quirks `drops` and
 `drops_thinking`.
@@ -64,9 +64,10 @@ def retrieve_arguments(route: Route) -> dict[str, Any]:
 
 
 def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """Return the whole request body. The provider stores nothing, except with the quirk `background`.
+    """Return the whole request body.
 
-    Therefore the model's encrypted reasoning is sent along.
+    The provider stores nothing, except with the quirk `background`. Therefore the request asks for the encrypted
+    reasoning, and sends back that of earlier answers.
     """
     quirks = route.quirks
     body: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The separation of reasoning that a host sends as `<think>…</think>` at the start of the text. It does no I/O."""
+"""The separation of reasoning that a host sends as `<think>…</think>` at the start of the text. This module does no I/O."""
 
 from __future__ import annotations
 

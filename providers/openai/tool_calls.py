@@ -1,4 +1,4 @@
-"""The assembly of the tool calls of one chat stream. It does no I/O.
+"""The assembly of the tool calls of one chat stream. This module does no I/O.
 
 Calls are distinguished by index, id, name and order, because every host leaves out some of these. A call becomes a
 part once its name is complete: when its arguments begin or something else follows.

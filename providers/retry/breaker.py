@@ -60,7 +60,7 @@ class Breaker:
         return wait_s if wait_s > 0 else PROBE_WAIT_S if self._is_probing else 0.0
 
     def acquire(self) -> bool:
-        """Register the start of a request, which needs `wait_s` to be 0. Return whether it is the probe."""
+        """Register the start of a request. `wait_s` must be 0. Return whether the request is the probe."""
         self._is_probing = self.opening is not None
         return self._is_probing
 

@@ -1,4 +1,4 @@
-"""The replay of an answer from its start, without the content that was received before. It does no I/O."""
+"""The replay of an answer from its start, without the content that was received before. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ReplayMismatch(Exception):
 
 
 class ReplayFilter:
-    """A filter that removes the parts `received` from a replayed answer, by their kinds and text lengths."""
+    """A filter that removes the parts `received` from a replayed answer, by their kinds and the lengths of their content."""
 
     def __init__(self, received: Iterable[Part]) -> None:
         self._kinds: list[PartKind] = []

@@ -40,7 +40,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Retries(Struct, frozen=True):
-    """The retry limits. `attempts` is the maximum number of requests to one model; a new key isn't counted."""
+    """The retry limits. `attempts` is the maximum number of requests to one model, not counting those with another key."""
 
     attempts: int = 3
     wait_max_s: float = 60.0
@@ -216,7 +216,7 @@ class _Attempts:
         failure: ProviderError | None = None
         retries_left = self._retries.attempts - 1
         requests_left = retries_left + len(pool)
-        announced = True
+        is_retry_announced = True  # the first request isn't a retry
         while True:
             checkout = pool.check_out(route)
             if isinstance(checkout, CoolingDown) and failure is None and not await self._has_fallback():
@@ -227,11 +227,11 @@ class _Attempts:
                     raise failure
                 retries_left -= 1
                 await self._wait(route, checkout.wait_s, failure)
-                announced = True
+                is_retry_announced = True
                 continue
-            if not announced:
+            if not is_retry_announced:
                 self._requester.on_retry(self._request_count + 1, 0)
-            announced = False
+            is_retry_announced = False
             requests_left -= 1
             start_s = _now()
             try:
@@ -252,7 +252,7 @@ class _Attempts:
             await self._wait(
                 route, max(backoff_s * random.uniform(0.5, 1), (failure.retry_after_ms or 0) / 1000), failure
             )
-            announced = True
+            is_retry_announced = True
 
     async def _attempt(self, route: Route, request: ChatRequest, checkout: KeyCheckout) -> None:
         try:

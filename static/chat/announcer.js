@@ -1,4 +1,4 @@
-/** Announces to screen readers when answers start and end. Announcements close in time are combined; text is never read out. */
+/** Announces to screen readers when answers start and end. Announcements close in time are combined; the text of an answer isn't announced. */
 
 import { el } from "../shared/dom.js";
 

@@ -27,7 +27,7 @@ export function setCredential(value) {
   }
 }
 
-/** Extracts the credential from pasted text: without whitespace around it and the word `Bearer`. Null if it can't be one. */
+/** Returns the credential in pasted text, without a leading `Bearer` or surrounding whitespace. Null if there is none. */
 export function parseCredential(text) {
   const value = text.trim().replace(/^bearer\s+/i, "");
   return HEADER_VALUE.test(value) ? value : null;

@@ -2,7 +2,7 @@
  * Restores a lost keyboard focus. If a key press removes the focused element, the element that replaced it gets the
  * focus.
  *
- * A pointer doesn't need the focus, and on a phone it would open the keyboard.
+ * After a click or a tap the focus isn't restored: a pointer doesn't need it, and on a phone it would open the keyboard.
  */
 
 /** When to look after a key press, in ms. The replacement may appear with a delay. */

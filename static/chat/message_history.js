@@ -24,7 +24,7 @@ export class MessageHistory {
     for (const node of [this.#tree.root, ...this.#tree.all]) node.sideBySide ||= Boolean(getPref(sideBySideKey(node, conversationId)));
   }
 
-  /** Loads the messages that are newer than the loaded ones, newest first. After `pages` pages, the rest is left for the earlier pages. */
+  /** Loads the messages that are newer than the loaded ones, newest first. It stops after `pages` pages; `load` then continues from there. */
   async loadNew(pages) {
     let before = null;
     for (let page = 0; page < pages; page++) {

@@ -76,7 +76,7 @@ export class MessageList {
 
   /**
    * Lays out what follows a message: one exchange, or several side by side.
-   * @returns {{node: HTMLElement, end: MessageNode}} `end`: the last message of it on the path
+   * @returns {{node: HTMLElement, end: MessageNode}} `end`: the last message in `node` that is on the path
    */
   #layOutRow(parent) {
     const selected = nextOnPath(parent);

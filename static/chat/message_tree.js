@@ -165,7 +165,7 @@ export class MessageTree {
     for (let at = node; at?.parent; at = at.parent) at.parent.selected = at;
   }
 
-  /** The parent of the next message: the last complete answer on the path, so that it is a sibling of what still streams. */
+  /** The parent of the next message: the last complete answer on the path. A prompt whose answer still streams gets a sibling. */
   get anchor() {
     let node = this.leaf();
     for (let at = node; at; at = at.parent) {

@@ -1,4 +1,7 @@
-/** The settings form: system prompt, parameters, demo tools, and the demo model's options. Stored in `localStorage`. */
+/**
+ * The settings form: system prompt, parameters, demo tools, and the demo model's options. All but the system prompt are
+ * stored in `localStorage`.
+ */
 
 const KEY = "turnwire.settings";
 

@@ -117,8 +117,8 @@ export class SignIn {
 }
 
 /**
- * Returns whether the page has to sign the user in. It doesn't without authentication, or if a proxy signs users in and
- * adds a credential to each request.
+ * Returns whether the page has to sign the user in. It doesn't have to if authentication is off, or if a proxy signs
+ * users in and adds a credential to each request.
  * @throws {TurnwireError} if the gateway can't be reached
  */
 async function isSignInRequired() {
@@ -131,7 +131,7 @@ async function isSignInRequired() {
 /**
  * Exchanges a credential for a ticket.
  * @returns {Promise<{status: number, ticket?: string}>} status 401: the credential is invalid
- * @throws {TurnwireError} if the gateway can't be reached or returns another error; the user can be shown its message
+ * @throws {TurnwireError} if the gateway can't be reached or returns another error; its message can be shown to the user
  */
 async function fetchTicket(credential) {
   const response = await requestTicket(credential);

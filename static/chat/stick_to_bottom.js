@@ -31,7 +31,7 @@ export class StickToBottom {
     this.#update();
   }
 
-  /** Updates the state. Only the user scrolls up: growing content moves the end away but leaves the position. */
+  /** Updates the state. A smaller position means that the user scrolled up: growing content doesn't change the position. */
   #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const nearEnd = scrollHeight - clientHeight - scrollTop < NEAR_END_PX;

@@ -251,7 +251,7 @@ export class Connection extends EventTarget {
   }
 
   async #renew(expires_at) {
-    // A renewal that didn't change the expiry can't extend it. Another request would get the same answer at once.
+    // If the last renewal left the expiry unchanged, another one would too.
     if (!this.#credential || expires_at === this.#renewedExpiry) return;
     this.#renewedExpiry = expires_at;
     try {

@@ -17,7 +17,7 @@ export class FollowedTurns {
   /**
    * @param {import("./running_turn_ids.js").RunningTurnIds} storedIds keeps the ids across a reload
    * @param {import("./attachments.js").Attachments} attachments
-   * @param {object} connection callbacks: `cancel(turn)`, `detach(turn)`, `conversation(id)`, `emit(type, detail)`
+   * @param {object} connection callbacks: `cancel(turn, reason)`, `detach(turn)`, `conversation(id)`, `emit(type, detail)`
    */
   constructor(storedIds, attachments, connection) {
     this.#storedIds = storedIds;

@@ -59,7 +59,7 @@ function newPart(event) {
 }
 
 function appendDelta(part, event) {
-  if (!part) throw new LawViolation(`Turn ${event.turn}: a delta for part ${event.part}, which was never newPart (law 1).`);
+  if (!part) throw new LawViolation(`Turn ${event.turn}: a delta for part ${event.part}, which was never opened (law 1).`);
   if (event.signature !== undefined) part.signature = (part.signature ?? "") + event.signature;
   if (event.text === undefined) return;
   // Engines store a growing string as a rope, so appending copies nothing.

@@ -263,7 +263,7 @@ export class ReconnectingSocket {
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
   }
 
-  /** Returns whether to retry with a fresh credential. It is tried once until a socket is ready. */
+  /** Returns whether to retry with a fresh credential. After one retry, no other follows until a socket is ready. */
   #canRetryCredential(code) {
     const canRetry = code === UNAUTHENTICATED && !this.#credentialRefused && (this.#options.token ?? this.#options.ticket);
     this.#credentialRefused = true;

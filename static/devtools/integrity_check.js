@@ -158,7 +158,7 @@ function compareParts(received, stored) {
   return result;
 }
 
-/** Compares a turn's text with the text that was requested from the demo model. Returns nothing to change if it is equal. */
+/** Compares a turn's text with the text that was requested from the demo model. Returns an empty object if they are equal. */
 function compareWithExpected(turn, expectedText) {
   const isComplete = turn.status === "completed" && turn.ending.finish_reason !== "length";
   const { lost, duplicated, at } = difference(turn.text, isComplete ? expectedText : expectedText.slice(0, turn.text.length));

@@ -1,7 +1,8 @@
 /**
  * The break-it scenarios. Each has an expected result and checks it.
  *
- * A scenario uses the turns that are running, or starts turns that count, so that a missing number is easy to see.
+ * A scenario uses the turns that are running, or starts turns whose text is a series of numbers, in which a missing one is
+ * easy to see.
  */
 
 import { formatCount } from "../shared/format.js";

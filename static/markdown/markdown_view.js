@@ -18,8 +18,8 @@ const AMBIGUOUS_LINE = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
 const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
 const PLAIN_TEXT_PARENTS = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /**
- * A first table row, until the second line is complete: without it, it is plain text with pipes. A single pipe is no
- * row.
+ * A line that may be the first row of a table. Until the second line is complete, it may also be plain text with pipes.
+ * A single pipe isn't a row.
  */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
 const EMPTY_ROW = /^\|\s*$/;
@@ -57,7 +57,7 @@ export class MarkdownView {
   /** Whitespace at the end of the text, not shown until text follows it. */
   #pendingSpace = "";
   #nextParseAt = 0;
-  /** The level of the last heading. Levels may not be skipped. */
+  /** The level of the last heading. The next heading is at most one level deeper. */
   #headingLevel = HEADING_OFFSET;
   #references = new LinkReferences();
   /**

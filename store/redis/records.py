@@ -1,4 +1,4 @@
-"""Conversion of script arguments and replies: records as MessagePack, flat lists of fields, and refusing outcomes."""
+"""Conversion of script arguments and replies: records as MessagePack, flat lists of fields, and outcomes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _pack(value: object, pieces: list[bytes]) -> None:
 
 
 def parse_reply(reply: list[Any]) -> list[Any]:
-    """Return what follows the outcome in a script's reply; raise the error that a refusing outcome means.
+    """Return what follows the outcome in a script's reply. If the outcome is a refusal, raise its error.
 
     Raises `NotFound`, `Conflict`, `Busy`, `Limited`, `Fenced`, `LogGap`, or `StoreError` if the script ran too late.
     """
@@ -60,7 +60,7 @@ def parse_reply(reply: list[Any]) -> list[Any]:
     if outcome == b"not_found":
         raise NotFound(reply[1].decode())
     if outcome == b"conflict":
-        raise Conflict("this turn id was already used for a different request")
+        raise Conflict
     if outcome == b"busy":
         raise Busy("the conversation has a running turn")
     if outcome == b"limited":

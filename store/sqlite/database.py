@@ -2,7 +2,7 @@
 
 Writes go to the journal (the write-ahead log); a second thread checkpoints it into the file, so that no call waits
 for that. Other processes may read the file meanwhile, for example to copy it. This module opens, locks and closes
-the file; of its contents it knows only the schema's file name.
+the file, and creates or upgrades its tables with the SQL scripts beside this module.
 """
 
 from __future__ import annotations

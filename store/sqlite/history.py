@@ -176,7 +176,7 @@ def _clear_conversation(db: sqlite3.Connection, user: str, conversation: str, no
 
 
 def touch_conversation(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
-    """Raise the revision and move the conversation to the top."""
+    """Raise the revision and move the conversation to the top of the user's list."""
     db.execute(
         "UPDATE conversations SET revision = revision + 1, updated_ms = max(updated_ms, ?) WHERE id = ?",
         (now_ms, conversation),
@@ -224,7 +224,7 @@ def _list_messages(
 
 
 def _count_within(bytes_max: int | None, sizes: list[tuple[str, int]]) -> int:
-    """Return how many of the first messages are `bytes_max` bytes long together, but at least one if there is one.
+    """Return how many of the first messages have at most `bytes_max` bytes together, but at least one if there is one.
 
     `sizes` has the id of each message and the length of its body.
     """

@@ -1,4 +1,4 @@
-"""The limits of a user in the SQLite store, checked in the transaction that accepts a turn."""
+"""The limits of a user in the SQLite store, checked in the transaction that adds a turn, a conversation or text."""
 
 from __future__ import annotations
 

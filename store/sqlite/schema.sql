@@ -105,7 +105,7 @@ CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
 
 -- One row for each append. `turn` is the number of the turn's row, which stays valid when an id is reused. A turn's
 -- entries are a chain, from the newest one back by `previous`. So a flush of many turns adds rows at the table's end
--- and changes neighboring tails; with an index by turn it would change a page for each turn.
+-- and changes neighboring rows of `log_tails`; with an index by turn it would change a page for each turn.
 CREATE TABLE IF NOT EXISTS log (
     n INTEGER PRIMARY KEY,
     turn INTEGER NOT NULL REFERENCES turns (n),
@@ -125,7 +125,7 @@ CREATE TRIGGER IF NOT EXISTS log_grows AFTER INSERT ON log BEGIN
 END;
 
 -- A lease has no meaning for the next process, which can open the file only if this one is dead. So leases are written
--- in the same transactions, but never to the file. `until_s` is by the monotonic clock.
+-- in the same transactions as turns, but never to the file. `until_s` is by the monotonic clock.
 CREATE TEMP TABLE IF NOT EXISTS leases (
     turn INTEGER PRIMARY KEY,
     until_s REAL NOT NULL
@@ -136,7 +136,7 @@ CREATE TABLE IF NOT EXISTS queues (
     turn INTEGER PRIMARY KEY REFERENCES turns (n)
 );
 
--- The time when each user's next start is due, for the rate limit. It has no meaning for the next process either.
+-- The time when each user's next start is due, for the rate limit. It isn't kept for the next process either.
 CREATE TEMP TABLE IF NOT EXISTS starts (
     user TEXT PRIMARY KEY,
     due_us INTEGER NOT NULL
@@ -151,6 +151,7 @@ CREATE TABLE IF NOT EXISTS feedback (
     at_ms INTEGER NOT NULL
 );
 
+-- The ephemeral values.
 CREATE TABLE IF NOT EXISTS notes (
     key TEXT PRIMARY KEY,
     value BLOB NOT NULL,

@@ -113,7 +113,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Public
     existing = find_record(db, new.user, new.turn)
     if existing is not None:
         if existing.digest != new.digest:
-            raise Conflict(new.turn)
+            raise Conflict
         return Accepted(is_new=False, turn=existing), []
     check_limits(db, new)
     epoch = _free_id(db, new)
@@ -185,7 +185,7 @@ def _add_to_conversation(
         check_message(db, new.user, conversation.id, new.parent, "parent")
         parent: str | None = new.parent
     else:
-        # Each running turn's answer will become the head in its order, except for turns from before a clear.
+        # The answers of the running turns will become the head in this order, except those of turns from before a clear.
         following = [other["message"] for other in others if other["moves_head"]]
         parent = following[-1] if following else conversation.head
     input_message = None

@@ -161,6 +161,23 @@ async def test_law_1_a_go_client_resumes_after_a_proxy_restart(
             await running.__aexit__(None, None, None)
 
 
+async def test_a_go_client_ends_when_the_events_are_gone(tmp_path: Path, go_client_binary: Path) -> None:
+    """Law 6: a start repeated after the turn's events have expired is answered without them. The client says so and
+    doesn't connect again."""
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_TURN_LOG_TTL_S": "0"}
+    options = ["-turn", "t", *params({"rate": 500, "tokens": 20}), "Hi"]
+    async with gateway_process(tmp_path, settings) as gateway:
+        async with go_client(go_client_binary, gateway.ws_url, key, *options) as first:
+            assert await first.ended() == 0, first.events
+        async with go_client(go_client_binary, gateway.ws_url, key, *options) as again:
+            assert await again.ended() == 1
+        assert again.output == b""
+        assert "no longer kept" in again.events[-1]
+        assert not any("reconnecting" in event for event in again.events), again.events
+
+
 async def test_a_go_backend_serves_many_users_on_one_socket(tmp_path: Path, go_client_binary: Path) -> None:
     """Laws 1 and 12: with `as`, fifty users' turns with the same id are kept apart on one socket."""
     file = KeyFile(tmp_path)

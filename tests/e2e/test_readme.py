@@ -1,10 +1,11 @@
-"""The README's snippets, run in their order with one gateway."""
+"""The README's snippets, run in their order with one gateway, and the demo model's."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from tests.programs import program
 
 pytestmark = pytest.mark.e2e
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DEMO = PROJECT / "providers" / "demo" / "demo.toml"
 
 
 async def pasted(gateway: GatewayProcess, *command: str) -> str:
@@ -47,6 +50,15 @@ async def test_the_examples_work(gateway: GatewayProcess) -> None:
     resumed = await pasted(gateway, "sh", "-ec", re.sub(r"\d+(?=-3')", ids[0], more))
     assert re.findall(r"^event: (.*)$", resumed, re.MULTILINE) == shown[3:]
     assert resumed.endswith('{"turns":{"t1":"already_ended"}}')
+
+
+async def test_the_demo_models_command_works(gateway: GatewayProcess) -> None:
+    """The curl command in an answer of the demo model streams an answer."""
+    program("curl")
+    themes = tomllib.loads(DEMO.read_text(encoding="utf-8"))["themes"]
+    (command,) = re.findall(r"```sh\n(.*?)```", "".join(theme["text"] for theme in themes), re.DOTALL)
+    streamed = await pasted(gateway, "sh", "-ec", command.replace("localhost:8000", gateway.url))
+    assert "event: turn.completed" in streamed
 
 
 @pytest.mark.browser

@@ -29,7 +29,7 @@ if digest then
     local exists = conversation and redis.call('EXISTS', p .. 'conversation:' .. conversation) or 0
     return {'exists', turn_record(turn), exists}
   end
-  -- The same call is repeated, because its first reply was lost on the way.
+  -- This call repeats an earlier one whose reply was lost.
   local ahead = {}
   if conversation and new.on_busy == 'queue' then
     for _, other in ipairs(running_turns(p, 'active:' .. conversation)) do
@@ -74,7 +74,7 @@ if not new.stateless then
     ahead = running
     if #ahead > 0 and not new.parent then
       local answer, accepted_revision = get_fields(p .. 'turn:' .. ahead[#ahead], 'message', 'revision')
-      -- After a clear the answer of a turn that was accepted before it isn't the parent.
+      -- If the conversation was cleared after that turn was accepted, the turn's answer isn't the parent.
       parent = tonumber(accepted_revision) > tonumber(cleared) and answer or parent
     end
   end

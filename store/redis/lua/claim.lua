@@ -24,7 +24,7 @@ local function is_complete()
 end
 
 local now = clock_ms()
--- The same call is repeated, because its first reply was lost on the way.
+-- Whether this call repeats an earlier one whose reply was lost.
 local is_repeat = owner == ARGV[2] and proposed == ARGV[3]
 if not is_repeat and ARGV[5] ~= '1' and tonumber(lease) > now then
   return {'held'}

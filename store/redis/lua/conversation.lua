@@ -21,7 +21,7 @@ local function conversation_size(new)
   return #new.title + #(new.system or '') + #new.metadata
 end
 
--- Shared: remove a conversation that no longer exists from the user's list, by its member there, and from the sum.
+-- Shared: remove an expired or deleted conversation from the user's list, by its member there, and from the sum.
 local function remove_conversation(p, member)
   local id = string.sub(member, 18)
   redis.call('ZREM', p .. 'conversations', member)

@@ -30,7 +30,7 @@ end
 if outcome == 'new' and not write_entry(turn, log, epoch, events.first, events.last, ARGV[2], ARGV[3]) then
   return {'gap', 0}
 end
--- This frees memory, so it goes before the commands that need memory: see `write_entry`.
+-- This HDEL frees memory, and a full Redis allows it, so it goes before the commands that need memory: see `write_entry`.
 redis.call('HDEL', turn, 'request', 'lease')
 redis.call('ZREM', p .. 'running', ended.turn)
 redis.call('HSET', turn, 'status', ended.status, 'ending', ended.ending)

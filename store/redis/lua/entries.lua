@@ -27,8 +27,8 @@ end
 -- the writes of a former owner. If the log doesn't exist or the key has another type, the log is lost. Returns whether
 -- the entry was written.
 local function write_entry(turn, log, epoch, first, last, entry, channel)
-  -- A command that frees memory goes first: then a full Redis allows the rest of the script, so that running turns can
-  -- end and only new turns are refused.
+  -- This HDEL removes nothing, but a full Redis allows it, and then allows the rest of the script too. So running turns
+  -- can end, and only new turns are refused.
   redis.call('HDEL', turn, 'none')
   local id = epoch .. '-' .. text_of(last)
   local added

@@ -7,6 +7,6 @@ for i = 3, #ARGV do
   scored_members[#scored_members + 1] = until_ms
   scored_members[#scored_members + 1] = ARGV[i]
 end
--- A command that frees memory goes first: then a full Redis allows the rest of the script.
+-- This ZREM removes nothing, but a full Redis allows it, and then allows the rest of the script too.
 redis.call('ZREM', KEYS[1], '')
 return redis.call('ZADD', KEYS[1], ARGV[2], unpack(scored_members))

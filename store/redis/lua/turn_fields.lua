@@ -13,7 +13,8 @@ local TURN_FIELDS = {
   'ending', 'stateless_message', 'cancel', 'request',
 }
 
--- Return a turn as a flat list of names and values, empty if it doesn't exist. Its request, up to 20 MiB, only on demand.
+-- Shared: return a turn as a flat list of names and values, empty if it doesn't exist. Its request, up to 20 MiB, is in the
+-- list only if `with_request` is true.
 local function turn_record(turn, with_request)
   local names = {unpack(TURN_FIELDS, 1, with_request and #TURN_FIELDS or #TURN_FIELDS - 1)}
   local record = {}

@@ -22,9 +22,9 @@ def frame_counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counted: Counter[str] = Counter()
     write, send = BoundedWebSocket.write_frame, BoundedWebSocket.send
 
-    def counted_write(self: BoundedWebSocket, opcode: int, payload: bytes) -> None:
+    def counted_write(self: BoundedWebSocket, first_byte: int, payload: bytes) -> None:
         counted["written"] += 1
-        write(self, opcode, payload)
+        write(self, first_byte, payload)
 
     async def counted_send(self: BoundedWebSocket, message: object) -> None:
         counted["sent"] += 1

@@ -93,7 +93,7 @@ async def test_a_header_or_a_ticket_authenticates_the_opening() -> None:
         ('{"type":"auth"}', "invalid_request", 4400),
         ("nonsense", "invalid_frame", 4400),
         ('{"type":"auth","token":"' + "x" * 4096 + '"}', "too_large", 4400),
-        (b"\x80", "too_large", 4400),
+        ('{"type":"auth","token":"' + "é" * 2040 + '"}', "too_large", 4400),
     ],
 )
 async def test_any_other_first_frame_is_the_last(frame: str | bytes, code: str, closed: int) -> None:
@@ -101,6 +101,13 @@ async def test_any_other_first_frame_is_the_last(frame: str | bytes, code: str, 
     async with serving(**JWT) as server:
         frames, got = await result_of(server.ws_url, frame)
         assert ([frame["error"]["code"] for frame in frames], got) == ([code], closed)
+
+
+@pytest.mark.parametrize(("frame", "codec"), [(b"\x80", "json"), ('{"type":"ping"}', "msgpack")])
+async def test_a_first_frame_with_the_wrong_opcode_closes_1003(frame: str | bytes, codec: str) -> None:
+    """The client can't decode an error in the other codec, so it gets none."""
+    async with serving(**JWT) as server:
+        assert await result_of(server.ws_url, frame, codec=codec) == ([], 1003)
 
 
 async def test_a_silent_client_is_closed() -> None:

@@ -22,7 +22,7 @@ from store.records import Busy, Conflict, Limited, NotFound, StoreError
         (QueueFull("too many"), "rate_limited"),
         (StoreError("secret words"), "store_unavailable"),
         (Busy("secret words"), "busy"),
-        (Conflict("secret words"), "conflict"),
+        (Conflict(), "conflict"),
         (RuntimeError("secret words"), "internal"),
     ],
     ids=repr,
