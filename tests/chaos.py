@@ -119,9 +119,9 @@ class Chaos:
         self._world.redis.restart(with_data=True)
 
     async def redis_rolls_back(self, _: list[Resilient]) -> None:
-        """Kill Redis, and start it with a file without its newest, acknowledged writes."""
+        """Kill Redis, and start it with a file that lacks its newest writes, although they were acknowledged."""
         written = self._world.redis.written()
-        await asyncio.sleep(self._random.uniform(0, 0.9))  # `everysec` can be at any point of its second
+        await asyncio.sleep(self._random.uniform(0, 0.9))  # Redis writes to disk once per second
         self._world.roll_back(written)
         await asyncio.sleep(self._random.uniform(0, LEASE_S))
         self._world.redis.start()

@@ -209,7 +209,7 @@ class Stage:
         return {}
 
     async def do_cut(self, name: str, cuts: list[int]) -> dict[str, str]:
-        """Cut each of the next connections after so many bytes; without `cuts`, cut all connections now."""
+        """Cut each of the next connections after the number of bytes in `cuts`; if it is empty, cut all connections now."""
         self._proxies[name].cuts += cuts
         if not cuts:
             self._proxies[name].cut_all()

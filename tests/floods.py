@@ -311,6 +311,6 @@ async def _attack(name: str, url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
-    # A real attacker has a machine of its own. What is measured is the load that it causes in the gateway.
+    # A real attacker has a machine of its own. The low priority keeps this process from taking the gateway's CPU time.
     os.nice(NICENESS)
     asyncio.run(_attack(*sys.argv[1:]))

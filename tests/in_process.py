@@ -126,7 +126,7 @@ def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
 
 
 class SharedStore(ControlledStore):
-    """The same for one of several instances: it receives what they all publish, unless it is disconnected."""
+    """A `ControlledStore` of one of several instances. It receives what any of them publishes, unless it is disconnected."""
 
     shared = True
 

@@ -61,7 +61,8 @@ def _pyproject(name: str, version: str) -> str:
 class PackageIndex:
     """Packages by file name. `fetched`: the names of the downloaded files, in order.
 
-    `held`: a file whose name begins with it isn't sent before `released` is set; `reached` is set when it is requested.
+    If `held` isn't empty, files whose names begin with it aren't sent before `released` is set. `reached` is set when one
+    of them is requested.
     """
 
     url: str = ""

@@ -100,7 +100,7 @@ probes.grow = async ([text, steps]) => {
     if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${words(once).slice(-40)}`);
   };
   for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
-  // Colours come later, each block's in its own time.
+  // Syntax highlighting is added later, to one block after the other.
   const plain = (root) => root.querySelectorAll(".code code").length > 0 && !root.querySelector("[class^=hljs]");
   const until = performance.now() + 20_000;
   while ((plain(whole) || plain(grown) || !whole.isEqualNode(grown)) && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));

@@ -409,7 +409,7 @@ class StoreConformance:
         assert (await store.accept(new_turn("two", on_busy="reject"))).is_new
 
     async def test_active_turns_are_those_without_an_ending(self, store: Store) -> None:
-        """They are listed in the order of acceptance, for one conversation or for all of a user's turns."""
+        """Active turns are listed in the order of acceptance, for one conversation or for all of a user's turns."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         assert await store.active("ann", "c1") == []
@@ -427,7 +427,10 @@ class StoreConformance:
     # --- limits ---
 
     async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
-        """It is accepted with the groups of which one has to end first; each user has their own limit."""
+        """The turn is accepted, and the result lists the user's earlier groups, which use up the limit.
+
+        Turns that run one after the other are one group. Each user has their own limit.
+        """
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))
         assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()

@@ -128,7 +128,7 @@ def print_report(outcomes: Sequence[Outcome], wall_s: float) -> None:
     print(f"\n== The {SLOWEST} slowest tests, in seconds")
     for seconds, name in slowest([outcome.part.name for outcome in outcomes]):
         print(f"{seconds:7.1f}  {name}")
-    print(f"\n== Python {platform.python_version()}: seconds of wall and CPU, and what they may be on two idle cores")
+    print(f"\n== Python {platform.python_version()}: wall and CPU seconds, and their limits on two idle cores")
     rows = [(each.part.name, each.wall_s, each.part.wall_s, each.cpu_s, each.part.cpu_s) for each in outcomes]
     rows.append(("all", wall_s, WALL_S, sum(each.cpu_s for each in outcomes), CPU_S))
     for name, wall, wall_max, cpu, cpu_max in rows:

@@ -1,4 +1,4 @@
-// Reads an AsyncAPI document from standard input; prints what the official parser has to say of it, as JSON.
+// Reads an AsyncAPI document from standard input; prints the official parser's problems, and the operations that it finds, as JSON.
 import { Parser } from "@asyncapi/parser";
 import { text } from "node:stream/consumers";
 

@@ -117,7 +117,7 @@ test("after a reload the tab's live turns are recalled and replayed from their f
   const after = stage.connect(gateway, { storage: tab, codec: "msgpack" });
   const again = after.recall();
   equal(again.map(({ id }) => id).sort(), turns.map(({ id }) => id).sort());
-  // As in the page, the conversation is attached at the same time, and both requests attach the same turn.
+  // As in the page, the conversation is attached at the same time, and both requests attach to the same turn.
   const { conversation } = await turns[0].accepted;
   await after.conversation(conversation).attach();
   for (const turn of again) equal((await turn).text, TEXT);

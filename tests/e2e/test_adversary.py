@@ -36,7 +36,7 @@ SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG
 
 
 async def p99_delay_s(gateway: GatewayProcess, c: Client, name: str) -> float:
-    """Return the p99 of the delay of the turns' tokens in seconds, against the rate of the demo model.
+    """Start some turns, and return the p99 of their tokens' delays in seconds, relative to the demo model's rate.
 
     The time that the gateway or this process waited for a core is subtracted, as other processes use the machine too.
     """
@@ -111,7 +111,7 @@ async def test_tokens_arrive_on_time_during_an_attack(name: str, tmp_path: Path)
             if loud <= max(2 * quiet, FLOOR_S):
                 break
         else:
-            pytest.fail(f"p99 quiet and loud, in seconds: {measured}")
+            pytest.fail(f"p99 without and with the attack, in seconds: {measured}")
         await c.request("ping")
         written = "".join(gateway.log)
         assert "Traceback" not in written, written[written.index("Traceback") :][:4000]
@@ -218,7 +218,7 @@ async def test_unread_event_streams_dont_delay_other_clients(tmp_path: Path) -> 
             if loud <= max(2 * quiet, FLOOR_S):
                 break
         else:
-            pytest.fail(f"p99 quiet and loud, in seconds: {measured}")
+            pytest.fail(f"p99 without and with the attack, in seconds: {measured}")
         async with asyncio.timeout(60):
             while f'slow_clients_total{{transport="http"}} {STREAMS}' not in (await http.get("/metrics")).text:
                 await asyncio.sleep(0.2)

@@ -188,8 +188,8 @@ async def test_a_stateless_turn_has_no_conversation(gateway: GatewayProcess) -> 
 
 @pytest.mark.parametrize("second", ["interrupt", "parallel", "queue"])
 async def test_starts_in_a_conversation_are_accepted_in_order(gateway: GatewayProcess, second: str) -> None:
-    """A start that is sent directly after an interrupting start finds that turn running: the start isn't lost, and
-    isn't interrupted by it."""
+    """A start with `interrupt` doesn't cancel a start that is sent directly after it: the later start finds the interrupting
+    turn running."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
 

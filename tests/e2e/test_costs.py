@@ -171,7 +171,7 @@ PRICED = [
     ("openrouter-chat__anthropic-reasoning.sse", "openai-chat", "openrouter/anthropic/claude-sonnet-4.5", "0.000669"),
     # 43 at 3, 282 at 15.
     ("anthropic__thinking.sse", "anthropic", "anthropic/claude-sonnet-4-20250514", "0.004359"),
-    # 1 at 0.30 and 306 cached at 0.075; 26 and, apart, 227 of reasoning at 0.50.
+    # 1 at 0.30, 306 cached at 0.075. 26 at 0.50, and 227 of reasoning, which xAI counts separately, at 0.50.
     ("xai-chat__tool-call.chunks.txt", "openai-chat", "xai/grok-3-mini", "0.00014975"),
 ]
 

@@ -139,7 +139,7 @@ async def test_law_11_a_flood_of_any_request_doesnt_delay_others(store: str, tmp
             else:
                 slow[name] = measured
             attacker.stdin.write(b"\n")
-        assert not slow, "p99 quiet and flooded, in seconds"
+        assert not slow, "p99 without and with the flood, in seconds"
         written = "".join(gateway.log)
         assert "Traceback" not in written, written[written.index("Traceback") :][:4000]
 
@@ -154,8 +154,8 @@ def cpu_s(pid: int) -> float:
     ("store", "attack"), [("sqlite", "http_requests"), ("redis", "http_requests"), ("sqlite", "tiny_chunks")]
 )
 async def test_law_11_a_flood_over_http_gets_its_share_of_the_loop(store: str, attack: str, tmp_path: Path) -> None:
-    """One user and its network, with valid and with invalid credentials, get a tenth of the loop each: for its requests,
-    and for the chunks of bodies that nobody reads."""
+    """Law 11: a flood gets at most two tenths of the loop's time: one is charged to its user, for requests with a valid
+    credential, the other to its network, for invalid ones. Chunks of bodies that nobody reads are charged too."""
     async with quiet_users(tmp_path / "loud", store) as (gateway, _), flooding(gateway, attack) as attacker:
         assert attacker.stdout is not None
         assert await attacker.stdout.readline() == AT_WORK

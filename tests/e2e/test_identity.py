@@ -330,8 +330,8 @@ async def test_a_ticket_is_only_as_valid_as_its_key(store: str, tmp_path: Path) 
 @both_stores
 @checks_time_limit
 async def test_a_revoked_service_loses_all_its_connections(store: str, tmp_path: Path) -> None:
-    """The service's user, key, token or line is revoked: connections of the users that it named are closed, whether
-    opened by header, by ticket or renewed, and so is the service's own socket with its turns by `as`."""
+    """The service's user, key or token is revoked, or its line is removed. The connections of the users that it named are
+    closed (opened by header or by ticket, or renewed), and so is its own socket, on which it has started turns by `as`."""
     file = KeyFile(tmp_path)
     environment = {
         **JWT,
@@ -375,8 +375,8 @@ async def test_a_revoked_service_loses_all_its_connections(store: str, tmp_path:
 
 
 async def test_an_identity_renewal_keeps_the_services_expiry(tmp_path: Path) -> None:
-    """The earlier of both expiries applies: the renewed credential has the service's, and the socket is closed after
-    the grace."""
+    """The earlier of two expiries applies. After a renewal this is still the service's expiry, and the socket is closed at
+    the end of the grace period after it."""
     environment = {
         **JWT,
         **{"TURNWIRE_AUTH_GRACE_S": "0.5", "TURNWIRE_JWT_LEEWAY_S": "0", "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET},

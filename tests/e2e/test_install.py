@@ -141,8 +141,8 @@ def test_a_dependency_missing_from_a_lock_is_reported(checkout: Checkout) -> Non
 
 
 def test_an_interrupted_installation_is_started_again(checkout: Checkout) -> None:
-    """After a kill when only a package's metadata had been written, which pip takes for installed, the environment is
-    made again."""
+    """make is killed when only a package's metadata has been written. pip would take this package for installed, so the
+    next make creates the environment again."""
     checkout.index.held = "parser-1.0"
     process = subprocess.Popen(
         [program("make"), f"PYTHON={checkout.python}", UPKEEP],

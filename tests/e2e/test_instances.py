@@ -208,8 +208,8 @@ async def test_law_7_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> No
 
 
 async def test_law_7_500_clients_reconnect_at_once(tmp_path: Path) -> None:
-    """Law 7: the instance of 500 attached clients is killed; all reconnect to the other instance and get the complete
-    texts."""
+    """Law 7: the instance of 500 attached clients is killed; all reconnect to the other instance, and after a cancel
+    all clients of a turn have the same text as the store."""
     turns, demo = [f"t{n}" for n in range(10)], {"rate": 4, "tokens": 5000}
     async with world(tmp_path) as w, client_of(w, 1) as starter, AsyncExitStack() as stack:
         async with client(w.urls()[0]) as owner:

@@ -54,7 +54,7 @@ def posting(gateway: GatewayProcess, user: str) -> Any:
 
 
 def children_of_this_process(name: str) -> list[int]:
-    """Return the ids of the processes with this name that the test has started (Linux); a store is one."""
+    """Return the ids of this process's children with this name (Linux), such as the Redis that a test has started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -115,7 +115,7 @@ async def test_law_11_bodies_of_many_small_values_delay_no_other_user(store: str
     delayed."""
     async with gateway_of(tmp_path, store) as gateway:
         for name, body in MANY_SMALL_VALUES.items():
-            async with posting(gateway, name) as http:  # a user of its own: it hasn't used its share of the loop yet
+            async with posting(gateway, name) as http:  # a new user, who hasn't used up a share of the loop
                 work = asyncio.gather(*(http.post("/v1/turns", content=body) for _ in range(3)))
                 longest_s, answers = await longest_wait_s(gateway, work)
             assert {answer.json()["error"]["code"] for answer in answers} <= {"too_large", "rate_limited"}, name
@@ -276,7 +276,7 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
     after memory is free again."""
     async with gateway_process(tmp_path, SETTINGS) as beside:
         bound = resident(beside) + 40 * MIB
-    # Only the running turns' requests are kept in memory, so more of them run than one user may otherwise have.
+    # Only the requests of running turns are kept in memory. So raise the user's limits until these requests can fill it.
     settings = {
         "TURNWIRE_MEMORY_BYTES": str(bound),
         "TURNWIRE_BODIES_BYTES": str(256 * MIB),
@@ -297,7 +297,7 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
             return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
 
         taken = 1
-        while taken:  # memory that is only full during a decode is free again later
+        while taken:  # a decode can fill the memory for a moment; then later requests are accepted
             taken = 0
             async with asyncio.timeout(60):
                 while (await http.post("/v1/turns", content=body, headers=LATER)).is_success:

@@ -35,8 +35,11 @@ pytestmark = pytest.mark.e2e
 
 @asynccontextmanager
 async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -> AsyncIterator[str]:
-    """Start nginx with the snippet and other addresses, and yield its URL. `below` is a path prefix as in its
-    comment."""
+    """Start nginx in front of the gateways with deploy/nginx.conf, and yield its URL.
+
+    Only the addresses in the file are replaced. With `below`, such as "/chat", the gateway is served under this path, as
+    a comment in the file describes.
+    """
     port = free_port()
     text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
     if below:

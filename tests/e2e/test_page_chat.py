@@ -154,8 +154,8 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
-    """A draft is kept with its conversation, even with a new one, and outlives a reload. It is deleted after the prompt
-    is sent."""
+    """Each conversation keeps its own draft, also one that isn't created yet. A draft outlives a reload, and is deleted
+    after the prompt is sent."""
     page = watched.page
     box = page.get_by_test_id("prompt-box")
     await box.fill("for a new one")

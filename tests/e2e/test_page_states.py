@@ -126,7 +126,7 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
 
 async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:
     """The newest messages are shown at once. Older ones are loaded on request, and the visible message stays in
-    fields."""
+    place."""
     page = watched.page
     conversation = await page.evaluate(MANY, 260)
     await page.evaluate("(id) => { location.hash = id; }", conversation)

@@ -73,8 +73,8 @@ async def test_law_4_a_long_freeze_of_redis_degrades_durability(tmp_path: Path, 
 
 
 async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> None:
-    """A replica is promoted late in a failover: new turns are refused, live turns continue and keep their owner, also
-    from an instance without turns. No provider is asked twice, and the logs are complete afterwards."""
+    """Redis is a replica for a while, as in a failover whose promotion is late: new turns are refused, and live turns
+    continue. No other instance takes them over, no provider is asked twice, and the logs are complete afterwards."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         words = [f"w{n} " for n in range(500)]
         w.upstream.play(chat(*words).replace(rate=100))
@@ -98,8 +98,8 @@ async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> N
 
 
 async def test_live_turns_are_restored_in_an_empty_redis(tmp_path: Path) -> None:
-    """After Redis loses its data the owner re-creates its live turns, and attaching an ended turn fails with an
-    error."""
+    """After Redis loses its data the owner re-creates its live turns, and attaching to an ended turn fails with
+    an error."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         await w.start(who, "before", rate=0, tokens=20)
         await w.check(who, "before")

@@ -28,7 +28,7 @@ PAIRS = sum(range(2, EVENTS + 2))
 
 @asynccontextmanager
 async def sockets(w: World) -> AsyncIterator[list[list[Client]]]:
-    """Open slots connections to each instance for one attachment each."""
+    """Open `PAIRS` connections to each instance, each for one attachment."""
     async with AsyncExitStack() as stack:
         slots = asyncio.Semaphore(20)
 

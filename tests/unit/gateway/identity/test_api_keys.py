@@ -153,7 +153,7 @@ def test_keys_stay_valid_while_the_file_is_replaced(tmp_path: Path, moment: str)
 
 
 def test_keys_stay_valid_while_the_file_is_emptied_again_and_again(tmp_path: Path) -> None:
-    """It may have been complete between two looks, so the delay begins anew with each version without keys."""
+    """The file may have had keys between two checks, so the delay begins again with each new version without keys."""
     reloaded = ReloadedKeys(tmp_path)
     for n in range(6):
         reloaded.file.path.write_text("")

@@ -364,7 +364,7 @@ async def test_a_client_admitted_during_a_change_is_checked_again(tmp_path: Path
 
 
 async def test_a_client_admitted_during_a_sweep_is_checked(tmp_path: Path) -> None:
-    """A client with a removed key is admitted while the revocations are read. The sweep checks keys before that."""
+    """A client with a removed key is admitted while a sweep reads the revocations, after it has checked the keys."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         principal = await g.auth.authenticate(bearer(key))

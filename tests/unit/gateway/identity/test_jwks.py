@@ -101,7 +101,7 @@ async def test_known_keys_stay_while_the_url_is_unavailable() -> None:
 
 
 async def test_a_periodic_fetch_starts_no_cooldown() -> None:
-    """A key that is added right after it is found at once."""
+    """A request finds a new key at once, even if the key was added right after a periodic fetch."""
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)

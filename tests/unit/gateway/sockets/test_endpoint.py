@@ -112,7 +112,7 @@ async def opened(
 
 
 async def test_durability_is_sent_to_later_clients(services: Services) -> None:
-    """Law 4: `durability` reports a state, so a client that connects during it is also told."""
+    """Law 4: `durability` reports a state, so it is also sent to a client that connects during an outage."""
     async with opened(services) as early:
         await early.until(lambda: early.frames)
         services.clients.set_durability(Durability("degraded"))
