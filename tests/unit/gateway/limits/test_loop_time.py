@@ -26,7 +26,7 @@ class Accounts:
     def serve(
         self, token: str | None, took_s: float, principal: Principal | None = None, identity: str | None = None
     ) -> None:
-        """Serve a request that takes the loop's time, of this principal if its credential is valid."""
+        """Serve a request that takes `took_s` of the loop's time. `principal` is None if its credential is invalid."""
         request = self.request(token, identity=identity)
         request.begin()
         if principal is not None:
