@@ -59,7 +59,7 @@ def test_the_count_ignores_the_contents_of_strings(document: Any, cuts: list[int
 
 @pytest.mark.parametrize("one", [b"{", b"[", b",", b'"",', b'""', b'"\\\\"'])
 def test_invalid_json_is_bounded(one: bytes) -> None:
-    """This covers every token that costs the decoder, or this count, a step."""
+    """This covers each kind of token that costs the decoder, or the count itself, a step."""
     assert fits([one * 8])
     assert not fits([one * (MAX + 1)])
 
