@@ -1,5 +1,5 @@
 """Law 11: while one user floods the gateway with requests, one type after another, other users' requests are answered
-as fast as before."""
+on time; a flood over HTTP gets a fixed share of the event loop."""
 
 from __future__ import annotations
 
