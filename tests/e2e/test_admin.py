@@ -1,5 +1,5 @@
-"""Admin commands stop a turn on another instance and drain an instance. The health probes are right after the drain, and
-while the store is unavailable."""
+"""Admin commands stop a turn on another instance and drain an instance. The health probes show that
+an instance is drained or has no store."""
 
 from __future__ import annotations
 

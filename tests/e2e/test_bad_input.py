@@ -99,8 +99,8 @@ async def test_a_frame_that_cant_be_decoded_is_invalid_frame(gateway: GatewayPro
 async def test_an_invalid_start_is_refused(
     gateway: GatewayProcess, fields: dict[str, Any], code: str | None, path: str | None
 ) -> None:
-    """An invalid `turn.start` gets an error with its code, and the path of the field if one is invalid. An invalid demo
-    option fails the turn."""
+    """An invalid `turn.start` gets an error with its code and, if the error has one, the path of the field. An invalid
+    demo option fails the turn."""
     async with client_with_turn(gateway) as c:
         if code is None:
             started = await c.request("turn.start", **fields)
