@@ -534,7 +534,7 @@ async def test_fifty_users_on_one_socket(codec: str, tmp_path: Path) -> None:
 
 
 async def test_law_11_one_slow_user_doesnt_affect_others_on_the_socket(tmp_path: Path) -> None:
-    """Law 11 on one socket: the turn of a user whose frames fill the outbox is detached; another user's turn and the
+    """Law 11 on one socket: the turn of a user who exceeds the outbox bound is detached; another user's turn and the
     socket stay."""
     file = KeyFile(tmp_path)
     key = file.add_service()

@@ -141,8 +141,8 @@ def test_a_dependency_missing_from_a_lock_is_reported(checkout: Checkout) -> Non
 
 
 def test_an_interrupted_installation_is_started_again(checkout: Checkout) -> None:
-    """While a make installs, a second one names it and does nothing. The first is killed and leaves only the metadata of
-    a package. pip would take this package for installed, so the next make creates the environment again."""
+    """While a make installs, a second one reports it. The first is killed, and only the metadata of a package is left. pip
+    would take this package for installed, so the next make creates the environment again."""
     checkout.index.held = "parser-1.0"
     process = subprocess.Popen(
         [program("make"), f"PYTHON={checkout.python}", UPKEEP],
