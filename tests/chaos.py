@@ -1,8 +1,8 @@
 """`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, checked by `World.check` in `world.py`.
 
 Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
-or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis lost it and its
-owner was killed, and the clients are then notified. Two users use the same turn ids and never see each other's text.
+or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis
+has lost data, and its client is then notified. Two users use the same turn ids and never see each other's prompts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ FAULTS = (
 )
 
 HARMLESS = {"restart", "sockets_drop"}
-"""Faults after which a client may not see any error."""
+"""Faults after which `World.check` accepts neither a reset nor `owner_lost`."""
 REAL_SHARE = 0.25
+"""The share of the turns that use a real provider, which can't continue an interrupted answer."""
 
 
 class Chaos:

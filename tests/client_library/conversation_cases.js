@@ -57,7 +57,7 @@ test("conversations are created, listed, read, updated, cleared and deleted", as
   await refused(chat.get(), "not_found");
 });
 
-test("an attached conversation gets the turns of other clients, also those started while it was offline", async (stage) => {
+test("an attached conversation gets the turns of other clients, also those started while its connection was offline", async (stage) => {
   const gateway = await stage.shared();
   const [one, other] = [stage.connect(gateway), stage.connect(gateway, { codec: "msgpack" })];
   const chat = await one.createConversation({ title: "shared" });

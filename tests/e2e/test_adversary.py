@@ -1,4 +1,5 @@
-"""Attackers next to a well-behaved client: while an attack runs, the client's tokens arrive on time."""
+"""Attacks: tokens of a well-behaved client arrive on time meanwhile, ambiguous request heads are refused, and expensive
+JSON doesn't close a socket."""
 
 from __future__ import annotations
 
@@ -172,11 +173,11 @@ async def test_a_json_bomb_doesnt_close_the_socket(gateway: GatewayProcess) -> N
 
 STREAMS = 300
 UNREAD = {"rate": 5, "text": "y" * 4000 + " " + "z" * 4000, "tokens": 100}
-"""20 KB/s, more than the kernel's buffers and an outbox of the minimum size take in 10 s."""
+"""20 KB/s: within 10 s, more than fits in the kernel's buffers and an outbox of the minimum size."""
 
 
 async def open_unread_stream(url: str, number: int) -> socket.socket:
-    """Start a turn of a user of its own as an event stream, read only the status, and return the socket."""
+    """Start a turn of the user `deaf{number}` as an event stream, read only the status, and return the socket."""
     loop = asyncio.get_running_loop()
     stream = small_buffer_socket(url)
     body = json.dumps({"input": "Hello", "params": {"demo": UNREAD}})

@@ -57,7 +57,7 @@ async def test_law_3_a_turns_cost_is_in_every_result(tmp_path: Path, backend: st
 
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
 async def test_token_counts_that_are_too_large_are_ignored(tmp_path: Path, backend: str) -> None:
-    """With token counts that no store can add up each turn ends, its counts are left out, and the next turn's counts
+    """If a provider's token counts are impossibly large, each turn ends, its counts are left out, and the next turn's counts
     are added as usual."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
@@ -181,7 +181,8 @@ PRICED = [
 async def test_recorded_streams_have_the_expected_cost(
     tmp_path: Path, file: str, api: str, model: str, amount: str
 ) -> None:
-    """The cost of a recorded stream is the one calculated by hand from the provider's token counts."""
+    """The cost of a recorded stream is the one that the provider reports, or else the one calculated by hand from its
+    token counts."""
     assert RECORDED is not None
     script: Script = recorded(Path(RECORDED) / file, api)
     async with Upstream() as upstream:

@@ -1,5 +1,5 @@
 """Law 11: while one user floods the gateway with requests, one type after another, other users' requests are answered
-as fast as before."""
+on time; a flood over HTTP gets at most its share of the event loop's time."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ FLOOR_S = 0.015
 ROUNDS = 8
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 FLOOD_SHARE, IDLE_SHARE = 0.1, 0.15
+"""Shares of a core: what one payer may take of the event loop's time, and the margin for all else that the process does."""
 USERS, REQUESTS_EACH, EVERY_S = 5, 5, 0.06
 SHORT = {"input": "x", "params": {"demo": {"rate": 0, "tokens": 5}}}
 
