@@ -192,7 +192,7 @@ def test_the_http_paths_are_those_of_the_code() -> None:
 
 
 def test_every_later_mark_is_bold() -> None:
-    """Every `[later]` is in bold text, so that a search for `**[later]**` finds most of them."""
+    """Every `[later]` is in bold text."""
     assert all(
         line.count("[later]") == len(re.findall(r"\*\*[^*]*\[later\][^*]*\*\*", line)) for line in DOCUMENT.splitlines()
     )
