@@ -20,18 +20,18 @@ DEADLINE_S = 40.0
 
 
 def headers_of(user: str | None) -> dict[str, str]:
-    """Return headers that authenticate the user for a day, or none."""
+    """Return headers that authenticate the user for a day, or no headers if `user` is None."""
     return {} if user is None else bearer(token(user, exp=int(time.time()) + 86_400))
 
 
 class TurnLost(Exception):
-    """No ending will come, because the gateway no longer has the turn or its events. Holds the error code."""
+    """No ending will come, because the gateway no longer has the turn or its events. Its text is the value in `lost`."""
 
 
 class Resilient:
-    """A client that keeps the received events of its turns across reconnects. It checks laws 1 and 2 on every frame.
+    """A client that keeps the received events of its turns across reconnects. It checks laws 1, 2 and 10 on every frame.
 
-    `lost` maps each turn that can't continue to the error code that the gateway sent for it.
+    `lost` maps each turn that can't continue to the error code, or the reason of the detach, that the gateway sent.
     """
 
     def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random, user: str | None) -> None:
@@ -92,7 +92,10 @@ class Resilient:
         await self._stack.aclose()
 
     async def start(self, turn: str, **fields: Any) -> dict[str, Any]:
-        """Start a turn, and return the result. The start is repeated with the same id until it is answered (law 6)."""
+        """Start a turn, and return the result. Raises `RequestFailed` for an error that isn't retryable.
+
+        After any other failure, the start is repeated with the same id (law 6).
+        """
         self._unanswered.add(turn)
         try:
             return await self._start(turn, fields)

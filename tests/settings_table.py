@@ -31,7 +31,7 @@ def table(descriptions: dict[str, str]) -> str:
     return HEAD + "".join(rows)
 
 
-def parts(text: str) -> tuple[str, str, str]:
+def split_document(text: str) -> tuple[str, str, str]:
     """Return the document's text before the table, the table, and the text after it."""
     before, _, rest = text.partition(BEGIN)
     inside, _, after = rest.partition(END)
@@ -41,12 +41,12 @@ def parts(text: str) -> tuple[str, str, str]:
 def descriptions_of(inside: str) -> dict[str, str]:
     """Return the cells of the last column, by the first variable of each row."""
     rows = re.findall(r"^\| `(\w+)`.*\| ([^|]*) \|$", inside, re.MULTILINE)
-    return {variable: descriptions for variable, descriptions in rows if variable != "variable"}
+    return {variable: description for variable, description in rows if variable != "variable"}
 
 
 def updated_document() -> str:
     """Return the whole document with a newly generated table."""
-    before, inside, after = parts(DOCUMENT.read_text(encoding="utf-8"))
+    before, inside, after = split_document(DOCUMENT.read_text(encoding="utf-8"))
     return before + table(descriptions_of(inside)) + after
 
 
