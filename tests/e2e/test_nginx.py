@@ -206,8 +206,8 @@ async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page opens below /chat without the final slash, and an answer completes even after its socket is cut. The
-    operator's paths, and paths outside /chat, answer 404."""
+    """The page opens below /chat without the final slash, and an answer completes even after its socket is cut. An
+    operator's path below /chat and a path outside it answer 404."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,
         nginx(tmp_path / "nginx", [gateway], below="/chat") as url,

@@ -15,8 +15,8 @@ from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# Closes the page's socket. The page can't reconnect until another device has started three turns, of which only the last
-# still runs, and has renamed the conversation.
+# Closes the page's socket. The page can't reconnect until another device has started three turns, of which only the
+# last still runs, and has renamed the conversation.
 MISSED = """async () => {
   const Open = window.WebSocket;
   window.WebSocket = class { constructor() { throw new Error("no network"); } };
@@ -94,7 +94,7 @@ async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
 
 
 async def test_law_5_a_turn_of_another_tab_is_shown_and_can_be_stopped(watched: WatchedPage) -> None:
-    """Law 5: a live turn that one tab has started is shown in another tab of the conversation, and can be stopped there."""
+    """Law 5: a live turn of one tab is shown in another tab of the conversation, and can be stopped there."""
     await ended(await watched.ask("hello from the first tab"), "completed")
     other = WatchedPage(await watched.page.context.new_page())
     await other.page.goto(watched.page.url)

@@ -195,4 +195,5 @@ async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(
         turn = await watched.ask("Hello")
         await ended(turn, "completed")
         await expect(watched.page.get_by_test_id("sign-in")).to_be_hidden()
+        await expect(watched.page.get_by_test_id("user")).to_have_text("ann")
     assert watched.errors == []

@@ -293,8 +293,7 @@ STORED = """async (text) => {
 
 
 async def test_a_long_conversation_opens_without_a_long_task(watched: WatchedPage) -> None:
-    """When a conversation with twelve long answers is opened, they are drawn in pieces, and the end of the conversation is
-    in view."""
+    """When a conversation with twelve long answers is opened, it is drawn in pieces, and its end is in view."""
     page = watched.page
     text = "\n".join(f"- Item **{number}** `code`" for number in range(300)) + "\n\n" + PROSE * 20
     conversation = await page.evaluate(STORED, text)

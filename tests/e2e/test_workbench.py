@@ -76,7 +76,8 @@ async def test_laws_1_6_7_a_dropped_socket_and_a_repeated_start(watched: Watched
 
 
 async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> None:
-    """While offline, the connection status says so and no reconnect is tried. Afterwards the answers are complete."""
+    """The connection status shows that the page is offline, and "Go online" can be pressed there or in the panel.
+    Afterwards the answers are complete."""
     await run(watched, "offline")
     button = watched.page.get_by_test_id("run-offline")
     await expect(button).to_have_text("Go online")
@@ -108,7 +109,7 @@ async def test_a_stop_while_offline_takes_effect_when_online(watched: WatchedPag
 
 
 async def test_law_5_twenty_turns_are_stopped(watched: WatchedPage) -> None:
-    """Law 5: twenty answers over one socket don't mix; if they are stopped in the middle no character follows."""
+    """Law 5: twenty answers over one socket don't mix. If they are stopped in the middle, no character follows."""
     await run(watched, "twenty")
     await wait_until_passed(watched, "twenty", 20)
     await run(watched, "twenty")
