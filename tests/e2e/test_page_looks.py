@@ -58,7 +58,7 @@ class PageLooks:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def looks(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[PageLooks]:
-    """The page, to be captured in sizes and color schemes. The test fails if a measurement found a problem."""
+    """The page, ready for `capture`. The test fails if a measurement found a problem."""
     ARTIFACTS.mkdir(exist_ok=True)
     async with watched_page(browser, page_gateway) as watched:
         looks = PageLooks(watched)

@@ -212,7 +212,6 @@ async def test_the_panel_shows_a_failed_integrity_check(watched: WatchedPage) ->
 
 async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: WatchedPage) -> None:
     """Frames can be filtered, paused, copied unchanged, and opened."""
-    panel = await tab(watched, "wire")
     await watched.choose(rate=60, tokens=100)
     panel = await tab(watched, "wire")
     await ended(await watched.ask("show me the wire"), "completed")
@@ -268,7 +267,6 @@ async def test_the_wire_view_can_be_used_by_keyboard(watched: WatchedPage) -> No
 async def test_the_codec_can_be_switched_in_the_wire_view(watched: WatchedPage) -> None:
     """The switch opens another socket with MessagePack, the sizes of both codecs are shown side by side, and the live
     turn completes."""
-    panel = await tab(watched, "wire")
     await watched.choose(rate=40, tokens=150)
     panel = await tab(watched, "wire")
     turn = await watched.ask("change the codec")
