@@ -1,6 +1,6 @@
 """Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
 
-A forked process runs the same command, with its own arguments, environment and output.
+A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
 `python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
 """

@@ -38,7 +38,7 @@ class InLoopServer:
 async def serving(environment: Mapping[str, str] | None = None, /, **fields: Any) -> AsyncIterator[InLoopServer]:
     """Run a server with these settings. On exit, drain and stop it; running turns get no time unless `drain_s` is set.
 
-    `environment` has the providers' variables.
+    `environment` has the providers' variables. Raises `TimeoutError` if the block takes more than 30 s.
     """
     settings: Settings = make_settings(**{"drain_s": 0, "close_timeout_s": 0.5, **fields})
     gateway = Gateway(settings, environment or {})
