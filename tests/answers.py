@@ -1,4 +1,7 @@
-"""Helpers that fold a provider's stream into parts, usage and finish reason, for comparison."""
+"""Helpers for tests of providers: requests, routes, providers whose address is an upstream, and sinks of deltas.
+
+The sink `Answer` folds a stream into parts, usage and finish reason, for comparison.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,7 @@ def chat_request(
 
 
 def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = None, **quirks: Any) -> Route:
-    """Return a route with these quirks, by default to a model that has every feature."""
+    """Return a route with these quirks, by default to a model with tools and vision."""
     return Route(
         id="m",
         model="m",

@@ -15,7 +15,7 @@ _TEXT = 7
 
 
 def frame(headers: dict[str, str], payload: bytes) -> bytes:
-    """Return one message."""
+    """Return one frame."""
     head = b"".join(
         bytes((len(name),)) + name.encode() + struct.pack("!BH", _TEXT, len(value)) + value.encode()
         for name, value in headers.items()

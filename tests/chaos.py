@@ -1,8 +1,8 @@
 """`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, checked by `World.check` in `world.py`.
 
 Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
-or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis lost it and its
-owner was killed, and the clients are then notified. Two users use the same turn ids and never see each other's text.
+or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis
+has lost data, and its client is then notified. Two users use the same turn ids and never see each other's prompts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ FAULTS = (
 )
 
 HARMLESS = {"restart", "sockets_drop"}
-"""Faults after which a client may not see any error."""
+"""Faults after which `World.check` accepts neither a reset nor `owner_lost`."""
 REAL_SHARE = 0.25
+"""The share of the turns that use a real provider, which can't continue an interrupted answer."""
 
 
 class Chaos:
@@ -119,9 +120,9 @@ class Chaos:
         self._world.redis.restart(with_data=True)
 
     async def redis_rolls_back(self, _: list[Resilient]) -> None:
-        """Kill Redis, and start it with a file without its newest, acknowledged writes."""
+        """Kill Redis, and start it with a file that lacks its newest writes, although they were acknowledged."""
         written = self._world.redis.written()
-        await asyncio.sleep(self._random.uniform(0, 0.9))  # `everysec` can be at any point of its second
+        await asyncio.sleep(self._random.uniform(0, 0.9))  # Redis writes to disk once per second
         self._world.roll_back(written)
         await asyncio.sleep(self._random.uniform(0, LEASE_S))
         self._world.redis.start()

@@ -35,8 +35,7 @@ class RequestFailed(Exception):
 
 
 class StoreTimedOut(RequestFailed, TooLate):
-    """The store did not answer within the gateway's 2.5 s. The store may be healthy, on a machine that is
-    overloaded."""
+    """The gateway answered `store_unavailable`. On an overloaded machine even a healthy store can be too slow."""
 
 
 class TurnView:
@@ -236,8 +235,8 @@ def small_buffer_socket(url: str) -> socket.socket:
 async def client(
     url: str, *, codec: str | None = "json", read: bool = True, first: Frame | None = None, **options: Any
 ) -> AsyncIterator[Client]:
-    """Connect, send the frame `first` if there is one, wait for `ready`, and read all frames. On exit, close the
-    connection."""
+    """Connect, send the frame `first` if there is one, wait for `ready`, and read all frames. With `read=False`, don't
+    wait and read nothing. On exit, close the connection."""
     subprotocols = None if codec is None else [Subprotocol(f"turnwire.v1.{codec}")]
     async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:
         made = Client(connection, codec == "msgpack")

@@ -88,7 +88,7 @@ class Scripted:
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one opening."""
-        opening: dict[str, Any] = {"query": dict(request.query), "frames": [], "closed": None}
+        opening: dict[str, Any] = {"query": dict(request.query), "frames": []}
         self.seen.append(opening)
         number = len(self.seen)
         ws = web.WebSocketResponse(protocols=("turnwire.v1.json",))
@@ -100,7 +100,6 @@ class Scripted:
             await self._do(ws, step, opening, number)
         while (await self._next(ws, opening)) is not None:
             continue
-        opening["closed"] = ws.close_code
         return ws
 
     async def _do(self, ws: web.WebSocketResponse, step: dict[str, Any], opening: dict[str, Any], number: int) -> None:
@@ -185,7 +184,7 @@ class Stage:
         return {"name": name, "url": self._gateways[name].ws_url}
 
     async def do_stop(self, name: str, kill: bool) -> dict[str, str]:
-        """Stop a gateway, by SIGTERM (it sends `going_away` first) or by SIGKILL."""
+        """Kill a gateway with SIGKILL and wait for its end, or only send it SIGTERM, after which it drains."""
         gateway = self._gateways[name]
         if kill:
             gateway.process.kill()
@@ -209,7 +208,7 @@ class Stage:
         return {}
 
     async def do_cut(self, name: str, cuts: list[int]) -> dict[str, str]:
-        """Cut each of the next connections after so many bytes; without `cuts`, cut all connections now."""
+        """Cut each of the next connections after the number of bytes in `cuts`; if it is empty, cut all connections now."""
         self._proxies[name].cuts += cuts
         if not cuts:
             self._proxies[name].cut_all()
@@ -222,7 +221,7 @@ class Stage:
         return {"name": name, "url": f"{self.url.replace('http', 'ws', 1)}/scripted/{name}/ws"}
 
     async def do_seen(self, name: str) -> list[dict[str, Any]]:
-        """Return the frames that a scripted gateway has received, per opening."""
+        """Return the query and the received frames of each opening of a scripted gateway."""
         return self._scripted[name].seen
 
 

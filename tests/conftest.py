@@ -16,7 +16,7 @@ from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
 configure_structlog()
-# The duration of an example has no meaning on a shared machine.
+# Examples have no deadline, because other load on a shared machine makes some of them slow.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
 
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
-    """Start the process that forks gateways. For coverage each gateway starts by itself instead."""
+    """Start the process that forks gateways. For coverage, each gateway starts as a new interpreter instead."""
     if os.environ.get("TURNWIRE_TESTS_FORK") == "0":
         yield
         return

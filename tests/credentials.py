@@ -112,7 +112,11 @@ class KeyFile:
 
 
 class JwksServer:
-    """Serves `keys` as a JWKS. `requests` counts; `status` is the response's; `byte_s` is the delay after each byte."""
+    """A server of a JWKS.
+
+    It serves `keys` with the HTTP status `status`, and counts its `requests`. If `byte_s` isn't 0, it pauses for so many
+    seconds after each byte.
+    """
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []

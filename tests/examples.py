@@ -1,4 +1,4 @@
-"""The number of examples of property tests: their own in `make test`, and that of `make fuzz`."""
+"""The number of examples of property tests: each test's own number, or the one that `make fuzz` sets for all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Attackers, each a program that runs until it is killed: python -m tests.floods NAME URL TOKEN.
 
-`requests` floods the gateway with one type of request after another. It prints the type, and goes on to the next one
-after it has read a line of input.
+Each prints `AT_WORK` half a second after its start. `requests` is different: it floods the gateway with one type of
+request after another, prints the name of each, goes on to the next one after it has read a line of input, and ends
+after the last.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ async def endless_heads(url: str, _: str) -> None:
 
 
 async def slow_readers(url: str, token: str) -> None:
-    """Start turns at the highest rate and don't read their events."""
+    """Start turns that stream as fast as possible, and don't read their events."""
     await _many(10, lambda: _slow_reader(url, token))
 
 
@@ -147,7 +148,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "models.list": {},
     "usage.get": {},
 }
-"""By the request's type, which a space and a description may follow."""
+"""The fields of each request, by its type. A space and a description may follow the type."""
 FLOODERS = 5
 
 MANY_SMALL_VALUES: dict[str, bytes] = {
@@ -161,11 +162,11 @@ MANY_SMALL_VALUES: dict[str, bytes] = {
     "texts": b'{"input":"x","system":' + b'"",' * 6_000_000 + b'""}',
     "keys": b'{"input":"x","metadata":{' + b'"":1,' * 3_000_000 + b'"":1}}',
 }
-"""Bodies of 15 to 20 MB that are refused and must not delay other clients."""
+"""Bodies of 10 to 20 MB that are refused and must not delay other clients."""
 
 
 async def requests(url: str, token: str) -> None:
-    """Flood with each type of request in turn, on a few sockets, as fast as they are accepted."""
+    """Flood with one type of request after another, on a few sockets, as fast as the gateway reads."""
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     for name, fields in REQUESTS.items():
@@ -268,7 +269,7 @@ async def _flood_chunks(url: str, head: str) -> None:
 
 
 async def _flood(url: str, token: str, frames: bytes) -> None:
-    """Send without end, and read the answers."""
+    """Send the frames again and again, and read the answers."""
     await _write_and_read(*await connect_websocket(url, _credential(token)), frames)
 
 
@@ -311,6 +312,6 @@ async def _attack(name: str, url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
-    # A real attacker has a machine of its own. What is measured is the load that it causes in the gateway.
+    # A real attacker has a machine of its own. The low priority keeps this process from taking the gateway's CPU time.
     os.nice(NICENESS)
     asyncio.run(_attack(*sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
 
-A forked process runs the same command, with its own arguments, environment and output.
+A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
 `python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
 """
@@ -158,7 +158,11 @@ class ForkServer:
 
 
 def _serve(orders: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order until the client closes. Return the order in the forked process, and None in the server."""
+    """Fork a process for each order until the client closes its end of the socket.
+
+    An order describes a process to start: arguments, environment and working folder. In the forked process the result
+    is its order; in the server it is None.
+    """
     woken, wake = socket.socketpair()
     for end in (woken, wake):
         end.setblocking(False)

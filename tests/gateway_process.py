@@ -65,10 +65,12 @@ async def gateway_process(
 ) -> AsyncIterator[GatewayProcess]:
     """Start a gateway on a free port with its store in `folder`. On exit, stop it.
 
-    `allow_kill`: the gateway may be killed on exit if it doesn't end in time. `fresh`: start a new interpreter.
+    `allow_kill`: on exit, the gateway may have to be killed because it doesn't end in time. `fresh`: start a new
+    interpreter, even if `fork_server` runs.
 
     Raises:
         RuntimeError: The gateway ended, or wasn't ready in time. The message has its output.
+        TimeoutError: The gateway was killed on exit without `allow_kill`.
     """
     command = ["serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'turnwire.db'}", *arguments]
     variables = clean_environment(environment or {})
@@ -90,7 +92,7 @@ async def gateway_process(
 
 @asynccontextmanager
 async def until_ready(process: Process, *, allow_kill: bool = False) -> AsyncIterator[GatewayProcess]:
-    """Wait until a gateway's process, whose output is a pipe, is ready; see `gateway_process`."""
+    """Wait until a gateway's process, whose output is a pipe, is ready. On exit, stop it; see `gateway_process`."""
     log: list[str] = []
     try:
         ready = await _ready_line(process, log)

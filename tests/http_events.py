@@ -1,4 +1,4 @@
-"""Read a turn's events from an HTTP stream, SSE or NDJSON, and check laws 1 and 2 on each of them."""
+"""Read a turn's events from an HTTP stream, SSE or NDJSON, and check laws 1 and 2 on each event."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ async def http_client(url: str, **options: Any) -> AsyncIterator[httpx2.AsyncCli
 
 
 class EventReader:
-    """The reader of one stream. `frames` holds the events with a seq, `asides` the other events, `ids` the event
-    ids."""
+    """The reader of one stream. `frames` holds the events with a seq, `asides` the other events, `ids` the SSE
+    ids of `frames`."""
 
     def __init__(self, response: httpx2.Response, view: TurnView) -> None:
         self.response = response

@@ -1,4 +1,4 @@
-"""A real server of the gateway in the test's own loop, on a free port."""
+"""A real gateway server in the test's own event loop, on a free port."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class InLoopServer:
 
     @property
     def url(self) -> str:
-        """Where its HTTP is."""
+        """The URL of its HTTP API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Where its socket is."""
+        """The URL of its WebSocket endpoint."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
 
 @asynccontextmanager
 async def serving(environment: Mapping[str, str] | None = None, /, **fields: Any) -> AsyncIterator[InLoopServer]:
-    """Serve with these settings; at the end it drains, at once unless `drain_s` says otherwise.
+    """Run a server with these settings. On exit, drain and stop it; running turns get no time unless `drain_s` is set.
 
-    `environment` has the providers' variables.
+    `environment` has the providers' variables. Raises `TimeoutError` if the block takes more than 30 s.
     """
     settings: Settings = make_settings(**{"drain_s": 0, "close_timeout_s": 0.5, **fields})
     gateway = Gateway(settings, environment or {})

@@ -33,7 +33,7 @@ TIMEOUT_S = 30.0
 EVERY_CALL = "*"
 
 Gate = tuple[asyncio.Event, asyncio.Event]
-"""A gate of calls: set when a call waits at it, and set to let it pass."""
+"""The gate of a method's calls, as two events: a call that waits sets the first; setting the second lets it pass."""
 
 
 class ControlledStore:
@@ -126,7 +126,7 @@ def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
 
 
 class SharedStore(ControlledStore):
-    """The same for one of several instances: it receives what they all publish, unless it is disconnected."""
+    """A `ControlledStore` of one of several instances. It receives what any of them publishes, unless it is disconnected."""
 
     shared = True
 
@@ -199,7 +199,8 @@ async def open_store() -> AsyncIterator[ControlledStore]:
 
 @asynccontextmanager
 async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
-    """Open a store in memory for several instances, and yield a function that adds the access of one instance."""
+    """Open a store in memory for several instances, and yield a function that returns the access of a new
+    instance."""
     store = SqliteStore(":memory:")
     await store.open()
     listeners: list[SharedStore] = []
@@ -219,7 +220,8 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
 
 
 class Instance:
-    """One instance of the gateway in this event loop. `durabilities`: the events that it sent to all connections."""
+    """One instance of the gateway in this event loop. `durabilities`: the `durability` events that it
+    sent to all connections."""
 
     def __init__(self, store: ControlledStore, providers: Providers | None = None, **fields: Any) -> None:
         self.store = store
@@ -486,4 +488,4 @@ async def open_client(services: Services, user: str = "ann", codec: Codec = JSON
 
 
 SLOW = {"rate": 100, "tokens": 10_000}
-"""Parameters of a demo turn that runs until it is cancelled."""
+"""The options of a demo turn that runs for 100 s unless it is cancelled."""

@@ -24,7 +24,7 @@ class TooLate(AssertionError):
 def check_in_time(took_s: float, bound_s: float) -> None:
     """Raise `TooLate` if the time taken isn't below the bound."""
     if took_s >= bound_s:
-        raise TooLate(f"It took {took_s:.3f} s, and may take {bound_s:g} s.")
+        raise TooLate(f"It took {took_s:.3f} s, but must take less than {bound_s:g} s.")
 
 
 @contextmanager

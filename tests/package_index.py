@@ -1,6 +1,7 @@
 """A package index on loopback that serves small generated packages and records downloads.
 
-Also creates a project whose `Makefile` and `Dockerfile` install from it.
+The same server is the vulnerability service of `make outdated`. Also creates a project whose `Makefile` and
+`Dockerfile` install from the index.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def _pyproject(name: str, version: str) -> str:
 
 @dataclass
 class PackageIndex:
-    """Packages by file name. `fetched`: the names of the downloaded files, in order.
+    """An index. `files`: its packages, by file name. `fetched`: the names of the downloaded files, in order.
 
-    `held`: a file whose name begins with it isn't sent before `released` is set; `reached` is set when it is requested.
+    If `held` isn't empty, files whose names begin with it aren't sent before `released` is set. `reached` is set when one
+    of them is requested.
     """
 
     url: str = ""
@@ -86,15 +88,15 @@ class PackageIndex:
         for extra, needs in (extras or {}).items():
             lines += [f"Provides-Extra: {extra}", f'Requires-Dist: {needs} ; extra == "{extra}"']
         info = f"{name}-{version}.dist-info"
-        parts = {
+        texts = {
             f"{name}.py": f"version = '{version}'\n",
             f"{info}/METADATA": "\n".join(lines) + "\n",
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
-        record = "".join(f"{path},,\n" for path in [*parts, f"{info}/RECORD"])
+        record = "".join(f"{path},,\n" for path in [*texts, f"{info}/RECORD"])
         made = io.BytesIO()
         with zipfile.ZipFile(made, "w") as wheel:
-            for path, text in (parts | {f"{info}/RECORD": record}).items():
+            for path, text in (texts | {f"{info}/RECORD": record}).items():
                 wheel.writestr(path, text)
         self.files[f"{name}-{version}-py3-none-any.whl"] = made.getvalue()
 
@@ -103,9 +105,9 @@ class PackageIndex:
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w:gz") as archive:
             metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-            parts = {"pyproject.toml": _pyproject(name, version), "PKG-INFO": metadata}
-            parts["backend.py"] = _backend(name, version, [needs])
-            for path, text in parts.items():
+            texts = {"pyproject.toml": _pyproject(name, version), "PKG-INFO": metadata}
+            texts["backend.py"] = _backend(name, version, [needs])
+            for path, text in texts.items():
                 entry = tarfile.TarInfo(f"{name}-{version}/{path}")
                 entry.size = len(text.encode())
                 archive.addfile(entry, io.BytesIO(text.encode()))

@@ -50,7 +50,7 @@ probes.tooFaint = () => {
   return faint;
 };
 
-/** Returns elements that overflow the window sideways, except inside scrollers. */
+/** Returns up to five elements that overflow the window sideways. Elements in a box that scrolls or clips them don't count, unless that box is the chat. */
 probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filter((node) => {
   const box = node.getBoundingClientRect();
   if (box.width === 0 || !node.checkVisibility({ visibilityProperty: true })) return false;
@@ -71,7 +71,7 @@ probes.poorControls = () => [...document.querySelectorAll("button, a[href], inpu
   return small || !name;
 }).map((node) => node.outerHTML.slice(0, 120));
 
-/** Returns the elements, links and handlers in the answers on the page. */
+/** Returns what the answers on the page contain: elements, links, the number of attributes that could do harm; and whether injected code ran. */
 probes.answered = () => {
   const list = document.querySelector(".message-list");
   const every = [...list.querySelectorAll("[data-testid=answer] *")];
@@ -100,14 +100,14 @@ probes.grow = async ([text, steps]) => {
     if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${words(once).slice(-40)}`);
   };
   for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
-  // Colours come later, each block's in its own time.
+  // Syntax highlighting is added later, to one block after the other.
   const plain = (root) => root.querySelectorAll(".code code").length > 0 && !root.querySelector("[class^=hljs]");
   const until = performance.now() + 20_000;
   while ((plain(whole) || plain(grown) || !whole.isEqualNode(grown)) && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));
   return { same: whole.isEqualNode(grown), whole: whole.innerHTML, grown: grown.innerHTML, astray, kept: title === grown.firstChild, blocks: whole.childElementCount };
 };
 
-/** Pastes an image that is much too large for a frame: noise, which no codec compresses. */
+/** Pastes copies of an image that is much too large for a frame: noise, which no codec compresses. Returns the bytes of one copy. */
 probes.pasteNoise = async (copies = 1) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1400, height: 900 });
   const context = canvas.getContext("2d");
@@ -149,7 +149,7 @@ probes.fromEnd = () => {
   return scrollHeight - clientHeight - scrollTop;
 };
 
-/** Waits until nothing more is rendered. */
+/** Waits until the number of elements in the messages hasn't changed for 20 frames of the browser. */
 probes.idle = async () => {
   const nodes = document.querySelector(".message-list").getElementsByTagName("*");
   for (let still = 0, before = -1; still < 20; still++) {
@@ -159,7 +159,7 @@ probes.idle = async () => {
   }
 };
 
-/** Waits for animations that run once, because fading text has low contrast. Off-screen animations never finish. */
+/** Waits for animations that run once, because fading text has low contrast. Waits at most 2 s, because off-screen animations never finish. */
 probes.settled = async () => {
   for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame); // what just changed begins to move
   const once = document.getAnimations().filter(({ effect }) => effect.getTiming().iterations === 1);
@@ -174,7 +174,7 @@ probes.skippedHeadings = () => {
   return headings.filter((node, index) => level(node) > level(headings[index - 1]) + 1).map((node) => node.outerHTML.slice(0, 80));
 };
 
-/** Returns whether something covers the Send button on a wide screen. */
+/** Returns whether something covers the Send button on a wide screen. An open dialog or popover may cover it. */
 probes.coveredComposer = () => {
   if (innerWidth <= 736 || document.querySelector("dialog[open], :popover-open")) return false;
   const send = document.querySelector(".send");

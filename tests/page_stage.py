@@ -102,8 +102,10 @@ class WatchedPage:
         return turn
 
     async def say(self, text: str, **demo: Any) -> Locator:
-        """Run a demo turn that answers with this text, as another device would, in the shown conversation or in a new
-        one."""
+        """Run a demo turn that answers with this text, as another device would, and return its answer.
+
+        The turn is in the shown conversation, or in a new one if none is shown.
+        """
         number = await self.page.get_by_test_id("turn").count()
         await self.page.evaluate(OTHER_DEVICE, [text, demo])
         turn = self.page.get_by_test_id("turn").nth(number)
@@ -148,7 +150,7 @@ async def browser_context(
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
-    Animations are off, as they take a quarter of a core on a machine without a graphics card.
+    By default animations are off, because they take a quarter of a core on a machine without a graphics card.
     """
     viewport = ViewportSize(width=width, height=height)
     context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)

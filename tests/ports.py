@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from random import SystemRandom
 
-# Hypothesis seeds the `random` module, so that all workers of a run would choose the same ports.
+# Hypothesis seeds the `random` module. With that module, all workers of a run would choose the same ports.
 _random = SystemRandom()
 
 

@@ -1,4 +1,4 @@
-"""The request and response shapes of each provider, written by hand from its documentation."""
+"""Each provider's request and response shapes, by hand from its documentation, and the models of recorded streams."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ class Shape:
 
 
 def delta(**fields: Any) -> bytes:
-    """Return one chunk. A keyword with a leading underscore sets a field of the chunk itself."""
+    """Return one chunk. Each keyword sets a field of its delta, except those with a leading underscore.
+
+    `_finish` sets the choice's finish reason, `_choice` adds fields to the choice, and any other sets a field of the
+    chunk itself.
+    """
     own = {name.removeprefix("_"): value for name, value in fields.items() if name.startswith("_")}
     inner = {name: value for name, value in fields.items() if not name.startswith("_")}
     finish = own.pop("finish", None)

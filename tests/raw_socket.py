@@ -1,4 +1,4 @@
-"""Raw bytes that a client may send: WebSocket frames with any bits, and HTTP heads with any lines."""
+"""Raw bytes on a connection: WebSocket frames with any bits, openings with any header lines, the gateway's frames."""
 
 from __future__ import annotations
 
@@ -56,12 +56,16 @@ class ReceivedFrame(NamedTuple):
 
 
 def read_frames(data: bytes) -> Iterator[ReceivedFrame]:
-    """Yield the gateway's complete frames. Raises `AssertionError` if the gateway violates the WebSocket protocol."""
+    """Yield the gateway's complete frames.
+
+    Raises `AssertionError` for a reserved bit, a masked frame, or a payload of more than 16 KiB (law 10).
+    """
     at = 0
     while at + 2 <= len(data):
         assert data[at] & 0x70 == 0, "a reserved bit"
         assert data[at + 1] & 0x80 == 0, "a server doesn't mask"
         size, start = data[at + 1], at + 2
+        assert size != 127, "law 10: a 64-bit length"
         if size == 126:
             size, start = int.from_bytes(data[start : start + 2], "big"), start + 2
         assert size <= 16_384, "law 10"

@@ -1,4 +1,4 @@
-"""Replays of recorded streams over real HTTP, with every way in which a network may split and frame them."""
+"""Replays of recorded streams: over real HTTP, split, framed and cut in many ways, and byte by byte to the parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.upstream import Script, Upstream, recorded
 MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
 CUTS = 12
 SMALL_BYTES = 6_000
-"""A stream up to this size is replayed byte by byte. A longer one is sent in pieces that match no event boundary."""
+"""In the mode "pieces", a stream up to this size is sent byte by byte, and a longer one in pieces of 41 bytes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,10 @@ def failures(title: str) -> Failures:
 async def cut_anywhere(
     upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route, seed: int
 ) -> None:
-    """Cut the stream at random bytes, by FIN and by RST. The result is an error or the whole answer, no wrong text."""
+    """Cut the stream at random bytes, by FIN or by RST.
+
+    Check that each result is an error or the whole answer, and that its text is the beginning of the whole text.
+    """
     rng = random.Random(seed)
     size = sum(map(len, script.blocks))
     whole = await replay(upstream, providers, script, route)

@@ -31,8 +31,8 @@ class RedisProcess:
     """A Redis on its own port, with its files in `folder`.
 
     `appendonly`: acknowledged writes survive a kill. `maxmemory`, such as "10mb": beyond it writes are refused. `cluster`:
-    it is the only node of a cluster, and scripts may only use keys of one slot. `tls`: only TLS is accepted, with a
-    certificate that is signed by `authority` in its folder. `replica_of`: it replicates the Redis at that port.
+    it is the only node of a cluster, and scripts may only use keys of one slot. `tls`: only TLS is accepted; the
+    certificate is signed by `authority`, a file beside `folder`. `replica_of`: it replicates the Redis at that port.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RedisProcess:
             self._arguments += ["--maxmemory", maxmemory, "--maxmemory-policy", "noeviction"]
         self._cluster = cluster
         if cluster:
-            # The default cluster port is 10,000 above the first one, in the range of ephemeral ports.
+            # The default cluster port is `port` + 10,000, which may be in the range of ephemeral ports.
             self._arguments += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         if password is not None:
             self._arguments += ["--requirepass", password]
@@ -70,7 +70,7 @@ class RedisProcess:
 
     @property
     def url(self) -> str:
-        """The URL with the password."""
+        """The URL for clients, with the password if there is one."""
         secret = "" if self._password is None else f":{self._password}@"
         if self._tls:
             return f"rediss://{secret}127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority}"
@@ -100,7 +100,7 @@ class RedisProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process and wait until it answers. Raises `RuntimeError`."""
+        """Start the process and wait until it answers. Raises `RuntimeError` if it ends or doesn't answer in time."""
         assert self._process is None, "it is running"
         log = (self._folder / "redis.log").open("ab")
         with log:
@@ -150,13 +150,18 @@ class RedisProcess:
             self._process = None
 
     def written(self) -> tuple[Path, int]:
-        """Return the newest append-only file and its size. With `always` it has everything that Redis has
-        acknowledged."""
+        """Return the newest append-only file and its size in bytes.
+
+        With `appendonly`, it has everything that Redis has acknowledged.
+        """
         newest = max(self._folder.glob("**/*.aof"), key=lambda path: path.stat().st_mtime_ns)
         return newest, newest.stat().st_size
 
     def roll_back(self, to: tuple[Path, int]) -> None:
-        """Kill the process and truncate its file to `to`, as a machine that crashes may."""
+        """Kill the process and truncate its append-only file to `to`, an earlier result of `written`.
+
+        A machine that crashes can lose the end of a file like this.
+        """
         self.kill()
         path, length = to
         assert path.stat().st_size >= length
@@ -171,7 +176,7 @@ class RedisProcess:
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *, with_data: bool = True) -> None:
-        """Kill the process and start it again, without `with_data` with no data."""
+        """Kill the process and start it again. With `with_data` false, delete its files first."""
         self.kill()
         if not with_data:
             shutil.rmtree(self._folder)

@@ -1,4 +1,4 @@
-"""A client as a good front end is one: it comes back, through whatever instance lives, and goes on where it was."""
+"""A client that reconnects to any running instance and continues its turns, as a good front end does."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DEADLINE_S = 40.0
 
 
 def headers_of(user: str | None) -> dict[str, str]:
-    """Return headers that authenticate the user for a day, or none."""
+    """Return headers that authenticate the user for a day, or no headers if `user` is None."""
     return {} if user is None else bearer(token(user, exp=int(time.time()) + 86_400))
 
 
 class TurnLost(Exception):
-    """No ending will come, because the gateway no longer has the turn or its events. Holds the error code."""
+    """No ending will come, because the gateway no longer has the turn or its events. Its text is the value in `lost`."""
 
 
 class Resilient:
-    """Keeps what it holds of its turns over any number of sockets. Laws 1 and 2 are checked on every frame.
+    """A client that keeps the received events of its turns across reconnects. It checks laws 1, 2 and 10 on every frame.
 
-    `lost` maps each turn that can't continue to the error code that the gateway sent for it.
+    `lost` maps each turn that can't continue to the error code, or the reason of the detach, that the gateway sent.
     """
 
     def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random, user: str | None) -> None:
@@ -48,7 +48,7 @@ class Resilient:
         self.now: Client | None = None
 
     async def connected(self) -> Client:
-        """The present connection, or a new one that is attached to every turn that hasn't ended."""
+        """Return the current connection, or open one and attach it to every turn that hasn't ended."""
         async with asyncio.timeout(DEADLINE_S):
             while self.now is None or self.now.closed is not None:
                 await self.drop()
@@ -84,7 +84,7 @@ class Resilient:
                     self.lost[turn] = got["error"]["code"]
 
     async def drop(self) -> None:
-        """Lose the socket."""
+        """Abort the socket, as if the network failed."""
         now, self.now = self.now, None
         if now is not None:
             self.frames += now.frames
@@ -92,7 +92,10 @@ class Resilient:
         await self._stack.aclose()
 
     async def start(self, turn: str, **fields: Any) -> dict[str, Any]:
-        """Start a turn; repeated with the same id until it is answered (law 6)."""
+        """Start a turn, and return the result. Raises `RequestFailed` for an error that isn't retryable.
+
+        After any other failure, the start is repeated with the same id (law 6).
+        """
         self._unanswered.add(turn)
         try:
             return await self._start(turn, fields)
@@ -118,7 +121,7 @@ class Resilient:
                 await asyncio.sleep(RETRY_S)
 
     async def follow(self, turn: str) -> None:
-        """Attach to a turn that somebody else has started, from its beginning."""
+        """Attach to a turn that another client has started, from its first event."""
         self.views.setdefault(turn, TurnView())
         now = await self.connected()
         if turn not in now.turns:
@@ -137,7 +140,7 @@ class Resilient:
                         raise
 
     async def ending(self, turn: str) -> dict[str, Any]:
-        """Stay connected until the turn's ending. Raises `TurnLost`."""
+        """Stay connected until the turn's ending, and return its end event. Raises `TurnLost`."""
 
         def ended() -> bool:
             if self.now is not None:
@@ -153,7 +156,7 @@ class Resilient:
         return found
 
     def text(self, turn: str) -> str:
-        """What it holds of the turn's text."""
+        """Return the text of the turn that the client has received."""
         return self.views[turn].text()
 
 
@@ -161,7 +164,7 @@ class Resilient:
 async def resilient(
     urls: Callable[[], Sequence[str]], codec: str = "json", seed: int = 1, user: str | None = None
 ) -> AsyncIterator[Resilient]:
-    """A resilient client of any of the gateways at `urls()`; of `user` where they ask who is there."""
+    """Open a resilient client that connects to a random one of `urls()`, as `user` if the gateways require a token."""
     made = Resilient(urls, codec, random.Random(seed), user)
     try:
         yield made

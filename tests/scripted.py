@@ -1,4 +1,4 @@
-"""Providers that say what a test tells them."""
+"""A provider whose answers come from a function of the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from providers.route import Route
 
 
 class Scripted:
-    """A provider that says what a test tells it, and counts how often it was asked."""
+    """A provider that answers with the batches of `script`. `request_count` counts its requests."""
 
     def __init__(self, script: Callable[[ChatRequest], AsyncIterator[list[Delta]]]) -> None:
         self.request_count = 0
@@ -27,7 +27,7 @@ class Scripted:
 
 
 class ScriptedProviders(Providers):
-    """Every model is the scripted one."""
+    """Providers whose every model is answered by one `Scripted`."""
 
     def __init__(self, script: Callable[[ChatRequest], AsyncIterator[list[Delta]]]) -> None:
         super().__init__(Catalog({}))
@@ -38,4 +38,4 @@ class ScriptedProviders(Providers):
         return self.scripted
 
     async def load(self, route: Route) -> None:
-        """Nothing to import."""
+        """Do nothing, because no SDK has to be imported."""

@@ -20,7 +20,7 @@ WORDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def table(descriptions: dict[str, str]) -> str:
-    """The table. `descriptions`: what each setting is for, by its first variable."""
+    """Return the table. `descriptions` maps the first variable of each setting to its description."""
     rows = []
     for name, field in Settings.model_fields.items():
         variables = environment_variables(name)[1]
@@ -32,22 +32,22 @@ def table(descriptions: dict[str, str]) -> str:
     return HEAD + "".join(rows)
 
 
-def parts(text: str) -> tuple[str, str, str]:
-    """What is before the table, the table, and what is behind it."""
+def split_document(text: str) -> tuple[str, str, str]:
+    """Return the document's text before the table, the table, and the text after it."""
     before, _, rest = text.partition(BEGIN)
     inside, _, after = rest.partition(END)
     return before + BEGIN, inside, END + after
 
 
 def descriptions_of(inside: str) -> dict[str, str]:
-    """The last column, by the first variable of each row."""
+    """Return the cells of the last column, by the first variable of each row."""
     rows = re.findall(r"^\| `(\w+)`.*\| ([^|]*) \|$", inside, re.MULTILINE)
-    return {variable: descriptions for variable, descriptions in rows if variable != "variable"}
+    return {variable: description for variable, description in rows if variable != "variable"}
 
 
 def updated_document() -> str:
-    """The whole document with its table made anew."""
-    before, inside, after = parts(DOCUMENT.read_text(encoding="utf-8"))
+    """Return the whole document with a newly generated table."""
+    before, inside, after = split_document(DOCUMENT.read_text(encoding="utf-8"))
     return before + table(descriptions_of(inside)) + after
 
 

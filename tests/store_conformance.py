@@ -1,4 +1,4 @@
-"""The conformance tests of the `Store` protocol, which the test module of each backend inherits.
+"""The conformance tests of the `Store` protocol. A test class of each backend inherits them.
 
 They use only the `Store` protocol. A subclass defines the fixture `open_store`, a function that returns one more open
 store on the same data, as for one more instance of the gateway. The data is empty at first, and the subclass closes the
@@ -71,7 +71,7 @@ def conversation(name: str = "c1", user: str = "ann", at: int = NOW, **fields: A
 
 
 def message(name: str, **fields: Any) -> MessageRecord:
-    """Return a user message."""
+    """Return a message, by default one of the user."""
     return MessageRecord(
         **{"id": name, "parent": None, "role": "user", "created_ms": NOW, "body": name.encode(), **fields}
     )
@@ -105,7 +105,7 @@ def stateless_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTur
 
 
 def piece(turn: TurnRecord, first: int, last: int, **fields: Any) -> Append:
-    """Return an append of a turn's events, in the turn's epoch."""
+    """Return an append of a turn's events `first` to `last`, by default in the turn's epoch."""
     epoch = fields.pop("epoch", turn.epoch)
     payload = fields.pop("payload", f"{epoch}:{first}-{last}".encode())
     return Append(turn.user, turn.turn, epoch, first, last, payload)
@@ -239,7 +239,7 @@ class StoreConformance:
     # --- accepting ---
 
     async def test_a_turn_is_accepted_with_its_question(self, store: Store) -> None:
-        """Law 6: accepting stores the turn, its input and its position in the conversation in one step."""
+        """Law 6: accepting stores the turn and its input, and changes the conversation's revision and number of messages."""
         await store.create_conversation(conversation())
         accepted = await store.accept(new_turn())
         assert accepted.is_new
@@ -409,7 +409,7 @@ class StoreConformance:
         assert (await store.accept(new_turn("two", on_busy="reject"))).is_new
 
     async def test_active_turns_are_those_without_an_ending(self, store: Store) -> None:
-        """They are listed in the order of acceptance, for one conversation or for all of a user's turns."""
+        """Active turns are listed in the order of acceptance, for one conversation or for all of a user's turns."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         assert await store.active("ann", "c1") == []
@@ -427,7 +427,10 @@ class StoreConformance:
     # --- limits ---
 
     async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
-        """It is accepted with the groups of which one has to end first; each user has their own limit."""
+        """The turn is accepted, and the result lists the user's earlier groups, which use up the limit.
+
+        Each of these turns is a group of its own, because none is queued. Each user has their own limit.
+        """
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))
         assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
@@ -471,8 +474,8 @@ class StoreConformance:
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
     async def test_starts_have_a_rate_limit(self, store: Store) -> None:
-        """After a burst, one start is accepted per interval. After the `retry_after_ms` of a refusal the start is
-        accepted, and refused starts aren't counted."""
+        """After a burst, one start is accepted per interval. After the `retry_after_ms` of a refusal, the start is
+        accepted. Refused starts aren't counted."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
         for name in ("a", "b", "c"):
             await store.accept(stateless_turn(name, limits=limits))
@@ -591,11 +594,12 @@ class StoreConformance:
         assert await limited(grown) == full
         another = store.create_conversation(conversation("c2", metadata=b"m" * 1000), limits)
         assert await limited(another) == full
-        answer = message(turn.message, parent=turn.parent, role="assistant", body=b"y" * 5000)
+        answer = message(turn.message, parent=turn.parent, role="assistant", body=b"y" * 3500)
         await store.end(ending(turn, answer=answer))
         assert await one_more(1) == full
         await store.update_conversation("ann", "c1", Change(metadata=b"{}"), NOW, limits)
-        assert await one_more(1) == full
+        assert await one_more(1000) == full
+        await store.accept(new_turn("t2", input=message("q2", body=b"x" * 400), limits=limits))
         await store.accept(stateless_turn("t3", limits=limits))
         await store.create_conversation(conversation("b1", "bob", metadata=b"m" * 9000), limits)
         await store.delete_conversation("ann", "c1")
@@ -615,7 +619,7 @@ class StoreConformance:
     # --- the log ---
 
     async def test_events_are_stored_in_order(self, store: Store) -> None:
-        """Law 7: the log returns the appended entries after any given seq."""
+        """Law 7: for any given seq, the log returns in order the entries that hold later events."""
         turn = await running(store)
         assert await store.log("ann", "t1", 0) == []
         pieces = [piece(turn, 1, 1), piece(turn, 2, 5), piece(turn, 6, 7)]
@@ -639,7 +643,10 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(one) for one in both]
 
     async def test_an_append_that_does_not_continue_the_log_is_a_gap(self, store: Store) -> None:
-        """An append with a hole, or one that overlaps the end, changes nothing and returns the end."""
+        """An append with a hole, or one that overlaps the end, changes nothing and returns the end.
+
+        So does one that has other content for events that are stored.
+        """
         turn = await running(store)
         assert await store.append([piece(turn, 2, 2)]) == [Appended("gap", 0)]
         await store.append([piece(turn, 1, 3)])
@@ -744,7 +751,7 @@ class StoreConformance:
     # --- ending ---
 
     async def test_an_ending_is_stored_with_answer_usage_and_head(self, store: Store) -> None:
-        """Law 3: the last events, the ending, the answer, the usage and the head are stored in one step."""
+        """Law 3: one call stores the last events, the ending, the answer, the usage and the head."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.append([piece(turn, 1, 3)])
@@ -792,7 +799,10 @@ class StoreConformance:
         assert (await store.turn("ann", "t1")).ending == b"the ending"
 
     async def test_an_ending_must_continue_the_log(self, store: Store) -> None:
-        """Law 1: an ending with a hole, or one that overlaps the log's end, changes nothing and returns the end."""
+        """Law 1: an ending with a hole, or one that overlaps the log's end, changes nothing and returns the end.
+
+        An ending whose events are all in the log already is stored.
+        """
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.append([piece(turn, 1, 3)])
@@ -928,7 +938,7 @@ class StoreConformance:
         assert await store.claim("ann", "t1", "two", NOW, LONG_MS) is None
 
     async def test_a_released_turn_can_be_claimed_at_once(self, store: Store) -> None:
-        """An owner that stops releases its turns; a turn of another owner or epoch is unchanged."""
+        """An owner that stops releases its turns. A release with another epoch, user or id changes nothing."""
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch - 1)
         await store.release("ann", "unknown", turn.epoch)
@@ -1107,7 +1117,7 @@ class StoreConformance:
             assert await store.branch("ann", "c1", "b.answer", room - 1) == (branch[-fewer:], 4 - fewer)
 
     async def test_a_long_branch_is_complete(self, store: Store) -> None:
-        """The depth of a branch isn't limited."""
+        """A branch of 240 messages is returned completely."""
         await store.create_conversation(conversation())
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
@@ -1115,7 +1125,8 @@ class StoreConformance:
         assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
 
     async def test_messages_are_paged_newest_page_first(self, store: Store) -> None:
-        """The newest page is read first, and is sorted oldest first; `before` is the first message of the last page."""
+        """The newest page is read first, and is sorted oldest first; `before` is the first message of the page read before
+        it."""
         await store.create_conversation(conversation())
         for n in range(3):
             await run(store, new_turn(f"t{n}"))
@@ -1147,7 +1158,7 @@ class StoreConformance:
         assert await store.messages("ann", "c1", 2, every[0].id, 1) == ([], False)
 
     async def test_before_must_be_a_message_of_the_conversation(self, store: Store) -> None:
-        """Law 12: `before` must be a message of that conversation."""
+        """Law 12: `before`, and the last message of a branch, must be messages of that conversation."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("other", conversation="c2"))
@@ -1241,8 +1252,8 @@ class StoreConformance:
         assert (await store.message("ann", "kept.answer")).id == "kept.answer"
         assert (await store.usage("ann", None, None)).input_tokens == 2
 
-    async def test_a_second_rating_replaces_the_first(self, store: Store) -> None:
-        """Feedback is stored for each existing message, and doesn't change the message."""
+    async def test_a_message_can_be_rated_twice(self, store: Store) -> None:
+        """Neither rating changes the message. An unknown message can't be rated."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         before = await store.message("ann", "t1.answer")
@@ -1344,7 +1355,7 @@ class StoreConformance:
     # --- rate limits ---
 
     async def test_requests_are_counted_across_instances(self, store: Store, other: Store) -> None:
-        """Each user's requests on all instances are counted together; requests that are already due don't count."""
+        """Each user's requests on all instances are counted together; a request whose interval has passed doesn't count."""
         assert await store.count_requests([], 1000) == []
         minute_us = 60_000_000
         first = await store.count_requests([("ann", 2, 0), ("bob", 1, 0)], minute_us)

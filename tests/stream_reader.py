@@ -25,7 +25,7 @@ def stream_of(
 
 
 class Reader:
-    """An outbox and the events of turn `t` that its client has received. Checks laws 1 and 2 on every frame."""
+    """An outbox and the events of one turn that its client has received. Checks laws 1 and 2 on each of them."""
 
     def __init__(self, codec: Codec = JSON, bytes_max: int = 10**7) -> None:
         self.view = TurnView()

@@ -78,8 +78,8 @@ class Outcome:
 
 
 def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> Outcome:
-    """Run every command of a part, even if one fails. The output goes to `output`, by default to that of this
-    process."""
+    """Run every command of a part, even if one fails. Its output goes to `output`, by default to this process's own
+    output."""
     began, cpu_s = time.monotonic(), 0.0
     failed = None
     for command in part.commands:
@@ -113,7 +113,7 @@ def run_together(first: Part, *beside: Part) -> list[Outcome]:
 
 
 def slowest(names: Sequence[str]) -> list[tuple[float, str]]:
-    """Return seconds and names of the slowest tests in the reports of these parts, including their set-up."""
+    """Return seconds and names of the slowest tests in the reports of these parts, with the time of their fixtures."""
     found = []
     for name in names:
         report = REPORTS / f"{name}.xml"
@@ -128,7 +128,7 @@ def print_report(outcomes: Sequence[Outcome], wall_s: float) -> None:
     print(f"\n== The {SLOWEST} slowest tests, in seconds")
     for seconds, name in slowest([outcome.part.name for outcome in outcomes]):
         print(f"{seconds:7.1f}  {name}")
-    print(f"\n== Python {platform.python_version()}: seconds of wall and CPU, and what they may be on two idle cores")
+    print(f"\n== Python {platform.python_version()}: wall and CPU seconds, and their limits on two idle cores")
     rows = [(each.part.name, each.wall_s, each.part.wall_s, each.cpu_s, each.part.cpu_s) for each in outcomes]
     rows.append(("all", wall_s, WALL_S, sum(each.cpu_s for each in outcomes), CPU_S))
     for name, wall, wall_max, cpu, cpu_max in rows:
@@ -152,7 +152,10 @@ def run_all() -> int:
 
 
 def coverage(packages: Sequence[str]) -> int:
-    """Run the unit tests with coverage.py, report lines and branches of each package, and return the exit code."""
+    """Run the unit tests with coverage.py, report lines and branches of each package, and return the exit code.
+
+    The exit code is 1 if a test fails or if less than `COVERED_PERCENT` of a package is covered.
+    """
     environment = {**os.environ, "TURNWIRE_TESTS_FORK": "0"}
     measured = [f"--cov={package}" for package in packages]
     pytest = (str(BIN / "pytest"), *UNIT_TESTS, "-n", "3", "--dist", "loadfile", *measured, "--cov-report=")
@@ -174,7 +177,7 @@ def fuzz(examples: int) -> int:
 
 
 def main() -> int:
-    """Run the command that the first argument names."""
+    """Run the command that the first argument names, or without arguments every part of the suite. Return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Hundreds of processes import the same modules, so their bytecode is cached.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

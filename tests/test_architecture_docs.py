@@ -15,12 +15,15 @@ PATH = re.compile(r"`((?:gateway|providers|store|tests)/[\w/]*(?:\.\w+)?|pyproje
 STEP = re.compile(r"^(?:\d+\.|[-|]) .*?(?=^(?:\d+\.|[-|#\n]))", re.M | re.S)
 NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`")
 WORDS = {"renew", "append", "owner_lost", "code", "turn.cancel"}
-"""Other names in the steps: methods of the store, and codes."""
+"""Other words in backticks: methods of the store, an error code, a request, and the word `code` itself."""
 
 
 @cache
 def names_in(path: str) -> frozenset[str]:
-    """Return the classes, functions and methods (`Class.method`) of a file, or of all files of a folder."""
+    """Return the names of a file, or of all files of a folder.
+
+    They are its classes, functions and variables, and its methods as `method` and as `Class.method`.
+    """
     full_path = ROOT / path
     if full_path.is_dir():
         return frozenset().union(*(names_in(str(each.relative_to(ROOT))) for each in full_path.rglob("*.py")))
@@ -48,7 +51,7 @@ def test_every_path_exists() -> None:
 
 @pytest.mark.parametrize("step", STEP.findall(PAGE + "\n#"), ids=lambda step: step[:60].replace("\n", " "))
 def test_every_name_of_a_step_is_in_one_of_its_files(step: str) -> None:
-    """A name in a numbered step is defined in one of the step's files, any other name somewhere in the packages."""
+    """A name in a numbered step is defined in one of the step's files. Any other name is defined in a package."""
     paths = [path for path in PATH.findall(step) if path.endswith(".py")]
     is_numbered = step[0].isdigit() and len(paths) > 0
     known = frozenset().union(*(names_in(path) for path in paths if is_numbered))

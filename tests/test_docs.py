@@ -1,4 +1,4 @@
-"""Check docs/protocol.md against the code: it names exactly what exists, and its examples are valid frames."""
+"""Check docs/protocol.md against the code: it names exactly what exists, and its JSON examples are valid."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def rows(text: str) -> Iterator[list[str]]:
 
 
 def row_of(name: str, text: str) -> str:
-    """Return the row whose first cell is `name`, with or without backticks."""
+    """Return the other cells of the row whose first cell is `name`, with or without backticks."""
     found = [" | ".join(cells[1:]) for cells in rows(text) if cells[0].strip("`") == name]
     assert len(found) == 1, f"{len(found)} rows for {name}"
     return found[0]
@@ -111,7 +111,7 @@ def test_every_request_is_documented_with_its_fields(request_type: type[Struct])
 
 @pytest.mark.parametrize("event", [*EVENTS, *ANSWERS], ids=tag_of)
 def test_every_event_and_response_is_documented_with_its_fields(event: type[Struct]) -> None:
-    """A server frame has a row with its fields. Those of `turn.status` may be in the table of statuses."""
+    """A server frame has a row with its fields. Those of `turn.status` may be anywhere in the section on events."""
     name = tag_of(event)
     within = section("Requests and answers") if event in ANSWERS else section("Server events")
     if event is events.TurnStatus:
@@ -129,13 +129,16 @@ def test_no_row_names_a_request_or_event_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_data_type_is_documented_with_its_fields(name: str) -> None:
-    """The table of data types has each field."""
+    """The row of a data type has each of its fields."""
     assert set(SHAPES[name].__struct_fields__) <= names_in(row_of(name, SHAPE_TABLES))
 
 
 @pytest.mark.parametrize("part", PARTS, ids=tag_of)
 def test_every_part_is_documented_with_its_fields(part: type[Struct]) -> None:
-    """The table of parts has each kind with its fields; `signature` is described once below it."""
+    """The table of parts has each kind with its fields. The row of `image` has those of `file`, too.
+
+    `signature` is described once below the table.
+    """
     kind = tag_of(part)
     text = row_of("image" if kind == "file" else kind, SHAPE_TABLES)
     assert kind in get_args(PartKind)
@@ -189,7 +192,7 @@ def test_the_http_paths_are_those_of_the_code() -> None:
 
 
 def test_every_later_mark_is_bold() -> None:
-    """Every mark is bold, so that a search finds all of them."""
+    """Every `[later]` is in bold text."""
     assert all(
         line.count("[later]") == len(re.findall(r"\*\*[^*]*\[later\][^*]*\*\*", line)) for line in DOCUMENT.splitlines()
     )

@@ -18,7 +18,7 @@ from providers.catalog.endpoints import variables_of
 from providers.catalog.schema import shipped_rows
 from tests.env_example import FILE, example
 from tests.in_loop_server import serving
-from tests.settings_table import DOCUMENT, descriptions_of, parts, updated_document
+from tests.settings_table import DOCUMENT, descriptions_of, split_document, updated_document
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -31,7 +31,7 @@ HANDOVER_S = 10
 def test_the_settings_are_those_of_the_code() -> None:
     """`make settings` has been run, and every setting has a description."""
     assert updated_document() == TEXT, "run make settings"
-    descriptions = descriptions_of(parts(TEXT)[1])
+    descriptions = descriptions_of(split_document(TEXT)[1])
     assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(descriptions)
     assert [variable for variable, description in descriptions.items() if not description] == []
 
@@ -87,8 +87,10 @@ async def test_the_dashboard_uses_existing_metrics() -> None:
 
 
 def test_the_dashboard_uses_existing_labels() -> None:
-    """The labels that an expression groups or filters by are documented for one of its metrics. Legends use no other
-    labels."""
+    """The labels that an expression groups or filters by are documented for one of its metrics, or are Prometheus's own.
+
+    A legend uses no other labels.
+    """
     rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
     labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
     dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
@@ -111,7 +113,10 @@ def test_the_dashboard_uses_existing_labels() -> None:
 
 
 def test_the_images_base_is_pinned() -> None:
-    """Both stages have the same base, pinned by a digest, and no other syntax image is fetched for the build."""
+    """Both stages have the same base, pinned by a digest, and the build fetches no syntax image.
+
+    The page names the command that prints the current digest.
+    """
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     assert len(bases) == 2
@@ -198,6 +203,6 @@ def test_linked_files_exist(target: str) -> None:
 
 @pytest.mark.parametrize(("path", "anchor"), sorted(set(re.findall(r"\]\((\w+\.md)#([\w-]+)\)", TEXT))))
 def test_linked_headings_exist(path: str, anchor: str) -> None:
-    """Each linked part of a document is a heading."""
+    """Each link into a document leads to one of its headings."""
     headings = re.findall(r"^#+ (.*)$", (DOCUMENT.parent / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

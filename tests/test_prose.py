@@ -1,4 +1,4 @@
-"""Check docstrings: parameters, errors and units are named, and the first sentence begins with a verb or a noun."""
+"""Check docstrings and names of the packages: parameters, errors and units are named, and a docstring is a sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SELF_EXPLANATORY = re.compile(
     r"(?:.*_)?(?:ms|us|s|bytes|max|min|chars|usd|nano|count|number|port|seq|epoch|revision|index|status|code|limit|"
     r"tokens|signal|db|size)\Z"
 )
-"""Names of numbers that contain their unit, or that the glossary defines."""
+"""Names of numbers that contain their unit, that the glossary defines, or that are common words."""
 
 UNITLESS = re.compile(r"(?:.*_)?(?:timeout|delay|interval|ttl|duration|age|period|elapsed)\Z")
 
@@ -60,7 +60,7 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
 
 
 def docstring(function: Function) -> str:
-    """Return the docstring, or "" if there is none or if it refers to the interface that the method implements."""
+    """Return the docstring, or "" if there is none or if it only refers to an interface or to an RFC."""
     text = ast.get_docstring(function) or ""
     return "" if text.startswith("See `") or text.startswith("See RFC") else text
 
@@ -99,7 +99,7 @@ def unmentioned_errors(function: Function) -> list[str]:
 
 
 def test_a_docstring_names_the_parameters_that_need_it() -> None:
-    """The docstring explains a number without a unit, a flag, a tuple or a mapping."""
+    """The docstring names each parameter that is a number without a unit, a flag, a tuple or a mapping."""
     assert (
         findings(
             MODULES, lambda path: [f"{f.name}: {bad}" for f in functions(tree_of(path)) if (bad := unexplained(f))]
@@ -138,7 +138,7 @@ def test_a_duration_has_its_unit() -> None:
 
 
 def test_a_docstring_is_a_sentence() -> None:
-    """A docstring begins with a capital letter and with a verb or a noun, and ends with a period."""
+    """A docstring begins like a sentence, but not with a word such as "which", and ends like a sentence."""
 
     def look(path: str) -> list[str]:
         found = []

@@ -35,7 +35,7 @@ UNDOCUMENTED = {
     "key_optional",
     "title",
 }
-"""Fields of a provider that a file may have but rarely needs."""
+"""Fields of a provider that the page leaves out, because an operator's file rarely needs them."""
 
 
 def block(language: str) -> str:
@@ -56,7 +56,7 @@ def first_cells(text: str) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
-async def turnwire(folder: Path, environment: dict[str, str], *arguments: str) -> str:
+async def turnwire(environment: dict[str, str], *arguments: str) -> str:
     """Run a command of the page and return its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *arguments),
@@ -87,9 +87,9 @@ async def test_the_example_adds_a_provider(tmp_path: Path) -> None:
 
         assert re.search(
             r"acme/large \(default\) +acme +64k +0.40 / 1.20 +tools +ready",
-            await turnwire(tmp_path, environment, "models"),
+            await turnwire(environment, "models"),
         )
-        assert "acme/large: answered by Acme as large." in await turnwire(tmp_path, environment, "check", "acme/large")
+        assert "acme/large: answered by Acme as large." in await turnwire(environment, "check", "acme/large")
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             listed = {model["id"]: model for model in (await c.request("models.list"))["models"]}["acme/large"]
             assert (listed["context_window"], listed["available"]) == (64_000, True)
@@ -114,7 +114,10 @@ def test_the_providers_are_those_of_the_catalog() -> None:
 
 
 def test_the_fields_are_those_of_the_operators_file() -> None:
-    """The table has every field that a file may have, and no other."""
+    """The table has no other fields, and all but those that are rarely needed or described in the text.
+
+    It lists every feature except `prefill`.
+    """
     fields = set(ProviderRow.model_fields) | set(ModelEntry.model_fields) | set(CatalogRows.model_fields)
     named = set(first_cells(section("File format")))
     assert named - TOP_LEVEL_KEYS <= fields
@@ -144,15 +147,18 @@ def test_the_json_example_is_valid(tmp_path: Path) -> None:
     assert Catalog(every_key(), operator_rows(file)).resolve(model["id"]).provider == model["type"]
 
 
-def test_the_fields_of_the_toml_example_are_documented(tmp_path: Path) -> None:
-    """Every field of the example is in the table."""
+def test_the_fields_of_the_toml_example_are_documented() -> None:
+    """Every field of the example is in the table, except `title` and `id`."""
     example = tomllib.loads(block("toml"))
     named = set(first_cells(section("File format"))) | {"title", "id"}
     assert {*example["providers"]["acme"], *example["models"][0]} <= named
 
 
 def test_the_dropped_parameters_are_those_of_the_catalog() -> None:
-    """The section on parameters agrees with every row of the catalog."""
+    """The catalog drops and renames the parameters that the page's section on parameters says.
+
+    The test doesn't read that section: it repeats what the section says.
+    """
     catalog = Catalog(every_key())
     listed = [catalog.resolve(row.id) for row in shipped_rows().models if row.provider != "demo"]
     routes = listed + [

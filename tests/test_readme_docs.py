@@ -17,7 +17,7 @@ from tests.answers import every_key
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES_MAX = 229
-"""Lines beside the table of figures, whose length is that of the bench's report."""
+"""The most lines that README.md may have, without the figures, which are as long as the bench's report."""
 VARIABLE = re.compile(r"(?<![\w$])(?:[A-Z]+_[A-Z_]+|HOST|PORT)(?!\w)")
 PROXY_VARIABLES = {"TURNWIRE_KEY", "USERS"}
 """Variables of examples/go-proxy."""
@@ -43,7 +43,7 @@ def test_linked_files_exist(target: str) -> None:
 
 @pytest.mark.parametrize(("path", "anchor"), sorted(set(re.findall(r"\]\(([\w/]+\.md)#([\w-]+)\)", TEXT))))
 def test_linked_headings_exist(path: str, anchor: str) -> None:
-    """Each linked part of a document is a heading."""
+    """Each link into a document leads to one of its headings."""
     headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 

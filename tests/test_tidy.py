@@ -34,7 +34,7 @@ PURE_MODULES = (
     "gateway/protocol/errors.py",
     "gateway/protocol/events.py",
 )
-IMPURE_MODULES = {"aiohttp", "anyio", "asyncio", "httpx2", "os", "socket", "starlette", "uvicorn"}
+IMPURE_MODULES = {"aiohttp", "anyio", "asyncio", "httpx2", "os", "socket", "starlette", "time", "uvicorn"}
 
 VAGUE_WORDS = {"manager", "helper", "util", "misc", "common"}
 
@@ -202,7 +202,7 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def test_every_module_is_used() -> None:
-    """Every module is an entry point or is imported by another module."""
+    """Every module is an entry point, or another module imports it or has its name in a string."""
 
     def unused(path: str) -> bool:
         name = name_of(path)

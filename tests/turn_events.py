@@ -91,8 +91,11 @@ def one_of_each() -> dict[str, TurnEvent]:
 
 
 def answer(pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True) -> list[TurnEvent]:
-    """Return all events of a turn with a delta for each piece (part, is it a signature, content). A part begins with
-    its first delta."""
+    """Return all events of a turn that has one delta per piece. A part begins with its first delta.
+
+    A piece is the number of its part, whether its content is a signature (or else text), and the content. A number above
+    that of the next new part means that part. With `ended` false, the turn has no ending.
+    """
     events: list[TurnEvent] = [started(turn)]
     opened = 0
     for part_number, is_signature, content in pieces:

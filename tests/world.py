@@ -1,4 +1,5 @@
-"""A small world to break: a real Redis, real gateway processes on it, a logging upstream, and the oracle (law by law)."""
+"""A test environment to inject faults into: a real Redis, gateway processes that share it, an upstream that records its
+requests, and checks of the laws."""
 
 from __future__ import annotations
 
@@ -28,9 +29,9 @@ from tests.upstream import Upstream, chat
 
 LEASE_S = 1.5
 WITH_USERS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
-"""Settings of a world in which clients are somebody."""
+"""Settings with which clients must authenticate."""
 REAL_WORDS = [f"word{n} " for n in range(60)]
-"""What the upstream says; at this rate it is done well within the drain."""
+"""The upstream's answer. At `REAL_RATE` words per second it ends long before the drain's time limit."""
 REAL_RATE = 100
 SETTINGS = {"TURNWIRE_LEASE_S": str(LEASE_S), "TURNWIRE_DRAIN_S": "3", "TURNWIRE_DISCONNECT_GRACE_S": "1"}
 
@@ -41,7 +42,9 @@ Key = tuple[str | None, str]
 
 @dataclass(frozen=True)
 class Started:
-    """What was asked, what is to be said, when that began, and whether a provider is asked that can't go on."""
+    """A started turn: its prompt, its expected text, the monotonic time of its start in seconds, and whether it is `real`.
+
+    A `real` turn uses a provider that can't continue an interrupted answer. The demo model can."""
 
     prompt: str
     text: str
@@ -50,14 +53,15 @@ class Started:
 
 
 def canary(user: str) -> str:
-    """A word that stands in all that this user asks."""
+    """Return a word that every prompt of this user contains, to detect it in another user's frames."""
     return f"canary-of-{user}."
 
 
 class World:
-    """Instances of the gateway on one Redis. `urls` lists those that may be connected to.
+    """Instances of the gateway on one Redis. Clients connect to those in `urls()`.
 
-    `redis_proxy`: their way to Redis, which can be cut. `lost_turns`: of how many turns the store lost what there was.
+    The instances connect to Redis through `redis_proxy`, which can cut its connections. `hidden` has the numbers of the
+    instances that clients must not connect to. `lost_turns` is the number of turns whose data the store has lost.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class World:
         self._fault_at = -math.inf
 
     async def add(self, count: int = 1) -> GatewayProcess:
-        """Start one more instance, or several side by side."""
+        """Start `count` instances concurrently, and return the last one."""
         async with asyncio.TaskGroup() as tasks:
             starting = [tasks.create_task(self._start()) for _ in range(count)]
         self.instances += [one.result() for one in starting]
@@ -101,7 +105,7 @@ class World:
         )
 
     def urls(self) -> list[str]:
-        """The sockets of the instances that are up."""
+        """Return the WebSocket URLs of the instances that run and aren't hidden."""
         return [
             one.ws_url
             for n, one in enumerate(self.instances)
@@ -109,46 +113,48 @@ class World:
         ]
 
     def record_fault(self) -> None:
-        """What was said and not yet logged may be lost from now on: a reset is owed, or the end of a turn that can't go on."""
+        """Record that events which aren't logged yet may be lost now.
+
+        So `check` accepts a reset of the turns that have started, and `owner_lost` for those that can't be continued."""
         self._fault_at = time.monotonic()
 
     def kill(self, number: int) -> None:
-        """kill -9."""
+        """Kill the instance with SIGKILL."""
         self.record_fault()
         self.instances[number].process.kill()
         self.hidden.add(number)
 
     def freeze(self, number: int) -> None:
-        """SIGSTOP."""
+        """Freeze the instance with SIGSTOP."""
         self.instances[number].process.send_signal(signal.SIGSTOP)
         self.hidden.add(number)
 
     def thaw(self, number: int) -> None:
-        """SIGCONT."""
+        """Let the instance continue, with SIGCONT."""
         self.record_fault()
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
 
     def lose_data(self) -> None:
-        """Redis is killed, and comes back empty."""
+        """Kill Redis, and start it without data."""
         self.record_fault()
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()
 
     def roll_back(self, to: tuple[Path, int]) -> None:
-        """Redis is killed, and has lost what it wrote since; it is for the caller to start it."""
+        """Kill Redis, and remove what it wrote after `to` (append-only file, size in bytes). The caller must start it again."""
         self.record_fault()
         self.redis.roll_back(to)
         self._may_be_lost |= self._started.keys()
 
     async def start(self, who: Resilient, turn: str, **demo: Any) -> dict[str, Any]:
-        """Start a demo turn, and remember what it has to say."""
+        """Start a demo turn, and record its expected text for `check`."""
         prompt = self._prompt(who, turn)
         self._started[who.user, turn] = Started(prompt, expected(prompt, demo), time.monotonic())
         return await who.start(turn, input=prompt, params={"demo": demo})
 
     async def start_real(self, who: Resilient, turn: str) -> dict[str, Any]:
-        """Start a turn of a provider that can't go on where it stopped."""
+        """Start a turn of a provider that can't continue an interrupted answer, and record its expected text for `check`."""
         self.upstream.play(chat(*REAL_WORDS).replace(rate=REAL_RATE))
         prompt = self._prompt(who, turn)
         self._started[who.user, turn] = Started(prompt, "".join(REAL_WORDS), time.monotonic(), real=True)
@@ -158,11 +164,12 @@ class World:
         return f"About {turn}" if who.user is None else f"About {turn} of {canary(who.user)}"
 
     async def check(self, who: Resilient, turn: str, *, ends: str = "turn.completed") -> None:
-        """The oracle: one ending, the text is what was to be said (or a prefix), and the history has the same.
+        """Wait for the turn's ending and check the turn. `ends` is the type of the expected end event.
 
-        Nothing was taken back, nor an owner called lost, while nothing happened that would excuse it. The provider
-        was asked once for each epoch. Where the store has lost the turn its client is told; silence ends in a
-        `TimeoutError`.
+        The text must be the expected one (a prefix of it, unless the turn completed), and every instance must have
+        stored the same text. A `turn.reset` or `owner_lost` is accepted only after a recorded fault. The provider of a
+        `real` turn was asked at most once per epoch. If the store has lost the turn, the gateway must tell the client:
+        without an ending or an error, a `TimeoutError` is raised.
         """
         key = who.user, turn
         started = self._started[key]
@@ -173,9 +180,9 @@ class World:
             self.lost_turns += 1
             return
         harmed = self._fault_at >= started.at
-        assert harmed or who.views[turn].resets == 0, f"{turn}: a reset that nobody owed"
+        assert harmed or who.views[turn].resets == 0, f"{turn}: a reset without a fault"
         if key in self._may_be_lost and ended["type"] == "turn.failed" and ended["error"]["code"] == "not_found":
-            self.lost_turns += 1  # Redis forgot what was asked before it was read
+            self.lost_turns += 1  # Redis lost the turn's input before the owner read it
             return
         if started.real and harmed and ended["type"] == "turn.failed":
             assert ended["error"]["code"] == "owner_lost", ended
@@ -191,7 +198,10 @@ class World:
             self._check_asked(key, started, int(ended["type"] == "turn.completed"))
 
     def _check_asked(self, key: Key, started: Started, at_least: int) -> None:
-        """One request for each epoch of the turn (laws 6 and 9), as far as Redis still knows them."""
+        """Check that the provider got at most one request per epoch of the turn (laws 6 and 9), and `at_least` many.
+
+        After a loss of Redis' data nothing is checked, because the turn's epochs may be lost too.
+        """
         if key in self._may_be_lost:
             return
         asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.requests)
@@ -199,23 +209,23 @@ class World:
         assert at_least <= asked <= kept.count(b";"), f"{key}: asked {asked} times in the epochs {kept}"
 
     async def check_stored(self, turn: str, said: str, user: str | None = None) -> None:
-        """Law 3: whoever has seen an ending finds the message, on every instance that can be asked."""
+        """Check law 3: after the ending, every reachable instance returns the stored message with the text `said`."""
         for url in self.urls():
             stored = await self._stored(url, user, turn)
             assert stored is None or stored == said, f"{turn} at {url}: law 3"
 
     def check_strangers(self, clients: list[Resilient]) -> None:
-        """Law 12: in no frame of a client is what another user said."""
+        """Check law 12: no frame of a client contains another user's prompt."""
         users = {who.user for who in clients if who.user is not None}
         for who in clients:
             frames = [*who.frames, *(who.now.frames if who.now is not None else [])]
             seen = msgspec.json.encode(frames)
             assert canary(who.user or "").encode() in seen
             for stranger in users - {who.user}:
-                assert canary(stranger).encode() not in seen, f"{who.user} has seen what {stranger} said"
+                assert canary(stranger).encode() not in seen, f"{who.user} has received a prompt of {stranger}"
 
     async def _stored(self, url: str, user: str | None, turn: str) -> str | None:
-        """The stored text as the instance at `url` has it; None if that has gone meanwhile."""
+        """Return the turn's stored text from the instance at `url`; None if the instance is down or the turn was lost."""
         async with asyncio.timeout(20):
             while url in self.urls():
                 try:
@@ -230,7 +240,7 @@ class World:
                     pass
                 else:
                     if (user, turn) in self._may_be_lost and got["status"] in {"queued", "running"}:
-                        continue  # its ending is what was lost; whoever takes it over will say it again
+                        continue  # Redis lost the ending; the instance that takes the turn over will store one again
                     parts = got["message"]["parts"]
                     return "".join(part.get("text", "") for part in parts if part["kind"] == "text")
                 await asyncio.sleep(0.1)
@@ -239,7 +249,7 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, **settings: str) -> AsyncIterator[World]:
-    """A Redis and so many instances."""
+    """Run a Redis and `instances` gateways with these settings. On exit, stop them."""
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
             made = World(folder, redis, redis_proxy, upstream, stack, settings)
@@ -256,7 +266,9 @@ async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, *
 async def client_of(
     made: World, *only: int, seed: int = 1, codec: str = "json", user: str | None = None
 ) -> AsyncIterator[Resilient]:
-    """A resilient client of the world, or of some of its instances while they are up."""
+    """Open a resilient client.
+
+    It connects to the instances with the numbers `only`. If none of these is up, or `only` is empty, it connects to any."""
 
     def urls() -> list[str]:
         up = made.urls()
@@ -268,5 +280,5 @@ async def client_of(
 
 
 def random_delay(pick: random.Random, low_s: float, high_s: float) -> Any:
-    """Wait for a random moment."""
+    """Wait for a random time between the bounds."""
     return asyncio.sleep(pick.uniform(low_s, high_s))

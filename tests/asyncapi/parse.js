@@ -1,4 +1,5 @@
-// Reads an AsyncAPI document from standard input; prints what the official parser has to say of it, as JSON.
+// Reads an AsyncAPI document from standard input. Prints as JSON the official parser's problems, and what it finds:
+// the ids of the operations that receive, and the names of the messages that are sent.
 import { Parser } from "@asyncapi/parser";
 import { text } from "node:stream/consumers";
 

@@ -63,7 +63,7 @@ test("the size of a JSON text is counted in UTF-8 bytes", async () => {
   }
 });
 
-test("an unknown codec is refused at once", async (stage) => {
+test("an unknown codec is refused at once, and an unknown request type by the gateway", async (stage) => {
   const gateway = await stage.shared();
   let error;
   try {

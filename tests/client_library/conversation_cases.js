@@ -57,7 +57,7 @@ test("conversations are created, listed, read, updated, cleared and deleted", as
   await refused(chat.get(), "not_found");
 });
 
-test("an attached conversation gets the turns of other clients, also those started while it was offline", async (stage) => {
+test("an attached conversation gets the turns of other clients, also those started while its connection was offline", async (stage) => {
   const gateway = await stage.shared();
   const [one, other] = [stage.connect(gateway), stage.connect(gateway, { codec: "msgpack" })];
   const chat = await one.createConversation({ title: "shared" });
@@ -117,7 +117,7 @@ test("after a reload the tab's live turns are recalled and replayed from their f
   const after = stage.connect(gateway, { storage: tab, codec: "msgpack" });
   const again = after.recall();
   equal(again.map(({ id }) => id).sort(), turns.map(({ id }) => id).sort());
-  // As in the page, the conversation is attached at the same time, and both requests attach the same turn.
+  // As in the page, the conversation is attached at the same time, and both requests attach to the same turn.
   const { conversation } = await turns[0].accepted;
   await after.conversation(conversation).attach();
   for (const turn of again) equal((await turn).text, TEXT);

@@ -142,7 +142,7 @@ export function live(connection) {
   return until(() => connection.state.state === "live", "the connection is live");
 }
 
-/** Words from all planes of Unicode, numbered, so that a lost or duplicated character is detected. */
+/** Numbered words with characters of one to four bytes in UTF-8, so that a lost or duplicated character is detected. */
 export function sampleText(words) {
   const kinds = ["plain", "wörter", "слово", "文字列", "👩‍🚀🚀", "שלום", "e\u0301\u0302", "\u{10FFFF}", '"\\/\u2028'];
   return Array.from({ length: words }, (_, i) => `${kinds[i % kinds.length]}${i} `).join("");

@@ -1,4 +1,4 @@
-/** A program that uses every type of the client: it is never run, it has to be understood. */
+/** A program that uses the client's API. It is never run; TypeScript checks its types. */
 
 import { arrivedAt, codecs, connect, Connection, Conversation, LawViolation, socketUrl, Turn, TurnwireError } from "../../static/turnwire.js";
 import type { FinalMessage, LinkState, Message, Part, TurnEvent, WireEntry } from "../../static/turnwire.js";

@@ -1,4 +1,4 @@
-"""The order in which the files run, and the fixtures of the browser tests: one Chromium for all files, and one gateway
+"""The order in which the files run, and the fixtures of the browser tests: one Chromium per worker, and one gateway
 per file. Both live in the session's event loop."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Admin commands against real instances: a turn stopped on another instance, a drained instance, and the health probes
-during both."""
+"""Admin commands stop a turn on another instance and drain an instance. The health probes show that
+an instance is drained or has no store."""
 
 from __future__ import annotations
 

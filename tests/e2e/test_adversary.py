@@ -1,4 +1,5 @@
-"""Attackers next to a well-behaved client: while an attack runs, the client's tokens arrive on time."""
+"""Attacks: tokens of a well-behaved client arrive on time meanwhile, ambiguous request heads are refused, and expensive
+JSON doesn't close a socket."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG
 
 
 async def p99_delay_s(gateway: GatewayProcess, c: Client, name: str) -> float:
-    """Return the p99 of the delay of the turns' tokens in seconds, against the rate of the demo model.
+    """Start some turns, and return the p99 of their tokens' delays in seconds, relative to the demo model's rate.
 
     The time that the gateway or this process waited for a core is subtracted, as other processes use the machine too.
     """
@@ -111,7 +112,7 @@ async def test_tokens_arrive_on_time_during_an_attack(name: str, tmp_path: Path)
             if loud <= max(2 * quiet, FLOOR_S):
                 break
         else:
-            pytest.fail(f"p99 quiet and loud, in seconds: {measured}")
+            pytest.fail(f"p99 without and with the attack, in seconds: {measured}")
         await c.request("ping")
         written = "".join(gateway.log)
         assert "Traceback" not in written, written[written.index("Traceback") :][:4000]
@@ -172,11 +173,11 @@ async def test_a_json_bomb_doesnt_close_the_socket(gateway: GatewayProcess) -> N
 
 STREAMS = 300
 UNREAD = {"rate": 5, "text": "y" * 4000 + " " + "z" * 4000, "tokens": 100}
-"""20 KB/s, more than the kernel's buffers and an outbox of the minimum size take in 10 s."""
+"""20 KB/s: within 10 s, more than fits in the kernel's buffers and an outbox of the minimum size."""
 
 
 async def open_unread_stream(url: str, number: int) -> socket.socket:
-    """Start a turn of a user of its own as an event stream, read only the status, and return the socket."""
+    """Start a turn of the user `deaf{number}` as an event stream, read only the status, and return the socket."""
     loop = asyncio.get_running_loop()
     stream = small_buffer_socket(url)
     body = json.dumps({"input": "Hello", "params": {"demo": UNREAD}})
@@ -218,7 +219,7 @@ async def test_unread_event_streams_dont_delay_other_clients(tmp_path: Path) -> 
             if loud <= max(2 * quiet, FLOOR_S):
                 break
         else:
-            pytest.fail(f"p99 quiet and loud, in seconds: {measured}")
+            pytest.fail(f"p99 without and with the attack, in seconds: {measured}")
         async with asyncio.timeout(60):
             while f'slow_clients_total{{transport="http"}} {STREAMS}' not in (await http.get("/metrics")).text:
                 await asyncio.sleep(0.2)

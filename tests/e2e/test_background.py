@@ -1,4 +1,5 @@
-"""Responses that the provider produces in the background: they outlive the instance that requested them."""
+"""Responses that the provider produces in the background: they outlive the instance that requested them,
+and a cancel request is passed on to the provider."""
 
 from __future__ import annotations
 

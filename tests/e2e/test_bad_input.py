@@ -99,7 +99,8 @@ async def test_a_frame_that_cant_be_decoded_is_invalid_frame(gateway: GatewayPro
 async def test_an_invalid_start_is_refused(
     gateway: GatewayProcess, fields: dict[str, Any], code: str | None, path: str | None
 ) -> None:
-    """An invalid `turn.start` gets a typed error that names the field, and no turn is started."""
+    """An invalid `turn.start` gets an error with its code and, if the error has one, the path of the field. An invalid
+    demo option fails the turn."""
     async with client_with_turn(gateway) as c:
         if code is None:
             started = await c.request("turn.start", **fields)
@@ -227,8 +228,8 @@ async def test_messagepack_types_outside_the_protocol_are_invalid_frame(gateway:
 
 
 async def test_the_subprotocol_is_chosen_or_refused(gateway: GatewayProcess) -> None:
-    """A known subprotocol among those offered is selected. If all are unknown, the answer is HTTP 400 with the list of
-    known ones."""
+    """The first known one of the offered subprotocols is selected. If all are unknown, the answer is HTTP 400 with the
+    list of known ones."""
     known = [Subprotocol("x"), Subprotocol("turnwire.v1.msgpack"), Subprotocol("turnwire.v1.json")]
     async with connect(gateway.ws_url, subprotocols=known) as socket:
         assert socket.subprotocol == "turnwire.v1.msgpack"

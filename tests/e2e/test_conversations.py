@@ -111,8 +111,8 @@ async def test_feedback_can_be_given_and_changed(gateway: GatewayProcess) -> Non
 
 
 async def test_law_7_every_attached_device_sees_every_turn(gateway: GatewayProcess) -> None:
-    """Law 7: a client that is attached to a conversation gets the running turns from seq 0, and all later turns, from
-    whichever client they are started."""
+    """Law 7: a client that is attached to a conversation gets the running turns from seq 0, and the turns that
+    another client starts later."""
     async with client(gateway.ws_url) as one, client(gateway.ws_url) as two:
         conversation = (await one.request("conversation.create"))["id"]
         demo = {"demo": {"rate": 100, "tokens": 60}}
@@ -143,8 +143,8 @@ async def test_law_7_every_attached_device_sees_every_turn(gateway: GatewayProce
 
 
 async def test_on_busy(gateway: GatewayProcess) -> None:
-    """While a turn runs, another start in its conversation runs in parallel, is queued, is refused, or interrupts
-    it."""
+    """While a turn runs, another start in its conversation is refused with `reject`, is queued with `queue`, and cancels
+    the running turn with `interrupt`."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
 
@@ -188,8 +188,8 @@ async def test_a_stateless_turn_has_no_conversation(gateway: GatewayProcess) -> 
 
 @pytest.mark.parametrize("second", ["interrupt", "parallel", "queue"])
 async def test_starts_in_a_conversation_are_accepted_in_order(gateway: GatewayProcess, second: str) -> None:
-    """A start that is sent directly after an interrupting start finds that turn running: the start isn't lost, and
-    isn't interrupted by it."""
+    """A start with `interrupt` doesn't cancel a start that is sent directly after it: the later start finds the interrupting
+    turn running."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
 
@@ -231,7 +231,8 @@ async def test_queue_positions_are_updated_when_any_queued_turn_ends(gateway: Ga
 
 
 async def test_deleting_a_conversation_deletes_its_turns(gateway: GatewayProcess) -> None:
-    """After a delete no message can be read or replayed. The search in titles ignores case in every script."""
+    """After a delete no message can be read or replayed. The search in titles ignores case, also of Cyrillic
+    letters and ß."""
     async with client(gateway.ws_url) as c:
         conversation = (await run_turn(c, "t", "ПРИВЕТ Straße"))["conversation"]
         found = await c.request("conversation.list", query="привет STRASSE")

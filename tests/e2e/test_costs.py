@@ -57,7 +57,7 @@ async def test_law_3_a_turns_cost_is_in_every_result(tmp_path: Path, backend: st
 
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
 async def test_token_counts_that_are_too_large_are_ignored(tmp_path: Path, backend: str) -> None:
-    """With token counts that no store can add up each turn ends, its counts are left out, and the next turn's counts
+    """If a provider's token counts are impossibly large, each turn ends, its counts are left out, and the next turn's counts
     are added as usual."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
@@ -171,7 +171,7 @@ PRICED = [
     ("openrouter-chat__anthropic-reasoning.sse", "openai-chat", "openrouter/anthropic/claude-sonnet-4.5", "0.000669"),
     # 43 at 3, 282 at 15.
     ("anthropic__thinking.sse", "anthropic", "anthropic/claude-sonnet-4-20250514", "0.004359"),
-    # 1 at 0.30 and 306 cached at 0.075; 26 and, apart, 227 of reasoning at 0.50.
+    # 1 at 0.30, 306 cached at 0.075. 26 at 0.50, and 227 of reasoning, which xAI counts separately, at 0.50.
     ("xai-chat__tool-call.chunks.txt", "openai-chat", "xai/grok-3-mini", "0.00014975"),
 ]
 
@@ -181,7 +181,8 @@ PRICED = [
 async def test_recorded_streams_have_the_expected_cost(
     tmp_path: Path, file: str, api: str, model: str, amount: str
 ) -> None:
-    """The cost of a recorded stream is the one calculated by hand from the provider's token counts."""
+    """The cost of a recorded stream is the one that the provider reports, or else the one calculated by hand from its
+    token counts."""
     assert RECORDED is not None
     script: Script = recorded(Path(RECORDED) / file, api)
     async with Upstream() as upstream:

@@ -1,5 +1,5 @@
 """Law 11: while one user floods the gateway with requests, one type after another, other users' requests are answered
-as fast as before."""
+on time; a flood over HTTP gets at most its share of the event loop's time."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ FLOOR_S = 0.015
 ROUNDS = 8
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 FLOOD_SHARE, IDLE_SHARE = 0.1, 0.15
+"""Shares of a core: what one payer may take of the event loop's time, and the margin for all else that the process does."""
 USERS, REQUESTS_EACH, EVERY_S = 5, 5, 0.06
 SHORT = {"input": "x", "params": {"demo": {"rate": 0, "tokens": 5}}}
 
@@ -139,7 +140,7 @@ async def test_law_11_a_flood_of_any_request_doesnt_delay_others(store: str, tmp
             else:
                 slow[name] = measured
             attacker.stdin.write(b"\n")
-        assert not slow, "p99 quiet and flooded, in seconds"
+        assert not slow, "p99 without and with the flood, in seconds"
         written = "".join(gateway.log)
         assert "Traceback" not in written, written[written.index("Traceback") :][:4000]
 
@@ -154,8 +155,8 @@ def cpu_s(pid: int) -> float:
     ("store", "attack"), [("sqlite", "http_requests"), ("redis", "http_requests"), ("sqlite", "tiny_chunks")]
 )
 async def test_law_11_a_flood_over_http_gets_its_share_of_the_loop(store: str, attack: str, tmp_path: Path) -> None:
-    """One user and its network, with valid and with invalid credentials, get a tenth of the loop each: for its requests,
-    and for the chunks of bodies that nobody reads."""
+    """Law 11: a flood gets at most two tenths of the loop's time: one is charged to its user, for requests with a valid
+    credential, the other to its network, for invalid ones. Chunks of bodies that nobody reads are charged too."""
     async with quiet_users(tmp_path / "loud", store) as (gateway, _), flooding(gateway, attack) as attacker:
         assert attacker.stdout is not None
         assert await attacker.stdout.readline() == AT_WORK

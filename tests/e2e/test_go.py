@@ -60,8 +60,8 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
 
 
 async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """Without a session a request is refused. The proxy drops any identity, credential or cookie that a client adds for
-    the gateway."""
+    """A request without a session is refused, also one with a credential of the gateway. The proxy replaces an identity
+    that a client adds, passes on neither probes nor metrics, and no secret is logged."""
     key, settings = proxy_settings(tmp_path)
     async with (
         gateway_process(tmp_path, settings) as gateway,
@@ -196,8 +196,8 @@ async def test_a_go_backend_serves_many_users_on_one_socket(tmp_path: Path, go_c
 
 
 async def test_the_proxy_passes_on_a_lost_connection(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """After the client's TCP connection is aborted the proxy closes its own, so a turn with `on_disconnect: cancel` is
-    cancelled."""
+    """After the client's TCP connection is aborted, the proxy closes its connection to the gateway, so a turn with
+    `on_disconnect: cancel` is cancelled."""
     key, settings = proxy_settings(tmp_path)
     settings |= {"TURNWIRE_DISCONNECT_GRACE_S": "0.2"}
     async with (

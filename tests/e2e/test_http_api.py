@@ -192,8 +192,8 @@ async def test_a_large_file_is_accepted_stored_and_returned(gateway: GatewayProc
 
 
 async def test_a_body_that_is_too_large_is_refused(gateway: GatewayProcess) -> None:
-    """The answer is 413, by the announced length before the body is read, or by the received bytes if no length is
-    announced."""
+    """The answer is 413 if the announced length is too large or, without one, if too many bytes arrive. A request other
+    than `turn.start` has a smaller limit."""
     too_much = b'{"input":"%b"}' % (b"x" * 20_971_520)
     async with http_client(gateway.url, headers={"content-type": "application/json"}) as http:
 

@@ -67,8 +67,8 @@ class Checkout:
     python: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables of this process, without those that affect pip or make, or mark a run in
-        CI."""
+        """Return the environment variables of a command: those of this process, without those that affect pip, make or
+        the network or mark a run in CI, and pip's settings for the index."""
         ours = re.compile(r"^(PIP_|MAKE|MFLAGS|CI$|PYTHON$)|_proxy$", re.IGNORECASE)
         kept = {name: value for name, value in os.environ.items() if not ours.search(name)}
         pip = {"PIP_NO_CACHE_DIR": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
@@ -91,7 +91,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    """A small project with the project's Makefile, a space in its path, and an index that is newer than every lock."""
+    """A small project with the project's Makefile, a space in its path, and an index with newer versions than its locks."""
     with package_index() as index:
         folder = tmp_path / "a check out"
         project_on(index, folder, ROOT)
@@ -141,8 +141,8 @@ def test_a_dependency_missing_from_a_lock_is_reported(checkout: Checkout) -> Non
 
 
 def test_an_interrupted_installation_is_started_again(checkout: Checkout) -> None:
-    """After a kill when only a package's metadata had been written, which pip takes for installed, the environment is
-    made again."""
+    """While a make installs, a second one reports it. The first is killed, and only the metadata of a package is left. pip
+    would take this package for installed, so the next make creates the environment again."""
     checkout.index.held = "parser-1.0"
     process = subprocess.Popen(
         [program("make"), f"PYTHON={checkout.python}", UPKEEP],

@@ -1,4 +1,4 @@
-"""Several instances on one Redis, and their failures: each test is one fault, and `tests/world.py` checks the laws."""
+"""Turns on several instances with one Redis, and the failures of instances. `tests/world.py` starts the instances."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ async def test_law_4_an_event_reaches_other_instances_soon(tmp_path: Path) -> No
 @pytest.mark.timed
 @checks_time_limit
 async def test_law_5_cancel_on_another_instance(tmp_path: Path) -> None:
-    """Law 5: a cancel request to an instance that doesn't own the turn closes the provider's stream, and all clients
-    get the end event."""
+    """Law 5: a cancel request to an instance that doesn't own the turn closes the provider's stream, and the
+    owner's client gets the end event."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=100))
         await here.request("turn.start", turn="t", input="x", model="openai/m")
@@ -131,7 +131,7 @@ async def test_law_8_an_attachment_on_any_instance_keeps_the_turn_running(tmp_pa
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
-    """Law 9: after a kill at a random token the other instance completes the same texts."""
+    """Law 9: after a kill at a random time the other instance completes the same texts."""
     pick = random.Random(seed)
     async with world(tmp_path) as w, client_of(w, 0, codec=pick.choice(["json", "msgpack"])) as who:
         for n in range(5):
@@ -143,7 +143,7 @@ async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
 
 
 async def test_law_9_before_the_first_token_the_provider_is_asked_again(tmp_path: Path) -> None:
-    """Law 9: if no delta is in the log, another instance asks the provider again, after a `turn.reset`."""
+    """Law 9: if no delta is in the log, another instance asks the provider again."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         w.upstream.play(chat("never").replace(delay_s=60), chat("Hello ", "again"))
         await who.start("t", input="x", model="openai/m")
@@ -208,8 +208,8 @@ async def test_law_7_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> No
 
 
 async def test_law_7_500_clients_reconnect_at_once(tmp_path: Path) -> None:
-    """Law 7: the instance of 500 attached clients is killed; all reconnect to the other instance and get the complete
-    texts."""
+    """Law 7: the instance of 500 attached clients is killed; all reconnect to the other instance, and after a cancel
+    all clients of a turn have the same text as the store."""
     turns, demo = [f"t{n}" for n in range(10)], {"rate": 4, "tokens": 5000}
     async with world(tmp_path) as w, client_of(w, 1) as starter, AsyncExitStack() as stack:
         async with client(w.urls()[0]) as owner:

@@ -1,4 +1,4 @@
-"""The laws of docs/protocol.md, each with a real socket to a real gateway process."""
+"""Laws 1 to 3, 5 to 8, 10 and 13 of docs/protocol.md, over a real socket to a real gateway process."""
 
 from __future__ import annotations
 
@@ -223,6 +223,7 @@ async def test_law_7_an_unknown_position_is_answered_with_a_reset(gateway: Gatew
         answer = await other.request("turn.attach", turn="t", epoch=5, after=3)
         assert answer["turns"]["t"]["from"] == 0
         await other.ending("t")
+        assert other.turns["t"].resets == 1
         assert other.turns["t"].text() == c.turns["t"].text()
         answer = await other.request(
             "turn.attach", positions={"t": c.turns["t"].position, "nobody": {"epoch": 1, "seq": 0}}
@@ -257,8 +258,8 @@ async def test_law_8_a_turn_outlives_its_connection(gateway: GatewayProcess) -> 
 
 
 async def test_law_8_cancel_on_disconnect_of_the_last_attachment(tmp_path: Path) -> None:
-    """Law 8: with `on_disconnect: cancel` the turn is cancelled after no client has been attached for the grace period,
-    not before."""
+    """Law 8: with `on_disconnect: cancel` a turn is cancelled after no client has been attached for the grace period. A
+    turn that another client is attached to, or without this option, continues."""
     async with (
         gateway_process(tmp_path, {"TURNWIRE_DISCONNECT_GRACE_S": "0.4"}) as gateway,
         client(gateway.ws_url) as observer,
@@ -309,7 +310,7 @@ async def test_law_13_a_providers_failure_has_a_fixed_code(gateway: GatewayProce
 
 
 async def test_json_and_messagepack_have_the_same_events(gateway: GatewayProcess) -> None:
-    """A scripted turn has the same events over both codecs, except for ids and times."""
+    """A scripted turn has the same events over both codecs and without a subprotocol, except for ids and times."""
     seen = {}
     for codec in ("json", "msgpack", None):
         async with client(gateway.ws_url, codec=codec) as c:

@@ -66,8 +66,8 @@ async def test_law_13_log_lines_have_ids_and_no_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["console", "json"])
 async def test_control_characters_are_not_logged(tmp_path: Path, form: str) -> None:
-    """Control characters in names that clients choose are refused, and the socket stays open. Those of a provider are
-    escaped. No input can forge a line of the log."""
+    """Control characters in names that clients choose are refused, and the socket stays open. Those in a provider's
+    error don't reach the log. Neither can forge a line of the log."""
     escape = "\x1b]0;owned\x07\nforged\u202e"
     async with Upstream() as upstream:
         upstream.play(
@@ -108,8 +108,9 @@ PAGE = Origin("https://app.example")
 
 
 async def test_no_secret_is_logged_returned_or_counted(tmp_path: Path) -> None:
-    """At level debug, no log line, response or metric has a token, key, ticket, identity or password, and no log line
-    or metric has content: after success and refusal, when the provider quotes them, and when Redis is killed."""
+    """At level debug, no log line, metric, frame or response has a token, key, ticket, identity or password, except the
+    response that issues a ticket; and no log line or metric has content. This holds after success and refusal, and when
+    the provider quotes a key or content. For log lines, frames and responses, it also holds when Redis is killed."""
     content, password, provider_key = f"{CANARY}-content", f"{CANARY}-redis", f"{CANARY}-key"
     file = KeyFile(tmp_path)
     key = file.add_service()

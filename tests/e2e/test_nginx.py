@@ -1,5 +1,5 @@
-"""deploy/nginx.conf in a real nginx in front of two instances on one Redis: sockets, event streams, body sizes, a
-stopping instance."""
+"""deploy/nginx.conf in a real nginx in front of one or two instances: sockets, event streams, body sizes, a stopping
+instance, the operator's paths, auth that is off, and the page below a path."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ pytestmark = pytest.mark.e2e
 
 @asynccontextmanager
 async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -> AsyncIterator[str]:
-    """Start nginx with the snippet and other addresses, and yield its URL. `below` is a path prefix as in its
-    comment."""
+    """Start nginx in front of the gateways with deploy/nginx.conf, and yield its URL.
+
+    Only the addresses in the file are replaced. With `below`, such as "/chat", the gateway is served under this path, as
+    a comment in the file describes.
+    """
     port = free_port()
     text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
     if below:
@@ -203,8 +206,8 @@ async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page, its socket and a streamed answer work below /chat, opened without the final slash, even after the
-    socket is cut."""
+    """The page opens below /chat without the final slash, and an answer completes even after its socket is cut. An
+    operator's path below /chat and a path outside it answer 404."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,
         nginx(tmp_path / "nginx", [gateway], below="/chat") as url,

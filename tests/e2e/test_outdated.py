@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         (tmp_path / "tests").mkdir()
         shutil.copy(ROOT / "tests" / "outdated.py", tmp_path / "tests")
         shutil.copy(ROOT / "Makefile", tmp_path)
-        # Make the file older than the environment, so that `make` doesn't reinstall it.
+        # Make this lock older than the environment, so that `make` doesn't install the environment again.
         os.utime(tmp_path / "requirements-upkeep.lock", (0, 0))
         (tmp_path / ".venv-upkeep").symlink_to(upkeep)
         checkout = Checkout(tmp_path, index)
@@ -73,7 +73,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def test_outdated_and_vulnerable_packages_are_reported(checkout: Checkout) -> None:
-    """Each is reported with its lock file, its version, and the newest version or the one with the fix.
+    """Each such package is reported with its lock file, its version, and the newest version or the one with the fix.
 
     `make lock` without `--upgrade` updates nothing.
     """

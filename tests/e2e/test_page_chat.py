@@ -1,4 +1,5 @@
-"""The actions of a conversation on the page: branches, regenerating, tools, other tabs, the list, the keyboard."""
+"""Conversations on the page: branches, regenerating, tools, other tabs and devices, the list, drafts, images, settings,
+ratings, the keyboard."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# The page's socket is closed, and it can't reconnect until another device has run two turns and started a third one.
+# Closes the page's socket. The page can't reconnect until another device has started three turns, of which only the
+# last still runs, and has renamed the conversation.
 MISSED = """async () => {
   const Open = window.WebSocket;
   window.WebSocket = class { constructor() { throw new Error("no network"); } };
@@ -92,7 +94,7 @@ async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
 
 
 async def test_law_5_a_turn_of_another_tab_is_shown_and_can_be_stopped(watched: WatchedPage) -> None:
-    """Law 5: two tabs of a conversation show the same live turns, and either tab can stop them."""
+    """Law 5: a live turn of one tab is shown in another tab of the conversation, and can be stopped there."""
     await ended(await watched.ask("hello from the first tab"), "completed")
     other = WatchedPage(await watched.page.context.new_page())
     await other.page.goto(watched.page.url)
@@ -154,8 +156,8 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
-    """A draft is kept with its conversation, even with a new one, and outlives a reload. It is deleted after the prompt
-    is sent."""
+    """Each conversation keeps its own draft, also one that isn't created yet. A draft outlives a reload, and is deleted
+    after the prompt is sent."""
     page = watched.page
     box = page.get_by_test_id("prompt-box")
     await box.fill("for a new one")
@@ -207,8 +209,8 @@ async def test_enter_sends_and_shift_enter_inserts_a_line(watched: WatchedPage) 
 
 
 async def test_the_keys_of_an_input_method_dont_send_the_prompt(watched: WatchedPage) -> None:
-    """The Enter key that ends a composition doesn't send the prompt, in the form of Chromium's event and of Safari's. A
-    key event without a key is ignored."""
+    """The Enter key that ends a composition doesn't send the prompt, whether its event has Chromium's form or Safari's.
+    A key event without a key is ignored."""
     box = watched.page.get_by_test_id("prompt-box")
     await box.fill("\u306b\u307b\u3093")
     await box.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
@@ -338,7 +340,7 @@ async def test_an_action_by_key_keeps_the_focus_on_a_control(watched: WatchedPag
     title = page.get_by_role("textbox", name="Title")
     await title.press_sequentially("half a ti")
     await ended(await watched.say("Something else, elsewhere.", rate=0), "completed")
-    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 400))")  # the list is reloaded
+    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 400))")  # in this time the list is reloaded
     await expect(title).to_be_focused()
     await title.press_sequentially("tle")
     await title.press("Enter")

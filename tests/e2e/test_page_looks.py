@@ -1,7 +1,7 @@
 """The legibility and layout of the page, light and dark, at the widths of a phone, a tablet and a wide screen.
 
-Each scene is run once and measured in every size and color scheme. The screenshots in tests/artifacts are for review:
-look at them after each change to the page.
+Each scene is run once and measured in both color schemes, in every size that can show it. The screenshots in
+tests/artifacts are for review: look at them after each change to the page.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class PageLooks:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def looks(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[PageLooks]:
-    """The page, to be captured in every size and color scheme. The test fails if a measurement found a problem."""
+    """The page, ready for `capture`. The test fails if a measurement found a problem."""
     ARTIFACTS.mkdir(exist_ok=True)
     async with watched_page(browser, page_gateway) as watched:
         looks = PageLooks(watched)

@@ -71,7 +71,7 @@ async def test_a_hostile_stored_message_stays_text(watched: WatchedPage) -> None
 
 
 async def test_the_content_security_policy_blocks_injected_code(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """If markup were ever injected, the policy would run no script of it and accept no string as HTML."""
+    """If markup were ever injected, the policy would block its scripts and styles, and refuse strings as HTML."""
     async with browser_context(browser) as context:
         watched = await open_page(context, f"{page_gateway.url}/")
         tried = await watched.page.evaluate(
@@ -117,7 +117,7 @@ DEEP = """async () => {
 
 
 async def test_extremely_nested_markdown_is_shown(watched: WatchedPage) -> None:
-    """Text whose nesting would exhaust a parser's stack is shown, unparsed."""
+    """Text whose nesting would exhaust a parser's stack is shown."""
     assert set((await watched.page.evaluate(DEEP)).values()) == {True}
 
 

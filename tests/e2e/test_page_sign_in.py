@@ -1,5 +1,5 @@
-"""The page with a gateway that requires authentication: signing in and out, invalid and expired keys, and stored
-images."""
+"""The page with a gateway that requires authentication: signing in and out, credentials that are invalid, revoked or
+expired, a change of user, stored images, and a proxy that signs in its users."""
 
 from __future__ import annotations
 
@@ -164,9 +164,9 @@ async def test_a_stored_image_is_loaded_with_the_credential(browser: Browser, tm
         assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
 
 
-async def test_an_expired_token_is_retried_once_before_asking(browser: Browser, tmp_path: Path) -> None:
-    """A pasted token can't be renewed: after its expiry the page tries it once, without a storm of requests, and then
-    asks for another one."""
+async def test_an_expired_token_causes_few_requests_before_asking(browser: Browser, tmp_path: Path) -> None:
+    """A pasted token can't be renewed: the page requests at most four tickets with it, and asks for another token after
+    its expiry."""
     async with sign_in_page(browser, tmp_path, KeyFile(tmp_path)) as watched:
         tickets: list[str] = []
         watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
@@ -181,7 +181,7 @@ async def test_an_expired_token_is_retried_once_before_asking(browser: Browser, 
 async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(
     browser: Browser, tmp_path: Path, go_proxy_binary: Path
 ) -> None:
-    """Behind the Go proxy of the examples, the page chats as the proxy's user and asks for no key."""
+    """Behind the Go proxy of the examples, the page gets an answer and asks for no key."""
     key, settings = proxy_settings(tmp_path)
     async with (
         gateway_process(tmp_path, settings) as gateway,

@@ -1,5 +1,5 @@
-"""Performance of the page, such as with twenty answers at fifty tokens per second: no long task, no node per token,
-stable memory.
+"""The performance of the page, for example with twenty answers at fifty tokens per second: no long task, no node per
+token, stable memory.
 
 A task is measured in CPU time, not in wall time, so that other load on the machine has little effect.
 """
@@ -31,7 +31,7 @@ WARM_S = 1.5
 MEASURED_S = 4
 LONG_TASK_MS = 50
 LONG_TASKS_MAX = 2
-"""The number of long tasks allowed, because a coarse CPU clock can charge another task's time to a task."""
+"""So many long tasks are allowed, because a coarse CPU clock can charge one task's time to another."""
 
 PROSE = (
     "These are plain words that a model might say, one after the other, until the paragraph is long enough. " * 3
@@ -132,16 +132,16 @@ async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
 FRAMES = """async (count) => {
   const at = (name) => import(`./static/devtools/${name}.js`);
   const [{ WireLog }, { WireMeter }, { WireSizes }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
-  window.wire ??= { number: 0, parts: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
+  window.wire ??= { number: 0, views: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
   for (let frame = 0; frame < count; frame++) {
     const seq = ++wire.number;
     const turn = `turn ${Math.floor(seq / 50)}`;
     const entry = { direction: "in", at: seq, bytes: 120, codec: "json", socket: 1,
       frame: { type: "turn.delta", turn, seq, id: `${seq}`, part: 0, text: `word ${seq} ` } };
-    for (const part of wire.parts) part.add(entry);
+    for (const view of wire.views) view.add(entry);
   }
-  wire.parts[2].measure();
-  return wire.parts[0].size;
+  wire.views[2].measure();
+  return wire.views[0].size;
 }"""
 
 
@@ -173,7 +173,7 @@ CONVERSATIONS = """async (count) => {
 
 
 async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None:
-    """A page that stays open keeps only the shown conversation: neither nodes nor listeners accumulate."""
+    """In a page that stays open, the nodes and listeners of conversations that are no longer shown don't accumulate."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(CONVERSATIONS, 2)
@@ -181,7 +181,8 @@ async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None
     before = await measured(session)
     await watched.page.evaluate(CONVERSATIONS, 8)
     await expect(watched.page.get_by_test_id("empty")).to_be_visible()
-    # The last conversation is removed in a later frame or timer. The list of conversations has grown.
+    # The nodes of the last conversation are removed in a later animation frame or timer. Some nodes remain, because the
+    # list of conversations has grown.
     async with asyncio.timeout(10):
         after = await measured(session)
         while after["Nodes"] - before["Nodes"] >= 1000 or after["JSEventListeners"] - before["JSEventListeners"] >= 100:
@@ -203,7 +204,7 @@ OPENED = """async (count) => {
 
 
 async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage) -> None:
-    """Conversations that were opened long ago are freed, including their text."""
+    """The page frees the message trees of conversations that were opened long ago."""
     session = await watched.page.context.new_cdp_session(watched.page)
     await watched.page.evaluate(OPENED, 40)
     prototype = await session.send(
@@ -223,8 +224,8 @@ async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage
 
 
 async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tuple[Locator, list[float]]:
-    """Run a demo turn that answers with this text. Return the turn, and the CPU times of the page's tasks until it is
-    drawn."""
+    """Run a demo turn that answers with this text. Return the turn, and the CPU times of the page's tasks until the
+    answer is drawn."""
     async with asyncio.TaskGroup() as together:
         over = asyncio.Event()
         tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
@@ -292,8 +293,7 @@ STORED = """async (text) => {
 
 
 async def test_a_long_conversation_opens_without_a_long_task(watched: WatchedPage) -> None:
-    """When a conversation with twelve long answers is opened, the last answer is drawn first, in pieces, and answers
-    outside the viewport aren't laid out."""
+    """When a conversation with twelve long answers is opened, it is drawn in pieces, and its end is in view."""
     page = watched.page
     text = "\n".join(f"- Item **{number}** `code`" for number in range(300)) + "\n\n" + PROSE * 20
     conversation = await page.evaluate(STORED, text)

@@ -55,8 +55,8 @@ async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterat
 
 
 async def test_a_prompt_sent_before_the_page_is_live_is_kept(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """Text typed before the page's scripts are loaded stays in the prompt box. A prompt sent before the gateway has
-    answered anything is shown at once, and answered later."""
+    """Text typed before the page's script is loaded stays in the prompt box. A prompt sent before the page is connected
+    is shown at once, and answered later."""
     async with browser_context(browser) as context:
         watched = WatchedPage(await context.new_page())
         page = watched.page
@@ -84,8 +84,8 @@ async def test_a_prompt_sent_before_the_page_is_live_is_kept(browser: Browser, p
 
 
 async def test_a_growing_table_doesnt_show_its_pipes(watched: WatchedPage) -> None:
-    """The first line of a table is held back until the second line shows whether it is a table. Other text is shown as
-    it is."""
+    """A line that may begin a table is held back until the next line shows whether it does. Other text is shown as it
+    is."""
     table = "Before\n\n| Name | Value |\n| --- | :-: |\n| one | 1 |\n| two | 2 |\n\nAfter"
     seen = await watched.page.evaluate(GROWN, table)
     assert (seen["piped"], seen["rows"]) == ([], 3)
@@ -126,7 +126,7 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
 
 async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:
     """The newest messages are shown at once. Older ones are loaded on request, and the visible message stays in
-    fields."""
+    place."""
     page = watched.page
     conversation = await page.evaluate(MANY, 260)
     await page.evaluate("(id) => { location.hash = id; }", conversation)
@@ -230,8 +230,8 @@ NEXT = "connection.request('conversation.get', { conversation: 'c' }).then(() =>
 
 
 async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path: Path) -> None:
-    """The status shows the position in the queue, the first token, another model, a stall, and a lost network or
-    store."""
+    """The status shows the position in the queue, the wait for the first token, another model, a stall, and the loss of
+    the network or the store."""
     fields = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),

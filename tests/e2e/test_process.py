@@ -44,8 +44,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.timed
 @checks_time_limit
 async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) -> None:
-    """The process is ready within a second on a quiet machine. The last line has the URL, the providers with keys, and
-    that auth is off. The OpenAI SDK isn't imported."""
+    """The process is ready within 3 s. The ready line has the URL, the providers with keys, and that auth is off. No
+    line has a key. The modules that a gateway imports at its start don't import the OpenAI SDK."""
     began = time.monotonic()
     async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}, fresh=True) as gateway:
         check_in_time(time.monotonic() - began, 3)
@@ -105,7 +105,8 @@ async def test_http_serves_health_models_and_the_page(gateway: GatewayProcess) -
 def test_an_invalid_option_setting_or_store_is_an_error(
     arguments: list[str], environment: dict[str, str], words: str
 ) -> None:
-    """An invalid option, setting or store ends the command with one sentence that says what to do."""
+    """An invalid option, setting or store ends the command with an error that names it or what to do, without a
+    traceback."""
     done = run(*arguments, **environment)
     assert done.returncode in {1, 2}
     assert words in done.stderr
@@ -245,7 +246,8 @@ async def test_the_printed_ipv6_url_can_be_opened(tmp_path: Path) -> None:
 
 
 async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
-    """The process crashes with a key and a prompt in memory, while core files and the fault handler are enabled."""
+    """The process crashes with a key and a prompt in memory, after a start with core files allowed and the fault
+    handler on: its output has neither, and its core file limit is 0."""
     process = await asyncio.create_subprocess_exec(
         *(
             "/bin/sh",

@@ -43,8 +43,9 @@ def test_every_provider_of_the_catalog_is_tested() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("mode", ["event", "whole", "pieces"])
-async def test_a_turn_with_a_catalog_row(name: str, mode: str) -> None:
-    """A turn with the row's dialect and quirks has the expected result, however the response is split."""
+async def test_an_answer_with_a_catalog_row(name: str, mode: str) -> None:
+    """With the row's dialect and quirks, the provider gets the expected request, and its answer has the expected
+    result, however the response is split."""
     shape = SHAPES[name]
     async with open_providers() as (upstream, providers):
         upstream.play(replayed(shape.script, mode))
@@ -72,7 +73,7 @@ async def test_a_recorded_stream_with_its_catalog_row(file: str) -> None:
 
 
 async def test_azure_needs_only_its_endpoint() -> None:
-    """With the endpoint of an Azure resource, the rest of the path is added."""
+    """If only the endpoint of an Azure resource is set, the rest of the path is added to it."""
     async with Upstream() as upstream:
         environment = {
             "AZURE_OPENAI_BASE_URL": "",
@@ -103,7 +104,8 @@ async def test_no_provider_gets_the_headers_of_another(monkeypatch: pytest.Monke
 
 @pytest.mark.timeout(120)
 async def test_turns_of_all_providers_through_the_gateway(tmp_path: Path) -> None:
-    """Over the socket, each turn has the expected text, usage and end event, and no frame has a key or a host."""
+    """Over the socket, each turn has the expected text, usage and end event, and no frame or log line has a key or
+    a host."""
     async with Upstream() as upstream:
         environment = every_key() | addresses(upstream)
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
@@ -206,7 +208,8 @@ async def test_an_invalid_request_isnt_sent_to_the_provider(
 
 
 async def test_a_refused_key_suggests_another_region(tmp_path: Path) -> None:
-    """The error of a refused key names the provider's other region and the variable for its URL."""
+    """The error of a refused key names the model prefix and key variable of the other region, and the variable that
+    sets the provider's URL."""
     async with Upstream() as upstream:
         environment = {"KIMI_API_KEY": KEY, "KIMI_BASE_URL": upstream.openai_url}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:

@@ -77,15 +77,16 @@ class Oracle:
         """Return the close codes for errors of the frame itself. If there are two errors, either code is allowed."""
         is_control = frame.opcode >= CLOSE
         is_out_of_order = not is_control and (frame.opcode == CONTINUATION) != (self._opcode is not None)
-        is_no_control = is_control and (not frame.fin or len(frame.payload) > 125)
+        is_bad_control = is_control and (not frame.fin or len(frame.payload) > 125)
         is_unknown = frame.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
         size = len(frame.payload) + (0 if is_control else sum(map(len, self._pieces)))
-        wrong = is_out_of_order or is_no_control or is_unknown or bool(frame.rsv) or not frame.masked
+        wrong = is_out_of_order or is_bad_control or is_unknown or bool(frame.rsv) or not frame.masked
         return {code for code, found in ((1002, wrong), (1009, size > FRAME_BYTES_MAX)) if found}
 
     def _control(self, frame: RawFrame) -> set[int]:
         if frame.opcode == CLOSE:
             found = _closing(frame.payload)
+            # A close frame inside a fragmented message leaves the message incomplete, which is a protocol error.
             return {1002} | (found & {1007}) if self._pieces else found
         self.pongs += frame.opcode == PING
         return set()
@@ -133,7 +134,8 @@ def _closing(payload: bytes) -> set[int]:
 
 
 async def exchange(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
-    """Send the frames in chunks, the last one as a whole, and return the close code and the number of pongs."""
+    """Send the frames in chunks of `chunk` bytes, but the last frame as a whole. Return the close code and the number
+    of pongs."""
     reader, writer = await connect_websocket(gateway.url)
     data = b"".join(frame.encode() for frame in frames[:-1])
     try:
@@ -167,8 +169,8 @@ async def exchange(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: i
 async def test_any_frames_are_closed_with_the_right_code(
     gateway: GatewayProcess, frames: list[RawFrame], chunk: int
 ) -> None:
-    """Any sequence of frames is answered with a close code of RFC 6455 or of the protocol, and pings before it with
-    pongs."""
+    """Any sequence of frames is answered with a close code of RFC 6455 or of the protocol, and each ping before the
+    close with a pong."""
     oracle, sent, certain = Oracle(), list[RawFrame](), True
     for frame in [*frames, CLOSE_FRAME]:
         # After a close, or a large frame that isn't read, TCP may reset the connection and lose the close frame.
@@ -185,7 +187,7 @@ async def test_any_frames_are_closed_with_the_right_code(
 
 
 async def test_invalid_frames_dont_affect_other_connections(gateway: GatewayProcess) -> None:
-    """A turn continues while a hundred other connections violate the protocol in every way."""
+    """A turn continues while a hundred other connections violate the protocol in ten ways."""
     async with client(gateway.ws_url) as c:
         await c.request("turn.start", turn="t", input="x", params={"demo": {"rate": 100, "tokens": 200}})
         sequences = [

@@ -1,4 +1,5 @@
-"""The page at other addresses: under a path, behind proxies, from another machine, and after a reload."""
+"""The page at other addresses: below a path, behind proxies, at the machine's own address; and pages that reload or
+stop reading."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ PAUSED = """async ([codec, words]) => {
 
 
 async def check_chat(watched: WatchedPage) -> None:
-    """Run a turn to its end while the socket is cut, and check the shown answer."""
+    """Run a turn, cut the page's socket in the middle of it, and check the answer that is shown at its end."""
     text = "The page is where it can be reached. " * 20
     turn = await watched.say(text, rate=100)
     await expect(turn.get_by_test_id("answer")).to_contain_text("reached")
@@ -101,7 +102,7 @@ async def test_the_page_works_at_the_machines_address_over_http(browser: Browser
 
 
 async def test_a_tab_recalls_its_live_turns_after_a_reload(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """The turns' ids are kept in `sessionStorage`, and their texts are complete."""
+    """After a reload, the client recalls the tab's two live turns, and their texts are complete."""
     text = "The quick brown fox. " * 30
     async with browser_context(browser) as context:
         watched = await open_page(context, page_gateway.url)
@@ -114,8 +115,8 @@ async def test_a_tab_recalls_its_live_turns_after_a_reload(browser: Browser, pag
 async def test_law_11_a_page_that_stops_reading_loses_nothing(
     browser: Browser, page_gateway: GatewayProcess, codec: str
 ) -> None:
-    """Law 11: while its worker is blocked the buffers fill and the socket is closed with 4501; the text is complete in
-    the end."""
+    """Law 11: while the page reads nothing, the buffers fill and the gateway closes the socket because the page is too
+    slow. In the end the text is complete."""
     words = "one two three four five six seven eight nine ten "
     async with browser_context(browser) as context:
         watched = await open_page(context, page_gateway.url)

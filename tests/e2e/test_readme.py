@@ -1,4 +1,4 @@
-"""The README's snippets, run in their order with one gateway, and the demo model's."""
+"""The README's Python, curl and HTML examples, and the demo model's curl command, run as they are printed."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def pasted(gateway: GatewayProcess, *command: str) -> str:
 
 
 async def test_the_examples_work(gateway: GatewayProcess) -> None:
-    """The Python example streams an answer. curl starts a turn, resumes it and cancels it, even after the Python
-    example."""
+    """The Python example streams an answer. Then, with the same gateway, curl streams a turn, resumes its stream, and
+    gets `already_ended` for the cancel."""
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert "that is the only notification you need" in (await pasted(gateway, sys.executable, "-c", python)).lower()
     program("curl")

@@ -1,4 +1,5 @@
-"""Two instances whose Redis fails: each test is one fault, and `tests/world.py` checks the laws."""
+"""One or two instances whose Redis fails: each test but one, which counts connections, is one fault. `tests/world.py`
+checks the laws."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ async def test_law_4_a_short_freeze_of_redis_isnt_noticed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("lease_s", "away_s"), [(LEASE_S, 4 * LEASE_S), (10, 30)])
 async def test_law_4_a_long_freeze_of_redis_degrades_durability(tmp_path: Path, lease_s: float, away_s: float) -> None:
-    """Law 4: while Redis is frozen for several leases clients get `degraded`, the stream continues, and the log is
+    """Law 4: while Redis is frozen for several leases, clients get `degraded`, the stream continues, and the log is
     complete afterwards."""
     rate = 600 / away_s
     async with world(tmp_path, TURNWIRE_LEASE_S=str(lease_s)) as w, client_of(w, 0) as who:
@@ -73,8 +74,8 @@ async def test_law_4_a_long_freeze_of_redis_degrades_durability(tmp_path: Path, 
 
 
 async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> None:
-    """A replica is promoted late in a failover: new turns are refused, live turns continue and keep their owner, also
-    from an instance without turns. No provider is asked twice, and the logs are complete afterwards."""
+    """Redis is a replica for a while, as in a failover whose promotion is late: new turns are refused, and live turns
+    continue. No other instance takes them over, no provider is asked twice, and the logs are complete afterwards."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         words = [f"w{n} " for n in range(500)]
         w.upstream.play(chat(*words).replace(rate=100))
@@ -98,8 +99,8 @@ async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> N
 
 
 async def test_live_turns_are_restored_in_an_empty_redis(tmp_path: Path) -> None:
-    """After Redis loses its data the owner re-creates its live turns, and attaching an ended turn fails with an
-    error."""
+    """After Redis loses its data, the owner creates its live turns again. An attach to a turn that had ended before
+    fails on a new instance."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         await w.start(who, "before", rate=0, tokens=20)
         await w.check(who, "before")
@@ -201,8 +202,8 @@ async def _check_connections(w: World, c: Client, sockets: ExitStack) -> None:
 
 
 async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_path: Path) -> None:
-    """While Redis is full a new turn is refused with `store_unavailable` and a live one continues. After memory is
-    available again new turns are accepted."""
+    """While Redis is full, a new turn is refused with `store_unavailable`, and a live one continues. When Redis has
+    memory again, new turns are accepted."""
     async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
         await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
         await c.deltas("runs", 10)
@@ -235,7 +236,7 @@ async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
 
 
 async def test_redis_rolled_back(tmp_path: Path) -> None:
-    """Redis is restarted with its data of 1.5 s ago: the owners find and fill the gaps in the logs."""
+    """Redis is restarted with its data of 1.5 s ago: the owner finds and fills the gaps in the logs."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         for n in range(5):
             await w.start(who, f"t{n}", rate=100, tokens=500)

@@ -54,7 +54,7 @@ async def test_retry_after_is_respected(tmp_path: Path) -> None:
 
 
 async def test_there_is_no_retry_after_the_first_delta(tmp_path: Path) -> None:
-    """An error after the first delta ends the turn with its text so far."""
+    """An answer that breaks off after its first delta fails the turn, and the provider isn't asked again."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("Hel", "lo world").replace(cut=150))
         view = await turn(c, "t", MODEL)
@@ -76,7 +76,7 @@ async def test_law_5_a_cancel_before_a_retry(tmp_path: Path) -> None:
 
 
 async def test_a_refused_key_is_replaced_by_the_next_one(tmp_path: Path) -> None:
-    """After 401 the next key is used without a wait, also for later turns. No key is logged."""
+    """After 401 the next key is used, also for later turns. No key is logged."""
     keys = {"OPENAI_API_KEY": "canary-one, canary-two"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **keys) as (gateway, c):
         upstream.play(error_response(401, {"error": {"message": "wrong key canary-one"}}), GOOD)
@@ -158,17 +158,17 @@ price = {{ input = "1", output = "2" }}
 """
 
 
-@pytest.mark.parametrize("how", ["stalled", "refused", "broken", "no key"])
+@pytest.mark.parametrize("how", ["stalled", "unreachable", "broken", "refused key"])
 async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
-    """The first model in the list that supports the request answers. Message, price and `turn.get` name this model,
-    also on another instance."""
+    """The first fallback that can be used and supports the request answers. The cost is computed with its price, and
+    `turn.get` names it, also on another instance."""
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
             (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))
             settings = {
                 "OPENAI_API_KEY": "k",
-                "OPENAI_BASE_URL": "http://127.0.0.1:9/v1" if how == "refused" else first.openai_url,
+                "OPENAI_BASE_URL": "http://127.0.0.1:9/v1" if how == "unreachable" else first.openai_url,
                 "TURNWIRE_MODELS": str(tmp_path / "models.toml"),
                 "TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5",
             }
@@ -180,7 +180,7 @@ async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
             ):
                 answers = {
                     "stalled": GOOD.replace(stall_after=0),
-                    "no key": error_response(401, {"error": {"message": "no"}}),
+                    "refused key": error_response(401, {"error": {"message": "no"}}),
                 }
                 first.play(answers.get(how, BROKEN))
                 other.play(chat("Other", usage={"prompt_tokens": 5, "completion_tokens": 2}))
@@ -190,14 +190,14 @@ async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
                 assert statuses(here, "t")[-1] == ("fallback", "second")
                 assert [received.body["model"] for received in other.requests] == ["second"]
                 assert view.ended["cost"] == {"amount": "0.000009", "currency": "USD"}
-                assert view.ended["timing"]["attempts"] == len(first.requests) + (3 if how == "refused" else 0) + 1
+                assert view.ended["timing"]["attempts"] == len(first.requests) + (3 if how == "unreachable" else 0) + 1
                 for c in (here, there):
                     got = await c.request("turn.get", turn="t")
                     assert (got["model"], got["message"]["model"]) == ("second", "second")
 
 
 async def test_other_instances_know_the_running_fallback(tmp_path: Path) -> None:
-    """While the fallback model streams, `turn.get` names it on any instance."""
+    """While the fallback model streams, `turn.get` names it on the other instance."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as first, Upstream() as other:
             (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))

@@ -1,5 +1,5 @@
-"""Law 7 for every pair of positions: a socket is lost after any event, and the client resumes at any later one, at
-either instance."""
+"""Law 7 for every pair of positions: a client that has received the events up to any one resumes when the turn has
+reached that or any later event, at either instance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAIRS = sum(range(2, EVENTS + 2))
 
 @asynccontextmanager
 async def sockets(w: World) -> AsyncIterator[list[list[Client]]]:
-    """Open slots connections to each instance for one attachment each."""
+    """Open `PAIRS` connections to each instance, each for one attachment."""
     async with AsyncExitStack() as stack:
         slots = asyncio.Semaphore(20)
 
@@ -77,7 +77,7 @@ async def test_law_7_every_lost_and_resumed_position(tmp_path: Path) -> None:
         for turn, demo in turns.items():
             attached = await attach_at_every_event(w, connections, turn, demo)
             if turn == "slow" and len(attached) <= 300:
-                raise TooLate(f"{len(attached)} attachments: a stalled machine merges the events of a turn.")
+                raise TooLate(f"Only {len(attached)} attachments: a stalled machine merges the events of a turn.")
             for one, seq, request in attached:
                 answer = (await one.answer(request))["turns"][turn]
                 assert answer["from"] == seq, answer

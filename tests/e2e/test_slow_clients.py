@@ -1,5 +1,7 @@
-"""Clients that don't read, answer or finish a message: each is disconnected in time, and other clients aren't
-affected."""
+"""Clients that don't read, answer or finish a message: each is disconnected in time, and other clients aren't affected.
+
+Also heartbeats, a fragmented message, and two turns that share a socket.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ async def wait_for_log(gateway: GatewayProcess, text: str, timeout_s: float = 10
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """Return a client frame of at most 125 bytes."""
+    """Return a client frame. The payload may have at most 125 bytes."""
     key = os.urandom(4)
     body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
     return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
@@ -72,15 +74,15 @@ async def _overflow_and_resume(gateway: GatewayProcess, params: dict[str, Any]) 
 
 
 async def test_a_client_that_never_reads_the_close_is_disconnected(tmp_path: Path) -> None:
-    """After the close with 4501 the client reads nothing more: its socket is aborted after the close timeout."""
+    """After the close with 4501, the client reads nothing more: its socket is aborted after the close timeout."""
     environment = {"TURNWIRE_CLOSE_TIMEOUT_S": "0.5"}
     async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
         async with client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1, read=False) as slow:
             await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
             await wait_for_log(gateway, "code=4501")
-            opened = fast.ready["connection"]
+            other = fast.ready["connection"]
             await wait_for_log(gateway, "connection closed", 5)
-            assert not any("connection closed" in line and opened in line for line in gateway.log)
+            assert not any("connection closed" in line and other in line for line in gateway.log)
             slow.socket.transport.abort()
 
 
@@ -120,7 +122,7 @@ async def opened(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def until_eof(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
-    """Return all bytes until the gateway closes."""
+    """Return all bytes until the gateway closes the connection, or none if it resets the connection."""
     async with asyncio.timeout(timeout_s):
         try:
             return await reader.read(-1)
@@ -140,8 +142,8 @@ async def test_an_unfinished_handshake_is_closed(tmp_path: Path, sent: bytes) ->
 
 @pytest.mark.parametrize("fragments", [70, 20_000])
 async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProcess, fragments: int) -> None:
-    """A message of more than 64 fragments is closed with 4400, even if the fragments are empty and however many more
-    follow."""
+    """A message of more than 64 fragments closes the socket with 4400, even if the fragments are empty and however many
+    more follow."""
     reader, writer = await opened(gateway)
     writer.write(masked(b"{", 0x1, fin=False) + masked(b"", 0x0, fin=False) * fragments)
     received = await until_eof(reader)
@@ -151,7 +153,7 @@ async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProces
 
 
 async def test_a_message_that_takes_too_long_is_refused(tmp_path: Path) -> None:
-    """A message without its last fragment is closed with 4400 after the message timeout."""
+    """A message without its last fragment closes the socket with 4400 after the message timeout."""
     async with gateway_process(tmp_path, {"TURNWIRE_MESSAGE_TIMEOUT_S": "0.4"}) as gateway:
         reader, writer = await opened(gateway)
         writer.write(masked(b"{", 0x1, fin=False))

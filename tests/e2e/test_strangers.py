@@ -1,5 +1,5 @@
-"""Law 12 for every field of every request that can have an id: another user's object is answered like one that doesn't
-exist."""
+"""Law 12 for every request field and every HTTP path that can have an id: another user's object is answered like one
+that doesn't exist."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ pytestmark = pytest.mark.e2e
 Ids = dict[str, Any]
 Ask = Callable[..., Awaitable[Any]]
 
-HERS: Ids = {"turn": "hers", "epoch": 5}
 NOWHERE: Ids = {"turn": "none", "conversation": "c_none", "message": "m_none", "epoch": 5}
 DEMO = {"rate": 50, "tokens": 400}
 
-# Each field that names an object of a user, with a request that uses it. `own` is a conversation of the requesting
-# user.
+# Each field that names an object of a user, with a request that uses it. `it` has the ids to use; `own` is a
+# conversation of the requesting user.
 NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
     ("turn.start", "turn"): lambda it, _: {"turn": it["turn"], "input": "x", "model": "no-such-model"},
     ("turn.start", "conversation"): lambda it, _: {"conversation": it["conversation"], "input": "x"},
@@ -104,7 +103,7 @@ PATHS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def two_users(folder: Path, mode: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
-    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares one by `as`."""
+    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares a service's socket by `as`."""
     file = KeyFile(folder)
     credential = token("eve") if mode == "sockets" else file.add_service()
     settings = {
@@ -137,7 +136,7 @@ async def start_anns_turn(ann: Client) -> Ids:
     await ann.deltas("hers", 3)
     conversation = started["conversation"]
     messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
-    return {**HERS, "conversation": conversation, "message": messages[0]["id"], "epoch": started["epoch"]}
+    return {"turn": "hers", "conversation": conversation, "message": messages[0]["id"], "epoch": started["epoch"]}
 
 
 def without_ids(answer: Any, ids: Ids) -> str:
@@ -167,7 +166,8 @@ async def test_law_12_for_every_request(tmp_path: Path, mode: str) -> None:
 
 
 async def test_law_12_for_every_path(tmp_path: Path) -> None:
-    """Law 12: over HTTP, every method has the same status and body in both cases."""
+    """Law 12: over HTTP, every method answers 404, or 403 for an administrator's path, with the same body for another
+    user's object and for one that doesn't exist."""
     async with two_users(tmp_path, "sockets") as (gateway, ann, _):
         hers = await start_anns_turn(ann)
         async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer(token("eve"))) as http:

@@ -32,7 +32,8 @@ RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 async def gateway_with_upstream(
     upstream: Upstream, folder: Path, **settings: str
 ) -> AsyncIterator[tuple[GatewayProcess, Client]]:
-    """Start a gateway whose providers are all at `upstream`, and connect a client."""
+    """Start a gateway whose providers are all at `upstream`, and connect a client. At the end, check law 13: no line of
+    the log and no frame has a key, and no frame has the upstream's address."""
     environment = {
         "OPENAI_API_KEY": KEY,
         "ANTHROPIC_API_KEY": KEY,
@@ -146,7 +147,7 @@ async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, pr
 
 @pytest.mark.parametrize("provider", MODELS)
 async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str) -> None:
-    """Law 5: a cancel request before the provider's response closes its connection."""
+    """Law 5: a cancel request before the provider's response closes the provider's connection."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("never").replace(delay_s=60))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
@@ -214,8 +215,8 @@ FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
 async def test_law_13_each_provider_fault_has_an_error_code(
     tmp_path: Path, script: Script, settings: dict[str, str], code: str
 ) -> None:
-    """Law 13: for a provider's fault, the client gets its error code and the gateway's own message. Other turns aren't
-    affected."""
+    """Law 13: for a provider's fault, the client gets the fault's error code and the gateway's own message. Other turns
+    aren't affected."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         demo = {"demo": {"rate": 50, "tokens": 60}}
         await c.request("turn.start", turn="neighbor", input="x", params=demo)
@@ -275,7 +276,7 @@ LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_
 async def test_law_11_a_large_error_body_delays_no_other_client(
     tmp_path: Path, model: str, script: Script, code: str
 ) -> None:
-    """Law 11: while a turn fails with a large error body, another client's requests are answered without delay."""
+    """Law 11: while a turn fails with a large error body, each request of another client is answered within 0.5 s."""
     async with (
         Upstream() as upstream,
         gateway_with_upstream(upstream, tmp_path) as (gateway, c),

@@ -76,7 +76,8 @@ async def test_laws_1_6_7_a_dropped_socket_and_a_repeated_start(watched: Watched
 
 
 async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> None:
-    """While offline, the connection status says so and no reconnect is tried. Afterwards the answers are complete."""
+    """The connection status shows that the page is offline, and "Go online" can be pressed there or in the panel.
+    Afterwards the answers are complete."""
     await run(watched, "offline")
     button = watched.page.get_by_test_id("run-offline")
     await expect(button).to_have_text("Go online")
@@ -108,7 +109,7 @@ async def test_a_stop_while_offline_takes_effect_when_online(watched: WatchedPag
 
 
 async def test_law_5_twenty_turns_are_stopped(watched: WatchedPage) -> None:
-    """Law 5: twenty answers over one socket don't mix; if they are stopped in the middle no character follows."""
+    """Law 5: twenty answers over one socket don't mix. If they are stopped in the middle, no character follows."""
     await run(watched, "twenty")
     await wait_until_passed(watched, "twenty", 20)
     await run(watched, "twenty")
@@ -211,7 +212,6 @@ async def test_the_panel_shows_a_failed_integrity_check(watched: WatchedPage) ->
 
 async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: WatchedPage) -> None:
     """Frames can be filtered, paused, copied unchanged, and opened."""
-    panel = await tab(watched, "wire")
     await watched.choose(rate=60, tokens=100)
     panel = await tab(watched, "wire")
     await ended(await watched.ask("show me the wire"), "completed")
@@ -267,7 +267,6 @@ async def test_the_wire_view_can_be_used_by_keyboard(watched: WatchedPage) -> No
 async def test_the_codec_can_be_switched_in_the_wire_view(watched: WatchedPage) -> None:
     """The switch opens another socket with MessagePack, the sizes of both codecs are shown side by side, and the live
     turn completes."""
-    panel = await tab(watched, "wire")
     await watched.choose(rate=40, tokens=150)
     panel = await tab(watched, "wire")
     turn = await watched.ask("change the codec")

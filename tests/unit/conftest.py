@@ -17,7 +17,7 @@ from tests.upstream import Upstream
 
 @pytest.fixture(scope="module")
 def frozen() -> Iterator[None]:
-    """Exclude imported objects from garbage collections, as `server.py` does: they would distort measured times."""
+    """Exclude imported objects from garbage collections, as `gateway/server.py` does, so that these take little time."""
     gc.collect()
     gc.freeze()
     yield
@@ -47,7 +47,7 @@ async def ann(services: Services) -> AsyncIterator[SessionClient]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the intervals of an instance's periodic tasks."""
+    """Shorten the intervals and delays of an instance's background tasks."""
     monkeypatch.setattr("gateway.turns.reaper.REAP_S", 0.05)
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 0.05)

@@ -123,7 +123,7 @@ async def test_finished_work_leaves_no_reference_cycle(
         client(server.ws_url) as c,
         http_client(server.url) as http,
     ):
-        await c.request("turn.start", turn="first", input="x", params=QUICK)  # what is loaded only once
+        await c.request("turn.start", turn="first", input="x", params=QUICK)  # load what is loaded only once
         await c.ending("first")
         gc.collect()
         gc.disable()

@@ -19,7 +19,7 @@ async def admin(*arguments: str) -> None:
 
 
 async def test_turns_and_connections_are_listed_and_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    """The commands list turns in a table, stop a turn by its id, close a connection and start a drain."""
+    """The commands list turns and connections, stop a turn by its id, close a connection and start a drain."""
     async with serving() as server, client(server.ws_url) as c:
         at = ("--url", server.url)
         await admin(*at, "turns")

@@ -11,7 +11,7 @@ from gateway.identity.api_keys import ApiKeys
 
 
 def test_a_new_key_is_not_in_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Stdout contains only the line for the key file, so it can be appended to it. The key is valid afterward."""
+    """Stdout contains only the line for the key file. A file with this line makes the key valid."""
     command.main(["keys", "new", "--user", "ann", "--scopes", "chat,read", "--days", "1"])
     line, output = capsys.readouterr()
     key = next(word for word in output.split() if word.startswith("tw_"))

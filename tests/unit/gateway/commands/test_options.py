@@ -25,7 +25,7 @@ def test_options_that_are_not_settings_are_ignored() -> None:
 
 
 def test_the_catalog_has_the_operators_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command loads the models of the operator's file."""
+    """`load_catalog` adds the models of the operator's file."""
     file = tmp_path / "models.json"
     file.write_text('{"models": [{"id": "llama", "type": "ollama"}]}', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
@@ -44,7 +44,7 @@ def test_an_unreadable_models_file_exits_with_2(
 
 
 def test_conflicting_settings_are_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error message isn't attributed to a single option."""
+    """The error message isn't attributed to a single option, and the exit code is 2."""
     monkeypatch.setenv("TURNWIRE_AUTH", "jwt")
     with pytest.raises(SystemExit) as exited:
         load_settings(Namespace())

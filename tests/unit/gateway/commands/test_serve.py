@@ -38,9 +38,9 @@ class FakeServer:
 def test_a_failed_start_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    """An invalid or unreachable store, or a port in use: one line without a password is printed.
+    """For an invalid or unreachable store, or a port in use, one line without a password is printed.
 
-    The exit code is 1. A line before it warns about a password on the command line.
+    The exit code is 1. If the command line has a password, one more line warns about it.
     """
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
     with listen("127.0.0.1", 0, 1, 16)[0] as occupied:

@@ -1,4 +1,4 @@
-"""Tests of the admin API over HTTP: permissions, lists, cancelled turns, and closed clients."""
+"""Tests of the admin API over HTTP: permissions, lists, cancelled turns, closed clients, and a drain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def admin_request(
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
 async def test_only_an_administrator_is_allowed(method: str, path: str) -> None:
-    """A request is refused without a credential, with a user's, and on an open port with auth off."""
+    """A request is refused without a credential, with a user's, and with auth off and `insecure` set."""
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
             assert (await admin_request(server.url, method, path, headers=headers)).status_code == status

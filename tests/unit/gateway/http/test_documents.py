@@ -21,7 +21,7 @@ async def test_a_document_is_served_as_json(path: str, key: str, monkeypatch: py
 
 
 async def test_the_documents_page_is_served() -> None:
-    """The page has no inline script or style."""
+    """The page's policy allows no inline script or style. The page's script and style are served, too."""
     async with serving() as server, http_client(server.url) as http:
         page = await http.get("/docs")
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -28,8 +28,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def test_every_operation_has_its_route() -> None:
-    """There is one route for each path, with all its methods."""
-
+    """The routes have exactly the paths and methods of the operations."""
     routed = {
         (method, route.path)
         for route in api_routes()
@@ -68,7 +67,7 @@ async def test_a_path_with_a_trailing_slash_is_unknown(http: httpx2.AsyncClient)
     ],
 )
 async def test_a_body_field_in_the_query_is_refused(http: httpx2.AsyncClient, address: str, query: str) -> None:
-    """For example, an idempotency key in the query would be ignored.
+    """The field would otherwise be ignored: with `turn` in the query, a repeated start would run twice.
 
     The request is refused before it has any effect.
     """
@@ -78,7 +77,7 @@ async def test_a_body_field_in_the_query_is_refused(http: httpx2.AsyncClient, ad
 
 
 async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) -> None:
-    """The preflight and the response name the origin. Headers that a page needs to resume are exposed."""
+    """The preflight and the responses name the origin. `Location` is exposed, which a page needs to resume."""
     headers = {
         "origin": OTHER,
         "access-control-request-method": "POST",
@@ -98,7 +97,7 @@ async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) ->
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example"])
 async def test_another_origin_is_refused(http: httpx2.AsyncClient, server: InLoopServer, origin: str) -> None:
-    """It can neither send requests nor read responses. Public paths have no confidential content."""
+    """It can neither send requests nor read responses. Public paths answer it: they have no confidential content."""
     headers = {"origin": origin, "access-control-request-method": "POST"}
     preflight = await http.options("/v1/turns", headers=headers)
     assert "access-control-allow-origin" not in preflight.headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from urllib.parse import urlsplit
 
 import httpx2
@@ -15,6 +16,7 @@ from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import SLOW, eventually
 
 FLOOD = {"rate": 0, "tokens": 20_000}
+SMALL_BUFFER = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)]
 
 
 async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -27,9 +29,9 @@ async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader
 
 
 async def test_law_11_a_client_that_does_not_read_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    """Law 11: over the limit the stream ends.
+    """Law 11: when its outbox exceeds the limit, the stream ends.
 
-    The turn continues, and a client that returns gets its remaining events.
+    The turn continues, and another client gets all its events.
     """
     caplog.set_level("INFO")
     async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server, http_client(server.url) as http:
@@ -71,13 +73,9 @@ async def test_a_slow_client_resumes_without_loss() -> None:
             assert view.resets == 0
 
 
-SMALL_BUFFER = [(1, 8, 32768)]
-"""SOL_SOCKET, SO_RCVBUF."""
-
-
 @pytest.mark.parametrize("accept", [SSE, NDJSON])
 async def test_a_stream_during_a_shutdown(accept: str) -> None:
-    """The turn ends or is ended, the client gets `going_away`, and the response ends properly."""
+    """The turn is ended with `shutting_down`, the client gets `going_away`, and the response ends properly."""
     async with serving(drain_s=0.05) as server, http_client(server.url) as http:
         async with started(http, accept=accept, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)
@@ -93,7 +91,7 @@ async def test_a_stream_during_a_shutdown(accept: str) -> None:
 
 
 async def test_a_revoked_credential_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more events are sent after the revocation."""
+    """After the revocation, the stream ends without the turn's ending."""
     async with serving() as server, http_client(server.url) as http:
         async with started(http, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)

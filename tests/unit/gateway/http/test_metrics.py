@@ -35,7 +35,7 @@ async def get(url: str, headers: dict[str, str] | None = None) -> httpx2.Respons
 async def test_permission_to_read_the_metrics(fields: dict[str, object], headers: dict[str, str], status: int) -> None:
     """Administrators may read them, and so may every client of a loopback port with auth off.
 
-    Public metrics are open to all.
+    Public metrics are open to all, and metrics that are off are not found.
     """
     async with serving(**fields) as server:
         answer = await get(server.url, headers)

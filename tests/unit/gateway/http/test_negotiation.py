@@ -45,7 +45,7 @@ def test_an_unacceptable_media_type_is_refused(accept: str) -> None:
     [("respond-async", True), ("wait=10, Respond-Async; x=1", True), ("respond-asynchronous", False), ("", False)],
 )
 def test_respond_async_is_a_preference(prefer: str, wanted: bool) -> None:
-    """It can be one of several, in any case."""
+    """It can be one of several preferences, in upper or lower case."""
     assert prefers_async(Headers({"prefer": prefer})) is wanted
 
 
@@ -64,7 +64,7 @@ def test_an_invalid_event_id_is_refused(given: str) -> None:
 
 
 def test_long_headers_are_read_only_in_part() -> None:
-    """Only 100 ranges are read, and only 300 characters of each."""
+    """Only 100 media ranges or preferences are read, and only 300 characters of a range."""
     assert negotiate_media_type(Headers({"accept": "text/html," * 99 + OFFERED[1]}), OFFERED) == OFFERED[1]
     with pytest.raises(HttpError):
         negotiate_media_type(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)

@@ -21,7 +21,7 @@ async def server() -> AsyncIterator[InLoopServer]:
 
 
 async def test_page_files_api_and_socket_are_below_the_prefix(server: InLoopServer) -> None:
-    """They are also served without the prefix: a proxy adds it, and a health check doesn't."""
+    """They are also served without the prefix, which a health check doesn't send."""
     async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
         for path in ("/", "/static/turnwire.js", "/health", "/v1/models"):
             below, bare = await http.get(f"/tools/chat{path}"), await http.get(path)
@@ -66,7 +66,7 @@ def test_slashes_around_a_prefix_are_normalized(given: str, normalized: str) -> 
 
 
 def test_a_prefix_is_a_plain_path() -> None:
-    """A query or a second host in it is an error at startup."""
+    """A second host, a query or a space in it is an invalid setting."""
     for wrong in ("//elsewhere", "/a?b", "/a b"):
         with pytest.raises(ValidationError, match="path_prefix"):
             make_settings(path_prefix=wrong)

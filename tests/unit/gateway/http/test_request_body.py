@@ -61,7 +61,7 @@ async def test_a_client_that_disconnects_gets_no_response() -> None:
 
 @pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
 async def test_a_body_that_is_not_json_is_refused(given: str) -> None:
-    """Media types that another site's page can send without a preflight are refused with 415."""
+    """Any other media type is refused with 415. Another site's page can send some of them without a preflight."""
     with pytest.raises(HttpError) as refused:
         await read_body(Headers({"content-type": given}), receiving(b"{}"), 10)
     assert refused.value.status == 415
@@ -161,7 +161,7 @@ def test_only_the_input_of_a_start_may_be_large() -> None:
     ],
 )
 def test_a_start_is_refused_like_a_frame(body: bytes, code: str, path: str | None) -> None:
-    """The codes and paths are the same."""
+    """The codes and paths are those of a frame's error; but only a frame may have an `id`."""
     with pytest.raises(ApiError) as refused:
         decode_start(body, 10_000)
     assert (refused.value.code, refused.value.body.path) == (code, path)

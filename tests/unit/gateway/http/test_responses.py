@@ -1,4 +1,4 @@
-"""Tests of responses: errors with the table's status and headers, and bodies in pieces."""
+"""Tests of responses: the status and headers of errors, bodies sent in pieces, and JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.http.responses import CHUNK_BYTES, BytesResponse, HttpError, JsonResponse, error_response
+from gateway.protocol.codec import JSON
 from gateway.protocol.errors import CODES, ApiError, ErrorCode
+from gateway.protocol.results import Pong
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -21,7 +23,7 @@ def test_an_error_has_the_status_of_the_table(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize(("retry_after_ms", "header"), [(None, None), (1, "1"), (1000, "1"), (1001, "2")])
 def test_an_error_has_a_retry_after_header(retry_after_ms: int | None, header: str | None) -> None:
-    """The time is in whole seconds, rounded up."""
+    """The time is in whole seconds, rounded up. Without a time to retry, the header is absent."""
     answer = error_response(ApiError("rate_limited", retry_after_ms=retry_after_ms))
     assert answer.headers.get("retry-after") == header
 
@@ -51,4 +53,4 @@ async def test_a_body_is_sent_in_pieces(size: int) -> None:
 
 def test_json_is_encoded_by_the_gateways_codec() -> None:
     """The encoder is the same as for the socket."""
-    assert JsonResponse({"a": 1.5}).body == b'{"a":1.5}'
+    assert JsonResponse({"a": Pong(1.5)}).body == JSON.encode({"a": Pong(1.5)})

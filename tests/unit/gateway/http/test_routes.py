@@ -1,4 +1,4 @@
-"""Tests of plain HTTP: page, health, readiness, service information, and the headers of every response."""
+"""Tests of plain HTTP: the page and its files, health, readiness, service information, the `Host` check, and headers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ LIBRARY = ("turnwire.js", "turnwire.d.ts")
 
 
 def needed(folder: Path) -> set[str]:
-    """Return the files that the pages and the client library load, directly or indirectly, and vendored licenses."""
+    """Return the pages, the client library, all files that these load (directly or not), and the vendored licenses."""
     found: set[str] = set()
     ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
     while ahead:

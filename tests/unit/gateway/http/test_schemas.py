@@ -24,7 +24,7 @@ def test_schemas_include_all_nested_types() -> None:
 
 
 def test_patterns_use_ecma_syntax() -> None:
-    """A reader of the document may not use Python."""
+    """A reader of the document might not use Python, so `\\A` and `\\Z` become `^` and `$`."""
     turn = schemas_of([p.TurnStart])["TurnStart"]["properties"]["turn"]
     assert without_null(turn)["pattern"] == r"^[A-Za-z0-9_.\-]{1,64}$"
 

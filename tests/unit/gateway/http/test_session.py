@@ -1,4 +1,4 @@
-"""Tests of an HTTP session: it sends requests, counts as a client, and keeps nothing after its end."""
+"""Tests of an HTTP session: requests, its end, the limit of its outbox, a drain, heartbeats, and its connection permit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_attachments_end_with_the_session(services: Services) -> None:
 
 
 async def test_a_waiting_session_has_no_outbox_limit(services: Services) -> None:
-    """A waiting session only keeps its position in the turn's stream, and no bytes."""
+    """A session that only waits for the ending isn't stopped when its outbox is over the limit. It gets no heartbeats."""
     async with http_session(services, is_streamed=False) as session:
         await session.handle(start(rate=0, tokens=60_000))
         stream = services.registry.get("ann", "t")

@@ -51,7 +51,7 @@ async def test_a_turn_is_streamed_from_its_start_to_its_ending(http: httpx2.Asyn
 async def test_concurrent_large_bodies_are_limited() -> None:
     """Over the limit, the status is 429.
 
-    A body of a frame's size is still accepted, and so is a large one after another was read, refused or aborted.
+    A small body is still accepted. The memory of a large body is released after it was read, refused or aborted.
     """
     async with serving(body_bytes=1_000_000, bodies_bytes=1_000_000) as server, http_client(server.url) as http:
         body_memory = server.gateway.services.limits.bodies
@@ -84,7 +84,7 @@ async def test_concurrent_large_bodies_are_limited() -> None:
 
 
 async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
-    """The response is the result of `turn.get`, with message, usage and cost."""
+    """The response is the result of `turn.get`, with message and usage. A repeated start has the same response."""
     answer = await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": QUICK}})
     assert (answer.status_code, answer.headers["location"]) == (200, "/v1/turns/t")
     view = answer.json()
@@ -96,7 +96,7 @@ async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
 
 
 async def test_a_failed_turn_has_the_status_of_its_error(http: httpx2.AsyncClient) -> None:
-    """The body has the turn's status, its error, and the output until the failure."""
+    """The body has the turn's status and its error."""
     demo = {**QUICK, "fail": "overloaded"}
     answer = await http.post("/v1/turns", json={"input": "Hi", "params": {"demo": demo}})
     assert answer.status_code == 503
@@ -149,7 +149,7 @@ async def test_a_stream_is_resumed_at_every_event(http: httpx2.AsyncClient, acce
 
 
 async def test_an_unknown_position_restarts_the_stream(http: httpx2.AsyncClient) -> None:
-    """Law 7: the stream has no gap: it begins with a reset, and all events follow."""
+    """Law 7: the stream begins with a reset, and then has all events without a gap."""
     async with started(http, turn="t", input="Hi", params={"demo": QUICK}) as events:
         await events.ending()
     view = TurnView()
@@ -162,9 +162,9 @@ async def test_an_unknown_position_restarts_the_stream(http: httpx2.AsyncClient)
 
 
 async def test_a_stream_that_is_unavailable_has_an_error(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """An unknown turn is 404, an invalid id 400, and an unacceptable type 406.
+    """An unknown turn is 404, an invalid `Last-Event-ID` 400, and an unacceptable media type 406.
 
-    Expired events are 410 with the message's id.
+    Expired events are 410 with the message's id. A repeated start is then 410 as a stream, but its outcome is returned.
     """
     assert (await http.get("/v1/turns/unknown/events")).status_code == 404
     assert (await http.get("/v1/turns/t/events", headers={"last-event-id": "x"})).status_code == 400
@@ -252,7 +252,7 @@ async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> Non
 
 
 async def test_a_draining_gateway_refuses_streams(http: httpx2.AsyncClient, server: InLoopServer) -> None:
-    """The status is 503 with `Retry-After`. Cancels and reads still work."""
+    """The status is 503 with `Retry-After`. Starts are refused too; cancels and reads still work."""
     await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": SLOW}}, headers=ASYNC)
     server.gateway.services.runner.is_draining = True
     answer = await http.get("/v1/turns/t/events")

@@ -49,14 +49,15 @@ def test_a_service_has_a_name_that_no_user_can_have(tmp_path: Path) -> None:
 
 
 def test_keys_are_random() -> None:
-    """Two keys have different ids and random secrets."""
+    """Two keys have different ids and different secrets."""
     one, two = (new_key(user="ann", service=None, scopes=["chat"])[0] for _ in range(2))
     assert one.split("_")[1] != two.split("_")[1]
+    assert one.split("_", 2)[2] != two.split("_", 2)[2]
     assert len(one.split("_", 2)[2]) == 43
 
 
 def test_an_invalid_key_is_refused(tmp_path: Path) -> None:
-    """The key is cut off, too long, has the secret of another key, or isn't a key at all."""
+    """The key is cut off, too long, has the secret of another key, isn't a key at all, or isn't in the file."""
     file = KeyFile(tmp_path)
     key, other = file.add("ann"), file.add("bob")
     keys = ApiKeys(str(file.path))
@@ -153,7 +154,7 @@ def test_keys_stay_valid_while_the_file_is_replaced(tmp_path: Path, moment: str)
 
 
 def test_keys_stay_valid_while_the_file_is_emptied_again_and_again(tmp_path: Path) -> None:
-    """It may have been complete between two looks, so the delay begins anew with each version without keys."""
+    """The file may have had keys between two checks, so the delay begins again with each new version without keys."""
     reloaded = ReloadedKeys(tmp_path)
     for n in range(6):
         reloaded.file.path.write_text("")

@@ -56,7 +56,7 @@ class Gate:
         await eventually(lambda: not self.knows(key))
 
     async def sweeps(self) -> None:
-        """Wait for enough sweeps that a change is no longer recent."""
+        """Wait for several sweeps, so that an earlier change has been applied to all leases."""
         calls = self.store.calls.count("get_ephemeral")
         await eventually(lambda: self.store.calls.count("get_ephemeral") > calls + 20)
 
@@ -99,7 +99,10 @@ async def code(waiting: Any) -> str:
 
 
 async def test_with_auth_off_everyone_is_local() -> None:
-    """Credentials are ignored. On loopback the client has the operator's scopes, on an open port the default ones."""
+    """Credentials are ignored, but an identity is refused.
+
+    On loopback the client has the default scopes and `admin`, with `TURNWIRE_INSECURE=1` only the default ones.
+    """
     async with open_store() as store:
         closed = Authenticator(make_settings(), store.as_store)
         assert await closed.authenticate(headers()) == await closed.authenticate_socket(bearer("nonsense"), b"ticket=x")
@@ -156,7 +159,7 @@ async def test_a_mode_that_is_off_accepts_no_credential(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["token", "access_token", "api_key"])
 async def test_a_long_lived_token_in_a_url_is_refused(name: str, tmp_path: Path) -> None:
-    """This includes a token that would be valid in a header."""
+    """This includes a valid token, and a request that also has a valid header. Too many query fields are refused too."""
     async with gate(tmp_path) as g:
         assert await code(g.auth.authenticate_socket(headers(), b"a=b&" * 100)) == "invalid_request"
         query = f"a=b&{name}={token()}".encode()
@@ -182,7 +185,7 @@ async def test_a_ticket_is_valid_only_for_a_socket(tmp_path: Path) -> None:
 async def test_a_service_acts_for_a_user(tmp_path: Path) -> None:
     """It sends a signed token for the user along with its own credential.
 
-    The user gets no scope that the service lacks.
+    The user gets no scope that the service lacks, and never `admin` or `as`.
     """
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "read", "as", "admin"})
@@ -304,7 +307,7 @@ async def test_a_ticket_ends_with_its_key(change: dict[str, Any] | None, tmp_pat
 async def test_a_ticket_has_the_current_scopes_of_its_key(tmp_path: Path) -> None:
     """Scopes removed from the key are removed from the ticket, and a ticket never has `admin`.
 
-    It expires with the key.
+    The access expires with the key.
     """
     async with gate(tmp_path) as g:
         key = await g.key(user="ann", scopes={"chat", "read"})
@@ -315,9 +318,9 @@ async def test_a_ticket_has_the_current_scopes_of_its_key(tmp_path: Path) -> Non
 
 
 async def test_a_ticket_for_a_key_that_this_instance_has_not_seen_yet(tmp_path: Path) -> None:
-    """The issuing instance may have loaded the key file a moment earlier.
+    """The issuing instance may have loaded the key file a moment earlier, so the other one reads it again.
 
-    An instance without the key refuses the ticket.
+    An instance that has no key file refuses the ticket.
     """
     async with gate(tmp_path) as g:
         settings = make_settings(auth="keys", api_keys=str(g.file.path))
@@ -330,7 +333,7 @@ async def test_a_ticket_for_a_key_that_this_instance_has_not_seen_yet(tmp_path: 
 
 
 async def test_a_ticket_expires_with_its_token(tmp_path: Path) -> None:
-    """The token may expire in the seconds before the ticket is used."""
+    """The token has just expired, and is accepted only because of the leeway. A ticket has no leeway."""
     async with gate(tmp_path) as g:
         token_s = int(now_ms() / 1000)
         ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(token("ann", exp=token_s))))
@@ -364,7 +367,7 @@ async def test_a_client_admitted_during_a_change_is_checked_again(tmp_path: Path
 
 
 async def test_a_client_admitted_during_a_sweep_is_checked(tmp_path: Path) -> None:
-    """A client with a removed key is admitted while the revocations are read. The sweep checks keys before that."""
+    """A client with a removed key is admitted when a sweep has already checked the keys and reads the revocations."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         principal = await g.auth.authenticate(bearer(key))
@@ -376,10 +379,10 @@ async def test_a_client_admitted_during_a_sweep_is_checked(tmp_path: Path) -> No
         await eventually(lambda: entered.revoked)
 
 
-CREDENTIALS = ["its user", "its key", "its token", "its line", "its scope as"]
+REVOKED = ["its user", "its key", "its token", "its line", "its scope as"]
 
 
-@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize("kind", REVOKED)
 @pytest.mark.parametrize("came", ["by the header", "by a ticket", "by a renewal"])
 async def test_a_revoked_service_can_no_longer_act_for_users(came: str, kind: str, tmp_path: Path) -> None:
     """Leases of its users end, and new ones are refused. This holds for each kind of revocation and of admission."""
@@ -528,13 +531,14 @@ async def test_an_invalid_key_file_locks_out_no_client(tmp_path: Path, caplog: p
 
 
 async def test_without_the_store_no_new_client_is_admitted(tmp_path: Path) -> None:
-    """A revocation could exist. Existing leases stay, and are checked when the store is back."""
+    """The client could be revoked. Existing leases stay, and are checked when the store is back."""
     async with gate(tmp_path) as g:
         lease = g.auth.admit(await g.auth.authenticate(bearer(token("ann", jti="j"))))
-        await g.auth.revocations.revoke("jti:j")
         with g.store.failing("get_ephemeral"):
+            await g.auth.revocations.revoke("jti:j")
             assert await code(g.auth.authenticate(bearer(token("bob")))) == "store_unavailable"
             assert await code(g.auth.authenticate_token(token("bob"))) == "store_unavailable"
+            assert not lease.revoked
         await eventually(lambda: lease.revoked)
         assert (await g.auth.authenticate(bearer(token("bob")))).user == "bob"
 

@@ -83,7 +83,7 @@ async def test_an_expiry_is_announced_once() -> None:
 
 
 async def test_an_expired_credential_starts_no_turn() -> None:
-    """During the grace period, every request except a start is allowed."""
+    """During the grace period, a cancel is still allowed."""
     with Recorder().lease(Principal(user="ann", expires_ms=now_ms() - 1)) as lease:
         assert code_of(lease, p.TurnStart(input="x")) == "unauthenticated"
         assert code_of(lease, p.TurnCancel(turn="t")) is None
@@ -114,18 +114,18 @@ async def test_a_renewal_postpones_the_end() -> None:
 
 
 async def test_a_refused_renewal_changes_nothing() -> None:
-    """The current credential stays valid until its own expiry."""
+    """The lease keeps its credential."""
     recorder = Recorder()
 
     def refuse(principal: Principal, token: str) -> Principal:
         raise ApiError("forbidden")
 
     recorder.next = refuse
-    scopes = Principal(user="ann")
-    with recorder.lease(scopes) as lease:
+    ann = Principal(user="ann")
+    with recorder.lease(ann) as lease:
         with pytest.raises(ApiError):
             await lease.renew("token")
-        assert lease.principal is scopes
+        assert lease.principal is ann
 
 
 async def test_a_revoked_credential_allows_nothing() -> None:
@@ -163,7 +163,7 @@ async def test_a_changed_expiry_is_rescheduled() -> None:
 
 @pytest.mark.parametrize("lost", ["chat", "cancel", "admin", "read", "as"])
 async def test_a_lost_scope_is_enforced(lost: Scope) -> None:
-    """Scopes checked per request are refused from then on. Losing a scope that streams depend on ends the lease."""
+    """A request that needs the lost scope is refused. If attachments depend on the scope, the lease ends."""
     recorder = Recorder()
     scopes: frozenset[Scope] = frozenset({"chat", "read", "cancel", "admin", "as"})
     with recorder.lease(Principal(user="ann", scopes=scopes)) as lease:

@@ -74,7 +74,10 @@ def test_other_hosts_are_not_loopback(host: str) -> None:
 
 @pytest.mark.parametrize("host", NOT_LOOPBACK)
 def test_with_auth_off_only_loopback_hosts_are_served(host: str) -> None:
-    """A page of another site can't reach the gateway with a name that resolves to this machine."""
+    """A page of another site can't reach the gateway with a name that resolves to this machine.
+
+    With `TURNWIRE_INSECURE=1`, every host is served.
+    """
     with pytest.raises(ApiError) as refused:
         check_host(headers(host=host), DEFAULT)
     assert refused.value.code == "forbidden"

@@ -1,4 +1,4 @@
-"""Tests of principals: the table of scopes, and valid user names."""
+"""Tests of principals: the table of scopes, combined credentials, and valid user names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.protocol.errors import ApiError
 
 
 def test_every_request_has_its_scope() -> None:
-    """A request without a row in the table would be open to all clients, or fail for all of them."""
+    """A request without a row in the table would fail for all clients. Only `auth` and `ping` need no scope."""
     assert set(REQUIRED_SCOPES) == set(get_args(p.AnyRequest))
     assert {request for request, scope in REQUIRED_SCOPES.items() if scope is None} == {p.Auth, p.Ping}
 
@@ -47,9 +47,9 @@ def test_unknown_scopes_are_ignored() -> None:
 
 
 def test_combined_credentials_have_the_intersection_of_their_scopes() -> None:
-    """The scopes are those of all credentials, minus the withheld ones.
+    """The scopes are those that every credential has, without the withheld ones.
 
-    The earliest expiry and the first one's user apply.
+    The user is the first credential's, and the earliest expiry applies.
     """
     ann = Credential(user="ann", scopes=frozenset({"chat", "read", "as"}), expires_ms=9)
     service = Credential(user="service:x", scopes=frozenset({"chat", "as", "admin"}), expires_ms=8)

@@ -1,4 +1,4 @@
-"""Tests of JSON Web Tokens: every algorithm, every kind of invalid token, and the claims about the user."""
+"""Tests of JSON Web Tokens: keys and algorithms, invalid tokens, the claims about the user, and the operator's settings."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def handmade_token(header: dict[str, Any], key: bytes | None = None) -> str:
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
 async def test_alg_none_is_refused(name: str) -> None:
-    """This covers `alg: none` in any case, with each kind of key."""
+    """This covers `none` in upper and lower case and an empty `alg`, with a secret and with a public key."""
     given = handmade_token({"alg": name, "typ": "JWT"})
     await refused(given)
     await refused(given, public_key=public_pem(private_key("ES256")))

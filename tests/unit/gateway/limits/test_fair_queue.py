@@ -29,7 +29,7 @@ class Work:
         self.gates: dict[str, asyncio.Event] = {}
 
     def call(self, name: str) -> None:
-        """Start a call of the user before the dash."""
+        """Start a call of the user that the name has before its dash."""
         self.gates[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._call(name))
 
@@ -73,7 +73,8 @@ async def test_slots_are_used_and_released() -> None:
     await settle()
     assert work.started == ["ann-0", "ann-1", "ann-3"]
     work.gates["ann-1"].set()
-    work.tasks["ann-4"].cancel()  # while its slot is on the way to it
+    await asyncio.sleep(0)
+    work.tasks["ann-4"].cancel()  # it has a slot already, but hasn't continued yet
     await settle()
     work.call("bob-1")
     await settle()

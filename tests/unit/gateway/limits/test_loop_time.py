@@ -26,7 +26,7 @@ class Accounts:
     def serve(
         self, token: str | None, took_s: float, principal: Principal | None = None, identity: str | None = None
     ) -> None:
-        """Serve a request that takes the loop's time, of this principal if its credential is valid."""
+        """Serve a request that takes `took_s` of the loop's time. `principal` is None if its credential is invalid."""
         request = self.request(token, identity=identity)
         request.begin()
         if principal is not None:
@@ -36,9 +36,9 @@ class Accounts:
 
 
 def test_a_user_pays_with_its_credential() -> None:
-    """After a second of loop time its next request waits for nine, before it is verified, from any address.
+    """After a second of loop time, a user's next request waits for nine seconds, from any address.
 
-    Other users of the address don't wait.
+    It waits before its credential is verified. Other users of the address don't wait.
     """
     accounts = Accounts()
     accounts.serve("eve's", 1, Principal(user="eve"))
@@ -63,7 +63,7 @@ def test_another_credential_of_the_user_waits_after_it_is_verified() -> None:
     ("host", "same", "other"), [(HOST, HOST, "10.0.0.2"), ("2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1")]
 )
 def test_a_network_pays_for_requests_without_a_valid_credential(host: str, same: str, other: str) -> None:
-    """It is an IPv4 address or an IPv6 /64. A user whose credential is known doesn't wait for it."""
+    """A network is an IPv4 address or an IPv6 /64. A user whose credential is known doesn't wait for its network."""
     accounts = Accounts()
     accounts.serve("ann's", 0.001, Principal(user="ann"))
     for token in (None, "invalid"):
@@ -94,7 +94,7 @@ def test_a_service_does_not_pay_but_the_users_that_it_names_do() -> None:
 
 
 def test_requests_that_wait_at_the_same_time_continue_one_after_the_other() -> None:
-    """Each waits for longer than the one before, so that they don't hold the loop together."""
+    """Each request waits longer than the one before, so that they don't all use the loop at the same moment."""
     accounts = Accounts()
     accounts.serve(None, 0.2)
     delays = [accounts.request(None).begin() for _ in range(500)]

@@ -45,7 +45,7 @@ def test_charged_requests_delay_later_ones() -> None:
 
 
 def test_a_burst_is_followed_by_a_steady_rate() -> None:
-    """After a burst, one request is accepted per interval. Each key has its own rate limit."""
+    """After a burst, one request is accepted per interval. Each user has their own rate limit."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     assert [rate_limiter.try_acquire("ann") for _ in range(42)] == [0] * 40 + [50, 50]
@@ -73,7 +73,7 @@ def test_a_request_after_the_given_wait_is_accepted(per_s: float, burst: int, ga
 
 
 def test_idle_users_are_removed() -> None:
-    """Users who sent one request and left use no memory."""
+    """Only a bounded number of users who sent one request and left is kept."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     for number in range(10 * SWEEP_AT_USERS):
@@ -82,7 +82,7 @@ def test_idle_users_are_removed() -> None:
     assert len(rate_limiter) <= SWEEP_AT_USERS
 
 
-HOUR = 1 / 3600
+ONE_PER_HOUR = 1 / 3600
 
 
 async def count_accepted(rate_limiter: RateLimiter, user: str) -> int:
@@ -99,7 +99,7 @@ async def test_instances_share_their_counts_after_settling() -> None:
     Other users, and a user of a single instance, aren't affected.
     """
     store = SqliteStore(":memory:")
-    one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
+    one, two = RateLimiter(ONE_PER_HOUR, 10), RateLimiter(ONE_PER_HOUR, 10)
     for _ in range(6):
         assert one.try_acquire("ann") == 0
     await one.settle(store)
@@ -130,8 +130,8 @@ async def test_settling_does_not_slow_a_user_of_one_instance(monkeypatch: pytest
 
 
 async def test_requests_during_settling_are_counted(store: ControlledStore) -> None:
-    """They are added to the store's count, and reported the next time."""
-    one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
+    """They are added to the count that the store returns."""
+    one, two = RateLimiter(ONE_PER_HOUR, 10), RateLimiter(ONE_PER_HOUR, 10)
     for _ in range(4):
         two.try_acquire("ann")
     await two.settle(store.as_store)
@@ -154,7 +154,7 @@ async def test_without_the_store_each_instance_counts_its_own_requests(
     Settling continues after the store is back.
     """
     monkeypatch.setattr(rate_limiter_module, "SETTLE_S", 0.001)
-    one = RateLimiter(HOUR, 10)
+    one = RateLimiter(ONE_PER_HOUR, 10)
     reachable = False
     running = asyncio.get_running_loop().create_task(one.run(store.as_store, lambda: reachable))
     one.try_acquire("ann")
@@ -169,7 +169,7 @@ async def test_without_the_store_each_instance_counts_its_own_requests(
     running.cancel()
     await asyncio.wait([running])
     assert await count_accepted(one, "ann") == 7
-    two = RateLimiter(HOUR, 10)
+    two = RateLimiter(ONE_PER_HOUR, 10)
     two.try_acquire("ann")
     await two.settle(store.as_store)
     assert await count_accepted(two, "ann") == 8

@@ -1,4 +1,4 @@
-"""Tests of both codecs: they carry values unchanged, and refuse every kind of invalid input."""
+"""Tests of both codecs: they carry requests unchanged and refuse invalid frames. Also of texts cut to a size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(codec: Codec, data: bytes | str) -> FrameError:
 
 
 def refused(codec: Codec, frame: dict[str, Any]) -> tuple[str, str | None, str | None]:
-    """Return the code, path and id of the refusal of a map that both encoders can write."""
+    """Encode a map, and return the code, path and id with which it is refused."""
     error = refusal(codec, codec.encode(frame))
     return error.error.code, error.error.body.path, error.id
 

@@ -19,7 +19,7 @@ FOUND = re.compile(f"[{INVISIBLE_CHARS}]")
 def test_the_class_matches_unicodes_tables() -> None:
     """The class contains all control characters, format characters and line separators.
 
-    It contains no other character.
+    It contains no other assigned character.
     """
     characters = [chr(code) for code in range(sys.maxunicode + 1)]
     kinds = {character: unicodedata.category(character) for character in characters}

@@ -113,7 +113,7 @@ def test_invalid_requests_are_refused(fields: dict[str, Any], path: str) -> None
     ],
 )
 def test_valid_requests_are_accepted(fields: dict[str, Any]) -> None:
-    """Every request that a provider can handle is accepted."""
+    """The checks don't refuse what a provider can handle."""
     check_start(start(**fields), 1000)
 
 

@@ -59,13 +59,16 @@ def test_the_count_ignores_the_contents_of_strings(document: Any, cuts: list[int
 
 @pytest.mark.parametrize("one", [b"{", b"[", b",", b'"",', b'""', b'"\\\\"'])
 def test_invalid_json_is_bounded(one: bytes) -> None:
-    """This covers every token that costs the decoder, or this count, a step."""
+    """This covers each kind of token that costs the decoder, or the count itself, a step."""
     assert fits([one * 8])
     assert not fits([one * (MAX + 1)])
 
 
 def test_a_long_text_is_one_value() -> None:
-    """A long string of base64 or of escaped quotes doesn't use up a slice of steps. It delays no other request."""
+    """A long string of base64 or of escaped quotes takes few steps, so `feed` never asks to let other tasks run.
+
+    It does ask after many short strings.
+    """
     count = ValueCount(ITEMS)
     assert not any(count.feed(piece) for piece in [b'{"data":"', *[b"A" * 8192] * 100, *[b'\\"' * 4096] * 100, b'"}'])
     assert ValueCount(10_000).feed(b'"",' * (STEPS_PER_SLICE + 1))

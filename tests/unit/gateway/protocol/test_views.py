@@ -160,7 +160,7 @@ def test_an_unknown_price_has_no_cost() -> None:
 
 
 def test_usage_converts_to_counters_and_back() -> None:
-    """Counters hold the values of the usage, and counters of zero are omitted."""
+    """Counters hold the values of the usage. The usage made from counters omits the optional ones that are zero."""
     usage = Usage(10, 20, 5, 3, 2)
     assert counters_of(usage, 7) == Counters(10, 20, 5, 3, 2, 7)
     assert usage_view(counters_of(usage, None)) == usage
@@ -188,9 +188,9 @@ def test_a_message_combines_its_record_and_its_body() -> None:
 
 
 def test_large_data_is_replaced_by_a_url() -> None:
-    """A part over 4 KiB has a URL in place of its data.
+    """A part with more than 4,096 characters of data has a URL in its place, which can be parsed.
 
-    The stored message keeps the data, and the URL can be parsed.
+    Parts that the caller has decoded are shown unchanged.
     """
     small, large = ImagePart("image/png", data="A" * 4096), FilePart("text/plain", data="A" * 4100, name="a")
     record = MessageRecord(

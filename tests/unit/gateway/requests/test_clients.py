@@ -8,5 +8,5 @@ from gateway.sockets.endpoint import Connection
 
 
 def test_each_transport_has_its_kind_of_client() -> None:
-    """Each kind of client has one label of the metric, and there is no other label."""
+    """Each kind of client has its own value of the metrics' label `transport`, and there is no other value."""
     assert [Connection.transport, HttpSession.transport] == list(TRANSPORTS)

@@ -43,7 +43,7 @@ async def test_an_unknown_model_is_refused(ann: SessionClient) -> None:
 
 
 async def test_conversations_are_listed_in_pages(ann: SessionClient) -> None:
-    """Newest first. `next` is passed as `before`, and the last page has none."""
+    """The newest conversation comes first. `next` is passed as `before`, and the last page has none."""
     made = [(await ann.request("conversation.create", title=f"Number {n}"))["id"] for n in range(5)]
     read: list[str] = []
     fields: dict[str, Any] = {"limit": 2}
@@ -108,7 +108,7 @@ async def test_an_answer_can_be_regenerated(ann: SessionClient) -> None:
     await ann.ending("a")
     question = (await ann.request("conversation.messages", conversation=where))["messages"][0]["id"]
     await ann.request(
-        *("turn.start",),
+        "turn.start",
         turn="b",
         conversation=where,
         parent=question,
@@ -152,7 +152,7 @@ async def test_an_attached_conversation_delivers_every_turn(ann: SessionClient, 
 
 
 async def test_an_attach_resumes_from_positions(ann: SessionClient, services: Services, store: ControlledStore) -> None:
-    """Turns in `positions` continue, running or ended. Others are in `gone`, with their message if there is one."""
+    """Running and ended turns in `positions` continue. If a turn can't, it is in `gone`, with its message if there is one."""
     where = (await ann.start("ended"))["conversation"]
     await ann.ending("ended")
     await ann.start("old", conversation=where)
@@ -305,7 +305,7 @@ async def test_another_users_conversation_is_not_found(
 
 
 async def test_a_turn_started_during_the_deletion_is_cancelled(ann: SessionClient, store: ControlledStore) -> None:
-    """A deletion cancels the running turns, also one that the store accepted while the others were ending."""
+    """A deletion also cancels a turn that the store accepts after the running turns of the conversation were read."""
     where = (await ann.request("conversation.create"))["id"]
     with store.blocked("delete_conversation") as deleting:
         delete = ann.send("conversation.delete", conversation=where)

@@ -1,4 +1,4 @@
-"""One connection that acts for many users: permission, isolation between the users, and removal of idle ones."""
+"""One connection that acts for many users: permission, isolation between the users, bounds, and removal of idle users."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_another_users_objects_are_not_found(tmp_path: Path) -> None:
 
 
 async def test_as_without_the_scope_is_forbidden(tmp_path: Path) -> None:
-    """A request with `as` of a service without the scope is refused, and the connection stays open."""
+    """If the service lacks the scope `as`, its requests with `as` are refused, and the connection stays open."""
     async with service(tmp_path, scopes={"chat", "read"}) as (_, c):
         assert await code(c.request("turn.start", **{"as": "ann"}, input="x")) == "forbidden"
         assert (await c.request("turn.start", turn="t", input="x"))["status"] == "running"
@@ -118,7 +118,7 @@ async def test_an_invalid_user_name_is_refused(user: Any, tmp_path: Path) -> Non
 
 
 async def test_the_error_of_an_invalid_frame_names_its_user(tmp_path: Path) -> None:
-    """The error has the frame's `as` if it could be decoded."""
+    """The error has the frame's `as` if that could be decoded. An `auth` with `as` is refused."""
     async with service(tmp_path) as (_, c):
         await c.send_raw('{"type":"fly","as":"ann","id":"1"}')
         await c.send_raw('{"type":"fly","id":"2"}')
@@ -210,7 +210,7 @@ async def test_a_service_that_renews_without_the_scope_loses_as() -> None:
 
 
 async def test_a_service_that_does_not_read_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame names another user. Sessions and user outboxes stay few until the service reads, and then no answer is
+    """Each frame names another user. There are few user outboxes until the service reads, and then no answer is
     missing."""
     monkeypatch.setattr(multiplexed_outbox, "USERS_WAITING_MAX", 50)
     file = KeyFile(tmp_path)

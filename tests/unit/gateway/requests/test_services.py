@@ -9,8 +9,8 @@ import pytest
 from gateway.requests.services import Services
 
 
-async def test_services_are_complete_and_frozen(services: Services) -> None:
-    """A session finds all services that it needs, and none of them can be replaced."""
+async def test_services_fit_together_and_are_frozen(services: Services) -> None:
+    """The services share one instance id and one default model, and none of them can be replaced."""
     assert services.instance.startswith("in_")
     assert services.mirrors._instance.id == services.instance
     assert services.runner.default_model == services.catalog.default_model == "demo"

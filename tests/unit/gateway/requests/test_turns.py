@@ -169,8 +169,8 @@ async def test_an_attach_continues_at_the_clients_position(ann: SessionClient, s
 
 
 async def test_attaching_to_several_turns_at_once(ann: SessionClient, services: Services) -> None:
-    """Each turn of `positions` has its own answer: running, ended, unknown, or with a position that can't be
-    continued."""
+    """Each turn of `positions` has its own answer: one has ended, one runs but can't be continued at the position, and one is
+    unknown."""
     await ann.start("ended")
     await ann.ending("ended")
     started = await ann.start("running", demo=SLOW)

@@ -14,7 +14,7 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.events import Durability
 from gateway.requests.services import Services
 from gateway.sockets.endpoint import WebSocketEndpoint
-from tests.in_process import SLOW, ControlledStore, open_services
+from tests.in_process import SLOW, ControlledStore, eventually, open_services
 
 LOCAL = [(b"host", b"127.0.0.1:8000")]
 
@@ -32,7 +32,7 @@ class Socket:
         self._changed = asyncio.Event()
 
     async def send(self, message: Any) -> None:
-        """Record a message of the application, after the client reads."""
+        """Record a message of the application. A frame waits until the client reads."""
         if message["type"] == "websocket.send":
             await self.reads.wait()
         if self.fails is not None:
@@ -112,7 +112,7 @@ async def opened(
 
 
 async def test_durability_is_sent_to_later_clients(services: Services) -> None:
-    """Law 4: `durability` reports a state, so a client that connects during it is also told."""
+    """Law 4: `durability` reports a state, so it is also sent to a client that connects during an outage."""
     async with opened(services) as early:
         await early.until(lambda: early.frames)
         services.clients.set_durability(Durability("degraded"))
@@ -182,7 +182,7 @@ async def test_a_refused_opening_has_a_status_and_a_body(
     status: int,
     code: str,
 ) -> None:
-    """The HTTP status is sent before the upgrade. The body has the error and the known subprotocols."""
+    """An HTTP response is sent instead of the upgrade. Its body has the error and the known subprotocols."""
     async with opened(services, subprotocols=subprotocols, headers=headers) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == status
@@ -241,6 +241,7 @@ async def test_the_wrong_opcode_closes_1003(services: Services, binary: bool) ->
         before = len(socket.frames)
         socket.receive_text({"type": "ping", "id": "1"})
         socket.receive_text({"type": "ping", "id": "2"})
+        await eventually(socket.incoming.empty)
         assert len(socket.frames) == before
 
 
@@ -330,7 +331,7 @@ async def test_heartbeats_are_sent_on_a_quiet_connection(store: ControlledStore)
 
 
 async def test_a_shutdown_is_announced_and_closes_4503(services: Services) -> None:
-    """`going_away` is sent, then the waiting frames, then the close. All clients are disconnected."""
+    """`going_away` is sent to every client, then the close frame."""
     async with opened(services) as one, opened(services) as two:
         await one.until(lambda: one.frames)
         await two.until(lambda: two.frames)

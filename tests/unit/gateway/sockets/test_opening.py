@@ -1,4 +1,4 @@
-"""Tests of the opening of a socket with auth on: valid first frames, and the close code of all others."""
+"""Tests of the opening of a socket with auth on: credentials, refused first frames, limits, and the charge for loop time."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_without_the_store_the_close_code_is_retryable() -> None:
 
 
 async def test_connections_of_a_user_are_limited() -> None:
-    """A known credential gets 429, and one in a first frame gets 4409. A closed connection frees its permit."""
+    """The opening gets 429 if a header has the credential, and 4409 if a first frame has it. A close frees the permit."""
     async with serving(**JWT, user_connections=1) as server:
         header = bearer(token("ann"))
         async with client(server.ws_url, additional_headers=header):

@@ -178,7 +178,7 @@ async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
 
 
 async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: ControlledStore) -> None:
-    """Law 11: it is decoded and converted in another thread, and no more of it than a request may have."""
+    """Law 11: the history is decoded and converted in another thread, up to the number of parts that a request may have."""
     await store.create_conversation(conversation())
     many = body(*[TextPart("a")] * 9_000)
     for number in range(12):
@@ -186,7 +186,7 @@ async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: Cont
         await store.end(replace(made, answer=replace(made.answer, body=many)))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
     took_s = []
-    for _ in range(3):  # a garbage collection may fall into any
+    for _ in range(3):  # a garbage collection may slow down any of them
         began_s = time.thread_time()
         made = await built_request(store, TurnStart(conversation="c1", input="now"), "t", items_max=20_000)
         took_s.append(time.thread_time() - began_s)

@@ -200,7 +200,7 @@ async def test_the_cost_of_a_turn() -> None:
     writer.record_request(route(), QUESTION)
     assert writer.cost_nano(Usage(1, 1)) is None
     writer.record_request(priced, QUESTION)
-    assert writer.cost_nano(Usage(1, 1)) == 621, "0.621 2345 millionths"
+    assert writer.cost_nano(Usage(1, 1)) == 621, "0.6212345 millionths of a dollar, rounded"
     writer.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
     assert writer.cost_nano(Usage(1, 1)) == 250_000_000
     assert writer.cost_nano(Usage(1, 1, estimated=True)) == 621

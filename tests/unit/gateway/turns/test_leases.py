@@ -151,8 +151,8 @@ def _text(instance: Instance) -> str:
 
 @checks_time_limit
 async def test_the_reaper_notices_every_outage_that_may_expire_a_lease() -> None:
-    """An instance without turns notices a short outage too. So it takes over no turns after it, until their owners had
-    time to renew."""
+    """An instance without turns notices a short outage too. So after the outage it takes over no turns until their
+    owners have had time to renew."""
     time = asyncio.get_running_loop().time
     async with open_shared_store() as open_view, open_instance(open_view(), lease_s=0.3) as one:
         began = time()

@@ -100,7 +100,7 @@ async def test_a_queue_includes_turns_of_other_instances(pair: Pair) -> None:
 
 
 async def test_a_queued_turn_holds_all_turns_ahead(pair: Pair) -> None:
-    """The mirrors of the turns ahead are held while the turn is queued, and released with it."""
+    """The mirrors of the turns ahead are kept while the turn is queued, and released when it is cancelled."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]

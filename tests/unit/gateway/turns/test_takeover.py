@@ -50,7 +50,7 @@ async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
         assert ended["type"] == "turn.completed"
         record = await two.store.real.turn("ann", "t")
         age_ms = (await two.store.real.message("ann", record.message)).created_ms - record.accepted_ms
-        assert ended["timing"]["total_ms"] > age_ms - 100, "the time under the former owner is part of it"
+        assert ended["timing"]["total_ms"] > age_ms - 100, "the total includes the time under the former owner"
         assert "ttft_ms" not in ended["timing"]
         view = there.turns["t"]
         assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)

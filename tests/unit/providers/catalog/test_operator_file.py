@@ -316,7 +316,10 @@ def test_values_that_must_be_tables(tmp_path: Path, text: dict[str, Any], lines:
 
 
 def test_proxies(tmp_path: Path) -> None:
-    """A proxy for all but local providers, or a provider's own with a variable in it, whose value is a secret."""
+    """The file's proxy is used for all providers except local ones, and a provider's own proxy overrides it.
+
+    A proxy's URL may contain a variable, whose value is a secret.
+    """
     operator_catalog = catalog(
         tmp_path,
         """

@@ -44,7 +44,7 @@ def test_costs_calculated_by_hand(name: str, usage: Usage, cost: str) -> None:
 
 
 def test_precedence_of_prices() -> None:
-    """The operator's price comes first, then the provider's cost, the list's price, the catalog's. None is unknown."""
+    """The operator's price comes first, then the provider's cost, the list's price, the catalog's. Else it is None."""
     usage = Usage(1_000_000, 100_000)
     listed = model("kimi-k2.6")
     assert cost_usd(listed, usage) == Decimal("1.35")

@@ -31,7 +31,7 @@ async def test_a_request_of_many_messages_does_not_block_the_loop(dialect: str) 
         upstream.play(chat("Hi"))
         request = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("a"),)),) * 5_000)
         took_s = []
-        for _ in range(3):  # the first request loads much of the SDK, and a garbage collection may fall into any
+        for _ in range(3):  # the first one loads much of the SDK, and a garbage collection may slow down any
             began_s = time.thread_time()
             await providers.answer(request, route(dialect))
             took_s.append(time.thread_time() - began_s)

@@ -81,7 +81,7 @@ def test_tool_calls_and_results() -> None:
 
 
 def test_reasoning_is_sent_back_where_required() -> None:
-    """Reasoning is sent back only to models that require it, which then get an empty one with a bare tool call."""
+    """Reasoning is sent back only to models that require it. For them, a tool call without reasoning gets an empty one."""
     thought = (ReasoningPart("why"), TextPart("so"))
     assert convert("assistant", *thought) == [{"role": "assistant", "content": "so"}]
     assert convert("assistant", *thought, reasoning_back=True)[0]["reasoning_content"] == "why"

@@ -337,7 +337,7 @@ def test_usage() -> None:
 
 
 def test_progress() -> None:
-    """An event that a response is queued or in progress isn't progress. Only an event with content is."""
+    """An event that only reports a response as queued, created or in progress doesn't count as progress; content does."""
     decoder = ResponsesDecoder(Quirks(), FAILURES)
     is_progress = [
         decoder.decode_event(None, json.dumps(make_event(kind, None)).encode())

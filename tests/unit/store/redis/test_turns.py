@@ -24,7 +24,7 @@ def ttl_ms(server: RedisProcess, suffix: str) -> int:
 
 
 async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) -> None:
-    """Law 6: a retry returns the same result as the first call while the turn has no event; then it is a repeat."""
+    """Law 6: a retry returns the same result as the first call while the turn has no event; later it counts as a repeat."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         await store.accept(new_turn("ahead"))
