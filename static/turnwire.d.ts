@@ -385,9 +385,11 @@ interface Ended extends OfTurn {
   local?: true;
 }
 
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "refusal";
+
 export interface TurnCompleted extends Ended {
   type: "turn.completed";
-  finish_reason: "stop" | "length" | "tool_calls" | "content_filter" | "refusal";
+  finish_reason: FinishReason;
 }
 
 export interface TurnCancelled extends Ended {
@@ -411,7 +413,7 @@ export interface FinalMessage {
   parts: Part[];
   text: string;
   ended: "completed" | "cancelled" | "failed";
-  finish_reason: TurnCompleted["finish_reason"] | null;
+  finish_reason: FinishReason | null;
   usage: Usage | null;
   cost: Cost | null;
   timing: Timing | null;
@@ -438,6 +440,11 @@ export interface Message {
   usage?: Usage | null;
   cost?: Cost | null;
   ended?: "completed" | "cancelled" | "failed";
+  /** Of an answer that is completed. */
+  finish_reason?: FinishReason;
+  timing?: Timing;
+  /** The provider that was asked last. */
+  provider?: string;
   truncated?: boolean;
 }
 
@@ -473,8 +480,10 @@ export interface TurnRecord {
   seq: number;
   model: string;
   message?: Message;
+  finish_reason?: FinishReason;
   usage?: Usage;
   cost?: Cost | null;
+  timing?: Timing;
   error?: { code: string; message: string; retryable: boolean };
 }
 

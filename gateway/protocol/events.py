@@ -48,6 +48,9 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     cost: Cost | None = None
     ended: EndStatus | None = None
+    finish_reason: FinishReason | None = None
+    timing: Timing | None = None
+    provider: str | None = None
     truncated: bool = False
 
 

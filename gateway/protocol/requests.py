@@ -64,6 +64,13 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     usage: Any = None
     cost: Any = None
     ended: str | None = None
+    finish_reason: str | None = None
+    timing: Any = None
+    provider: str | None = None
+
+
+UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "timing")
+"""The fields of an `InputMessage` that may have any JSON value."""
 
 
 class Auth(Request, frozen=True, tag="auth"):

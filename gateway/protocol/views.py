@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.protocol.codec import JSON, clip_text, encoded_size
-from gateway.protocol.events import Cost, EndStatus, Message
+from gateway.protocol.events import Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.results import Conversation
-from providers.base import FilePart, ImagePart, Part, TextPart, Usage
+from providers.base import FilePart, FinishReason, ImagePart, Part, TextPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
 
 NANOS_PER_USD = 1_000_000_000
@@ -33,6 +33,9 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     cost: Cost | None = None
     ended: EndStatus | None = None
+    finish_reason: FinishReason | None = None
+    timing: Timing | None = None
+    provider: str | None = None
 
 
 encode_body = msgspec.json.Encoder().encode
@@ -44,16 +47,18 @@ def body_of(record: MessageRecord) -> MessageBody:
     return _decode_body(record.body)
 
 
-def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Message:
+def message_view(record: MessageRecord, body: MessageBody | None = None) -> Message:
     """Return a stored message as clients see it.
 
-    Large `data` is replaced by its URL, unless `parts` has all of the message's parts.
+    Large `data` is replaced by its URL, unless the caller has decoded the body already.
     """
-    body = body_of(record) if parts is None else MessageBody(parts)
+    if body is None:
+        body = body_of(record)
+        body = msgspec.structs.replace(body, parts=[_with_url(record.id, n, part) for n, part in enumerate(body.parts)])
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=parts if parts is not None else [_with_url(record.id, n, part) for n, part in enumerate(body.parts)],
+        parts=body.parts,
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,
@@ -61,6 +66,9 @@ def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Mess
         usage=body.usage,
         cost=body.cost,
         ended=body.ended,
+        finish_reason=body.finish_reason,
+        timing=body.timing,
+        provider=body.provider,
     )
 
 

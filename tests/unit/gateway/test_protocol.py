@@ -15,6 +15,7 @@ from gateway.http.credentials import Revocation
 from gateway.http.operation import PartGet
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import Message
 
 # Each request in docs/protocol.md and its fields, copied by hand.
 REQUESTS = {
@@ -117,8 +118,13 @@ def test_a_stored_message_can_be_sent_again() -> None:
         "usage": {"input_tokens": 1, "output_tokens": 2},
         "cost": None,
         "ended": "completed",
+        "finish_reason": "stop",
+        "timing": {"queued_ms": 1, "total_ms": 3, "attempts": 1},
+        "provider": "demo",
     }
     assert msgspec.convert(message, p.InputMessage).role == "assistant"
+    only_in_events = {"truncated"}
+    assert set(Message.__struct_fields__) - only_in_events == set(p.InputMessage.__struct_fields__)
 
 
 def test_the_answers_have_the_types_of_the_protocol() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocol.codec import CODECS, encoded_size
-from gateway.protocol.events import Cost, Message, TurnStarted
+from gateway.protocol.events import Cost, Message, Timing, TurnStarted
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.protocol.views import (
     INPUT_TEXT_BYTES_MAX,
@@ -170,7 +170,9 @@ def test_usage_converts_to_counters_and_back() -> None:
 
 def test_a_message_combines_its_record_and_its_body() -> None:
     """The fields of the stored record and of its body make up the message that clients see."""
-    body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
+    body = MessageBody(
+        [TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed", "length", Timing(1, 3, 1), "demo"
+    )
     record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
     assert body_of(record) == body
     assert message_view(record) == Message(
@@ -184,7 +186,17 @@ def test_a_message_combines_its_record_and_its_body() -> None:
         usage=Usage(1, 2),
         cost=Cost("0.1"),
         ended="completed",
+        finish_reason="length",
+        timing=Timing(1, 3, 1),
+        provider="demo",
     )
+
+
+def test_a_body_of_an_earlier_version_is_read() -> None:
+    """A message that was stored before it had a finish reason, a timing and a provider is shown without them."""
+    stored = b'{"parts":[{"kind":"text","text":"Hi"}],"model":"demo","ended":"completed"}'
+    message = message_view(MessageRecord(id="m", parent=None, role="assistant", created_ms=0, body=stored))
+    assert (message.ended, message.finish_reason, message.timing, message.provider) == ("completed", None, None, None)
 
 
 def test_large_data_is_replaced_by_a_url() -> None:
@@ -199,7 +211,7 @@ def test_large_data_is_replaced_by_a_url() -> None:
     shown = message_view(record).parts
     assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
     assert parse_part_url("/v1/messages/m_1/parts/1") == ("m_1", 1)
-    assert message_view(record, [small, large]).parts == [small, large]
+    assert message_view(record, MessageBody([small, large])).parts == [small, large]
 
 
 @pytest.mark.parametrize(
