@@ -445,6 +445,8 @@ export interface Message {
   timing?: Timing;
   /** The provider that was asked last. */
   provider?: string;
+  /** The `metadata` of the start whose input this message is. */
+  metadata?: Record<string, unknown>;
   truncated?: boolean;
 }
 

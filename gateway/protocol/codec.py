@@ -232,9 +232,9 @@ def _check_value(value: Any, path: str, depth: int) -> None:
         )
 
 
-def encoded_size(text: str) -> int:
-    """Return the bytes that `text` takes inside a frame, in the codec that needs more."""
-    return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
+def encoded_size(value: Any) -> int:
+    """Return the bytes that `value` takes inside a frame, in the codec that needs more."""
+    return max(len(_JSON_ENCODER.encode(value)), len(_MSGPACK_ENCODER.encode(value)))
 
 
 def chars_that_fit(bytes_max: int) -> int:

@@ -5,7 +5,7 @@ Also the structs inside them: a message as clients see it, its cost and its timi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -51,6 +51,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     timing: Timing | None = None
     provider: str | None = None
+    metadata: dict[str, Any] | None = None
     truncated: bool = False
 
 

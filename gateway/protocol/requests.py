@@ -67,9 +67,10 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     finish_reason: str | None = None
     timing: Any = None
     provider: str | None = None
+    metadata: Any = None
 
 
-UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "timing")
+UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "timing", "metadata")
 """The fields of an `InputMessage` that may have any JSON value."""
 
 

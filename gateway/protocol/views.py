@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -36,6 +37,7 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     timing: Timing | None = None
     provider: str | None = None
+    metadata: dict[str, Any] | None = None
 
 
 encode_body = msgspec.json.Encoder().encode
@@ -69,6 +71,7 @@ def message_view(record: MessageRecord, body: MessageBody | None = None) -> Mess
         finish_reason=body.finish_reason,
         timing=body.timing,
         provider=body.provider,
+        metadata=body.metadata,
     )
 
 
@@ -126,7 +129,7 @@ def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
 def preview(message: Message) -> Message:
     """Return the message, made small enough for `turn.started`.
 
-    Long text is cut and `data` is left out; then `truncated` is true.
+    Long text is cut; `data`, and metadata that doesn't fit, are left out. Then `truncated` is true.
     """
     parts: list[Part] = []
     truncated = False
@@ -144,7 +147,10 @@ def preview(message: Message) -> Message:
             break
         bytes_left -= size
         parts.append(short)
-    return msgspec.structs.replace(message, parts=parts, truncated=truncated)
+    metadata = message.metadata
+    if metadata is not None and encoded_size(metadata) > bytes_left:
+        metadata, truncated = None, True
+    return msgspec.structs.replace(message, parts=parts, metadata=metadata, truncated=truncated)
 
 
 def _with_url(message: str, number: int, part: Part) -> Part:

@@ -11,10 +11,10 @@ from msgspec import UNSET
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
-from gateway.protocol.codec import JSON
-from gateway.protocol.errors import ApiError, over_limit
+from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
+from gateway.protocol.validation import encode_metadata
 from gateway.protocol.views import conversation_view, message_view
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
@@ -68,17 +68,10 @@ class Conversations:
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
-        metadata = self._encode_metadata(request.metadata or {})
+        metadata = encode_metadata(request.metadata or {}, self._services.settings.metadata_bytes)
         conversation = new_conversation(self._user, request.system, request.model, request.title or "", metadata)
         await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
         return conversation_view(conversation)
-
-    def _encode_metadata(self, metadata: p.Metadata) -> bytes:
-        """Return `metadata` as the JSON that is stored. Raises `ApiError` "too_large"."""
-        encoded, bytes_max = JSON.encode(metadata), self._services.settings.metadata_bytes
-        if len(encoded) > bytes_max:
-            raise over_limit("`metadata`", len(encoded), bytes_max, "metadata")
-        return encoded
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
         if request.query:
@@ -114,7 +107,9 @@ class Conversations:
             title=request.title,
             system=request.system,
             model=request.model,
-            metadata=None if request.metadata is None else self._encode_metadata(request.metadata),
+            metadata=None
+            if request.metadata is None
+            else encode_metadata(request.metadata, self._services.settings.metadata_bytes),
             head=request.head,
         )
         changed = await self._services.store.update_conversation(

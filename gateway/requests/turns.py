@@ -114,9 +114,14 @@ class Turns:
         """
         settings = self._services.settings
         if self._input_bytes_max is None:
-            return prepare(request, settings.input_bytes, settings.request_items)
+            return prepare(request, settings.input_bytes, settings.request_items, settings.metadata_bytes)
         return offload(
-            request_size(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
+            request_size(without_history(request, "")),
+            prepare,
+            request,
+            self._input_bytes_max,
+            settings.request_items,
+            settings.metadata_bytes,
         )
 
     def _detach_rejected(self, live_turn: LiveTurn) -> None:

@@ -12,7 +12,7 @@ from gateway.protocol.errors import over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import UNTYPED_MESSAGE_FIELDS, InputMessage, TurnStart
-from gateway.protocol.validation import check_start
+from gateway.protocol.validation import check_start, encode_metadata
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
 from providers.base import Role, ToolResultPart
@@ -43,18 +43,19 @@ class Prepared(NamedTuple):
     body: bytes | None
 
 
-def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
+def prepare(request: TurnStart, input_bytes_max: int, items_max: int, metadata_bytes_max: int) -> Prepared:
     """Check a start and encode the data that is stored of it. Raises `ApiError`.
 
     This takes long for a large start, so it may run in a thread, outside the event loop.
     """
     check_start(request, items_max)
+    encode_metadata(request.metadata or {}, metadata_bytes_max)
     content, digest = encode_content(request)
     if len(content) + _LIST_BYTES > input_bytes_max:
         size = len(_CONTENT.encode([request.input, request.messages, request.system]))
         if size > input_bytes_max:
             raise over_limit("The input", size, input_bytes_max)
-    message = MessageBody(request.input_parts)
+    message = MessageBody(request.input_parts, metadata=request.metadata or None)
     return Prepared(content, digest, message, encode_body(message) if message.parts else None)
 
 

@@ -121,6 +121,7 @@ def test_a_stored_message_can_be_sent_again() -> None:
         "finish_reason": "stop",
         "timing": {"queued_ms": 1, "total_ms": 3, "attempts": 1},
         "provider": "demo",
+        "metadata": {"a": [1]},
     }
     assert msgspec.convert(message, p.InputMessage).role == "assistant"
     only_in_events = {"truncated"}

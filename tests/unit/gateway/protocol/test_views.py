@@ -192,6 +192,33 @@ def test_a_message_combines_its_record_and_its_body() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["x", "\x01", "ü", 0.1], ids=repr)
+def test_a_preview_has_metadata_that_fits(value: object) -> None:
+    """Metadata is complete in a preview, or left out, with `truncated`. The frame stays small in each codec (law 10)."""
+    fitting = 0
+    for count in range(0, 6000, 50):
+        body = MessageBody([TextPart("x" * 4000)], metadata={"a": [value] * count})
+        record = MessageRecord(
+            id="m", parent="m" * 64, role="user", created_ms=0, body=encode_body(body), turn="t" * 64
+        )
+        shown = preview(message_view(record))
+        assert shown.metadata == (None if shown.truncated else body.metadata)
+        fitting += not shown.truncated
+        started = TurnStarted(
+            turn="t" * 64,
+            seq=1,
+            epoch=2**53 - 1,
+            status="running",
+            conversation="c" * 64,
+            model="\x01" * 200,
+            input=shown,
+            message="m" * 64,
+            parent="m" * 64,
+        )
+        assert max(len(codec.encode(started)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
+    assert 1 < fitting < 120
+
+
 def test_a_body_of_an_earlier_version_is_read() -> None:
     """A message that was stored before it had a finish reason, a timing and a provider is shown without them."""
     stored = b'{"parts":[{"kind":"text","text":"Hi"}],"model":"demo","ended":"completed"}'
