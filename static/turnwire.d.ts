@@ -442,6 +442,11 @@ export interface Message {
   ended?: "completed" | "cancelled" | "failed";
   /** Of an answer that is completed. */
   finish_reason?: FinishReason;
+  /** Of an answer that was cancelled. */
+  by?: TurnCancelled["by"];
+  reason?: string;
+  /** Of an answer that failed. */
+  error?: TurnFailed["error"];
   timing?: Timing;
   /** The provider that was asked last. */
   provider?: string;

@@ -49,6 +49,9 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: Cost | None = None
     ended: EndStatus | None = None
     finish_reason: FinishReason | None = None
+    by: CancelledBy | None = None
+    reason: str | None = None
+    error: ErrorBody | None = None
     timing: Timing | None = None
     provider: str | None = None
     metadata: dict[str, Any] | None = None

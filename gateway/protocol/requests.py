@@ -65,12 +65,15 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cost: Any = None
     ended: str | None = None
     finish_reason: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    error: Any = None
     timing: Any = None
     provider: str | None = None
     metadata: Any = None
 
 
-UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "timing", "metadata")
+UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "error", "timing", "metadata")
 """The fields of an `InputMessage` that may have any JSON value."""
 
 

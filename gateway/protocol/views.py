@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.protocol.codec import JSON, clip_text, encoded_size
-from gateway.protocol.events import Cost, EndStatus, Message, Timing
+from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.results import Conversation
 from providers.base import FilePart, FinishReason, ImagePart, Part, TextPart, Usage
@@ -35,6 +36,9 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
     cost: Cost | None = None
     ended: EndStatus | None = None
     finish_reason: FinishReason | None = None
+    by: CancelledBy | None = None
+    reason: str | None = None
+    error: ErrorBody | None = None
     timing: Timing | None = None
     provider: str | None = None
     metadata: dict[str, Any] | None = None
@@ -69,6 +73,9 @@ def message_view(record: MessageRecord, body: MessageBody | None = None) -> Mess
         cost=body.cost,
         ended=body.ended,
         finish_reason=body.finish_reason,
+        by=body.by,
+        reason=body.reason,
+        error=body.error,
         timing=body.timing,
         provider=body.provider,
         metadata=body.metadata,

@@ -138,15 +138,19 @@ def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[MessageBody, b
     parts = event_writer.parts()
     usage = event_writer.usage(parts)
     cost_nano = event_writer.cost_nano(usage)
+    status = outcome.status
     message = MessageBody(
         parts,
-        event_writer.live_turn.model,
-        usage,
-        cost_from_nano(cost_nano),
-        outcome.status,
-        outcome.finish_reason if outcome.status == "completed" else None,
-        event_writer.timing(),
-        None if event_writer.route is None else event_writer.route.provider,
+        model=event_writer.live_turn.model,
+        usage=usage,
+        cost=cost_from_nano(cost_nano),
+        ended=status,
+        finish_reason=outcome.finish_reason if status == "completed" else None,
+        by=outcome.by if status == "cancelled" else None,
+        reason=outcome.reason if status == "cancelled" else None,
+        error=(outcome.error or ApiError("internal")).body if status == "failed" else None,
+        timing=event_writer.timing(),
+        provider=None if event_writer.route is None else event_writer.route.provider,
     )
     return structs.replace(message, parts=[]), encode_body(message), cost_nano
 
@@ -176,11 +180,11 @@ def _ending(live_turn: LiveTurn, outcome: Outcome, message: MessageBody) -> Endi
             timing=timing,
             message=live_turn.message,
         )
-    error = outcome.error or ApiError("internal")
+    assert message.error is not None, "the answer of a failed turn has its error"
     return TurnFailed(
         turn=live_turn.turn,
         seq=seq,
-        error=error.body,
+        error=message.error,
         usage=usage,
         cost=cost,
         timing=timing,
