@@ -141,7 +141,7 @@ export class Connection {
 
   models(): Promise<{ models: Model[]; default: string }>;
   usage(options?: { conversation?: string; since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
-  feedback(message: string, rating: "up" | "down" | 1 | 2 | 3 | 4 | 5, comment?: string): Promise<Record<string, never>>;
+  feedback(message: string, rating: Rating, comment?: string): Promise<Record<string, never>>;
   /** Measures the round trip in ms. It is also measured every 10 s and dispatched as `roundtrip`. */
   ping(): Promise<number>;
   /**
@@ -429,6 +429,8 @@ export type Part = { signature?: string } & (
   | { kind: "refusal"; text: string }
 );
 
+export type Rating = "up" | "down" | 1 | 2 | 3 | 4 | 5;
+
 export interface Message {
   id: string;
   role: "user" | "assistant" | "tool" | "system";
@@ -452,6 +454,9 @@ export interface Message {
   provider?: string;
   /** The `metadata` of the start whose input this message is. */
   metadata?: Record<string, unknown>;
+  /** The feedback that the user gave. */
+  rating?: Rating;
+  comment?: string;
   truncated?: boolean;
 }
 

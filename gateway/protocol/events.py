@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.protocol.errors import ErrorBody
+from gateway.protocol.requests import Rating
 from providers.base import FinishReason, Part, PartKind, Role, Usage
 
 CancelledBy = Literal["client", "disconnect", "limit", "admin"]
@@ -55,6 +56,8 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timing: Timing | None = None
     provider: str | None = None
     metadata: dict[str, Any] | None = None
+    rating: Rating | None = None
+    comment: str | None = None
     truncated: bool = False
 
 

@@ -12,6 +12,7 @@ from gateway.protocol.codec import JSON, clip_text, encoded_size
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
+from gateway.protocol.requests import Rating
 from gateway.protocol.results import Conversation
 from providers.base import FilePart, FinishReason, ImagePart, Part, TextPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
@@ -79,7 +80,14 @@ def message_view(record: MessageRecord, body: MessageBody | None = None) -> Mess
         timing=body.timing,
         provider=body.provider,
         metadata=body.metadata,
+        rating=None if record.rating is None else rating_view(record.rating),
+        comment=record.comment,
     )
+
+
+def rating_view(rating: str) -> Rating:
+    """Return a stored rating as clients see it."""
+    return int(rating) if rating.isdecimal() else rating  # type: ignore[return-value]
 
 
 def conversation_view(record: ConversationRecord) -> Conversation:

@@ -15,7 +15,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
 from gateway.protocol.validation import encode_metadata
-from gateway.protocol.views import conversation_view, message_view
+from gateway.protocol.views import body_of, conversation_view, message_view
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
@@ -80,7 +80,7 @@ class Conversations:
             records = records[: request.limit]
         else:
             records, more = await self._services.store.conversations(self._user, request.limit, request.before)
-        page = _fit_page(map(conversation_view, records))
+        page = fit_page(map(conversation_view, records))
         more = more or len(page) < len(records)
         return r.ConversationPage(page, page[-1].id if page and more else UNSET)
 
@@ -155,7 +155,7 @@ class Conversations:
             self._user, request.conversation, request.limit, request.before, services.settings.context_bytes
         )
         size = sum(len(record.body) for record in records)
-        newest: list[Message] = await offload(size, _fit_page, map(message_view, reversed(records)))
+        newest: list[Message] = await offload(size, fit_page, map(message_view, reversed(records)))
         page = newest[::-1]
         more = more or len(page) < len(records)
         return r.MessagePage(page, page[0].id if page and more else UNSET)
@@ -202,12 +202,16 @@ class Conversations:
         return r.Nothing()
 
     async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:
-        rating = str(request.rating)
-        await self._services.store.put_feedback(self._user, request.message, rating, request.comment, now_ms())
+        store, rating = self._services.store, str(request.rating)
+        message = await store.message(self._user, request.message)
+        model = (await offload(len(message.body), body_of, message)).model
+        await store.put_feedback(self._user, request.message, rating, request.comment or None, now_ms(), model)
+        if message.rating != rating:
+            self._services.telemetry.record_rating(model, rating)
         return r.Nothing()
 
 
-def _fit_page(items: Iterable[T]) -> list[T]:
+def fit_page(items: Iterable[T]) -> list[T]:
     """Return the first `items` that fit in `PAGE_BYTES_MAX` as JSON. The first item is always included."""
     page: list[T] = []
     size = 0

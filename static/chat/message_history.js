@@ -37,10 +37,7 @@ export class MessageHistory {
   async #loadPage(before) {
     const { messages, next } = await this.#request("conversation.messages", before ? { before } : {});
     const known = messages.some(({ id }) => this.#tree.get(id));
-    for (const message of messages) {
-      const node = this.#tree.add(message);
-      node.rating ??= getPref(`rating ${node.id}`);
-    }
+    for (const message of messages) this.#tree.add(message);
     return { known, next: next ?? null };
   }
 }
@@ -48,12 +45,6 @@ export class MessageHistory {
 /** Stores whether the versions below a message are shown side by side. */
 export function storeSideBySide(node, conversationId) {
   if (conversationId && (node.id || node.role === "root")) setPref(sideBySideKey(node, conversationId), node.sideBySide || null);
-}
-
-/** Stores the rating of an answer: the gateway accepts ratings but doesn't return them. */
-export function storeRating(node, rating) {
-  node.rating = rating;
-  setPref(`rating ${node.id}`, rating);
 }
 
 function sideBySideKey(node, conversationId) {

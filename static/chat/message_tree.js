@@ -111,10 +111,10 @@ export class MessageTree {
 
   /** Adds a stored message, or updates the node that has its id. */
   add(message) {
-    const { id, role, parts, parent, model = null, usage = null, cost = null, ended = null, timing = null, created_at } = message;
+    const { id, role, parts, parent, model = null, usage = null, cost = null, ended = null, timing = null, rating = null, created_at } = message;
     const existing = this.get(id);
     const node = existing ?? new MessageNode(role, { id });
-    Object.assign(node, { model: model ?? node.model, usage: usage ?? node.usage, cost: cost ?? node.cost, ended: ended ?? node.ended });
+    Object.assign(node, { model: model ?? node.model, usage: usage ?? node.usage, cost: cost ?? node.cost, ended: ended ?? node.ended, rating: rating ?? node.rating });
     if (ended) node.ending ??= { ...message, type: `turn.${ended}` };
     if (timing && !node.timer) node.restoreTiming(timing);
     node.created_at = created_at;
