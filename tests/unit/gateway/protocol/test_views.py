@@ -171,7 +171,15 @@ def test_usage_converts_to_counters_and_back() -> None:
 def test_a_message_combines_its_record_and_its_body() -> None:
     """The fields of the stored record and of its body make up the message that clients see."""
     body = MessageBody(
-        [TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed", "length", Timing(1, 3, 1), "demo"
+        [TextPart("Hi")],
+        "demo",
+        Usage(1, 2),
+        Cost("0.1"),
+        "cancelled",
+        by="admin",
+        reason="maintenance",
+        timing=Timing(1, 3, 1),
+        provider="demo",
     )
     record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
     assert body_of(record) == body
@@ -185,8 +193,9 @@ def test_a_message_combines_its_record_and_its_body() -> None:
         model="demo",
         usage=Usage(1, 2),
         cost=Cost("0.1"),
-        ended="completed",
-        finish_reason="length",
+        ended="cancelled",
+        by="admin",
+        reason="maintenance",
         timing=Timing(1, 3, 1),
         provider="demo",
     )
