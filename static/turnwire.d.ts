@@ -141,7 +141,7 @@ export class Connection {
 
   models(): Promise<{ models: Model[]; default: string }>;
   usage(options?: { conversation?: string; since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
-  feedback(message: string, rating: "up" | "down" | 1 | 2 | 3 | 4 | 5, comment?: string): Promise<Record<string, never>>;
+  feedback(message: string, rating: Rating, comment?: string): Promise<Record<string, never>>;
   /** Measures the round trip in ms. It is also measured every 10 s and dispatched as `roundtrip`. */
   ping(): Promise<number>;
   /**
@@ -385,9 +385,11 @@ interface Ended extends OfTurn {
   local?: true;
 }
 
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "refusal";
+
 export interface TurnCompleted extends Ended {
   type: "turn.completed";
-  finish_reason: "stop" | "length" | "tool_calls" | "content_filter" | "refusal";
+  finish_reason: FinishReason;
 }
 
 export interface TurnCancelled extends Ended {
@@ -411,7 +413,7 @@ export interface FinalMessage {
   parts: Part[];
   text: string;
   ended: "completed" | "cancelled" | "failed";
-  finish_reason: TurnCompleted["finish_reason"] | null;
+  finish_reason: FinishReason | null;
   usage: Usage | null;
   cost: Cost | null;
   timing: Timing | null;
@@ -427,6 +429,8 @@ export type Part = { signature?: string } & (
   | { kind: "refusal"; text: string }
 );
 
+export type Rating = "up" | "down" | 1 | 2 | 3 | 4 | 5;
+
 export interface Message {
   id: string;
   role: "user" | "assistant" | "tool" | "system";
@@ -438,6 +442,21 @@ export interface Message {
   usage?: Usage | null;
   cost?: Cost | null;
   ended?: "completed" | "cancelled" | "failed";
+  /** Of an answer that is completed. */
+  finish_reason?: FinishReason;
+  /** Of an answer that was cancelled. */
+  by?: TurnCancelled["by"];
+  reason?: string;
+  /** Of an answer that failed. */
+  error?: TurnFailed["error"];
+  timing?: Timing;
+  /** The provider that was asked last. */
+  provider?: string;
+  /** The `metadata` of the start whose input this message is. */
+  metadata?: Record<string, unknown>;
+  /** The feedback that the user gave. */
+  rating?: Rating;
+  comment?: string;
   truncated?: boolean;
 }
 
@@ -473,8 +492,10 @@ export interface TurnRecord {
   seq: number;
   model: string;
   message?: Message;
+  finish_reason?: FinishReason;
   usage?: Usage;
   cost?: Cost | null;
+  timing?: Timing;
   error?: { code: string; message: string; retryable: boolean };
 }
 

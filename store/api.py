@@ -17,6 +17,8 @@ from store.records import (
     ConversationRecord,
     Counters,
     EndedTurn,
+    FeedbackFilter,
+    FeedbackRecord,
     Lease,
     LogEntry,
     MessageRecord,
@@ -237,8 +239,22 @@ class HistoryStore(Protocol):
         Return the ids of its turns that still run, oldest first.
         """
 
-    async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
-        """Store a message's rating and comment; they replace earlier ones. Raises `NotFound`."""
+    async def put_feedback(
+        self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
+    ) -> None:
+        """Store a message's rating and comment, and the model that wrote it. They replace earlier ones.
+
+        Raises `NotFound`. The message has them from then on, until its conversation is deleted.
+        """
+
+    async def list_feedback(
+        self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
+    ) -> tuple[list[FeedbackRecord], bool]:
+        """Return at most `limit` ratings of all users, the newest first, and whether there are more.
+
+        With `before`, the time in ms and the message of a rating, the list begins after that place, even if the rating
+        is gone.
+        """
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """Return the sums over the user's ended turns.

@@ -109,7 +109,10 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
 
 
 class MessageRecord(Struct, frozen=True, kw_only=True):
-    """A message in a conversation's tree. `body` has what the gateway stores besides these fields."""
+    """A message in a conversation's tree. `body` has what the gateway stores besides these fields.
+
+    `rating` and `comment` are its feedback, which `put_feedback` stores.
+    """
 
     id: str
     parent: str | None
@@ -117,6 +120,34 @@ class MessageRecord(Struct, frozen=True, kw_only=True):
     created_ms: int
     body: bytes
     turn: str | None = None
+    rating: str | None = None
+    comment: str | None = None
+
+
+class FeedbackRecord(Struct, frozen=True, kw_only=True):
+    """The feedback of a user on a message. `model` is the one that wrote it, or None if none did."""
+
+    user: str
+    message: str
+    conversation: str
+    turn: str | None
+    model: str | None
+    rating: str
+    comment: str | None
+    rated_ms: int
+
+
+class FeedbackFilter(Struct, frozen=True, kw_only=True):
+    """The feedback to list: of one model, with one rating, from `since_ms` on, before `until_ms`. None selects any."""
+
+    model: str | None = None
+    rating: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def selects(self, feedback: FeedbackRecord) -> bool:
+        """Return whether the model and the rating are those to list. The time isn't checked."""
+        return self.model in {None, feedback.model} and self.rating in {None, feedback.rating}
 
 
 DAY_MS = 86_400_000

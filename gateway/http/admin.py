@@ -1,10 +1,11 @@
-"""Operations for operators with the scope `admin`: list turns and connections, stop a turn, close, drain."""
+"""Operations for operators with the scope `admin`: list turns, connections and feedback, stop a turn, close, drain."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
@@ -13,13 +14,19 @@ from gateway.http.operation import Identifier, RequestContext
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import rfc3339
+from gateway.protocol.ids import rfc3339, time_of
 from gateway.protocol.results import Nothing, TurnState
+from gateway.protocol.views import rating_view
+from gateway.requests.conversations import fit_page
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import shown_status
+from store.records import FeedbackFilter, FeedbackRecord
 
 Reason = Annotated[str, Meta(max_length=500)]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+_PLACE = re.compile(r"(\d{1,15})-(.+)")
 
 CLOSED_REASON = "An operator closed this connection. Ask the operator before you reconnect."
 
@@ -46,6 +53,17 @@ class AdminClose(p.Request, frozen=True, tag="admin.close"):
 
 class AdminDrain(p.Request, frozen=True, tag="admin.drain"):
     """Accept no new turns and sockets, as after SIGTERM, but keep running until the process is stopped."""
+
+
+class AdminFeedback(p.Request, frozen=True, tag="admin.feedback"):
+    """List the feedback of all users, the newest first: on one model, with one rating, since and until a time."""
+
+    model: p.ModelId | None = None
+    rating: p.Rating | None = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: p.PageLimit = 50
+    before: p.Key | None = None
 
 
 class RunningTurn(Struct, frozen=True):
@@ -84,6 +102,26 @@ class LiveConnections(Struct, frozen=True):
 
     instance: str
     connections: list[LiveConnection]
+
+
+class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rating of a message, by the message's user. `model` is the one that wrote the message."""
+
+    user: str
+    message: str
+    conversation: str
+    turn: str | None = None
+    model: str | None = None
+    rating: p.Rating
+    comment: str | None = None
+    rated_at: str
+
+
+class FeedbackPage(Struct, frozen=True):
+    """A page of feedback, the newest first. Pass `next` as `before` to get the next page."""
+
+    feedback: list[Feedback]
+    next: str | UnsetType = UNSET
 
 
 class Stopped(Struct, frozen=True):
@@ -128,6 +166,44 @@ async def list_connections(context: RequestContext) -> Response:
         if user in {None, client.user}
     ]
     return JsonResponse(LiveConnections(context.services.instance, live), 200, NO_STORE)
+
+
+async def list_feedback(context: RequestContext) -> Response:
+    """List the feedback of all users that the query selects. Raises `ApiError` and `StoreError`."""
+    request = await context.parse(AdminFeedback)
+    selected = FeedbackFilter(
+        model=request.model,
+        rating=None if request.rating is None else str(request.rating),
+        since_ms=None if request.since is None else time_of("since", request.since),
+        until_ms=None if request.until is None else time_of("until", request.until),
+    )
+    before = None if request.before is None else _parse_place(request.before)
+    records, more = await context.services.store.list_feedback(selected, request.limit, before)
+    page = fit_page(map(_feedback_view, records))
+    more = more or len(page) < len(records)
+    last = records[len(page) - 1] if page and more else None
+    return JsonResponse(FeedbackPage(page, UNSET if last is None else f"{last.rated_ms}-{last.message}"), 200, NO_STORE)
+
+
+def _feedback_view(record: FeedbackRecord) -> Feedback:
+    return Feedback(
+        user=record.user,
+        message=record.message,
+        conversation=record.conversation,
+        turn=record.turn,
+        model=record.model,
+        rating=rating_view(record.rating),
+        comment=record.comment,
+        rated_at=rfc3339(record.rated_ms),
+    )
+
+
+def _parse_place(before: str) -> tuple[int, str]:
+    """Return the time in ms and the message that a page's `next` names. Raises `ApiError` "invalid_request"."""
+    match = _PLACE.fullmatch(before)
+    if match is None:
+        raise ApiError("invalid_request", "`before` names no place in this list. Send a page's `next`.", path="before")
+    return int(match[1]), match[2]
 
 
 async def cancel_turn(context: RequestContext) -> Response:

@@ -184,6 +184,15 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="admin",
     ),
     _operation(
+        "GET",
+        "/v1/admin/feedback",
+        "List the feedback of all users",
+        admin.AdminFeedback,
+        ResponseSpec("The feedback, the newest first.", admin.FeedbackPage),
+        handler=admin.list_feedback,
+        scope="admin",
+    ),
+    _operation(
         "POST",
         "/v1/admin/turns/{turn}/cancel",
         "Cancel a turn of any user",

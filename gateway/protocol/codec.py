@@ -15,7 +15,15 @@ from msgspec import Struct
 
 from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import PLAIN_PATTERN, is_plain
-from gateway.protocol.requests import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
+from gateway.protocol.requests import (
+    DEPTH_MAX,
+    ID_CHARS_MAX,
+    UNTYPED_MESSAGE_FIELDS,
+    USER_BYTES_MAX,
+    AnyRequest,
+    Ping,
+    TurnStart,
+)
 
 # The range of MessagePack's integers. JSON alone could carry larger ones.
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
@@ -197,8 +205,8 @@ def check_untyped_values(request: AnyRequest) -> None:
         for n, tool in enumerate(request.tools or ()):
             _check_value(tool.parameters, f"tools[{n}].parameters", 4)
         for n, message in enumerate(request.messages or ()):
-            _check_value(message.usage, f"messages[{n}].usage", 4)
-            _check_value(message.cost, f"messages[{n}].cost", 4)
+            for name in UNTYPED_MESSAGE_FIELDS:
+                _check_value(getattr(message, name), f"messages[{n}].{name}", 4)
 
 
 def _check_value(value: Any, path: str, depth: int) -> None:
@@ -224,9 +232,9 @@ def _check_value(value: Any, path: str, depth: int) -> None:
         )
 
 
-def encoded_size(text: str) -> int:
-    """Return how many bytes `text` takes inside a frame, in the codec that needs more."""
-    return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
+def encoded_size(value: Any) -> int:
+    """Return how many bytes `value` takes inside a frame, in the codec that needs more."""
+    return max(len(_JSON_ENCODER.encode(value)), len(_MSGPACK_ENCODER.encode(value)))
 
 
 def chars_that_fit(bytes_max: int) -> int:

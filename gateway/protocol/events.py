@@ -5,11 +5,12 @@ Also the structs inside them: a message as clients see it, its cost and its timi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.protocol.errors import ErrorBody
+from gateway.protocol.requests import Rating
 from providers.base import FinishReason, Part, PartKind, Role, Usage
 
 CancelledBy = Literal["client", "disconnect", "limit", "admin"]
@@ -48,6 +49,15 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     cost: Cost | None = None
     ended: EndStatus | None = None
+    finish_reason: FinishReason | None = None
+    by: CancelledBy | None = None
+    reason: str | None = None
+    error: ErrorBody | None = None
+    timing: Timing | None = None
+    provider: str | None = None
+    metadata: dict[str, Any] | None = None
+    rating: Rating | None = None
+    comment: str | None = None
     truncated: bool = False
 
 

@@ -35,6 +35,7 @@ PageLimit = Annotated[int, Meta(ge=1, le=200)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX, pattern=PLAIN_PATTERN)]
 Metadata = dict[str, Any]
+Rating = Literal["up", "down"] | Annotated[int, Meta(ge=1, le=5)]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
@@ -64,6 +65,19 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     usage: Any = None
     cost: Any = None
     ended: str | None = None
+    finish_reason: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    error: Any = None
+    timing: Any = None
+    provider: str | None = None
+    metadata: Any = None
+    rating: str | int | None = None
+    comment: str | None = None
+
+
+UNTYPED_MESSAGE_FIELDS = ("usage", "cost", "error", "timing", "metadata")
+"""The fields of an `InputMessage` that may have any JSON value."""
 
 
 class Auth(Request, frozen=True, tag="auth"):
@@ -208,7 +222,7 @@ class FeedbackPut(Request, frozen=True, tag="feedback.put"):
     """Rate an answer."""
 
     message: Key
-    rating: Literal["up", "down"] | Annotated[int, Meta(ge=1, le=5)]
+    rating: Rating
     comment: Annotated[str, Meta(max_length=2000)] | None = None
 
 

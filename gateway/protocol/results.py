@@ -8,8 +8,8 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
-from gateway.protocol.events import Cost, Message
-from providers.base import Usage
+from gateway.protocol.events import Cost, Message, Timing
+from providers.base import FinishReason, Usage
 from providers.route import ModelInfo
 
 TurnState = Literal["queued", "running", "completed", "cancelled", "failed"]
@@ -72,7 +72,7 @@ class Attached(Struct, frozen=True):
 
 
 class TurnView(Struct, frozen=True):
-    """The status of a turn, with its message so far. `usage`, `cost` and `error` are those of the ending."""
+    """The status of a turn, with its message so far. The fields after `message` are those of the ending."""
 
     turn: str
     conversation: str | None
@@ -81,8 +81,10 @@ class TurnView(Struct, frozen=True):
     seq: int
     model: str
     message: Message | UnsetType = UNSET
+    finish_reason: FinishReason | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
     cost: Cost | UnsetType = UNSET
+    timing: Timing | UnsetType = UNSET
     error: ErrorBody | UnsetType = UNSET
 
 

@@ -6,9 +6,10 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.protocol.errors import PATH_CHARS_MAX, ApiError
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import PATH_CHARS_MAX, ApiError, over_limit
 from gateway.protocol.plain_text import is_plain
-from gateway.protocol.requests import InputMessage, TurnStart
+from gateway.protocol.requests import InputMessage, Metadata, TurnStart
 from gateway.protocol.value_count import too_many_items
 from providers.base import (
     ChatMessage,
@@ -59,6 +60,14 @@ def check_start(request: TurnStart, items_max: int) -> None:
     if (call := _result_without_call(messages) or misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Send the call in that message.", "messages")
     _check_tools(request)
+
+
+def encode_metadata(metadata: Metadata, bytes_max: int) -> bytes:
+    """Return `metadata` as the JSON that is stored. Raises `ApiError` "too_large"."""
+    encoded = JSON.encode(metadata)
+    if len(encoded) > bytes_max:
+        raise over_limit("`metadata`", len(encoded), bytes_max, "metadata")
+    return encoded
 
 
 def unlinked_result(call: str, action: str, path: str) -> ApiError:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.protocol.codec import JSON, clip_text, encoded_size
-from gateway.protocol.events import Cost, EndStatus, Message
+from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
+from gateway.protocol.requests import Rating
 from gateway.protocol.results import Conversation
-from providers.base import FilePart, ImagePart, Part, TextPart, Usage
+from providers.base import FilePart, FinishReason, ImagePart, Part, TextPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
 
 NANOS_PER_USD = 1_000_000_000
@@ -33,6 +36,13 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     cost: Cost | None = None
     ended: EndStatus | None = None
+    finish_reason: FinishReason | None = None
+    by: CancelledBy | None = None
+    reason: str | None = None
+    error: ErrorBody | None = None
+    timing: Timing | None = None
+    provider: str | None = None
+    metadata: dict[str, Any] | None = None
 
 
 encode_body = msgspec.json.Encoder().encode
@@ -44,17 +54,18 @@ def body_of(record: MessageRecord) -> MessageBody:
     return _decode_body(record.body)
 
 
-def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Message:
+def message_view(record: MessageRecord, body: MessageBody | None = None) -> Message:
     """Return a stored message as clients see it, with large `data` replaced by its URL.
 
-    `parts`: all parts of a user's message, if the caller has them decoded. They are used unchanged, and the stored body
-    isn't read.
+    `body`: the message's body, if the caller has it decoded. It is used unchanged, and the stored one isn't read.
     """
-    body = body_of(record) if parts is None else MessageBody(parts)
+    if body is None:
+        body = body_of(record)
+        body = msgspec.structs.replace(body, parts=[_with_url(record.id, n, part) for n, part in enumerate(body.parts)])
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=parts if parts is not None else [_with_url(record.id, n, part) for n, part in enumerate(body.parts)],
+        parts=body.parts,
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,
@@ -62,7 +73,21 @@ def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Mess
         usage=body.usage,
         cost=body.cost,
         ended=body.ended,
+        finish_reason=body.finish_reason,
+        by=body.by,
+        reason=body.reason,
+        error=body.error,
+        timing=body.timing,
+        provider=body.provider,
+        metadata=body.metadata,
+        rating=None if record.rating is None else rating_view(record.rating),
+        comment=record.comment,
     )
+
+
+def rating_view(rating: str) -> Rating:
+    """Return a stored rating as clients see it."""
+    return int(rating) if rating.isdecimal() else rating  # type: ignore[return-value]
 
 
 def conversation_view(record: ConversationRecord) -> Conversation:
@@ -119,7 +144,7 @@ def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
 def preview(message: Message) -> Message:
     """Return the message, made small enough for `turn.started`.
 
-    Long text is cut and `data` is left out; then `truncated` is true.
+    Long text is cut; `data`, and metadata that doesn't fit, are left out. Then `truncated` is true.
     """
     parts: list[Part] = []
     truncated = False
@@ -137,7 +162,10 @@ def preview(message: Message) -> Message:
             break
         bytes_left -= size
         parts.append(short)
-    return msgspec.structs.replace(message, parts=parts, truncated=truncated)
+    metadata = message.metadata
+    if metadata is not None and encoded_size(metadata) > bytes_left:
+        metadata, truncated = None, True
+    return msgspec.structs.replace(message, parts=parts, metadata=metadata, truncated=truncated)
 
 
 def _with_url(message: str, number: int, part: Part) -> Part:

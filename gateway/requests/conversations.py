@@ -11,11 +11,11 @@ from msgspec import UNSET
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
-from gateway.protocol.codec import JSON
-from gateway.protocol.errors import ApiError, over_limit
+from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
-from gateway.protocol.views import conversation_view, message_view
+from gateway.protocol.validation import encode_metadata
+from gateway.protocol.views import body_of, conversation_view, message_view
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
@@ -68,17 +68,10 @@ class Conversations:
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
-        metadata = self._encode_metadata(request.metadata or {})
+        metadata = encode_metadata(request.metadata or {}, self._services.settings.metadata_bytes)
         conversation = new_conversation(self._user, request.system, request.model, request.title or "", metadata)
         await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
         return conversation_view(conversation)
-
-    def _encode_metadata(self, metadata: p.Metadata) -> bytes:
-        """Return `metadata` as the JSON that is stored. Raises `ApiError` "too_large"."""
-        encoded, bytes_max = JSON.encode(metadata), self._services.settings.metadata_bytes
-        if len(encoded) > bytes_max:
-            raise over_limit("`metadata`", len(encoded), bytes_max, "metadata")
-        return encoded
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
         if request.query:
@@ -87,7 +80,7 @@ class Conversations:
             records = records[: request.limit]
         else:
             records, more = await self._services.store.conversations(self._user, request.limit, request.before)
-        page = _fit_page(map(conversation_view, records))
+        page = fit_page(map(conversation_view, records))
         more = more or len(page) < len(records)
         return r.ConversationPage(page, page[-1].id if page and more else UNSET)
 
@@ -114,7 +107,9 @@ class Conversations:
             title=request.title,
             system=request.system,
             model=request.model,
-            metadata=None if request.metadata is None else self._encode_metadata(request.metadata),
+            metadata=None
+            if request.metadata is None
+            else encode_metadata(request.metadata, self._services.settings.metadata_bytes),
             head=request.head,
         )
         changed = await self._services.store.update_conversation(
@@ -161,7 +156,7 @@ class Conversations:
             self._user, request.conversation, request.limit, request.before, services.settings.context_bytes
         )
         size = sum(len(record.body) for record in records)
-        newest: list[Message] = await offload(size, _fit_page, map(message_view, reversed(records)))
+        newest: list[Message] = await offload(size, fit_page, map(message_view, reversed(records)))
         page = newest[::-1]
         more = more or len(page) < len(records)
         return r.MessagePage(page, page[0].id if page and more else UNSET)
@@ -208,12 +203,16 @@ class Conversations:
         return r.Nothing()
 
     async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:
-        rating = str(request.rating)
-        await self._services.store.put_feedback(self._user, request.message, rating, request.comment, now_ms())
+        store, rating = self._services.store, str(request.rating)
+        message = await store.message(self._user, request.message)
+        model = (await offload(len(message.body), body_of, message)).model
+        await store.put_feedback(self._user, request.message, rating, request.comment or None, now_ms(), model)
+        if message.rating != rating:
+            self._services.telemetry.record_rating(model, rating)
         return r.Nothing()
 
 
-def _fit_page(items: Iterable[T]) -> list[T]:
+def fit_page(items: Iterable[T]) -> list[T]:
     """Return the first `items` that fit in `PAGE_BYTES_MAX` as JSON. The first item is always included."""
     page: list[T] = []
     size = 0

@@ -16,9 +16,9 @@ from gateway.offload import offload, request_size
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
-from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
+from gateway.protocol.events import Ending, Message, TurnCompleted, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
-from gateway.protocol.views import MessageBody, message_view
+from gateway.protocol.views import body_of, message_view
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.outbox import Attachment, Outbox
@@ -27,10 +27,9 @@ from gateway.turns.context import without_history
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
 from providers.base import Part
-from store.records import NotFound, TurnRecord
+from store.records import MessageRecord, NotFound, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
-_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 @dataclass(slots=True)
@@ -115,9 +114,14 @@ class Turns:
         """
         settings = self._services.settings
         if self._input_bytes_max is None:
-            return prepare(request, settings.input_bytes, settings.request_items)
+            return prepare(request, settings.input_bytes, settings.request_items, settings.metadata_bytes)
         return offload(
-            request_size(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
+            request_size(without_history(request, "")),
+            prepare,
+            request,
+            self._input_bytes_max,
+            settings.request_items,
+            settings.metadata_bytes,
         )
 
     def _detach_rejected(self, live_turn: LiveTurn) -> None:
@@ -236,8 +240,10 @@ class Turns:
             seq=record.seq,
             model=(message and message.model) or record.model,
             message=message or UNSET,
+            finish_reason=ending.finish_reason if isinstance(ending, TurnCompleted) else UNSET,
             usage=(ending and ending.usage) or UNSET,
             cost=(ending and ending.cost) or UNSET,
+            timing=UNSET if ending is None else ending.timing,
             error=ending.error if isinstance(ending, TurnFailed) else UNSET,
         )
 
@@ -247,19 +253,16 @@ class Turns:
                 message = await self._services.store.message(self._user, record.message)
                 return await offload(len(message.body), message_view, message)
             return None
-        body = await offload(len(record.stateless_message), _decode_body, record.stateless_message)
-        return Message(
+        message = MessageRecord(
             id=record.message,
-            role="assistant",
-            parts=body.parts,
             parent=None,
-            created_at=rfc3339(record.accepted_ms),
+            role="assistant",
+            created_ms=record.accepted_ms,
+            body=record.stateless_message,
             turn=record.turn,
-            model=body.model,
-            usage=body.usage,
-            cost=body.cost,
-            ended=body.ended,
         )
+        # The parts of this message have no URLs, so their data isn't replaced.
+        return message_view(message, await offload(len(message.body), body_of, message))
 
 
 async def _live_view(live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:

@@ -70,6 +70,7 @@ class Telemetry:
         self.takeovers = counter("takeovers", "Turns taken over from another instance.")
         self.tokens = counter("tokens", "Tokens of ended turns.", "kind", "model")
         self.cost = counter("cost_usd", "Cost of ended turns in US dollars, if a price is known.", "model")
+        self.feedback = counter("feedback", "Ratings of messages. A changed rating counts again.", "model", "rating")
         self.attempts = counter("provider_attempts", "Requests to providers.", "provider")
         self.provider_errors = counter("provider_errors", "Failed requests to providers.", "provider", "code")
         self.retries = counter("retries", "Attempts that followed a failed attempt.")
@@ -124,6 +125,10 @@ class Telemetry:
                     self.tokens.labels(kind, model).inc(tokens)
         if cost_nano:
             self.cost.labels(model).inc(cost_nano / NANOS_PER_USD)
+
+    def record_rating(self, model: str | None, rating: str) -> None:
+        """Count the rating of a message that `model` wrote, or that no model wrote."""
+        self.feedback.labels(self.model_label(model or OTHER), rating).inc()
 
     def record_attachment(self, after: int, start: int, replayed_bytes: int) -> None:
         """Count an attachment to the events after the seq `start`; the client asked for those after `after`.

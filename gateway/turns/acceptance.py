@@ -11,11 +11,11 @@ from msgspec import structs
 from gateway.protocol.errors import over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
-from gateway.protocol.requests import InputMessage, TurnStart
-from gateway.protocol.validation import check_start
+from gateway.protocol.requests import UNTYPED_MESSAGE_FIELDS, InputMessage, TurnStart
+from gateway.protocol.validation import check_start, encode_metadata
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
-from providers.base import Part, Role, ToolResultPart
+from providers.base import Role, ToolResultPart
 from store.api import TurnStore
 from store.records import (
     Accepted,
@@ -32,30 +32,31 @@ _LIST_BYTES = len("[null,null,null]")
 
 
 class Prepared(NamedTuple):
-    """A checked start: its JSON, the digest of its content, and its input's parts.
+    """A checked start: its JSON, the digest of its content, and its input as a message.
 
-    `body`: the parts as encoded for the history, or None without any.
+    `body`: the message as encoded for the history, or None if it has no parts.
     """
 
     content: bytes
     digest: bytes
-    parts: list[Part]
+    message: MessageBody
     body: bytes | None
 
 
-def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
+def prepare(request: TurnStart, input_bytes_max: int, items_max: int, metadata_bytes_max: int) -> Prepared:
     """Check a start, and encode the data that the store will keep. Raises `ApiError`.
 
     This takes long for a large start, so it may run in a thread, outside the event loop.
     """
     check_start(request, items_max)
+    encode_metadata(request.metadata or {}, metadata_bytes_max)
     content, digest = encode_content(request)
     if len(content) + _LIST_BYTES > input_bytes_max:
         size = len(_CONTENT.encode([request.input, request.messages, request.system]))
         if size > input_bytes_max:
             raise over_limit("The input", size, input_bytes_max)
-    parts = request.input_parts
-    return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
+    message = MessageBody(request.input_parts, metadata=request.metadata or None)
+    return Prepared(content, digest, message, encode_body(message) if message.parts else None)
 
 
 def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
@@ -86,14 +87,19 @@ def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
     # `==` treats 1 and 1.0 as equal, but their JSON differs. Both can occur only in fields without a schema; without
     # such fields, equal requests have the same JSON.
     is_plain = params == _NO_PARAMS and not request.tools and normalized == stored
-    is_plain = is_plain and all(message.usage is None and message.cost is None for message in messages or ())
+    is_plain = is_plain and not any(_untyped_fields(message) for message in messages or ())
     return content, hashlib.sha256(content if is_plain else _CONTENT.encode(normalized)).digest()
 
 
 def _normalize_message(message: InputMessage) -> InputMessage:
-    if message.usage is None and message.cost is None:
-        return message
-    return structs.replace(message, usage=_normalize(message.usage), cost=_normalize(message.cost))
+    untyped = _untyped_fields(message)
+    return structs.replace(message, **untyped) if untyped else message
+
+
+def _untyped_fields(message: InputMessage) -> dict[str, Any]:
+    """Return the normalized values of the message's fields that may have any JSON value, without those that are None."""
+    values = {name: getattr(message, name) for name in UNTYPED_MESSAGE_FIELDS}
+    return {name: _normalize(value) for name, value in values.items() if value is not None}
 
 
 def _normalize(value: Any) -> Any:
@@ -133,7 +139,7 @@ async def accept(
     now = now_ms()
     input_message = None
     if prepared.body is not None:
-        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.parts) else "user"
+        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.message.parts) else "user"
         input_message = MessageRecord(
             id=new_id("m"),
             parent=None,
@@ -155,7 +161,7 @@ async def accept(
         stateless=request.messages is not None,
         conversation=request.conversation,
         new_conversation=new_conversation(live_turn.user, request.system, request.model) if is_new else None,
-        title=title_of(prepared.parts),
+        title=title_of(prepared.message.parts),
         input=input_message,
         parent=request.parent,
         on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
@@ -214,11 +220,11 @@ def new_conversation(
 
 
 def started(
-    turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
+    turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, body: MessageBody | None = None
 ) -> TurnStarted:
     """Return the turn's first event.
 
-    `queued`: the turn waits for others. `parts`: the input's parts, if the caller has them decoded.
+    `queued`: the turn waits for others. `body`: the body of the input, if the caller has it decoded.
     """
     return TurnStarted(
         turn=turn.turn,
@@ -227,9 +233,7 @@ def started(
         status="queued" if queued else "running",
         conversation=turn.conversation,
         model=turn.model,
-        input=None
-        if input_message is None
-        else preview(message_view(input_message, parts or body_of(input_message).parts)),
+        input=None if input_message is None else preview(message_view(input_message, body or body_of(input_message))),
         message=turn.message,
         parent=turn.parent,
     )

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from gateway.limits.fair_queue import FairQueue
 from gateway.offload import LARGE_BYTES, offload
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
+from gateway.protocol.events import Ending, TurnCancelled, TurnCompleted, TurnFailed
 from gateway.protocol.ids import now_ms
 from gateway.protocol.views import MessageBody, cost_from_nano, counters_of, encode_body
 from gateway.turns.event_writer import EventWriter
@@ -21,7 +21,6 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
-from providers.base import Usage
 from store.api import TurnStore
 from store.records import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
 
@@ -46,9 +45,8 @@ class Endings:
         turn; then nothing was stored or published.
         """
         async with self._large_answer_slot(live_turn):
-            body, usage, cost_nano = await offload(event_writer.size, _answer, event_writer, outcome)
-            cost = cost_from_nano(cost_nano)
-            ending = _ending(live_turn, event_writer, outcome, usage, cost)
+            message, body, cost_nano = await offload(event_writer.size, _answer, event_writer, outcome)
+            ending = _ending(live_turn, outcome, message)
             answer = MessageRecord(
                 id=live_turn.message,
                 parent=event_writer.parent,
@@ -57,7 +55,7 @@ class Endings:
                 body=body,
                 turn=live_turn.turn,
             )
-            counters = counters_of(usage, cost_nano)
+            counters = counters_of(message.usage, cost_nano)
 
             def record() -> EndedTurn:
                 return EndedTurn(
@@ -76,7 +74,7 @@ class Endings:
                 return False
         live_turn.set_acceptance(None, None)  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         live_turn.publish([ending])
-        event_writer.metrics.on_end(outcome, live_turn.model, usage, cost_nano, ending.timing)
+        event_writer.metrics.on_end(outcome, live_turn.model, message.usage, cost_nano, ending.timing)
         live_turn.mark_stored(live_turn.log.end)
         return True
 
@@ -135,20 +133,32 @@ class Endings:
         return True
 
 
-def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[bytes, Usage | None, int | None]:
-    """Return the answer as it is stored, its usage and its cost in billionths of a dollar."""
+def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[MessageBody, bytes, int | None]:
+    """Return the answer without its parts, all of it as it is stored, and its cost in billionths of a dollar."""
     parts = event_writer.parts()
     usage = event_writer.usage(parts)
     cost_nano = event_writer.cost_nano(usage)
-    message = MessageBody(parts, event_writer.live_turn.model, usage, cost_from_nano(cost_nano), outcome.status)
-    return encode_body(message), usage, cost_nano
+    status = outcome.status
+    message = MessageBody(
+        parts,
+        model=event_writer.live_turn.model,
+        usage=usage,
+        cost=cost_from_nano(cost_nano),
+        ended=status,
+        finish_reason=outcome.finish_reason if status == "completed" else None,
+        by=outcome.by if status == "cancelled" else None,
+        reason=outcome.reason if status == "cancelled" else None,
+        error=(outcome.error or ApiError("internal")).body if status == "failed" else None,
+        timing=event_writer.timing(),
+        provider=None if event_writer.route is None else event_writer.route.provider,
+    )
+    return structs.replace(message, parts=[]), encode_body(message), cost_nano
 
 
-def _ending(
-    live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome, usage: Usage | None, cost: Cost | None
-) -> Ending:
+def _ending(live_turn: LiveTurn, outcome: Outcome, message: MessageBody) -> Ending:
     seq = live_turn.log.end + 1
-    timing = event_writer.timing()
+    usage, cost, timing = message.usage, message.cost, message.timing
+    assert timing is not None, "every answer has a timing"
     if outcome.status == "completed":
         return TurnCompleted(
             turn=live_turn.turn,
@@ -170,11 +180,11 @@ def _ending(
             timing=timing,
             message=live_turn.message,
         )
-    error = outcome.error or ApiError("internal")
+    assert message.error is not None, "the answer of a failed turn has its error"
     return TurnFailed(
         turn=live_turn.turn,
         seq=seq,
-        error=error.body,
+        error=message.error,
         usage=usage,
         cost=cost,
         timing=timing,

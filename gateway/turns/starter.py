@@ -117,7 +117,7 @@ class TurnStarter:
         self._registry.attach_subscribers(live_turn)
         self._instance.telemetry.turns_started.labels(self._instance.telemetry.model_label(turn.model)).inc()
         event_writer = self._runner.event_writer(live_turn, turn.parent)
-        first = acceptance.started(turn, accepted.input, queued=queue.must_wait, parts=prepared.parts)
+        first = acceptance.started(turn, accepted.input, queued=queue.must_wait, body=prepared.message)
         event_writer.publish(first)
         live_turn.accepted.set_result(turn)
         plan = RunPlan(request, turn, route, conversation, queue)

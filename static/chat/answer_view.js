@@ -5,7 +5,7 @@ import { el, icon, setText } from "../shared/dom.js";
 import { formatCost, formatCount, formatDuration, formatRate } from "../shared/format.js";
 import { schedulePaint, schedulePaintWhenIdle } from "../shared/frame_scheduler.js";
 import { createPartView, createToolResult } from "./part_view.js";
-import { endingText, errorAdvice, stallText, statusText } from "./status_text.js";
+import { cutText, endingText, errorAdvice, stallText, statusText } from "./status_text.js";
 import { VersionArrows } from "./version_arrows.js";
 
 const TICK_MS = 250;
@@ -163,17 +163,16 @@ export class AnswerView {
     clearInterval(this.#tickTimer);
     const { ending, ended, currentParts } = this.#message;
     this.#tickTimer = 0;
-    const error = ending?.error;
-    if (error) this.#errorSlot.replaceChildren(createErrorBox(error, () => this.#actions.regenerate(this.#message)));
-    else if (ended === "failed") this.#errorSlot.replaceChildren(el("p", { class: "answer-note", text: "This answer failed. The partial text is kept." }));
-    else if (currentParts.length === 0) this.#errorSlot.replaceChildren(el("p", { class: "answer-note", text: "The answer is empty." }));
+    if (ending.error) return this.#errorSlot.replaceChildren(createErrorBox(ending.error, () => this.#actions.regenerate(this.#message)));
+    const note = ended === "failed" ? "This answer failed. The partial text is kept." : cutText(ending) || (currentParts.length === 0 ? "The answer is empty." : "");
+    if (note) this.#errorSlot.replaceChildren(el("p", { class: "answer-note", "data-testid": "answer-note", text: note }));
   }
 
   #paintStats() {
-    const { ending, ended, usage, cost, timing, timer, trimmedCount } = this.#message;
+    const { ending, usage, cost, timing, timer, trimmedCount } = this.#message;
     const stats = [];
     const add = (testid, text, title) => text && stats.push({ testid, text, title });
-    if (ending || ended) add("ending", ending ? endingText(ending) : { completed: "", cancelled: "stopped", failed: "failed" }[ended]);
+    if (ending) add("ending", endingText(ending));
     if (timer?.ttft_ms != null) add("first-token", formatDuration(timer.ttft_ms), firstTokenTitle(timing));
     if (timer?.total_ms != null) add("total", formatDuration(timer.total_ms), "Total time");
     const rate = timer?.rate(usage);

@@ -7,7 +7,7 @@
  */
 
 import { runTools } from "./demo_tools.js";
-import { MessageHistory, storeSideBySide, storeTiming } from "./message_history.js";
+import { MessageHistory, storeSideBySide } from "./message_history.js";
 import { isUnanswered, MessageNode, MessageTree, textOf } from "./message_tree.js";
 import { TurnTimer } from "./turn_timer.js";
 
@@ -259,7 +259,6 @@ export class ConversationModel extends EventTarget {
     Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
     if (answer.toolRounds >= TOOL_ROUNDS_MAX) answer.toolFollowUp = null;
     answer.timer.stop(ending.timing);
-    storeTiming(answer);
     answer.onChange(ending);
     this.#emit("messages");
     this.#emit("turns", { ended: answer });

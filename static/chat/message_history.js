@@ -1,7 +1,6 @@
 /** Loads the stored messages of a conversation into its tree, page by page, with what this browser stored about them. */
 
 import { getPref, setPref } from "../shared/local_prefs.js";
-import { TurnTimer } from "./turn_timer.js";
 
 export class MessageHistory {
   /** The cursor of the next older page. Undefined: nothing is loaded yet; null: there is no older page. */
@@ -38,11 +37,7 @@ export class MessageHistory {
   async #loadPage(before) {
     const { messages, next } = await this.#request("conversation.messages", before ? { before } : {});
     const known = messages.some(({ id }) => this.#tree.get(id));
-    for (const message of messages) {
-      const node = this.#tree.add(message);
-      if (!node.timer) restoreTiming(node);
-      node.rating ??= getPref(`rating ${node.id}`);
-    }
+    for (const message of messages) this.#tree.add(message);
     return { known, next: next ?? null };
   }
 }
@@ -50,24 +45,6 @@ export class MessageHistory {
 /** Stores whether the versions below a message are shown side by side. */
 export function storeSideBySide(node, conversationId) {
   if (conversationId && (node.id || node.role === "root")) setPref(sideBySideKey(node, conversationId), node.sideBySide || null);
-}
-
-/** Stores how long an answer took. */
-export function storeTiming(node) {
-  if (node.id && node.timing) setPref(`timing ${node.id}`, node.timing);
-}
-
-/** Stores the rating of an answer: the gateway accepts ratings but doesn't return them. */
-export function storeRating(node, rating) {
-  node.rating = rating;
-  setPref(`rating ${node.id}`, rating);
-}
-
-function restoreTiming(node) {
-  node.timing = getPref(`timing ${node.id}`);
-  if (!node.timing) return;
-  node.timer = new TurnTimer(true);
-  node.timer.stop(node.timing);
 }
 
 function sideBySideKey(node, conversationId) {

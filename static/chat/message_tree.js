@@ -1,5 +1,7 @@
 /** A conversation's messages as a tree, and the shown path through it. Has no DOM and no network. */
 
+import { TurnTimer } from "./turn_timer.js";
+
 /** One message: stored, streaming, or not accepted yet (then it has no id). */
 export class MessageNode {
   id = null;
@@ -18,7 +20,7 @@ export class MessageNode {
   timing = null;
   /** `completed`, `cancelled` or `failed`, as stored. */
   ended = null;
-  /** The ending of its turn, if this page received it. */
+  /** The ending of its turn, as received or as stored. */
   ending = null;
   /** The turn that creates it, while this page follows one. */
   turn = null;
@@ -51,6 +53,13 @@ export class MessageNode {
     if (event.status === "trimmed") this.trimmedCount = event.messages;
     else this.lastStatus = { ...event, at: performance.now() };
     if (event.status === "fallback") this.model = event.model;
+  }
+
+  /** Sets the timing of a stored answer. */
+  restoreTiming(timing) {
+    this.timing = timing;
+    this.timer = new TurnTimer(true);
+    this.timer.stop(timing);
   }
 
   /** The number of consecutive tool results that led to it. */
@@ -102,10 +111,12 @@ export class MessageTree {
 
   /** Adds a stored message, or updates the node that has its id. */
   add(message) {
-    const { id, role, parts, parent, model = null, usage = null, cost = null, ended = null, created_at } = message;
+    const { id, role, parts, parent, model = null, usage = null, cost = null, ended = null, timing = null, rating = null, created_at } = message;
     const existing = this.get(id);
     const node = existing ?? new MessageNode(role, { id });
-    Object.assign(node, { model: model ?? node.model, usage: usage ?? node.usage, cost: cost ?? node.cost, ended: ended ?? node.ended });
+    Object.assign(node, { model: model ?? node.model, usage: usage ?? node.usage, cost: cost ?? node.cost, ended: ended ?? node.ended, rating: rating ?? node.rating });
+    if (ended) node.ending ??= { ...message, type: `turn.${ended}` };
+    if (timing && !node.timer) node.restoreTiming(timing);
     node.created_at = created_at;
     // `turn.started` may truncate its input; a stored message is complete.
     if (!message.truncated || node.parts.length === 0) node.parts = parts;

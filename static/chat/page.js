@@ -12,7 +12,6 @@ import { setDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
 import { restoreFocus } from "./focus_restore.js";
 import { conversationIdFromHash } from "./location_hash.js";
-import { storeRating } from "./message_history.js";
 import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
@@ -54,7 +53,7 @@ const messageList = new MessageList(find(".message-list"), {
       announcer.announce(`Rating failed: ${error.message}`);
       throw error;
     }
-    storeRating(answer, rating);
+    answer.rating = rating;
   },
   runTools: (answer) => current.runToolCalls(answer, (results) => toolFollowUpFields(answer.model, results)),
   loadEarlier: (conversation) => void loadEarlier(conversation),

@@ -27,6 +27,20 @@ const CANCELLED_BY = new Map([
   ["admin", "stopped by an operator"],
 ]);
 
+/** Why a completed answer isn't whole, and what to do about it, by its finish reason. */
+const CUT = new Map([
+  ["length", "The answer is cut: it reached the length limit. Ask the model to continue, or allow more tokens in the settings."],
+  ["content_filter", "The answer is cut: the provider's content filter stopped it. Rephrase the prompt."],
+  ["refusal", "The model refused to answer. Rephrase the prompt, or choose another model."],
+]);
+
+/** Why an answer was cancelled, if its user didn't stop it, by `by`. */
+const CANCELLED_WHY = new Map([
+  ["disconnect", "The answer is cut: it was stopped when its client disconnected."],
+  ["limit", "The answer is cut: it reached a limit of the gateway."],
+  ["admin", "The answer is cut: an operator stopped it."],
+]);
+
 const ADVICE = new Map([
   ["upstream_auth", "Check the provider's API key on the gateway."],
   ["upstream_rate_limited", "Wait a moment, or choose another model."],
@@ -85,9 +99,20 @@ export function statusText(turn, lastStatus) {
 
 /** Returns how a turn ended, in a few words. @param {import("../turnwire.js").Ending} ending */
 export function endingText(ending) {
-  if (ending.type === "turn.completed") return FINISH_REASON.get(ending.finish_reason) ?? ending.finish_reason;
+  if (ending.type === "turn.completed") return FINISH_REASON.get(ending.finish_reason) ?? ending.finish_reason ?? "";
   if (ending.type === "turn.cancelled") return CANCELLED_BY.get(ending.by) ?? "stopped";
   return "failed";
+}
+
+/**
+ * Returns why an answer isn't whole, and what to do about it. Empty for a whole answer, for one that its user stopped, and
+ * for a failed one, whose error says it.
+ * @param {import("../turnwire.js").Ending} ending
+ */
+export function cutText(ending) {
+  if (ending.type === "turn.completed") return CUT.get(ending.finish_reason) ?? "";
+  const why = CANCELLED_WHY.get(ending.by);
+  return why ? [why, ending.reason, "Regenerate it for a complete one."].filter(Boolean).join(" ") : "";
 }
 
 /** Returns what a person can do about an error. @param {import("../turnwire.js").TurnwireError} error */

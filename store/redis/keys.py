@@ -12,6 +12,8 @@ from urllib.parse import quote
 import msgspec
 
 BUCKETS = 16
+FEEDBACK_KEY = b"turnwire:feedback"
+"""The index of all users' feedback: a member for each rated message, by the time of its rating."""
 
 
 @lru_cache(maxsize=4096)
@@ -38,6 +40,17 @@ def encode_turn_ref(user: str, turn: str) -> bytes:
 def decode_turn_ref(encoded: bytes) -> tuple[str, str]:
     """Return the user and the turn of an `encode_turn_ref`."""
     return msgspec.msgpack.decode(encoded, type=tuple[str, str])
+
+
+def encode_message_ref(user: str, message: str) -> bytes:
+    """Return the member that names a message in the index of feedback. A message's id has no colon."""
+    return encode_text(f"{message}:{user}")
+
+
+def decode_message_ref(encoded: bytes) -> tuple[str, str]:
+    """Return the user and the message of an `encode_message_ref`."""
+    message, _, user = encoded.decode("utf-8", "surrogatepass").partition(":")
+    return user, message
 
 
 def channel_prefix(db: int) -> str:

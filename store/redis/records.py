@@ -12,6 +12,7 @@ from store.records import (
     Conflict,
     ConversationRecord,
     Counters,
+    FeedbackRecord,
     Fenced,
     Limited,
     LogGap,
@@ -140,6 +141,23 @@ def message_record(flat: list[bytes]) -> MessageRecord:
         created_ms=int(fields[b"created_ms"]),
         body=fields[b"body"],
         turn=_text(fields.get(b"turn")),
+        rating=_text(fields.get(b"rating")),
+        comment=_text(fields.get(b"comment")),
+    )
+
+
+def feedback_record(user: str, message: str, fields: list[bytes | None]) -> FeedbackRecord:
+    """Return the feedback of a message from the fields that the script returns."""
+    conversation, turn, model, rating, comment, rated_ms = map(_text, fields)
+    return FeedbackRecord(
+        user=user,
+        message=message,
+        conversation=conversation or "",
+        turn=turn,
+        model=model,
+        rating=rating or "",
+        comment=comment,
+        rated_ms=int(rated_ms or 0),
     )
 
 

@@ -8,14 +8,25 @@ from itertools import accumulate
 
 from msgspec import structs
 
-from store.records import Change, ConversationRecord, Counters, MessageRecord, NotFound, TurnLimits
+from store.records import (
+    Change,
+    ConversationRecord,
+    Counters,
+    FeedbackFilter,
+    FeedbackRecord,
+    MessageRecord,
+    NotFound,
+    TurnLimits,
+)
 from store.sqlite.database import SqlitePart
 from store.sqlite.limits import check_storage
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
 
 COUNTERS = Counters.__struct_fields__
-_MESSAGE = ", ".join(MessageRecord.__struct_fields__)
+_MESSAGE = ", ".join(
+    f"{'feedback' if name in {'rating', 'comment'} else 'messages'}.{name}" for name in MessageRecord.__struct_fields__
+)
 
 
 class SqliteHistory(SqlitePart):
@@ -73,9 +84,18 @@ class SqliteHistory(SqlitePart):
         """See `HistoryStore`."""
         return await self._db.run(_branch, user, conversation, last, bytes_max)
 
-    async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
+    async def put_feedback(
+        self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
+    ) -> None:
         """See `HistoryStore`."""
-        await self._db.run(_put_feedback, user, message, rating, comment, now_ms)
+        await self._db.run(_put_feedback, user, (message, user, rating, comment, now_ms, model))
+
+    async def list_feedback(
+        self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
+    ) -> tuple[list[FeedbackRecord], bool]:
+        """See `HistoryStore`."""
+        found = await self._db.run(_list_feedback, selected, limit + 1, before)
+        return found[:limit], len(found) > limit
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `HistoryStore`."""
@@ -192,7 +212,11 @@ def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -
 
 
 def _get_message(db: sqlite3.Connection, user: str, message: str) -> MessageRecord:
-    row = db.execute(f"SELECT {_MESSAGE} FROM messages WHERE id = ? AND user = ?", (message, user)).fetchone()
+    row = db.execute(
+        f"SELECT {_MESSAGE} FROM messages LEFT JOIN feedback ON feedback.message = messages.id"
+        " WHERE messages.id = ? AND messages.user = ?",
+        (message, user),
+    ).fetchone()
     if row is None:
         raise NotFound("message")
     return MessageRecord(**dict(row))
@@ -250,14 +274,32 @@ def _branch(
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
 
 
-def _put_feedback(
-    db: sqlite3.Connection, user: str, message: str, rating: str, comment: str | None, now_ms: int
-) -> None:
+def _put_feedback(db: sqlite3.Connection, user: str, row: tuple[str, str, str, str | None, int, str | None]) -> None:
+    message = row[0]
     _get_message(db, user, message)
     db.execute(
-        "INSERT OR REPLACE INTO feedback (message, user, rating, comment, at_ms) VALUES (?, ?, ?, ?, ?)",
-        (message, user, rating, comment, now_ms),
+        "INSERT OR REPLACE INTO feedback (message, user, rating, comment, at_ms, model) VALUES (?, ?, ?, ?, ?, ?)", row
     )
+
+
+def _list_feedback(
+    db: sqlite3.Connection, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
+) -> list[FeedbackRecord]:
+    conditions: dict[str, list[str | int | None]] = {
+        "feedback.model = ?": [selected.model],
+        "rating = ?": [selected.rating],
+        "at_ms >= ?": [selected.since_ms],
+        "at_ms < ?": [selected.until_ms],
+        "(at_ms, message) < (?, ?)": [None] if before is None else [*before],
+    }
+    used = {condition: values for condition, values in conditions.items() if values[0] is not None}
+    rows = db.execute(
+        "SELECT feedback.user, message, conversation, turn, feedback.model, rating, comment, at_ms AS rated_ms"
+        f" FROM feedback JOIN messages ON messages.id = message WHERE {' AND '.join(['TRUE', *used])}"
+        " ORDER BY at_ms DESC, message DESC LIMIT ?",
+        (*(value for values in used.values() for value in values), limit),
+    )
+    return [FeedbackRecord(**dict(row)) for row in rows]
 
 
 def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:

@@ -148,8 +148,10 @@ CREATE TABLE IF NOT EXISTS feedback (
     user TEXT NOT NULL,
     rating TEXT NOT NULL,
     comment TEXT,
-    at_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL,
+    model TEXT
 );
+CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (at_ms, message);
 
 -- The ephemeral values.
 CREATE TABLE IF NOT EXISTS notes (

@@ -3,9 +3,11 @@ ratings, the keyboard."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
@@ -277,8 +279,8 @@ async def test_the_settings_apply_to_the_turn(watched: WatchedPage) -> None:
     await expect(form.get_by_role("spinbutton", name="Max tokens")).to_have_value("7")
 
 
-async def test_a_rating_is_stored(watched: WatchedPage) -> None:
-    """A rating is sent to the gateway and is shown as pressed, even after a reload."""
+async def test_a_rating_is_stored(watched: WatchedPage, page_gateway: GatewayProcess) -> None:
+    """The gateway keeps a rating: it is shown as pressed after a reload, even in a browser that doesn't know it."""
     turn = await watched.ask("rate me")
     await ended(turn, "completed")
     await turn.get_by_test_id("up").click()
@@ -286,7 +288,10 @@ async def test_a_rating_is_stored(watched: WatchedPage) -> None:
     await turn.get_by_test_id("down").click()
     await expect(turn.get_by_test_id("up")).to_have_attribute("aria-pressed", "false")
     await expect(turn.get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
-    await watched.page.wait_for_function("localStorage.getItem('turnwire.prefs')?.includes('\"down\"')")
+    async with httpx2.AsyncClient(base_url=page_gateway.url) as http, asyncio.timeout(20):
+        while "down" not in (await http.get("/v1/admin/feedback")).text:
+            await asyncio.sleep(0.05)
+    await watched.page.evaluate("localStorage.clear()")
     await watched.page.reload()
     await expect(watched.turn("rate me").get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
 

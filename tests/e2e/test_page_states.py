@@ -47,6 +47,26 @@ MANY = """async (count) => {
 }"""
 
 
+CUT = """async ({ fail, stop }) => {
+  const { connect } = await import("./static/turnwire.js");
+  const connection = connect({ storage: null });
+  const { id: conversation } = await connection.createConversation();
+  const turn = connection.start({
+    conversation, input: "Question",
+    params: { demo: fail ? { rate: 0, fail } : { rate: 50, tokens: 5000 } },
+  });
+  if (fail) await turn.catch(() => {});
+  else for await (const event of turn) if (event.type === "turn.delta") break;
+  if (stop === "admin") {
+    const body = JSON.stringify({ reason: "Maintenance." });
+    await fetch(`/v1/admin/turns/${turn.id}/cancel`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  }
+  if (stop === "client") await turn.cancel();
+  connection.close();
+  return conversation;
+}"""
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The test fails if the page logged an error."""
@@ -122,6 +142,32 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
     await expect(watched.page.get_by_test_id("title")).to_have_text(title)
     await expect(watched.page.get_by_test_id("title")).to_be_visible()
     assert await watched.page.evaluate("probes.tooWide()") == []
+
+
+@pytest.mark.parametrize(
+    ("how", "shown", "ending"),
+    [
+        ({"fail": "mid"}, r"failed in the middle.*Try again, or choose another model.*upstream_error", "failed"),
+        ({"fail": "auth"}, r"rejected the key.*Check the provider's API key.*upstream_auth", "failed"),
+        ({"fail": "length"}, r"reached the length limit\. Ask the model to continue", "reached the length limit"),
+        ({"fail": "content_filter"}, r"content filter stopped it\. Rephrase", "stopped by the content filter"),
+        ({"fail": "refusal"}, r"refused to answer\. Rephrase", "refused"),
+        ({"stop": "admin"}, r"an operator stopped it\. Maintenance\. Regenerate", "stopped by an operator"),
+        ({"stop": "client"}, r"^$", "stopped by you"),
+    ],
+)
+async def test_a_failed_or_cut_answer_says_why_after_a_reload(
+    watched: WatchedPage, how: dict[str, str], shown: str, ending: str
+) -> None:
+    """The stored message has the reason, so a page that didn't see the turn shows it too, and what to do about it."""
+    page = watched.page
+    conversation = await page.evaluate(CUT, {"fail": None, "stop": None, **how})
+    await page.evaluate("(id) => { location.hash = id; }", conversation)
+    turn = page.get_by_test_id("turn")
+    await expect(turn.get_by_test_id("ending")).to_have_text(ending, timeout=20_000)
+    await page.reload()
+    await expect(turn.get_by_test_id("ending")).to_have_text(ending, timeout=20_000)
+    await expect(turn.locator(".error-slot")).to_have_text(re.compile(shown))
 
 
 async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:

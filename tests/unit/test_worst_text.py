@@ -37,7 +37,7 @@ from gateway.protocol.plain_text import escape_invisible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
 from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
-from gateway.protocol.views import message_view, parse_part_url, preview, title_of
+from gateway.protocol.views import MessageBody, message_view, parse_part_url, preview, title_of
 from gateway.settings import TokenSettings
 from gateway.turns.acceptance import encode_content
 from providers.anthropic.events import MessagesDecoder
@@ -240,7 +240,7 @@ def checked(**fields: Any) -> None:
 
 def previewed(*texts: str) -> None:
     parts: list[Part] = [TextPart(text) for text in texts]
-    preview(message_view(MessageRecord(id="m", parent=None, role="user", created_ms=0, body=b""), parts))
+    preview(message_view(MessageRecord(id="m", parent=None, role="user", created_ms=0, body=b""), MessageBody(parts)))
 
 
 def token_read(given: str) -> None:

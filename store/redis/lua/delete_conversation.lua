@@ -1,20 +1,23 @@
 -- Delete a conversation, its messages, and the logs of its turns.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
--- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', field}.
+-- Returns {'ok', ids of its turns that still run, oldest first, ids of its rated messages} or {'not_found', field}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
 local member = redis.call('HGET', key, 'place')
 if not member then
   return {'not_found', 'conversation'}
 end
-local running = running_turns(p, 'active:' .. ARGV[1])
+local running, rated = running_turns(p, 'active:' .. ARGV[1]), {}
 for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1)) do
-  local turn = redis.call('HGET', p .. 'message:' .. message, 'turn')
+  local turn, rating = unpack(redis.call('HMGET', p .. 'message:' .. message, 'turn', 'rating'))
   if turn then
     redis.call('UNLINK', p .. 'log:' .. turn)
+  end
+  if rating then
+    rated[#rated + 1] = message
   end
   redis.call('UNLINK', p .. 'message:' .. message)
 end
 remove_conversation(p, member)
 redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])
-return {'ok', running}
+return {'ok', running, rated}

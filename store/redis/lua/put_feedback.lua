@@ -1,14 +1,12 @@
--- Store a rating and its comment with the rated message. They replace the previous ones.
--- KEYS[1] the user's prefix. ARGV: message, rating, now in ms, comment (optional).
+-- Store a rating, its comment and the model of the rated message with that message. They replace the previous ones.
+-- uses: clock, turn_fields, conversation
+-- KEYS[1] the user's prefix. ARGV: message, the feedback as MessagePack.
 -- Returns {'ok'} or {'not_found', field}.
-local key = KEYS[1] .. 'message:' .. ARGV[1]
+local key, new = KEYS[1] .. 'message:' .. ARGV[1], cmsgpack.unpack(ARGV[2])
 local conversation = redis.call('HGET', key, 'conversation')
 if not conversation or redis.call('EXISTS', KEYS[1] .. 'conversation:' .. conversation) == 0 then
   return {'not_found', 'message'}
 end
-redis.call('HDEL', key, 'comment')
-redis.call('HSET', key, 'rating', ARGV[2], 'rated_ms', ARGV[3])
-if ARGV[4] then
-  redis.call('HSET', key, 'comment', ARGV[4])
-end
+redis.call('HDEL', key, 'comment', 'rated_model')
+set_fields(key, {rating = new.rating, comment = new.comment, rated_model = new.model, rated_ms = new.rated_ms})
 return {'ok'}

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from gateway.http.admin import AdminClose, AdminDrain, AdminList, AdminStop
+from gateway.http.admin import AdminClose, AdminDrain, AdminFeedback, AdminList, AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.operation import PartGet
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import Message
 
 # Each request in docs/protocol.md and its fields, copied by hand.
 REQUESTS = {
@@ -69,7 +70,7 @@ def test_an_invalid_turn_id_is_refused(turn: str) -> None:
         msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart)
 
 
-FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "metadata"}
+FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "until", "metadata"}
 """Fields with free text; every other string field names an id, a user or a model."""
 
 
@@ -86,7 +87,9 @@ def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
         yield from texts_in(kind.key_type)
 
 
-@pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose, AdminDrain])
+@pytest.mark.parametrize(
+    "kind", [*TYPES.values(), PartGet, Revocation, AdminFeedback, AdminList, AdminStop, AdminClose, AdminDrain]
+)
 def test_every_name_excludes_control_characters(kind: type[p.Request]) -> None:
     """Each string field of a request, over WebSocket or HTTP, is either in the list of free texts or excludes control
     characters."""
@@ -117,8 +120,16 @@ def test_a_stored_message_can_be_sent_again() -> None:
         "usage": {"input_tokens": 1, "output_tokens": 2},
         "cost": None,
         "ended": "completed",
+        "finish_reason": "stop",
+        "timing": {"queued_ms": 1, "total_ms": 3, "attempts": 1},
+        "provider": "demo",
+        "metadata": {"a": [1]},
+        "rating": 5,
+        "comment": "Good.",
     }
     assert msgspec.convert(message, p.InputMessage).role == "assistant"
+    only_in_events = {"truncated"}
+    assert set(Message.__struct_fields__) - only_in_events == set(p.InputMessage.__struct_fields__)
 
 
 def test_the_answers_have_the_types_of_the_protocol() -> None:

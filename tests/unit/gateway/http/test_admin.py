@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -11,12 +14,14 @@ from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.in_loop_server import serving
 from tests.in_process import SLOW
+from tests.redis_process import redis_process
 
 JWT = {"auth": "jwt", "jwt_secret": SECRET}
 ADMIN = bearer(token("ops", scope="admin"))
 CALLS = [
     ("GET", "turns"),
     ("GET", "connections"),
+    ("GET", "feedback"),
     ("POST", "turns/t/cancel"),
     ("POST", "connections/cn_x/close"),
     ("POST", "drain"),
@@ -64,6 +69,72 @@ async def test_turns_and_connections_are_listed() -> None:
             ("ann", ann.ready["connection"], 1),
             ("bob", bob.ready["connection"], 1),
         ]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["sqlite", "redis"])
+async def test_feedback_is_listed_for_the_operator(tmp_path: Path, shared: bool) -> None:
+    """It is filtered by model, rating and time, and read in pages, the newest first. A deleted conversation has none."""
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(redis_process(tmp_path)).url if shared else "sqlite:///:memory:"
+        server = await stack.enter_async_context(serving(store=store, **JWT))
+        given = [("ann", "up", None), ("ann", 5, "Five."), ("bob", "down", "No."), ("bob", "up", "Yes.")]
+        turns = []
+        for n, (user, rating, comment) in enumerate(given):
+            async with httpx2.AsyncClient(base_url=server.url, headers=bearer(token(user))) as http:
+                start = {"turn": f"t{n}", "input": "Hi", "params": {"demo": {"text": "Yes.", "rate": 0}}}
+                turn = (await http.post("/v1/turns", json=start)).json()
+                where = f"/v1/messages/{turn['message']['id']}/feedback"
+                assert (await http.post(where, json={"rating": rating, "comment": comment})).status_code == 200
+                turns.append(turn)
+
+        async def found(**query: Any) -> list[dict[str, Any]]:
+            answer = await admin_request(server.url, "GET", f"feedback?{urlencode(query)}")
+            assert answer.status_code == 200, answer.text
+            page: dict[str, Any] = answer.json()
+            feedback: list[dict[str, Any]] = page["feedback"]
+            return feedback + (await found(**{**query, "before": page["next"]}) if "next" in page else [])
+
+        whole = await found()
+        assert [(one["user"], one["rating"], one.get("comment")) for one in whole] == given[::-1]
+        assert whole[1] == {
+            "user": "bob",
+            "message": turns[2]["message"]["id"],
+            "conversation": turns[2]["conversation"],
+            "turn": "t2",
+            "model": "demo",
+            "rating": "down",
+            "comment": "No.",
+            "rated_at": whole[1]["rated_at"],
+        }
+        assert await found(limit=1) == await found(limit=3) == whole
+        assert await found(rating="up") == [whole[0], whole[3]]
+        assert await found(rating=5) == [whole[2]]
+        assert await found(model="demo", limit=2) == whole
+        assert await found(model="gpt-x") == []
+        times = [one["rated_at"] for one in whole]
+        assert await found(since=times[1]) == [one for one in whole if one["rated_at"] >= times[1]]
+        assert await found(until=times[1]) == [one for one in whole if one["rated_at"] < times[1]]
+        for query, path in (("rating=6", "rating"), ("since=now", "since"), ("until=1", "until"), ("before=x", "before"),
+                            ("before=9-", "before"), ("limit=0", "limit")):  # fmt: skip
+            answer = await admin_request(server.url, "GET", f"feedback?{query}")
+            assert (answer.status_code, answer.json()["error"]["path"]) == (400, path)
+        async with httpx2.AsyncClient(base_url=server.url, headers=bearer(token("bob"))) as http:
+            assert (await http.delete(f"/v1/conversations/{turns[2]['conversation']}")).status_code == 200
+        assert await found() == [whole[0], *whole[2:]]
+
+
+async def test_a_page_of_feedback_is_bounded() -> None:
+    """As in the other lists, a page has at most 128 KiB, whatever the `limit`."""
+    async with serving() as server, client(server.ws_url) as c:
+        comment = "\x01" * 2000
+        for n in range(15):
+            await c.request("turn.start", turn=f"t{n}", input="Hi", params={"demo": {"text": "Yes.", "rate": 0}})
+            ended = await c.ending(f"t{n}")
+            await c.request("feedback.put", message=ended["message"], rating="up", comment=comment)
+        answer = await admin_request(server.url, "GET", "feedback", headers={})
+        assert len(answer.content) < 140_000
+        rest = await admin_request(server.url, "GET", f"feedback?before={answer.json()['next']}", headers={})
+        assert len(answer.json()["feedback"]) + len(rest.json()["feedback"]) == 15
 
 
 async def test_a_turn_is_stopped_by_the_operator() -> None:

@@ -72,3 +72,22 @@ async def test_the_metrics_record_requests() -> None:
     assert value(text, "turnwire_store_seconds_count", operation="accept") == 2
     assert value(text, "turnwire_connections_opened_total", transport="websocket") == 1
     assert value(text, "turnwire_build_info") == 1
+
+
+async def test_feedback_is_counted_by_model_and_rating() -> None:
+    """A changed rating is counted again; a repeated one, or another comment, isn't. The input has no model."""
+    async with serving() as server, client(server.ws_url) as c:
+        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
+        answer = (await c.ending("t"))["message"]
+        for rating, comment in (("up", None), ("up", "Good."), ("down", None), ("up", None), (5, None)):
+            await c.request("feedback.put", message=answer, rating=rating, comment=comment)
+        page = await c.request("conversation.messages", conversation=placed["conversation"])
+        await c.request("feedback.put", message=page["messages"][0]["id"], rating="up")
+        text = (await get(server.url)).text
+    for (model, rating), count in {
+        ("demo", "up"): 2,
+        ("demo", "down"): 1,
+        ("demo", "5"): 1,
+        ("other", "up"): 1,
+    }.items():
+        assert value(text, "turnwire_feedback_total", model=model, rating=rating) == count

@@ -95,6 +95,47 @@ async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
     assert again.json() == view, "law 6"
 
 
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "refusal"])
+async def test_a_waiting_client_sees_how_the_answer_ended(http: httpx2.AsyncClient, reason: str) -> None:
+    """The finish reason and the timing of the ending are in the answer, in `turn.get` and in the stored message.
+
+    The stored message also names the provider that was asked.
+    """
+    demo = QUICK if reason == "stop" else {**QUICK, "fail": reason}
+    view = (await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": demo}})).json()
+    assert (view["status"], view["finish_reason"]) == ("completed", reason)
+    assert view["timing"].keys() == {"queued_ms", "ttft_ms", "total_ms", "attempts"}
+    assert (await http.get("/v1/turns/t")).json() == view
+    async with followed(http, "t") as events:
+        assert (await events.ending())["timing"] == view["timing"]
+    page = (await http.get(f"/v1/conversations/{view['conversation']}/messages")).json()
+    message = page["messages"][-1]
+    assert message == view["message"]
+    assert (message["finish_reason"], message["timing"], message["provider"]) == (reason, view["timing"], "demo")
+    assert not {"finish_reason", "timing", "provider"} & page["messages"][0].keys(), "only an answer has them"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"input": "Hi"}, {"messages": [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]}]
+)
+async def test_only_a_completed_turn_has_a_finish_reason(http: httpx2.AsyncClient, fields: dict[str, Any]) -> None:
+    """A failed and a cancelled turn have a timing and a provider, with and without a conversation."""
+    demo = {**QUICK, "fail": "mid"}
+    failed = (await http.post("/v1/turns", json={**fields, "params": {"demo": demo}})).json()
+    await http.post(
+        "/v1/turns", json={**fields, "turn": "t", "params": {"demo": SLOW}}, headers={"prefer": "respond-async"}
+    )
+    running = (await http.get("/v1/turns/t")).json()
+    assert not {"finish_reason", "timing"} & running.keys()
+    await http.post("/v1/turns/t/cancel")
+    cancelled = (await http.get("/v1/turns/t")).json()
+    for view, status in ((failed, "failed"), (cancelled, "cancelled")):
+        assert (view["status"], view["message"]["provider"]) == (status, "demo")
+        assert view["timing"] == view["message"]["timing"]
+        assert "finish_reason" not in view
+        assert "finish_reason" not in view["message"]
+
+
 async def test_a_failed_turn_has_the_status_of_its_error(http: httpx2.AsyncClient) -> None:
     """The body has the turn's status and its error."""
     demo = {**QUICK, "fail": "overloaded"}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocol.codec import CODECS, encoded_size
-from gateway.protocol.events import Cost, Message, TurnStarted
+from gateway.protocol.events import Cost, Message, Timing, TurnStarted
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.protocol.views import (
     INPUT_TEXT_BYTES_MAX,
@@ -170,7 +170,17 @@ def test_usage_converts_to_counters_and_back() -> None:
 
 def test_a_message_combines_its_record_and_its_body() -> None:
     """The fields of the stored record and of its body make up the message that clients see."""
-    body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
+    body = MessageBody(
+        [TextPart("Hi")],
+        "demo",
+        Usage(1, 2),
+        Cost("0.1"),
+        "cancelled",
+        by="admin",
+        reason="maintenance",
+        timing=Timing(1, 3, 1),
+        provider="demo",
+    )
     record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
     assert body_of(record) == body
     assert message_view(record) == Message(
@@ -183,8 +193,46 @@ def test_a_message_combines_its_record_and_its_body() -> None:
         model="demo",
         usage=Usage(1, 2),
         cost=Cost("0.1"),
-        ended="completed",
+        ended="cancelled",
+        by="admin",
+        reason="maintenance",
+        timing=Timing(1, 3, 1),
+        provider="demo",
     )
+
+
+@pytest.mark.parametrize("value", ["x", "\x01", "ü", 0.1], ids=repr)
+def test_a_preview_has_metadata_that_fits(value: object) -> None:
+    """Metadata is complete in a preview, or left out, with `truncated`. The frame stays small in each codec (law 10)."""
+    fitting = 0
+    for count in range(0, 6000, 50):
+        body = MessageBody([TextPart("x" * 4000)], metadata={"a": [value] * count})
+        record = MessageRecord(
+            id="m", parent="m" * 64, role="user", created_ms=0, body=encode_body(body), turn="t" * 64
+        )
+        shown = preview(message_view(record))
+        assert shown.metadata == (None if shown.truncated else body.metadata)
+        fitting += not shown.truncated
+        started = TurnStarted(
+            turn="t" * 64,
+            seq=1,
+            epoch=2**53 - 1,
+            status="running",
+            conversation="c" * 64,
+            model="\x01" * 200,
+            input=shown,
+            message="m" * 64,
+            parent="m" * 64,
+        )
+        assert max(len(codec.encode(started)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
+    assert 1 < fitting < 120
+
+
+def test_a_body_of_an_earlier_version_is_read() -> None:
+    """A message that was stored before it had a finish reason, a timing and a provider is shown without them."""
+    stored = b'{"parts":[{"kind":"text","text":"Hi"}],"model":"demo","ended":"completed"}'
+    message = message_view(MessageRecord(id="m", parent=None, role="assistant", created_ms=0, body=stored))
+    assert (message.ended, message.finish_reason, message.timing, message.provider) == ("completed", None, None, None)
 
 
 def test_large_data_is_replaced_by_a_url() -> None:
@@ -199,7 +247,7 @@ def test_large_data_is_replaced_by_a_url() -> None:
     shown = message_view(record).parts
     assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
     assert parse_part_url("/v1/messages/m_1/parts/1") == ("m_1", 1)
-    assert message_view(record, [small, large]).parts == [small, large]
+    assert message_view(record, MessageBody([small, large])).parts == [small, large]
 
 
 @pytest.mark.parametrize(

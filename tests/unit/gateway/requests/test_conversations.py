@@ -317,11 +317,16 @@ async def test_a_turn_started_during_the_deletion_is_cancelled(ann: SessionClien
 
 
 async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient, services: Services) -> None:
-    """A rating is up, down or 1 to 5, with a comment. Law 12: another user's message is not found."""
-    await ann.start("t")
+    """A rating is up, down or 1 to 5, with a comment. Its user finds it in the message. Law 12: another user's message
+    is not found."""
+    placed = await ann.start("t")
     message = (await ann.ending("t"))["message"]
-    for rating in ("up", "down", 1, 5):
-        assert await ann.request("feedback.put", message=message, rating=rating, comment="So so.") == {}
+    for rating, comment in (("up", "So so."), ("down", None), (1, "So so."), (5, None), (5, "")):
+        assert await ann.request("feedback.put", message=message, rating=rating, comment=comment) == {}
+        listed = (await ann.request("conversation.messages", conversation=placed["conversation"]))["messages"]
+        assert (listed[1]["rating"], listed[1].get("comment")) == (rating, comment or None)
+        assert listed[1] == (await ann.request("turn.get", turn="t"))["message"]
+        assert not {"rating", "comment"} & listed[0].keys()
     async with open_client(services, "bob") as bob:
         assert (await bob.refused("feedback.put", message=message, rating="up"))["code"] == "not_found"
 

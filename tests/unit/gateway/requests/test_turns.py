@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.protocol.views import body_of
 from gateway.requests.services import Services
 from tests.client import RequestFailed
 from tests.credentials import SECRET
@@ -36,6 +37,35 @@ async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: SessionClient, 
     services.registry.drop_ended("ann", stream.conversation)
     del stream
     await eventually(lambda: held() is None)
+
+
+async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, services: Services) -> None:
+    """It is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated start
+    doesn't change it. A start without one has none."""
+    metadata = {"page": "/prices", "n": [1, 2.5, None, 2**63], "deep": {"ü": True}}
+    placed = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
+    await ann.ending("t")
+    assert ann.turns["t"].frames[0]["input"]["metadata"] == metadata
+    again = await ann.request("turn.start", turn="t", input="Hi", metadata={"page": "/other"})
+    assert again["status"] == "attached"
+    await ann.request("turn.start", turn="u", input="Ho", conversation=placed["conversation"])
+    await ann.ending("u")
+    listed = (await ann.request("conversation.messages", conversation=placed["conversation"]))["messages"]
+    assert [message.get("metadata") for message in listed] == [metadata, None, None, None]
+    message = await services.store.message("ann", listed[0]["id"])
+    assert body_of(message).metadata == metadata
+
+
+async def test_metadata_of_a_start_is_bounded(store: ControlledStore) -> None:
+    """Beyond the setting it is `too_large`, also in a start that stores no message; a refused start leaves no trace."""
+    fits, too_long = {"a": "x" * 92}, {"a": "x" * 93}
+    async with open_services(store, metadata_bytes=100) as services, open_client(services) as ann:
+        for fields in ({"input": "Hi"}, {"messages": MESSAGES}):
+            refused = await ann.refused("turn.start", turn="t", metadata=too_long, **fields)
+            assert (refused["code"], refused["path"]) == ("too_large", "metadata")
+        await ann.request("turn.start", turn="t", input="Hi", metadata=fits)
+        await ann.ending("t")
+        assert ann.turns["t"].frames[0]["input"]["metadata"] == fits
 
 
 # --- cancel ---

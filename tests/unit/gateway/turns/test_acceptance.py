@@ -19,6 +19,7 @@ from tests.turn_events import EPOCH
 
 INPUT_MAX = 1000
 ITEMS_MAX = 4
+METADATA_MAX = 100
 ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
 
 
@@ -50,7 +51,7 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
 def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
     """Rules about several fields, and the bound of the input, are checked. The error names the field."""
     with pytest.raises(ApiError) as refused:
-        prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX)
+        prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX, METADATA_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
@@ -70,7 +71,7 @@ def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: st
 def test_a_valid_start_is_accepted(fields: dict[str, Any]) -> None:
     """Valid are text or parts, with or without a conversation, a branch, a regenerated answer, and messages of a
     stateless turn."""
-    assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX).content
+    assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX, METADATA_MAX).content
 
 
 def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
@@ -115,7 +116,7 @@ def test_input_is_text_or_parts() -> None:
 
 async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
     stream = LiveTurn("ann", turn, digest, EPOCH)
-    prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
+    prepared = prepare(request, INPUT_MAX, ITEMS_MAX, METADATA_MAX)
     found = await accept(store.as_store, stream, request, prepared, "demo", "in_one", 10_000)
     assert (stream.acceptance is not None, stream.conversation_record) == (True, found.conversation)
     return found

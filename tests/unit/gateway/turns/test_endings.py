@@ -76,6 +76,8 @@ async def test_the_stored_ending_equals_the_published_one(store: ControlledStore
         Usage(3, 4),
         outcome.status,
     )
+    for name in ("finish_reason", "by", "reason", "error", "timing"):
+        assert getattr(body, name) == getattr(published, name, None), name
     assert answer.parent == found.turn.parent
     assert (await store.usage("ann", None, None)).output_tokens == 4
 

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from store.records import Change, Counters, Limited, TurnLimits
+from store.records import Change, Counters, FeedbackFilter, Limited, TurnLimits
+from store.redis.keys import FEEDBACK_KEY
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
 
@@ -95,6 +96,57 @@ async def test_feedback_is_stored_with_its_message(redis_server: RedisProcess) -
         assert redis_server.execute("HMGET", key, "rating", "comment") == [b"2", b"Too long."]
         await store.put_feedback("ann", "t1.answer", "up", None, NOW + 1)
         assert redis_server.execute("HMGET", key, "rating", "comment") == [b"up", None]
+
+
+async def test_the_index_of_feedback_forgets_what_is_gone(redis_server: RedisProcess) -> None:
+    """Feedback expires with its conversation. A list, and each new rating, removes such entries from the index."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation("kept"))
+        await run(store, new_turn("kept", conversation="kept"))
+        await store.put_feedback("ann", "kept.answer", "up", None, NOW)
+
+        async def rate_and_expire(name: str) -> None:
+            await store.create_conversation(conversation(name))
+            await run(store, new_turn(name, conversation=name))
+            await store.put_feedback("ann", f"{name}.answer", "up", None, NOW)
+            redis_server.execute(
+                "DEL", *[key for key in redis_server.keys() if key.endswith(b":conversation:" + name.encode())]
+            )
+
+        for n in range(30):
+            await rate_and_expire(f"c{n}")
+        assert redis_server.execute("ZCARD", FEEDBACK_KEY) < 25
+        assert await missing(store.put_feedback("ann", "unknown", "up", None, NOW)) == "message"
+        found, _ = await store.list_feedback(FeedbackFilter(), 10, None)
+        assert [one.message for one in found] == ["kept.answer"]
+        assert redis_server.execute("ZRANGE", FEEDBACK_KEY, 0, -1) == [b"kept.answer:ann"]
+
+
+async def test_a_rating_of_an_earlier_version_is_read(redis_server: RedisProcess) -> None:
+    """It was stored with the message, without a model and without an index."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        (key,) = [key for key in redis_server.keys() if key.endswith(b":message:t1.answer")]
+        redis_server.execute("HSET", key, "rating", "2", "comment", "Too long.", "rated_ms", NOW)
+        rated = await store.message("ann", "t1.answer")
+        assert (rated.rating, rated.comment) == ("2", "Too long.")
+
+
+async def test_more_feedback_of_one_moment_than_is_read_at_once(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list reads the index in slices. It misses and repeats nothing, wherever a slice ends."""
+    monkeypatch.setattr("store.redis.history.FEEDBACK_PER_SLICE", 2)
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        for n in range(8):
+            await run(store, new_turn(f"t{n}"))
+            await store.put_feedback("ann", f"t{n}.answer", "up", None, NOW + n // 5)
+        found, more = await store.list_feedback(FeedbackFilter(), 7, None)
+        assert (len({one.message for one in found}), more) == (7, True)
+        last, more = await store.list_feedback(FeedbackFilter(), 7, (found[-1].rated_ms, found[-1].message))
+        assert ([one.message for one in last], more) == (["t0.answer"], False)
 
 
 async def test_sums_are_exact(redis_server: RedisProcess) -> None:

@@ -241,6 +241,7 @@ async def test_a_file_of_version_2_is_upgraded(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.executescript(
             "DROP TRIGGER log_grows; DROP TABLE log_tails; ALTER TABLE log DROP COLUMN previous;"
+            "ALTER TABLE feedback DROP COLUMN model;"
             "CREATE UNIQUE INDEX log_by_turn ON log (turn, last); PRAGMA user_version = 2;"
         )
     db.close()
