@@ -18,7 +18,7 @@ PARTS: tuple[type[Struct], ...] = get_args(Part)
 def test_schemas_include_all_nested_types() -> None:
     """Each schema is listed by name, with references to others."""
     found = schemas_of([Message])
-    assert {part.__name__ for part in PARTS} | {"Message", "Usage", "Cost"} == set(found)
+    assert {part.__name__ for part in PARTS} | {"Message", "Usage", "Cost", "Timing"} == set(found)
     assert found["Message"]["properties"]["usage"]["anyOf"][0] == {"$ref": "#/components/schemas/Usage"}
     assert ref(Message) == {"$ref": "#/components/schemas/Message"}
 

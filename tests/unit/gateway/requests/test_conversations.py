@@ -337,7 +337,7 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
 async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore) -> None:
     """Each rating reads its message. The reads of one client follow one another, and those of long messages are limited
     like long answers."""
-    fields = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
+    fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
     async with open_services(store, user_body_bytes_per_s=1024, **fields) as services, open_client(services) as ann:
         await ann.start("t", demo={"text": "word " * 50, "tokens": 15_000, "rate": 0})
         message = (await ann.ending("t"))["message"]
