@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -25,8 +24,8 @@ from store.records import FeedbackFilter, FeedbackRecord
 
 Reason = Annotated[str, Meta(max_length=500)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-
-_PLACE = re.compile(r"(\d{1,15})-(.+)")
+MS_DIGITS_MAX = 15
+"""The most digits of a time in ms that a place in the list of feedback may have."""
 
 CLOSED_REASON = "An operator closed this connection. Ask the operator before you reconnect."
 
@@ -200,10 +199,10 @@ def _feedback_view(record: FeedbackRecord) -> Feedback:
 
 def _parse_place(before: str) -> tuple[int, str]:
     """Return the time in ms and the message that a page's `next` names. Raises `ApiError` "invalid_request"."""
-    match = _PLACE.fullmatch(before)
-    if match is None:
+    rated_ms, _, message = before.partition("-")
+    if not (message and rated_ms.isascii() and rated_ms.isdecimal() and len(rated_ms) <= MS_DIGITS_MAX):
         raise ApiError("invalid_request", "`before` names no place in this list. Send a page's `next`.", path="before")
-    return int(match[1]), match[2]
+    return int(rated_ms), message
 
 
 async def cancel_turn(context: RequestContext) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
 from gateway.turns.abort import Abort
 from gateway.turns.acceptance import new_conversation
-from store.records import Change, ConversationRecord, NotFound
+from store.records import Change, ConversationRecord, MessageRecord, NotFound
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Conversations:
         self._outbox = outbox
         self._turns = turns
         self._subscribed: set[str] = set()
+        self._feedback_lock = asyncio.Lock()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
         """Return the handler of each request type."""
@@ -204,12 +206,24 @@ class Conversations:
 
     async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:
         store, rating = self._services.store, str(request.rating)
-        message = await store.message(self._user, request.message)
-        model = (await offload(len(message.body), body_of, message)).model
+        message, model = await self._find_rated(request.message)
         await store.put_feedback(self._user, request.message, rating, request.comment or None, now_ms(), model)
         if message.rating != rating:
             self._services.telemetry.record_rating(model, rating)
         return r.Nothing()
+
+    async def _find_rated(self, message: str) -> tuple[MessageRecord, str | None]:
+        """Return the message with this id, and the model that wrote it. Raises `ApiError` and `StoreError`.
+
+        A message may be large, so it is read and limited like a large answer.
+        """
+        large = self._services.limits.large_answers
+        async with self._feedback_lock:
+            large.check(self._user)
+            record = await self._services.store.message(self._user, message)
+            large.charge(self._user, len(record.body))
+            body = await offload(len(record.body), body_of, record)
+        return msgspec.structs.replace(record, body=b""), body.model
 
 
 def fit_page(items: Iterable[T]) -> list[T]:

@@ -65,7 +65,10 @@ async function converse(chat: Conversation): Promise<Message[]> {
   chat.addEventListener("updated", ({ detail }) => console.log(detail.title, detail.revision - revision, gone));
   const turn = chat.start({ input: [{ kind: "text", text: "Hi" }], params: { reasoning: "low" }, signal: AbortSignal.timeout(1000) });
   void follow(turn);
-  for await (const message of chat.messages({ limit: 10 })) console.log(message.role);
+  for await (const message of chat.messages({ limit: 10 })) {
+    console.log(message.role, message.finish_reason, message.timing?.total_ms, message.provider);
+    console.log(message.metadata?.page, message.rating, message.comment);
+  }
   await chat.update({ title: "New", head: "m" });
   return chat.messages().all();
 }

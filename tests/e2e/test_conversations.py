@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.client import Client, RequestFailed, client
@@ -108,6 +109,12 @@ async def test_feedback_can_be_given_and_changed(gateway: GatewayProcess) -> Non
         with pytest.raises(RequestFailed) as refused:
             await c.request("feedback.put", message=ended["message"], rating=6)
         assert refused.value.code == "invalid_request"
+        conversation = c.turns["t"].frames[0]["conversation"]
+        messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
+        assert (messages[-1]["rating"], messages[-1]["comment"]) == (2, "meh")
+        async with httpx2.AsyncClient() as http:
+            found = (await http.get(f"{gateway.url}/v1/admin/feedback?rating=2&limit=1")).json()["feedback"]
+        assert [(one["message"], one["model"], one["comment"]) for one in found] == [(ended["message"], "demo", "meh")]
 
 
 async def test_law_7_every_attached_device_sees_every_turn(gateway: GatewayProcess) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from gateway.requests.services import Services
+from tests.client import RequestFailed
+from tests.credentials import SECRET
 from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 
 
@@ -329,6 +332,28 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
         assert not {"rating", "comment"} & listed[0].keys()
     async with open_client(services, "bob") as bob:
         assert (await bob.refused("feedback.put", message=message, rating="up"))["code"] == "not_found"
+
+
+async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore) -> None:
+    """Each rating reads its message. The reads of one client follow one another, and those of long messages are limited
+    like long answers."""
+    fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
+    async with open_services(store, user_body_bytes_per_s=1024, **fields) as services, open_client(services) as ann:
+        await ann.start("t", demo={"text": "word " * 50, "tokens": 15_000, "rate": 0})
+        message = (await ann.ending("t"))["message"]
+        store.calls.clear()
+        with store.blocked("message") as reading:
+            requests = [ann.send("feedback.put", message=message, rating="up") for _ in range(2)]
+            await reading.wait()
+            await asyncio.sleep(0.01)
+            assert store.calls.count("message") == 1
+        for request in requests:
+            assert await ann.answer(request) == {}
+        for _ in range(30):
+            with suppress(RequestFailed):
+                await ann.request("feedback.put", message=message, rating="up")
+        refused = await ann.refused("feedback.put", message=message, rating="up")
+        assert (refused["code"], refused["retryable"]) == ("rate_limited", True)
 
 
 async def test_a_search_reads_the_titles_in_slices(
