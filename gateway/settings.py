@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.secret_file import Secret
+from gateway.secret_file import Secret, Text
 from providers.route import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     path_prefix: str = ""
     default_model: str | None = None
+    system_prompt: Text = Field("", repr=False)
+    """The operator's prompt, which precedes any other. No client sees it."""
     models: str | None = None
     """The operator's file of models and providers; see docs/providers.md."""
     env_file: str = ".env"
