@@ -13,6 +13,7 @@ from uvicorn.server import Server as UvicornServer
 from gateway.app import Gateway
 from gateway.http.pacing import charge_parsing
 from gateway.settings import Settings
+from gateway.tls import tls_context
 from gateway.transport.uvicorn_websocket import protocol_classes
 
 GRACEFUL_SHUTDOWN_S = 5
@@ -79,6 +80,7 @@ def ready_line(gateway: Gateway, port: int) -> str:
 
 def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], None]) -> Server:
     """Return the server of this process. It isn't running yet."""
+    certfile = settings.certfile or None
     config = uvicorn.Config(
         gateway.app,
         host=settings.host,
@@ -88,6 +90,7 @@ def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], Non
         log_config=None,
         access_log=False,
         server_header=False,
+        ssl_context_factory=None if certfile is None else lambda *_: tls_context(certfile, settings.keyfile),
         ws_max_size=settings.frame_bytes,
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_timeout_s,

@@ -190,6 +190,33 @@ def test_kubernetes_waits_for_the_drain() -> None:
     assert sources["configMapRef"] == objects["ConfigMap"]["metadata"]["name"]
 
 
+def test_the_ingress_has_tls_and_blocks_the_operators_paths() -> None:
+    """The ingress has TLS for its host, ends in the service of the deployment, doesn't buffer, and has the bounds of the
+    settings. The operator's paths lead to a service that selects no pods."""
+    ingress, blocked = documents("k8s/ingress.yaml")
+    assert (ingress["apiVersion"], ingress["kind"]) == ("networking.k8s.io/v1", "Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    (tls,) = ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    assert tls["secretName"]
+    service = next(one for one in documents("k8s/turnwire.yaml") if one["kind"] == "Service")
+    backends = {path["path"]: path["backend"]["service"] for path in rule["http"]["paths"]}
+    assert all(path["pathType"] == "Prefix" for path in rule["http"]["paths"])
+    assert backends["/"]["name"] == service["metadata"]["name"]
+    assert backends["/"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    assert set(backends) == {"/", "/metrics", "/v1/admin"}
+    assert {backends[path]["name"] for path in ("/metrics", "/v1/admin")} == {blocked["metadata"]["name"]}
+    assert "selector" not in blocked["spec"]
+    annotations = {
+        name.removeprefix("nginx.ingress.kubernetes.io/"): value
+        for name, value in ingress["metadata"]["annotations"].items()
+    }
+    assert all(isinstance(value, str) for value in annotations.values())
+    assert annotations["proxy-buffering"] == "off"
+    assert int(annotations["proxy-body-size"][:-1]) * 2**20 > Settings.model_fields["body_bytes"].default
+    assert int(annotations["proxy-read-timeout"]) > Settings.model_fields["turn_timeout_s"].default
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]*)(?:#[\w-]*)?\)", TEXT)) - {""}))
 def test_linked_files_exist(target: str) -> None:
     """Each linked file exists."""

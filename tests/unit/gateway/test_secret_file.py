@@ -82,7 +82,7 @@ def test_an_unusable_text_is_refused(tmp_path: Path, content: bytes | None, word
     file = tmp_path / "prompt.md"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ValueError, match="file|text") as refused:
+    with pytest.raises(ValueError, match=r"file|text") as refused:
         read_text(f"@{file}")
     assert words in str(refused.value)
     assert "pa55word" not in "".join(traceback.format_exception(refused.value))

@@ -143,9 +143,8 @@ async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: C
         made = await build_chat_request(history_of(store), record, placed, request, "u", "Obey.")
         assert made.system == expected
     await store.accept(new_turn("s", stateless=True, conversation=None, input=None))
-    request = TurnStart(
-        messages=[InputMessage(role="system", parts=[TextPart("x")]), InputMessage(role="user", parts=[TextPart("y")])]
-    )
+    roles = cast("Any", ("system", "user"))
+    request = TurnStart(messages=[InputMessage(role=role, parts=[TextPart("x")]) for role in roles])
     made = await build_chat_request(history_of(store), await store.turn("ann", "s"), None, request, "u", "Obey.")
     assert (made.system, made.messages[0].role) == ("Obey.", "system")
     assert without_history(TurnStart(input="Hi"), "u").system is None
