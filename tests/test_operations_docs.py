@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
@@ -108,6 +111,63 @@ def test_the_dashboard_uses_existing_labels() -> None:
             assert grouped | chosen <= known, expression
             legend = set(re.findall(r"{{ *(\w+) *}}", target.get("legendFormat", "")))
             assert legend <= (grouped or known), expression
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    """Return the rules of deploy/alerts.yml."""
+    (document,) = documents("alerts.yml")
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+async def test_the_alert_rules_use_existing_metrics_and_labels() -> None:
+    """A parser of Prometheus's language accepts each expression. Each metric in it is in the output of `/metrics`, except
+    `up`, which Prometheus makes; each label is documented for one of its metrics; annotations use no other labels."""
+    samples = {sample for names in (await metrics()).values() for sample in names}
+    rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
+    labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    rules = alert_rules()
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 5
+    for rule in rules:
+        named: set[str] = set()
+        used: set[str] = set()
+
+        def visit(node: object, named: set[str] = named, used: set[str] = used) -> None:
+            if isinstance(node, promql_parser.VectorSelector):
+                named.add(str(node.name))
+                used.update(matcher.name for matcher in node.matchers.matchers)
+            elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+                used.update(node.modifier.labels)
+
+        promql_parser.walk(promql_parser.parse(rule["expr"]), visit)
+        assert named
+        assert named <= samples | {"up"}, rule["alert"]
+        known = {"le", "instance", "job"}.union(
+            *(labels.get(re.sub(r"_(bucket|count|sum)$", "", name), set()) for name in named)
+        )
+        assert used <= known, rule["alert"]
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        shown = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
+        assert shown <= used | ({"instance", "job"} if "by" not in rule["expr"] else set()), rule["alert"]
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
+
+
+def test_every_alert_rule_fires() -> None:
+    """Prometheus's own tool accepts the rules, and each of them fires for the series in tests/alerts.test.yml."""
+    cases = ROOT / "tests" / "alerts.test.yml"
+    (case,) = yaml.safe_load(cases.read_text(encoding="utf-8"))["tests"]
+    fired = {
+        name
+        for sample in case["promql_expr_test"][0]["exp_samples"]
+        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+    assert fired == {rule["alert"] for rule in alert_rules()}
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool isn't installed: it is part of Prometheus")
+    for arguments in (("check", "rules", str(DEPLOY / "alerts.yml")), ("test", "rules", str(cases))):
+        checked = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_images_base_is_pinned() -> None:
