@@ -24,11 +24,11 @@ def make_certificate(folder: Path, not_after: datetime | None = None) -> Certifi
     """Write the files into `folder`. `not_after` is when the certificate expires."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1", "localhost", not_after=not_after)
-    paths = [folder / name for name in ("fullchain.pem", "privkey.pem", "authority.pem")]
-    paths[0].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    issued.private_key_pem.write_to_path(str(paths[1]))
-    paths[1].chmod(0o600)
-    authority.cert_pem.write_to_path(str(paths[2]))
+    certfile, keyfile, authority_file = (folder / name for name in ("fullchain.pem", "privkey.pem", "authority.pem"))
+    certfile.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(keyfile))
+    keyfile.chmod(0o600)
+    authority.cert_pem.write_to_path(str(authority_file))
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return Certificate(*paths, context)
+    return Certificate(certfile, keyfile, authority_file, context)

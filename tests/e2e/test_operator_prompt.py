@@ -25,7 +25,7 @@ def system_of(body: dict[str, Any]) -> str:
     """Return the first system prompt of a request to a provider, whatever its dialect."""
     if "messages" in body and body["messages"][0]["role"] == "system":
         return str(body["messages"][0]["content"])
-    system = body.get("system", body.get("instructions"))
+    system: Any = body.get("system", body.get("instructions"))
     return system if isinstance(system, str) else str(system[0]["text"])
 
 
