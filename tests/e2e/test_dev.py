@@ -128,9 +128,11 @@ def test_make_dev_serves_each_change(checkout: Path) -> None:
 
         env_file = checkout / ".env"
         for model in ("demo", "openai/x"):
-            env_file.write_text(f"TURNWIRE_DEFAULT_MODEL={model}\nTURNWIRE_MODELS=models.toml\n")
-            (checkout / "models.toml").write_text("")
+            env_file.write_text(f"TURNWIRE_DEFAULT_MODEL={model}\n")
             seconds_until(partial(is_default_model, url, model))
+        (checkout / "models.toml").write_text("")
+        env_file.write_text("TURNWIRE_DEFAULT_MODEL=demo\nTURNWIRE_MODELS=models.toml\n")
+        seconds_until(partial(is_default_model, url, "demo"))
         (checkout / "models.toml").write_text('[[models]]\nid = "mine"\nprovider = "openai"\n')
         seconds_until(lambda: '"mine"' in read(f"{url}/v1/models"))
 
