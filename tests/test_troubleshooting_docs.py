@@ -12,9 +12,10 @@ from gateway.__main__ import COMMANDS
 from gateway.http.operations import OPERATIONS
 from gateway.http.routes import routes
 from gateway.protocol.errors import CODES, CloseCode
-from gateway.settings import Settings, setting_variables
+from gateway.settings import setting_variables
 from providers.catalog.endpoints import variables_of
 from providers.catalog.schema import shipped_rows
+from tests.in_process import make_settings
 from tests.test_operations_docs import metrics
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
@@ -34,7 +35,7 @@ def test_the_variables_exist() -> None:
 def test_the_addresses_exist() -> None:
     """Each path of a request, and each path in the text, is one of the gateway's."""
     known = {operation.path for operation in OPERATIONS} | {
-        route.path for route in routes(Settings()) if isinstance(route, Route)
+        route.path for route in routes(make_settings()) if isinstance(route, Route)
     }
     named = set(re.findall(r"(?:https?://[\w.]+(?::8000)?|`)(/[a-z][\w/]*)", TEXT))
     assert {"/ws", "/ready", "/metrics", "/health", "/v1/usage"} <= named <= known
