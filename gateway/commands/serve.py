@@ -132,7 +132,7 @@ def _serve_on(listening_socket: socket.socket, settings: Settings, on_ready: Cal
             make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening_socket])
         except CatalogError as error:
             fail(str(error), EXIT_USAGE)
-        except (StoreError, AuthSetupError) as error:
+        except (StoreError, AuthSetupError, CertificateError) as error:
             fail(str(error), EXIT_FAILED)
         except KeyboardInterrupt:
             pass

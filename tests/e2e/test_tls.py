@@ -80,6 +80,17 @@ async def test_a_slow_client_is_dropped_over_tls(tmp_path: Path) -> None:
                 await asyncio.sleep(0.2)
 
 
+async def test_a_handshake_has_a_time_limit(tmp_path: Path) -> None:
+    """A client that connects and sends nothing is disconnected after `TURNWIRE_HANDSHAKE_TIMEOUT_S`, as without TLS."""
+    certificate = make_certificate(tmp_path)
+    options = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
+    async with gateway_process(tmp_path, {"TURNWIRE_HANDSHAKE_TIMEOUT_S": "1"}, *options) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_workers_share_the_certificate(tmp_path: Path) -> None:
     """Each of two workers serves wss with the certificate, which may be in one file with its key."""
     certificate = make_certificate(tmp_path)
