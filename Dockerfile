@@ -40,7 +40,7 @@ VOLUME /data
 
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"PORT\", \"8000\")}/health', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; s = 's' * bool(os.environ.get('TURNWIRE_CERTFILE')); r.urlopen(f'http{s}://127.0.0.1:{os.environ.get(\"PORT\", \"8000\")}/health', timeout=2, context=ssl._create_unverified_context())"]
 
 # SIGTERM starts a drain. Set `docker stop --time` to more than TURNWIRE_DRAIN_S + 10.
 CMD ["turnwire", "serve", "--host", "0.0.0.0"]

@@ -1,4 +1,7 @@
 # make run       starts the gateway from a fresh clone; it requires only Python >= 3.11
+# make dev       the same, and starts it again when the code, .env or another settings file changes
+# make redis-cli opens redis-cli on the Redis of the settings: make redis-cli ARGS="INFO memory"
+# make db-shell  opens sqlite3 on the SQLite file of the settings: make db-shell ARGS="'SELECT count(*) FROM messages'"
 # make test      runs all checks: lint, types, import contracts, the whole test suite
 # make lint      runs the static checks            make format    formats the code
 # make coverage  runs the unit tests under coverage.py: make coverage PACKAGE=store
@@ -30,11 +33,18 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
 endif
 
-.PHONY: run test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 again
+.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 again
 .DELETE_ON_ERROR:
 
 run: .venv/.run
 	@$(BIN)/turnwire serve
+
+dev: .venv/.run
+	@$(BIN)/python -m tests.dev_server
+
+ARGS ?=
+redis-cli db-shell: .venv/.run
+	@$(BIN)/python -m tests.store_shell $@ $(ARGS)
 
 test: .venv/.dev .venv-upkeep/.done prepare
 	@$(BIN)/python -m tests.suite

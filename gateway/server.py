@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvicorn
+import uvloop
 from uvicorn.server import Server as UvicornServer
 
 from gateway.app import Gateway
 from gateway.http.pacing import charge_parsing
 from gateway.settings import Settings
+from gateway.tls import tls_context
 from gateway.transport.uvicorn_websocket import protocol_classes
 
 GRACEFUL_SHUTDOWN_S = 5
@@ -50,6 +55,33 @@ class Server(UvicornServer):
         self._captured_signals.clear()
 
 
+class TlsLoop(uvloop.Loop):
+    """An event loop whose TLS servers have the timeouts of the settings: uvicorn sets none, so they would be 60 and 30 s."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._timeouts: dict[str, Any] = {
+            "ssl_handshake_timeout": settings.handshake_timeout_s,
+            "ssl_shutdown_timeout": settings.close_timeout_s,
+        }
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        """See `asyncio.loop.create_server`."""
+        return await super().create_server(*args, **(options | self._timeouts))
+
+
+class TlsConfig(uvicorn.Config):
+    """The settings of a server with TLS, whose `run` uses a `TlsLoop`."""
+
+    def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._settings = settings
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Return the function that makes the event loop."""
+        return lambda: TlsLoop(self._settings)
+
+
 def _tune_interpreter() -> None:
     """Make garbage collections rare, and exclude imported objects from them, because these live as long as the process.
 
@@ -81,7 +113,9 @@ def ready_line(gateway: Gateway, port: int) -> str:
 
 def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], None]) -> Server:
     """Return the server of this process. It isn't running yet."""
-    config = uvicorn.Config(
+    certfile = settings.certfile or None
+    config_class = uvicorn.Config if certfile is None else partial(TlsConfig, settings=settings)
+    config = config_class(
         gateway.app,
         host=settings.host,
         port=settings.port,
@@ -90,6 +124,7 @@ def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], Non
         log_config=None,
         access_log=False,
         server_header=False,
+        ssl_context_factory=None if certfile is None else lambda *_: tls_context(certfile, settings.keyfile),
         ws_max_size=settings.frame_bytes,
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_timeout_s,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.secret_file import Secret
+from gateway.secret_file import Secret, Text
 from providers.route import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -56,6 +56,8 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
+    certfile: str | None = None
+    keyfile: str | None = None
     store: Secret = Field("", repr=False, validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
     redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
     redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
@@ -87,6 +89,8 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     path_prefix: str = ""
     default_model: str | None = None
+    system_prompt: Text = Field("", repr=False)
+    """The operator's prompt, which precedes any other. No client sees it."""
     models: str | None = None
     """The operator's file of models and providers; see docs/providers.md."""
     env_file: str = ".env"
@@ -240,6 +244,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_certificate(self) -> Self:
+        """Check that a key for TLS has its certificate. Raises `ValueError`."""
+        if self.keyfile and not self.certfile:
+            raise ValueError("TURNWIRE_KEYFILE is set without TURNWIRE_CERTFILE. Set both, or neither")
+        return self
+
+    @model_validator(mode="after")
     def _check_bodies(self) -> Self:
         """Check that the other limits have room for the largest body. Raises `ValueError`."""
         if self.bodies_bytes < self.body_bytes:
@@ -319,7 +330,7 @@ class Settings(BaseSettings):
         """The URL of the page for a browser on this machine."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
         bracketed = f"[{host}]" if ":" in host else host
-        return f"http://{bracketed}:{self.port}"
+        return f"{'https' if self.certfile else 'http'}://{bracketed}:{self.port}"
 
 
 def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:

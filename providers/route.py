@@ -265,7 +265,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """A model as listed to clients. `type` is its provider; `key` is the name of the variable of its API key.
 
     `price` is the price of a million tokens: `input`, `output`, `cached` and `cache_write` as decimal text, and
-    `currency`.
+    `currency`. `legacy`: the model is outdated, and its provider may have retired it.
     """
 
     id: str
@@ -278,6 +278,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     price: dict[str, str] | None = None
     aliases: tuple[str, ...] = ()
     available: bool
+    legacy: bool = False
 
 
 class Timeouts(Struct, frozen=True):

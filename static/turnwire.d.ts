@@ -508,6 +508,8 @@ export interface Model {
   context_window: number | null;
   max_output: number | null;
   available: boolean;
+  /** An outdated model, which its provider may have retired. */
+  legacy: boolean;
 }
 
 export interface Usage {

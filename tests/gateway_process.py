@@ -99,7 +99,7 @@ async def until_ready(process: Process, *, allow_kill: bool = False) -> AsyncIte
     except BaseException:
         await _stop(process)
         raise
-    found = re.search(r"http://\S+", ready)
+    found = re.search(r"https?://\S+", ready)
     assert found is not None, ready
     reader = asyncio.get_running_loop().create_task(_follow(process, log))
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
@@ -112,6 +115,63 @@ def test_the_dashboard_uses_existing_labels() -> None:
             assert legend <= (grouped or known), expression
 
 
+def alert_rules() -> list[dict[str, Any]]:
+    """Return the rules of deploy/alerts.yml."""
+    (document,) = documents("alerts.yml")
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+async def test_the_alert_rules_use_existing_metrics_and_labels() -> None:
+    """A parser of Prometheus's language accepts each expression. Each metric in it is in the output of `/metrics`, except
+    `up`, which Prometheus makes; each label is documented for one of its metrics; annotations use no other labels."""
+    samples = {sample for names in (await metrics()).values() for sample in names}
+    rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
+    labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    rules = alert_rules()
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 5
+    for rule in rules:
+        named: set[str] = set()
+        used: set[str] = set()
+
+        def visit(node: object, named: set[str] = named, used: set[str] = used) -> None:
+            if isinstance(node, promql_parser.VectorSelector):
+                named.add(str(node.name))
+                used.update(matcher.name for matcher in node.matchers.matchers)
+            elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+                used.update(node.modifier.labels)
+
+        promql_parser.walk(promql_parser.parse(rule["expr"]), visit)
+        assert named
+        assert named <= samples | {"up"}, rule["alert"]
+        known = {"le", "instance", "job"}.union(
+            *(labels.get(re.sub(r"_(bucket|count|sum)$", "", name), set()) for name in named)
+        )
+        assert used <= known, rule["alert"]
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        shown = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
+        assert shown <= used | ({"instance", "job"} if "by" not in rule["expr"] else set()), rule["alert"]
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
+
+
+def test_every_alert_rule_fires() -> None:
+    """Prometheus's own tool accepts the rules, and each of them fires for the series in tests/alerts.test.yml."""
+    cases = ROOT / "tests" / "alerts.test.yml"
+    (case,) = yaml.safe_load(cases.read_text(encoding="utf-8"))["tests"]
+    fired = {
+        name
+        for sample in case["promql_expr_test"][0]["exp_samples"]
+        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+    assert fired == {rule["alert"] for rule in alert_rules()}
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool isn't installed: it is part of Prometheus")
+    for arguments in (("check", "rules", str(DEPLOY / "alerts.yml")), ("test", "rules", str(cases))):
+        checked = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_images_base_is_pinned() -> None:
     """Both stages have the same base, pinned by a digest, and the build fetches no syntax image.
 
@@ -193,6 +253,33 @@ def test_kubernetes_waits_for_the_drain() -> None:
     assert ports == {"http": Settings.model_fields["port"].default}
     sources = {kind: source["name"] for one in container["envFrom"] for kind, source in one.items()}
     assert sources["configMapRef"] == objects["ConfigMap"]["metadata"]["name"]
+
+
+def test_the_ingress_has_tls_and_blocks_the_operators_paths() -> None:
+    """The ingress has TLS for its host, ends in the service of the deployment, doesn't buffer, and has the bounds of the
+    settings. The operator's paths lead to a service that selects no pods."""
+    ingress, blocked = documents("k8s/ingress.yaml")
+    assert (ingress["apiVersion"], ingress["kind"]) == ("networking.k8s.io/v1", "Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    (tls,) = ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    assert tls["secretName"]
+    service = next(one for one in documents("k8s/turnwire.yaml") if one["kind"] == "Service")
+    backends = {path["path"]: path["backend"]["service"] for path in rule["http"]["paths"]}
+    assert all(path["pathType"] == "Prefix" for path in rule["http"]["paths"])
+    assert backends["/"]["name"] == service["metadata"]["name"]
+    assert backends["/"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    assert set(backends) == {"/", "/metrics", "/v1/admin"}
+    assert {backends[path]["name"] for path in ("/metrics", "/v1/admin")} == {blocked["metadata"]["name"]}
+    assert "selector" not in blocked["spec"]
+    annotations = {
+        name.removeprefix("nginx.ingress.kubernetes.io/"): value
+        for name, value in ingress["metadata"]["annotations"].items()
+    }
+    assert all(isinstance(value, str) for value in annotations.values())
+    assert annotations["proxy-buffering"] == "off"
+    assert int(annotations["proxy-body-size"][:-1]) * 2**20 > Settings.model_fields["body_bytes"].default
+    assert int(annotations["proxy-read-timeout"]) > Settings.model_fields["turn_timeout_s"].default
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]*)(?:#[\w-]*)?\)", TEXT)) - {""}))

@@ -28,9 +28,9 @@ def run(options: Namespace) -> None:
         model_names = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id
         model_names += f" = {', '.join(model.aliases)}" if model.aliases else ""
         can = " ".join(feature for feature in model.features if feature not in _COMMON_FEATURES)
-        rows.append(
-            (model_names, model.type, _tokens(model), _price(model), can, f"needs {missing}" if missing else "ready")
-        )
+        status = f"needs {missing}" if missing else "ready"
+        status += ", legacy" if model.legacy else ""
+        rows.append((model_names, model.type, _tokens(model), _price(model), can, status))
     print("\n".join(format_table(rows)))
     print("\nPrices are per million tokens. Any other model of a provider is available as PROVIDER/MODEL:\n")
     providers = [("PROVIDER", "NAME", "STATUS")]

@@ -1,4 +1,4 @@
-"""`turnwire serve [--host --port --store --workers --log-level]`: serve the gateway and its page."""
+"""`turnwire serve [--host --port --certfile --keyfile --store --workers --log-level]`: serve the gateway and its page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from gateway import settings as configuration
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
+from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.identity.origin import is_loopback
 from gateway.settings import Settings
+from gateway.tls import CertificateError, expired_at, tls_context
 from providers.catalog.operator_file import CatalogError
 from store.records import StoreError
 
@@ -22,6 +24,13 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
     parser.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free port (default: PORT, or 8000)")
+    parser.add_argument(
+        "--certfile",
+        help="PEM file with the certificate chain, to serve https and wss (default: TURNWIRE_CERTFILE, or http and ws)",
+    )
+    parser.add_argument(
+        "--keyfile", help="PEM file with its private key (default: TURNWIRE_KEYFILE, or the file of the certificate)"
+    )
     parser.add_argument(
         "--store",
         help="sqlite:///FILE, redis://HOST:PORT, or @FILE with such a URL in its first line"
@@ -46,6 +55,7 @@ def run(options: Namespace) -> None:
     """
     settings = load_settings(options)
     _disable_core_dumps()
+    _check_certificate(settings)
     if settings.loopback_only and not is_loopback(settings.host):
         fail(
             f"Auth is off, so listening on {settings.host} would admit every client on the network. Listen on "
@@ -60,6 +70,20 @@ def run(options: Namespace) -> None:
                 EXIT_USAGE,
             )
     serve(settings)
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Exit with 2 if the certificate or its key can't be used. Warn of one that has expired, or that others can read."""
+    if not settings.certfile:
+        return
+    try:
+        tls_context(settings.certfile, settings.keyfile)
+        expired = expired_at(settings.certfile)
+    except CertificateError as error:
+        fail(str(error), EXIT_USAGE)
+    warn_of_exposed_file(settings.keyfile or settings.certfile)
+    if expired is not None:
+        warn(f"The certificate in {settings.certfile} expired on {expired:%Y-%m-%d}, so clients refuse it. Renew it.")
 
 
 def _disable_core_dumps() -> None:
@@ -108,7 +132,7 @@ def _serve_on(listening_socket: socket.socket, settings: Settings, on_ready: Cal
             make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening_socket])
         except CatalogError as error:
             fail(str(error), EXIT_USAGE)
-        except (StoreError, AuthSetupError) as error:
+        except (StoreError, AuthSetupError, CertificateError) as error:
             fail(str(error), EXIT_FAILED)
         except KeyboardInterrupt:
             pass

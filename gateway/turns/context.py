@@ -1,4 +1,4 @@
-"""Build the request to a provider: the system prompt, then the branch that ends at the turn's parent."""
+"""Build the request to a provider: the system prompts, then the branch that ends at the turn's parent."""
 
 from __future__ import annotations
 
@@ -33,8 +33,19 @@ MESSAGE_TOKENS = 8
 PARTS_PER_SLICE = 1000
 
 
-def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
-    """Return the request to the provider, made from `request` alone, without the history before it."""
+def without_history(
+    request: TurnStart,
+    upstream_model: str,
+    operator_prompt: str = "",
+    conversation: ConversationRecord | None = None,
+) -> ChatRequest:
+    """Return the request to the provider, made from `request` alone, without the history before it.
+
+    The operator's prompt comes first. The system prompt of `request` follows, or else that of `conversation`.
+    """
+    system = request.system
+    if system is None and conversation is not None:
+        system = conversation.system
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:
@@ -42,7 +53,7 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
     return ChatRequest(
         model=upstream_model,
         messages=messages,
-        system=request.system,
+        system=f"{operator_prompt}\n\n{system}" if operator_prompt and system else operator_prompt or system,
         params=request.params,
         tools=tuple(request.tools or ()),
         tool_choice=request.tool_choice,
@@ -126,24 +137,22 @@ async def build_chat_request(
     conversation: ConversationRecord | None,
     request: TurnStart,
     upstream_model: str,
+    operator_prompt: str = "",
 ) -> ChatRequest:
     """Return the request to the provider, with its history and the data that it refers to. Raises `ApiError`.
 
     The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
     """
-    chat_request = without_history(request, upstream_model)
+    chat_request = without_history(request, upstream_model, operator_prompt, conversation)
     if request.messages is not None:
         answered = await offload(request_size(chat_request), _drop_unanswered_calls, chat_request.messages)
         with_data = [await history.with_data(message) for message in answered]
         return structs.replace(chat_request, messages=tuple(with_data))
     assert turn.conversation is not None, "a turn with a history has a conversation"
     branch, omitted = await history.branch(turn.conversation, turn.parent, turn.model)
-    system = chat_request.system
-    if system is None and conversation is not None:
-        system = conversation.system
     kept = await _newest_with_data(history, branch)
     omitted += len(branch) - len(kept)
-    return structs.replace(chat_request, messages=kept, system=system, omitted_messages=omitted)
+    return structs.replace(chat_request, messages=kept, omitted_messages=omitted)
 
 
 async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:

@@ -153,7 +153,7 @@ class TurnRunner:
             conversation = await self._store.conversation(user, request.conversation)
         model = request.model or (conversation.model if conversation else None) or self.default_model
         route = self._catalog.resolve(model)
-        await check_request(route, without_history(request, route.model))
+        await check_request(route, without_history(request, route.model, self._settings.system_prompt))
         return conversation, route
 
     async def drain(self, timeout_s: float) -> None:
@@ -262,7 +262,9 @@ class TurnRunner:
         async def read() -> ChatRequest:
             settings = self._settings
             history = History(self._store, live_turn.user, settings.context_bytes, settings.request_items)
-            return await build_chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
+            return await build_chat_request(
+                history, plan.turn, plan.conversation, request, plan.route.model, settings.system_prompt
+            )
 
         try:
             return await read()

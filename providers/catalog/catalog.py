@@ -68,6 +68,7 @@ class Catalog:
 
     def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
         """Return the models that have a row and aren't hidden: those that can be used first, in the order of the rows.
+        Outdated models are the last of those that can be used, and the last of the others.
 
         The models of a provider's variant ("kimi-cn/kimi-k3") follow if its key is set. The list is cached for each
         `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
@@ -83,7 +84,7 @@ class Catalog:
             if provider.variant_of and not provider.hidden and not self._missing[name]:
                 rows = (row for row in shown if row.provider == provider.variant_of)
                 listed += [self._info(f"{name}/{row.id}", row, name, price_of) for row in rows]
-        return sorted(listed, key=lambda model: not model.available)
+        return sorted(listed, key=lambda model: (not model.available, model.legacy))
 
     def providers(self) -> list[tuple[str, ProviderRow, str]]:
         """Return the providers that aren't hidden, each as (name, row, what it needs; see `missing`)."""
@@ -173,6 +174,7 @@ class Catalog:
             price=price.as_text() if price else None,
             aliases=tuple(alias for alias, target in self._aliases.items() if target == model_id),
             available=not self._missing[provider],
+            legacy=row.legacy,
         )
 
     def find(self, model_id: str) -> tuple[str, str, ModelRow | None]:

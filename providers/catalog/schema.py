@@ -82,6 +82,8 @@ class ModelRow(BaseModel):
     fallbacks: tuple[str, ...] = ()
     hidden: bool = False
     """Whether the model is left out of lists. It can still be used by its name."""
+    legacy: bool = False
+    """Whether the model is listed as outdated. Its provider may have retired it, and then refuses it itself."""
     quirks: dict[str, Any] = {}
 
 

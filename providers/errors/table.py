@@ -85,11 +85,12 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "model_not_found",
         _statuses(0, 200, 400, 404, 422),
-        r"model_not_found|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not exist|not found|is not available)"
+        r"model_not_found|model_?decommissioned|not found the model|模型不存在|^(\S+ )?1211\b"
+        r"|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not exist|not found|is not available)"
         r"|deployment_?not_?found|deployment [\w\s]{0,40}does not exist"
         r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
         False,
-        "{title} doesn't know this model, or the account may not use it. Check the name of the model.",
+        "{title} doesn't know this model, has retired it, or doesn't allow it for the account. Check the name of the model.",
     ),
     Rule(
         "upstream_error",

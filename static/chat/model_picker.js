@@ -70,6 +70,7 @@ export class ModelPicker extends EventTarget {
     const reason = unavailableReason(model);
     const selected = this.#selected.includes(model);
     const facts = [...FEATURES].filter(([feature]) => hasFeature(model.features, feature)).map(([, label]) => label);
+    if (model.legacy) facts.unshift("legacy");
     if (model.context_window) facts.push(`${formatTokens(model.context_window)} context`);
     const option = el("button", { type: "button", class: "model-option", role: "menuitemradio", "aria-checked": String(selected), disabled: Boolean(reason),
       "data-testid": "model-option", onclick: () => this.#select(model) },

@@ -1,5 +1,5 @@
-"""deploy/nginx.conf in a real nginx in front of one or two instances: sockets, event streams, body sizes, a stopping
-instance, the operator's paths, auth that is off, and the page below a path."""
+"""deploy/nginx.conf and nginx-tls.conf in a real nginx in front of one or two instances: sockets, event streams, body
+sizes, a stopping instance, the operator's paths, auth that is off, the page below a path, and TLS."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from playwright.async_api import Browser
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.certificates import Certificate, make_certificate
 from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
@@ -28,20 +29,31 @@ from tests.redis_process import redis_process
 OPEN = {"TURNWIRE_INSECURE": "1"}
 """Auth is off, and every client that reaches the proxy is accepted."""
 JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
-SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 pytestmark = pytest.mark.e2e
 
 
 @asynccontextmanager
-async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -> AsyncIterator[str]:
+async def nginx(
+    folder: Path, gateways: list[GatewayProcess], below: str = "", certificate: Certificate | None = None
+) -> AsyncIterator[str]:
     """Start nginx in front of the gateways with deploy/nginx.conf, and yield its URL.
 
     Only the addresses in the file are replaced. With `below`, such as "/chat", the gateway is served under this path, as
-    a comment in the file describes.
+    a comment in the file describes. With a certificate, the file is nginx-tls.conf, and the URL is that of its redirect.
     """
     port = free_port()
-    text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
+    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
+    if certificate is not None:
+        text = (
+            (DEPLOY / "nginx-tls.conf").read_text(encoding="utf-8").replace("listen 80;", f"listen 127.0.0.1:{port};")
+        )
+        tls_port = free_port()
+        text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{tls_port} ssl;")
+        text = text.replace("https://$host$request_uri", f"https://$host:{tls_port}$request_uri")
+        text = text.replace("/etc/nginx/tls/fullchain.pem", str(certificate.certfile))
+        text = text.replace("/etc/nginx/tls/privkey.pem", str(certificate.keyfile))
     if below:
         text = text.replace("    location / {", f"    location {below}/ {{")
         text = text.replace("        proxy_pass http://turnwire;", "        proxy_pass http://turnwire/;")
@@ -223,3 +235,35 @@ async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: 
         async with httpx2.AsyncClient(base_url=url) as http:
             assert (await http.get("/chat/metrics")).status_code == 404
             assert (await http.get("/v1")).status_code == 404
+
+
+async def test_nginx_serves_https_and_wss_and_redirects_from_http(tmp_path: Path) -> None:
+    """A request over http is redirected with its path and query. Over https the page is served and the operator's paths
+    are blocked; over wss, from the page's own origin, a turn is answered."""
+    certificate = make_certificate(tmp_path)
+    async with (
+        gateway_process(tmp_path, OPEN) as gateway,
+        nginx(tmp_path / "nginx", [gateway], certificate=certificate) as plain,
+        httpx2.AsyncClient(verify=certificate.context, timeout=20) as http,
+    ):
+        redirect = await http.get(f"{plain}/static/turnwire.js?a=b")
+        assert redirect.status_code == 308
+        assert redirect.headers["location"].startswith("https://127.0.0.1:")
+        assert redirect.headers["location"].endswith("/static/turnwire.js?a=b")
+        assert (await http.get(redirect.headers["location"])).status_code == 200
+        url = redirect.headers["location"].partition("/static")[0]
+        assert "<html" in (await http.get(url)).text
+        assert (await http.get(f"{url}/metrics")).status_code == 404
+        ws = url.replace("https", "wss", 1) + "/ws"
+        async with client(ws, ssl=certificate.context, additional_headers={"Origin": url}) as c:
+            await c.request("turn.start", turn="t", input="Hi", params={"demo": {"text": "Yes.", "rate": 0}})
+            assert (await c.ending("t"))["type"] == "turn.completed"
+
+
+def test_both_files_have_the_same_rules() -> None:
+    """nginx-tls.conf is nginx.conf with other listeners: its map, its upstream and its rules are the same."""
+    plain, tls = ((DEPLOY / name).read_text(encoding="utf-8") for name in ("nginx.conf", "nginx-tls.conf"))
+    assert plain.partition("server {\n    listen")[0].partition("\nmap ")[2] in tls
+    rules = plain.partition("listen 8080;\n")[2]
+    assert len(rules) > 1000
+    assert tls.endswith(rules)

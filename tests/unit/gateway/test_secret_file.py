@@ -1,4 +1,4 @@
-"""`@FILE` in place of a secret: the first line is the value, and no error shows the file's content."""
+"""`@FILE` in place of a secret or a text: no error shows the file's content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.secret_file import read_secret
+from gateway.secret_file import TEXT_BYTES_MAX, read_secret, read_text
 
 URL = "rediss://:pa55word@redis:6379/1"
 
@@ -53,3 +53,42 @@ def test_a_folder_or_an_empty_name_is_refused(tmp_path: Path) -> None:
     for given in (f"@{tmp_path}", "@"):
         with pytest.raises(ValueError, match="can't be read"):
             read_secret(given)
+
+
+def test_a_text_is_the_whole_file(tmp_path: Path) -> None:
+    """A text may have several lines. The white space around it is removed, and a text without `@` is returned."""
+    file = tmp_path / "prompt.md"
+    file.write_text("\ufeff\nBe brief.\r\n\nDon't swear: ¡no!\n\n", encoding="utf-8")
+    assert read_text(f"@{file}") == "Be brief.\n\nDon't swear: ¡no!"
+    assert read_text(" Be brief.\n") == "Be brief."
+    assert read_text("") == ""
+    file.write_text("é" * (TEXT_BYTES_MAX // 2), encoding="utf-8")
+    assert len(read_text(f"@{file}")) == TEXT_BYTES_MAX // 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read (No such file or directory)"),
+        (b" \n\n", "is empty"),
+        (b"pa55word\xff", "isn't UTF-8 text"),
+        (b"pa55word" * TEXT_BYTES_MAX, f"longer than {TEXT_BYTES_MAX} bytes. Shorten it"),
+        ("é".encode() * (TEXT_BYTES_MAX // 2 + 1), f"longer than {TEXT_BYTES_MAX} bytes. Shorten it"),
+    ],
+    ids=["missing", "empty", "not UTF-8", "long", "long in bytes"],
+)
+def test_an_unusable_text_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    """The error says what is wrong with the file and shows nothing of its content."""
+    file = tmp_path / "prompt.md"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"file|text") as refused:
+        read_text(f"@{file}")
+    assert words in str(refused.value)
+    assert "pa55word" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_text_that_no_provider_could_take_is_refused() -> None:
+    """Bytes of the environment that aren't UTF-8 are lone surrogates in Python, which no JSON can hold."""
+    with pytest.raises(ValueError, match="isn't UTF-8 text"):
+        read_text("Be \udcff brief.")

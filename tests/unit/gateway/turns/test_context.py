@@ -132,6 +132,34 @@ async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore)
     assert named.system == "Be brief."
 
 
+async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: ControlledStore) -> None:
+    """It precedes the system prompt of the turn, or that of the conversation, and an empty one doesn't remove it. It is
+    also in a stateless turn, whose messages may have the role `system`."""
+    await store.create_conversation(conversation(system="Be kind."))
+    await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    record, placed = await store.turn("ann", "t"), await store.conversation("ann", "c1")
+    for own, expected in ((None, "Obey.\n\nBe kind."), ("Be brief.", "Obey.\n\nBe brief."), ("", "Obey.")):
+        request = TurnStart(conversation="c1", input="now", system=own)
+        made = await build_chat_request(history_of(store), record, placed, request, "u", "Obey.")
+        assert made.system == expected
+    await store.accept(new_turn("s", stateless=True, conversation=None, input=None))
+    roles = cast("Any", ("system", "user"))
+    request = TurnStart(messages=[InputMessage(role=role, parts=[TextPart("x")]) for role in roles])
+    made = await build_chat_request(history_of(store), await store.turn("ann", "s"), None, request, "u", "Obey.")
+    assert (made.system, made.messages[0].role) == ("Obey.", "system")
+    assert without_history(TurnStart(input="Hi"), "u").system is None
+
+
+def test_the_operators_prompt_takes_room_from_the_history() -> None:
+    """A longer prompt of the operator leaves fewer exchanges of the conversation."""
+    talk = tuple(sized_message(role, 100) for role in ("user", "assistant") * 4)
+    kept = [
+        len(trim(replace(without_history(TurnStart(input="x"), "u", prompt), messages=talk), 1000, 50).messages)
+        for prompt in ("", "Obey." * 200)
+    ]
+    assert kept[0] > kept[1] > 0
+
+
 async def test_a_conversation_deleted_meanwhile_is_not_found(store: ControlledStore) -> None:
     """A branch that can't be read any more is `not_found`."""
     await store.create_conversation(conversation())

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pydantic
 import pytest
-from genai_prices import data_snapshot
+from genai_prices import Usage as ListedUsage
+from genai_prices import calc_price, data_snapshot
 
 from providers.catalog.catalog import Catalog
 from providers.catalog.schema import ModelRow, ProviderRow, shipped_rows
@@ -60,12 +61,16 @@ def test_provider_names_are_unique() -> None:
 
 
 def test_own_prices_only_without_a_price_list() -> None:
-    """A provider's price list exists, and a model has a price of its own only if its provider has no list."""
+    """A provider's price list exists, and a model has a price of its own only if that list lacks it."""
     listed = {provider.id for provider in data_snapshot.get_snapshot().providers}
     for row in ROWS.providers.values():
         assert not row.price_list or row.price_list in listed
     for model in ROWS.models:
-        assert model.price is None or not ROWS.providers[model.provider].price_list
+        price_list = ROWS.providers[model.provider].price_list
+        if model.price is not None and price_list:
+            assert model.legacy
+            with pytest.raises(LookupError):
+                calc_price(ListedUsage(input_tokens=1), model.model or model.id, provider_id=price_list)
 
 
 def test_prices_are_decimal() -> None:

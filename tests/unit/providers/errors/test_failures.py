@@ -73,6 +73,30 @@ CASES: list[tuple[int, Any, ErrorCode, bool]] = [
     (400, {"error": {"message": "User location is not supported for the API use."}}, "upstream_auth", False),
     (403, {"error": {"code": "unsupported_country_region_territory", "message": "x"}}, "upstream_auth", False),
     (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, "model_not_found", False),
+    (
+        404,
+        {
+            "error": {
+                "message": "Not found the model kimi-k2-turbo-preview or Permission denied",
+                "type": "resource_not_found_error",
+            }
+        },
+        "model_not_found",
+        False,
+    ),
+    (400, {"error": {"code": "1211", "message": "模型不存在"}}, "model_not_found", False),
+    (
+        400,
+        {"error": {"code": "model_decommissioned", "message": "The model `x` is decommissioned."}},
+        "model_not_found",
+        False,
+    ),
+    (
+        404,
+        {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-3-opus-20240229"}},
+        "model_not_found",
+        False,
+    ),
     (404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment"}}, "model_not_found", False),
     (404, [{"error": {"code": 404, "message": "models/x is not found for API version v1"}}], "model_not_found", False),
     (400, {"message": "Range of input length should be [1, 98304]"}, "context_length_exceeded", False),
