@@ -472,9 +472,12 @@ ROWS = [
 ]
 
 NO_EXTERNAL_INPUT = {
+    "gateway.commands.env_file._KUBERNETES": "names of the operator's environment variables",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",
     "gateway.settings.Settings._normalize_path": "the operator's setting",
+    "gateway.settings._ORIGIN": "the operator's setting",
+    "providers.catalog.endpoints._SCHEME": "the operator's keys",
     "providers.catalog.endpoints._VARIABLE": "the operator's file and our catalog",
     "store.redis.store.RedisStore._open": "what the operator's Redis reports at the start",
     "store.connect.has_password": "the operator's setting",
