@@ -69,9 +69,11 @@ class Conversations:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
         metadata = self._encode_metadata(request.metadata or {})
-        conversation = new_conversation(self._user, request.system, request.model, request.title or "", metadata)
-        await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
-        return conversation_view(conversation)
+        conversation = new_conversation(
+            self._user, request.system, request.model, request.title or "", metadata, request.conversation
+        )
+        limits = self._services.limits.turn_limits
+        return conversation_view(await self._services.store.create_conversation(conversation, limits))
 
     def _encode_metadata(self, metadata: p.Metadata) -> bytes:
         """Return `metadata` as the JSON that is stored. Raises `ApiError` "too_large"."""
