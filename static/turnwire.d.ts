@@ -135,7 +135,8 @@ export class Connection {
 
   /** Returns the same object for the same id. Sends no request. */
   conversation(id: string): Conversation;
-  createConversation(fields?: ConversationFields): Promise<Conversation>;
+  /** With an id of your own as `conversation`, a second call returns the same conversation and changes nothing. */
+  createConversation(fields?: ConversationFields & { conversation?: string }): Promise<Conversation>;
   /** Last changed first. */
   conversations(options?: { query?: string; limit?: number }): Pages<ConversationRecord>;
 
@@ -293,6 +294,8 @@ export type CancelOutcome = "cancelled" | "already_ended" | "not_found";
 export interface StartFields {
   turn?: string;
   conversation?: string;
+  /** Creates the `conversation`, under this id of your own, if you have none with it. */
+  create?: boolean;
   model?: string;
   input?: string | Part[];
   parent?: string;

@@ -200,8 +200,13 @@ class HistoryStore(Protocol):
         conversation or for `before`.
         """
 
-    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
-        """Store a new conversation. Raises `Limited` if it exceeds `limits`."""
+    async def create_conversation(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None
+    ) -> ConversationRecord:
+        """Store a new conversation and return it, or return the one that its user has with its id.
+
+        Raises `Limited` if a new one exceeds `limits`.
+        """
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """Return a conversation. Raises `NotFound`."""
@@ -209,7 +214,8 @@ class HistoryStore(Protocol):
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
-        With `before`, the list begins after that conversation. Raises `NotFound` for `before`.
+        The store numbers the changes; no clock decides the order. With `before`, the list begins after that
+        conversation. Raises `NotFound` for `before`.
         """
 
     async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:

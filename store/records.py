@@ -178,7 +178,8 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
 class NewTurn(Struct, frozen=True, kw_only=True):
     """A turn to accept. `digest` is the hash of its content (law 6); `owner` is the instance that will run it.
 
-    `conversation` None with `stateless` False creates `new_conversation`. `title` is for a conversation without one.
+    `new_conversation` is created unless its user has a conversation with its id. `conversation` is None, or the same id.
+    `title` is for a conversation without one.
     `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn.
     `epoch` is a proposal that the store may raise. With `limits` None, no limit is checked: that is for a turn that was
     accepted before and that the store has lost.
@@ -202,6 +203,11 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     model: str
     now_ms: int
     limits: TurnLimits | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The id of the conversation, which may not exist yet; None if the turn is in no history."""
+        return self.conversation if self.new_conversation is None else self.new_conversation.id
 
 
 class TurnRecord(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -220,6 +221,38 @@ def redis_process(
         process.kill()
 
 
+@contextmanager
+def sentinel_process(folder: Path, primary: RedisProcess) -> Iterator[redis.Redis]:
+    """Start a Sentinel that watches `primary` under the name "turnwire", and yield a client of it. On exit, kill it."""
+    port = free_port()
+    folder.mkdir()
+    settings = folder / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile {folder}/sentinel.log\n"
+        f"sentinel monitor turnwire 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds turnwire 1000\n"
+    )
+    process = subprocess.Popen([program(PROGRAM), str(settings), "--sentinel"])
+    try:
+        with redis.Redis(port=port, decode_responses=True) as client:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not _knows_replica(client):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("Sentinel did not start:\n" + (folder / "sentinel.log").read_text())
+                time.sleep(0.05)
+            yield client
+    finally:
+        process.kill()
+        process.wait(START_TIMEOUT_S)
+
+
+def _knows_replica(sentinel: redis.Redis) -> bool:
+    try:
+        (replica,) = sentinel.sentinel_slaves("turnwire")
+    except (redis.RedisError, ValueError):
+        return False
+    return bool(replica["flags"] == "slave" and replica["master-link-status"] == "ok")
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisProcess]:
     """An empty Redis for one test."""
@@ -235,7 +268,10 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
 
 
 class CuttableProxy:
-    """A proxy in front of a Redis. Clients connect to `url`, and `cut` cuts off the next replies."""
+    """A proxy in front of a Redis. Clients connect to `url`, and `cut` cuts off the next replies.
+
+    `lead_to` makes it an address that leads to another server from now on; open connections stay where they are.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -243,7 +279,16 @@ class CuttableProxy:
         self._pass_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._open_to: Counter[int] = Counter()
         self.url = ""
+
+    def lead_to(self, port: int) -> None:
+        """Connect new clients to the server at `port`."""
+        self._target_port = port
+
+    def connections_to(self, port: int) -> int:
+        """Return the number of open connections to the server at `port`."""
+        return self._open_to[port]
 
     def cut(self, replies: int = 1, *, pass_bytes: int = 0) -> None:
         """Cut the next `replies` after `pass_bytes` bytes and close their connections. Redis has executed the commands
@@ -257,12 +302,14 @@ class CuttableProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        port = self._target_port
         try:
-            from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._target_port)
+            from_redis, to_redis = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             writer.close()
             return
         self._writers |= {writer, to_redis}
+        self._open_to[port] += 1
         to_redis_task = asyncio.get_running_loop().create_task(self._relay(reader, to_redis, cuttable=False))
         from_redis_task = asyncio.get_running_loop().create_task(self._relay(from_redis, writer, cuttable=True))
         self._tasks |= {to_redis_task, from_redis_task}
@@ -270,6 +317,7 @@ class CuttableProxy:
         writer.close()
         to_redis.close()
         await asyncio.wait([to_redis_task, from_redis_task])
+        self._open_to[port] -= 1
         self._tasks -= {to_redis_task, from_redis_task}
         self._writers -= {writer, to_redis}
 

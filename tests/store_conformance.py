@@ -274,6 +274,23 @@ class StoreConformance:
         stored = await store.conversation("ann", "c9")
         assert (stored.title, stored.model, stored.system, stored.head) == ("A title", "demo", "Be brief.", None)
 
+    async def test_a_start_creates_its_conversation_if_that_is_missing(self, store: Store) -> None:
+        """Without it, `new_conversation` is created under the id that the turn names; later starts find it unchanged."""
+        made = conversation("mine", model="demo")
+        accepted = await store.accept(new_turn(conversation="mine", new_conversation=made))
+        assert accepted.conversation is not None
+        assert (accepted.conversation.id, accepted.conversation.model) == ("mine", "demo")
+        again = new_turn(
+            "t2", conversation="mine", new_conversation=conversation("mine", model="other"), on_busy="queue"
+        )
+        accepted = await store.accept(again)
+        assert accepted.ahead == ("t1",)
+        assert (await store.conversation("ann", "mine")).model == "demo"
+        assert (await store.conversations("ann", 9, None))[0] == [await store.conversation("ann", "mine")]
+        wrong = new_turn("t3", conversation="new", new_conversation=conversation("new"), parent="t1.question")
+        assert await missing(store.accept(wrong)) == "parent"
+        assert await missing(store.conversation("ann", "new")) == "conversation"
+
     async def test_a_repeated_start_returns_the_existing_turn(self, store: Store) -> None:
         """Law 6: a start with the same id and the same content returns the existing turn and changes nothing."""
         await store.create_conversation(conversation())
@@ -580,6 +597,15 @@ class StoreConformance:
         await store.create_conversation(conversation("b1", "bob"), limits)
         await store.delete_conversation("ann", "c1")
         await store.accept(new_turn("t4", new_conversation=conversation("c3"), **fresh))
+
+    async def test_a_conversation_that_exists_is_within_the_limits(self, store: Store) -> None:
+        """Creating a conversation again, or starting a turn that may create it, needs no room for another one."""
+        limits = TurnLimits(conversations=1)
+        first = await store.create_conversation(conversation(title="First"), limits)
+        assert await store.create_conversation(conversation(title="Second"), limits) == first
+        await store.accept(new_turn(new_conversation=conversation(), limits=limits))
+        other = new_turn("t2", conversation="c2", new_conversation=conversation("c2"), limits=limits)
+        assert await limited(store.accept(other)) == ("conversations", None)
 
     async def test_stored_bytes_have_a_limit(self, store: Store) -> None:
         """Titles, system prompts, metadata, messages and answers count; deleted or shortened data no longer does."""
@@ -1187,6 +1213,31 @@ class StoreConformance:
         assert await missing(store.conversations("ann", 2, "theirs")) == "before"
         assert await missing(store.conversations("ann", 2, "unknown")) == "before"
 
+    async def test_no_clock_orders_conversations(self, store: Store) -> None:
+        """A change comes first in lists and in their pages, even if the gateway's clock is behind, or was far ahead."""
+        ahead, behind = NOW + 10**11, NOW - 10**11
+        for n, at in enumerate((NOW, ahead, behind, NOW)):
+            await store.create_conversation(conversation(f"c{n}", at=at))
+
+        async def pages() -> list[str]:
+            first, _ = await store.conversations("ann", 2, None)
+            return [one.id for one in first + (await store.conversations("ann", 9, first[-1].id))[0]]
+
+        assert await pages() == ["c3", "c2", "c1", "c0"]
+        await store.update_conversation("ann", "c2", Change(title="x"), behind)
+        assert await pages() == ["c2", "c3", "c1", "c0"]
+        await store.clear_conversation("ann", "c0", behind)
+        assert await pages() == ["c0", "c2", "c3", "c1"]
+        turn = await running(store, new_turn(conversation="c3", now_ms=behind))
+        assert await pages() == ["c3", "c0", "c2", "c1"]
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        await store.end(ending(turn, now_ms=behind))
+        assert await pages() == ["c3", "c1", "c0", "c2"]
+        await store.delete_conversation("ann", "c3")
+        await store.accept(new_turn("t2", conversation=None, new_conversation=conversation("c4", at=behind)))
+        assert await pages() == ["c4", "c1", "c0", "c2"]
+        assert [name for name, _ in await store.titles("ann", 2, "c1")] == ["c0", "c2"]
+
     async def test_titles_are_listed_like_conversations(self, store: Store) -> None:
         """Titles are paged in the order of the conversations, and only the user's own are read (law 12)."""
         for n in range(5):
@@ -1234,6 +1285,49 @@ class StoreConformance:
         for head in ("unknown", "other.answer"):
             assert await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW)) == "head"
         assert await store.conversation("ann", "c1") == before
+
+    async def test_users_may_have_conversations_with_the_same_id(self, store: Store) -> None:
+        """Law 12: each user reads, changes, lists and deletes only the own one."""
+        for user in ("ann", "bob"):
+            made = conversation("same", user, title=user, at=NOW)
+            assert await store.create_conversation(made) == made
+            await run(
+                store, new_turn("t1", user, conversation="same", message=f"{user}.answer", input=message(f"{user}.in"))
+            )
+        running_turn = (await store.accept(new_turn("t2", "bob", conversation="same"))).turn
+        await store.update_conversation("ann", "same", Change(title="changed"), NOW)
+        assert (await store.conversation("bob", "same")).title == "bob"
+        assert [one.id for one in (await store.messages("ann", "same", 9, None))[0]] == ["ann.in", "ann.answer"]
+        assert await missing(store.branch("ann", "same", "bob.answer")) == "parent"
+        assert await missing(store.messages("ann", "same", 9, "bob.answer")) == "before"
+        assert await store.active("ann", "same") == []
+        assert (await store.usage("ann", "same", None)).input_tokens == 1
+        await store.delete_conversation("ann", "same")
+        assert await store.active("bob", "same") == ["t2"]
+        kept = await store.end(ending(running_turn))
+        assert kept is not None
+        assert (kept.title, kept.messages, kept.head) == ("bob", 4, "t2.answer")
+
+    async def test_an_id_can_be_used_again(self, store: Store) -> None:
+        """A conversation with the id of a deleted one is empty: the other's turns and their usage don't belong to it."""
+        await store.create_conversation(conversation())
+        await run(store, new_turn("ended"))
+        late = await running(store, new_turn("late"))
+        await store.delete_conversation("ann", "c1")
+        again = await store.create_conversation(conversation(title="Again"))
+        assert await store.end(ending(late)) is None
+        for turn in ("ended", "late"):
+            assert (await store.turn("ann", turn)).conversation is None
+        assert not (await store.accept(new_turn("late"))).is_new
+        assert (await store.accept(new_turn("late"))).turn.conversation is None
+        assert await store.conversation("ann", "c1") == again
+        assert await store.messages("ann", "c1", 9, None) == ([], False)
+        assert await missing(store.message("ann", "ended.answer")) == "message"
+        for since_ms in (None, 0):
+            assert await store.usage("ann", "c1", since_ms) == Counters()
+            assert (await store.usage("ann", None, since_ms)).input_tokens == 2
+        await run(store, new_turn("new"))
+        assert (await store.usage("ann", "c1", 0)).input_tokens == 1
 
     async def test_deleting_a_conversation_deletes_its_messages(self, store: Store) -> None:
         """The conversation and its messages aren't found any more; other conversations and the usage stay."""

@@ -119,7 +119,12 @@ OPERATIONS: tuple[Operation, ...] = (
         "/v1/conversations",
         "Create a conversation",
         p.ConversationCreate,
-        ResponseSpec("The conversation was created.", RESULTS[p.ConversationCreate], status=201, headers=("Location",)),
+        ResponseSpec(
+            "The conversation was created, or exists with this id.",
+            RESULTS[p.ConversationCreate],
+            status=201,
+            headers=("Location",),
+        ),
     ),
     _operation("GET", "/v1/conversations/{conversation}", "Get a conversation", p.ConversationGet),
     _operation("PATCH", "/v1/conversations/{conversation}", "Update a conversation", p.ConversationUpdate),

@@ -28,6 +28,7 @@ assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
 TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
+ConversationId = TurnId
 Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
 ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN_PATTERN)]
 Title = Annotated[str, Meta(max_length=300)]
@@ -93,10 +94,14 @@ class Ping(Request, frozen=True, tag="ping"):
 
 
 class TurnStart(Request, frozen=True, tag="turn.start"):
-    """Start a turn: send input to a model. `turn` is the idempotency key."""
+    """Start a turn: send input to a model. `turn` is the idempotency key.
+
+    With `create`, the conversation is created if its user has none with that id.
+    """
 
     turn: TurnId | None = None
-    conversation: Key | None = None
+    conversation: ConversationId | None = None
+    create: bool = False
     model: ModelId | None = None
     input: str | list[Part] | None = None
     parent: Key | None = None
@@ -152,8 +157,9 @@ class TurnGet(Request, frozen=True, tag="turn.get"):
 
 
 class ConversationCreate(Request, frozen=True, tag="conversation.create"):
-    """Create an empty conversation."""
+    """Create an empty conversation, or get the one that has this id."""
 
+    conversation: ConversationId | None = None
     title: Title | None = None
     system: str | None = None
     model: ModelId | None = None

@@ -53,6 +53,12 @@ def check_start(request: TurnStart, items_max: int) -> None:
         raise ApiError(
             "invalid_request", "`parent` requires the `conversation` that it is in. Send both.", path="conversation"
         )
+    if request.create and request.conversation is None:
+        raise ApiError(
+            "invalid_request",
+            "`create` requires the id of the `conversation` to create. Send both, or neither for a new id.",
+            path="conversation",
+        )
     if request.input is not None:
         _check_parts(request.input_parts, "input")
     for n, message in enumerate(messages):

@@ -71,9 +71,11 @@ class Conversations:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
         metadata = encode_metadata(request.metadata or {}, self._services.settings.metadata_bytes)
-        conversation = new_conversation(self._user, request.system, request.model, request.title or "", metadata)
-        await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
-        return conversation_view(conversation)
+        conversation = new_conversation(
+            self._user, request.system, request.model, request.title or "", metadata, request.conversation
+        )
+        limits = self._services.limits.turn_limits
+        return conversation_view(await self._services.store.create_conversation(conversation, limits))
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
         if request.query:

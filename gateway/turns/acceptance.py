@@ -148,7 +148,9 @@ async def accept(
             body=prepared.body,
             turn=live_turn.turn,
         )
-    is_new = request.messages is None and request.conversation is None
+    created = None
+    if request.messages is None and (request.conversation is None or request.create):
+        created = new_conversation(live_turn.user, request.system, request.model, name=request.conversation)
     new = NewTurn(
         user=live_turn.user,
         turn=live_turn.turn,
@@ -160,7 +162,7 @@ async def accept(
         message=new_id("m"),
         stateless=request.messages is not None,
         conversation=request.conversation,
-        new_conversation=new_conversation(live_turn.user, request.system, request.model) if is_new else None,
+        new_conversation=created,
         title=title_of(prepared.message.parts),
         input=input_message,
         parent=request.parent,
@@ -201,12 +203,17 @@ def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, l
 
 
 def new_conversation(
-    user: str, system: str | None, model: str | None, title: str = "", metadata: bytes = b"{}"
+    user: str,
+    system: str | None,
+    model: str | None,
+    title: str = "",
+    metadata: bytes = b"{}",
+    name: str | None = None,
 ) -> ConversationRecord:
-    """Return the record of an empty conversation with a new id. `metadata` is JSON."""
+    """Return the record of an empty conversation with the id `name`, by default a new one. `metadata` is JSON."""
     now = now_ms()
     return ConversationRecord(
-        id=new_id("c"),
+        id=name or new_id("c"),
         user=user,
         title=title,
         system=system,

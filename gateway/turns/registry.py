@@ -26,7 +26,7 @@ class TurnRegistry:
         self._ended: dict[tuple[str, str], float] = {}
         self._ended_bytes = 0
         self._subscriptions: dict[tuple[str, str], set[Outbox]] = {}
-        self._live_by_conversation: dict[str, list[LiveTurn]] = {}
+        self._live_by_conversation: dict[tuple[str, str], list[LiveTurn]] = {}
 
     def get(self, user: str, turn: str) -> LiveTurn | None:
         """Return the turn if it is live or if it has ended and is still kept."""
@@ -42,7 +42,7 @@ class TurnRegistry:
     def index_conversation(self, live_turn: LiveTurn) -> None:
         """Let `live_in` find the live turn, if it has a conversation by now."""
         if live_turn.conversation is not None:
-            siblings = self._live_by_conversation.setdefault(live_turn.conversation, [])
+            siblings = self._live_by_conversation.setdefault((live_turn.user, live_turn.conversation), [])
             if live_turn not in siblings:
                 siblings.append(live_turn)
 
@@ -57,11 +57,12 @@ class TurnRegistry:
             del of_user[live_turn.turn]
             if not of_user:
                 del self._live_by_user[live_turn.user]
-        siblings = self._live_by_conversation.get(live_turn.conversation or "")
+        key = (live_turn.user, live_turn.conversation or "")
+        siblings = self._live_by_conversation.get(key)
         if siblings is not None and live_turn in siblings:
             siblings.remove(live_turn)
             if not siblings:
-                del self._live_by_conversation[live_turn.conversation or ""]
+                del self._live_by_conversation[key]
 
     def live(self, user: str | None = None) -> list[LiveTurn]:
         """Return the turns without an ending, of `user` or of all users, oldest first."""
@@ -69,7 +70,7 @@ class TurnRegistry:
 
     def live_in(self, user: str, conversation: str) -> list[LiveTurn]:
         """Return the turns of a conversation that have no ending, oldest first."""
-        return [live_turn for live_turn in self._live_by_conversation.get(conversation, ()) if live_turn.user == user]
+        return list(self._live_by_conversation.get((user, conversation), ()))
 
     def mark_ended(self, live_turn: LiveTurn) -> None:
         """Keep an ended turn for clients that resume it, and drop the oldest ones past the bounds in time and size."""

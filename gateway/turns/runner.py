@@ -144,13 +144,17 @@ class TurnRunner:
         )
 
     async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
-        """Return the request's conversation and the route to its model.
+        """Return the request's conversation, None if it is to be created, and the route to its model.
 
         Raises `NotFound`, `ProviderError` and `StoreError`.
         """
         conversation = None
         if request.conversation is not None:
-            conversation = await self._store.conversation(user, request.conversation)
+            try:
+                conversation = await self._store.conversation(user, request.conversation)
+            except NotFound:
+                if not request.create:
+                    raise
         model = request.model or (conversation.model if conversation else None) or self.default_model
         route = self._catalog.resolve(model)
         await check_request(route, without_history(request, route.model, self._settings.system_prompt))

@@ -6,6 +6,11 @@ import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
 const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
   "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
 
+/** Returns whether a request can safely be sent twice; one that creates a conversation can if it has an id. */
+function isIdempotent({ type, conversation }) {
+  return IDEMPOTENT.has(type) || (type === "conversation.create" && conversation !== undefined);
+}
+
 /** The unanswered requests of one connection. */
 export class Requests {
   #sendFrame;
@@ -56,7 +61,7 @@ export class Requests {
   interrupt() {
     for (const entry of this.#pending.values()) {
       entry.pieces = [];
-      if (entry.sent && !IDEMPOTENT.has(entry.frame.type)) this.#remove(entry).reject(connectionLost());
+      if (entry.sent && !isIdempotent(entry.frame)) this.#remove(entry).reject(connectionLost());
     }
   }
 

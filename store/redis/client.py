@@ -68,6 +68,7 @@ class RedisClient:
     ) -> None:
         try:
             options = dict[str, Any](parse_url(url))
+            options.pop("protocol", None)
             parts = urlsplit(url)
             self.tls = parts.scheme == "rediss"
             if parts.scheme != "unix" and not parts.path.strip("/").isdecimal() and parts.path.strip("/"):
@@ -79,7 +80,6 @@ class RedisClient:
                 "socket_timeout": None,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
-                "protocol": 2,
                 "driver_info": None,
                 "decode_responses": False,
             }
@@ -99,15 +99,18 @@ class RedisClient:
         self._idle: list[AbstractConnection] = []
         self._closed = False
 
-    def connection(self) -> AbstractConnection:
-        """Return a new connection with the client's time limits, not yet connected and not in the pool."""
-        connection: AbstractConnection = self._connection_class(**self._options)
+    def connection(self, *, protocol: int = 2) -> AbstractConnection:
+        """Return a new connection with the client's time limits, not yet connected and not in the pool.
+
+        `protocol`: the version of RESP; in version 3, a subscriber may run other commands too.
+        """
+        connection: AbstractConnection = self._connection_class(**self._options, protocol=protocol)
         return connection
 
     async def close(self) -> None:
         """Close every idle connection; later calls fail."""
         self._closed = True
-        await self._drop_idle()
+        await self.drop_idle()
 
     async def scripts(
         self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
@@ -170,7 +173,7 @@ class RedisClient:
             if isinstance(reply, ResponseError):
                 if isinstance(reply, ReadOnlyError):
                     # After a failover the connections lead to the old primary; the host name leads to the new one.
-                    await self._drop_idle()
+                    await self.drop_idle()
                 raise StoreError(error_text(reply)) from reply
         return replies
 
@@ -211,20 +214,25 @@ class RedisClient:
 
     @asynccontextmanager
     async def _pooled_connection(self) -> AsyncIterator[AbstractConnection]:
-        """Yield a connection for one round trip; it goes back to the pool only if the round trip was completed."""
+        """Yield a connection for one round trip.
+
+        It goes back to the pool only if the round trip was completed, and the pool wasn't dropped in the meantime.
+        """
         async with self._free_connections:
-            connection = self._idle.pop() if self._idle else self.connection()
+            pool = self._idle
+            connection = pool.pop() if pool else self.connection()
             try:
                 yield connection
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-            if self._closed:
+            if self._closed or pool is not self._idle:
                 await connection.disconnect(nowait=True)
             else:
-                self._idle.append(connection)
+                pool.append(connection)
 
-    async def _drop_idle(self) -> None:
+    async def drop_idle(self) -> None:
+        """Use no connection of the pool again: its server is no longer the primary, and the address may lead to it."""
         idle, self._idle = self._idle, []
         for connection in idle:
             await connection.disconnect(nowait=True)

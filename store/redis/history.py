@@ -33,10 +33,13 @@ FEEDBACK_SWEPT = 3
 class RedisHistory(RedisPart):
     """`HistoryStore` in Redis."""
 
-    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
+    async def create_conversation(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None
+    ) -> ConversationRecord:
         """See `HistoryStore`."""
         arguments = (pack(conversation), None if limits is None else pack(limits))
-        parse_reply(await self._script("create_conversation", conversation.user, *arguments))
+        (record,) = parse_reply(await self._script("create_conversation", conversation.user, *arguments))
+        return conversation_record(conversation.user, record)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""

@@ -1,7 +1,8 @@
 """Pub/sub over Redis: one connection per process for all channels that the process subscribes to.
 
 Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't
-cut a command in two. A lost connection is replaced, and reported only when every channel is subscribed again.
+cut a command in two. A lost connection is replaced, and reported only when every channel is subscribed again. So is a
+connection to a server that is no longer the primary: nothing that the new primary publishes has to arrive there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from store.api import Deliver
 from store.records import StoreError
@@ -22,7 +23,8 @@ from store.redis.client import CALL_TIMEOUT_S, UNREACHABLE, RedisClient, RedisPa
 from store.redis.commands import Argument
 from store.redis.keys import encode_text, user_prefix
 
-PING_INTERVAL_S = 5.0
+PING_INTERVAL_S = 1.0
+"""The time between two questions to the server, whose answer is also its role."""
 READ_TIMEOUT_S = 15.0
 RECONNECT_DELAY_S_MIN, RECONNECT_DELAY_S_MAX = 0.05, 2.0
 CHANNELS_PER_COMMAND = 500
@@ -92,9 +94,12 @@ class RedisPubSub(RedisPart):
         delay_s = RECONNECT_DELAY_S_MIN
         while True:
             listener = _Listener(self, deliver, on_complete)
+            is_demoted = False
             try:
-                await listener.run(self._client.connection())
-            except (RedisError, OSError):
+                # With RESP 3 a subscriber may ask for the role.
+                await listener.run(self._client.connection(protocol=3))
+            except (RedisError, OSError) as error:
+                is_demoted = isinstance(error, ReadOnlyError)
                 if (task := asyncio.current_task()) and task.cancelling():
                     # A connection that is lost during a cancellation replaces the cancellation with its own error.
                     raise asyncio.CancelledError from None
@@ -102,7 +107,11 @@ class RedisPubSub(RedisPart):
                 for subscription in self._subscriptions.values():
                     subscription.confirmed.clear()
             if listener.is_complete:
-                on_complete, delay_s = on_reconnect, RECONNECT_DELAY_S_MIN
+                on_complete = on_reconnect
+            if is_demoted:
+                await self._client.drop_idle()
+            elif listener.is_complete:
+                delay_s = RECONNECT_DELAY_S_MIN
             await asyncio.sleep(random.uniform(0.5, 1) * delay_s)
             delay_s = min(2 * delay_s, RECONNECT_DELAY_S_MAX)
 
@@ -134,11 +143,16 @@ class _Listener:
         self.is_complete = False
 
     async def run(self, connection: AbstractConnection) -> None:
-        """Listen until the connection is lost or silent for too long, and raise the error."""
+        """Listen until the connection is lost or silent for too long, and raise the error.
+
+        Raises `ReadOnlyError` when the server says that it is a replica.
+        """
         pubsub = self._pubsub
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await connect(connection)
+            parser: Any = connection._parser
+            parser.set_pubsub_push_handler(_pass)
             pubsub._pending = [("SUBSCRIBE", name) for name in pubsub._subscriptions]
             pubsub._wake.set()
             if not self._missing:
@@ -153,12 +167,15 @@ class _Listener:
 
     async def _write(self, connection: AbstractConnection) -> None:
         pubsub = self._pubsub
+        loop = asyncio.get_running_loop()
+        ping_at = loop.time() + PING_INTERVAL_S
         while True:
             try:
-                async with asyncio.timeout(PING_INTERVAL_S):
+                async with asyncio.timeout_at(ping_at):
                     await pubsub._wake.wait()
             except TimeoutError:
-                await connection.send_command("PING", check_health=False)
+                await connection.send_command("HELLO", check_health=False)
+                ping_at = loop.time() + PING_INTERVAL_S
                 continue
             pubsub._wake.clear()
             pending, pubsub._pending = pubsub._pending, []
@@ -171,9 +188,13 @@ class _Listener:
         pubsub = self._pubsub
         skip = len(pubsub._prefix)
         while True:
-            reply: Any = await connection.read_response(timeout=READ_TIMEOUT_S)
+            reply: Any = await connection.read_response(timeout=READ_TIMEOUT_S, push_request=True)
             if reply is None:
                 raise RedisConnectionError("no answer to pings")
+            if isinstance(reply, dict):  # the answer to HELLO
+                if reply[b"role"] == b"replica":
+                    raise ReadOnlyError("the server is a replica")
+                continue
             kind = reply[0]
             if kind == b"message":
                 name = reply[1][skip:]
@@ -208,6 +229,11 @@ class _Listener:
         for channel, payload in self._early:
             self._deliver(channel, payload)
         self._early.clear()
+
+
+async def _pass(message: Any) -> Any:
+    """Return a pushed message; redis-py's own handler formats each one for its log, whether it logs or not."""
+    return message
 
 
 def _batches(pending: list[tuple[str, bytes]]) -> list[tuple[str, list[bytes]]]:

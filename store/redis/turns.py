@@ -36,8 +36,7 @@ class RedisTurns(RedisPart):
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
-        conversation = new.conversation if new.new_conversation is None else new.new_conversation.id
-        channel = conversation_channel(new.user, conversation or "")
+        channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         reply, _ = await self._client.scripts(
             [

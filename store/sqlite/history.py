@@ -19,7 +19,7 @@ from store.records import (
     TurnLimits,
 )
 from store.sqlite.database import SqlitePart
-from store.sqlite.limits import check_storage
+from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
 
@@ -32,9 +32,11 @@ _MESSAGE = ", ".join(
 class SqliteHistory(SqlitePart):
     """`HistoryStore` in the SQLite store."""
 
-    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
+    async def create_conversation(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None
+    ) -> ConversationRecord:
         """See `HistoryStore`."""
-        await self._db.run(_create_conversation, conversation, limits)
+        return await self._db.run(_create_conversation, conversation, limits)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""
@@ -102,38 +104,66 @@ class SqliteHistory(SqlitePart):
         return await self._db.run(_usage, user, conversation, since_ms)
 
 
-def _create_conversation(db: sqlite3.Connection, new: ConversationRecord, limits: TurnLimits | None) -> None:
-    if limits is not None:
-        check_storage(db, new.user, limits, new.size, adds_conversation=True)
-    insert_conversation(db, new)
+def _create_conversation(
+    db: sqlite3.Connection, new: ConversationRecord, limits: TurnLimits | None
+) -> ConversationRecord:
+    if not has_conversation(db, new.user, new.id):
+        if limits is not None:
+            check_storage(db, new.user, limits, new.size, adds_conversation=True)
+        insert_conversation(db, new)
+    return get_conversation(db, new.user, new.id)
 
 
 def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None:
-    """Insert a new conversation's row."""
+    """Insert a new conversation's row. Its user has no conversation with its id."""
     db.execute(
-        "INSERT INTO conversations (id, user, title, system, model, metadata, head, revision, created_ms, updated_ms)"
-        " VALUES (:id, :user, :title, :system, :model, :metadata, :head, :revision, :created_ms, :updated_ms)",
-        structs.asdict(new),
+        "INSERT INTO conversations"
+        " (key, id, user, title, system, model, metadata, head, revision, created_ms, updated_ms, changed) VALUES"
+        " (:key, :id, :user, :title, :system, :model, :metadata, :head, :revision, :created_ms, :updated_ms,"
+        f" {_next_change(':user')})",
+        {"key": f"{len(new.user)}:{new.user}:{new.id}", **structs.asdict(new)},
     )
+
+
+def _next_change(user: str) -> str:
+    """Return the SQL of the next number in the order of changes. `user`: the SQL of the user."""
+    return f"(SELECT coalesce(max(changed), 0) + 1 FROM conversations WHERE user = {user})"
 
 
 def get_conversation(db: sqlite3.Connection, user: str, conversation: str) -> ConversationRecord:
     """Return a conversation of `user`. Raises `NotFound`."""
-    row = db.execute("SELECT * FROM conversations WHERE id = ? AND user = ?", (conversation, user)).fetchone()
+    return _conversation(_row(db, user, conversation))
+
+
+def get_key(db: sqlite3.Connection, user: str, conversation: str) -> str:
+    """Return the key by which other tables refer to a conversation of `user`. Raises `NotFound`."""
+    key: str = _row(db, user, conversation)["key"]
+    return key
+
+
+def _row(db: sqlite3.Connection, user: str, conversation: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM conversations WHERE user = ? AND id = ?", (user, conversation)
+    ).fetchone()
     if row is None:
         raise NotFound("conversation")
-    return _conversation(row)
+    return row
 
 
-def insert_message(db: sqlite3.Connection, user: str, conversation: str, new: MessageRecord) -> None:
-    """Insert a message's row and count it in its conversation, unless the message exists already."""
+def conversation_by_key(db: sqlite3.Connection, key: str) -> ConversationRecord:
+    """Return the conversation with this key, which exists."""
+    return _conversation(db.execute("SELECT * FROM conversations WHERE key = ?", (key,)).fetchone())
+
+
+def insert_message(db: sqlite3.Connection, user: str, key: str, new: MessageRecord) -> None:
+    """Insert a message's row and count it in the conversation with this key, unless the message exists already."""
     inserted = db.execute(
         "INSERT OR IGNORE INTO messages (id, user, conversation, parent, role, turn, created_ms, body)"
         " VALUES (:id, :user, :conversation, :parent, :role, :turn, :created_ms, :body)",
-        {"user": user, "conversation": conversation, **structs.asdict(new)},
+        {"user": user, "conversation": key, **structs.asdict(new)},
     )
     if inserted.rowcount == 1:
-        db.execute("UPDATE conversations SET messages = messages + 1 WHERE id = ?", (conversation,))
+        db.execute("UPDATE conversations SET messages = messages + 1 WHERE key = ?", (key,))
 
 
 def _counters(row: sqlite3.Row) -> Counters:
@@ -151,13 +181,13 @@ def _list_conversations(
 ) -> list[sqlite3.Row]:
     where, values = ["user = ?"], [user]
     if before is not None:
-        row = db.execute("SELECT updated_ms, n FROM conversations WHERE id = ? AND user = ?", (before, user)).fetchone()
+        row = db.execute("SELECT changed FROM conversations WHERE user = ? AND id = ?", (user, before)).fetchone()
         if row is None:
             raise NotFound("before")
-        where.append("(updated_ms, n) < (?, ?)")
-        values += [row["updated_ms"], row["n"]]
+        where.append("changed < ?")
+        values.append(row["changed"])
     return db.execute(
-        f"SELECT {columns} FROM conversations WHERE {' AND '.join(where)} ORDER BY updated_ms DESC, n DESC LIMIT ?",
+        f"SELECT {columns} FROM conversations WHERE {' AND '.join(where)} ORDER BY changed DESC LIMIT ?",
         (*values, limit),
     ).fetchall()
 
@@ -174,40 +204,42 @@ def _conversations_by_id(db: sqlite3.Connection, user: str, conversations: list[
 def _update_conversation(
     db: sqlite3.Connection, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None
 ) -> ConversationRecord:
-    before = get_conversation(db, user, conversation)
+    key, before = get_key(db, user, conversation), get_conversation(db, user, conversation)
     added_bytes = before.changed_by(change).size - before.size
     if limits is not None and added_bytes > 0:
         check_storage(db, user, limits, added_bytes, adds_conversation=False)
     if change.head is not None:
-        check_message(db, user, conversation, change.head, "head")
+        check_message(db, user, key, change.head, "head")
     for name in ("title", "system", "model", "metadata", "head"):
         value = getattr(change, name)
         if value is not None:
-            db.execute(f"UPDATE conversations SET {name} = ? WHERE id = ?", (value, conversation))
-    touch_conversation(db, conversation, now_ms)
+            db.execute(f"UPDATE conversations SET {name} = ? WHERE key = ?", (value, key))
+    touch_conversation(db, key, now_ms)
     return get_conversation(db, user, conversation)
 
 
 def _clear_conversation(db: sqlite3.Connection, user: str, conversation: str, now_ms: int) -> ConversationRecord:
-    get_conversation(db, user, conversation)
-    touch_conversation(db, conversation, now_ms)
-    db.execute("UPDATE conversations SET head = NULL, cleared_revision = revision WHERE id = ?", (conversation,))
+    key = get_key(db, user, conversation)
+    touch_conversation(db, key, now_ms)
+    db.execute("UPDATE conversations SET head = NULL, cleared_revision = revision WHERE key = ?", (key,))
     return get_conversation(db, user, conversation)
 
 
-def touch_conversation(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
-    """Raise the revision and move the conversation to the top of the user's list."""
+def touch_conversation(db: sqlite3.Connection, key: str, now_ms: int) -> None:
+    """Raise the revision, and move the conversation with this key to the top of its user's list."""
     db.execute(
-        "UPDATE conversations SET revision = revision + 1, updated_ms = max(updated_ms, ?) WHERE id = ?",
-        (now_ms, conversation),
+        "UPDATE conversations SET revision = revision + 1, updated_ms = max(updated_ms, ?1),"
+        f" changed = {_next_change('(SELECT user FROM conversations WHERE key = ?2)')} WHERE key = ?2",
+        (now_ms, key),
     )
 
 
 def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> list[str]:
-    running = [row["turn"] for row in running_in_conversation(db, get_conversation(db, user, conversation))]
-    for row in db.execute("SELECT n FROM turns WHERE conversation = ? AND logged", (conversation,)).fetchall():
+    key = get_key(db, user, conversation)
+    running = [row["turn"] for row in running_in_conversation(db, user, key)]
+    for row in db.execute("SELECT n FROM turns WHERE conversation = ? AND logged", (key,)).fetchall():
         delete_newest(db, row["n"])
-    db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+    db.execute("DELETE FROM conversations WHERE key = ?", (key,))
     return running
 
 
@@ -222,10 +254,10 @@ def _get_message(db: sqlite3.Connection, user: str, message: str) -> MessageReco
     return MessageRecord(**dict(row))
 
 
-def check_message(db: sqlite3.Connection, user: str, conversation: str, message: str, field: str) -> None:
-    """Raise `NotFound(field)` unless `message` is in `conversation`."""
+def check_message(db: sqlite3.Connection, user: str, key: str, message: str, field: str) -> None:
+    """Raise `NotFound(field)` unless `message` is in the conversation with this key."""
     found = db.execute(
-        "SELECT 1 FROM messages WHERE id = ? AND user = ? AND conversation = ?", (message, user, conversation)
+        "SELECT 1 FROM messages WHERE id = ? AND user = ? AND conversation = ?", (message, user, key)
     ).fetchone()
     if found is None:
         raise NotFound(field)
@@ -234,14 +266,14 @@ def check_message(db: sqlite3.Connection, user: str, conversation: str, message:
 def _list_messages(
     db: sqlite3.Connection, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
 ) -> tuple[list[MessageRecord], bool]:
-    get_conversation(db, user, conversation)
+    key = get_key(db, user, conversation)
     end = 2**62
     if before is not None:
-        check_message(db, user, conversation, before, "before")
+        check_message(db, user, key, before, "before")
         end = db.execute("SELECT n FROM messages WHERE id = ?", (before,)).fetchone()["n"]
     sizes = db.execute(
         "SELECT id, LENGTH(body) FROM messages WHERE conversation = ? AND n < ? ORDER BY n DESC LIMIT ?",
-        (conversation, end, limit + 1),
+        (key, end, limit + 1),
     ).fetchall()
     count = _count_within(bytes_max, sizes[:limit])
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) > count
@@ -261,7 +293,9 @@ def _branch(
 ) -> tuple[list[MessageRecord], int]:
     if last is None:
         return [], 0
-    check_message(db, user, conversation, last, "parent")
+    if not has_conversation(db, user, conversation):
+        raise NotFound("parent")
+    check_message(db, user, get_key(db, user, conversation), last, "parent")
     sizes = db.execute(
         "WITH RECURSIVE up (id, depth) AS ("
         "  SELECT ?, 0 UNION ALL"
@@ -294,8 +328,9 @@ def _list_feedback(
     }
     used = {condition: values for condition, values in conditions.items() if values[0] is not None}
     rows = db.execute(
-        "SELECT feedback.user, message, conversation, turn, feedback.model, rating, comment, at_ms AS rated_ms"
-        f" FROM feedback JOIN messages ON messages.id = message WHERE {' AND '.join(['TRUE', *used])}"
+        "SELECT feedback.user, message, conversations.id AS conversation, turn, feedback.model, rating, comment,"
+        " at_ms AS rated_ms FROM feedback JOIN messages ON messages.id = message"
+        f" JOIN conversations ON conversations.key = messages.conversation WHERE {' AND '.join(['TRUE', *used])}"
         " ORDER BY at_ms DESC, message DESC LIMIT ?",
         (*(value for values in used.values() for value in values), limit),
     )
@@ -303,11 +338,10 @@ def _list_feedback(
 
 
 def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-    if conversation is not None:
-        get_conversation(db, user, conversation)
+    key = None if conversation is None else get_key(db, user, conversation)
     row = db.execute(
         f"SELECT {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)} FROM turns"
         " WHERE user = ? AND ended_ms >= ? AND (? IS NULL OR conversation = ?)",
-        (user, since_ms or 0, conversation, conversation),
+        (user, since_ms or 0, key, key),
     ).fetchone()
     return _counters(row)

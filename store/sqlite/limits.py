@@ -25,7 +25,7 @@ def check_limits(db: sqlite3.Connection, new: NewTurn) -> None:
             raise Limited("live_bytes")
     if not new.stateless:
         added_bytes = 0 if new.input is None else len(new.input.body)
-        check_storage(db, new.user, limits, added_bytes, adds_conversation=new.conversation is None)
+        check_storage(db, new.user, limits, added_bytes, adds_conversation=creates_conversation(db, new))
     if limits.tokens_per_day or limits.cost_nano_per_day:
         since_midnight_ms = new.now_ms % DAY_MS
         tokens, cost_nano = db.execute(
@@ -45,6 +45,17 @@ def check_limits(db: sqlite3.Connection, new: NewTurn) -> None:
             raise Limited("conversation_tokens")
     if limits.start_interval_us:
         _count_start(db, new.user, limits.start_interval_us, limits.start_burst)
+
+
+def creates_conversation(db: sqlite3.Connection, new: NewTurn) -> bool:
+    """Return whether the turn's conversation has to be created."""
+    return new.new_conversation is not None and not has_conversation(db, new.user, new.new_conversation.id)
+
+
+def has_conversation(db: sqlite3.Connection, user: str, conversation: str) -> bool:
+    """Return whether the user has a conversation with this id."""
+    found = db.execute("SELECT 1 FROM conversations WHERE user = ? AND id = ?", (user, conversation)).fetchone()
+    return found is not None
 
 
 def check_storage(

@@ -1,8 +1,11 @@
--- The tables of the SQLite store. `n` orders rows by insertion, so that pages are stable within one millisecond.
+-- The tables of the SQLite store. `n` orders rows by insertion.
 
+-- `id` is unique for its user only, because clients may choose it; other tables refer to `key`. `changed` orders a user's
+-- conversations by their last change: each change gets the next number, whatever the clock says.
 CREATE TABLE IF NOT EXISTS conversations (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
     user TEXT NOT NULL,
     title TEXT NOT NULL,
     system TEXT,
@@ -19,9 +22,11 @@ CREATE TABLE IF NOT EXISTS conversations (
     reasoning_tokens INTEGER NOT NULL DEFAULT 0,
     cache_read_tokens INTEGER NOT NULL DEFAULT 0,
     cache_write_tokens INTEGER NOT NULL DEFAULT 0,
-    cost_nano INTEGER
+    cost_nano INTEGER,
+    changed INTEGER NOT NULL,
+    UNIQUE (user, id)
 );
-CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, updated_ms, n);
+CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, changed);
 
 -- The storage of each user: the number of conversations, and the bytes of their texts and of their messages.
 CREATE TABLE IF NOT EXISTS stored (
@@ -48,7 +53,7 @@ CREATE TABLE IF NOT EXISTS messages (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     user TEXT NOT NULL,
-    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    conversation TEXT NOT NULL REFERENCES conversations (key) ON DELETE CASCADE,
     parent TEXT,
     role TEXT NOT NULL,
     turn TEXT,
@@ -70,7 +75,7 @@ CREATE TABLE IF NOT EXISTS turns (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     user TEXT NOT NULL,
     turn TEXT NOT NULL,
-    conversation TEXT REFERENCES conversations (id) ON DELETE SET NULL,
+    conversation TEXT REFERENCES conversations (key) ON DELETE SET NULL,
     epoch INTEGER NOT NULL,
     owner TEXT NOT NULL,
     status TEXT NOT NULL,

@@ -33,13 +33,15 @@ from store.sqlite.history import (
     COUNTERS,
     SqliteHistory,
     check_message,
+    conversation_by_key,
     get_conversation,
+    get_key,
     insert_conversation,
     insert_message,
     touch_conversation,
 )
 from store.sqlite.leases import SqliteLeases, delete_lease, put_lease
-from store.sqlite.limits import check_limits, running_groups
+from store.sqlite.limits import check_limits, creates_conversation, running_groups
 from store.sqlite.log import SqliteLog
 from store.sqlite.turns import (
     are_running,
@@ -122,7 +124,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Public
     )
     values = {
         **structs.asdict(new),
-        "conversation": conversation and conversation.id,
+        "conversation": conversation and get_key(db, new.user, conversation.id),
         "epoch": epoch,
         "input": input_message and input_message.id,
         "parent": parent,
@@ -167,22 +169,22 @@ def _free_id(db: sqlite3.Connection, new: NewTurn) -> int:
 def _add_to_conversation(
     db: sqlite3.Connection, new: NewTurn
 ) -> tuple[ConversationRecord, MessageRecord | None, str | None, tuple[str, ...]]:
-    """Create or find the conversation and store the turn's input in it.
+    """Find or create the conversation and store the turn's input in it.
 
     Return the conversation, the input message, the answer's parent, and the ids of the turns ahead. Raises `Busy` and
     `NotFound`.
     """
-    if new.conversation is None:
-        assert new.new_conversation is not None, "a turn with a history needs a conversation"
+    if creates_conversation(db, new):
+        assert new.new_conversation is not None, "it is the conversation that is created"
         insert_conversation(db, new.new_conversation)
-        conversation = new.new_conversation
-    else:
-        conversation = get_conversation(db, new.user, new.conversation)
-    others = [] if new.on_busy == "parallel" else running_in_conversation(db, conversation)
+    name = new.conversation_id
+    assert name is not None, "a turn with a history has a conversation"
+    key, conversation = get_key(db, new.user, name), get_conversation(db, new.user, name)
+    others = [] if new.on_busy == "parallel" else running_in_conversation(db, new.user, key)
     if others and new.on_busy == "reject":
         raise Busy("the conversation has a running turn")
     if new.parent is not None:
-        check_message(db, new.user, conversation.id, new.parent, "parent")
+        check_message(db, new.user, key, new.parent, "parent")
         parent: str | None = new.parent
     else:
         # The answers of the running turns will become the head in this order, except those of turns from before a clear.
@@ -191,12 +193,12 @@ def _add_to_conversation(
     input_message = None
     if new.input is not None:
         input_message = structs.replace(new.input, parent=parent)
-        insert_message(db, new.user, conversation.id, input_message)
+        insert_message(db, new.user, key, input_message)
         parent = input_message.id
-    db.execute("UPDATE conversations SET title = ? WHERE id = ? AND title = ''", (new.title, conversation.id))
-    touch_conversation(db, conversation.id, new.now_ms)
+    db.execute("UPDATE conversations SET title = ? WHERE key = ? AND title = ''", (new.title, key))
+    touch_conversation(db, key, new.now_ms)
     ahead = tuple(other["turn"] for other in others)
-    return get_conversation(db, new.user, conversation.id), input_message, parent, ahead
+    return conversation_by_key(db, key), input_message, parent, ahead
 
 
 def _end(
@@ -205,15 +207,15 @@ def _end(
     row = get_row(db, ended.user, ended.turn)
     if row["epoch"] != ended.epoch:
         raise Fenced(f"the turn is in epoch {row['epoch']}")
-    conversation = row["conversation"]
+    key = row["conversation"]
     if row["stored_ms"] is not None:
-        return None if conversation is None else get_conversation(db, ended.user, conversation), []
+        return None if key is None else conversation_by_key(db, key), []
     written, is_new = log.add(db, ended.events)
     publications = [entry_publication(ended.events)] if is_new else []
     if written.outcome != "stored" or written.end != ended.events.last:
         raise LogGap(written.end)
     # A turn that was accepted in a conversation has a revision above 0, even if the conversation was deleted.
-    is_stateless = conversation is None and row["revision"] == 0
+    is_stateless = key is None and row["revision"] == 0
     db.execute(
         "UPDATE turns SET status = ?, seq = ?, ending = ?, ended_ms = ?, stored_ms = ?, request = NULL,"
         f" stateless_message = ?, {', '.join(f'{name} = ?' for name in COUNTERS)} WHERE n = ?",
@@ -231,28 +233,28 @@ def _end(
     delete_lease(db, row["n"])
     db.execute("DELETE FROM queues WHERE turn = ?", (row["n"],))
     log.sweep(db)
-    return None if conversation is None else _add_answer(db, conversation, row["revision"], ended), publications
+    return None if key is None else _add_answer(db, key, row["revision"], ended), publications
 
 
-def _add_answer(db: sqlite3.Connection, conversation: str, revision: int, ended: EndedTurn) -> ConversationRecord:
-    """Store the answer in the history, add its usage, and return the conversation.
+def _add_answer(db: sqlite3.Connection, key: str, revision: int, ended: EndedTurn) -> ConversationRecord:
+    """Store the answer in the conversation with this key, add its usage, and return the conversation.
 
     The answer becomes the head, unless the conversation was cleared after the turn was accepted.
     """
-    insert_message(db, ended.user, conversation, ended.answer)
-    touch_conversation(db, conversation, ended.now_ms)
+    insert_message(db, ended.user, key, ended.answer)
+    touch_conversation(db, key, ended.now_ms)
     sums = [getattr(ended.usage, name) for name in COUNTERS[:-1]]
     cost = ended.usage.cost_nano
     db.execute(
         "UPDATE conversations SET head = CASE WHEN cleared_revision < ? THEN ? ELSE head END,"
         f" {', '.join(f'{name} = {name} + ?' for name in COUNTERS[:-1])},"
-        " cost_nano = CASE WHEN ? IS NULL THEN cost_nano ELSE coalesce(cost_nano, 0) + ? END WHERE id = ?",
-        (revision, ended.answer.id, *sums, cost, cost, conversation),
+        " cost_nano = CASE WHEN ? IS NULL THEN cost_nano ELSE coalesce(cost_nano, 0) + ? END WHERE key = ?",
+        (revision, ended.answer.id, *sums, cost, cost, key),
     )
-    return get_conversation(db, ended.user, conversation)
+    return conversation_by_key(db, key)
 
 
 def _active(db: sqlite3.Connection, user: str, conversation: str | None) -> list[str]:
     if conversation is None:
         return running_of_user(db, user)
-    return [row["turn"] for row in running_in_conversation(db, get_conversation(db, user, conversation))]
+    return [row["turn"] for row in running_in_conversation(db, user, get_key(db, user, conversation))]

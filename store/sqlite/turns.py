@@ -6,12 +6,14 @@ import json
 import sqlite3
 import time
 
-from store.records import ConversationRecord, NotFound, TurnRecord
+from store.records import NotFound, TurnRecord
 
 TURN_ID_TTL_MS = 24 * 3600 * 1000
 _LOG_END = "coalesce(seq, (SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0) AS seq"
 """The last seq of the turn's log, even if the log has expired; 0 if nothing was written."""
-_RECORD = ", ".join([*(name for name in TurnRecord.__struct_fields__ if name not in {"request", "seq"}), _LOG_END])
+_CONVERSATION = "(SELECT id FROM conversations WHERE key = turns.conversation) AS conversation"
+_EXPRESSIONS = {"conversation": _CONVERSATION, "seq": _LOG_END}
+_RECORD = ", ".join(_EXPRESSIONS.get(name, name) for name in TurnRecord.__struct_fields__ if name != "request")
 
 
 def clock_ms() -> int:
@@ -20,7 +22,10 @@ def clock_ms() -> int:
 
 
 def find_row(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row | None:
-    """Return the columns of a turn's row that decisions need, or None if it doesn't exist or ended over 24 h ago."""
+    """Return the columns of a turn's row that decisions need, or None if it doesn't exist or ended over 24 h ago.
+
+    `conversation` is the key of its conversation, not the id.
+    """
     return _select(db, f"n, conversation, epoch, owner, revision, stored_ms, cancel, {_LOG_END}", user, turn)
 
 
@@ -40,15 +45,15 @@ def _select(db: sqlite3.Connection, columns: str, user: str, turn: str) -> sqlit
     return row
 
 
-def running_in_conversation(db: sqlite3.Connection, conversation: ConversationRecord) -> list[sqlite3.Row]:
-    """Return the rows of the conversation's turns that have no ending, oldest first.
+def running_in_conversation(db: sqlite3.Connection, user: str, key: str) -> list[sqlite3.Row]:
+    """Return the rows of the turns in the conversation with this key that have no ending, oldest first.
 
     Their columns are `turn`, `message`, and `moves_head`: whether the turn's ending will move the head.
     """
     return db.execute(
-        "SELECT turn, message, revision > (SELECT cleared_revision FROM conversations WHERE id = ?2) AS moves_head"
+        "SELECT turn, message, revision > (SELECT cleared_revision FROM conversations WHERE key = ?2) AS moves_head"
         " FROM turns INDEXED BY turns_running WHERE user = ?1 AND conversation = ?2 AND stored_ms IS NULL ORDER BY n",
-        (conversation.user, conversation.id),
+        (user, key),
     ).fetchall()
 
 

@@ -57,6 +57,27 @@ test("conversations are created, listed, read, updated, cleared and deleted", as
   await refused(chat.get(), "not_found");
 });
 
+test("a conversation can have an id of the client's own, and is created once", async (stage) => {
+  const proxy = await stage.proxy(await stage.shared());
+  const connection = stage.connect(proxy);
+  const [mine, other] = [`mine-${Math.random()}`, `other-${Math.random()}`];
+  const chat = await connection.createConversation({ conversation: mine, title: "First" });
+  equal([chat.id, chat === connection.conversation(mine)], [mine, true]);
+  await connection.createConversation({ conversation: mine, title: "Second" });
+  equal((await chat.get()).title, "First");
+
+  await refused(connection.conversation(other).start(demoStart("no", 0)), "not_found");
+  for (const text of ["one", "two"]) await connection.conversation(other).start({ ...demoStart(text, 0), create: true });
+  equal((await connection.conversation(other).get()).messages, 4);
+
+  await live(connection);
+  const repeated = connection.createConversation({ conversation: `${mine}-2` });
+  const lost = connection.createConversation();
+  connection.drop();
+  await refused(lost, "connection_lost");
+  equal((await repeated).id, `${mine}-2`, "it is sent again on the next socket");
+});
+
 test("an attached conversation gets the turns of other clients, also those started while its connection was offline", async (stage) => {
   const gateway = await stage.shared();
   const [one, other] = [stage.connect(gateway), stage.connect(gateway, { codec: "msgpack" })];

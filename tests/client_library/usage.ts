@@ -76,7 +76,8 @@ async function converse(chat: Conversation): Promise<Message[]> {
 async function everything(): Promise<void> {
   for await (const { id } of connection.conversations({ query: "x" })) await converse(connection.conversation(id));
   for await (const page of connection.conversations().pages()) console.log(page.next);
-  const chat = await connection.createConversation({ title: "T" });
+  const chat = await connection.createConversation({ title: "T", conversation: "mine" });
+  chat.start({ input: "Hi", create: true });
   await Promise.all([chat.get(), chat.clear(), chat.delete(), chat.usage(), chat.cancel(), chat.detach()]);
   const [model] = (await connection.models()).models;
   console.log(model?.features, (await connection.usage()).usage, await connection.ping(), connection.traffic.in.bytes);

@@ -241,3 +241,25 @@ async def test_http_and_sockets_share_turns(tmp_path: Path) -> None:
         await w.check(who, "t")
         view = (await two.get("/v1/turns/t")).json()
         assert view["message"]["parts"] == [{"kind": "text", "text": who.text("t")}]
+
+
+async def test_a_client_chooses_the_id_of_a_conversation(tmp_path: Path) -> None:
+    """A conversation is created under the client's id once, by a request or by a start that may create it, on any
+    instance; an id that isn't allowed is refused."""
+    async with world(tmp_path) as w:
+        async with http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
+            made = await one.post("/v1/conversations", json={"conversation": "mine-1", "title": "First"})
+            assert (made.status_code, made.headers["location"]) == (201, "/v1/conversations/mine-1")
+            again = await two.post("/v1/conversations", json={"conversation": "mine-1", "title": "Second"})
+            assert (again.status_code, again.json()) == (201, made.json())
+            refused = await one.post("/v1/conversations", json={"conversation": "mine/1"})
+            assert (refused.status_code, refused.json()["error"]["path"]) == (400, "conversation")
+
+            start = {**body("t0", rate=0, tokens=3), "conversation": "mine-2"}
+            assert (await one.post("/v1/turns", json=start)).status_code == 404
+            starts = [{**start, "turn": f"t{n}", "create": True} for n in range(1, 9)]
+            answers = await asyncio.gather(*((one, two)[n % 2].post("/v1/turns", json=s) for n, s in enumerate(starts)))
+            assert {(answer.status_code, answer.json()["conversation"]) for answer in answers} == {(200, "mine-2")}
+            assert (await one.get("/v1/conversations/mine-2")).json()["messages"] == 16
+            listed = (await two.get("/v1/conversations")).json()["conversations"]
+            assert [conversation["id"] for conversation in listed] == ["mine-2", "mine-1"]

@@ -17,8 +17,8 @@ import redis.asyncio
 from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
-from tests.in_time import checks_time_limit
-from tests.redis_process import redis_store
+from tests.in_time import checks_time_limit, within
+from tests.redis_process import redis_process, redis_store, sentinel_process
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
 
@@ -96,6 +96,48 @@ async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> N
                 await c.request("turn.attach", turn=turn)
                 await c.ending(turn)
                 assert c.turns[turn].text() == who.text(turn)
+
+
+async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
+    """Sentinel demotes the primary, and the address that the instances have leads to the new one only later. Then a turn
+    is followed and stopped through the other instance, and no connection stays at the demoted server."""
+    async with world(tmp_path) as w:
+        with (
+            redis_process(tmp_path / "replica", replica_of=w.redis.port) as replica,
+            sentinel_process(tmp_path / "sentinel", w.redis) as sentinel,
+        ):
+            async with client(w.urls()[1]) as there:
+                conversation = (await there.request("conversation.create"))["id"]
+                await there.request("conversation.attach", conversation=conversation)
+                assert sentinel.sentinel_failover("turnwire")
+                while w.redis.execute("ROLE")[0] == b"master":
+                    await asyncio.sleep(0.1)
+                assert sentinel.sentinel_get_master_addr_by_name("turnwire") == ("127.0.0.1", replica.port)
+                await asyncio.sleep(1.5)
+                w.redis_proxy.lead_to(replica.port)
+                with within(10):
+                    while w.redis_proxy.connections_to(w.redis.port):
+                        await asyncio.sleep(0.1)
+                w.redis.kill()  # what is still expected of it would never come
+                async with client(w.urls()[0]) as here:
+                    await _start_again(here, "t", conversation)
+                    await there.deltas("t", 20)
+                    with within(1):
+                        assert (await there.request("turn.cancel", turn="t"))["turns"] == {"t": "cancelled"}
+                    assert (await here.ending("t"))["type"] == "turn.cancelled"
+
+
+async def _start_again(here: Client, turn: str, conversation: str) -> None:
+    """Start a long turn, as soon as the store accepts one."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await here.request("turn.start", turn=turn, conversation=conversation, input="x", params={"demo": LONG})
+            except RequestFailed as failed:
+                assert failed.code == "store_unavailable"
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 async def test_live_turns_are_restored_in_an_empty_redis(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ Ask = Callable[..., Awaitable[Any]]
 
 NOWHERE: Ids = {"turn": "none", "conversation": "c_none", "message": "m_none", "epoch": 5}
 DEMO = {"rate": 50, "tokens": 400}
+QUICK = {"demo": {"rate": 0, "tokens": 3}}
 
 # Each field that names an object of a user, with a request that uses it. `it` has the ids to use; `own` is a
 # conversation of the requesting user.
@@ -46,6 +47,10 @@ NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
     ("turn.attach", "positions"): lambda it, _: {"positions": {it["turn"]: {"epoch": it["epoch"], "seq": 1}}},
     ("turn.detach", "turn"): lambda it, _: {"turn": it["turn"]},
     ("turn.get", "turn"): lambda it, _: {"turn": it["turn"]},
+    ("conversation.create", "conversation"): lambda it, _: {
+        "conversation": it["conversation"],
+        "model": "no-such-model",
+    },
     ("conversation.list", "before"): lambda it, _: {"before": it["conversation"]},
     ("conversation.get", "conversation"): lambda it, _: {"conversation": it["conversation"]},
     ("conversation.update", "conversation"): lambda it, _: {"conversation": it["conversation"], "title": "x"},
@@ -65,7 +70,7 @@ NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
 }
 # The fields that name no object of a user. A new field is in neither list, so the first test fails until it is added.
 PLAIN = set(
-    "after comment epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
+    "after comment create epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
     "system t title token tool_choice tools".split()
 )
 
@@ -184,3 +189,26 @@ async def test_law_12_for_every_path(tmp_path: Path) -> None:
                 refused = 403 if "/admin/" in operation.path else 404
                 assert answers[0][0] == refused, (operation.method, operation.path, answers)
         assert (await ann.ending("hers"))["type"] == "turn.completed"
+
+
+@pytest.mark.parametrize("mode", ["sockets", "as"])
+async def test_law_12_two_users_have_conversations_of_the_same_id(tmp_path: Path, mode: str) -> None:
+    """Law 12: an id that a client has chosen names a different conversation for each user; an attached client gets the
+    turns of its own user only, and deleting one conversation leaves the other."""
+    async with two_users(tmp_path, mode) as (_, ann, ask):
+        made = await ask("conversation.create", conversation="mine", title="Eve's")
+        assert (made["id"], made["title"]) == ("mine", "Eve's")
+        assert (await ask("conversation.attach", conversation="mine"))["turns"] == {}
+        hers = await ann.request("turn.start", turn="hers", conversation="mine", create=True, input="Hi", params=QUICK)
+        assert hers["conversation"] == "mine"
+        await ann.ending("hers")
+        await ask("turn.start", turn="own", conversation="mine", input="Hello", params=QUICK)
+        assert (await ask("turn.cancel", conversation="mine"))["turns"].keys() <= {"own"}
+        listed = (await ask("conversation.list"))["conversations"]
+        assert [(one["id"], one["title"]) for one in listed] == [("mine", "Eve's")]
+        messages = (await ask("conversation.messages", conversation="mine"))["messages"]
+        assert {message["turn"] for message in messages} == {"own"}
+        assert (await ask("turn.get", turn="hers"))["code"] == "not_found"
+        assert await ask("conversation.delete", conversation="mine") == {}
+        kept = await ann.request("conversation.get", conversation="mine")
+        assert (kept["title"], kept["messages"]) == ("Hi", 2)

@@ -26,8 +26,7 @@ if digest then
     return {'conflict'}
   end
   if owner ~= new.owner or message ~= new.message or status ~= 'running' or seq ~= '0' then
-    local exists = conversation and redis.call('EXISTS', p .. 'conversation:' .. conversation) or 0
-    return {'exists', turn_record(turn), exists}
+    return {'exists', turn_record(turn), conversation_of(p, turn) and 1 or 0}
   end
   -- This call repeats an earlier one whose reply was lost.
   local ahead = {}
@@ -52,7 +51,7 @@ local id, parent, revision, ahead = false, nil, 0, {}
 if not new.stateless then
   id = new.conversation or new.new_conversation.id
   local key = p .. 'conversation:' .. id
-  if new.conversation and redis.call('EXISTS', key) == 0 then
+  if not new.new_conversation and redis.call('EXISTS', key) == 0 then
     return {'not_found', 'conversation'}
   end
   local running = {}
@@ -97,13 +96,12 @@ end
 set_fields(turn, {
   turn = new.turn, conversation = id or nil, digest = new.digest, request = new.request, epoch = new.epoch,
   owner = new.owner, status = 'running', message = new.message, input = new.input and new.input.id,
-  parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
+  place = id and redis.call('HGET', p .. 'conversation:' .. id, 'place') or nil, parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
   accepted_ms = new.now_ms, revision = revision, lease = clock_ms() + new.lease_ms,
   queues = id and new.on_busy == 'queue' and 1 or nil,
 })
 redis.call('PEXPIRE', turn, RUNNING_TTL_MS)
-local time = redis.call('TIME')
-redis.call('ZADD', p .. 'running', time[1] * 1000000 + time[2], new.turn)
+redis.call('ZADD', p .. 'running', last_score(p .. 'running', clock_us()), new.turn)
 redis.call('PEXPIRE', p .. 'running', RUNNING_TTL_MS)
 if new.limits then
   count_start(p, new.limits)

@@ -5,8 +5,8 @@
 local p = KEYS[1]
 local turn = p .. 'turn:' .. ARGV[1]
 local log = p .. 'log:' .. ARGV[1]
-local epoch, status, lease, owner, proposed, seq, epochs, conversation =
-  get_fields(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
+local epoch, status, lease, owner, proposed, seq, epochs =
+  get_fields(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs')
 if not epoch then
   return {'not_found', 'turn'}
 end
@@ -40,5 +40,4 @@ if not is_repeat then
     'epochs', epochs .. epoch .. ':' .. seq .. ';')
 end
 redis.call('HSET', turn, 'lease', now + tonumber(ARGV[4]))
-local exists = conversation and redis.call('EXISTS', p .. 'conversation:' .. conversation) or 0
-return {'claimed', turn_record(turn, true), exists}
+return {'claimed', turn_record(turn, true), conversation_of(p, turn) and 1 or 0}

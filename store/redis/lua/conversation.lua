@@ -69,8 +69,15 @@ local function list_conversations(p, limit, before, read)
   return listed
 end
 
--- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its member in the user's list; of two
--- conversations that changed in the same ms, it puts the newer one first.
+-- Shared: return a score that puts a member of a sorted set after all others: `clock`, unless that is behind. So the order
+-- is the order of the calls, whatever the clock says.
+local function last_score(key, clock)
+  local last = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return math.max(clock, last and tonumber(last) + 1 or 0)
+end
+
+-- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its member in the user's list, and differs
+-- from those of all conversations that had its id before.
 local function create_conversation(p, new)
   local time = redis.call('TIME')
   local member = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
@@ -81,7 +88,7 @@ local function create_conversation(p, new)
     place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(),
   })
   redis.call('PEXPIRE', key, HISTORY_TTL_MS)
-  redis.call('ZADD', p .. 'conversations', new.updated_ms, member)
+  redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   redis.call('PEXPIRE', p .. 'conversations', HISTORY_TTL_MS)
   count_stored(p, new.id, conversation_size(new))
 end
@@ -94,7 +101,7 @@ local function touch_conversation(p, id, now_ms)
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
-  redis.call('ZADD', p .. 'conversations', updated_ms, member)
+  redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   local lists = {'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations', 'sizes', 'stored'}
   for _, name in ipairs(lists) do
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
@@ -139,7 +146,8 @@ local function running_turns(p, list)
   return running
 end
 
--- Shared: return whether a message belongs to a conversation, which has to exist.
+-- Shared: return whether a message belongs to a conversation, which has to exist. Messages outlive a conversation that Redis
+-- has expired, and its id may have been used again; the list expires with it.
 local function has_message(p, id, message)
-  return redis.call('HGET', p .. 'message:' .. message, 'conversation') == id
+  return redis.call('ZSCORE', p .. 'messages:' .. id, message) and true or false
 end

@@ -12,11 +12,8 @@ end
 if epoch ~= text_of(ended.epoch) then
   return {'fenced'}
 end
-local id = conversation
+local id = conversation_of(p, turn)
 local key = id and p .. 'conversation:' .. id
-if key and redis.call('EXISTS', key) == 0 then
-  id, key = false, false
-end
 if status ~= 'running' then
   return {'ok', key and redis.call('HGETALL', key)}
 end
@@ -46,7 +43,7 @@ elseif not conversation then
   redis.call('HSET', turn, 'stateless_message', ended.answer.body)
 end
 
-local member = {ended.turn, epoch, id}
+local member = {ended.turn, epoch, key and redis.call('HGET', key, 'place')}
 for i, name in ipairs({COUNTERS}) do
   local value = ended.usage[name]
   member[i + 3] = value or false

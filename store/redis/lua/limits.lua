@@ -48,7 +48,8 @@ local function turn_limit(p, limits, new)
   if limits.live_bytes > 0 and exceeds_live_bytes(p, limits, #new.request) then
     return 'live_bytes', false
   end
-  local storage = not new.stateless and storage_limit(p, limits, new.input and #new.input.body or 0, not conversation)
+  local creates = new.new_conversation and redis.call('EXISTS', p .. 'conversation:' .. new.new_conversation.id) == 0
+  local storage = not new.stateless and storage_limit(p, limits, new.input and #new.input.body or 0, creates)
   if storage then
     return storage, false
   end

@@ -4,7 +4,8 @@
 -- Returns {'ok'} or {'not_found', field}.
 local key, new = KEYS[1] .. 'message:' .. ARGV[1], cmsgpack.unpack(ARGV[2])
 local conversation = redis.call('HGET', key, 'conversation')
-if not conversation or redis.call('EXISTS', KEYS[1] .. 'conversation:' .. conversation) == 0 then
+if not conversation or redis.call('EXISTS', KEYS[1] .. 'conversation:' .. conversation) == 0
+  or not has_message(KEYS[1], conversation, ARGV[1]) then
   return {'not_found', 'message'}
 end
 redis.call('HDEL', key, 'comment', 'rated_model')

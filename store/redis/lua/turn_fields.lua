@@ -26,3 +26,11 @@ local function turn_record(turn, with_request)
   end
   return record
 end
+
+-- Shared: return the id of a turn's conversation, or false if it has none or the conversation was deleted. A conversation that
+-- was created later with the same id has another `place`. A turn of an earlier version has no `place`.
+local function conversation_of(p, turn)
+  local id, place = get_fields(turn, 'conversation', 'place')
+  local found = id and redis.call('HGET', p .. 'conversation:' .. id, 'place')
+  return found and (not place or place == found) and id
+end

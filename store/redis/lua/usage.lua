@@ -12,9 +12,11 @@ end
 for i = 1, #names do
   sums[i] = false
 end
+-- An entry names its conversation by the place; an entry of an earlier version by the id.
+local place = redis.call('HGET', key, 'place')
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'usage', ARGV[2], '+inf')) do
   local turn = cmsgpack.unpack(member)
-  if ARGV[1] == '' or turn[3] == ARGV[1] then
+  if ARGV[1] == '' or turn[3] == place or turn[3] == ARGV[1] then
     for i = 1, #names do
       if turn[i + 3] then
         sums[i] = (sums[i] or 0) + turn[i + 3]

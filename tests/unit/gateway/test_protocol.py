@@ -22,13 +22,14 @@ REQUESTS = {
     "auth": "token",
     "ping": "t",
     "turn.start": (
-        "turn conversation model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
+        "turn conversation create model input parent messages system params tools tool_choice on_busy on_disconnect"
+        " metadata"
     ),
     "turn.cancel": "turn turns conversation mine reason",
     "turn.attach": "turn epoch after positions",
     "turn.detach": "turn",
     "turn.get": "turn",
-    "conversation.create": "title system model metadata",
+    "conversation.create": "conversation title system model metadata",
     "conversation.list": "limit before query",
     "conversation.get": "conversation",
     "conversation.update": "conversation title system model metadata head",
@@ -57,17 +58,27 @@ def test_a_request_has_the_fields_of_the_protocol(name: str) -> None:
     assert kind.__struct_config__.forbid_unknown_fields
 
 
-@pytest.mark.parametrize("turn", ["t", "A-z_0.9", "x" * 64])
-def test_a_valid_turn_id_is_accepted(turn: str) -> None:
-    """A turn id is 1 to 64 letters, digits, `_`, `.` and `-`."""
-    assert msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart).turn == turn
+OWN_IDS = pytest.mark.parametrize(
+    ("kind", "field"),
+    [(p.TurnStart, "turn"), (p.TurnStart, "conversation"), (p.ConversationCreate, "conversation")],
+    ids=lambda value: value if isinstance(value, str) else str(value.__struct_config__.tag),
+)
+"""The fields in which a client may send an id that it has made."""
 
 
-@pytest.mark.parametrize("turn", ["", "x" * 65, "a b", "é", "a/b", "t\n", "\nt"])
-def test_an_invalid_turn_id_is_refused(turn: str) -> None:
-    """Any other turn id is refused, also one with a line break at its start or end."""
+@OWN_IDS
+@pytest.mark.parametrize("name", ["t", "A-z_0.9", "x" * 64])
+def test_a_valid_id_is_accepted(name: str, kind: type[p.Request], field: str) -> None:
+    """A client's own id is 1 to 64 letters, digits, `_`, `.` and `-`."""
+    assert getattr(msgspec.convert({"type": kind.__struct_config__.tag, field: name}, kind), field) == name
+
+
+@OWN_IDS
+@pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a/b", "t\n", "\nt"])
+def test_an_invalid_id_is_refused(name: str, kind: type[p.Request], field: str) -> None:
+    """Any other id is refused, also one with a line break at its start or end."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart)
+        msgspec.convert({"type": kind.__struct_config__.tag, field: name}, kind)
 
 
 FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "until", "metadata"}

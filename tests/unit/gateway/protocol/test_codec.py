@@ -98,6 +98,7 @@ PARAMS = st.builds(
 POSITIONS = st.dictionaries(
     KEYS, st.builds(p.Position, st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1)), max_size=3
 )
+OPTIONAL_OWN_ID = st.none() | st.from_regex(r"\A[A-Za-z0-9_.\-]{1,64}\Z")
 OPTIONAL_KEY = st.none() | KEYS
 REQUEST_ID = st.none() | KEYS
 REQUESTS = st.one_of(
@@ -106,8 +107,9 @@ REQUESTS = st.one_of(
     st.builds(
         p.TurnStart,
         id=REQUEST_ID,
-        turn=st.none() | st.from_regex(r"\A[A-Za-z0-9_.\-]{1,64}\Z"),
-        conversation=OPTIONAL_KEY,
+        turn=OPTIONAL_OWN_ID,
+        conversation=OPTIONAL_OWN_ID,
+        create=st.booleans(),
         model=OPTIONAL_KEY,
         input=st.none() | st.text(max_size=20) | PARTS,
         parent=OPTIONAL_KEY,
@@ -135,7 +137,12 @@ REQUESTS = st.one_of(
     st.builds(p.TurnAttach, turn=OPTIONAL_KEY, after=st.integers(0, 2**53 - 1), positions=st.none() | POSITIONS),
     st.builds(p.TurnDetach, turn=KEYS),
     st.builds(p.TurnGet, turn=KEYS),
-    st.builds(p.ConversationCreate, title=st.none() | st.text(max_size=300), metadata=st.none() | MAPS),
+    st.builds(
+        p.ConversationCreate,
+        conversation=OPTIONAL_OWN_ID,
+        title=st.none() | st.text(max_size=300),
+        metadata=st.none() | MAPS,
+    ),
     st.builds(
         p.ConversationList,
         limit=st.integers(1, 200),

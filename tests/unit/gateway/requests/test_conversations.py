@@ -36,6 +36,41 @@ async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionCl
     assert (await ann.refused("conversation.get", conversation=made["id"]))["code"] == "not_found"
 
 
+async def test_a_client_may_choose_the_id(services: Services, ann: SessionClient) -> None:
+    """Creating it again returns it as it is. Another user's conversation of that id is a different one (law 12)."""
+    made = await ann.request("conversation.create", conversation="mine", title="T")
+    assert (made["id"], made["title"]) == ("mine", "T")
+    assert await ann.request("conversation.create", conversation="mine", title="Other", system="S") == made
+    async with open_client(services, "bob") as bob:
+        assert (await bob.refused("conversation.get", conversation="mine"))["code"] == "not_found"
+        theirs = await bob.request("conversation.create", conversation="mine", title="Bob's")
+        await bob.start("t1", "Hi", conversation="mine")
+        assert (await bob.request("turn.cancel", conversation="mine"))["turns"].keys() == {"t1"}
+        await bob.ending("t1")
+        assert theirs["title"] == "Bob's"
+    assert await ann.request("conversation.get", conversation="mine") == made
+
+
+async def test_a_start_may_create_its_conversation(ann: SessionClient) -> None:
+    """With `create`, a conversation that doesn't exist gets the start's id, system and model; without, it isn't found."""
+    fields = {"input": "Hi", "params": {"demo": {"rate": 0, "tokens": 2}}, "conversation": "mine"}
+    error = await ann.refused("turn.start", turn="t0", **fields)
+    assert (error["code"], error["path"]) == ("not_found", "conversation")
+    for turn, system in (("t1", "Be brief."), ("t2", "Be long.")):
+        placed = await ann.request("turn.start", turn=turn, create=True, system=system, model="demo", **fields)
+        assert placed["conversation"] == "mine"
+        await ann.ending(turn)
+    made = await ann.request("conversation.get", conversation="mine")
+    assert (made["system"], made["model"], made["title"], made["messages"]) == ("Be brief.", "demo", "Hi", 4)
+    repeated = await ann.request("turn.start", turn="t1", create=True, system="Be brief.", model="demo", **fields)
+    assert repeated["status"] == "attached"
+    await ann.request("conversation.delete", conversation="mine")
+    await ann.request("turn.start", turn="t3", create=True, **fields)
+    await ann.ending("t3")
+    page = await ann.request("conversation.messages", conversation="mine")
+    assert [message["turn"] for message in page["messages"]] == ["t3", "t3"]
+
+
 async def test_an_unknown_model_is_refused(ann: SessionClient) -> None:
     """A conversation can't be created or updated with an unknown model."""
     made = await ann.request("conversation.create")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from store.records import Change, Counters, FeedbackFilter, Limited, TurnLimits
 from store.redis.keys import FEEDBACK_KEY
 from tests.redis_process import RedisProcess, redis_server, redis_store
-from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
+from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running
 
 __all__ = ["redis_server"]
 
@@ -73,6 +74,51 @@ async def test_an_expired_conversation_is_not_found_anywhere(redis_server: Redis
         assert (await store.turn("ann", "t1")).conversation is None
         assert (await store.usage("ann", None, None)).input_tokens == 1
         assert redis_server.execute("ZCARD", key.replace(b"conversation:c1", b"conversations")) == 1
+
+
+async def test_messages_of_an_expired_conversation_are_not_in_the_next_one(redis_server: RedisProcess) -> None:
+    """Messages outlive their conversation. A conversation that is created later with its id doesn't have them."""
+    async with redis_store(redis_server.url, history_ttl_s=100) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        late = await running(store, new_turn("late"))
+        for key in redis_server.keys():
+            if key.endswith((b":conversation:c1", b":messages:c1", b":active:c1")):
+                redis_server.execute("DEL", key)
+        await store.create_conversation(conversation())
+        assert await missing(store.message("ann", "t1.answer")) == "message"
+        assert await missing(store.put_feedback("ann", "t1.answer", "up", None, NOW)) == "message"
+        assert await missing(store.branch("ann", "c1", "t1.answer")) == "parent"
+        assert await missing(running(store, new_turn("t2", parent="t1.answer"))) == "parent"
+        assert await store.end(ending(late)) is None
+        assert (await store.conversation("ann", "c1")).messages == 0
+
+
+async def test_data_of_earlier_versions_stays_in_order(redis_server: RedisProcess) -> None:
+    """Earlier versions scored conversations by the gateway's clock, and their turns and usage don't name the place."""
+    async with redis_store(redis_server.url) as store:
+        for name in ("c1", "c2", "c3"):
+            await store.create_conversation(conversation(name))
+        await run(store, new_turn("t1", conversation="c1"))
+        turn = await running(store, new_turn("t2", conversation="c1"))
+        keys = {key.split(b":", 2)[2]: key for key in redis_server.keys() if not key.startswith(b"turnwire:leases:")}
+        ahead = int(redis_server.execute("TIME")[0]) * 1000 + 10**9
+        for n, member in enumerate(redis_server.execute("ZRANGE", keys[b"conversations"], 0, -1)):
+            redis_server.execute("ZADD", keys[b"conversations"], ahead - n, member)
+        (used,) = redis_server.execute("ZRANGE", keys[b"usage"], 0, -1)
+        redis_server.execute("DEL", keys[b"usage"])
+        unnamed = msgspec.msgpack.encode([*msgspec.msgpack.decode(used)[:2], "c1", *msgspec.msgpack.decode(used)[3:]])
+        redis_server.execute("ZADD", keys[b"usage"], NOW, unnamed)
+        redis_server.execute("HDEL", keys[b"turn:t2"], "place")
+        listed = [one.id for one in (await store.conversations("ann", 9, None))[0]]
+        assert listed == ["c2", "c3", "c1"]
+        await store.create_conversation(conversation("c4"))
+        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["c4", *listed]
+        assert (await store.turn("ann", "t2")).conversation == "c1"
+        assert (await store.usage("ann", "c1", 0)).input_tokens == 1
+        assert (await store.end(ending(turn))) is not None
+        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["c1", "c4", "c2", "c3"]
+        assert (await store.usage("ann", "c1", 0)).input_tokens == 2
 
 
 async def test_a_deleted_conversation_leaves_no_keys(redis_server: RedisProcess) -> None:

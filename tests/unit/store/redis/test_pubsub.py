@@ -5,13 +5,14 @@ delivery.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from store.records import StoreError
 from store.redis import pubsub as pubsub_module
 from tests.in_time import checks_time_limit, within
-from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import SHORT_MS, eventually, listening, running
 
 __all__ = ["redis_server"]
@@ -86,6 +87,59 @@ async def test_a_silent_connection_is_replaced(redis_server: RedisProcess, monke
         await eventually(reconnected)
         await store.publish("a", b"1")
         assert await received.next() == ("a", b"1")
+
+
+@pytest.mark.parametrize("is_linked", [True, False], ids=["follows the new primary", "alone"])
+@checks_time_limit
+async def test_a_demoted_server_is_left(redis_server: RedisProcess, tmp_path: Path, is_linked: bool) -> None:
+    """When the server becomes a replica, the subscriber and the commands soon use the server that the address leads to,
+    though their connections stay open, and channels are subscribed and unsubscribed all the time."""
+    with redis_process(tmp_path / "new", replica_of=redis_server.port) as new:
+        async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
+            await store.subscribe("a")
+            await asyncio.gather(*(store.ping() for _ in range(5)))
+            new.execute("REPLICAOF", "NO", "ONE")
+            redis_server.execute("REPLICAOF", "127.0.0.1", new.port if is_linked else 1)
+            proxy.lead_to(new.port)
+            with within(4):
+                while proxy.connections_to(redis_server.port):
+                    await store.subscribe("b")
+                    await store.unsubscribe("b")
+                    await asyncio.sleep(0.1)
+
+            async def reconnected() -> bool:
+                return received.reconnects == 1
+
+            await eventually(reconnected)
+            await store.publish("a", b"1")
+            assert await received.next() == ("a", b"1")
+            await asyncio.sleep(2)
+            assert received.reconnects == 1
+
+
+async def test_a_replica_is_left_once_the_address_leads_to_the_primary(
+    redis_server: RedisProcess, tmp_path: Path
+) -> None:
+    """A connection that was cut may lead back to the demoted server, if the address changes late. Its messages are
+    delivered, and it is replaced until it leads to the primary."""
+    with redis_process(tmp_path / "new", replica_of=redis_server.port) as new:
+        async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
+            await store.subscribe("a")
+            new.execute("REPLICAOF", "NO", "ONE")
+            redis_server.execute("REPLICAOF", "127.0.0.1", new.port)
+            proxy.drop_all()
+            await asyncio.sleep(3)
+            await store.subscribe("b")
+            proxy.lead_to(new.port)
+
+            async def moved() -> bool:
+                return proxy.connections_to(redis_server.port) == 0 and proxy.connections_to(new.port) > 0
+
+            await eventually(moved)
+            await store.subscribe("c")
+            for name in ("a", "b", "c"):
+                await store.publish(name, b"x")
+                assert await received.next() == (name, b"x")
 
 
 async def test_a_cancelled_subscribe_affects_no_other_channel(redis_server: RedisProcess) -> None:

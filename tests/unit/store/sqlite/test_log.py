@@ -17,6 +17,7 @@ from store.sqlite.store import SqliteStore
 from tests.store_conformance import run, stateless_turn
 
 TTL_S = 600
+VERSION_4 = Path(__file__).with_name("version_4.sql")
 
 
 @pytest.fixture
@@ -232,17 +233,21 @@ def pop_journal_pages(store: SqliteStore) -> int:
 async def test_a_file_of_version_2_is_upgraded(tmp_path: Path) -> None:
     """A file of version 2, whose logs have an index by turn and no chain, is upgraded; its logs can be continued."""
     path = tmp_path / "turnwire.db"
-    store = SqliteStore(str(path), log_ttl_s=TTL_S)
-    await store.open()
-    epochs = {turn: await accept(store, turn) for turn in ("one", "two", "none")}
-    for seq in range(1, 4):
-        await store.append([Append("ann", turn, epochs[turn], seq, seq, turn.encode()) for turn in ("one", "two")])
-    await store.close()
+    epochs = dict.fromkeys(("one", "two", "none"), 7)
     with sqlite3.connect(path) as db:
+        db.executescript(VERSION_4.read_text(encoding="utf-8"))
         db.executescript(
             "DROP TRIGGER log_grows; DROP TABLE log_tails; ALTER TABLE log DROP COLUMN previous;"
-            "ALTER TABLE feedback DROP COLUMN model;"
             "CREATE UNIQUE INDEX log_by_turn ON log (turn, last); PRAGMA user_version = 2;"
+        )
+        db.executemany(
+            "INSERT INTO turns (n, user, turn, epoch, owner, status, message, model, accepted_ms, digest)"
+            " VALUES (?, 'ann', ?, 7, 'one', 'running', ?, 'demo', 1, x'00')",
+            [(n, turn, f"{turn}.answer") for n, turn in enumerate(epochs)],
+        )
+        db.executemany(
+            "INSERT INTO log (turn, epoch, first, last, payload) VALUES (?, 7, ?, ?, ?)",
+            [(n, seq, seq, turn) for seq in range(1, 4) for n, turn in enumerate((b"one", b"two"))],
         )
     db.close()
     store = SqliteStore(str(path), log_ttl_s=TTL_S)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from store.records import Append, NotFound
-from store.sqlite.history import get_conversation
+from store.sqlite.history import get_key
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import (
     TURN_ID_TTL_MS,
@@ -75,7 +75,7 @@ async def test_running_turns_of_a_conversation_are_listed(store: SqliteStore) ->
     """Rows are in order, with the answer's message id and whether it will be the head: after a clear, it won't."""
 
     def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
-        return [tuple(row) for row in running_in_conversation(db, get_conversation(db, "ann", "c1"))]
+        return [tuple(row) for row in running_in_conversation(db, "ann", get_key(db, "ann", "c1"))]
 
     await store.accept(new_turn("later"))
     assert await store._db.run(listed) == [("running", "running.answer", 1), ("later", "later.answer", 1)]
