@@ -6,6 +6,8 @@ Events that the server sends without a request are in `events.py`. Rules that ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -101,6 +103,11 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
         if isinstance(self.input, list):
             return self.input
         return [TextPart(self.input)] if self.input else []
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """All parts of the input and the messages."""
+        return chain(self.input_parts, *(message.parts for message in self.messages or ()))
 
 
 decode_turn_start = msgspec.json.Decoder(TurnStart, float_hook=float).decode

@@ -44,15 +44,14 @@ class OrderedResult:
 class Turns:
     """The turn requests of `user`. Events go to `outbox`.
 
-    `input_bytes_max` is the input limit of a start that comes in an HTTP body. None means that starts come in
-    frames, with the setting `input_bytes` as their limit.
+    `in_bodies`: the starts come in HTTP bodies, not in frames.
     """
 
-    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
+    def __init__(self, services: Services, user: str, outbox: Outbox, *, in_bodies: bool = False) -> None:
         self._services = services
         self._user = user
         self._outbox = outbox
-        self._input_bytes_max = input_bytes_max
+        self._in_bodies = in_bodies
         self._cancel_requests = CancelRequests(services, user)
         self._started: WeakSet[LiveTurn] = WeakSet()
         """Weak references: the registry holds running turns, and an idle client doesn't keep ended ones in memory."""
@@ -114,11 +113,10 @@ class Turns:
         body is prepared outside the event loop if it is large.
         """
         settings = self._services.settings
-        if self._input_bytes_max is None:
-            return prepare(request, settings.input_bytes, settings.request_items)
-        return offload(
-            request_size(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
-        )
+        bounds = (settings.input_bytes, settings.body_bytes, settings.request_items)
+        if not self._in_bodies:
+            return prepare(request, *bounds)
+        return offload(request_size(without_history(request, "")), prepare, request, *bounds)
 
     def _detach_rejected(self, live_turn: LiveTurn) -> None:
         """Detach from a turn that never started here, unless its id has been used again since."""

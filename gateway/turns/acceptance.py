@@ -12,7 +12,7 @@ from gateway.protocol.errors import over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import InputMessage, TurnStart
-from gateway.protocol.validation import check_start
+from gateway.protocol.validation import check_start, data_size
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
 from providers.base import Part, Role, ToolResultPart
@@ -43,19 +43,32 @@ class Prepared(NamedTuple):
     body: bytes | None
 
 
-def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
+def prepare(request: TurnStart, input_bytes_max: int, body_bytes_max: int, items_max: int) -> Prepared:
     """Check a start and encode the data that is stored of it. Raises `ApiError`.
 
     This takes long for a large start, so it may run in a thread, outside the event loop.
     """
     check_start(request, items_max)
     content, digest = encode_content(request)
-    if len(content) + _LIST_BYTES > input_bytes_max:
-        size = len(_CONTENT.encode([request.input, request.messages, request.system]))
-        if size > input_bytes_max:
-            raise over_limit("The input", size, input_bytes_max)
+    _check_size(request, len(content), input_bytes_max, body_bytes_max)
     parts = request.input_parts
     return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
+
+
+def _check_size(request: TurnStart, content_bytes: int, text_bytes_max: int, bytes_max: int) -> None:
+    """Raise `ApiError` "too_large" if the text of the input, or the whole input, is over its bound.
+
+    `content_bytes` is the size of the whole start as JSON. The text is everything but the data of images and files.
+    """
+    data_bytes = sum(map(data_size, request.parts))
+    size = content_bytes + _LIST_BYTES
+    if size - data_bytes <= text_bytes_max and size <= bytes_max:
+        return
+    size = len(_CONTENT.encode([request.input, request.messages, request.system]))
+    if size - data_bytes > text_bytes_max:
+        raise over_limit("The text of the input", size - data_bytes, text_bytes_max)
+    if size > bytes_max:
+        raise over_limit("The input", size, bytes_max)
 
 
 def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
