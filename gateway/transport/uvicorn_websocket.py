@@ -8,7 +8,9 @@ on HTTP are in `uvicorn_http.py`.
 from __future__ import annotations
 
 import asyncio
+import random
 from asyncio.transports import BaseTransport
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,12 +52,19 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
     _unparsed = b""
+    _heard: asyncio.Event | None = None
+    """Set at each arrival of data, once `answers` has been called."""
+    heard_s = 0.0
+    """The time of the last data from the client, in seconds on the event loop's clock."""
 
     def data_received(self, data: bytes) -> None:
         """Parse one slice of `data`, and the rest after other connections were served.
 
         No more data is read until all of it is parsed.
         """
+        self.heard_s = self.loop.time()
+        if self._heard is not None:
+            self._heard.set()
         waited = bool(self._unparsed)
         self._unparsed += data
         if not waited:
@@ -83,16 +92,36 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     @property
     def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""
-        return (
-            self.conn.state is OPEN
-            and self.writable.is_set()
-            and not self.close_sent
-            and not self.transport.is_closing()
-        )
+        return self.writable.is_set() and self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may be written: the socket isn't closing."""
+        return self.conn.state is OPEN and not self.close_sent and not self.transport.is_closing()
 
     def write_frame(self, opcode: int, payload: bytes) -> None:
         """Write a message in one frame with this `opcode` (RFC 6455, 5.2), without a task. Requires `is_writable`."""
         self.transport.write(encode_frame(opcode, payload))
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Ping the client. Return whether anything was received from it within `timeout_s` seconds.
+
+        A client isn't pinged if the gateway is still busy with what it has sent.
+        """
+        if self.read_paused or self._unparsed:
+            return True
+        if not self.is_open:
+            return False
+        heard = self._heard = self._heard or asyncio.Event()
+        heard.clear()
+        pinged_s = self.loop.time()
+        self.conn.send_ping(random.randbytes(4))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await heard.wait()
+        await asyncio.sleep(0)  # if the loop was held meanwhile, the answer is read only now
+        return self.heard_s >= pinged_s
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next event for the application.
