@@ -38,7 +38,7 @@ The second argument says whether other instances have connections of the user to
 """
 
 
-async def close_nothing(_user: str, _everywhere: bool) -> bool:
+async def close_nothing(*_: object) -> bool:
     """Close no connection. See `MakeRoom`."""
     return False
 

@@ -19,11 +19,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.frames import Frame
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request, Response
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
 from gateway.protocol.errors import ApiError, CloseCode
+from gateway.protocol.ids import REQUEST_ID_HEADER, new_id, request_id_in
 from gateway.settings import Settings
 from gateway.transport.uvicorn_http import (
     WRITE_BUFFER_HIGH_BYTES,
@@ -40,8 +42,30 @@ FRAGMENTS_MAX = 64
 PARSE_SLICE_BYTES = 2048
 """A slice is at most a few hundred frames, and delays other connections by a few milliseconds."""
 EXTENSION = "turnwire.websocket"
+REQUEST_ID = REQUEST_ID_HEADER.decode()
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is sent as one frame."""
+
+
+class Handshake(ServerProtocol):
+    """The handshake of the library, whose every response has the id of the request."""
+
+    request_id = ""
+
+    def accept(self, request: Request) -> Response:
+        """Return the response to the opening. Give the request an id if it has none that can be used."""
+        self.request_id = request_id_in(
+            (name.lower().encode(), value.encode()) for name, value in request.headers.raw_items()
+        )
+        if REQUEST_ID in request.headers:
+            del request.headers[REQUEST_ID]
+        request.headers[REQUEST_ID] = self.request_id
+        return super().accept(request)
+
+    def send_response(self, response: Response) -> None:
+        """Send a response to the opening."""
+        response.headers.setdefault(REQUEST_ID, self.request_id)
+        super().send_response(response)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -56,6 +80,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     """Set at each arrival of data, once `answers` has been called."""
     heard_s = 0.0
     """The time of the last data from the client, in seconds on the event loop's clock."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
         """Parse one slice of `data`, and the rest after other connections were served.
@@ -271,7 +299,7 @@ def _opening_error_response(error: Exception) -> bytes:
     body = JSON.encode({"error": refused.body, "subprotocols": list(BY_SUBPROTOCOL)})
     return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{REQUEST_ID}: {new_id('rq')}\r\nConnection: close\r\n\r\n"
     ).encode() + body
 
 
