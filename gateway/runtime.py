@@ -66,7 +66,8 @@ class Runtime:
     async def start(self) -> None:
         """Subscribe to the messages that other instances send to this one. Raises `StoreError`."""
         await self.services.store.subscribe(instance_channel(self.services.instance))
-        await self.services.store.subscribe(CHANNEL)
+        if self.services.limits.connections.limits["user"]:
+            await self.services.store.subscribe(CHANNEL)
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run in the background until they are cancelled."""
