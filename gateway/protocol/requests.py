@@ -113,6 +113,13 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
 decode_turn_start = msgspec.json.Decoder(TurnStart, float_hook=float).decode
 
 
+class TurnEstimate(TurnStart, frozen=True, tag="turn.estimate"):
+    """Estimate the tokens and the cost of a `turn.start` with these fields. Nothing is started or stored."""
+
+
+decode_turn_estimate = msgspec.json.Decoder(TurnEstimate, float_hook=float).decode
+
+
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):
     """Cancel turns: one, several, all of a conversation, or all of the user's."""
 
@@ -234,6 +241,7 @@ AnyRequest = (
     Auth
     | Ping
     | TurnStart
+    | TurnEstimate
     | TurnCancel
     | TurnAttach
     | TurnDetach

@@ -50,6 +50,7 @@ class Session:
     """
 
     LARGE_ANSWERS: ClassVar[tuple[type, ...]] = (
+        p.TurnEstimate,
         p.TurnGet,
         p.ConversationList,
         p.ConversationGet,

@@ -18,12 +18,13 @@ from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
-from gateway.protocol.views import MessageBody, message_view
+from gateway.protocol.views import MessageBody, cost_from_nano, message_view
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
+from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
 from providers.base import Part
@@ -60,6 +61,7 @@ class Turns:
         """Return the handler of each request type."""
         return {
             p.TurnStart: self._start,
+            p.TurnEstimate: self._estimate,
             p.TurnCancel: self._cancel,
             p.TurnAttach: self._attach,
             p.TurnDetach: self._detach,
@@ -105,6 +107,23 @@ class Turns:
         first = live_turn.log.events[0] if is_new and live_turn.log.events else None
         status = first.status if isinstance(first, TurnStarted) else "attached"
         return r.TurnPlaced(live_turn.turn, record.conversation, status, record.epoch)
+
+    async def _estimate(self, request: p.TurnEstimate) -> r.Estimate:
+        services = self._services
+        prepared = self._prepare(request)
+        if isinstance(prepared, Awaitable):
+            await prepared
+        found = await estimate_start(services.runner, services.store, services.settings, self._user, request)
+        services.limits.large_answers.charge(self._user, found.size)  # its history was read
+        return r.Estimate(
+            model=found.route.id,
+            input_tokens=found.input_tokens,
+            output_tokens_max=found.output_tokens_max,
+            context_window=found.route.context_window,
+            trimmed=found.omitted_messages,
+            cost=cost_from_nano(found.cost_nano),
+            cost_max=cost_from_nano(found.cost_max_nano),
+        )
 
     def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
         """Check and encode a start. Raises `ApiError`.

@@ -13,9 +13,9 @@ from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.validation import check_start, data_size
-from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
+from gateway.protocol.views import MessageBody, body_of, encode_body, input_role, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
-from providers.base import Part, Role, ToolResultPart
+from providers.base import Part
 from store.api import TurnStore
 from store.records import (
     Accepted,
@@ -146,11 +146,10 @@ async def accept(
     now = now_ms()
     input_message = None
     if prepared.body is not None:
-        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.parts) else "user"
         input_message = MessageRecord(
             id=new_id("m"),
             parent=None,
-            role=role,
+            role=input_role(prepared.parts),
             created_ms=now,
             body=prepared.body,
             turn=live_turn.turn,
