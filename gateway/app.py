@@ -12,6 +12,7 @@ from starlette.routing import WebSocketRoute
 from gateway.drain import drain
 from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix
+from gateway.http.request_ids import RequestIds
 from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITERS_MAX, queue_calls
@@ -50,15 +51,16 @@ class Gateway:
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._runtime: Runtime | None = None
+        http_routes = routes(settings)
         starlette = Starlette(
-            routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)],
+            routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *http_routes],
             lifespan=self._lifespan,
             exception_handlers={404: handle_not_found, 405: handle_not_found},
         )
         # Starlette would redirect to whatever host the Host header names, and from a proxy's https to http.
         starlette.router.redirect_slashes = False
         app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
-        self.app = Pacing(app)
+        self.app = RequestIds(Pacing(app), http_routes, settings.path_prefix)
 
     @property
     def services(self) -> Services:

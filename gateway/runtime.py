@@ -21,6 +21,7 @@ from gateway.protocol.events import Durability
 from gateway.protocol.ids import new_id
 from gateway.requests.clients import TRANSPORTS, ClientRegistry
 from gateway.requests.services import Services
+from gateway.requests.silent_clients import CHANNEL, SilentClients
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry, gauge
 from gateway.telemetry.tracing import Tracing
@@ -60,10 +61,13 @@ class Runtime:
     reaper: Reaper
     breaker_sync: BreakerSync
     providers: Providers
+    silent_clients: SilentClients
 
     async def start(self) -> None:
         """Subscribe to the messages that other instances send to this one. Raises `StoreError`."""
         await self.services.store.subscribe(instance_channel(self.services.instance))
+        if self.services.limits.connections.limits["user"]:
+            await self.services.store.subscribe(CHANNEL)
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run in the background until they are cancelled."""
@@ -93,6 +97,8 @@ class Runtime:
             self.services.mirrors.deliver(channel, payload)
         elif kind == "conversation":
             self.services.subscriptions.deliver(channel, payload)
+        elif kind == CHANNEL:
+            self.silent_clients.deliver(payload)
         else:
             self.services.cancellation.on_cancel_requested(*_decode_cancel_request(payload))
 
@@ -141,7 +147,8 @@ def create_runtime(
     memory = Memory(settings.memory_bytes)
     starter = TurnStarter(instance, runner, mirrors, cancellation, takeover, abandonment, memory)
     subscriptions = ConversationSubscriptions(instance, mirrors)
-    limits = Limits(settings, ConnectionLimiter(settings, store, writer.is_reachable))
+    silent_clients = SilentClients(instance.id, clients, store, tasks)
+    limits = Limits(settings, ConnectionLimiter(settings, store, writer.is_reachable, silent_clients.make_room))
     services = Services(
         instance.id,
         settings,
@@ -161,7 +168,13 @@ def create_runtime(
     )
     telemetry.register_gauges(lambda: _live_gauges(services, writer))
     return Runtime(
-        services, writer, leases, Reaper(instance, writer, takeover), BreakerSync(store, client.breakers), providers
+        services,
+        writer,
+        leases,
+        Reaper(instance, writer, takeover),
+        BreakerSync(store, client.breakers),
+        providers,
+        silent_clients,
     )
 
 

@@ -132,6 +132,8 @@ export class Connection {
   /** Cancels several turns with one request. A start that wasn't sent yet is withdrawn and is not in the answer. */
   cancel(turns: readonly Turn[], reason?: unknown): Promise<Record<string, CancelOutcome>>;
   getTurn(turn: string): Promise<TurnRecord>;
+  /** Estimates the tokens and the cost of a start with these fields. Nothing is started. */
+  estimate(fields: StartFields): Promise<Estimate>;
 
   /** Returns the same object for the same id. Sends no request. */
   conversation(id: string): Conversation;
@@ -190,6 +192,7 @@ export class Conversation {
   /** Turns of the conversation that this connection follows and that have not ended. */
   readonly turns: Turn[];
   start(fields: Omit<StartFields, "conversation"> & { signal?: AbortSignal }): Turn;
+  estimate(fields: Omit<StartFields, "conversation">): Promise<Estimate>;
   /**
    * Attaches: every turn of the conversation arrives here, also on later sockets. Attach first, then read the messages.
    */
@@ -307,6 +310,21 @@ export interface StartFields {
   on_busy?: "parallel" | "queue" | "reject" | "interrupt";
   on_disconnect?: "continue" | "cancel";
   metadata?: Record<string, unknown>;
+}
+
+export interface Estimate {
+  model: string;
+  input_tokens: number;
+  /** The longest answer that the request and the model allow. Null: there is no bound. */
+  output_tokens_max: number | null;
+  estimated: true;
+  context_window: number | null;
+  /** The number of messages that would be left out of the context. */
+  trimmed: number;
+  /** Of the input alone. Null: no price is known. */
+  cost: Cost | null;
+  /** With the longest answer. */
+  cost_max: Cost | null;
 }
 
 export interface Params {

@@ -12,7 +12,7 @@ from textwrap import wrap
 from gateway.settings import Settings, environment_variables
 from providers.catalog.endpoints import resolve_variant, variables_of
 from providers.catalog.schema import shipped_rows
-from tests.settings_table import DOCUMENT, default_of, descriptions_of, parts
+from tests.settings_table import DOCUMENT, default_of, descriptions_of, split_document
 
 FILE = Path(__file__).parents[1] / ".env.example"
 WIDTH = 118
@@ -34,7 +34,7 @@ def example() -> str:
         if variables:
             text += f"# {title}\n" + "".join(f"# {variable}=\n" for variable in variables) + "\n"
     text += "## Settings, with their defaults; docs/operations.md explains them\n"
-    described = descriptions_of(parts(DOCUMENT.read_text(encoding="utf-8"))[1])
+    described = descriptions_of(split_document(DOCUMENT.read_text(encoding="utf-8"))[1])
     for name, field in Settings.model_fields.items():
         variable, *others = environment_variables(name)[1]
         words = re.sub(r"[`*]|\\(?=\|)", "", described.get(variable, ""))

@@ -126,6 +126,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}]}] * 900,
         "params": {"demo": {"rate": 50, "tokens": 20}},
     },
+    "turn.estimate": {"input": "x"},
+    "turn.estimate of many messages": {
+        "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}]}] * 900,
+    },
     "turn.cancel": {"turn": "nowhere"},
     "turn.cancel of many": {"turns": _ids(1000)},
     "turn.cancel of all": {"mine": True},

@@ -84,6 +84,14 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
     ),
+    _operation(
+        "POST",
+        "/v1/turns/estimate",
+        "Estimate the tokens and the cost of a turn, without starting it",
+        p.TurnEstimate,
+        ResponseSpec("The estimate.", RESULTS[p.TurnEstimate]),
+        handler=turns.estimate_turn,
+    ),
     _operation("GET", "/v1/turns/{turn}", "Get a turn", p.TurnGet),
     _operation(
         "GET",

@@ -132,13 +132,15 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
     return convert_request(kind, {**{name: _integral(value) for name, value in fields_by_name.items()}, **path})
 
 
-def decode_start(body: bytes, other_bytes_max: int) -> p.TurnStart:
-    """Return the `turn.start` in `body`. Raises `ApiError` or `HttpError`.
+def decode_start(
+    body: bytes, other_bytes_max: int, decode: Callable[[bytes], p.TurnStart] = p.decode_turn_start
+) -> p.TurnStart:
+    """Return the `turn.start` in `body`, or what else `decode` returns of it. Raises `ApiError` or `HttpError`.
 
     `other_bytes_max` limits everything but the input (`input`, `messages` and `system`), which may be larger than a frame.
     """
     try:
-        start = p.decode_turn_start(body)
+        start = decode(body)
         rest = msgspec.structs.replace(start, **_INPUT_FIELDS)
         if len(msgspec.json.encode(rest)) > other_bytes_max:
             raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")

@@ -51,8 +51,8 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     """Return the response `{"error": …}`, with `Retry-After` (in seconds) if the time to retry is known."""
     status = error.status if isinstance(error, HttpError) else CODES[error.code].http_status
     all_headers = {**NO_STORE, **(headers or {})}
-    if error.body.retry_after_ms is not None:
-        all_headers["retry-after"] = str(-(-error.body.retry_after_ms // 1000))
+    if error.body.retry_after is not None:
+        all_headers["retry-after"] = error.body.retry_after
     if status == 401:
         all_headers["www-authenticate"] = "Bearer"
     return JsonResponse({"error": error.body}, status, all_headers)

@@ -163,6 +163,6 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         app,
         allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST", "PATCH", "DELETE"),
-        allow_headers=("authorization", "content-type", "last-event-id", "prefer"),
-        expose_headers=("location", "preference-applied", "retry-after"),
+        allow_headers=("authorization", "content-type", "last-event-id", "prefer", "x-request-id"),
+        expose_headers=("location", "preference-applied", "retry-after", "x-request-id"),
     )

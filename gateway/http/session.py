@@ -52,6 +52,7 @@ class HttpSession:
         self.id = new_id("cn")
         self.user = principal.user
         self.opened_ms = now_ms()
+        self.heard_s = asyncio.get_running_loop().time()
         self.wakeup = asyncio.Event()
         self.finished = asyncio.Event()
         self.stop_error: ApiError | None = None
@@ -71,7 +72,7 @@ class HttpSession:
             self.outbox,
             _receive_nothing,
             _receive_nothing,
-            input_bytes_max=settings.body_bytes,
+            in_bodies=True,
         )
 
     async def __aenter__(self) -> HttpSession:
@@ -119,6 +120,14 @@ class HttpSession:
         """Stop at once; the client must not reconnect automatically."""
         self._stop(ApiError("forbidden", reason))
         self.aborted.set()
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Return True: HTTP has no ping."""
+        return True
+
+    def drop(self) -> bool:
+        """Return False: a session that counts as alive is never dropped."""
+        return False
 
     def _on_access_ended(self, reason: str) -> None:
         self._stop(ApiError("unauthenticated", reason))

@@ -78,6 +78,16 @@ async def _start(context: RequestContext, session: HttpSession) -> TurnPlaced:
     return accepted
 
 
+async def estimate_turn(context: RequestContext) -> Response:
+    """Serve `turn.estimate`. Raises `ApiError` and `ClientDisconnect`."""
+    context.query()
+    settings = context.services.settings
+    body = await context.body(settings.body_bytes)
+    request = await offload(len(body), decode_start, body, settings.frame_bytes, p.decode_turn_estimate)
+    async with context.session() as session:
+        return JsonResponse(await session.handle(request), headers=NO_STORE)
+
+
 async def _stream(
     context: RequestContext, session: HttpSession, media_type: str, epoch: int, headers: dict[str, str]
 ) -> None:

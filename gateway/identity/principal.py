@@ -32,6 +32,7 @@ REQUIRED_SCOPES: dict[type[p.Request], Scope | None] = {
     p.FeedbackPut: "chat",
     p.TurnAttach: "read",
     p.TurnDetach: "read",
+    p.TurnEstimate: "read",
     p.TurnGet: "read",
     p.ConversationList: "read",
     p.ConversationGet: "read",

@@ -8,7 +8,7 @@ connections of this instance are counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
@@ -31,13 +31,31 @@ RETRY_AFTER_MS = 1000
 Kind = Literal["user", "address"]
 
 
+MakeRoom = Callable[[str, bool], Awaitable[bool]]
+"""Closes a dead connection of a user. Returns whether one may have been closed.
+
+The second argument says whether other instances have connections of the user too.
+"""
+
+
+async def close_nothing(*_: object) -> bool:
+    """Close no connection. See `MakeRoom`."""
+    return False
+
+
 class ConnectionLimiter:
     """The connection permits that this instance's clients hold.
 
-    `reachable` returns whether the store is expected to answer now.
+    `reachable` returns whether the store is expected to answer now. `make_room` closes a dead connection, see `MakeRoom`.
     """
 
-    def __init__(self, settings: Settings, store: EphemeralStore, reachable: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: EphemeralStore,
+        reachable: Callable[[], bool] = lambda: True,
+        make_room: MakeRoom = close_nothing,
+    ) -> None:
         is_enforced = settings.auth != "none"
         self.limits: dict[Kind, int] = {
             "user": settings.user_connections if is_enforced else 0,
@@ -47,6 +65,7 @@ class ConnectionLimiter:
         """The ids of the permits that clients hold, by what they count for: `user:…` or `address:…`."""
         self._store = store
         self._reachable = reachable
+        self._make_room = make_room
         self._lease_s = settings.lease_s
         self._released: list[tuple[str, str]] = []
         self._has_released = asyncio.Event()
@@ -55,20 +74,30 @@ class ConnectionLimiter:
     async def acquire(self, holder: str, kinds: dict[str, Kind]) -> None:
         """Take one permit of each key for `holder`. `kinds` maps each key, as in `holders`, to its kind.
 
-        Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
+        If a user has too many connections, a dead one of them is closed first, which may take a few seconds. Raise
+        `ApiError` "rate_limited" if a permit isn't available. Call `release` with the same holder and keys afterwards,
         even after an error.
         """
+        missing = await self._find_missing(holder, kinds)
+        if missing is not None and kinds[missing] == "user":
+            everywhere = holder in self.holders.get(missing, ())  # the store refused it, not this instance
+            if await self._make_room(missing.removeprefix("user:"), everywhere):
+                missing = await self._find_missing(holder, kinds)
+        if missing is not None:
+            raise self._limit_error(kinds[missing])
+
+    async def _find_missing(self, holder: str, kinds: dict[str, Kind]) -> str | None:
+        """Take the permits for `holder`. Return the first key without one, or None if every permit was granted."""
         for key, kind in kinds.items():
-            if len(self.holders.get(key, ())) >= self.limits[kind]:
-                raise self._limit_error(kind)
+            holders = self.holders.get(key, set())
+            if holder not in holders and len(holders) >= self.limits[kind]:
+                return key
             self.holders.setdefault(key, set()).add(holder)
         granted = await self._acquire_in_store(holder, kinds)
         if not all(granted) and (self._released or self._store_lock.locked()):
             await self._release_in_store()  # the store may not know yet which clients have just left
             granted = await self._acquire_in_store(holder, kinds)
-        for kind, is_granted in zip(kinds.values(), granted, strict=True):
-            if not is_granted:
-                raise self._limit_error(kind)
+        return next((key for key, is_granted in zip(kinds, granted, strict=True) if not is_granted), None)
 
     def release(self, holder: str, keys: list[str]) -> None:
         """Release the permits that `holder` has of `keys`."""

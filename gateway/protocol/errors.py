@@ -102,6 +102,11 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
     path: str | None = None
     stored_message: str | None = None
 
+    @property
+    def retry_after(self) -> str | None:
+        """The value of the header `Retry-After`, in whole seconds, or None if the time to retry isn't known."""
+        return None if self.retry_after_ms is None else str(-(-self.retry_after_ms // 1000))
+
 
 class ApiError(Exception):
     """A request or a turn failed with a code from `CODES`. `message` replaces the default message."""

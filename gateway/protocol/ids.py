@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from gateway.protocol.errors import ApiError
 
+REQUEST_ID_HEADER = b"x-request-id"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:=+/@-]{1,128}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id(prefix: str) -> str:
     """Return a new id like `c_3q2-7w…`: unguessable, at most 64 characters, safe in URLs."""
     return f"{prefix}_{secrets.token_urlsafe(16)}"
+
+
+def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the id in the first `X-Request-ID` of `headers`, whose names are in lower case.
+
+    Return a new id if there is none, or if it isn't 1 to 128 of the allowed characters.
+    """
+    sent = next((value for name, value in headers if name == REQUEST_ID_HEADER), b"")
+    return sent.decode() if _REQUEST_ID.fullmatch(sent) else new_id("rq")
 
 
 def now_ms() -> int:

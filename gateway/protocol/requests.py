@@ -6,6 +6,8 @@ Events that the server sends without a request are in `events.py`. Rules that ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -121,8 +123,20 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
             return self.input
         return [TextPart(self.input)] if self.input else []
 
+    @property
+    def parts(self) -> Iterator[Part]:
+        """All parts of the input and the messages."""
+        return chain(self.input_parts, *(message.parts for message in self.messages or ()))
+
 
 decode_turn_start = msgspec.json.Decoder(TurnStart, float_hook=float).decode
+
+
+class TurnEstimate(TurnStart, frozen=True, tag="turn.estimate"):
+    """Estimate the tokens and the cost of a `turn.start` with these fields. Nothing is started or stored."""
+
+
+decode_turn_estimate = msgspec.json.Decoder(TurnEstimate, float_hook=float).decode
 
 
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):
@@ -247,6 +261,7 @@ AnyRequest = (
     Auth
     | Ping
     | TurnStart
+    | TurnEstimate
     | TurnCancel
     | TurnAttach
     | TurnDetach

@@ -49,6 +49,23 @@ class TurnPlaced(Struct, frozen=True):
     epoch: int
 
 
+class Estimate(Struct, frozen=True, kw_only=True):
+    """The estimated tokens and cost of a start. `cost` is that of the input, `cost_max` that with the longest answer.
+
+    `output_tokens_max` is the longest answer that the request and the model allow, if there is a bound. `trimmed` is the
+    number of messages that would be left out of the context.
+    """
+
+    model: str
+    input_tokens: int
+    output_tokens_max: int | None
+    estimated: Literal[True] = True
+    context_window: int | None
+    trimmed: int
+    cost: Cost | None
+    cost_max: Cost | None
+
+
 class Cancelled(Struct, frozen=True):
     """The outcome of the cancel request for each turn."""
 
@@ -146,6 +163,7 @@ RESULTS: dict[type[p.Request], type[Struct]] = {
     p.Auth: Identity,
     p.Ping: Pong,
     p.TurnStart: TurnPlaced,
+    p.TurnEstimate: Estimate,
     p.TurnCancel: Cancelled,
     p.TurnAttach: Attached,
     p.TurnDetach: Nothing,

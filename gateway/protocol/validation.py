@@ -182,6 +182,13 @@ def _check_data(part: ImagePart | FilePart, path: str) -> None:
         )
 
 
+def data_size(part: Part) -> int:
+    """Return the size in bytes of an image's or a file's data, as base64 or in a `data:` address; 0 for other parts."""
+    if not isinstance(part, ImagePart | FilePart):
+        return 0
+    return len(part.data or "") + (len(part.url) if part.url is not None and part.url.startswith("data:") else 0)
+
+
 def _is_base64(text: str) -> bool:
     try:
         return bool(binascii.a2b_base64(text, strict_mode=True))

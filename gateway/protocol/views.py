@@ -14,7 +14,7 @@ from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timin
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.requests import Rating
 from gateway.protocol.results import Conversation
-from providers.base import FilePart, FinishReason, ImagePart, Part, TextPart, Usage
+from providers.base import FilePart, FinishReason, ImagePart, Part, Role, TextPart, ToolResultPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
 
 NANOS_PER_USD = 1_000_000_000
@@ -125,6 +125,11 @@ def cost_from_nano(nano: int | None) -> Cost | None:
         return None
     decimals = f"{nano % NANOS_PER_USD:09d}"
     return Cost(f"{nano // NANOS_PER_USD}.{decimals[:6]}{decimals[6:].rstrip('0')}")
+
+
+def input_role(parts: list[Part]) -> Role:
+    """Return the role of the message of a turn's input, which has `parts`."""
+    return "tool" if all(isinstance(part, ToolResultPart) for part in parts) else "user"
 
 
 def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:

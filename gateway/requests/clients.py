@@ -39,6 +39,16 @@ class Client(Protocol):
     def close_permanently(self, reason: str) -> None:
         """Close at once. The client must not reconnect automatically."""
 
+    @property
+    def heard_s(self) -> float:
+        """The time of the last data from the client, in seconds on the event loop's clock."""
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Ping the client. Return whether anything was received from it within `timeout_s` seconds."""
+
+    def drop(self) -> bool:
+        """Close at once, without waiting for the client. Return False if it is closing already."""
+
 
 class ClientRegistry:
     """The clients that are connected now. `heartbeat_s` is the heartbeat interval in seconds."""
@@ -64,6 +74,10 @@ class ClientRegistry:
     def all(self) -> list[Client]:
         """Return the clients, oldest first."""
         return sorted(self._clients, key=lambda client: client.opened_ms)
+
+    def of(self, user: str) -> list[Client]:
+        """Return the clients of `user`."""
+        return [client for client in self._clients if client.user == user]
 
     def counts(self) -> Counter[Transport]:
         """Return the number of clients per transport."""

@@ -46,9 +46,11 @@ class Session:
     """The session of one client. It acts as `user` with the rights of `credential`.
 
     `spawn` runs the work of a request. `on_invalid_frames` is called if the client sends too many invalid frames.
+    `in_bodies`: the requests come in HTTP bodies, not in frames.
     """
 
     LARGE_ANSWERS: ClassVar[tuple[type, ...]] = (
+        p.TurnEstimate,
         p.TurnGet,
         p.ConversationList,
         p.ConversationGet,
@@ -66,7 +68,7 @@ class Session:
         spawn: Spawn,
         on_invalid_frames: Callable[[], None],
         *,
-        input_bytes_max: int | None = None,
+        in_bodies: bool = False,
     ) -> None:
         self._services = services
         self._user = user
@@ -79,7 +81,7 @@ class Session:
         self._large_answer_lock = asyncio.Lock()
         self._large_sent = asyncio.Event()
         self._invalid_frame_times: deque[float] = deque(maxlen=INVALID_FRAMES_MAX)
-        self._turns = turns = Turns(services, user, outbox, input_bytes_max)
+        self._turns = turns = Turns(services, user, outbox, in_bodies=in_bodies)
         self._conversations = Conversations(services, user, outbox, turns)
         self._handlers: dict[type[p.Request], Handler] = {
             p.Auth: self._auth,

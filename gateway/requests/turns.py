@@ -18,12 +18,13 @@ from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnCompleted, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
-from gateway.protocol.views import body_of, message_view
+from gateway.protocol.views import body_of, cost_from_nano, message_view
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
+from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
 from providers.base import Part
@@ -43,15 +44,14 @@ class OrderedResult:
 class Turns:
     """The turn requests of `user`. Events go to `outbox`.
 
-    `input_bytes_max` is the input limit of a start that comes in an HTTP body. None means that starts come in
-    frames, with the setting `input_bytes` as their limit.
+    `in_bodies`: the starts come in HTTP bodies, not in frames.
     """
 
-    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
+    def __init__(self, services: Services, user: str, outbox: Outbox, *, in_bodies: bool = False) -> None:
         self._services = services
         self._user = user
         self._outbox = outbox
-        self._input_bytes_max = input_bytes_max
+        self._in_bodies = in_bodies
         self._cancel_requests = CancelRequests(services, user)
         self._started: WeakSet[LiveTurn] = WeakSet()
         """Weak references: the registry holds running turns, and an idle client doesn't keep ended ones in memory."""
@@ -60,6 +60,7 @@ class Turns:
         """Return the handler of each request type."""
         return {
             p.TurnStart: self._start,
+            p.TurnEstimate: self._estimate,
             p.TurnCancel: self._cancel,
             p.TurnAttach: self._attach,
             p.TurnDetach: self._detach,
@@ -106,6 +107,23 @@ class Turns:
         status = first.status if isinstance(first, TurnStarted) else "attached"
         return r.TurnPlaced(live_turn.turn, record.conversation, status, record.epoch)
 
+    async def _estimate(self, request: p.TurnEstimate) -> r.Estimate:
+        services = self._services
+        prepared = self._prepare(request)
+        if isinstance(prepared, Awaitable):
+            await prepared
+        found = await estimate_start(services.runner, services.store, services.settings, self._user, request)
+        services.limits.large_answers.charge(self._user, found.size)  # its history was read
+        return r.Estimate(
+            model=found.route.id,
+            input_tokens=found.input_tokens,
+            output_tokens_max=found.output_tokens_max,
+            context_window=found.route.context_window,
+            trimmed=found.omitted_messages,
+            cost=cost_from_nano(found.cost_nano),
+            cost_max=cost_from_nano(found.cost_max_nano),
+        )
+
     def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
         """Check and encode a start. Raises `ApiError`.
 
@@ -113,16 +131,10 @@ class Turns:
         body is prepared outside the event loop if it is large.
         """
         settings = self._services.settings
-        if self._input_bytes_max is None:
-            return prepare(request, settings.input_bytes, settings.request_items, settings.metadata_bytes)
-        return offload(
-            request_size(without_history(request, "")),
-            prepare,
-            request,
-            self._input_bytes_max,
-            settings.request_items,
-            settings.metadata_bytes,
-        )
+        bounds = (settings.input_bytes, settings.body_bytes, settings.request_items, settings.metadata_bytes)
+        if not self._in_bodies:
+            return prepare(request, *bounds)
+        return offload(request_size(without_history(request, "")), prepare, request, *bounds)
 
     def _detach_rejected(self, live_turn: LiveTurn) -> None:
         """Detach from a turn that never started here, unless its id has been used again since."""

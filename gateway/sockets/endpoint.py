@@ -79,6 +79,7 @@ class Connection:
         self._services = services
         self._codec = accepted.codec
         self._send = send
+        self._socket = socket
         self._frame_writer = FrameWriter(socket, send)
         self._closing: tuple[CloseCode, str] | None = None
         self._write_task: asyncio.Task[None] | None = None
@@ -226,6 +227,23 @@ class Connection:
         self.outbox.close()
         if self._write_task is not None:
             self._write_task.cancel()
+
+    @property
+    def heard_s(self) -> float:
+        """Return the time of the last data from the client, in seconds on the event loop's clock."""
+        return 0.0 if self._socket is None else self._socket.heard_s
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Ping the client. Return whether anything was received from it within `timeout_s` seconds."""
+        return self._socket is None or await self._socket.answers(timeout_s)
+
+    def drop(self) -> bool:
+        """Close with 1011 and drop all queued frames, as after a ping timeout. Return False if it is closing already."""
+        if self._closing is not None or self._socket is None:
+            return False
+        self.close(CloseCode.INTERNAL, "The client didn't answer a ping.")
+        self._socket.keepalive_timeout()
+        return True
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
         """Close after all queued frames are sent. Does nothing if the connection is closing already."""

@@ -98,6 +98,8 @@ async def _send_error_response(send: Send, body: ErrorBody) -> None:
     status = CODES[body.code].http_status
     payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
+    if body.retry_after is not None:
+        headers.append((b"retry-after", body.retry_after.encode()))
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": payload})
 

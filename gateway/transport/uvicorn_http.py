@@ -19,6 +19,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.protocol.ids import request_id_in
 from gateway.settings import Settings
 
 FRAMING_BYTES_MAX = 64 * 1024
@@ -148,7 +149,13 @@ class BoundedHttp(HttpToolsProtocol):
         """Refuse a request that can't be parsed, and close the connection. `msg` says why."""
         if len(getattr(self, "headers", ())) == HEADERS_MAX:
             msg = f"The request has too many headers. Send at most {HEADERS_MAX}."
-        super().send_400_response(msg)
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(msg)}\r\nx-request-id: {request_id_in(getattr(self, 'headers', ()))}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write((head + msg).encode("ascii"))
+        self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body out of the count of framing bytes, and allow more of them for it.

@@ -8,7 +8,9 @@ on HTTP are in `uvicorn_http.py`.
 from __future__ import annotations
 
 import asyncio
+import random
 from asyncio.transports import BaseTransport
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,11 +19,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.frames import Frame
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request, Response
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
 from gateway.protocol.errors import ApiError, CloseCode
+from gateway.protocol.ids import REQUEST_ID_HEADER, new_id, request_id_in
 from gateway.settings import Settings
 from gateway.transport.uvicorn_http import (
     WRITE_BUFFER_HIGH_BYTES,
@@ -38,8 +42,30 @@ FRAGMENTS_MAX = 64
 PARSE_SLICE_BYTES = 2048
 """A slice is at most a few hundred frames, and delays other connections by a few milliseconds."""
 EXTENSION = "turnwire.websocket"
+REQUEST_ID = REQUEST_ID_HEADER.decode()
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is sent as one frame."""
+
+
+class Handshake(ServerProtocol):
+    """The handshake of the library, whose every response has the id of the request."""
+
+    request_id = ""
+
+    def accept(self, request: Request) -> Response:
+        """Return the response to the opening. Give the request an id if it has none that can be used."""
+        self.request_id = request_id_in(
+            (name.lower().encode(), value.encode()) for name, value in request.headers.raw_items()
+        )
+        if REQUEST_ID in request.headers:
+            del request.headers[REQUEST_ID]
+        request.headers[REQUEST_ID] = self.request_id
+        return super().accept(request)
+
+    def send_response(self, response: Response) -> None:
+        """Send a response to the opening."""
+        response.headers.setdefault(REQUEST_ID, self.request_id)
+        super().send_response(response)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -50,12 +76,23 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
     _unparsed = b""
+    _heard: asyncio.Event | None = None
+    """Set at each arrival of data, once `answers` has been called."""
+    heard_s = 0.0
+    """The time of the last data from the client, in seconds on the event loop's clock."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
         """Parse one slice of `data`, and the rest after other connections were served.
 
         No more data is read until all of it is parsed.
         """
+        self.heard_s = self.loop.time()
+        if self._heard is not None:
+            self._heard.set()
         waited = bool(self._unparsed)
         self._unparsed += data
         if not waited:
@@ -83,16 +120,36 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     @property
     def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""
-        return (
-            self.conn.state is OPEN
-            and self.writable.is_set()
-            and not self.close_sent
-            and not self.transport.is_closing()
-        )
+        return self.writable.is_set() and self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may be written: the socket isn't closing."""
+        return self.conn.state is OPEN and not self.close_sent and not self.transport.is_closing()
 
     def write_frame(self, first_byte: int, payload: bytes) -> None:
         """Write a message in one frame, without a task. `first_byte` is `TEXT` or `BINARY`. Requires `is_writable`."""
         self.transport.write(encode_frame(first_byte, payload))
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Ping the client. Return whether anything was received from it within `timeout_s` seconds.
+
+        A client isn't pinged if the gateway is still busy with what it has sent.
+        """
+        if self.read_paused or self._unparsed:
+            return True
+        if not self.is_open:
+            return False
+        heard = self._heard = self._heard or asyncio.Event()
+        heard.clear()
+        pinged_s = self.loop.time()
+        self.conn.send_ping(random.randbytes(4))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await heard.wait()
+        await asyncio.sleep(0)  # if the loop was held meanwhile, the answer is read only now
+        return self.heard_s >= pinged_s
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next event for the application.
@@ -244,7 +301,7 @@ def _opening_error_response(error: Exception) -> bytes:
     body = JSON.encode({"error": refused.body, "subprotocols": list(BY_SUBPROTOCOL)})
     return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{REQUEST_ID}: {new_id('rq')}\r\nConnection: close\r\n\r\n"
     ).encode() + body
 
 

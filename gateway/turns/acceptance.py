@@ -12,10 +12,9 @@ from gateway.protocol.errors import over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import UNTYPED_MESSAGE_FIELDS, InputMessage, TurnStart
-from gateway.protocol.validation import check_start, encode_metadata
-from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
+from gateway.protocol.validation import check_start, data_size, encode_metadata
+from gateway.protocol.views import MessageBody, body_of, encode_body, input_role, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
-from providers.base import Role, ToolResultPart
 from store.api import TurnStore
 from store.records import (
     Accepted,
@@ -43,7 +42,9 @@ class Prepared(NamedTuple):
     body: bytes | None
 
 
-def prepare(request: TurnStart, input_bytes_max: int, items_max: int, metadata_bytes_max: int) -> Prepared:
+def prepare(
+    request: TurnStart, input_bytes_max: int, body_bytes_max: int, items_max: int, metadata_bytes_max: int
+) -> Prepared:
     """Check a start, and encode the data that the store will keep. Raises `ApiError`.
 
     This takes long for a large start, so it may run in a thread, outside the event loop.
@@ -51,12 +52,25 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int, metadata_b
     check_start(request, items_max)
     encode_metadata(request.metadata or {}, metadata_bytes_max)
     content, digest = encode_content(request)
-    if len(content) + _LIST_BYTES > input_bytes_max:
-        size = len(_CONTENT.encode([request.input, request.messages, request.system]))
-        if size > input_bytes_max:
-            raise over_limit("The input", size, input_bytes_max)
+    _check_size(request, len(content), input_bytes_max, body_bytes_max)
     message = MessageBody(request.input_parts, metadata=request.metadata or None)
     return Prepared(content, digest, message, encode_body(message) if message.parts else None)
+
+
+def _check_size(request: TurnStart, content_bytes: int, text_bytes_max: int, bytes_max: int) -> None:
+    """Raise `ApiError` "too_large" if the text of the input, or the whole input, is over its bound.
+
+    `content_bytes` is the size of the whole start as JSON. The text is everything but the data of images and files.
+    """
+    data_bytes = sum(map(data_size, request.parts))
+    size = content_bytes + _LIST_BYTES
+    if size - data_bytes <= text_bytes_max and size <= bytes_max:
+        return
+    size = len(_CONTENT.encode([request.input, request.messages, request.system]))
+    if size - data_bytes > text_bytes_max:
+        raise over_limit("The text of the input", size - data_bytes, text_bytes_max)
+    if size > bytes_max:
+        raise over_limit("The input", size, bytes_max)
 
 
 def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
@@ -139,11 +153,10 @@ async def accept(
     now = now_ms()
     input_message = None
     if prepared.body is not None:
-        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.message.parts) else "user"
         input_message = MessageRecord(
             id=new_id("m"),
             parent=None,
-            role=role,
+            role=input_role(prepared.message.parts),
             created_ms=now,
             body=prepared.body,
             turn=live_turn.turn,

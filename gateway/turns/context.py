@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -60,33 +61,52 @@ def without_history(
     )
 
 
+class Place(NamedTuple):
+    """The place of a turn in its conversation: it answers the message `parent`, with `model`."""
+
+    conversation: str | None
+    parent: str | None
+    model: str
+
+
 class History:
     """The stored history of a user, as far as one turn may read it.
 
     The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and `bytes_max` bytes of data
-    that the messages refer to.
+    that the messages refer to. `new` is a message that isn't stored, and follows every branch.
     """
 
-    def __init__(self, store: HistoryStore, user: str, bytes_max: int, items_max: int) -> None:
+    def __init__(
+        self, store: HistoryStore, user: str, bytes_max: int, items_max: int, new: ChatMessage | None = None
+    ) -> None:
         self._store = store
         self._user = user
         self._bytes_max = bytes_max
         self._items_max = items_max
+        self._new = new
         self._remaining_bytes = bytes_max
         self._parts_of: dict[str, list[Part]] = {}
 
-    async def branch(self, conversation: str, last: str | None, model: str) -> tuple[tuple[ChatMessage, ...], int]:
+    async def branch(
+        self, conversation: str | None, last: str | None, model: str
+    ) -> tuple[tuple[ChatMessage, ...], int]:
         """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
 
-        Signatures that other models than `model` made are removed. Raises `ApiError` if the conversation or `last` was
-        deleted, or if the last message has a tool result that doesn't directly follow its call.
+        Without `conversation` or `last`, there is only the new message. Signatures that other models than `model` made
+        are removed. Raises `ApiError` if the conversation or `last` was deleted, or if the last message has a tool
+        result that doesn't directly follow its call.
         """
+        records: list[MessageRecord] = []
+        older = 0
         try:
-            records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)
+            if conversation is not None and last is not None:
+                records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
         size = sum(len(record.body) for record in records)
-        messages, omitted = await offload(size, _chat_messages, records, model, self._items_max, is_cut=older > 0)
+        messages, omitted = await offload(
+            size, _chat_messages, records, self._new, model, self._items_max, is_cut=older > 0
+        )
         return messages, older + omitted
 
     async def with_data(self, message: ChatMessage) -> ChatMessage:
@@ -133,7 +153,7 @@ class History:
 
 async def build_chat_request(
     history: History,
-    turn: TurnRecord,
+    turn: TurnRecord | Place,
     conversation: ConversationRecord | None,
     request: TurnStart,
     upstream_model: str,
@@ -148,7 +168,6 @@ async def build_chat_request(
         answered = await offload(request_size(chat_request), _drop_unanswered_calls, chat_request.messages)
         with_data = [await history.with_data(message) for message in answered]
         return structs.replace(chat_request, messages=tuple(with_data))
-    assert turn.conversation is not None, "a turn with a history has a conversation"
     branch, omitted = await history.branch(turn.conversation, turn.parent, turn.model)
     kept = await _newest_with_data(history, branch)
     omitted += len(branch) - len(kept)
@@ -174,16 +193,18 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
 
 
 def _chat_messages(
-    branch: list[MessageRecord], model: str, items_max: int, *, is_cut: bool
+    branch: list[MessageRecord], new: ChatMessage | None, model: str, items_max: int, *, is_cut: bool
 ) -> tuple[tuple[ChatMessage, ...], int]:
     """Convert the newest stored messages, up to `items_max` messages and parts in total, but always the last message.
 
-    Remove signatures made by other models than `model`, and tool calls without a result. If older messages are missing
-    (`is_cut`, or left out here), also drop the messages before the first one that starts an exchange. Return the
-    messages, and how many were left out here. Raises `ApiError` if a result in the last message has no call.
+    `new` is a message that follows them. Remove signatures made by other models than `model`, and tool calls without a
+    result. If older messages are missing (`is_cut`, or left out here), also drop the messages before the first one that
+    starts an exchange. Return the messages, and how many were left out here. Raises `ApiError` if a result in the last
+    message has no call.
     """
-    found: list[ChatMessage] = []
-    items = 0
+    found = [] if new is None else [new]
+    items = sum(1 + len(message.parts) for message in found)
+    count = len(found) + len(branch)
     for record in reversed(branch):
         body = body_of(record)
         items += 1 + len(body.parts)
@@ -196,7 +217,7 @@ def _chat_messages(
     messages = _from_first_exchange(found) if is_cut else found
     if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
-    return _drop_unanswered_calls(messages), len(branch) - len(messages)
+    return _drop_unanswered_calls(messages), count - len(messages)
 
 
 def _drop_unanswered_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -253,9 +274,8 @@ def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage
     request_parts = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
+        *_tools_as_text(chat_request),
     ]
-    if chat_request.tools:
-        request_parts.append(TextPart(msgspec.json.encode(chat_request.tools).decode()))
     images = sum(IMAGE_TOKENS for part in request_parts if isinstance(part, ImagePart))
     reasoning: list[Part] = [part for part in answer_parts if isinstance(part, ReasoningPart)]
     return Usage(
@@ -266,6 +286,10 @@ def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage
     )
 
 
+def _tools_as_text(chat_request: ChatRequest) -> list[Part]:
+    return [TextPart(msgspec.json.encode(chat_request.tools).decode())] if chat_request.tools else []
+
+
 def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> ChatRequest:
     """Drop the oldest exchanges so that the request and its answer fit `context_window`, in tokens (None: no limit).
 
@@ -274,7 +298,7 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
     """
     if context_window is None:
         return chat_request
-    remaining = context_window - answer_tokens - _tokens([TextPart(chat_request.system or "")])
+    remaining = context_window - answer_tokens - _fixed_tokens(chat_request)
     starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
     first = len(chat_request.messages)
     for start in reversed(starts):
@@ -290,12 +314,17 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
 
 def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
     """Return whether the request and its answer are estimated to fit `context_window`, in tokens; None: no limit."""
-    if context_window is None:
-        return True
-    request_tokens = _tokens([TextPart(chat_request.system or "")]) + sum(
-        _tokens(message.parts) for message in chat_request.messages
-    )
-    return request_tokens + answer_tokens <= context_window
+    return context_window is None or request_tokens(chat_request) + answer_tokens <= context_window
+
+
+def request_tokens(chat_request: ChatRequest) -> int:
+    """Return an upper estimate of the tokens of the whole request."""
+    return _fixed_tokens(chat_request) + sum(_tokens(message.parts) for message in chat_request.messages)
+
+
+def _fixed_tokens(chat_request: ChatRequest) -> int:
+    """Return an upper estimate of the tokens of what is never trimmed: the system prompt and the tools."""
+    return _tokens([TextPart(chat_request.system or ""), *_tools_as_text(chat_request)])
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:

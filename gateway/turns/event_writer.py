@@ -241,8 +241,7 @@ class EventWriter:
         """Return the cost of `usage` in billionths of a dollar, or None if there is no usage, route or known price."""
         if usage is None or self.route is None:
             return None
-        cost = cost_usd(self.route, usage, None if usage.estimated else self._cost)
-        return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
+        return cost_nano(self.route, usage, None if usage.estimated else self._cost)
 
     def timing(self) -> Timing:
         """Return the number of attempts, and the durations in ms from acceptance on."""
@@ -255,6 +254,15 @@ class EventWriter:
             attempts=self._attempts,
             ttft_ms=None if first_token_at is None else _ms(first_token_at - self._accepted_at),
         )
+
+
+def cost_nano(route: Route, usage: Usage | None, reported: Decimal | None = None) -> int | None:
+    """Return the cost of `usage` in billionths of a dollar, or None if there is no usage or no known price.
+
+    `reported` is the cost that the provider itself reports, in US dollars.
+    """
+    cost = None if usage is None else cost_usd(route, usage, reported)
+    return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
 
 
 def _ms(seconds: float) -> int:

@@ -28,6 +28,24 @@ def _check(route: Route, chat_request: ChatRequest) -> None:
     route.check_length(chat_request)
 
 
+def fit_request(route: Route, chat_request: ChatRequest, *, stateless: bool) -> ChatRequest:
+    """Return the request, trimmed to the context window of the model of `route` unless it is `stateless`.
+
+    Raise `ProviderError` if the model can't take it.
+    """
+    if not stateless:
+        chat_request = trim(chat_request, route.context_window, answer_tokens(route, chat_request))
+    _check(route, chat_request)
+    return chat_request
+
+
+def answer_tokens(route: Route, chat_request: ChatRequest) -> int:
+    """Return the number of tokens of the context window that are kept free for the answer."""
+    if chat_request.params.max_tokens is not None:
+        return chat_request.params.max_tokens
+    return min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
+
+
 class RequestBuilder:
     """The `Requester` of one turn.
 
@@ -55,22 +73,17 @@ class RequestBuilder:
 
     def _fit(self, route: Route) -> ChatRequest:
         chat_request = structs.replace(self._chat_request, model=route.model)
-        answer_tokens = chat_request.params.max_tokens
+        max_tokens = chat_request.params.max_tokens
         if route is not self._primary:
             chat_request = structs.replace(
                 chat_request, messages=tuple(message.without_signatures() for message in chat_request.messages)
             )
-        if route is not self._primary and answer_tokens is not None and route.max_output is not None:
-            answer_tokens = min(answer_tokens, route.max_output)
-            chat_request = structs.replace(
-                chat_request, params=structs.replace(chat_request.params, max_tokens=answer_tokens)
-            )
-        if answer_tokens is None:
-            answer_tokens = min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
-        if not self._stateless:
-            chat_request = trim(chat_request, route.context_window, answer_tokens)
-        _check(route, chat_request)
-        if route is not self._primary and not fits(chat_request, route.context_window, answer_tokens):
+        if route is not self._primary and max_tokens is not None and route.max_output is not None:
+            params = structs.replace(chat_request.params, max_tokens=min(max_tokens, route.max_output))
+            chat_request = structs.replace(chat_request, params=params)
+        chat_request = fit_request(route, chat_request, stateless=self._stateless)
+        kept_free = answer_tokens(route, chat_request)
+        if route is not self._primary and not fits(chat_request, route.context_window, kept_free):
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
         return chat_request
 

@@ -157,6 +157,10 @@ export class Connection extends EventTarget {
     return this.request("turn.get", { turn: id });
   }
 
+  estimate(fields) {
+    return this.request("turn.estimate", fields);
+  }
+
   models() {
     return this.request("models.list");
   }

@@ -36,6 +36,10 @@ export class Conversation extends EventTarget {
     return this.#connection.start({ ...fields, conversation: this.id });
   }
 
+  estimate(fields) {
+    return this.#request("turn.estimate", fields);
+  }
+
   get() {
     return this.#request("conversation.get");
   }

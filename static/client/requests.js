@@ -3,7 +3,7 @@
 import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
 
 /** Requests that can safely be sent twice. If the socket is lost, they are sent again on the next one. */
-const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
+const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "turn.estimate", "models.list", "usage.get",
   "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
 
 /** Returns whether a request can safely be sent twice; one that creates a conversation can if it has an id. */

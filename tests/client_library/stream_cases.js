@@ -118,6 +118,10 @@ test("models, usage, feedback and errors of requests", async (stage) => {
   const { models } = await connection.models();
   ok(models.some(({ id, available }) => id === "demo" && available), "the demo model is listed");
   const message = await connection.start(demoStart("one two three"));
+  const alone = await connection.estimate({ input: "Hi" });
+  const inside = await connection.conversation(message.conversation).estimate({ input: "Hi" });
+  equal([alone.model, alone.estimated, alone.trimmed, alone.cost], ["demo", true, 0, null]);
+  ok(inside.input_tokens > alone.input_tokens, "the conversation's history is counted");
   equal(await connection.feedback(message.id, "up", "good"), {});
   ok((await connection.usage({ conversation: message.conversation })).usage.output_tokens > 0, "the usage has tokens");
   const error = await refused(connection.request("turn.get", { turn: "nobody" }), "not_found");

@@ -79,6 +79,8 @@ async function everything(): Promise<void> {
   const chat = await connection.createConversation({ title: "T", conversation: "mine" });
   chat.start({ input: "Hi", create: true });
   await Promise.all([chat.get(), chat.clear(), chat.delete(), chat.usage(), chat.cancel(), chat.detach()]);
+  const { input_tokens, cost_max } = await connection.estimate({ input: "Hi", model: "demo" });
+  console.log(input_tokens, cost_max?.amount, (await chat.estimate({ input: "Hi" })).trimmed);
   const [model] = (await connection.models()).models;
   console.log(model?.features, (await connection.usage()).usage, await connection.ping(), connection.traffic.in.bytes);
   await connection.feedback("m", "up");

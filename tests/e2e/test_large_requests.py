@@ -26,7 +26,12 @@ from tests.run_queue import RunQueue
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 MIB = 2**20
-SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_DRAIN_S": "0.2"}
+SETTINGS = {
+    "TURNWIRE_AUTH": "jwt",
+    "TURNWIRE_JWT_SECRET": SECRET,
+    "TURNWIRE_DRAIN_S": "0.2",
+    "TURNWIRE_INPUT_BYTES": str(20 * MIB),
+}
 HELD_S = 0.25
 """The longest allowed delay of another user's ping, in seconds.
 

@@ -58,6 +58,9 @@ async def test_law_13_log_lines_have_ids_and_no_content(tmp_path: Path) -> None:
     assert ended["t1"]["request"].startswith("r")
     opened = next(event for event in events if event["event"] == "connection opened")
     assert ended["t1"]["connection"] == opened["connection"]
+    assert ended["t1"]["request_id"] == opened["request_id"]
+    served = next(event for event in events if event["event"] == "request served" and event["path"] == "/v1/turns")
+    assert (served["request_id"], served["status"]) == (answer.headers["x-request-id"], 200)
     failed = next(event for event in events if event["event"] == "attempt failed")
     assert (failed["turn"], failed["user"]) == ("t2", "ann")
     assert ended["t2"]["status"] == "failed"

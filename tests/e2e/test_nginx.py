@@ -93,10 +93,11 @@ async def test_law_1_and_7_through_nginx_while_an_instance_stops(tmp_path: Path)
     """Laws 1 and 7: a socket and an event stream aren't buffered. The socket's instance is stopped, and the next socket
     through the same address continues from the position without a gap. Large bodies are accepted."""
     demo = {"rate": 40, "tokens": 120}
+    settings = {**OPEN, "TURNWIRE_DRAIN_S": "0.2", "TURNWIRE_INPUT_BYTES": "8000000"}
     with redis_process(tmp_path / "redis") as redis:
         async with (
-            gateway_process(tmp_path, {**OPEN, "TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as one,
-            gateway_process(tmp_path, {**OPEN, "TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as two,
+            gateway_process(tmp_path, settings, store=redis.url) as one,
+            gateway_process(tmp_path, settings, store=redis.url) as two,
             nginx(tmp_path / "nginx", [one, two]) as url,
             httpx2.AsyncClient(base_url=url, timeout=20) as http,
         ):

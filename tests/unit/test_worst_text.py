@@ -32,7 +32,7 @@ from gateway.identity.origin import check_host, check_origin, is_loopback
 from gateway.identity.tokens import Tokens
 from gateway.protocol.codec import JSON, MSGPACK, FrameError, clip_text, split_text
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import from_rfc3339
+from gateway.protocol.ids import from_rfc3339, request_id_in
 from gateway.protocol.plain_text import escape_invisible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
 from gateway.protocol.validation import check_start
@@ -393,6 +393,7 @@ ROWS = [
     Row("a frame: ids", lambda: JSON.decode(json.dumps({"type": "turn.start", "turn": fill("a")})), NAMES_IN_FRAMES),
     Row("a frame: names", lambda: names_read(fill("a")), PLAIN_NAMES),
     Row("a name: invisible characters", lambda: is_plain(fill("a\u200b")), "plain_text._PLAIN"),
+    Row("a request id", lambda: request_id_in([(b"x-request-id", fill("a").encode())]), "ids._REQUEST_ID"),
     Row("a name: plain", lambda: is_plain(fill("a")), "plain_text._PLAIN"),
     Row("a line of the log", lambda: escape_invisible(fill("\u200b")), "plain_text._ESCAPED"),
     Row(

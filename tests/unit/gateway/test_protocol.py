@@ -25,6 +25,9 @@ REQUESTS = {
         "turn conversation create model input parent messages system params tools tool_choice on_busy on_disconnect"
         " metadata"
     ),
+    "turn.estimate": (
+        "turn conversation model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
+    ),
     "turn.cancel": "turn turns conversation mine reason",
     "turn.attach": "turn epoch after positions",
     "turn.detach": "turn",

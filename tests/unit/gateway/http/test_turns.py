@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.client import TurnView, client
+from tests.client import RequestFailed, TurnView, client
 from tests.demo import expected
 from tests.http_events import NDJSON, SSE, followed, http_client, started
 from tests.in_loop_server import InLoopServer, serving
@@ -301,3 +301,26 @@ async def test_a_draining_gateway_refuses_streams(http: httpx2.AsyncClient, serv
     assert (await http.post("/v1/turns", json={"input": "x"})).status_code == 503
     assert (await http.get("/v1/turns/t")).status_code == 200
     assert (await http.post("/v1/turns/t/cancel")).json() == {"turns": {"t": "cancelled"}}
+
+
+async def test_text_has_the_same_bound_over_http_and_over_the_socket() -> None:
+    """A text over the bound is refused in the same words on both, whichever field has it; the data of an image isn't
+    text, and has the bound of the body."""
+    async with (
+        serving(input_bytes=2000, body_bytes=65_536) as server,
+        http_client(server.url) as http,
+        client(server.ws_url) as c,
+    ):
+        message = {"role": "user", "parts": [{"kind": "text", "text": "x" * 2000}]}
+        image = {"kind": "image", "media_type": "image/png", "data": "AAAA" * 1000}
+        for fields in ({"input": "x" * 2000}, {"input": "Hi", "system": "x" * 2000}, {"messages": [message]}):
+            answer = await http.post("/v1/turns", json=fields)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+            with pytest.raises(RequestFailed) as refused:
+                await c.request("turn.start", **fields)
+            assert refused.value.error == answer.json()["error"]
+        started = {"input": [{"kind": "text", "text": "x" * 1500}, image], "params": {"demo": QUICK}}
+        assert (await http.post("/v1/turns", json=started)).json()["status"] == "completed"
+        assert (await c.request("turn.start", **started))["status"] == "running"
+        refused_image = await http.post("/v1/turns", json={"input": [{**image, "data": "AAAA" * 17_000}]})
+        assert (refused_image.status_code, refused_image.json()["error"]["code"]) == (413, "too_large")

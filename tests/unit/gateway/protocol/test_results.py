@@ -36,6 +36,7 @@ async def test_results_match_their_documented_types(ann: SessionClient, existing
         (p.Auth, {"token": "x"}),
         (p.Ping, {"t": 1.5}),
         (p.TurnStart, {"turn": "t2", "input": "x"}),
+        (p.TurnEstimate, {"input": "x", **conversation}),
         (p.TurnGet, {"turn": "t0"}),
         (p.TurnGet, {"turn": "t1"}),
         (p.TurnAttach, {"positions": {"t1": {"epoch": 1, "seq": 0}, "nope": {"epoch": 1, "seq": 2}}}),

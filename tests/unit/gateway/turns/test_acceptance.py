@@ -12,12 +12,13 @@ from gateway.protocol.requests import InputMessage, TurnStart, decode_turn_start
 from gateway.protocol.views import body_of
 from gateway.turns.acceptance import accept, encode_content, prepare, started
 from gateway.turns.live_turn import LiveTurn
-from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
+from providers.base import FilePart, ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.records import Accepted, Busy, Conflict, NotFound
 from tests.in_process import ControlledStore
 from tests.turn_events import EPOCH
 
 INPUT_MAX = 1000
+BODY_MAX = 2000
 ITEMS_MAX = 4
 METADATA_MAX = 100
 ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
@@ -42,7 +43,10 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
         ({"input": "x" * 1000}, "too_large", None),
         ({"input": "Hi", "system": "x" * 1000}, "too_large", None),
         ({"messages": [InputMessage(role="user", parts=[TextPart("x" * 1000)])]}, "too_large", None),
-        ({"input": [ImagePart("image/png", data="AAAA" * 250)]}, "too_large", None),
+        ({"input": [TextPart("x" * 1000), ImagePart("image/png", data="AAAA")]}, "too_large", None),
+        ({"input": [ImagePart("image/png", data="AAAA" * 500)]}, "too_large", None),
+        ({"input": [ImagePart("image/png", url="data:image/png;base64," + "AAAA" * 500)]}, "too_large", None),
+        ({"messages": [InputMessage(role="user", parts=[FilePart("a/b", data="AAAA" * 500)])]}, "too_large", None),
         ({"input": [TextPart("x")] * 5}, "too_large", None),
         ({"messages": [*ONE, *ONE, InputMessage(role="user", parts=[])]}, "too_large", None),
         ({"messages": [InputMessage(role="user", parts=[TextPart("x")] * 4)]}, "too_large", None),
@@ -53,7 +57,7 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
 def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
     """Rules about several fields, and the bound of the input, are checked. The error names the field."""
     with pytest.raises(ApiError) as refused:
-        prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX, METADATA_MAX)
+        prepare(TurnStart(**fields), INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
@@ -68,13 +72,16 @@ def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: st
         {"input": [ToolResultPart("c", "3")]},
         {"messages": ONE},
         {"input": "x" * 900},
+        {"input": [TextPart("x" * 800), ImagePart("image/png", data="AAAA" * 250)]},
+        {"input": [ImagePart("image/png", url="data:image/png;base64," + "AAAA" * 250)]},
+        {"messages": [InputMessage(role="user", parts=[FilePart("a/b", data="AAAA" * 250)])]},
     ],
     ids=repr,
 )
 def test_a_valid_start_is_accepted(fields: dict[str, Any]) -> None:
     """Valid are text or parts, with or without a conversation, a branch, a regenerated answer, and messages of a
     stateless turn."""
-    assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX, METADATA_MAX).content
+    assert prepare(TurnStart(**fields), INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX).content
 
 
 def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
@@ -119,7 +126,7 @@ def test_input_is_text_or_parts() -> None:
 
 async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
     stream = LiveTurn("ann", turn, digest, EPOCH)
-    prepared = prepare(request, INPUT_MAX, ITEMS_MAX, METADATA_MAX)
+    prepared = prepare(request, INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX)
     found = await accept(store.as_store, stream, request, prepared, "demo", "in_one", 10_000)
     assert (stream.acceptance is not None, stream.conversation_record) == (True, found.conversation)
     return found

@@ -536,7 +536,7 @@ async def test_a_drain_does_not_wait_forever_for_the_store(
 
 
 def start(services: Services, request: TurnStart) -> tuple[LiveTurn, bool]:
-    return services.starter.start("ann", request, prepare(request, 1000, 10, 100))
+    return services.starter.start("ann", request, prepare(request, 1000, 1000, 10, 100))
 
 
 async def test_epochs_only_grow(services: Services) -> None:

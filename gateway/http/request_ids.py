@@ -1,0 +1,68 @@
+"""The id of each request: taken from `X-Request-ID` or made here, echoed in the answer, and in every line of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+
+import structlog
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from gateway.protocol.ids import REQUEST_ID_HEADER, request_id_in
+
+log = structlog.stdlib.get_logger("turnwire.http")
+
+ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+"""The messages that begin an answer, and have its headers."""
+UNKNOWN = "unknown"
+"""The template of a path that doesn't exist."""
+
+
+class RequestIds:
+    """Middleware that gives every request and every socket its id, and logs each HTTP request at debug.
+
+    `routes` have the templates of the paths, below `prefix` or not.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], prefix: str) -> None:
+        self._app = app
+        self._routes = routes
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_in(scope["headers"])
+        status: int | None = None
+        is_logged = scope["type"] == "http" and log.isEnabledFor(logging.DEBUG)
+        path = self._template(scope) if is_logged else UNKNOWN  # a route changes the scope
+        began_s = perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ANSWERS:
+                status = message.get("status")
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        with bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                if is_logged:
+                    took_ms = round((perf_counter() - began_s) * 1000)
+                    log.debug("request served", method=scope["method"], path=path, status=status, ms=took_ms)
+
+    def _template(self, scope: Scope) -> str:
+        """Return the path with the names of its parameters, such as `/v1/turns/{turn}`."""
+        if self._prefix and scope["path"].startswith(self._prefix + "/"):
+            scope = {**scope, "root_path": self._prefix}
+        for route in self._routes:
+            if isinstance(route, Route | Mount) and route.matches(scope)[0] is not Match.NONE:
+                return route.path
+        return UNKNOWN
