@@ -12,8 +12,8 @@ from tests.in_process import SLOW
 
 
 async def test_a_drained_instance_keeps_running_but_is_not_ready() -> None:
-    """Running turns end within the drain time, and sockets close with 4503. `/ready` returns 503 and `/health` 200. A
-    second drain has no effect."""
+    """Running turns end within the drain time, and sockets close with 4503. Then `/ready` returns 503 and `/health` 200,
+    new turns are refused, and a second drain raises no error."""
     async with (
         serving(drain_s=0.3) as server,
         client(server.ws_url) as c,
