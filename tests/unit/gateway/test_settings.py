@@ -199,8 +199,8 @@ def test_contradictory_or_unusable_settings_are_refused(fields: dict[str, Any], 
 
 
 def test_auth_allows_access_from_the_network() -> None:
-    """With auth, access isn't limited to loopback. The rules for tokens and for identity tokens are derived from the
-    settings. Commas separate the items of a list."""
+    """With auth, access isn't limited to loopback. The rules for access tokens, and for the tokens by which a
+    service names its user, are derived from the settings. Commas separate the items of a list."""
     settings = make(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
     assert not settings.loopback_only
     rules = settings.token_settings

@@ -1,4 +1,4 @@
-"""A provider's batches as numbered events: each fits a frame, none is empty. And the data for the ending."""
+"""A provider's batches as numbered events that fit into frames, and the data for the ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The log writer: events are logged within the flush interval, or after an outage of the store (law 4)."""
+"""The log writer: events are logged within the flush interval, or after an outage of the store (law 4). Outages are
+reported, and the store's replies are applied."""
 
 from __future__ import annotations
 
