@@ -187,7 +187,7 @@ def test_aliases_and_hidden_models() -> None:
 
 
 def test_prices_and_fallbacks_are_on_the_route() -> None:
-    """A route has the list price and the operator's own price, which overrides it, and the fallbacks."""
+    """A route of the shipped rows has the catalog's price or the price list, and no operator's price and no fallbacks."""
     catalog = Catalog(ALL_KEYS)
     assert catalog.resolve("qwen3.8-max").price is not None
     assert catalog.resolve("qwen-cn/qwen3.8-max").price is None, "the price differs in another region"
@@ -344,6 +344,6 @@ asyncio.run(main())
     ],
 )
 def test_reasoning_style_of_a_model(model: str, style: str) -> None:
-    """`params.reasoning` is left out for a model without reasoning, because the provider would reject it."""
-    route = Catalog(every_key()).resolve(model)
+    """A model without reasoning has the style `fixed`: no effort is sent, because the provider would reject it."""
+    route = Catalog(ALL_KEYS).resolve(model)
     assert (route.quirks.reasoning, route.thinks) == (style, style != "fixed")

@@ -255,9 +255,10 @@ async def test_stall(upstream: Upstream) -> None:
 
 
 async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the finish reason, the wait for the provider to end the response is short."""
+    """After the finish reason, the provider has only `AFTER_FINISH_S` to end the response."""
     monkeypatch.setattr("providers.http.stream.AFTER_FINISH_S", 0.1)
-    answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
+    async with asyncio.timeout(3):
+        answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
