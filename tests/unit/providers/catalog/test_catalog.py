@@ -126,7 +126,7 @@ def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> 
     ],
 )
 def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None:
-    """Each provider's base URL can be set in the environment."""
+    """A provider's base URL is the value of its variable, or else that of its row. A variant has variables of its own."""
     assert Catalog(environment).endpoint(provider).base_url == url
 
 
@@ -160,7 +160,7 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
 
 
 def test_regional_variant() -> None:
-    """A provider's variant has its own base URL, key and models, and its models are listed if its key is set."""
+    """A provider's variant has its own key and its provider's models, which are listed under its name if its key is set."""
     catalog = Catalog({"KIMI_CN_API_KEY": KEY})
     route = catalog.resolve("kimi-cn/kimi-k3")
     assert (route.context_window, route.quirks.reasoning, route.title) == (1_048_576, "effort", "Kimi (China)")

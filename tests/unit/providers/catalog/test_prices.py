@@ -44,7 +44,7 @@ def test_costs_calculated_by_hand(name: str, usage: Usage, cost: str) -> None:
 
 
 def test_precedence_of_prices() -> None:
-    """The operator's price comes first, then the cost that the provider reports, the price list, and the catalog's price.
+    """The operator's price comes first, then the cost that the provider reports, the price list and the catalog's price.
 
     Without any of these, the cost is None.
     """

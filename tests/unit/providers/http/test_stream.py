@@ -49,7 +49,7 @@ async def test_batches(upstream: Upstream) -> None:
 
 
 async def test_a_large_event_is_decoded_in_another_thread(upstream: Upstream) -> None:
-    """An event or an unframed document of many pieces doesn't block the loop, and its deltas stay in order."""
+    """A large event or unframed document is decoded in another thread, and its deltas stay in order."""
     calls = [{"index": n, "id": f"c{n}", "function": {"name": "f", "arguments": "{}"}} for n in range(2_000)]
     document = json.dumps({"choices": [{"message": {"tool_calls": calls}, "finish_reason": "stop"}]}).encode()
     opened = [("tool_call", "{}")] * 2_000
