@@ -103,8 +103,8 @@ def test_failing_key_cools_down(clock: Clock, error: ProviderError, cooldown_s: 
     assert check_out_key(pool).value
 
 
-def test_wait_for_the_first_available_key(clock: Clock) -> None:
-    """A turn waits for the first key whose rate limit ends, even if a rejected key's cooldown ends earlier."""
+def test_wait_for_the_first_rate_limit_to_end(clock: Clock) -> None:
+    """The wait ends with the first rate limit that ends, even if the cooldown of a rejected key ends earlier."""
     pool = make_pool(clock, "one", "two", "three")
     for seconds in (90, 70):
         check_out_key(pool).record_failure(

@@ -176,7 +176,7 @@ async def test_refused_connection_is_retried() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 451])
 async def test_errors_of_the_request_are_not_retried(status: int) -> None:
-    """A request that the provider rejects is neither retried nor sent to a fallback, unless the model doesn't exist."""
+    """After an error that the request itself causes, nothing is retried. Only status 404 leads to the fallback."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(error_response(status, {"error": {"message": "content_filter" if status != 404 else "x"}}))
         if status == 404:

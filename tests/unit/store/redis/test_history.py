@@ -20,7 +20,7 @@ def shortest_ttl_ms(server: RedisProcess, *kinds: str) -> int:
 
 
 async def test_each_change_prolongs_the_whole_conversation(redis_server: RedisProcess) -> None:
-    """A change restarts the time to live of a conversation. Its messages live twice as long, so theirs is restarted less often."""
+    """A change restarts the time to live of a conversation. Its messages live longer, so theirs is restarted less often."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn("old"))
