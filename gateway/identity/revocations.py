@@ -42,7 +42,7 @@ class Revocations:
         return [_is_revoked(principal, found) for principal in principals]
 
     async def version(self) -> bytes | None:
-        """Return a value that changes with each revocation; None if there is none."""
+        """Return a value that changes with each revocation; None if there is no revocation."""
         (found,) = await self._store.get_ephemeral([VERSION_KEY])
         return found
 
