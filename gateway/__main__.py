@@ -18,7 +18,7 @@ COMMANDS = {"serve": serve, "models": models, "check": check, "keys": keys, "adm
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command named in `arguments`, or `serve` if none is named. None means `sys.argv`.
 
-    Exits with an exit code and a message if the command fails.
+    Exit with a code above 0 if the command fails.
     """
     parser = ArgumentParser(prog="turnwire", description="A WebSocket-first realtime chat gateway.")
     parser.add_argument("--version", action="version", version=f"turnwire {__version__}")

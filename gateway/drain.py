@@ -1,6 +1,6 @@
-"""The drain of an instance, before the server's own shutdown.
+"""The drain of an instance: before the server's own shutdown, or when an operator asks for it.
 
-No new turns start, clients reconnect to other instances, and running turns end or are handed over.
+No new turns start, running turns end or are handed over, and the clients are disconnected.
 """
 
 from __future__ import annotations

@@ -273,8 +273,8 @@ class HistoryStore(Protocol):
 class EphemeralStore(Protocol):
     """Small values that expire (a ticket, a revocation, an open circuit), rate limits and connection permits."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
-        """Store `value` for `ttl_ms` in place of the key's old value. Return whether the key had none."""
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
+        """Store `value` for `ttl_ms`. Return the value that it replaces, or None if the key had none."""
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
         """Return the key's value and delete it in one step; None if there is none.

@@ -1499,14 +1499,14 @@ class StoreConformance:
     # --- ephemeral values ---
 
     async def test_an_ephemeral_value_expires(self, store: Store) -> None:
-        """`put_ephemeral` replaces an earlier value and returns whether there was none; the value expires."""
-        assert await store.put_ephemeral("n1", b"\x00one", LONG_MS)
-        assert not await store.put_ephemeral("n1", b"two", LONG_MS)
-        assert await store.put_ephemeral("n2", b"", SHORT_MS)
+        """`put_ephemeral` replaces an earlier value and returns it; the value expires."""
+        assert await store.put_ephemeral("n1", b"\x00one", LONG_MS) is None
+        assert await store.put_ephemeral("n1", b"two", LONG_MS) == b"\x00one"
+        assert await store.put_ephemeral("n2", b"", SHORT_MS) is None
         assert await store.get_ephemeral(["n2", "unknown", "n1"]) == [b"", None, b"two"]
         assert await store.get_ephemeral([]) == []
         await eventually(lambda: _are_expired(store, "n2"))
-        assert await store.put_ephemeral("n2", b"again", LONG_MS)
+        assert await store.put_ephemeral("n2", b"again", LONG_MS) is None
 
     async def test_of_concurrent_pops_one_gets_the_value(self, store: Store) -> None:
         """Of many concurrent callers, exactly one gets the value."""

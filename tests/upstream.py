@@ -1,7 +1,7 @@
 """A real local provider: an HTTP server that plays scripted or recorded streams and notices disconnects.
 
 It answers POST requests to the `_PATHS`. It keeps background responses: GET …/responses/ID plays such a response again,
-POST …/responses/ID/cancel ends it. It runs in the test's own event loop. The gateway under test may be another process
+POST …/responses/ID/cancel removes it. It runs in the test's own event loop. The gateway under test may be another process
 that is configured with `openai_url` or `anthropic_url`.
 """
 
@@ -168,7 +168,7 @@ class ReceivedRequest:
     headers: dict[str, str]
     body: dict[str, Any]
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the client disconnects before the response is complete."""
+    """Set when the connection is closed before the response is complete."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the response is complete."""
     method: str = "POST"

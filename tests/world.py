@@ -166,8 +166,8 @@ class World:
     async def check(self, who: Resilient, turn: str, *, ends: str = "turn.completed") -> None:
         """Wait for the turn's ending and check the turn. `ends` is the type of the expected end event.
 
-        The text must be the expected one (a prefix of it, unless the turn completed), and every instance must have
-        stored the same text. A `turn.reset` or `owner_lost` is accepted only after a recorded fault. The provider of a
+        The text must be the expected one (a prefix of it, unless the turn completed), and every reachable instance must
+        return the same stored text. A `turn.reset` or `owner_lost` is accepted only after a recorded fault. The provider of a
         `real` turn was asked at most once per epoch. If the store has lost the turn, the gateway must tell the client:
         without an ending or an error, a `TimeoutError` is raised.
         """

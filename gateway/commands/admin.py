@@ -1,4 +1,4 @@
-"""`turnwire admin turns|connections|stop TURN|close CONNECTION|drain [--url --token]`: operate a running instance."""
+"""`turnwire admin [--url --token] turns|connections|stop TURN|close CONNECTION|drain`: operate a running instance."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ def add_options(parser: ArgumentParser) -> None:
         help="@FILE that contains a token or key with the scope admin (default: TURNWIRE_ADMIN_TOKEN)",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, help_text in (("turns", "list the running turns"), ("connections", "list the client connections")):
+    for name, help_text in (
+        ("turns", "list the running and waiting turns"),
+        ("connections", "list the client connections"),
+    ):
         listing = actions.add_parser(name, help=help_text)
         listing.add_argument("--user", help="only those of this user")
     stop = actions.add_parser("stop", help="cancel a turn")
     stop.add_argument("turn", metavar="TURN")
-    stop.add_argument("--user", help="the turn's user; required if the turn runs on another instance")
+    stop.add_argument(
+        "--user",
+        help="the turn's user; required if the turn runs on another instance, or if several users have a turn with this id",
+    )
     stop.add_argument("--reason", help="reason to send to the client")
     close = actions.add_parser(
         "close", help="close a connection permanently; its turns continue unless their on_disconnect is cancel"
@@ -42,7 +48,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Send the request to the instance, and print the answer. Exit with 1 if it refuses or can't be reached."""
+    """Send the request to the instance, and print the answer.
+
+    Exit with 1 if the instance refuses or can't be reached, and with 2 if a setting is wrong.
+    """
     settings = load_settings(options)
     fields = {name: value for name in ("user", "reason") if (value := getattr(options, name, None)) is not None}
     if options.action in {"turns", "connections"}:
@@ -63,7 +72,8 @@ def run(options: Namespace) -> None:
 def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | None = None) -> Any:
     """Send a request to `/v1/admin/` plus `path`, and return the decoded JSON of the answer.
 
-    `fields` is sent as JSON. Exit with 1 if the gateway refuses, with its own message, or can't be reached.
+    `fields` is sent as JSON. If the gateway refuses, print its message and exit with 1. If it can't be reached, exit
+    with 1 too.
     """
     base = (settings.admin_url or settings.page_url + settings.path_prefix).rstrip("/")
     headers = {"content-type": "application/json"}
@@ -86,7 +96,10 @@ def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | N
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the lines of a table: the keys of the first row, then a line per row, in aligned columns."""
+    """Return the lines of a table: the keys of the first row, then a line per row, in aligned columns.
+
+    Without rows, the only line is `None.`.
+    """
     if not rows:
         return ["None."]
     return format_table(

@@ -16,9 +16,9 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     new = actions.add_parser("new", help="create a key: print it once, with its line for the file of TURNWIRE_API_KEYS")
-    owner = new.add_mutually_exclusive_group(required=True)
-    owner.add_argument("--user", help="user that the key belongs to")
-    owner.add_argument("--service", help="service that the key belongs to; it can act for its users")
+    user_or_service = new.add_mutually_exclusive_group(required=True)
+    user_or_service.add_argument("--user", help="user that the key belongs to")
+    user_or_service.add_argument("--service", help="service that the key belongs to; it can act for its users")
     new.add_argument(
         "--scopes", help="some of chat,read,cancel,admin,as (default: chat,read,cancel; for a service also as)"
     )

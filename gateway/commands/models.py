@@ -35,6 +35,7 @@ def run(options: Namespace) -> None:
     print("\nPrices are per million tokens. Any other model of a provider is available as PROVIDER/MODEL:\n")
     providers = [("PROVIDER", "NAME", "STATUS")]
     for name, row, missing in sorted(catalog.providers(), key=lambda one: bool(one[2])):
+        # PROVIDER:VARIABLE is a provider that is listed already, with another key for some of the operator's models.
         if ":" not in name and row.dialect != "demo":
             providers.append((name, row.title, f"needs {missing}" if missing else "ready"))
     print("\n".join(format_table(providers)))

@@ -1,4 +1,4 @@
-"""The common parts of the commands of `turnwire`: settings, catalog, and the exit with an error message."""
+"""The functions that the commands of `turnwire` share: settings, catalog, the exit with an error message, and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Warnings on standard error about secrets that other users of this machine can see, with what to do about them."""
+"""Warnings on standard error about what other users of this machine can see, each with what to do about it.
+
+They are about secrets on the command line, and about files of credentials or hashes that others may read or change.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def option_name(name: str) -> str:
 
 
 def warn_of_exposed_secrets(option_values: Mapping[str, Any], settings: Settings) -> None:
-    """Warn of secrets on the command line, and of files with secrets that others may read or change.
+    """Warn of secrets on the command line, and of private files that others may read or change.
 
     `option_values` are the settings on the command line, by name.
     """
@@ -49,7 +52,7 @@ def warn_of_exposed_file(file: str) -> None:
     with suppress(OSError):
         if os.stat(file).st_mode & UNSAFE_MODE_BITS:
             warn(
-                f"Other users of this machine can read or change {file}, which contains secrets: run chmod 640, or stricter."
+                f"Other users of this machine can read or change {file}, which should be private: run chmod 640, or stricter."
             )
 
 

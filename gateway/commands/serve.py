@@ -51,7 +51,8 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Serve until a signal.
 
-    Exit with 1 if that fails, and with 2 if an option, a setting or the operator's file of models is wrong.
+    Exit with 2 if an option, a setting or the operator's file of models is wrong. Exit with 1 for any other failure,
+    such as a key for authentication that can't be used.
     """
     settings = load_settings(options)
     _disable_core_dumps()

@@ -37,7 +37,10 @@ class AdminList(p.Request, frozen=True, tag="admin.list"):
 
 
 class AdminStop(p.Request, frozen=True, tag="admin.stop"):
-    """Cancel a turn. `user` is required if it runs on another instance, or if several users have a turn with this id."""
+    """Cancel a turn.
+
+    `user` is required if the turn runs on another instance, or if several users have a turn with this id.
+    """
 
     turn: Identifier
     user: Identifier | None = None
@@ -86,7 +89,10 @@ class LiveTurns(Struct, frozen=True):
 
 
 class LiveConnection(Struct, frozen=True):
-    """A client connection of this instance, with the number of attached turns and the bytes that wait to be sent."""
+    """A client of this instance: a socket, or an HTTP request with a session.
+
+    `turns` is the number of turns that it is attached to; `waiting_bytes` wait to be sent to it.
+    """
 
     connection: str
     user: str
@@ -206,7 +212,7 @@ def _parse_place(before: str) -> tuple[int, str]:
 
 
 async def cancel_turn(context: RequestContext) -> Response:
-    """Stop one turn, on whichever instance it runs. Raises `ApiError`, and `StoreError` if the store is needed."""
+    """Stop one turn, on whichever instance it runs. Raises `ApiError`, and `StoreError` if the store fails."""
     request = await context.parse(AdminStop)
     user = request.user or _find_user(request.turn, context.services.registry.live())
     outcome = await context.services.cancellation.cancel(user, request.turn, Abort("admin", request.reason))

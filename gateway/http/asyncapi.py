@@ -99,7 +99,7 @@ def _request(request: type[Struct]) -> Schema:
 def _events() -> Schema:
     return {
         "action": "send",
-        "summary": "Frames that the server sends without a request.",
+        "summary": "Frames that the server sends in addition to the answers.",
         "channel": CHANNEL,
         "messages": [_in_channel(_tag(event)) for event in EVENTS],
     }

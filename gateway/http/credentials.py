@@ -14,8 +14,8 @@ from gateway.protocol.ids import now_ms, rfc3339, time_of
 class Revocation(p.Request, frozen=True, tag="revocation"):
     """Revoke a token by its `jti`, an API key by its id, or a user's credentials by `user`.
 
-    With `user`, the credentials that were issued before the time `before` are revoked. It is an RFC 3339 time, by default
-    now.
+    With `user`, the credentials that were issued before the time `before` are revoked. `before` is an RFC 3339 time, by
+    default now.
     """
 
     jti: Identifier | None = None

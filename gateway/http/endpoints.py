@@ -58,9 +58,10 @@ class Endpoint:
             await response(scope, receive, send)
 
     async def _admit(self, context: RequestContext) -> None:
-        """Check the origin, authenticate the caller, and count the request for the rate limit.
+        """Check the origin, authenticate the caller, count the request for the rate limit, and check the scope.
 
-        Raises `ApiError` and `ClientDisconnect`.
+        A caller that has taken more than its share of the event loop waits here. Raises `ApiError` and
+        `ClientDisconnect`.
         """
         origin.check_origin(context.scope["headers"], context.services.settings)
         context.principal = await context.services.authenticator.authenticate(

@@ -60,7 +60,7 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 def prefers_async(headers: Headers) -> bool:
     """Return whether the client asks for a response before the turn ends: `Prefer: respond-async` (RFC 7240)."""
-    preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)
+    preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)[:RANGES_MAX]
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 

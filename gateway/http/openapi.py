@@ -38,7 +38,7 @@ class ServerSentEvent(Struct, frozen=True):
 
 EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
 UNNUMBERED_EVENTS: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
-"""The frames of a stream without a seq: a line of NDJSON, or a comment in server-sent events."""
+"""The frames in a stream that have no seq: each is a line of NDJSON, or a comment in server-sent events."""
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 """The security requirement of an operation that needs a credential."""

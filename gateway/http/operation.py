@@ -1,4 +1,4 @@
-"""One operation of the HTTP API: its request, its answers and its handler.
+"""One operation of the HTTP API: its request, its answers and its handler. Also the context of one request to it.
 
 The routes and the documents are built from the table of operations.
 """
@@ -131,7 +131,8 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
 class ResponseSpec(Struct, frozen=True):
     """One possible response of an operation.
 
-    It is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or has no body.
+    Its body is JSON of the type `result_type`, a stream of events, or bytes (`*/*`). If both of the first two are set,
+    the client's `Accept` selects one. If none is set, there is no body.
     """
 
     description: str
@@ -149,7 +150,7 @@ class Operation(Struct, frozen=True):
     """One method of one path.
 
     For a public operation, the endpoint checks neither the origin nor a credential; if `may_require_admin`, its handler
-    checks the credential, as the settings say. The other operations require `scope`, if it is set.
+    checks the credential, as the settings say. An operation that isn't public requires `scope`, if it is set.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     """

@@ -22,9 +22,9 @@ REQUEST_TIME = "turnwire.request_time"
 
 
 PARSING_PREFIX = "\1"
-"""The prefix of a payer's account for parsing. No user's name has a control character."""
+"""The prefix of a payer's account for parsing. No user's name has a control character, so no user has this account."""
 REST_PER_WORK = 9
-"""For how many seconds a connection without a payer isn't read, for each second for which its bytes were parsed."""
+"""A connection without a payer isn't read for this many seconds, per second for which its bytes were parsed."""
 
 
 def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> float:
@@ -34,7 +34,8 @@ def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> fl
     requests took too much time can still send the rest of a body, which many clients do before they read the response.
 
     Before the first request there is no payer, because the address may be a proxy's, which many clients share. Then the
-    connection itself isn't read for a while. A service is never charged.
+    connection itself isn't read for a while, if its bytes were parsed for longer than `PARSE_STEP_S`. A service is never
+    charged.
     """
     loop_time = services.limits.loop_time
     time: RequestTime | None = None if scope is None else scope.get(REQUEST_TIME)

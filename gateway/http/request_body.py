@@ -1,4 +1,7 @@
-"""Decode the path, query and body of an HTTP request to the same typed request as a WebSocket frame, with its checks."""
+"""Read the body of an HTTP request, and decode path, query and body to a typed request.
+
+The type and the checks are the same as for a WebSocket frame.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ async def read_body(
 ) -> bytes:
     """Read and return the body. Raises `HttpError` 413 or 415, and `ClientDisconnect`; the server limits the time.
 
-    `on_size` is called with the size in bytes after each piece, and may raise. `values` counts the values of a body
-    larger than `COUNT_ABOVE_BYTES`, and raises `ApiError` "too_large".
+    After each piece, `on_size` is called with the number of bytes so far, and may raise. `values` counts the values of a
+    body larger than `COUNT_ABOVE_BYTES`, and raises `ApiError` "too_large" if there are too many.
     """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
@@ -94,7 +97,10 @@ def _too_large(bytes_max: int) -> HttpError:
 
 
 def parse_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
-    """Return the fields of `query`. Raise `ApiError` if one is not in `fields`, or is repeated."""
+    """Return the fields of `query`.
+
+    Raise `ApiError` if the query can't be decoded, or if a field is repeated or isn't in `fields`.
+    """
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
@@ -118,7 +124,7 @@ def decode_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str
 def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:
     """Return a request of the type `kind`, with its fields from the body and the path. Raises `ApiError`.
 
-    `fields` are the names that the body may have; an empty body has none of them.
+    `fields` are the names that the body may have, in addition to `type`. An empty body is an object without fields.
     """
     try:
         fields_by_name = JSON.decode_any(body) if body else {}

@@ -1,4 +1,7 @@
-"""Operations with one request and one result, and those that describe the service: health, readiness and version."""
+"""Operations with one request and one result, and the download of an image or a file.
+
+Also the operations that describe the service: health, readiness, version and metrics.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,8 @@ async def cancel_turn(context: RequestContext) -> Response:
 async def get_part(context: RequestContext) -> Response:
     """Return the data of one image or file of a message, decoded.
 
-    Raise `NotFound` if the part is neither, or has no data. Raises `ApiError` and `StoreError`.
+    Raise `NotFound` if the part doesn't exist, is neither an image nor a file, or has no data. Raises `ApiError` and
+    `StoreError`.
     """
     request = await context.parse(PartGet)
     context.services.memory.check()

@@ -50,7 +50,7 @@ class PageFiles(StaticFiles):
     """The static files of the page, limited to the types in `SERVED_SUFFIXES`."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Return the full path of a file and its `stat` result; the latter is None if there is no such file."""
+        """Return the full path of a file and its `stat` result; the latter is None if no such file is served."""
         return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
 
 
@@ -78,7 +78,7 @@ def static_dir() -> Path:
 
 
 class SecurityMiddleware:
-    """Middleware that checks `Host` first, and adds the security headers to every response."""
+    """Middleware for HTTP requests: it checks `Host` first, and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app

@@ -90,7 +90,7 @@ class ApiKeys:
 
     @property
     def count(self) -> int:
-        """The number of valid keys."""
+        """The number of keys, including expired ones."""
         return len(self._keys)
 
     def credential(self, key: str) -> Credential:
@@ -108,18 +108,19 @@ class ApiKeys:
         return known
 
     def current(self, credential: Credential) -> Credential | None:
-        """Return the credential in the key's line as the file is now.
+        """Return the credential in the key's line as it was last read.
 
-        Return None if the line is gone, or has another hash or another user.
+        Return None if the key was removed, or if its line has another hash or another user.
         """
         known = self._keys.get((credential.name or "").removeprefix("key:"))
         same = known is not None and (known.user, known.digest) == (credential.user, credential.digest)
         return known if same else None
 
     def reload(self) -> bool:
-        """Read the file again if it has changed, and return whether the valid keys have changed. Blocks.
+        """Read the file again if it has changed, and return whether the keys have changed. Blocks.
 
-        Raise `AuthSetupError` if the file is wrong or can't be read; then nothing changes.
+        A missing file is treated as an empty one. Raise `AuthSetupError` if the file is wrong or can't be read; then
+        nothing changes.
         """
         version = self._version
         try:

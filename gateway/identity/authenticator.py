@@ -25,7 +25,7 @@ from store.records import StoreError
 log = structlog.stdlib.get_logger("turnwire.auth")
 
 LOCAL_USER = "local"
-"""The user of every client with auth off."""
+"""The user of every client if auth is off."""
 
 IDENTITY_HEADER = "X-Turnwire-Identity"
 QUERY_FIELDS_MAX = 32
@@ -62,7 +62,8 @@ class Authenticator:
     async def authenticate(self, headers: Headers, query: bytes = b"") -> Principal:
         """Return the principal of an HTTP request. `query` is the URL's query string, still encoded.
 
-        Raise `ApiError` "unauthenticated" if there is no valid credential, "forbidden", or "store_unavailable".
+        Raise `ApiError` "unauthenticated" if there is no valid credential, "invalid_request" if the query has too many
+        fields, "internal" if the keys for tokens can't be fetched, "forbidden", or "store_unavailable".
         """
         _parse_query(query)
         found = await self._authenticate_headers(headers)
@@ -84,7 +85,7 @@ class Authenticator:
         return found
 
     async def authenticate_token(self, token: str) -> Principal:
-        """Return the principal of a token from a first frame: a ticket, or a token or key as in a header.
+        """Return the principal of the token in an `auth` frame: a ticket, or a token or key as in a header.
 
         Raises as `authenticate`.
         """
@@ -156,8 +157,8 @@ class Authenticator:
     async def _validate(self, principal: Principal) -> Principal:
         """Return the principal with its current scopes and expiration.
 
-        Raise `ApiError` "unauthenticated" if it is revoked. Without the store that can't be checked; then raise
-        "store_unavailable", so no new client is admitted.
+        Raise `ApiError` "unauthenticated" if it is revoked, or if `_refresh` returns None. Without the store, revocation
+        can't be checked; then raise "store_unavailable", so no new client is admitted.
         """
         try:
             (revoked,) = await self.revocations.revoked([principal])
@@ -228,7 +229,7 @@ class Authenticator:
         return fetches if self.is_open else [self._run_sweeps(), *fetches]
 
     async def _run_sweeps(self) -> None:
-        """Watch for changed keys and revocations, and end the access of clients whose credential is invalid."""
+        """Watch for changed keys and for revocations, and apply them to the connected clients."""
         version: bytes | None = None
         revoked = False
         while True:
@@ -246,7 +247,7 @@ class Authenticator:
                 log.info("revocations can't be read", error=str(error))
 
     def _sweep_batches(self, sweep_all: bool) -> Iterator[list[CredentialLease]]:
-        """Yield the leases to check, in batches: all of them, or those that are new since the last sweep.
+        """Yield the leases to check, in batches: all of them, or those whose principal is new since the last sweep.
 
         A new lease may have missed a change that happened while its client was being admitted.
         """

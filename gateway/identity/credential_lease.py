@@ -1,4 +1,4 @@
-"""One client's access for as long as its credential is valid: it can be renewed, expire, or be revoked."""
+"""One client's access for as long as its credential is valid. The credential can be renewed, expire, or be revoked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.protocol.ids import now_ms
 from gateway.protocol.requests import Request, TurnStart
 
 TIMER_MAX_S = 10 * 365 * 86_400.0
+"""A credential that is valid for longer than this has no timers."""
 
 EXPIRED = "The credential has expired. Send auth with a new one."
 REVOKED = "The credential was revoked. Sign in again."
@@ -44,9 +45,9 @@ class CredentialLease:
     ) -> None:
         self.principal = principal
         self.swept_principal: Principal | None = None
-        """The principal when it was last checked for revocation.
+        """The principal that was last checked for revocation.
 
-        It differs from `principal` after an admission or a renewal; then the next sweep checks the lease.
+        It differs from `principal` after an admission, a renewal or an update; then the next sweep checks the lease.
         """
         self.revoked = False
         self._renew = renew

@@ -39,9 +39,9 @@ def is_loopback(host: str) -> bool:
 def check_host(headers: Headers, settings: Settings) -> None:
     """Check the `Host` header. Raise `ApiError` "forbidden" if it isn't allowed.
 
-    Two `Host` headers are refused, because a proxy in front may have checked the other one. With auth off,
-    and without `insecure`, only loopback names are allowed, against DNS rebinding by a page of another site, and requests
-    that a proxy forwarded are refused.
+    Two `Host` headers are refused, because a proxy in front may have checked the other one. With auth off and without
+    `insecure`, only loopback names are allowed, as a defense against DNS rebinding by a page of another site. Requests
+    that a proxy forwarded are then refused too.
     """
     hosts = header_values(headers, b"host")
     if len(hosts) > 1:
@@ -64,7 +64,7 @@ def check_host(headers: Headers, settings: Settings) -> None:
 def check_origin(headers: Headers, settings: Settings) -> None:
     """Check that a browser connects from the page's own origin or from one that the operator listed.
 
-    Raise `ApiError` "forbidden" if not.
+    Raise `ApiError` "forbidden" if not. A request without `Origin` passes.
     """
     origins = header_values(headers, b"origin")
     if not origins or (len(origins) == 1 and origins[0] in settings.allowed_origins):

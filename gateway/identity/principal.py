@@ -14,7 +14,7 @@ Scope = Literal["chat", "read", "cancel", "admin", "as"]
 
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
-"""The scopes of a credential that doesn't list any."""
+"""The scopes of a credential without a list of scopes."""
 BROWSER_WITHHELD_SCOPES: frozenset[Scope] = frozenset({"admin", "as"})
 """The scopes that are never granted to a ticket, or to a user that a service acts for."""
 

@@ -26,13 +26,25 @@ class Revocations:
     async def revoke(self, credential: str) -> None:
         """Revoke a credential by its name (`jti:…` or `key:…`)."""
         await self._put(credential, now_ms())
+        await self._change_version()
 
     async def revoke_user(self, user: str, before_ms: int) -> None:
-        """Revoke all credentials that were issued to the user before `before_ms`, in ms since 1970."""
-        await self._put(f"user:{user}", before_ms)
+        """Revoke all credentials that were issued to the user before `before_ms`, in ms since 1970.
 
-    async def _put(self, name: str, value: int) -> None:
-        await self._store.put_ephemeral(f"revoked:{name}", str(value).encode(), REVOCATION_TTL_MS)
+        An earlier call with a later time stays in effect.
+        """
+        name = f"user:{user}"
+        (known,) = await self._store.get_ephemeral([_key(name)])
+        latest = max(before_ms, int(known or 0))
+        # A concurrent call may have stored a later time since then.
+        while (replaced := int(await self._put(name, latest) or 0)) > latest:
+            latest = replaced
+        await self._change_version()
+
+    async def _put(self, name: str, value: int) -> bytes | None:
+        return await self._store.put_ephemeral(_key(name), str(value).encode(), REVOCATION_TTL_MS)
+
+    async def _change_version(self) -> None:
         await self._store.put_ephemeral(VERSION_KEY, secrets.token_bytes(8), REVOCATION_TTL_MS)
 
     async def revoked(self, principals: Sequence[Principal]) -> list[bool]:
@@ -42,14 +54,18 @@ class Revocations:
         return [_is_revoked(principal, found) for principal in principals]
 
     async def version(self) -> bytes | None:
-        """Return a value that changes with each revocation; None if there is none."""
+        """Return a value that changes with each revocation; None if there is no revocation."""
         (found,) = await self._store.get_ephemeral([VERSION_KEY])
         return found
 
 
+def _key(name: str) -> str:
+    return f"revoked:{name}"
+
+
 def _revocation_keys(principal: Principal) -> list[str]:
     return [
-        f"revoked:{name}"
+        _key(name)
         for credential in principal.credentials
         for name in (credential.name, f"user:{credential.user}")
         if name
@@ -59,8 +75,8 @@ def _revocation_keys(principal: Principal) -> list[str]:
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
     """Return whether the user's own credential, or that of the service that acts for the user, is revoked."""
     for credential in principal.credentials:
-        before = found[f"revoked:user:{credential.user}"]
-        if (credential.name and found[f"revoked:{credential.name}"] is not None) or (
+        before = found[_key(f"user:{credential.user}")]
+        if (credential.name and found[_key(credential.name)] is not None) or (
             before and credential.issued_ms < int(before)
         ):
             return True

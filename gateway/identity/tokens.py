@@ -141,7 +141,7 @@ def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:
 
 
 def _scopes_of(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
-    """Return this project's scopes in the token's claims. Scopes for other services are ignored.
+    """Return the gateway's scopes in the token's claims. Scopes for other services are ignored.
 
     A token without a scope claim has the default scopes.
     """

@@ -1,1 +1,1 @@
-"""Limits of users, addresses and this process: requests, connections, turns, budgets, bytes and memory."""
+"""Limits of users, addresses and this process: requests, connections, turns, budgets, bytes, time and memory."""

@@ -32,7 +32,7 @@ QUEUED_CALLS = frozenset(
     conversations titles conversations_by_id update_conversation clear_conversation delete_conversation put_feedback
     usage""".split()
 )
-"""The calls whose first argument is the user, or a record that has one."""
+"""The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
 
 
 class QueueFull(StoreError):

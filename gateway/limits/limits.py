@@ -1,7 +1,7 @@
-"""The limits on requests, connections, concurrent turns, budgets, large bodies, and time in the event loop.
+"""The limits on requests, connections, concurrent turns, budgets, large bodies and answers, and event loop time.
 
 Requests (`rate_limiter.py`) and connections (`connections.py`) are counted in the store for all instances, and so are
-turns and budgets, when a turn is accepted. Bodies and time in the event loop are counted in this process only. With
+turns and budgets, when a turn is accepted. Bodies, answers and loop time are counted in this process only. With
 auth off, all clients are one user, and only the token and cost budgets and the memory for bodies are limited.
 """
 
@@ -20,9 +20,10 @@ from gateway.settings import Settings
 from store.records import Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
-"""The requests that the rate limit doesn't apply to, because they stop turns or attach to existing ones.
+"""The requests that the rate limit doesn't apply to.
 
-Only unknown ids in them are rate limited: each is counted as a request.
+They stop turns, or attach to existing turns and conversations. Only unknown ids in them are rate limited: each is
+counted as a request.
 """
 UNTHROTTLED_IN_FLIGHT = 32
 """How many unthrottled requests may be in flight in addition to `requests_in_flight`."""
@@ -81,9 +82,10 @@ class BodyMemory:
 
 
 class ByteRateLimiter:
-    """The rate at which one user may send or receive data larger than a frame. There is no limit with auth off.
+    """The rate at which one user may send or receive data larger than a frame.
 
-    `noun` is the plural noun for the data in error messages.
+    There is no limit with auth off, or if `user_body_bytes_per_s` is 0. `noun` is the plural noun for the data in
+    error messages.
     """
 
     def __init__(self, noun: str, settings: Settings, burst_bytes: int, clock: Callable[[], float]) -> None:
@@ -144,7 +146,7 @@ class Limits:
             raise ApiError("rate_limited", retry_after_ms=wait_ms)
 
     def is_over_rate(self, user: str) -> bool:
-        """Return whether the user has sent more requests than the rate limit allows."""
+        """Return whether the rate limit would refuse the user's next request now."""
         return _wait_ms(self.rate_limiter, user) > 0
 
     def charge_unknown_ids(self, user: str, count: int) -> None:
@@ -166,7 +168,7 @@ class Limits:
             )
 
     def connection_permit(self) -> ConnectionPermit:
-        """Return a permit for a client that stays connected for longer than one response."""
+        """Return a permit, not yet acquired, for a socket or for an HTTP request that stays open for a turn."""
         return ConnectionPermit(self.connections)
 
 

@@ -58,7 +58,7 @@ class LoopTime:
         return 0.0 if self._taken is None else self._taken.wait_ms(payer) / 1000
 
     def request(self, headers: Headers, host: str) -> RequestTime:
-        """Return the account of a request with these headers, from this address."""
+        """Return the loop time of a new request with these headers, from the address `host`."""
         network = NETWORK_PREFIX + network_of(host)
         authorizations = tuple(header_values(headers, b"authorization"))
         if not authorizations:

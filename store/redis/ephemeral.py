@@ -22,10 +22,12 @@ CALLS_PER_ROUND_TRIP = 256
 class RedisEphemeral(RedisPart):
     """`EphemeralStore` in Redis."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
         """See `EphemeralStore`."""
-        old = await self._client.command("SET", _value_key(key), value, "PX", ttl_ms, "GET", repeatable=False)
-        return old is None
+        old: bytes | None = await self._client.command(
+            "SET", _value_key(key), value, "PX", ttl_ms, "GET", repeatable=False
+        )
+        return old
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
         """See `EphemeralStore`."""

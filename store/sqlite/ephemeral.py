@@ -23,7 +23,7 @@ class SqliteEphemeral(SqlitePart):
         self._permits: dict[str, dict[str, float]] = {}
         """The holders of each key, with the time when their permit expires."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
         """See `EphemeralStore`."""
         return await self._db.run(_put, key, value, ttl_ms)
 
@@ -71,12 +71,12 @@ class SqliteEphemeral(SqlitePart):
                 self._permits.pop(key, None)
 
 
-def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_ms: int) -> bool:
+def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_ms: int) -> bytes | None:
     now_ms = clock_ms()
     db.execute("DELETE FROM notes WHERE until_ms <= ?", (now_ms,))
-    existing = db.execute("SELECT 1 FROM notes WHERE key = ?", (key,)).fetchone()
+    (old,) = _get(db, [key])
     db.execute("INSERT OR REPLACE INTO notes (key, value, until_ms) VALUES (?, ?, ?)", (key, value, now_ms + ttl_ms))
-    return existing is None
+    return old
 
 
 def _pop(db: sqlite3.Connection, key: str) -> bytes | None:

@@ -1,11 +1,11 @@
-"""Streams that are split, cut, commented and framed at random, as a bad network may do, all with the same outcome."""
+"""Streams that are split, commented and framed at random have the same outcome. A stream that is cut is an error."""
 
 from __future__ import annotations
 
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -28,7 +28,7 @@ from tests.upstream import recorded
 FAILURES = failures("It")
 ROUNDS = examples(40)
 BYTES_OF_ALL = ROUNDS * 50_000
-"""About how many bytes of one stream are fed in all. The longest streams are fed fewer times."""
+"""About how many bytes of one stream are fed in all of its rounds together, so a very long stream has fewer rounds."""
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "chat": lambda: ChatDecoder(Quirks(), FAILURES),
@@ -44,7 +44,6 @@ class ListBody:
 
     pieces: list[bytes]
     error: httpx2.TransportError | None = None
-    due: list[float] = field(default_factory=list)
 
     async def read(self) -> bytes:
         """See `ResponseBody`."""
@@ -62,8 +61,7 @@ class ListBody:
         return False
 
     def extend_deadline(self, seconds: float) -> None:
-        """See `ResponseBody`."""
-        self.due.append(seconds)
+        """Do nothing, because a list has no deadline."""
 
 
 async def outcome(dialect: str, body: ListBody) -> Answer:
@@ -146,7 +144,7 @@ async def test_a_cut_stream_is_a_clear_error_without_wrong_text(name: str) -> No
 
 
 async def test_handwritten_hosted_tools_stream() -> None:
-    """A Responses stream with every kind of hosted tool event is decoded to the expected parts."""
+    """A Responses stream with events of hosted tools is decoded to the expected parts."""
     answer = await outcome(*_handwritten("responses_hosted_tools.sse"))
     assert answer.parts == [
         ("reasoning", "Look it up.\n\nThen answer."),

@@ -66,7 +66,7 @@ def test_arguments_default_to_those_of_the_process(served: list[Settings], monke
 def test_a_wrong_option_is_explained(
     served: list[Settings], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
 ) -> None:
-    """A wrong option or address is explained on standard error, with an exit code; nothing is served."""
+    """A wrong option or address is explained on standard error, with an exit code. `--help` exits with 0. Nothing is served."""
     with pytest.raises(SystemExit) as exited:
         command.main(arguments)
     assert exited.value.code == code
@@ -98,8 +98,7 @@ def test_the_insecure_setting_permits_any_address(served: list[Settings], monkey
 
 
 async def test_serve_runs_until_a_signal(tmp_path: Path) -> None:
-    """`python -m gateway serve` serves until a signal and exits with code 0; a second process with the same store is
-    refused."""
+    """The command `serve` runs until a signal and exits with code 0. A second process with the same store is refused."""
     async with gateway_process(tmp_path) as running:
         assert "http://127.0.0.1:" in running.ready_line
         with pytest.raises(RuntimeError, match="in use by another process"):

@@ -110,7 +110,7 @@ async def test_a_large_error_response(model: str | Route, how: dict[str, Any]) -
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 async def test_an_endless_error_response(model: str | Route) -> None:
-    """An endless error response is cut off here and mapped by its status, and the upstream is disconnected."""
+    """The gateway disconnects from an upstream whose error response is endless, and maps the error by its status."""
     async with open_providers() as (upstream, providers):
         upstream.play(error_response(503, "no"), endless(503))
         small = reported_error(await ask(providers, model))
@@ -206,7 +206,7 @@ async def test_a_small_error_response_keeps_its_connection(
 
 
 async def test_an_endless_cancel_response() -> None:
-    """The response to a cancel request isn't needed, so no more of it is read."""
+    """The body of the response to a cancel request isn't needed, so it isn't read to its end."""
 
     class EndlessCancelUpstream(Upstream):
         def _background_answer(self, method: str, path: str, query: str) -> Script | None:

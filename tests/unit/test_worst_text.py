@@ -1,6 +1,7 @@
 """Every pattern and loop that sees external text is run on a worst-case megabyte and must be fast (law 11).
 
-Each one is a row of `ROWS`. A regular expression that is in no row fails `test_every_pattern_has_a_row`.
+Each one is a row of `ROWS`. A regular expression that is neither in a row nor in `NO_EXTERNAL_INPUT` fails
+`test_every_pattern_has_a_row`.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def chunked(data: bytes) -> None:
 
 
 def demo(prompt: str, **options: Any) -> None:
-    """Run the demo model until its first batch and the token count of its input."""
+    """Run the demo model to the end of its answer, or with `tokens` to its first batch."""
 
     async def first() -> None:
         model = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts())

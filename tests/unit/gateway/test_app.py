@@ -1,4 +1,4 @@
-"""The application: what the lifespan creates, in which order, and how it shuts down."""
+"""The application: what the lifespan creates, the turns that a new process resumes, and the drain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def test_an_unknown_store_url_is_refused_at_once() -> None:
 
 
 async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) -> None:
-    """The store is closed at shutdown, so that another gateway can open the same file."""
+    """A second `open_store` does nothing. The store is closed at shutdown, so that another gateway can open the same
+    file."""
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     for n in range(2):
         async with serving(store=store) as running:
@@ -63,7 +64,7 @@ async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatc
         assert conversation["head"] == ended["message"]
 
 
-async def test_a_drain_lets_turns_end_and_then_closes(tmp_path: Path) -> None:
+async def test_a_drain_lets_turns_end_and_then_closes() -> None:
     """A drain sends `going_away` first, then the turn's ending, then the close with 4503."""
     async with serving(drain_s=5) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 200, "tokens": 40}})

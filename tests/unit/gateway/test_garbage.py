@@ -1,6 +1,6 @@
 """Finished work leaves no reference cycle: what it held is freed at once, not by a later garbage collection.
 
-A cycle through a frame would keep a request of many megabytes, or an answer.
+A cycle through a stack frame would keep a request of many megabytes, or an answer.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ WORK = {
 async def test_finished_work_leaves_no_reference_cycle(
     work: Callable[[Client, httpx2.AsyncClient], Coroutine[Any, Any, None]], upstream: Upstream
 ) -> None:
-    """No frame of the gateway is left for the garbage collector: neither after a success nor after a failure."""
+    """No stack frame of the gateway is left for the garbage collector: neither after a success nor after a failure."""
     upstream.play(*WORK[work])
     environment = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": upstream.openai_url}
     async with (

@@ -43,7 +43,8 @@ async def test_large_work_is_done_one_after_the_other() -> None:
 
 
 def test_a_requests_size_includes_all_its_parts() -> None:
-    """Texts, data, arguments and outputs are included, and the system prompt as well. Many tiny parts are large."""
+    """Texts, data, arguments and outputs are included, and the system prompt as well. Many tiny parts make a request
+    large."""
     question = ChatMessage(
         "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="x"))
     )

@@ -85,7 +85,7 @@ def test_an_invalid_id_is_refused(name: str, kind: type[p.Request], field: str) 
 
 
 FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "until", "metadata"}
-"""Fields with free text; every other string field names an id, a user or a model."""
+"""Fields with free text. Every other string field is a name: of an object (its id), a user or a model."""
 
 
 def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
@@ -110,7 +110,7 @@ def test_every_name_excludes_control_characters(kind: type[p.Request]) -> None:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     texts = {field.encode_name: list(texts_in(field.type)) for field in info.fields}
-    free_here = {"before"} if kind is Revocation else set()
+    free_here = {"before"} if kind is Revocation else set()  # a time, not a name
     names = {name: found for name, found in texts.items() if found and name not in FREE | free_here}
     assert {"id", "as"} <= set(names)
     for name, found in names.items():

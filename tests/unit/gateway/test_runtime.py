@@ -1,4 +1,4 @@
-"""The wiring of an instance: a published signal reaches the component that handles it."""
+"""The wiring of an instance: notifications reach the components that handle them, and durability is announced."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ async def test_an_instance_subscribes_to_its_own_channel(pair: Pair) -> None:
         assert instance.shared.subscribed == {instance_channel(instance.services.instance)}
 
 
-async def test_each_signal_reaches_its_component(pair: Pair) -> None:
-    """Turns reach attachments, conversations reach subscribers, and cancel requests reach the owner. A lost connection
-    is signalled to mirrors and subscriptions."""
+async def test_each_notification_reaches_its_component(pair: Pair) -> None:
+    """A turn's events reach a client on another instance, a new turn reaches the conversation's subscribers, and a cancel
+    request reaches the owner. After lost notifications, the subscription catches up."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
@@ -33,7 +33,7 @@ async def test_each_signal_reaches_its_component(pair: Pair) -> None:
             await here.ending(turn)
 
 
-async def test_durability_changes_reach_every_connection(store: ControlledStore, quick: None) -> None:
+async def test_durability_changes_are_announced(store: ControlledStore, quick: None) -> None:
     """Law 4: `degraded` is sent when the store is lost and `ok` when it is back, even while no turn runs."""
     async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
         await ann.request("ping")

@@ -1,4 +1,4 @@
-"""uvicorn's server with the gateway's drain before its shutdown, and a callback when it is ready."""
+"""The server: the drain before uvicorn's shutdown, the start, garbage collection, listening, and the ready line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_stop_drains_before_sockets_close() -> None:
         running.server.should_exit = True
         assert (await c.ending("t"))["error"]["code"] == "shutting_down"
         assert (await c.until_closed())[0] == 4503
-        assert c.frames[-2]["type"] in {"turn.failed", "going_away", "turn.delta"}
+        assert "going_away" in [frame["type"] for frame in c.frames]
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def raised_again() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_signal_during_the_ready_callback_is_a_clean_exit(raised_again: list[int], times: int) -> None:
-    """A signal can arrive as soon as the server is ready: the gateway drains, and the process exits with 0."""
+    """A signal can arrive as soon as the server is ready: the gateway drains, and uvicorn doesn't raise the signal again,
+    so the process exits with 0."""
     settings = make_settings(drain_s=0)
     gateway = Gateway(settings, {})
 

@@ -79,7 +79,7 @@ def test_each_variable_sets_its_field(
 
 
 def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command-line option overrides an environment variable."""
+    """An argument, as from a command-line option, overrides an environment variable."""
     monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("TURNWIRE_STORE", "sqlite:///other.db")
     settings = make(port=1, store="sqlite:///:memory:")
@@ -165,7 +165,8 @@ def test_insecure_allows_access_from_the_network() -> None:
 def test_the_store_url_comes_from_several_variables(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
 ) -> None:
-    """A URL overrides the parts of a Redis address. A password may contain any character and is never shown."""
+    """A URL overrides the parts of a Redis address. A `REDIS_PORT` that is a URL, as Kubernetes sets it, is ignored. A
+    password may contain any character and is never shown."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert make().store_url == url
@@ -191,16 +192,16 @@ JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
         ({"body_bytes": 200_000_000}, "TURNWIRE_BODIES_BYTES must be"),
     ],
 )
-def test_contradictory_settings_are_refused(fields: dict[str, Any], words: str) -> None:
-    """Contradictory settings are refused at the start, and the message never contains the secret."""
+def test_contradictory_or_unusable_settings_are_refused(fields: dict[str, Any], words: str) -> None:
+    """They are refused at the start, and the message never contains the secret."""
     with pytest.raises(ValidationError, match=words) as wrong:
         make(**fields)
     assert "x" * 31 not in wrong.value.errors()[0]["msg"]
 
 
 def test_auth_allows_access_from_the_network() -> None:
-    """With auth, access isn't limited to loopback. The token rules are derived from the settings, and lists have
-    commas."""
+    """With auth, access isn't limited to loopback. The rules for access tokens, and for the tokens by which a
+    service names its user, are derived from the settings. Commas separate the items of a list."""
     settings = make(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
     assert not settings.loopback_only
     rules = settings.token_settings

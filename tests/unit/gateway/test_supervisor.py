@@ -111,8 +111,8 @@ def test_a_worker_that_dies_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_signal_ends_all_workers_with_the_worst_exit_code(code: int) -> None:
-    """SIGTERM is forwarded to every worker and all of them are awaited; none is replaced."""
+def test_a_signal_ends_all_workers(code: int) -> None:
+    """SIGTERM is forwarded to every worker. The supervisor waits for all of them, and exits with their exit code."""
     with supervised(code) as (process, ask):
         workers = all_three(ask)
         process.send_signal(signal.SIGTERM)
@@ -131,8 +131,8 @@ signal.pthread_sigmask = lambda *change: mask(*change) if os.getpid() != supervi
 
 
 def test_a_signal_that_interrupts_no_call_ends_the_workers() -> None:
-    """A signal just before the supervisor waits, or one that another of its threads receives, interrupts none of its
-    calls."""
+    """A signal that another thread of the supervisor receives interrupts none of its calls. Neither does one that arrives
+    just before it waits. The supervisor stops nevertheless."""
     with start_supervisor(ANSWERING.format(code=0), first=SIGNAL_IN_ANOTHER_THREAD) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith("ready - 3 workers\n")

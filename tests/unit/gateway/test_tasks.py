@@ -41,7 +41,7 @@ async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
 
 
 async def test_a_failure_in_a_turn_is_logged_and_contained(caplog: pytest.LogCaptureFixture) -> None:
-    """The exception is logged with the turn's ids, and other work isn't cancelled."""
+    """The exception is logged with the user and the turn. It isn't raised, so it cancels no other work of a task group."""
 
     async def work() -> None:
         raise ZeroDivisionError("a defect")
@@ -53,8 +53,8 @@ async def test_a_failure_in_a_turn_is_logged_and_contained(caplog: pytest.LogCap
 
 
 async def test_metering_does_not_change_the_coroutine() -> None:
-    """Results, exceptions, cancellation and awaits are unchanged. Each step is timed, without the time that it
-    awaits."""
+    """Results, exceptions, cancellation and awaits are unchanged. Each step is timed, but not the wait between two
+    steps."""
     steps_s: list[float] = []
     gate = asyncio.Event()
 

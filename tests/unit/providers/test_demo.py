@@ -52,12 +52,12 @@ def test_themes_have_heading_list_and_code() -> None:
 
 
 def test_prompts_choose_the_theme() -> None:
-    """Different prompts get different themes."""
+    """The prompt chooses the theme: 30 prompts get at least three different ones."""
     assert len({demo_text(demo_request(str(number))).replace(str(number), "") for number in range(30)}) >= 3
 
 
 def test_quoted_prompt_is_short_and_escaped() -> None:
-    """The prompt is quoted in one short line, with its markup escaped."""
+    """The user's last prompt is quoted in one short line, with its markup escaped. It may be empty or missing."""
     text = demo_text(demo_request("# Big\n\n<script>*x*</script> " + "word " * 100))
     assert "\\# Big \\<script\\>\\*x\\*" in text
     assert "…" in text

@@ -1,4 +1,4 @@
-"""Routes reject what a model doesn't support before anything is sent."""
+"""Routes reject what a model doesn't support. Quirks are checked, and endpoints hide their keys."""
 
 from typing import Any
 

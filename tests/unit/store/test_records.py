@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from store.records import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
+from store.records import Busy, Conflict, Counters, Fenced, Limited, LogGap, NotFound, StoreError
 
 
 def test_every_exception_is_a_store_error() -> None:
     """`except StoreError` catches every exception of a store."""
-    for refusal in (NotFound, Conflict, Busy, LogGap, Fenced):
+    for refusal in (NotFound, Conflict, Busy, Limited, LogGap, Fenced):
         assert issubclass(refusal, StoreError)
 
 

@@ -1,4 +1,7 @@
-"""The Redis store passes the conformance tests, with a server and a cluster, and explains why it can't be opened."""
+"""The Redis store passes the conformance tests, with a server and a cluster, and explains why it can't be opened.
+
+Further tests are about lost data, replicas, the databases of one Redis, and the eviction policy.
+"""
 
 from __future__ import annotations
 

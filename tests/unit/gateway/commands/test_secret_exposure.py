@@ -87,5 +87,5 @@ def test_a_secrets_file_that_others_can_access_causes_a_warning(
         options["store" if kind == "store" else "admin_token"] = f"@{file}"
     load_settings(Namespace(**options))
     warning = capsys.readouterr().err
-    assert (f"{file}, which contains secrets: run chmod 640" in warning) is is_warned
+    assert (f"{file}, which should be private: run chmod 640" in warning) is is_warned
     assert warning.count("\n") == is_warned

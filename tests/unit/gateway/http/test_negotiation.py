@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
+from gateway.http.negotiation import RANGES_MAX, negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.responses import HttpError
 from gateway.protocol.errors import ApiError
 
@@ -70,3 +70,5 @@ def test_long_headers_are_read_only_in_part() -> None:
         negotiate_media_type(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)
     assert negotiate_media_type(Headers({"accept": OFFERED[1] + ";x=1" * 1000 + ";q=0"}), OFFERED) == OFFERED[1]
     assert not prefers_async(Headers({"prefer": "wait=1," * 200 + "respond-async"}))
+    assert not prefers_async(Headers({"prefer": "wait=1," * RANGES_MAX + "respond-async"}))
+    assert prefers_async(Headers({"prefer": "wait=1," * (RANGES_MAX - 1) + "respond-async"}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.identity.principal import Credential, principal_of
 from gateway.identity.revocations import Revocations
 from tests.in_process import open_store
@@ -31,6 +33,18 @@ async def test_a_users_credentials_issued_before_a_time_are_revoked() -> None:
         await revocations.revoke_user("ann", 1001)
         await revocations.revoke_user("eve", 1)
         assert await revocations.revoked([ANN, BOB, EVE]) == [True, False, True]
+
+
+async def test_an_earlier_time_doesnt_replace_a_later_one() -> None:
+    """A credential that was revoked stays revoked, whatever is revoked after it, also at the same time."""
+    async with open_store() as store:
+        revocations = Revocations(store.as_store)
+        await revocations.revoke_user("ann", 1001)
+        await revocations.revoke_user("ann", 500)
+        assert await revocations.revoked([ANN]) == [True]
+        times = [600, 1001, 700, 900, 800]
+        await asyncio.gather(*(Revocations(store.as_store).revoke_user("bob", time) for time in times))
+        assert await revocations.revoked([BOB]) == [True]
 
 
 async def test_revoking_a_service_revokes_its_users() -> None:

@@ -1,4 +1,4 @@
-"""What waits for one connection: order, barriers, rotation, and the bound of waiting bytes."""
+"""What waits for one connection: the order of answers and events, rotation, and the bound of waiting bytes."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ class Source:
     def __init__(self, turn: str = "t") -> None:
         self.log = TurnLog(turn, EPOCH)
         self.attachments: list[Attachment] = []
-        self.done: list[Attachment] = []
+        self.detached: list[Attachment] = []
 
-    def attach(self, outbox: Outbox, cursor: int = 0, opening: bytes | None = None) -> Attachment:
-        attachment = Attachment(self.log, outbox, cursor, opening, self._on_done)
+    def attach(self, outbox: Outbox, cursor: int = 0, reset_frame: bytes | None = None) -> Attachment:
+        attachment = Attachment(self.log, outbox, cursor, reset_frame, self._on_detached)
         self.attachments.append(attachment)
         outbox.attach(attachment)
         return attachment
 
-    def _on_done(self, attachment: Attachment) -> None:
+    def _on_detached(self, attachment: Attachment) -> None:
         self.attachments.remove(attachment)
-        self.done.append(attachment)
+        self.detached.append(attachment)
 
     def publish(self, *events: TurnEvent) -> None:
         self.log.events.extend(events)
@@ -109,8 +109,7 @@ def test_answers_keep_their_order(codec: Codec) -> None:
 
 
 def test_an_answer_follows_the_earlier_events_of_its_turns() -> None:
-    """Law 5: an answer ordered after a turn follows every event that the turn's log had at the time, and precedes later
-    ones."""
+    """Law 5: an answer ordered after a turn follows every event that the turn's log had when the answer was put."""
     reader, source, other = Reader(), Source(), Source("other")
     attachment = source.attach(reader.outbox)
     other.attach(reader.outbox)
@@ -129,7 +128,7 @@ def test_an_answer_follows_the_earlier_events_of_its_turns() -> None:
 
 
 def test_an_answer_does_not_wait_for_a_turn_that_was_detached() -> None:
-    """A barrier on an attachment that was detached or replaced delays no answer."""
+    """An answer ordered after an attachment doesn't wait if that attachment was detached or replaced."""
     reader, source = Reader(), Source()
     attachment = source.attach(reader.outbox)
     source.begin()
@@ -191,7 +190,7 @@ def test_past_its_bound_an_outbox_overflows_once_and_closes() -> None:
     assert published <= BYTES_MAX + 200
     assert reader.outbox.is_closed
     assert source.attachments == []
-    assert len(source.done) == 1
+    assert len(source.detached) == 1
     source.say("more")
     reader.outbox.put(Heartbeat(0))
     assert reader.drain() == []
@@ -207,8 +206,8 @@ def test_answers_are_bounded_too() -> None:
 
 
 def test_a_large_answer_is_not_counted() -> None:
-    """Law 11: a large answer that its client waits for doesn't count against the bound. A callback is called when it is
-    sent."""
+    """Law 11: the pieces of a large answer don't count against the bound. A callback is called when no piece waits any
+    more."""
     reader = Reader()
     assert not reader.outbox.has_large_answer
     for _ in range(3):
@@ -243,7 +242,7 @@ def test_replay_is_pulled_and_not_counted() -> None:
 
 
 def test_a_burst_is_pulled_and_not_counted() -> None:
-    """Law 11: a large burst of a provider makes no reader too slow. Later events count again."""
+    """Law 11: a batch that would fill more than half of the bound isn't counted. Later events count again."""
     reader, source = Reader(), Source()
     source.attach(reader.outbox)
     source.begin()
@@ -276,13 +275,13 @@ def test_waiting_bytes_decrease_with_each_frame() -> None:
 
 
 def test_a_second_attachment_to_a_turn_replaces_the_first() -> None:
-    """The first one is done and its backlog no longer counts. The second one continues."""
+    """The first one is detached, and its backlog no longer counts. The second one starts at its own position."""
     reader, source = Reader(), Source()
     first = source.attach(reader.outbox)
     source.begin()
     source.say("abc")
     second = source.attach(reader.outbox, cursor=2)
-    assert source.done == [first]
+    assert source.detached == [first]
     assert reader.outbox.waiting_bytes == 0
     assert reader.outbox.attachments == {"t": second}
     assert turn_positions(reader.drain()) == [("t", 3)]
@@ -297,26 +296,26 @@ def test_the_ending_removes_the_attachment() -> None:
     assert reader.outbox.attachments == {"t": attachment}
     reader.drain()
     assert reader.outbox.attachments == {}
-    assert source.done == [attachment]
+    assert source.detached == [attachment]
     assert reader.outbox.detach("t") is None
 
 
-def test_an_opening_frame_precedes_the_replay() -> None:
-    """Law 7: a `turn.reset` that opens a replay is the first frame of the attachment."""
+def test_a_reset_frame_precedes_the_replay() -> None:
+    """Law 7: the frame that resets the client is the first frame of the attachment."""
     reader, source = Reader(), Source()
     source.begin()
-    source.attach(reader.outbox, opening=MSGPACK.encode({}))
+    source.attach(reader.outbox, reset_frame=MSGPACK.encode({}))
     assert reader.outbox.next_frame() == MSGPACK.encode({})
     assert turn_positions(reader.drain()) == [("t", 1), ("t", 2)]
 
 
 def test_a_closed_outbox_keeps_no_attachment() -> None:
-    """An attachment to a closed outbox is done at once."""
+    """An attachment to a closed outbox is detached at once."""
     reader, source = Reader(), Source()
     source.begin()
     reader.outbox.close()
     attachment = source.attach(reader.outbox)
-    assert source.done == [attachment]
+    assert source.detached == [attachment]
     assert reader.outbox.attachments == {}
     assert reader.outbox.next_frame() is None
 
@@ -398,7 +397,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def waiting_bytes_are_bounded(self) -> None:
-        """The waiting bytes are never negative, and never over the bound while the outbox is open."""
+        """The waiting bytes are never negative. While the outbox is open, they are within the bound, and its positions are
+        those of the client."""
         outbox = self.reader.outbox
         assert outbox.waiting_bytes >= 0
         assert all(attachment.backlog_bytes >= 0 for attachment in outbox.attachments.values())
@@ -409,7 +409,9 @@ class OutboxMachine(RuleBasedStateMachine):
             assert cursors == self.positions
 
     def teardown(self) -> None:
-        """After a drain no bytes wait, and every attachment has received every event."""
+        """After a drain of an open outbox no bytes wait, and every answer and every event of an attached turn was received.
+
+        A closed outbox has no attachments."""
         outbox = self.reader.outbox
         for frame in self.reader.drain():
             self._check(frame)

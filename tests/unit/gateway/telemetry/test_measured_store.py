@@ -12,7 +12,7 @@ from tests.metrics import value
 
 
 async def test_calls_are_timed_and_failures_counted(store: ControlledStore) -> None:
-    """A result such as `NotFound` isn't counted as a failure. Errors pass through unchanged."""
+    """An expected error such as `NotFound` isn't counted as a failure. Errors pass through unchanged."""
     telemetry = Telemetry([])
     measured = measure_calls(store.as_store, telemetry)
     assert measured.shared is False

@@ -1,4 +1,5 @@
-"""Tests of the traces that a collector receives over HTTP: parents, attempts, and content that no span has."""
+"""Tests of tracing: the parents, names and attributes of the spans that a collector receives over HTTP, none of which
+contains content, and a gateway that doesn't trace."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
 
 
 async def test_a_spans_name_is_never_from_a_client(collector: Collector, tmp_path: Path) -> None:
-    """A span's name contains a model only if the catalog lists it. Another model is an attribute of bounded length."""
+    """A span's name contains a model only if the catalog lists it. Any other model is only in an attribute, whose length
+    is bounded."""
     async with Upstream() as upstream:
         environment = {
             **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": "k"},

@@ -1,4 +1,5 @@
-"""Tests of HTTP over real sockets: heads, bodies and writes have deadlines."""
+"""Tests of HTTP over real sockets: deadlines, the size of everything that isn't body, and requests parsed one at a
+time."""
 
 from __future__ import annotations
 
@@ -88,8 +89,8 @@ async def test_a_body_in_the_smallest_chunks_is_read() -> None:
         writer.close()
 
 
-async def test_a_second_request_has_its_deadlines_too() -> None:
-    """The deadline also applies to later requests of a persistent connection."""
+async def test_a_later_request_has_a_deadline_too() -> None:
+    """The deadline of the head also applies to later requests of a persistent connection."""
     async with serving(handshake_timeout_s=0.3) as server:
         reader, writer = await opened(server)
         writer.write((HEAD.format("GET /health") + "\r\n").encode())
@@ -136,7 +137,7 @@ async def test_a_response_that_is_not_read_is_dropped() -> None:
 async def test_pipelined_requests_are_parsed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends thousands of requests at once, and reads nothing, has one of them in progress.
 
-    All are answered, in order, once it reads.
+    All are answered once it reads.
     """
     waiting: list[int] = []
     unparsed: list[int] = []
@@ -196,7 +197,7 @@ async def test_a_request_that_waits_for_an_earlier_response_is_not_late() -> Non
 
 
 async def test_too_many_headers_are_refused() -> None:
-    """Up to the limit a request is served. Above it the parser stops at once, and the error has the limit."""
+    """Up to the limit a request is served. Above it the request is refused, and the error names the limit."""
     async with serving() as server:
         for count, words in ((HEADERS_MAX - 1, b"200 OK"), (20_000, f"Send at most {HEADERS_MAX}".encode())):
             reader, writer = await opened(server)
@@ -207,7 +208,8 @@ async def test_too_many_headers_are_refused() -> None:
 
 
 async def test_law_11_a_connection_is_not_held_between_requests() -> None:
-    """A proxy sends requests of several users over one connection: no request waits for the body of an earlier one."""
+    """A proxy may send requests of several users over one connection. So the time that was charged for the body of one
+    request doesn't delay the next."""
     async with serving(auth="jwt", jwt_secret=SECRET) as server:
         loop_time = server.gateway.services.limits.loop_time
         reader, writer = await opened(server)

@@ -1,4 +1,5 @@
-"""Tests of our limits on uvicorn's protocol classes, over real sockets: no idle or stalled client keeps a socket."""
+"""Tests of our bounds on uvicorn's WebSockets, over real sockets: openings, messages, closes, clients that read nothing,
+and floods of frames."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """Return one client frame of at most 125 bytes."""
+    """Return one client frame. Its payload has at most 125 bytes."""
     key = os.urandom(4)
     body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
     return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
@@ -103,9 +104,8 @@ async def test_an_open_websocket_outlives_the_deadline() -> None:
 
 
 async def test_an_opening_that_is_not_accepted_is_closed() -> None:
-    """An upgrade that the application doesn't accept in time is closed."""
+    """If the application fails before it accepts an upgrade, there is no 101, and the connection is closed."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        # The application fails before it accepts.
         server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
@@ -141,7 +141,10 @@ def _never() -> NoReturn:
 
 @pytest.mark.parametrize("fragments", [70, 5000])
 async def test_too_many_fragments_close_4400(fragments: int) -> None:
-    """A message has at most 64 fragments, including empty ones."""
+    """A message has at most 64 fragments, including empty ones.
+
+    With thousands of them, the client may see a reset connection instead of the close frame.
+    """
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"{", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * fragments)
         if fragments < 100:
@@ -176,12 +179,12 @@ async def test_a_fragmented_message_in_time_is_read() -> None:
 async def test_no_frame_is_sent_after_the_close_frame() -> None:
     """A ping that arrives after the server's close isn't answered.
 
-    A ping before the client's close is, even in the same segment.
+    A ping before the client's close is answered, even if both are in one segment.
     """
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
         async with asyncio.timeout(10):
-            received = await connection.reader.readuntil(b"not bytes.")
+            received = await connection.reader.readuntil(b"not binary.")
         assert b"\x8a\x05early" in received
         connection.writer.write(masked(b"late", PING) * 3)
         await asyncio.sleep(0.05)
@@ -202,14 +205,14 @@ async def test_invalid_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> Non
 
 
 async def test_a_protocol_error_closes_1002() -> None:
-    """An invalid frame ends the connection, also for a client that reads nothing."""
+    """An unmasked frame ends the connection, even if the client doesn't answer the close frame."""
     async with serving(close_timeout_s=0.1) as server, raw(server, more="") as connection:
         connection.writer.write(b"\x81\x05hello")  # an unmasked frame
         assert await connection.closed_with() == 1002
 
 
 async def test_a_message_that_is_too_large_closes_1009() -> None:
-    """A message over the limit is refused before it is read."""
+    """A message over `frame_bytes` closes the connection."""
     async with serving(frame_bytes=2048) as server, client(server.ws_url) as c:
         await c.send_raw("x" * 3000)
         assert (await c.until_closed())[0] == 1009
@@ -232,7 +235,7 @@ async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
 
 
 def is_full(server: InLoopServer) -> bool:
-    """Return whether a connection's socket buffer is full, or all connections are gone already."""
+    """Return whether a connection's write buffer is full, or all connections are gone already."""
     found = server.server.server_state.connections
     return not found or any(one.transport.get_write_buffer_size() > 32_768 for one in found)
 
@@ -257,13 +260,14 @@ async def test_a_closing_client_that_reads_nothing_is_disconnected() -> None:
 
 
 async def test_a_client_that_reads_nothing_cannot_delay_the_close() -> None:
-    """Law 11: a client with full buffers is closed with 4501, and its socket is aborted after the close timeout."""
+    """Law 11: if a client exceeds the bound of its outbox and reads nothing, its socket is aborted after the close
+    timeout."""
     async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server, flooded(server):
         await until_gone(server)
 
 
 async def test_a_shutdown_does_not_wait_for_a_stalled_client() -> None:
-    """The shutdown closes every socket within the close timeout."""
+    """The shutdown ends although a client reads nothing, and so doesn't answer the close frame."""
     async with asyncio.timeout(15):
         async with serving(close_timeout_s=0.2) as server, raw(server, more="") as connection:
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -312,11 +316,12 @@ async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.
         beside.cancel()
     assert sum(size for size, _ in parsed) >= 6 * 20_000
     assert max(size for size, _ in parsed) <= PARSE_SLICE_BYTES
-    assert len({turn for _, turn in parsed}) > 20
+    assert len({step for _, step in parsed}) > 20
 
 
 async def test_pongs_for_a_client_that_reads_none_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of pings from a client that doesn't read the pongs uses no memory."""
+    """While a client reads no pongs, most of the pings that it sends aren't answered, so that no pongs pile up in
+    memory."""
     handled = 0
     handle = BoundedWebSocket.handle_ping
 

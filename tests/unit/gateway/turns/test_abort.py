@@ -234,16 +234,16 @@ async def test_a_nested_scope_ends_with_its_own_signal() -> None:
             calls.append(f"outer {aborted.abort.reason}")
         return ", ".join(calls)
 
-    def both_in_turn(_: asyncio.Task[object], outer: AbortSignal) -> None:
+    def inner_then_outer(_: asyncio.Task[object], outer: AbortSignal) -> None:
         inner.abort(FIRST)
         asyncio.get_running_loop().call_later(0.005, outer.abort, SECOND)
 
-    assert await outcome_of(nested, both_in_turn) == "inner first, outer second"
+    assert await outcome_of(nested, inner_then_outer) == "inner first, outer second"
     inner = AbortSignal()
     assert await outcome_of(nested, lambda _, outer: outer.abort(SECOND)) == "outer second"
 
 
 def test_the_text_of_aborted_is_its_reason() -> None:
-    """The exception's text is the reason, or else the source of the abort."""
+    """The exception's text is the abort's `reason`, or its `by` if it has none."""
     assert str(Aborted(FIRST)) == "first"
     assert str(Aborted(Abort("error", error=ApiError("internal")))) == "error"

@@ -1,4 +1,4 @@
-"""The rules of `turn.start`, and which of its fields are its content (law 6)."""
+"""The rules of `turn.start`, which of its fields are its content (law 6), and how the store accepts it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
     ids=repr,
 )
 def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
-    """Rules about several fields, and the bound of the input, are checked. The error names the field."""
+    """Rules about several fields, and the bounds of the input, are checked. An `invalid_request` names the field."""
     with pytest.raises(ApiError) as refused:
         prepare(TurnStart(**fields), INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
@@ -79,14 +79,14 @@ def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: st
     ids=repr,
 )
 def test_a_valid_start_is_accepted(fields: dict[str, Any]) -> None:
-    """Valid are text or parts, with or without a conversation, a branch, a regenerated answer, and messages of a
-    stateless turn."""
+    """A valid start has text or parts, with or without a conversation and a parent; or a conversation and a parent without
+    input, to answer the parent again; or the messages of a stateless turn."""
     assert prepare(TurnStart(**fields), INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX).content
 
 
 def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
-    """Law 6: the content is the frame without these fields, in any order of its maps. The whole request is stored for a
-    takeover."""
+    """Law 6: these fields, the order of maps, and empty or default values don't change the digest of the content. For a
+    takeover, the request is stored with all of its fields except the id."""
     base = TurnStart(turn="t", input="Hi", params=Params(demo={"a": 1, "b": 2}))
     same = [
         replace(base, id="7"),
@@ -133,8 +133,8 @@ async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", 
 
 
 async def test_the_first_turn_creates_a_conversation_with_a_title(store: ControlledStore) -> None:
-    """System prompt and model of the first start become the conversation's. The accepting instance owns the turn for a
-    lease."""
+    """System prompt and model of the first start become the conversation's. The accepting instance owns the turn and has
+    its lease."""
     found = await accepted(store, TurnStart(input="Hello there", system="Be brief.", model="demo"))
     assert found.conversation is not None
     assert found.input is not None

@@ -1,4 +1,5 @@
-"""Laws 5 and 8: a cancel stops the turn on any owner, and a turn ends after its last attachment anywhere is gone."""
+"""Law 5: a cancel stops the turn on any owner. Law 8: a turn with `on_disconnect: cancel` ends after its last
+attachment on any instance is gone."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ Pair = tuple[Instance, Instance]
 
 
 async def test_a_cancel_through_another_instance(pair: Pair) -> None:
-    """The cancel request is stored and signalled. The owner applies it, and a client of another instance sees the
-    result."""
+    """The cancel request is stored, and the owner is notified and applies it. The client of the other instance receives
+    the result."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
@@ -73,8 +74,9 @@ async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.Mo
         assert two.store.calls.count("claim") == 1
 
 
-async def test_a_cancel_request_with_a_lost_signal_is_applied(quick: None) -> None:
-    """The reply to the next append carries the cancel request, so an owner that missed the signal applies it too."""
+async def test_a_cancel_request_with_a_lost_notification_is_applied(quick: None) -> None:
+    """The reply to the next append carries the cancel request, so an owner that missed the notification applies it
+    too."""
     async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
         await here.start("t", demo=SLOW)
         with one.shared.disconnected():
@@ -163,7 +165,10 @@ def _presence_check_in_s(stream: LiveTurn) -> float:
 
 
 async def attached_elsewhere(one: Instance, there: SessionClient) -> tuple[LiveTurn, SqliteStore]:
-    """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it on another instance."""
+    """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it on another instance.
+
+    Return the turn as `one` has it, and the store.
+    """
     async with open_client(one.services) as here:
         await here.start("t", demo=SLOW, on_disconnect="cancel")
         await there.request("turn.attach", turn="t")
@@ -175,8 +180,8 @@ async def attached_elsewhere(one: Instance, there: SessionClient) -> tuple[LiveT
 async def test_a_turn_survives_a_store_that_lost_its_attachments(
     quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    """Law 8: after Redis was unavailable or lost its data, instances have the grace period to report their attachments
-    again."""
+    """Law 8: after the store was unavailable or lost its data, instances have the grace period to report their
+    attachments again."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
@@ -201,7 +206,7 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
 
 
 async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: None) -> None:
-    """Law 8: the turn is restored while a presence check is pending. The grace period starts again, so the check
+    """Law 8: if the grace period starts again while a presence check is pending, as when the turn is restored, the check
     cancels nothing."""
     async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)

@@ -1,4 +1,5 @@
-"""The request to a model: the fields of `turn.start`, and the branch of the conversation as its messages."""
+"""The request to a model: the fields of `turn.start`, the messages of the branch and their bounds, stored data, trimming,
+and estimated tokens."""
 
 from __future__ import annotations
 
@@ -186,7 +187,7 @@ def texts(made: ChatRequest) -> list[str]:
 
 
 async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
-    """Law 11: the newest exchanges are read as wholes, and the input is always included."""
+    """Law 11: only whole exchanges are read, the newest ones, and the input is always included."""
     await store_exchanges(store, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
@@ -196,7 +197,7 @@ async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
 
 
 async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
-    """Law 11: messages and parts count; the newest exchanges are read as wholes, and the input is always included."""
+    """Law 11: messages and parts count. Only whole exchanges are read, the newest ones, and the input is always included."""
     await store_exchanges(store, *(TextPart(f"q{number}") for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0", "answer 0", "q1", "answer 1", "q2", "answer 2", "now"]
@@ -274,7 +275,7 @@ def test_a_usage_is_estimated() -> None:
     ids=["nothing", "four", "five", "several", "image"],
 )
 def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
-    """Four bytes are one token, rounded up, of text, arguments and outputs."""
+    """Text, arguments and outputs have one token for every four bytes, rounded up."""
     assert estimate_tokens(parts) == tokens
     assert estimate_tokens(tuple(parts)) == tokens
 
@@ -384,8 +385,8 @@ async def test_a_result_without_its_call_is_refused(store: ControlledStore) -> N
 
 
 async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -> None:
-    """No provider accepts a result after another exchange. The conversation continues without it, and keeps one of two
-    repeated results."""
+    """No provider accepts a result after another exchange, so the turn is refused. Later turns leave that result out, and
+    have the second of two results that directly follow their call."""
     await store.create_conversation(conversation())
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]

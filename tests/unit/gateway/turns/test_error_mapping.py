@@ -28,7 +28,7 @@ from store.records import Busy, Conflict, Limited, NotFound, StoreError
     ids=repr,
 )
 def test_each_failure_has_its_code(error: Exception, code: ErrorCode) -> None:
-    """The message is the gateway's own. Text of the exception that may contain anything isn't shown."""
+    """The text of a store error or of an unexpected exception may contain anything, so the message doesn't show it."""
     mapped = as_api_error(error)
     assert mapped.code == code
     assert "secret" not in mapped.body.message

@@ -1,4 +1,4 @@
-"""A provider's batches as numbered events: small frames, no empty ones, and the data for the ending."""
+"""A provider's batches as numbered events that fit into frames, and the data for the ending."""
 
 from __future__ import annotations
 
@@ -255,8 +255,8 @@ async def test_the_timing_starts_at_the_acceptance(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_response_handle_before_the_first_token_has_an_event() -> None:
-    """Law 9: if no event is published yet, the response handle gets an event of its own, so that it is logged. That
-    event isn't a token."""
+    """Law 9: before the first part, the response handle gets an event of its own, so that it is logged. That event isn't
+    a token."""
     writer = await make_writer()
     handle = ResponseHandle("gpt", "resp_1")
     writer.deliver([handle, PartStarted(0, "text"), PartDelta(0, "a")])

@@ -29,8 +29,8 @@ async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
 
 
 async def test_an_expired_lease_without_a_takeover_is_renewed(quick: None) -> None:
-    """If a single instance can't reach the store for longer than the lease, its turn continues, and its log is complete
-    afterwards."""
+    """If the only instance can't reach the store for longer than the lease, its turn continues, and the turn's log is
+    complete afterwards."""
     demo = {"rate": 200, "tokens": 200}
     async with open_shared_store() as open_view:
         async with open_instance(open_view(), lease_s=0.3) as one, open_client(one.services) as here:

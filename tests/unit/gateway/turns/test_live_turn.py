@@ -234,8 +234,7 @@ async def test_an_overflowing_outbox_does_not_slow_others() -> None:
 
 
 async def test_a_turn_without_attachments_is_cancelled_after_the_grace_period() -> None:
-    """Law 8: after the last attachment has been gone for the grace period, the signal fires with the reason
-    `disconnect`."""
+    """Law 8: after the last attachment has been gone for the grace period, the signal fires, `by` `disconnect`."""
     stream, one, two = stream_of(grace_s=0.01), Reader(), Reader()
     begin(stream)
     stream.attach(one.outbox, None, 0)
@@ -279,7 +278,7 @@ async def test_a_turn_without_a_grace_period_continues() -> None:
 
 
 async def test_the_end_cancels_timers_and_sets_the_ended_event() -> None:
-    """After the end of a turn, none of its timers can fire."""
+    """After the end of a turn, none of its timers can fire. A stopped turn is live until its end, but not abortable."""
     stream, reader = stream_of(grace_s=0.01), Reader()
     begin(stream)
     stream.attach(reader.outbox, None, 0)

@@ -34,7 +34,8 @@ def test_an_invalid_payload_is_refused() -> None:
 
 
 async def test_an_append_has_the_events_that_the_store_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`unstored` has all events after the stored seq, and the given ending. `next_append` has as many of them as fit."""
+    """`unstored` has all events after the stored seq, and the given ending. `next_append` has as many of them as fit, but
+    at least one."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), *[delta(n, "x" * 100) for n in range(3, 13)]])
     stream.stored_seq = 4

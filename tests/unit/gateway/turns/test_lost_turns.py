@@ -39,7 +39,7 @@ async def test_a_running_turn_is_restored(store: ControlledStore, failing: str |
 
 
 async def test_an_ended_turn_is_not_restored(store: ControlledStore) -> None:
-    """Only running turns are restored; an attach to another one answers `not_found`."""
+    """Only running turns are restored. An attach to an ended turn that the store has lost is answered `not_found`."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:

@@ -1,4 +1,4 @@
-"""A mirror accepts only entries that continue its log."""
+"""A mirror applies only entries that continue its log, and a stored log is read as a whole."""
 
 from __future__ import annotations
 

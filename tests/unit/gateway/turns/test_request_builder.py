@@ -1,9 +1,9 @@
-"""A turn's request adapted to each model, and the statuses that clients receive about attempts."""
+"""A turn's request adapted to each model, the statuses that clients receive about attempts, and long batches in
+slices."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -38,8 +38,7 @@ LONG = "x" * 3000
 """About a thousand tokens."""
 
 
-LEASES = cast("Leases", SimpleNamespace(stale=False))
-FRESH_LEASES = cast("Leases", SimpleNamespace(is_stale=False))
+LEASES = cast("Leases", SimpleNamespace(is_stale=False))
 
 
 def make_writer(parts_max: int = 10_000) -> EventWriter:
@@ -98,7 +97,7 @@ async def test_omitted_messages_are_reported_as_trimmed() -> None:
 async def test_a_long_batch_is_published_in_slices() -> None:
     """Law 11: between the slices other tasks run, and after an abort there is no further slice."""
     writer = make_writer()
-    builder = RequestBuilder(writer, FRESH_LEASES, model("m"), conversation("Hi"), stateless=False)
+    builder = RequestBuilder(writer, LEASES, model("m"), conversation("Hi"), stateless=False)
     batch: list[Delta] = [PartStarted(n, "text") for n in range(5 * DELTAS_PER_SLICE)]
     assert not builder.offer(batch)
     log, seen = writer.live_turn.log, []
@@ -110,9 +109,9 @@ async def test_a_long_batch_is_published_in_slices() -> None:
 
     await asyncio.gather(builder.put(batch), other_task())
     assert seen == [n * DELTAS_PER_SLICE for n in range(1, 5)]
-    writer.live_turn.signal.abort(Abort("client"))
-    with suppress(Aborted):
+    with pytest.raises(Aborted):
         async with writer.live_turn.signal.scope():
+            writer.live_turn.signal.abort(Abort("client"))
             await builder.put([PartDelta(0, "x")])
     assert log.end == 1 + len(batch)
 
@@ -120,7 +119,7 @@ async def test_a_long_batch_is_published_in_slices() -> None:
 async def test_an_abort_within_a_long_batch_ends_it() -> None:
     """The rest of a batch that exceeds the answer's limit isn't published, and the turn ends as aborted."""
     writer = make_writer(parts_max=DELTAS_PER_SLICE + 1)
-    builder = RequestBuilder(writer, FRESH_LEASES, model("m"), conversation("Hi"), stateless=False)
+    builder = RequestBuilder(writer, LEASES, model("m"), conversation("Hi"), stateless=False)
     with pytest.raises(Aborted, match="limit"):
         async with writer.live_turn.signal.scope():
             await builder.put([PartStarted(n, "text") for n in range(5 * DELTAS_PER_SLICE)])

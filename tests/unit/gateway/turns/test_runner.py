@@ -1,4 +1,4 @@
-"""The run of a turn: handover, loss, and cancels after a loss."""
+"""The run of a turn: handover, a cancel after a loss, and a queue across instances."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ async def test_a_turn_runs_from_start_to_ending(ann: SessionClient, services: Se
     answer = await ann.start("t")
     assert answer["status"] == "running"
     ending = await ann.ending("t")
-    assert ending["type"] == "turn.completed"
+    kinds = list(dict.fromkeys(frame["type"] for frame in ann.of("t")))
+    assert kinds == ["turn.started", "turn.part", "turn.delta", "turn.completed"]
     assert (ending["usage"]["output_tokens"], ending["cost"], ending["timing"]["attempts"]) == (5, None, 1)
     stored = await services.store.message("ann", ending["message"])
     assert stored.role == "assistant"
@@ -218,7 +219,7 @@ async def test_a_defect_at_the_start_is_internal(
 
 
 async def test_the_default_model_is_the_conversations_then_the_operators(store: ControlledStore) -> None:
-    """The order is: the turn's own model, the conversation's, the setting, the catalog's default."""
+    """The order is: the turn's own model, the conversation's, and the operator's setting."""
     async with open_services(store, default_model="demo/small") as services, open_client(services) as ann:
         assert services.runner.default_model == "demo/small"
         plain = (await ann.request("conversation.create"))["id"]
@@ -353,6 +354,8 @@ async def test_an_answer_over_the_size_limit_is_cancelled(store: ControlledStore
         ending = await ann.ending("t")
         assert (ending["type"], ending["by"]) == ("turn.cancelled", "limit")
         assert 30_000 < len(ann.turns["t"].text()) < 80_000
+        parts = (await ann.request("turn.get", turn="t"))["message"]["parts"]
+        assert "".join(part["text"] for part in parts) == ann.turns["t"].text()
         assert (await services.store.turn("ann", "t")).status == "cancelled"
 
 
@@ -438,8 +441,8 @@ async def test_a_provider_with_a_defect_fails_its_turn_alone(
     script: Callable[[ChatRequest], AsyncIterator[list[Delta]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Laws 2 and 13: after any defect of a provider the turn ends `internal` with the valid part of its answer. Other
-    turns continue."""
+    """Laws 2 and 13: after any defect of a provider the turn fails with `internal`, and its answer has everything up to
+    the defect. The next turn runs."""
     async with open_services(store, ScriptedProviders(script)) as services, open_client(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn)
@@ -515,7 +518,7 @@ async def test_a_drain_refuses_new_turns_and_lets_running_ones_end(ann: SessionC
 
 
 async def test_a_drain_fails_turns_after_its_time_limit(ann: SessionClient, services: Services) -> None:
-    """After the time limit a turn fails with `shutting_down`, and its answer so far is stored."""
+    """After the time limit a turn fails with `shutting_down`, and the store has its ending."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
     await services.runner.drain(0.01)

@@ -15,7 +15,10 @@ async def subscribed_conversation(client: SessionClient) -> str:
 
 
 async def test_turns_of_other_instances_arrive(pair: Pair) -> None:
-    """Law 7: a turn of one instance arrives completely at a subscriber of another, and only while it is subscribed."""
+    """Law 7: a turn of one instance arrives completely at another instance's subscriber, but not after its detach.
+
+    A user who isn't subscribed receives nothing.
+    """
     one, two = pair
     async with (
         open_client(one.services) as here,
@@ -77,7 +80,7 @@ async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
 
 
 async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
-    """If the store can't subscribe, the attach is refused. The next attach subscribes, and a detach unsubscribes."""
+    """An attach is refused if the store fails, and leaves no subscription. The next one subscribes, a detach unsubscribes."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
@@ -95,7 +98,7 @@ async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
 
 
 async def test_a_start_that_lost_a_race_still_delivers_the_turn(pair: Pair) -> None:
-    """Laws 6 and 7: if an instance's start of the same id came second, its subscribers receive the turn."""
+    """Laws 6 and 7: if two instances start the same id, the subscribers of the second one receive the turn too."""
     one, two = pair
     async with (
         open_client(one.services) as here,

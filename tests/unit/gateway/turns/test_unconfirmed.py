@@ -1,4 +1,7 @@
-"""Laws 6 and 9: a start whose reply from the store was lost. The leases here are longer than any test."""
+"""Laws 6 and 9: a start that the store accepted, or failed to accept, without replying.
+
+The leases here are longer than any test, so no turn is taken over because its lease expired.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ async def test_a_repeated_start_attaches() -> None:
 
 
 async def test_a_repeated_start_during_the_outage_attaches_too() -> None:
-    """While the check of the first start waits for the store, the reply to the second start names the turn's owner."""
+    """A second start is answered `attached` while the check of the first one waits for the store, and the turn runs."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with open_client(instance.services) as ann:
             with store.blocked("turn") as looking:

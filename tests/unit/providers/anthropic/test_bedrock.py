@@ -24,7 +24,7 @@ HELLO = framed(messages("Hel", "lo ", "wörld 🙂"))
 
 @pytest.mark.parametrize("way", [{}, {"write": "whole"}, {"write": "piece", "piece": 3}], ids=str)
 async def test_answers(way: dict[str, Any]) -> None:
-    """Bedrock's binary frames are decoded to the same parts, finish reason and usage as Anthropic's own stream."""
+    """Bedrock's binary frames are decoded however they are split, and the request has the form that Bedrock takes."""
     async with open_providers(environment=TOKEN) as (upstream, providers):
         upstream.play(HELLO.replace(**way))
         answer = await providers.answer_model(MODEL, tools=(Tool("f"),))
@@ -52,7 +52,7 @@ async def test_requests_are_signed_with_credentials() -> None:
         assert "secret-access-key" not in repr(providers.catalog.endpoint("bedrock"))
 
 
-async def test_missing_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_credentials() -> None:
     """A profile that doesn't exist is reported as an auth error before anything is sent."""
     async with open_providers(environment={"AWS_PROFILE": "no-such-profile", "AWS_REGION": "eu-west-1"}) as (
         upstream,

@@ -1,4 +1,4 @@
-"""Messages events are decoded to deltas, without a network."""
+"""Events of the Messages API are decoded to deltas, without a network."""
 
 import json
 from typing import Any
@@ -82,7 +82,7 @@ def test_thinking_and_tools() -> None:
 
 
 def test_citations() -> None:
-    """A citation is a part of its own, and text continues after it. Server tools make no parts."""
+    """A citation is a part of its own, and the text after it continues the text part. Server tools make no parts."""
     answer = stream("messages_citations")
     assert answer.parts == [("text", "Water is wet, it seems."), ("citation", ""), ("citation", "")]
     assert answer.started[1:] == [
@@ -178,7 +178,10 @@ def test_tool_input_at_the_start() -> None:
 
 
 def test_thinking_without_text() -> None:
-    """Hidden thinking is a part with a signature. An empty thinking block isn't a part."""
+    """Hidden thinking is a part with a signature. An empty thinking block isn't a part.
+
+    The start of a block may already have thinking and its signature.
+    """
     answer = decode(block(0, "thinking", thinking=""), delta(0, "signature_delta", signature="s"), *STOP)
     assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "s"})
     start = block(0, "thinking", thinking="a", signature="s")
@@ -221,7 +224,10 @@ def test_invalid_events(data: bytes) -> None:
 
 
 def test_a_whole_message() -> None:
-    """A whole message from a host that doesn't stream is decoded, other documents aren't. A failed stop is an error."""
+    """A whole message from a host that doesn't stream is decoded, other documents aren't.
+
+    A stop reason that reports a failure is an error.
+    """
     body: dict[str, Any] = {
         "type": "message",
         "content": [

@@ -5,7 +5,7 @@ from tests.upstream import messages
 
 
 async def test_answers() -> None:
-    """Foundry is Anthropic's Messages API at another URL, with an API key."""
+    """Foundry is Anthropic's Messages API at another URL, with an API key and without a temperature."""
     async with open_providers(environment={"ANTHROPIC_FOUNDRY_API_KEY": "foundry-key-0123456789"}) as (
         upstream,
         providers,

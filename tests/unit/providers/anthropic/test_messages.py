@@ -75,7 +75,7 @@ async def test_recorded(file: str) -> None:
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_stream_that_is_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
+    """A recorded stream that is cut anywhere gives the whole answer or an error, and never wrong text."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "anthropic"), ROUTE, seed=len(file))
 
@@ -143,7 +143,7 @@ async def test_event_names_are_optional() -> None:
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
-    """An error response is mapped to an error code, and the request is sent only once."""
+    """An error response or a cut stream is mapped to an error code, and the request is sent only once."""
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)

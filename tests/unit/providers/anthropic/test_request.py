@@ -57,7 +57,7 @@ def test_system_messages_join_the_system_prompt() -> None:
 
 
 def test_parameters() -> None:
-    """Supported parameters are sent. Parameters that the API rejects, and the seed, are dropped."""
+    """Parameters are sent, `temperature` and `top_p` in `extra_body`. The seed and what the model rejects are left out."""
     sent = body(chat_request(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"}))
     assert sent["stop_sequences"] == ["x"]
     assert not {"temperature", "top_p", "seed", "extra_body"} & sent.keys()
@@ -81,7 +81,7 @@ def test_parameters() -> None:
     ],
 )
 def test_reasoning(effort: Any, quirks: dict[str, Any], expected: dict[str, Any]) -> None:
-    """The reasoning effort is sent in the form of each model, and its thinking is requested to be shown."""
+    """The reasoning effort is sent in the form that the model takes. Adaptive thinking is requested with a summary."""
     sent = body(chat_request(reasoning=effort), **quirks)
     assert {name: sent[name] for name in ("thinking", "output_config") if name in sent} == expected
 
@@ -135,7 +135,7 @@ def test_thinking_is_sent_back_unchanged() -> None:
 
 
 def test_tool_calls_and_results() -> None:
-    """A tool call is sent back as an object even if its arguments aren't one. A result has its error flag."""
+    """A tool call's arguments are sent back as an object even if they aren't one. A failed result has its error flag."""
     assert [
         block["input"]
         for block in blocks("assistant", *(ToolCallPart("c", "f", text) for text in ('{"a": 1}', "", "[1]", '{"a')))
@@ -147,7 +147,7 @@ def test_tool_calls_and_results() -> None:
 
 
 def test_images_and_other_parts() -> None:
-    """Images are sent as data or URL. Blank text and parts that the API doesn't accept are left out."""
+    """Images are sent as data or URL, a refusal as text. Blank text and citations are left out."""
     assert blocks("user", ImagePart("image/png", data="AAA"), ImagePart("image/png", url="https://x")) == [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://x"}},

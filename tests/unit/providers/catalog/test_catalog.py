@@ -141,7 +141,7 @@ def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> 
     ],
 )
 def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None:
-    """Each provider's base URL can be set in the environment."""
+    """A provider's base URL is the value of its variable, or else that of its row. A variant has variables of its own."""
     assert Catalog(environment).endpoint(provider).base_url == url
 
 
@@ -175,7 +175,7 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
 
 
 def test_regional_variant() -> None:
-    """A provider's variant has its own base URL, key and models, and its models are listed if its key is set."""
+    """A provider's variant has its own key and its provider's models, which are listed under its name if its key is set."""
     catalog = Catalog({"KIMI_CN_API_KEY": KEY})
     route = catalog.resolve("kimi-cn/kimi-k3")
     assert (route.context_window, route.quirks.reasoning, route.title) == (1_048_576, "effort", "Kimi (China)")
@@ -202,7 +202,7 @@ def test_aliases_and_hidden_models() -> None:
 
 
 def test_prices_and_fallbacks_are_on_the_route() -> None:
-    """A route has the list price and the operator's own price, which overrides it, and the fallbacks."""
+    """A route of the shipped rows has the catalog's price or the price list, and no operator's price and no fallbacks."""
     catalog = Catalog(ALL_KEYS)
     assert catalog.resolve("qwen3.8-max").price is not None
     assert catalog.resolve("qwen-cn/qwen3.8-max").price is None, "the price differs in another region"
@@ -370,6 +370,6 @@ asyncio.run(main())
     ],
 )
 def test_reasoning_style_of_a_model(model: str, style: str) -> None:
-    """`params.reasoning` is left out for a model without reasoning, because the provider would reject it."""
-    route = Catalog(every_key()).resolve(model)
+    """A model without reasoning has the style `fixed`: no effort is sent, because the provider would reject it."""
+    route = Catalog(ALL_KEYS).resolve(model)
     assert (route.quirks.reasoning, route.thinks) == (style, style != "fixed")

@@ -103,9 +103,11 @@ def test_key_with_invalid_characters(key: str) -> None:
     [("json", ""), ("no_such", "the extra turnwire[cloud]"), ("no_such.at", "the extra turnwire[cloud]")],
 )
 def test_missing_package(package: str, needs: str) -> None:
-    """A missing package is reported first."""
+    """A missing package is reported as the extra to install, and nothing else is reported then."""
     row = ROW.model_copy(update={"package": package, "extra": "cloud"})
     assert find_missing(row, build_endpoint("acme", row, COMPLETE), COMPLETE) == needs
+    if needs:
+        assert find_missing(row, build_endpoint("acme", row, {}), {}) == needs
 
 
 def test_variant_inherits_from_its_provider() -> None:

@@ -23,7 +23,7 @@ def catalog(folder: Path, text: str | dict[str, Any], environment: dict[str, str
 
 
 def errors_of(folder: Path, text: str | dict[str, Any]) -> list[str]:
-    """Return the errors that are reported for a file, one per line, without the file's name."""
+    """Return the errors that are reported for a file, each without the file's name."""
     with pytest.raises(CatalogError) as caught:
         catalog(folder, text)
     lines = str(caught.value).splitlines()
@@ -309,8 +309,8 @@ def test_each_error_is_reported_exactly_once(tmp_path: Path) -> None:
         ({"defaultModel": 5, "models": [{"type": "openai"}]}, ["defaultModel: ", "models[0].id: "]),
     ],
 )
-def test_values_that_must_be_tables(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
-    """A value that must be a table is reported, and the rest of the file is still checked."""
+def test_values_of_the_wrong_type(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
+    """A value of the wrong type is reported, and the rest of the file is still checked."""
     found = errors_of(tmp_path, text)
     assert [error[: len(begin)] for error, begin in zip(found, lines, strict=True)] == lines
 
@@ -351,7 +351,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"none\.toml: can't be read: No such file"):
         operator_rows(tmp_path / "none.toml")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogError, match="isn't UTF-8 text"):
+    with pytest.raises(CatalogError, match="bytes: isn't UTF-8 text"):
         operator_rows(tmp_path / "bytes")
 
 

@@ -44,7 +44,10 @@ def test_costs_calculated_by_hand(name: str, usage: Usage, cost: str) -> None:
 
 
 def test_precedence_of_prices() -> None:
-    """The operator's price comes first, then the provider's cost, the list's price, the catalog's. Else it is None."""
+    """The operator's price comes first, then the cost that the provider reports, the price list and the catalog's price.
+
+    Without any of these, the cost is None.
+    """
     usage = Usage(1_000_000, 100_000)
     listed = model("kimi-k2.6")
     assert cost_usd(listed, usage) == Decimal("1.35")
@@ -61,7 +64,7 @@ def test_precedence_of_prices() -> None:
 
 @pytest.mark.parametrize("name", ["kimi-k2.6", "qwen3.8-flash"])
 def test_more_cached_tokens_than_input(name: str) -> None:
-    """If a provider reports more cached tokens than input, only the actual input is charged, at least zero."""
+    """If a provider reports more cached tokens than input, no more tokens than the input are charged."""
     usage = Usage(100, 0, cache_read_tokens=900, cache_write_tokens=900)
     assert cost_usd(model(name), usage) == cost_usd(model(name), Usage(100, 0, cache_read_tokens=100))
 
@@ -75,7 +78,10 @@ def test_prices_for_cached_tokens() -> None:
 
 
 def test_implausible_costs_are_ignored() -> None:
-    """A mistyped price or implausible counts give no cost, so that the stores don't have to add it up."""
+    """The high cost that a mistyped price gives is ignored, so that the stores don't add it up.
+
+    High token counts at a normal price are not ignored.
+    """
     usage = Usage(10**9 - 1, 10**9 - 1)
     expensive = Price(input=Decimal(10**12), output=Decimal(10**12))
     assert cost_usd(structs.replace(model("demo"), own_price=expensive), usage) is None
@@ -107,7 +113,7 @@ def test_price_list_is_loaded_on_demand_and_never_fetched() -> None:
     ],
 )
 def test_per_million(name: str, price: dict[str, str]) -> None:
-    """The price per million that clients get matches the cost of an answer, in plain decimals."""
+    """The price per million tokens that clients get is a plain decimal, also if it comes from the price list."""
     shown = per_million(model(name))
     assert shown is not None
     assert shown.as_text() == price | {"currency": "USD"}

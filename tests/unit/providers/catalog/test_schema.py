@@ -1,4 +1,4 @@
-"""Checks of the catalog's shipped rows."""
+"""Checks of the catalog's shipped rows, and the rejection of invalid rows."""
 
 from collections import Counter
 from decimal import Decimal
@@ -40,7 +40,10 @@ def test_model_rows_are_sound() -> None:
 
 @pytest.mark.parametrize(("name", "row"), ROWS.providers.items())
 def test_provider_rows_are_sound(name: str, row: ProviderRow) -> None:
-    """A provider's quirks are valid, and its row has a base URL and the variables for URL and key."""
+    """A provider's quirks are valid, and its row has variables for URL and key. The demo needs neither.
+
+    The base URL uses https, unless the provider is local or needs a package of its own.
+    """
     Quirks.model_validate(row.quirks)
     if name == "demo":
         return

@@ -145,7 +145,7 @@ def check_redacted(error: ProviderError) -> None:
 def test_error_responses(status: int, body: Any, code: str, retryable: bool) -> None:
     """A response's status and body determine the error's code and whether it is retryable."""
     raw = body if isinstance(body, str) else json.dumps(body)
-    error = FAILURES.from_response(status, {}, f"{raw}".encode())
+    error = FAILURES.from_response(status, {}, raw.encode())
     assert (error.code, error.retryable) == (code, retryable)
     check_redacted(error)
 

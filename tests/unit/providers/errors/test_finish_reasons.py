@@ -26,5 +26,5 @@ from providers.errors.finish_reasons import map_finish_reason
     ],
 )
 def test_finish_reasons(reasons: str, expected: str | None) -> None:
-    """The finish reasons of OpenAI, Anthropic, Google, GLM, DeepSeek and inference engines. None is a failure."""
+    """The finish reasons of OpenAI, Anthropic, Google, GLM, DeepSeek and inference engines. `None` stands for a failure."""
     assert {reason: map_finish_reason(reason) for reason in reasons.split()} == dict.fromkeys(reasons.split(), expected)

@@ -88,7 +88,7 @@ KEY = "kxq7-mine-own-secret"
 @pytest.mark.parametrize("filler", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
 @pytest.mark.parametrize("size", range(4, len(KEY)))
 def test_a_cut_key_is_redacted(filler: str, size: int) -> None:
-    """No part of a key is shown, wherever the text is cut, even if redaction shortens the text before the cut."""
+    """A key's first four characters never show, wherever the text is cut, even if redaction shortens what is before them."""
     whole = (filler * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
     for result in (
         redact(whole, (KEY,)),

@@ -64,8 +64,8 @@ def test_invalid_payloads(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize(("size", "headers"), [(FRAME_BYTES_MAX + 1, 0), (1000, HEADERS_BYTES_MAX + 1), (12, 0)])
-def test_frame_that_is_too_large(size: int, headers: int) -> None:
-    """A frame that is too large is rejected by its prelude, without waiting for the rest."""
+def test_frame_of_an_invalid_size(size: int, headers: int) -> None:
+    """A frame that is too large or too small, or whose headers are too large, is rejected as soon as its prelude is read."""
     prelude = struct.pack("!II", size, headers)
     with pytest.raises(InvalidEvent):
         AwsEventParser().feed(prelude + struct.pack("!I", crc32(prelude)))

@@ -1,4 +1,4 @@
-"""A response body over real sockets: its pieces, its end, its errors and its deadline."""
+"""A response body: its pieces, its end, its errors and its deadline. Except for `Wire`, over real sockets."""
 
 import asyncio
 import itertools
@@ -57,7 +57,7 @@ async def test_closing_a_response_late_does_not_disturb_the_next(
 
 
 async def test_reading_pauses_after_a_slow_callback(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Law 11: after a slow callback, reading pauses for nine times as long as the callback took. No data is lost."""
+    """Law 11: after a slow callback, reading pauses, on average for five times as long or longer. No data is lost."""
     upstream.play(Script((b"data: x\n\n" * 300_000,), write="whole"))
     body = body_of(await post(client, upstream))
     calls: list[tuple[float, float]] = []
@@ -103,7 +103,7 @@ async def test_a_finished_response_is_freed_without_the_collector(
 
 
 async def test_pieces_are_passed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """The callback gets pieces without waking the reader until it returns false. Its error is raised in the reader."""
+    """The callback gets pieces without waking the reader, until the callback returns false or raises an error."""
     upstream.play(chat(*"abcdef").replace(rate=10))
     body = body_of(await post(client, upstream))
     pieces: list[tuple[bytes, object]] = []
@@ -281,7 +281,7 @@ CONTENT = st.one_of(
 
 
 def chunked(contents: list[bytes]) -> bytes:
-    """Return the contents as chunks, with the last chunk."""
+    """Return the contents as chunks, followed by the empty chunk that ends the body."""
     return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in [*contents, b""])
 
 
@@ -315,7 +315,7 @@ async def test_chunks_split_anywhere(contents: list[bytes], cuts: list[int], pie
 
 @pytest.mark.parametrize("way", ["plain", "gzip"])
 async def test_whole_chunks_bypass_the_parser(way: str) -> None:
-    """Whole chunks of events bypass aiohttp's parser, except in an encoded response. It rejects invalid chunks."""
+    """Whole chunks of events bypass aiohttp's parser, except in an encoded response. An invalid chunk is an error."""
     encoding = b"Content-Encoding: gzip\r\n" if way == "gzip" else b""
     wire = Wire(CHUNKED + encoding + b"\r\n")
     body = await wire.body()

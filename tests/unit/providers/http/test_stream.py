@@ -49,7 +49,7 @@ async def test_batches(upstream: Upstream) -> None:
 
 
 async def test_a_large_event_is_decoded_in_another_thread(upstream: Upstream) -> None:
-    """An event or an unframed document of many pieces doesn't block the loop, and its deltas stay in order."""
+    """A large event or unframed document is decoded in another thread, and its deltas stay in order."""
     calls = [{"index": n, "id": f"c{n}", "function": {"name": "f", "arguments": "{}"}} for n in range(2_000)]
     document = json.dumps({"choices": [{"message": {"tool_calls": calls}, "finish_reason": "stop"}]}).encode()
     opened = [("tool_call", "{}")] * 2_000
@@ -255,9 +255,10 @@ async def test_stall(upstream: Upstream) -> None:
 
 
 async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the finish reason, the wait for the provider to end the response is short."""
+    """After the finish reason, the provider has only `AFTER_FINISH_S` to end the response."""
     monkeypatch.setattr("providers.http.stream.AFTER_FINISH_S", 0.1)
-    answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
+    async with asyncio.timeout(3):
+        answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 

@@ -113,7 +113,10 @@ async def test_not_http(client: httpx2.AsyncClient) -> None:
 
 
 async def test_a_proxy(upstream: Upstream) -> None:
-    """Requests go through the proxy, with its password: in plain text with the absolute URL, or through a tunnel."""
+    """An http request goes through the proxy with its absolute URL. For https, the proxy is asked for a tunnel.
+
+    Both have the proxy's password. A tunnel that the proxy refuses is a proxy error.
+    """
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -275,7 +278,7 @@ async def test_proxies_of_the_environment_are_ignored(
 
 
 async def test_keep_alive_is_enabled(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Connections have keep-alive enabled, so that a lost peer is detected."""
+    """Connections have keep-alive enabled, so that a lost peer is detected, and send small packets at once."""
     upstream.play(chat("a").replace(stall_after=0))
     response = await post(client, upstream)
     connection = body_of(response)._response.connection

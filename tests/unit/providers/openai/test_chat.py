@@ -112,7 +112,7 @@ async def test_recorded(file: str) -> None:
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_stream_that_is_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
+    """A recorded stream that is cut anywhere gives the whole answer or an error, and never wrong text."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-chat"), ROUTE, seed=len(file))
 
@@ -158,7 +158,10 @@ async def test_connection_is_reused() -> None:
     ],
 )
 async def test_failures(script: Any, code: str) -> None:
-    """An error response is mapped to an error code without the host or the key, and the request is sent only once."""
+    """An error response or a cut stream is mapped to an error code, and the request is sent only once.
+
+    The error has neither the host nor the key.
+    """
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)
@@ -223,7 +226,7 @@ async def test_timeouts(script: Any, word: str) -> None:
 
 
 async def test_many_simultaneous_streams() -> None:
-    """Hundreds of simultaneous streams are all answered completely."""
+    """Two hundred simultaneous streams are all answered completely."""
     async with open_providers() as (upstream, providers):
         words = [f"word{number} " for number in range(20)]
         upstream.play(chat(*words).replace(rate=200))

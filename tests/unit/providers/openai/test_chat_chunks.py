@@ -145,11 +145,15 @@ def test_parallel_calls() -> None:
 
 
 def test_text_after_a_call() -> None:
-    """Text after a call comes after it, even if the call has no arguments yet. A failed answer adds no arguments."""
+    """Text after a call comes after it, even if the call has no arguments yet.
+
+    Only a complete answer fills in missing arguments.
+    """
     answer = decode(call(0, "a", "f", ""), {"content": "b"}, finish("tool_calls"))
     assert answer.parts == [("tool_call", "{}"), ("text", "b")]
     assert decode(call(0, "a", "f", "{"), finish("abort")).parts == [("tool_call", "{")]
-    assert decode(call(0, "a", "f", "")).code == "upstream_incomplete"
+    incomplete = decode(call(0, "a", "f", ""))
+    assert (incomplete.code, incomplete.parts) == ("upstream_incomplete", [])
 
 
 def test_the_legacy_function_call() -> None:
@@ -211,7 +215,7 @@ def test_reported_cost(cost: object, expected: str | None) -> None:
 
 
 def test_last_usage_wins() -> None:
-    """Of several usage reports the last one is used, and it is reported once."""
+    """Of several usage reports the last one is used."""
     answer = decode(
         usage(prompt_tokens=1, completion_tokens=1),
         {"content": "a"},
@@ -366,7 +370,7 @@ def test_google_thought_signature() -> None:
 
 
 def test_reasoning_details_are_kept_as_signatures() -> None:
-    """With this quirk, a signature is the whole detail without its text, and only signed details have one."""
+    """With this quirk, a part's signature is its encrypted or signed detail, as JSON without the text."""
     answer = decode(
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
         {"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"}]},

@@ -189,7 +189,7 @@ def test_files() -> None:
 
 
 def test_signed_calls_are_sent_back() -> None:
-    """With this quirk, Google's thought signature is sent back with its call. Without it, it is left out."""
+    """With this quirk, Google's thought signature is sent back with its call. Otherwise the signature is left out."""
     call = ToolCallPart("c", "f", "{}", signature="s")
     sent = convert("assistant", call, signed_calls=True)[0]["tool_calls"][0]
     assert sent["extra_content"] == {"google": {"thought_signature": "s"}}
@@ -197,7 +197,10 @@ def test_signed_calls_are_sent_back() -> None:
 
 
 def test_reasoning_details_are_sent_back() -> None:
-    """OpenRouter's details are sent back unchanged: signed text, and a summary followed by its encrypted content."""
+    """OpenRouter's details are sent back: signed text unchanged, and a summary before its encrypted content.
+
+    Reasoning without a detail is left out. Without the quirk, no details are sent.
+    """
     parts = (
         ReasoningPart("why", signature='{"type": "reasoning.text", "signature": "s", "format": "x", "index": 0}'),
         ReasoningPart("sum", signature='{"type": "reasoning.encrypted", "data": "d"}'),

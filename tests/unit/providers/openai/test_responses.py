@@ -70,7 +70,7 @@ async def test_recorded(file: str) -> None:
 
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_stream_that_is_cut(file: str) -> None:
-    """A recorded stream that is cut anywhere is either whole or ends with a clear error."""
+    """A recorded stream that is cut anywhere gives the whole answer or an error, and never wrong text."""
     async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-responses"), ROUTE, seed=len(file))
 
@@ -83,7 +83,7 @@ def test_every_recording_has_an_expected_result() -> None:
 
 
 async def test_request() -> None:
-    """The SDK adds the API key and sends the body from the request builder, which turns off storage at the provider."""
+    """The SDK adds the API key and sends the request builder's body. That body turns off storage at the provider."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("Hello", "."))
         model_route = providers.catalog.resolve("gpt-6.1-sol")
@@ -114,7 +114,7 @@ async def test_request() -> None:
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
-    """An error response is mapped to an error code, and the request is sent only once."""
+    """An error response or a cut stream is mapped to an error code, and the request is sent only once."""
     async with open_providers() as (upstream, providers):
         upstream.play(script)
         answer = await providers.answer(chat_request(), ROUTE)

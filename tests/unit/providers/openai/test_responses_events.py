@@ -1,4 +1,4 @@
-"""Responses events are decoded to deltas, without a network, in the formats of several providers."""
+"""Events of the Responses API are decoded to deltas, without a network, in the formats of several providers."""
 
 import json
 from typing import Any
@@ -146,7 +146,10 @@ REASONED: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("events", REASONED.values(), ids=REASONED.keys())
 def test_reasoning_is_one_signed_part(events: list[dict[str, Any]]) -> None:
-    """A reasoning item is one part with its summaries as paragraphs, signed with the finished item's id and content."""
+    """A reasoning item is one part: its text, or else its summaries as paragraphs.
+
+    Its signature is the finished item's id and encrypted content.
+    """
     answer = decode(*events, make_event("output_text.delta", 1, delta="Hello"), ended())
     assert answer.parts == [("reasoning", "One\n\nTwo"), ("text", "Hello")]
     assert answer.signatures == {0: "rs_1:gAAA"}
@@ -313,7 +316,7 @@ def test_finish(ending: dict[str, Any], finish: str) -> None:
     ],
 )
 def test_failure(ending: dict[str, Any] | bytes, code: str) -> None:
-    """An error in the middle of a stream is mapped to an error code, and the text until then is kept."""
+    """An error, a cancellation or an early end has its error code, and the text until then is kept."""
     answer = decode(DELTA, ending)
     assert (answer.parts, answer.finish, answer.code) == ([("text", "Hello")], None, code)
 
@@ -350,7 +353,7 @@ def test_progress() -> None:
     )
 
 
-def test_merged_frames() -> None:
+def test_merged_events() -> None:
     """Events that a proxy merged into one are all decoded."""
     merged_event = json.dumps(DELTA).encode() + b"\n" + json.dumps(ended()).encode()
     assert decode(merged_event).text() == "Hello"
@@ -365,7 +368,7 @@ def test_invalid_events(data: bytes) -> None:
 
 @pytest.mark.parametrize("framed", [True, False])
 def test_a_whole_response(framed: bool) -> None:
-    """A whole response from a host that doesn't stream is decoded, with or without its event. Others aren't."""
+    """A whole response from a host that doesn't stream is decoded, with or without its event. An error isn't."""
     body: dict[str, Any] = {"object": "response", "status": "completed", "output": [message("Hello")], "usage": USAGE}
     decoder, answer = ResponsesDecoder(Quirks(), FAILURES), Answer()
     assert not decoder.decode_document({"type": "error", "message": "x"})

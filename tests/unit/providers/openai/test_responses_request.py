@@ -72,7 +72,7 @@ def test_reasoning_without_a_signature() -> None:
 
 
 def test_content() -> None:
-    """Text, images and files are sent, as data or as a URL, which isn't fetched."""
+    """Images and files are sent as data or as a URL. A citation is sent as text: its title and URL."""
     assert items(
         (
             "user",
@@ -165,7 +165,7 @@ def test_reasoning(effort: Any, quirks: dict[str, Any], sent: Any) -> None:
 
 
 def test_tools() -> None:
-    """Tools and the tool choice are sent. The schema is the client's own and isn't strict by default."""
+    """Tools and the tool choice are sent. The schema isn't declared strict, because most schemas don't allow that."""
     received = chat_request(tools=(Tool("t", "Does it"),), tool_choice=ToolName("t"))
     body = responses_body(received, ROUTE)
     assert body["tools"] == [
@@ -189,7 +189,7 @@ def test_encrypted_reasoning_is_requested() -> None:
 
 
 def test_more_fields() -> None:
-    """Fields that the SDK has no argument for are sent through its `extra_body`."""
+    """The quirk `body` adds fields. Those that the SDK has no argument for are sent through its `extra_body`."""
     arguments = responses_arguments(chat_request(), route("openai_responses", body={"search": True, "store": True}))
     assert arguments["extra_body"] == {"search": True}
     assert arguments["store"] is True

@@ -103,15 +103,15 @@ def test_failing_key_cools_down(clock: Clock, error: ProviderError, cooldown_s: 
     assert check_out_key(pool).value
 
 
-def test_wait_for_the_first_available_key(clock: Clock) -> None:
-    """The wait is that of the first key that is available again. A rate limit is preferred to a rejected key."""
+def test_wait_for_the_first_rate_limit_to_end(clock: Clock) -> None:
+    """The wait ends with the first rate limit that ends, even if the cooldown of a rejected key ends earlier."""
     pool = make_pool(clock, "one", "two", "three")
-    for seconds in (9, 4):
+    for seconds in (90, 70):
         check_out_key(pool).record_failure(
             ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=seconds * 1000)
         )
     check_out_key(pool).record_failure(REJECTED)
-    assert (cooling_down(pool).wait_s, cooling_down(pool).is_rate_limited) == (4, True)
+    assert (cooling_down(pool).wait_s, cooling_down(pool).is_rate_limited) == (70, True)
 
 
 def test_rejected_key_is_tried_if_no_other_is_left(clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Filtering an answer that is replayed from its start, or from a later point."""
+"""Filtering an answer that is replayed from its start."""
 
 import random
 
@@ -56,7 +56,10 @@ def parts_of(deltas: list[Delta]) -> list[Part]:
 
 
 def test_replay_after_any_delta_duplicates_and_loses_nothing() -> None:
-    """After a replay in other pieces, received and filtered deltas together are the answer, wherever it broke off."""
+    """Wherever the answer broke off, the received deltas and the filtered replay together make up the whole answer.
+
+    The pieces of the replay differ from those of the first stream.
+    """
     whole = fold([ANSWER])
     rng = random.Random(5)
     for at in range(len(ANSWER) + 1):

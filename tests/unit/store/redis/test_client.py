@@ -36,7 +36,7 @@ async def test_many_calls_share_few_connections(redis_server: RedisProcess) -> N
 
 @checks_time_limit
 async def test_calls_to_a_frozen_redis_fail_in_time(redis_server: RedisProcess) -> None:
-    """If Redis doesn't respond, calls fail in 2.5 s, including those that wait for a connection."""
+    """If Redis doesn't respond, calls fail within 2.7 s, including those that wait for a connection."""
     async with redis_store(redis_server.url) as store:
         await running(store)
         redis_server.freeze()
@@ -156,7 +156,7 @@ async def test_a_full_redis_refuses_only_new_turns(tmp_path: Path) -> None:
 
 
 async def test_a_write_to_a_replica_fails(redis_server: RedisProcess) -> None:
-    """After a failover to a replica, a call fails, and its connection isn't used again."""
+    """While Redis is a replica, a write fails. When it is a primary again, the next write works."""
     async with redis_store(redis_server.url) as store:
         redis_server.execute("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(StoreError, match="read-only"):

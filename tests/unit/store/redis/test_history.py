@@ -1,4 +1,4 @@
-"""The history in Redis expires as a whole, a fixed time after its last change."""
+"""The history in Redis: a conversation expires as a whole, lists are complete, and sums are exact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shortest_ttl_ms(server: RedisProcess, *kinds: str) -> int:
 
 
 async def test_each_change_prolongs_the_whole_conversation(redis_server: RedisProcess) -> None:
-    """A change of a conversation prolongs all of its keys; its messages never expire before it."""
+    """A change restarts the time to live of a conversation. Its messages live longer, so theirs is restarted less often."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn("old"))
@@ -55,7 +55,7 @@ async def test_a_history_can_be_kept_until_it_is_deleted(redis_server: RedisProc
 
 
 async def test_an_expired_conversation_is_not_found_anywhere(redis_server: RedisProcess) -> None:
-    """It isn't listed, its messages aren't found, its turn has no conversation, and its usage stays."""
+    """An expired conversation isn't listed, its messages aren't found, its turn has no conversation, and its usage stays."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation("kept"))
         await store.create_conversation(conversation())
@@ -122,7 +122,7 @@ async def test_data_of_earlier_versions_stays_in_order(redis_server: RedisProces
 
 
 async def test_a_deleted_conversation_leaves_no_keys(redis_server: RedisProcess) -> None:
-    """Only its turns and the usage remain, which expire by themselves."""
+    """Of a deleted conversation, only its turns and their usage remain. They expire by themselves."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -196,7 +196,7 @@ async def test_more_feedback_of_one_moment_than_is_read_at_once(
 
 
 async def test_sums_are_exact(redis_server: RedisProcess) -> None:
-    """Costs in units of 1e-9 are large; neither sums over turns nor running totals lose a unit."""
+    """Costs in units of 1e-9 US dollars are large numbers; neither sums over turns nor running totals lose a unit."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         large = 2**52 - 1

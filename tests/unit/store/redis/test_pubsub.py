@@ -1,6 +1,4 @@
-"""One connection receives all messages of a process. After a loss it is replaced, which is reported before the next
-delivery.
-"""
+"""One connection receives all messages of a process. A lost connection is replaced, and the loss is reported."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from tests.store_conformance import SHORT_MS, eventually, listening, running
 __all__ = ["redis_server"]
 
 
-async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: RedisProcess) -> None:
-    """Law 7: after a loss, `on_reconnect` is called when all channels are subscribed, before the next delivery."""
+async def test_a_lost_connection_is_replaced_and_reported(redis_server: RedisProcess) -> None:
+    """Law 7: after a loss, `on_reconnect` is called when all channels are subscribed again."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
         channels = [f"channel{n}" for n in range(1200)]
         await asyncio.gather(*map(store.subscribe, channels))

@@ -55,7 +55,7 @@ def test_a_refusing_outcome_is_raised(reply: list[object], refusal: type[StoreEr
 
 
 def test_any_other_outcome_returns_the_rest() -> None:
-    """The rest of the reply is returned."""
+    """If the outcome isn't a refusal, the rest of the reply is returned. A flat list of fields becomes a dict."""
     assert parse_reply([b"ok", [b"a"]]) == [[b"a"]]
     assert parse_hash([b"a", b"1", b"b", b"2"]) == {b"a": b"1", b"b": b"2"}
 

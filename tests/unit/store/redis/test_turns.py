@@ -99,7 +99,7 @@ async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> Non
 
 
 async def test_entry_ids_are_epoch_and_seq(redis_server: RedisProcess) -> None:
-    """Law 9: an entry's id in the stream is its epoch and last seq, and Redis accepts only increasing ids."""
+    """Law 9: an entry's id in the stream is its epoch and last seq, because Redis accepts only increasing ids."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         await store.append([Append("ann", "t1", turn.epoch, 1, 4, b"x")])
@@ -121,7 +121,7 @@ def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_after_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Freeze Redis after it has returned its time: the next call then waits in its socket."""
+    """Freeze Redis after it has returned its time, so that the next call waits unread in Redis' socket."""
     command = store._client.command
 
     async def command_then_freeze(*words: Argument, repeatable: bool = True) -> object:

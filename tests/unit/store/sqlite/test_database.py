@@ -1,4 +1,7 @@
-"""A SQLite file is opened by one process at a time, and each problem with it is explained in a sentence."""
+"""A SQLite file is opened by one process at a time. Each call is a transaction, and its result is published after the commit.
+
+Each problem with the file is explained in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def unprivileged_folder() -> Iterator[Path]:
 
 
 async def test_a_second_opener_is_refused(tmp_path: Path) -> None:
-    """A second process can't open a file in use; after the first one has closed it, it can."""
+    """A file in use can't be opened a second time. After it is closed, it can be opened again."""
     path = tmp_path / "turnwire.db"
     first = Database(str(path))
     await first.open()
@@ -82,7 +85,7 @@ async def test_another_process_can_back_up_the_file(tmp_path: Path) -> None:
 
 
 async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
-    """A long journal is checkpointed between calls; after `close` there is no journal."""
+    """A long journal is checkpointed between calls. If it still grows, calls wait for a checkpoint. `close` deletes it."""
     path = tmp_path / "turnwire.db"
     journal = path.with_name("turnwire.db-wal")
     database = Database(str(path))
@@ -238,7 +241,7 @@ async def test_a_damaged_file_is_explained(tmp_path: Path) -> None:
 
 
 async def test_a_commit_is_published_before_the_call_returns(tmp_path: Path) -> None:
-    """Results are published in the event loop, in the order of the commits; rolled back calls aren't published."""
+    """Results are published in the order of the commits. Calls that were rolled back aren't published."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     published: list[str] = []
@@ -257,7 +260,7 @@ async def test_a_commit_is_published_before_the_call_returns(tmp_path: Path) -> 
 
 
 async def test_a_failed_commit_is_not_published(tmp_path: Path) -> None:
-    """Nothing is published if the call succeeds and the commit fails."""
+    """Nothing is published if the work of a call succeeds but its commit fails."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     published: list[str] = []
@@ -275,7 +278,7 @@ async def test_a_failed_commit_is_not_published(tmp_path: Path) -> None:
 
 
 async def test_a_commit_is_published_if_the_caller_was_cancelled(tmp_path: Path) -> None:
-    """A cancelled call may already be committed, and is then published."""
+    """If the caller is cancelled while its call runs, the call is committed and published all the same."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     started, may_commit = asyncio.Event(), threading.Event()

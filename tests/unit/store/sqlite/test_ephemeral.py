@@ -1,4 +1,4 @@
-"""Ephemeral values in the SQLite store survive a restart; expired values use neither rows nor memory."""
+"""Ephemeral values in the SQLite store survive a restart. What has expired or was released uses neither rows nor memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Only its owner can read the SQLite file, and files of other users are neither read nor written."""
+"""Only its owner can read a new SQLite file. In a shared folder, another user's file isn't opened.
+
+Other risks are logged as warnings.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,7 @@ async def test_another_users_folder_logs_a_warning(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize("mode", [WORLD_WRITABLE, STICKY, 0o775])
 @pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-lock"])
 async def test_another_users_file_is_not_opened(tmp_path: Path, mode: int, ending: str) -> None:
-    """Another user's database or journal is refused and not changed, and the error says what to do."""
+    """Another user's database, journal or lock file is refused and not changed, and the error says what to do."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(mode)

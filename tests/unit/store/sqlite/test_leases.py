@@ -44,7 +44,7 @@ async def test_turns_of_an_earlier_process_can_be_claimed_at_once(tmp_path: Path
 
 
 async def test_a_renewal_writes_nothing_to_the_file(tmp_path: Path) -> None:
-    """Leases are kept in memory, so a renewal writes nothing to the file and works with a full disk."""
+    """Leases are kept in memory, so a renewal writes nothing to the file."""
     path = tmp_path / "turnwire.db"
     store = await open_store(path)
     turns = [("ann", f"t{n}", await accept(store, f"t{n}")) for n in range(20)]

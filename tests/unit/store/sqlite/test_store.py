@@ -91,7 +91,7 @@ async def writing_process(path: Path) -> AsyncIterator[asyncio.subprocess.Proces
 
 
 async def rounds_acknowledged(process: asyncio.subprocess.Process, at_least: int) -> int:
-    """Wait until the process has printed this round, and return the last printed one."""
+    """Wait until the process has printed round `at_least` or a later one, and return its number."""
     assert process.stdout is not None
     rounds = 0
     async with asyncio.timeout(20):
@@ -209,8 +209,10 @@ async def test_an_ending_must_be_the_last_event() -> None:
 
 
 async def test_a_turn_id_can_be_used_again_after_a_day() -> None:
-    """Law 6: 24 h after its ending a turn's id can be used again; its usage stays, its log is deleted, and the new
-    epoch is higher."""
+    """Law 6: 24 h after its ending, a turn's id can be used again.
+
+    The old turn's usage stays. The new turn has no events, and its epoch is higher.
+    """
     async with embedded(":memory:") as store:
         await store.create_conversation(conversation())
         ended = await run(store, new_turn(epoch=NOW + 5))

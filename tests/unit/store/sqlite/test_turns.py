@@ -36,7 +36,7 @@ async def store() -> AsyncIterator[SqliteStore]:
 
 
 async def test_an_ended_turn_is_found_for_a_day(store: SqliteStore) -> None:
-    """An ended turn is found for a day of the store's clock, for any time of its ending; a running one always is."""
+    """An ended turn is found for a day by the store's clock. A running turn is always found."""
 
     def found(db: sqlite3.Connection, age_ms: int) -> list[str]:
         db.execute("UPDATE turns SET stored_ms = ? WHERE turn = 'ended'", (clock_ms() - age_ms,))
@@ -57,7 +57,7 @@ async def test_another_users_turn_is_not_found(store: SqliteStore) -> None:
 
 
 async def test_a_turns_seq_is_the_end_of_its_log(store: SqliteStore) -> None:
-    """The seq is 0 before the first entry, and that of the ending afterwards, even if the log has expired."""
+    """The seq is 0 before the first entry, and that of the last event afterwards, even if the log was deleted."""
 
     def end(db: sqlite3.Connection, turn: str) -> int:
         return int(get_row(db, "ann", turn)["seq"])
