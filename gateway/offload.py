@@ -35,9 +35,10 @@ async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwa
 
 
 def request_size(chat_request: ChatRequest) -> int:
-    """Return the size of a provider request for `offload`: its characters, and `ITEM_BYTES` for each message and part.
+    """Return the size of a provider request for `offload`.
 
-    If the items alone make it large, their characters aren't counted.
+    The size is the number of characters in the system prompt and in the `_LONG_FIELDS` of all parts, plus `ITEM_BYTES`
+    for each message and part. If the messages and parts alone make the request large, no characters are counted.
     """
     messages = chat_request.messages
     size = ITEM_BYTES * (len(messages) + sum(len(message.parts) for message in messages))

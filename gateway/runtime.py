@@ -1,4 +1,4 @@
-"""The parts of a running gateway and their background tasks. All parts are created and connected here."""
+"""The parts of a running gateway and their background tasks. `create_runtime` creates and connects them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Runtime:
     silent_clients: SilentClients
 
     async def start(self) -> None:
-        """Subscribe to the messages that other instances send to this one. Raises `StoreError`."""
+        """Subscribe to this instance's channel, where others notify it of cancel requests. Raises `StoreError`."""
         await self.services.store.subscribe(instance_channel(self.services.instance))
         if self.services.limits.connections.limits["user"]:
             await self.services.store.subscribe(CHANNEL)
@@ -194,9 +194,9 @@ def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
 
 
 async def _warm_up(services: Services, providers: Providers) -> None:
-    """Load the price list and the SDKs of the providers, which turns need, in threads once the gateway serves.
+    """Load what turns need, the price list and the providers' SDKs, in threads soon after the start.
 
-    The SDKs take about a second each. Nothing waits for their thread, not even the exit of the process.
+    An SDK takes about a second. Nothing waits for the thread that loads the SDKs, not even the exit of the process.
     """
     await asyncio.sleep(PRICES_AFTER_S)
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):

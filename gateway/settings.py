@@ -32,7 +32,7 @@ ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
 class TokenSettings(NamedTuple):
     """The rules for checking tokens. Exactly one of `secret`, `public_key` and `jwks_url` is set.
 
-    `prefix` is the prefix of the environment variables that set them.
+    `prefix` is the prefix of the environment variables that set these three.
     """
 
     prefix: str
@@ -47,7 +47,7 @@ class TokenSettings(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """The operator's settings. The name of a setting that has a unit ends with it.
+    """The operator's settings. The name of a setting in bytes, seconds or milliseconds ends with the unit.
 
     The environment variable of a setting is TURNWIRE_ and the name in capitals, unless `validation_alias` lists others.
     """
@@ -334,9 +334,10 @@ class Settings(BaseSettings):
 
 
 def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name of a setting and the variables that set it. `name_or_variable` is the name or one of the variables.
+    """Return the name of a setting and the variables that set it.
 
-    An unknown `name_or_variable` is returned as both.
+    `name_or_variable` is the name, or a variable that the setting's `validation_alias` lists. Anything else is returned
+    as both.
     """
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
@@ -355,7 +356,7 @@ def _has_one(values: Mapping[str, object], prefix: str) -> bool:
     """Return whether one of `values` is set. Raises `ValueError` if more than one is."""
     found = [prefix + name.upper() for name in values if values[name] is not None]
     if len(found) > 1:
-        raise ValueError(f"{' and '.join(found)} are both set, but only one key can check tokens. Unset the others")
+        raise ValueError(f"{' and '.join(found)} are set, but only one key can check tokens. Unset the others")
     return bool(found)
 
 

@@ -25,5 +25,5 @@ class _WrappedStore:
 
 
 def wrap_calls(store: Store, wrap: Callable[[str, Call], Call]) -> Store:
-    """Return the same store with each coroutine method replaced by `wrap(name, method)`, at its first use."""
+    """Return a wrapper of `store` that replaces each coroutine method by `wrap(name, method)` at its first use."""
     return cast("Store", _WrappedStore(store, wrap))

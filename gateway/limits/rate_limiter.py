@@ -1,7 +1,7 @@
 """A rate limit for each user: counted in this process immediately, and settled with the other instances through the store.
 
 A request never waits for the store. A user that sends to several instances at the same moment gets a burst from each,
-and then nothing until all of it is paid back.
+and then nothing until the excess is paid back.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RateLimiter:
     def charge(self, user: str, count: float) -> None:
         """Count `count` requests that were let through, whether or not they were allowed.
 
-        The user's debt is capped, so that it ends within `DEBT_MAX_S`.
+        If the user's wait would then exceed `DEBT_MAX_S`, fewer requests are counted, but at least one.
         """
         now = self._clock()
         due = max(self._due.get(user, now), now)

@@ -31,9 +31,9 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _REASON_CHARS_MAX = 500
-"""How many characters of msgspec's error message are kept at its beginning, and as many at its end.
+"""How many characters of a long error message of msgspec are kept at its beginning, and how many at its end.
 
-The message may quote a whole frame; these two parts are enough to explain the error.
+The message may quote a whole frame. Its beginning and its end are enough to explain the error.
 """
 # Values that only MessagePack has, keys that aren't strings, and JSON numbers that are too large for a float.
 _UNSUPPORTED_VALUE = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
@@ -63,7 +63,7 @@ class _Envelope(Struct):
 class Codec:
     """A codec for frames. `binary` says whether its frames use the binary WebSocket opcode.
 
-    `decode_any` decodes any value, without a schema, and raises `msgspec.DecodeError`.
+    `decode_any` decodes any value, without a schema. It raises `msgspec.DecodeError`, `RecursionError` or `UnicodeError`.
     """
 
     __slots__ = (
@@ -139,8 +139,8 @@ def _usable_id(value: object, chars_max: int) -> str | None:
 def decode_error(error: Exception) -> ApiError:
     """Return the API error for an exception that decoding a frame has raised.
 
-    Its code is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request", with
-    the path, if a value is wrong.
+    Its code is "invalid_frame" if the frame is unreadable or nested too deeply, or has an unknown type, an unknown field
+    or a value that no frame may have. It is "invalid_request", with the path, if a field has a wrong value.
     """
     if isinstance(error, ApiError):
         return error
@@ -246,7 +246,7 @@ def chars_that_fit(bytes_max: int) -> int:
 
 
 def split_text(text: str, bytes_max: int) -> list[str]:
-    """Split `text` into pieces that each take at most `bytes_max` in a frame, in order."""
+    """Split `text` into consecutive pieces. Each takes at most `bytes_max` bytes in a frame, or is one character."""
     if len(text) <= chars_that_fit(bytes_max):
         return [text]
     pieces: list[str] = []
@@ -260,7 +260,7 @@ def split_text(text: str, bytes_max: int) -> list[str]:
 
 
 def clip_text(text: str, bytes_max: int) -> str:
-    """Return a prefix of `text` that takes at most `bytes_max` in a frame; empty if nothing fits."""
+    """Return a prefix of `text` that takes at most `bytes_max` bytes in a frame; empty if nothing fits."""
     text = text[: max(bytes_max, 0)]
     while text and (size := encoded_size(text)) > bytes_max:
         text = text[: len(text) * bytes_max // (size + 1)]

@@ -156,7 +156,7 @@ def not_found(field: str, name: str = "") -> ApiError:
 
 
 def over_limit(subject: str, size: int, bytes_max: int, path: str | None = None) -> ApiError:
-    """Return the error for a part of a request that exceeds its limit. `subject` names the part."""
+    """Return the error for a value in a request that exceeds its limit in bytes. `subject` names the value."""
     return ApiError("too_large", f"{subject} has {size} bytes; the limit is {bytes_max}. Shorten it.", path=path)
 
 

@@ -1,6 +1,6 @@
-"""The frames that the server sends without a request: numbered turn events, and frames without a turn.
+"""The frames that the server sends without a request: numbered turn events, and frames without a number.
 
-Also the structs inside them: a message as clients see it, its cost and its timing.
+Also the structs inside them: a message as clients see it, a cost, a turn's timing, and a connection's limits.
 """
 
 from __future__ import annotations

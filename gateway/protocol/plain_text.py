@@ -1,6 +1,7 @@
 """Characters that are invisible or that a terminal may obey. They are refused in ids and escaped in logs.
 
-They are Unicode's control and format characters (Cc, Cf) and its line and paragraph separators (Zl, Zp).
+They are Unicode's control and format characters (Cc, Cf), its line and paragraph separators (Zl, Zp), and some
+unassigned characters between them.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ class Position(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A message of a stateless turn. Only `role` and `parts` are used; other fields are ignored."""
+    """A message of a stateless turn. Only `role` and `parts` are used.
+
+    The other fields are ignored. They are allowed so that a client can send history back as it was received.
+    """
 
     role: Role
     parts: list[Part]
@@ -118,7 +121,7 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
 
     @property
     def input_parts(self) -> list[Part]:
-        """The input as parts. It has none if it is empty or absent."""
+        """The input as parts. There are none if the input is empty or absent."""
         if isinstance(self.input, list):
             return self.input
         return [TextPart(self.input)] if self.input else []

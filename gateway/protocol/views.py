@@ -1,4 +1,7 @@
-"""Conversions from the store's records to what clients see: conversations, messages, usage and cost."""
+"""Conversions from the store's records to what clients see: conversations, messages, usage and cost.
+
+Also a turn's usage as the store's counters, the preview of a message, the URLs of parts, and a new conversation's title.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,8 @@ def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
 def preview(message: Message) -> Message:
     """Return the message, made small enough for `turn.started`.
 
-    Long text is cut; `data`, and metadata that doesn't fit, are left out. Then `truncated` is true.
+    Long text is cut; `data` is left out, and so are metadata and parts that don't fit. If anything is missing,
+    `truncated` is true.
     """
     parts: list[Part] = []
     truncated = False
@@ -182,7 +186,7 @@ def _with_url(message: str, number: int, part: Part) -> Part:
 def parse_part_url(url: str) -> tuple[str, int] | None:
     """Return the message id and the number of the part whose data is at this URL.
 
-    Return None if it isn't a URL of this gateway.
+    Return None if it isn't the URL of a part.
     """
     match = _PART_URL.fullmatch(url)
     return None if match is None else (match.group(1), int(match.group(2)))

@@ -1,6 +1,6 @@
 """The `turn.cancel` requests of one user: the turns that a request selects, and the result for each turn.
 
-Turns that run in this process are cancelled at once. The others are looked up in one call to the store.
+Turns that run in this process are cancelled at once. The others are looked up in the store together, not one by one.
 """
 
 from __future__ import annotations

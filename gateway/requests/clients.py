@@ -60,7 +60,7 @@ class ClientRegistry:
         self._durability = Durability("ok")
 
     def add(self, client: Client) -> None:
-        """Register a client. If the store is unavailable, send it the "degraded" durability event."""
+        """Register a client. If the store is unavailable, send the client the "degraded" durability event."""
         if self._durability.state == "degraded":
             client.outbox.put(self._durability)
         self._telemetry.connections_opened.labels(client.transport).inc()
@@ -84,7 +84,7 @@ class ClientRegistry:
         return Counter(client.transport for client in self._clients)
 
     async def run_heartbeats(self) -> None:
-        """Send heartbeats to all clients until cancelled."""
+        """Send a heartbeat to each client that was sent nothing for the interval. Run until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._heartbeat_s / HEARTBEAT_STEPS)

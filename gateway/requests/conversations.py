@@ -92,7 +92,8 @@ class Conversations:
         """Return at most `limit` conversations after `before` whose title contains `query`, ignoring case.
 
         Titles are read and compared in slices, so that other users are served in between. They are compared here
-        because Redis and SQLite ignore case only in ASCII. A conversation that changes meanwhile may be read twice.
+        because Redis and SQLite ignore case only in ASCII. A conversation that changes meanwhile moves to the front. If
+        it wasn't read yet, it isn't found. If a slice ended with it, the titles are read from the front again.
         """
         store, folded = self._services.store, query.casefold()
         found: dict[str, None] = {}
@@ -153,9 +154,9 @@ class Conversations:
         await self._services.cancellation.cancel_and_wait(self._user, turns, abort)
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
-        # This limit is much larger than a page, because stored messages have the data of images and files, and a page
-        # only has its URLs.
         services = self._services
+        # The limit `context_bytes` is much larger than a page, because stored messages have the data of images and
+        # files, and a page has only the URLs of that data.
         records, more = await services.store.messages(
             self._user, request.conversation, request.limit, request.before, services.settings.context_bytes
         )

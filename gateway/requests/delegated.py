@@ -22,7 +22,8 @@ IDLE_SESSIONS_MAX = 64
 class DelegatedSessions:
     """The sessions of a service's connection: the service's own, and one for each user that a frame names by `as`.
 
-    Idle sessions are dropped when there are about as many of them as busy sessions.
+    Before a session is opened, the idle ones are dropped if there are at least `IDLE_SESSIONS_MAX` sessions plus twice
+    as many as the last drop left.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""The requests of one client. A session is independent of sockets: it reads frames as bytes and writes to an outbox.
+"""The requests of one client. A session is independent of sockets: it is passed frames and writes to an outbox.
 
-Handlers start in the order of their frames, and those of `turn.start` and `turn.cancel` use the registry before their
-first await. A cancel that follows a start therefore finds the turn, however long the store takes to accept it.
+Handlers start in the order of their frames, except those with large answers, which wait for each other. The handlers of
+`turn.start` and `turn.cancel` use the registry before their first await. A cancel that follows a start therefore finds
+the turn, however long the store takes to accept it.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request, attachment, subscription or turn is active; then a new session can replace this one."""
+        """Whether nothing is left of the client's work, so that a new session can replace this one.
+
+        That is: no request in flight, no answer that waits, no attachment, no subscription and no live turn.
+        """
         return self._in_flight == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ _decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
 
 @dataclass(slots=True)
 class OrderedResult:
-    """A result that is sent after all events in the logs of `attachments` (law 5)."""
+    """A result that is sent after the events that the logs of `attachments` have when it is queued (law 5)."""
 
     result: Struct
     attachments: list[Attachment] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Turns:
 
     @property
     def is_idle(self) -> bool:
-        """Whether none of the turns that were started here is running."""
+        """Whether none of the turns that were started here is live."""
         return not any(live_turn.is_live for live_turn in self._started)
 
     def cancels_only_here(self, request: p.Request) -> bool:
@@ -143,7 +143,10 @@ class Turns:
             self._outbox.detach(live_turn.turn)
 
     def _check_turn_limit(self, turn: str | None) -> None:
-        """Raise `ApiError` "rate_limited" if `turns_per_connection` turns are live. A repeated start is exempt."""
+        """Raise `ApiError` "rate_limited" if `turns_per_connection` turns are live.
+
+        A start of a turn that this process knows already is exempt.
+        """
         for live_turn in [live_turn for live_turn in self._started if not live_turn.is_live]:
             self._started.discard(live_turn)
         turns_max = self._services.settings.turns_per_connection

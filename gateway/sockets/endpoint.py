@@ -1,8 +1,8 @@
 """One WebSocket connection: its opening, reader, writer and close.
 
 The reader waits for the requests that it has started only if too many are in flight. The writer waits for the socket.
-A connection owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped,
-and the turns continue.
+A connection owns nothing that must outlive it: when the reader ends, the writer and the requests are cancelled, the
+attachments are dropped, and the turns continue.
 """
 
 from __future__ import annotations
@@ -145,7 +145,10 @@ class Connection:
         )
 
     async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
-        """Pass every frame to the session, which starts its request and returns. Return when the client disconnects."""
+        """Pass each frame to the session, which starts the frame's request. Return when the client disconnects.
+
+        While the connection is closing, frames are dropped.
+        """
         key = "bytes" if self._codec.binary else "text"
         limits, principal = self._services.limits, self._accepted.principal
         read_bytes = 0

@@ -50,7 +50,7 @@ class FrameWriter:
         return True
 
     def finish(self) -> None:
-        """Let `run` return after the frames that are queued now."""
+        """Let `run` return as soon as the outbox is empty."""
         self._is_finishing = True
         self.wake()
 

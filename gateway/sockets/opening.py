@@ -1,6 +1,6 @@
 """The opening of a WebSocket: check the request, choose the codec and authenticate the client.
 
-No other request is read before the client is authenticated.
+No frame except `auth` is accepted before the client is authenticated.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _close_code(refused: ApiError) -> CloseCode:
 
 
 def _read_auth(codec: Codec, data: bytes | str) -> p.Auth:
-    """Return the decoded `auth` frame. Raises `FrameError` or `ApiError` if `data` isn't one, or is too large."""
+    """Return the decoded `auth` frame. Raises `FrameError` if `data` isn't one, and `ApiError` "too_large"."""
     if len(data if isinstance(data, bytes) else data.encode()) > FIRST_FRAME_BYTES_MAX:
         raise ApiError(
             "too_large", f"The first frame must be auth, with at most {FIRST_FRAME_BYTES_MAX} bytes. Send auth first."

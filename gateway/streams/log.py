@@ -1,7 +1,7 @@
 """The events of one turn in memory, and the frames made of them. No I/O.
 
-Deltas are merged for a reader that is behind. A frame is encoded once for each codec, regardless of how many sockets
-it is sent to. Readers at the same position ask for the same frame in the same tick, so keeping the newest is enough.
+Deltas are merged for a reader that is behind. The newest frame of each codec is kept, so that all readers at the same
+position share its bytes. That is enough, because they usually ask for it in the same iteration of the event loop.
 """
 
 from __future__ import annotations

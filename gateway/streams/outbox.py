@@ -24,8 +24,8 @@ class FrameObserver(Protocol):
 class Attachment:
     """A connection's position in a turn's log. Every event after seq `cursor` is still to be sent.
 
-    `reset_frame`, an encoded `turn.reset` or None, is sent before them. `backlog_bytes` is what the events after seq
-    `counted_from` add to the bytes that wait in the outbox.
+    `reset_frame`, an encoded `turn.reset` or None, is sent before them. `backlog_bytes` is what the unsent events after
+    seq `counted_from` add to the bytes that wait in the outbox.
     """
 
     __slots__ = ("backlog_bytes", "counted_from", "cursor", "is_queued", "log", "on_detached", "outbox", "reset_frame")

@@ -1,8 +1,8 @@
-"""Logs: one event per line on standard error, with ids, sizes and timings as fields, never content.
+"""Logs: one log event per line on standard error, with ids, sizes and timings as fields, never content.
 
-The fields `connection`, `turn`, `user` and `request` are bound where that work begins. Nothing is logged per token. A
-traceback shows lines of code and types of exceptions. Only our own exceptions show their messages; others may quote
-their input. Control and invisible characters are escaped in every line, whichever library logs it.
+A connection, turn or request binds its fields, such as `user`, where its work begins. Nothing is logged per token. A
+traceback takes several lines in the console format. It shows lines of code, types of exceptions, and the messages of our
+own exceptions only: others may quote their input. Invisible characters are escaped, whichever library logs them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QUIET_LOGGERS = (
 )
 
 SAFE_EXCEPTIONS = (ApiError, ProviderError, StoreError)
-"""Exceptions whose messages are written in this project and hold no user data."""
+"""Exceptions whose messages are written in this project. Of user data they hold at most ids, names and enum values."""
 
 _SHARED_PROCESSORS: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -63,9 +63,9 @@ def _escape_value(value: Any) -> Any:
 
 
 def configure_structlog() -> None:
-    """Send every event to the standard library's loggers.
+    """Send every log event to the standard library's loggers.
 
-    They decide which events are shown, and where.
+    They decide which ones are shown, and where.
     """
     structlog.configure(
         processors=[
@@ -127,9 +127,9 @@ def _log_uncaught_exceptions() -> None:
 
 
 def configure_logging(level: str, log_format: Literal["console", "json"]) -> None:
-    """Write our events, those of the libraries and uncaught exceptions in one form.
+    """Write our log events, those of the libraries and uncaught exceptions in one form.
 
-    `level` is the name of a logging level, in any case.
+    `level` is the name of a logging level, in upper or lower case.
     """
     configure_structlog()
     _log_uncaught_exceptions()
