@@ -24,7 +24,7 @@ ITEM_BYTES = 128
 """What each message or part adds to the size, because many small ones take as long as a long text."""
 
 _EXECUTOR = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
-_LONG_FIELDS = ("text", "arguments", "output", "data")
+_LONG_FIELDS = ("text", "arguments", "output", "data", "url")
 
 
 async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -57,7 +57,6 @@ class _Envelope(Struct):
 
     id: Any = None
     user: Any = msgspec.field(default=None, name="as")
-    type: Any = None
 
 
 class Codec:

@@ -37,7 +37,7 @@ def check_start(request: TurnStart, items_max: int) -> None:
     """
     messages = request.messages or []
     items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
-    if items + (len(request.input) if isinstance(request.input, list) else 1) > items_max:
+    if items + len(request.input_parts) > items_max:
         raise too_many_items(items_max)
     if request.messages is not None:
         for name in ("conversation", "parent", "input"):

@@ -195,7 +195,7 @@ class Turns:
                 limits.check_unknown_ids(self._user)
             except ApiError as error:
                 refused = error.body
-        elif unknown:
+        if unknown and refused is None:
             states = await store.running(self._user, unknown)
             unknown = [turn for turn, runs in zip(unknown, states, strict=True) if runs is None]
             limits.charge_unknown_ids(self._user, len(unknown))

@@ -43,13 +43,13 @@ async def test_large_work_is_done_one_after_the_other() -> None:
 
 
 def test_a_requests_size_includes_all_its_parts() -> None:
-    """Texts, data, arguments and outputs are included, and the system prompt as well. Many tiny parts make a request
+    """Texts, data, URLs, arguments and outputs are included, and the system prompt as well. Many tiny parts make a request
     large."""
     question = ChatMessage(
-        "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="x"))
+        "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="data:,12"))
     )
     called = ChatMessage("assistant", (ToolCallPart("c", "f", "123456"), ToolResultPart("c", "1234567")))
     request = ChatRequest(model="m", messages=(question, called), system="123")
-    assert request_size(request) == 4 + 5 + 6 + 7 + 3 + 7 * ITEM_BYTES
+    assert request_size(request) == 4 + 5 + 8 + 6 + 7 + 3 + 7 * ITEM_BYTES
     many = ChatMessage("user", (TextPart("a"),) * 3000)
     assert request_size(ChatRequest(model="m", messages=(many,))) > LARGE_BYTES

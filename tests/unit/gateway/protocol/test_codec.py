@@ -136,7 +136,7 @@ REQUESTS = st.one_of(
     st.builds(p.TurnCancel, turn=OPTIONAL_KEY, turns=st.none() | st.lists(KEYS, max_size=3), mine=st.booleans()),
     st.builds(p.TurnAttach, turn=OPTIONAL_KEY, after=st.integers(0, 2**53 - 1), positions=st.none() | POSITIONS),
     st.builds(p.TurnDetach, turn=KEYS),
-    st.builds(p.TurnEstimate, conversation=OPTIONAL_KEY, input=st.text(max_size=20) | PARTS, params=PARAMS),
+    st.builds(p.TurnEstimate, conversation=OPTIONAL_OWN_ID, input=st.text(max_size=20) | PARTS, params=PARAMS),
     st.builds(p.TurnGet, turn=KEYS),
     st.builds(
         p.ConversationCreate,

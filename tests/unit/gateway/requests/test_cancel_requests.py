@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -84,6 +85,20 @@ async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> Non
             assert (await here.ending(turn))["type"] == "turn.cancelled"
         over = (await here.request("turn.cancel", turns=["a", "b", "c"]))["turns"]
         assert set(over.values()) <= {"cancelled", "already_ended"}
+
+
+async def test_an_ended_turn_is_found_when_the_rate_recovers() -> None:
+    """If the user is no longer over the rate limit once the running turns were read, the other turns are looked up."""
+    async with rate_limited_pair() as (_, two, here, there):
+        await here.start("t", demo={"rate": 0, "tokens": 3})
+        await here.ending("t")
+        await there.request("turn.cancel", turns=UNKNOWN[:15])
+        with two.store.blocked("active") as entered:
+            attach = there.send("turn.attach", turn="t")
+            await asyncio.wait_for(entered.wait(), 5)
+            while two.services.limits.is_over_rate("ann"):
+                await asyncio.sleep(0.01)
+        assert (await there.answer(attach))["turns"]["t"]["status"] == "completed"
 
 
 async def test_unthrottled_work_in_flight_is_bounded(store: ControlledStore) -> None:

@@ -71,6 +71,7 @@ def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: st
         {"conversation": "c", "parent": "m"},
         {"input": [ToolResultPart("c", "3")]},
         {"messages": ONE},
+        {"messages": [InputMessage(role="user", parts=[TextPart("x")] * 3)]},
         {"input": "x" * 900},
         {"input": [TextPart("x" * 800), ImagePart("image/png", data="AAAA" * 250)]},
         {"input": [ImagePart("image/png", url="data:image/png;base64," + "AAAA" * 250)]},
