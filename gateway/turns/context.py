@@ -1,4 +1,4 @@
-"""Build the request to a provider: the system prompt, then the branch that ends at the turn's parent."""
+"""Build the request to a provider from a turn's history, trim it, and estimate its tokens."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
 class History:
     """The stored history of a user, as far as one turn may read it.
 
-    The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and `bytes_max` bytes of data
-    that the messages refer to.
+    The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and another `bytes_max` bytes
+    for data addresses: each message that one refers to counts once, and its data once more for each address.
     """
 
     def __init__(self, store: HistoryStore, user: str, bytes_max: int, items_max: int) -> None:
@@ -116,7 +116,7 @@ class History:
         if self._remaining_bytes < 0:
             raise ApiError(
                 "context_length_exceeded",
-                f"The data that the messages refer to by address exceeds {self._bytes_max} bytes. Refer to less data.",
+                f"Loading the data that the messages refer to takes over {self._bytes_max} bytes. Refer to less data.",
             )
 
 
@@ -127,9 +127,10 @@ async def build_chat_request(
     request: TurnStart,
     upstream_model: str,
 ) -> ChatRequest:
-    """Return the request to the provider, with its history and the data that it refers to. Raises `ApiError`.
+    """Return the request to the provider, with its history and the data that it refers to.
 
-    The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
+    The history is the request's `messages`, or else the stored branch that ends at the turn's parent. Raises `ApiError`
+    and `StoreError`.
     """
     chat_request = without_history(request, upstream_model)
     if request.messages is not None:
@@ -230,7 +231,7 @@ def _starts_exchange(message: ChatMessage) -> bool:
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Estimate the tokens of `parts`, at four bytes per token, for a usage that the provider didn't report."""
+    """Estimate the tokens of `parts`, at four bytes per token."""
     size = 0
     for part in parts:
         for name in ("text", "arguments", "output"):
@@ -240,7 +241,7 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
 
 
 def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage:
-    """Estimate the token usage of a request and its answer, which has `answer_parts`."""
+    """Estimate the token usage, if the provider didn't report it. `answer_parts` are the parts of the answer."""
     request_parts = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
@@ -290,6 +291,9 @@ def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Return an upper estimate of the tokens: three bytes per token, and `IMAGE_TOKENS` for an image of any size."""
+    """Return an upper estimate of the tokens of one message.
+
+    It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size.
+    """
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
     return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images
