@@ -1,4 +1,4 @@
-"""A store wrapper that times calls and counts failures. Calls happen per flush and per request, never per token."""
+"""A store wrapper that times calls and counts failures. The gateway makes no call per token."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, Sto
 EXPECTED_ERRORS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
 """The `StoreError`s that are answers of a working store, not failures."""
 UNTIMED = frozenset({"open", "close", "run_pubsub"})
+"""The calls that are made once per process."""
 
 
 def measure_calls(store: Store, telemetry: Telemetry) -> Store:
-    """Return the same store with its calls timed and its failures counted."""
+    """Return a wrapper of `store` that times its calls and counts its failures."""
 
     def wrap(name: str, call: Call) -> Call:
         if name in UNTIMED:

@@ -1,7 +1,7 @@
 """Prometheus metrics for the operator. docs/operations.md says what each one means.
 
-Nothing is counted per token. Turns are counted when they end, latencies are sampled (`gateway/turns/sampling.py`), and
-values that can be looked up are read when the metrics are requested.
+Nothing is counted per token. The tokens and the cost of a turn are counted when it ends. The latencies of batches are
+sampled (`gateway/turns/sampling.py`). Values that can be looked up are read when the metrics are requested.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Telemetry:
 
     def __init__(self, models: Iterable[str]) -> None:
         self._models = frozenset(models)
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # unused creation times double the text
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody uses the creation times
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -153,10 +153,6 @@ class _CallbackCollector(Collector):
 
     def __init__(self, read: ReadGauges) -> None:
         self._read = read
-
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing, so that registering the collector doesn't read the metrics."""
-        return []
 
     def collect(self) -> Iterable[Metric]:
         """Return the current metrics."""

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each turn and one for each request to a provider, none per token, without content.
+"""OpenTelemetry traces: a span for each turn, and one for each request to a provider. No span has a message's text.
 
 Nothing of OpenTelemetry is imported unless an endpoint is set. The names follow the GenAI semantic conventions.
 """
@@ -53,7 +53,7 @@ class TurnTrace:
         self._attempt: Span | None = None
 
     def start_attempt(self, route: Route) -> None:
-        """Start the span of a request to a provider, and end that of the last one."""
+        """Start the span of a request to a provider, and end that of the previous one."""
         self._end_attempt()
         self._attempt = self._tracing.start_attempt_span(self._turn, route)
 
@@ -94,7 +94,7 @@ class Tracing:
     """A maker of spans that exports them to `endpoint` by OTLP over HTTP.
 
     `models` are the model ids that may be in a span's name: clients can send any id, and collectors count by names.
-    Raises `ImportError` if the extra isn't installed.
+    Raises `ImportError` if the extra `otel` isn't installed.
     """
 
     def __init__(self, endpoint: str, models: Iterable[str]) -> None:
@@ -152,9 +152,9 @@ class Tracing:
 
 
 def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
-    """Return a `Tracing` if an endpoint is set and the extra is installed, else None.
+    """Return a `Tracing` if an endpoint is set and the extra `otel` is installed, else None.
 
-    If only the extra is missing, a warning is logged.
+    If an endpoint is set but the extra is missing, a warning is logged.
     """
     if endpoint is None:
         return None

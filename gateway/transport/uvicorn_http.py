@@ -1,8 +1,8 @@
 """Bounds on uvicorn's HTTP: deadlines for the head, the body and writes, and small kernel buffers for streams.
 
-Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever, a
-header without an end is buffered in full, thousands of pipelined requests are parsed at once (here: one after the
-other), and a body of one-byte chunks takes all of the event loop's time (here: the client's share of it).
+Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever. A
+header without an end is buffered in full. Thousands of pipelined requests are parsed at once (here: one after the
+other). A body of one-byte chunks takes all of the event loop's time (here: the client's share of it).
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._start_request_timer(self.settings.handshake_timeout_s)
 
     def on_headers_complete(self) -> None:
-        """Stop the deadline of the head and start that of the body."""
+        """Stop the deadline of the head, and start that of the body unless the connection becomes a WebSocket."""
         self._in_body = True
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
         self._body_bytes_left = int(length) if length.isdigit() else 0
@@ -221,7 +221,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_write_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Stop all timers, and wake the callers of `wait`."""
         if self._parse_timer is not None:
             self._parse_timer.cancel()
         self._stop_request_timer()

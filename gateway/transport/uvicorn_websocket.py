@@ -1,8 +1,8 @@
-"""Bounds on uvicorn's WebSockets: a client can't hold a socket that it doesn't read, and can't block the loop.
+"""Bounds on uvicorn's WebSockets: a client can't keep a socket open that it doesn't read, and can't block the loop.
 
-Under uvicorn alone, a ping timeout and a close wait forever for a full buffer (here: abort), an opening or a fragmented
-message has no deadline (here: it has one), and thousands of frames are parsed at once (here: in slices). The bounds
-on HTTP are in `uvicorn_http.py`.
+Under uvicorn alone, a socket that is closed while its write buffer is full stays open until the client reads (here: it
+is aborted). An opening or a fragmented message has no deadline (here: it has one). Thousands of frames are parsed at
+once (here: in slices). The bounds on HTTP are in `uvicorn_http.py`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
-        """Parse one slice of `data`, and the rest after other connections were served.
+        """Parse one slice of `data`, and the rest after other connections are served.
 
         No more data is read until all of it is parsed.
         """
@@ -164,7 +164,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping, unless the close frame was sent, or the client doesn't read the earlier answers."""
         if self.close_sent or self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
-            self.conn.data_to_send()
+            self.conn.data_to_send()  # drops the answer, which the library has made already
             return
         super().handle_ping()
 
@@ -193,7 +193,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
-        """Abort after a ping timeout. The client doesn't read, so waiting for the buffer would never end."""
+        """Abort after a ping timeout. If the client doesn't read, waiting for the write buffer would never end."""
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -265,7 +265,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send as uvicorn does, but a close frame doesn't wait for a full buffer and never exceeds its timeout.
+        """Send as uvicorn does, but a close frame doesn't wait for a full buffer.
+
+        Abort the connection if the client doesn't answer the close frame within the close timeout.
 
         Raises `ClientDisconnected` if the connection is closed or closing.
         """

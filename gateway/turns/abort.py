@@ -29,7 +29,7 @@ class Abort(Struct, frozen=True):
 
 
 class Aborted(Exception):
-    """The exception at the end of an `AbortSignal.scope` whose signal fired."""
+    """The exception that `AbortSignal.scope` raises if its signal has fired."""
 
     def __init__(self, abort: Abort) -> None:
         super().__init__(abort.reason or abort.by)
@@ -69,7 +69,7 @@ class AbortSignal:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, self.abort, abort))
 
     def cancel_timers(self) -> None:
-        """Cancel the timers, because the turn that they limit has ended."""
+        """Cancel the timers that `abort_after` started."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()

@@ -28,6 +28,7 @@ from store.records import (
 _CONTENT = msgspec.json.Encoder(order="deterministic")
 _NO_PARAMS = TurnStart().params
 _LIST_BYTES = len("[null,null,null]")
+"""The most by which the list of input, messages and system, as JSON, can be longer than the whole request."""
 
 
 class Prepared(NamedTuple):
@@ -77,7 +78,7 @@ def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
     """Return the request as JSON, and the digest of the content that is compared in a repeated start (law 6).
 
     Two requests with the same meaning have the same digest: an absent value, an empty value and an explicit default
-    are equal.
+    are equal. `model` is an exception, because its default may change.
     """
     stored = structs.replace(request, id=None, as_=None)
     params, messages = request.params, request.messages
@@ -145,7 +146,9 @@ async def accept(
     lease_ms: int,
     limits: TurnLimits | None = None,
 ) -> Accepted:
-    """Store the turn with `owner` as its owner. Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
+    """Store the turn with `owner` as its owner, and set the live turn's acceptance.
+
+    Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
 
     A turn with `on_busy: interrupt` is accepted only if no turn runs in its conversation: the caller has to stop the
     running turns first.

@@ -1,4 +1,4 @@
-"""Build the request to a provider: the system prompts, then the branch that ends at the turn's parent."""
+"""Build the request to a provider: the system prompts, the history and the input; trim it, and estimate its tokens."""
 
 from __future__ import annotations
 
@@ -72,8 +72,9 @@ class Place(NamedTuple):
 class History:
     """The stored history of a user, as far as one turn may read it.
 
-    The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and `bytes_max` bytes of data
-    that the messages refer to. `new` is a message that isn't stored, and follows every branch.
+    The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and another `bytes_max` bytes
+    for data addresses: each message that one refers to counts once, and its data once more for each address. `new` is a
+    message that isn't stored, and follows every branch.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class History:
         if self._remaining_bytes < 0:
             raise ApiError(
                 "context_length_exceeded",
-                f"The data that the messages refer to by address exceeds {self._bytes_max} bytes. Refer to less data.",
+                f"Loading the data that the messages refer to takes over {self._bytes_max} bytes. Refer to less data.",
             )
 
 
@@ -159,9 +160,10 @@ async def build_chat_request(
     upstream_model: str,
     operator_prompt: str = "",
 ) -> ChatRequest:
-    """Return the request to the provider, with its history and the data that it refers to. Raises `ApiError`.
+    """Return the request to the provider, with its history and the data that it refers to.
 
-    The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
+    The history is the request's `messages`, or else the stored branch that ends at the turn's parent. Raises `ApiError`
+    and `StoreError`.
     """
     chat_request = without_history(request, upstream_model, operator_prompt, conversation)
     if request.messages is not None:
@@ -260,7 +262,7 @@ def _starts_exchange(message: ChatMessage) -> bool:
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Estimate the tokens of `parts`, at four bytes per token, for a usage that the provider didn't report."""
+    """Estimate the tokens of `parts`, at four bytes per token."""
     size = 0
     for part in parts:
         for name in ("text", "arguments", "output"):
@@ -270,7 +272,7 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
 
 
 def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage:
-    """Estimate the token usage of a request and its answer, which has `answer_parts`."""
+    """Estimate the token usage, if the provider didn't report it. `answer_parts` are the parts of the answer."""
     request_parts = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
@@ -328,6 +330,9 @@ def _fixed_tokens(chat_request: ChatRequest) -> int:
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Return an upper estimate of the tokens: three bytes per token, and `IMAGE_TOKENS` for an image of any size."""
+    """Return an upper estimate of the tokens of one message.
+
+    It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size.
+    """
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
     return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

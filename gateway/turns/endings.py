@@ -41,8 +41,8 @@ class Endings:
     async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
 
-        Retry until the store can be reached; only the turn's task waits. Return False if another instance owns the
-        turn; then nothing was stored or published.
+        Retry until the store can be reached. Only the turn's task waits and, if the answer is large, other large
+        answers. Return False if another instance owns the turn; then nothing was stored or published.
         """
         async with self._large_answer_slot(live_turn):
             message, body, cost_nano = await offload(event_writer.size, _answer, event_writer, outcome)

@@ -17,7 +17,7 @@ RETRY_QUEUE_FULL_AFTER_MS = 100
 
 
 def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
-    """Return the error of the error table for `error`. Log store failures, and unexpected exceptions as `event`.
+    """Return the `ApiError` to send for `error`. Log store failures, and unexpected exceptions as `event`.
 
     The tracebacks are dropped, see `drop_tracebacks`.
     """

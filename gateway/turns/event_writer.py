@@ -1,4 +1,4 @@
-"""Turn a provider's batches into numbered events of one turn, and collect the data for its ending."""
+"""Convert a provider's batches to numbered events of one turn, and collect the data for its ending."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class EventWriter:
 
     @property
     def size(self) -> int:
-        """The size of the answer and the request to the provider together, in about bytes, as `offload` needs it."""
+        """About how many bytes the answer and the request to the provider have together, for `offload`."""
         request = self._chat_request
         return self.live_turn.output_bytes + (0 if request is None else request_size(request))
 
@@ -247,7 +247,7 @@ class EventWriter:
         """Return the number of attempts, and the durations in ms from acceptance on."""
         now = time.monotonic()
         asked_at = self._requested_at or now
-        first_token_at = None if self._is_resumed else self._first_token_at  # the former owner had the first one
+        first_token_at = None if self._is_resumed else self._first_token_at  # the former owner sent the first one
         return Timing(
             queued_ms=_ms(asked_at - self._accepted_at),
             total_ms=_ms(now - self._accepted_at),

@@ -1,4 +1,4 @@
-"""The objects shared by the parts of one gateway instance that run its turns."""
+"""The objects that the modules for turns share within one gateway instance."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ class LiveTurn:
         self.response_handle, self.response_handle_seq = handle, seq
 
     def set_batch_observer(self, observer: BatchObserver | None) -> None:
-        """Call `observer` for each batch from now on."""
+        """Call `observer` for each batch from now on, or no observer if it is None."""
         self.batch_observer = observer
 
     def mark_stored(self, seq: int) -> None:

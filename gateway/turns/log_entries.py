@@ -1,7 +1,7 @@
-"""The encoding of events in the store's log: a payload is a MessagePack array of several events.
+"""The encoding of events in the store's log: a payload is a MessagePack array of events.
 
-The log also stores the provider's response handle, with the event at which it arrived. The handle isn't an event: it
-has no seq and isn't sent to clients.
+The log also stores the provider's response handle, in the payload of the first event after its arrival. The handle
+isn't an event: it has no seq and isn't sent to clients.
 """
 
 from __future__ import annotations

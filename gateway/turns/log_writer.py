@@ -164,11 +164,11 @@ class LogWriter:
             live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
 
     def is_reachable(self) -> bool:
-        """Return whether the last call reached the store."""
+        """Return whether the last call that was reported reached the store."""
         return self._reachable
 
     def report_reachable(self, *, reachable: bool, since: float | None = None) -> None:
-        """Record whether the last call reached the store.
+        """Record whether a call reached the store.
 
         `reachable`: whether it did. `since`: the loop time in seconds when the call began.
 

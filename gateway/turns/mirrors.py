@@ -228,7 +228,8 @@ class Mirrors:
     def schedule_read(self, channel: str | None = None) -> None:
         """Read the log of the mirror of `channel` in a task of its own.
 
-        None means all mirrors, after the connection for subscriptions was lost for a while.
+        None means all mirrors, after the connection for subscriptions was lost for a while. Then report the presence of
+        the attached ones too.
         """
         if channel is None:
             spawn(self._tasks, self._renew_presence(self._attached()))
@@ -269,7 +270,7 @@ class Mirrors:
             await self.stop_mirroring(live_turn)
 
     async def _is_gone(self, mirror: _Mirror) -> bool:
-        """Whether no more events of a silent turn can arrive.
+        """Return whether the turn has been silent for `SILENT_S` and no more of its events can arrive.
 
         This is so if the turn ended and its log isn't kept up to the ending, or if the store lost the turn and no owner
         restored it within the time of a lease.

@@ -32,7 +32,7 @@ class TurnQueue:
         return bool(self.ahead or self.groups)
 
     def position(self) -> int:
-        """Return how many turns have to end first; 0 means the turn may run."""
+        """Return how many turns or groups have to end first; 0 means the turn may run."""
         ahead = sum(not other.ended.is_set() for other in self.ahead)
         running = sum(any(not other.ended.is_set() for other in group) for group in self.groups)
         return max(ahead, running - self.running_max + 1 if running else 0)

@@ -21,7 +21,7 @@ REAP_S = 2.0
 
 
 class Reaper:
-    """A background task that looks for expired leases while this instance can reach the store."""
+    """A background task that looks for expired leases, and takes over their turns if this instance isn't cut off."""
 
     def __init__(self, instance: Instance, writer: LogWriter, takeover: Takeover) -> None:
         self._store: OwnershipStore = instance.store

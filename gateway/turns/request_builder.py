@@ -1,4 +1,4 @@
-"""Build the request of one turn for each model that is tried, and tell clients about the attempts."""
+"""Build the request of one turn for each model that is tried, report the attempts, and pass the answer on."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class RequestBuilder:
         self._event_writer.response_started = True
 
     def offer(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Return False if the turn has to stop, must confirm its lease, or if `batch` is long."""
+        """See `DeltaSink`. Return False if the turn must stop or confirm its lease, or if `batch` is long."""
         signal = self._event_writer.live_turn.signal
         if signal.is_aborted or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
             return False

@@ -122,7 +122,7 @@ class TurnRunner:
         task.add_done_callback(self._running.discard)
 
     def event_writer(self, live_turn: LiveTurn, parent: str | None, age_ms: int = 0) -> EventWriter:
-        """Return the event writer of the turn.
+        """Return a new event writer of the turn, and start the span of its trace.
 
         `parent` is the id of the message that the answer follows. `age_ms` is the time since the turn was accepted.
         """
@@ -161,7 +161,7 @@ class TurnRunner:
         return conversation, route
 
     async def drain(self, timeout_s: float) -> None:
-        """Start no more turns; wait `timeout_s` seconds for the running ones, then hand them over or fail them."""
+        """Start no more turns. Wait at most `timeout_s` for the running ones, then hand them over or fail them."""
         self.is_draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -233,7 +233,7 @@ class TurnRunner:
             log.warning("cancel request can't be forwarded", turn=live_turn.turn, error=str(error))
 
     async def _load_request(self, live_turn: LiveTurn) -> TurnStart:
-        """Return the request of a turn that has waited, read from the store. Raises `StoreError`."""
+        """Read the request of a turn that has waited from the store, and set its acceptance. Raises `StoreError`."""
         record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
         input_message = None if record.input is None else await self._store.message(live_turn.user, record.input)
         stored = record.request or b""

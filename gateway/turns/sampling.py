@@ -1,4 +1,7 @@
-"""Measure the latency from a provider to a socket, on one turn at a time, so that it costs the other turns nothing."""
+"""Sample the latency from a provider to a socket, the gap between two batches, and the lag of the event loop.
+
+At most one turn is chosen every `SAMPLE_INTERVAL_S`, so sampling costs the other turns nothing.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Sample:
 
 
 async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
-    """Sample randomly chosen streaming turns, one after the other, and the lag of the event loop, until cancelled."""
+    """Measure the lag of the event loop and begin a sample of a random streaming turn, again and again."""
     while True:
         began = perf_counter()
         await asyncio.sleep(SAMPLE_INTERVAL_S)

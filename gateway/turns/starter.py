@@ -66,8 +66,10 @@ class TurnStarter:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[LiveTurn, bool]:
-        """Return the turn of this request, and whether it is new. A new turn runs once its `accepted` resolves.
+        """Return the turn of this request, and whether it is new.
 
+        `accepted` of a new turn resolves to it when the store has accepted it, or else to an earlier turn with its id.
+        It raises the error if the start is refused.
         Never awaits, so that a cancel or attach that follows on the same socket finds the turn. Raises `ApiError` and
         `Conflict`.
         """
@@ -174,7 +176,8 @@ class TurnStarter:
     def _resolve_to(self, live_turn: LiveTurn, record: TurnRecord) -> None:
         """Resolve `accepted` to `record`, because this start began no turn.
 
-        The turn that has the id runs elsewhere, or has ended.
+        The turn that has the id runs elsewhere, has ended, or was accepted here without a reply. In the last case,
+        recover it soon.
         """
         self._registry.remove(live_turn)
         live_turn.reject(record)

@@ -9,7 +9,8 @@
 #       └──────────────────────►│ queued  │
 #                               └─────────┘
 #
-# Not drawn: `running` and `streaming` end as completed, cancelled or failed; `queued` ends as cancelled or failed.
+# Not drawn: `running` and `streaming` end as completed, cancelled or failed; `queued` ends as cancelled or failed. Nor
+# are the statuses and resets that keep the state.
 # Every event changes the state, or keeps it, as `TRANSITIONS` says, or is refused. No event is allowed after an ending
 # (law 2).
 # A start that begins no turn is rejected: its state becomes failed, though no event says so.
@@ -80,7 +81,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
 
 
 class IllegalTransition(Exception):
-    """An event that isn't allowed in the current state. This is a defect of the gateway, never of a client."""
+    """An event that isn't allowed in the current state. The gateway has a defect or the stored log is damaged."""
 
 
 def event_name(event: TurnEvent) -> str:

@@ -70,7 +70,7 @@ class ConversationSubscriptions:
         self._registry.send_to_subscribers(user, conversation, frame)
         if self._store.shared:
             payload = JSON.encode({"from": self._instance.id, "frame": frame})
-            with suppress(StoreError):  # a client that misses it sees the new revision when it attaches again
+            with suppress(StoreError):  # a client that misses it gets the revision at its next attach
                 await self._store.publish(conversation_channel(user, conversation), payload)
 
     def deliver(self, channel: str, payload: bytes) -> None:

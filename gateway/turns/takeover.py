@@ -190,7 +190,7 @@ class Takeover:
 
 
 def _has_delta(live_turn: LiveTurn) -> bool:
-    """Return whether the log has a delta after its last reset, so that the lost owner's attempt has begun an answer."""
+    """Return whether the log has a delta after its last reset, that is, whether the lost owner began an answer."""
     for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)

@@ -26,7 +26,7 @@ REQUESTS = {
         " metadata"
     ),
     "turn.estimate": (
-        "turn conversation model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
+        "turn conversation create model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
     ),
     "turn.cancel": "turn turns conversation mine reason",
     "turn.attach": "turn epoch after positions",

@@ -1,4 +1,4 @@
-"""Samples of one turn at a time: the gap between two batches, and the latency of a batch on its way to a socket."""
+"""Samples of a streaming turn: the gap between two batches, and the latency of a batch on its way to a socket."""
 
 from __future__ import annotations
 
