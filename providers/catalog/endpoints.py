@@ -1,4 +1,4 @@
-"""The endpoints of providers, from their rows and the environment, and what is missing for them. It opens no connection."""
+"""The endpoints of providers, from their rows and the environment, and what is missing for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resolve_variant(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> P
 def build_endpoint(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
     """Return the endpoint of the provider `name` in this environment.
 
-    `proxy` is used if the row has no proxy and the base URL isn't on this machine.
+    `proxy` is used if the row's `proxy` is None and the base URL isn't on this machine.
     """
     base_url = _first_value(environment, row.base_url_variables) or _substitute(row.base_url, environment)
     if row.proxy is not None or _is_local(base_url):
@@ -96,7 +96,10 @@ def _fits_header(value: str) -> bool:
 
 
 def _first_value(environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """Return the value of the first variable that isn't blank, stripped, because a pasted key may have a line break."""
+    """Return the stripped value of the first variable that isn't blank, or an empty string.
+
+    It is stripped because a pasted key may have a line break.
+    """
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
 
 
