@@ -1,7 +1,7 @@
 """The data types of a provider call: requests, parts, deltas, usage and errors.
 
-The part, tool and parameter shapes are also those of the wire protocol (`docs/protocol.md`, "Data types"), so a part
-travels from a client to a provider and back without being copied into another type.
+The part, tool and parameter shapes are also those of the wire protocol (`docs/protocol.md`, "Data types"), so the parts
+that a client sends reach a dialect without being copied into another type.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
     """A handle to an answer that the provider completes even if the connection closes.
 
     `id` is used to read the answer again or to stop it. `route` is the id of the route that was requested.
-    It is a delta that doesn't belong to a part. It comes before the first part.
+    The handle is a delta that doesn't belong to a part. It comes before the first part.
     """
 
     route: str
@@ -239,7 +239,10 @@ class DeltaSink(Protocol):
     """A receiver of the batches of one answer, in order."""
 
     def offer(self, batch: list[Delta]) -> bool:
-        """Accept `batch` at once, when it is read, outside any task. Return False if it has to go to `put` instead."""
+        """Accept `batch` without waiting. Return False if it has to go to `put` instead.
+
+        The caller may be outside any task.
+        """
 
     async def put(self, batch: list[Delta]) -> None:
         """Accept `batch`, and wait until the sink is ready for the next one."""
@@ -254,8 +257,9 @@ async def deliver(batch: list[Delta], sink: DeltaSink) -> None:
 class ProviderError(Exception):
     """A failure of a provider. `message` is our own text for a person, without any key, host name or raw body.
 
-    `retryable` says whether the same request may succeed later. `detail` is for the log only. `provider_text` is the
-    redacted text of the provider's own error, for the operator; it may quote the request, so it is never logged.
+    `retryable` says whether the same request may succeed later. `detail` is for the log and the operator, never for a
+    client. `provider_text` is the redacted text of the provider's own error, for the operator. It may quote the
+    request, so it is never logged.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Anthropic's models on Amazon Bedrock, by the Bedrock client of Anthropic's SDK.
+"""Anthropic's models on Amazon Bedrock, called with the Bedrock client of Anthropic's SDK.
 
 Credentials are a bearer token or AWS credentials.
 """

@@ -88,7 +88,7 @@ class MessagesDecoder:
         self._stop_reason: str | None = None
         self._explanation: str | None = None
         self._initial_arguments: dict[int, str] = {}
-        """Map from a block's index to the initial arguments of its tool call. Removed when others arrive."""
+        """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""

@@ -1,4 +1,4 @@
-"""Anthropic's models in Microsoft Foundry, by the Foundry client of Anthropic's SDK."""
+"""Anthropic's models in Microsoft Foundry, called with the Foundry client of Anthropic's SDK."""
 
 from __future__ import annotations
 

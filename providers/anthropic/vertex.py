@@ -1,4 +1,4 @@
-"""Anthropic's models on Google Vertex AI, by the Vertex client of Anthropic's SDK.
+"""Anthropic's models on Google Vertex AI, called with the Vertex client of Anthropic's SDK.
 
 Credentials are a token, or those that Google's library finds.
 """

@@ -70,8 +70,8 @@ class Catalog:
         """Return the models that have a row and aren't hidden: those that can be used first, in the order of the rows.
         Outdated models are the last of those that can be used, and the last of the others.
 
-        The models of a provider's variant ("kimi-cn/kimi-k3") follow if its key is set. The list is cached for each
-        `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
+        The models of a provider's variant ("kimi-cn/kimi-k3") follow if the variant can be used. The list is cached
+        for each `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
         """
         if price_of not in self._infos:
             self._infos[price_of] = self._build_infos(price_of)
@@ -97,7 +97,8 @@ class Catalog:
     def resolve(self, model_id: str) -> Route:
         """Return the route for `model_id`, which is an alias, a row's id, "provider/model", or matches a pattern.
 
-        Raise `ProviderError` "model_not_found", or "upstream_auth" if the provider lacks a key or another setting.
+        Raise `ProviderError` "model_not_found", or "upstream_auth" if something has to be set or installed for the
+        provider.
         """
         model_id = self._aliases.get(model_id, model_id)
         provider, model, row = self.find(model_id)
@@ -122,7 +123,7 @@ class Catalog:
         ]
 
     def dialects(self, first_model: str) -> dict[DialectName, str]:
-        """Return the dialects of `first_model` and of the providers whose key is set, each with one provider."""
+        """Return the dialects of `first_model` and of the usable providers that have a key, each with one provider."""
         found: dict[DialectName, str] = {}
         with suppress(ProviderError):
             route = self.resolve(first_model)
@@ -252,7 +253,7 @@ class Providers:
         return found
 
     def client(self, route: Route, key: str = "") -> Provider:
-        """Return the provider client of `route` with the API key `key`, or with the first key if it is empty.
+        """Return the provider client of `route` with the API key `key`, or with the first key if `key` is empty.
 
         The first call for a dialect imports its SDK (see `load`).
         """
@@ -268,7 +269,7 @@ class Providers:
         return self._dialects[cache_key]
 
     async def stop(self, handle: ResponseHandle) -> None:
-        """Stop the answer with this response handle, which its provider would complete otherwise.
+        """Stop the answer that `handle` refers to. Otherwise the provider would complete it.
 
         Raise `ProviderError` if that fails.
         """

@@ -1,4 +1,4 @@
-"""The endpoints of providers, from their rows and the environment, and what is missing for them. It opens no connection."""
+"""The endpoints of providers, from their rows and the environment, and what is missing for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def resolve_variant(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> P
 def build_endpoint(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
     """Return the endpoint of the provider `name` in this environment.
 
-    `proxy` is used if the row has no proxy and the base URL isn't on this machine.
+    `proxy` is used if the row's `proxy` is None and the base URL isn't on this machine.
     """
     base_url = _first_value(environment, row.base_url_variables) or _substitute(row.base_url, environment)
     if row.proxy is not None or _is_local(base_url):
@@ -111,7 +111,7 @@ def _fits_header(value: str) -> bool:
 
 
 def _first_value(environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """Return the value of the first variable that isn't blank. See `unwrap`."""
+    """Return the unwrapped value of the first variable that isn't blank, or an empty string. See `unwrap`."""
     return next((value for name in names if (value := unwrap(environment.get(name, "")))), "")
 
 

@@ -118,7 +118,7 @@ class _FileReader:
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
         self._invalid_names: set[str] = set()
-        """The names of models and providers that are in the file but can't be read."""
+        """The names of models and providers in the file that got no row because of an error."""
 
     def rows(self) -> CatalogRows:
         parsed = self._parse()
@@ -164,7 +164,7 @@ class _FileReader:
     def _read_provider(self, name: str, table: Any) -> None:
         where = f"providers.{name}"
         if not name or set(name) & set("/:"):
-            self._errors.append(f"{where}: the name of a provider must not contain / or :")
+            self._errors.append(f"{where}: the name of a provider must not be empty or contain / or :")
             return
         if not isinstance(table, dict):
             self._invalid_names.add(name)
@@ -258,13 +258,16 @@ class _FileReader:
         return (*rest, "thinking") if entry.thinking else rest
 
     def _check_features(self, features: tuple[str, ...], where: str) -> None:
-        """Record an error for a feature that resembles one of ours. Other unknown features are valid labels."""
+        """Record an error for each unknown feature that resembles one of ours. Others are valid labels."""
         for feature in set(features) - FEATURES:
             if close := get_close_matches(feature, FEATURES, n=1, cutoff=0.75):
                 self._errors.append(f"{where}.features: unknown feature {feature}. Did you mean {close[0]}?")
 
     def _check_names(self, rows: CatalogRows) -> None:
-        """Record an error for each default, alias or fallback that doesn't exist. Skip targets with other errors."""
+        """Record an error for each default model, alias or fallback that names no model.
+
+        Skip those whose model or provider has another error.
+        """
         catalog = Catalog({}, rows)
         names = [("default_model", rows.default_model)]
         names += [(f"fallbacks of {row.id}", fallback) for row in rows.models for fallback in row.fallbacks]

@@ -50,9 +50,9 @@ def _cost_usd(route: Route, usage: Usage, reported: Decimal | None) -> Decimal |
 
 
 def per_million(route: Route) -> Price | None:
-    """Return the price of a million tokens of this model, for small requests. None if it isn't known.
+    """Return the price of a million tokens of this model in small requests. None if it isn't known.
 
-    This imports the price list.
+    Some models cost more in large requests. This may import the price list.
     """
     if route.own_price is not None:
         return route.own_price

@@ -15,11 +15,11 @@ from providers.route import DialectName, Feature, Price
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 ADDRESS = r"^(https?://|\{[A-Z]|$)"
 Variable = Annotated[str, Field(pattern=VARIABLE)]
-"""The name of an environment variable. Its value is never written to a file."""
+"""The name of an environment variable. The catalog's files hold this name, never the value."""
 
 
 class ProviderRow(BaseModel):
-    """A provider. In `base_url`, `headers` and `proxy`, `{NAME}` is replaced by the variable of that name."""
+    """A provider. In `base_url`, `headers` and `proxy`, `{NAME}` is replaced by the value of the variable NAME."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class ProviderRow(BaseModel):
     """Variables that may hold the API key, or several keys separated by commas. The first one that is set is used."""
     key_optional: bool = False
     credentials: tuple[Variable, ...] = ()
-    """Variables of which any one replaces the key. The provider's own SDK reads the other credentials."""
+    """Variables that hold credentials of another kind. If one of them is set, no key is needed."""
     headers: dict[str, str] = {}
     proxy: str | None = Field(default=None, pattern=ADDRESS)
     """The HTTP proxy for this provider. Empty means no proxy; None means the proxy of `CatalogRows`."""
@@ -43,7 +43,7 @@ class ProviderRow(BaseModel):
     package: str = ""
     """A module that has to be installed."""
     extra: str = ""
-    """The extra of this package that installs `package`."""
+    """The extra of `turnwire` that installs that module."""
     also: tuple[str, ...] = ()
     """Other names of this provider."""
     patterns: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class CatalogRows(BaseModel):
     providers: dict[str, ProviderRow]
     models: tuple[ModelRow, ...]
     proxy: str = Field(default="", pattern=ADDRESS)
-    """The HTTP proxy for every provider that has no `proxy` and isn't on this machine."""
+    """The HTTP proxy for every provider whose `proxy` is None and that isn't on this machine."""
     aliases: dict[str, str] = {}
     """Map from a name chosen by the operator to a model's id."""
 

@@ -120,7 +120,7 @@ class Theme(Struct, frozen=True):
 
 
 def demo_options(request: ChatRequest) -> DemoOptions:
-    """Return the options of a request. Raise `ProviderError` "invalid_request", with the option, if one is invalid."""
+    """Return the options of a request. Raise `ProviderError` "invalid_request" if one is invalid."""
     try:
         options = msgspec.convert(request.params.demo or {}, DemoOptions)
     except msgspec.ValidationError as error:
@@ -137,7 +137,7 @@ def demo_options(request: ChatRequest) -> DemoOptions:
 
 
 def demo_text(request: ChatRequest) -> str:
-    """Return the whole text part of the answer to `request`, if nothing fails."""
+    """Return the text part that the answer to `request` has if it neither fails nor ends early."""
     return "".join(_text(request, demo_options(request)))
 
 

@@ -1,4 +1,4 @@
-"""The demo model's tokens: words with the white space around them, repeated as requested. This module does no I/O."""
+"""The demo model's tokens: words with the white space after them, repeated as requested. This module does no I/O."""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ class Failures:
 
     def _match(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()
-        # A 429 with a retry time is temporary, even if it says "quota": some providers use that word for a limit per minute.
+        # A 429 whose body gives a retry time is temporary, even if it says "quota": for some providers, that word
+        # means a limit per minute.
         is_temporary = status == 429 and reason.retry_ms is not None
         rule = next(
             rule

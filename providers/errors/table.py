@@ -140,7 +140,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("upstream_error", None, None, True, "{title} failed. " + TRY_AGAIN),
 )
 
-# The status of an error type, for an error in a stream that has no numeric status.
+# The status of an error's code or type in lower case, for an error in a stream that has no numeric status.
 STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "invalid_argument": 400,

@@ -73,7 +73,7 @@ class Reason(NamedTuple):
 
     @classmethod
     def parse(cls, body: object) -> Reason:
-        """Return the reason in `body`: an object or text under `error`, or fields at the top level.
+        """Return the reason in `body`: an object or text under `error` or `errors`, or fields at the top level.
 
         Of a list, only the first item is read.
         """
@@ -141,7 +141,10 @@ def _name(value: object) -> str:
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """Return `text` for a log: truncated, and without `secrets`, keys, addresses and quotations."""
+    """Return `text` for a log or the operator: truncated, and without `secrets`, keys, addresses and quotations.
+
+    Any run of 24 or more characters that could be a key is masked too.
+    """
     text = text[:TEXT_CHARS_MAX]
     for secret in secrets:
         text = text.replace(secret, "***")

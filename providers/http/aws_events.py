@@ -1,6 +1,6 @@
 """An incremental parser of Amazon's binary event stream. This module does no I/O. botocore decodes the frames.
 
-Each frame carries one event of Anthropic's Messages API, in base64, or an exception.
+A frame carries one event of Anthropic's Messages API, in base64, or a failure. Other frames are ignored.
 """
 
 from __future__ import annotations

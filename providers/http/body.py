@@ -144,9 +144,9 @@ class _ChunkFastPath(asyncio.Protocol):
 
 
 class ResponseBody(httpx2.AsyncByteStream):
-    """The body of a response. Its timeout closes the connection if `extend_deadline` isn't called in time.
+    """The body of a response. If a reader waits and `extend_deadline` isn't called in time, the connection closes.
 
-    The timeout is one lazy timer. Extending it is an assignment, without cancelling and creating a timer.
+    The timeout is one lazy timer. Extending it is usually an assignment, without cancelling and creating a timer.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, timeout_s: float, deadline: float) -> None:
@@ -180,7 +180,7 @@ class ResponseBody(httpx2.AsyncByteStream):
         return b"".join(pieces)
 
     async def read_start(self, bytes_max: int, within_s: float) -> bytes:
-        """Return the first `bytes_max` bytes, or fewer, that arrive within `within_s`, and close the body.
+        """Return at most `bytes_max` bytes that arrive within `within_s` seconds, and close the body.
 
         Ignore transport errors.
         """
@@ -291,7 +291,7 @@ class ResponseBody(httpx2.AsyncByteStream):
             yield piece
 
     async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end. Then the connection may be reused."""
+        """Close the connection. If the body was read to its end, leave the connection open for the next request."""
         self._timer.cancel()
         if self._fast_path is not None and self._fast_path.body is self:
             self._fast_path.body = None

@@ -18,7 +18,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 DOCUMENTS_MAX: Final = 1000
 """The maximum number of documents in one event. More than that isn't a result of merged frames."""
 MISMATCHES_MAX: Final = 1000
-"""The maximum number of mismatched objects in one event. An event with more doesn't belong to its dialect."""
+"""The maximum number of mismatched objects in one document. A document with more doesn't belong to its dialect."""
 
 _SEPARATORS: Final = re.compile(r"(?:\s|data:|\[DONE\])*+")
 """What separates documents: white space, the start of a frame that was merged in, or the end mark."""

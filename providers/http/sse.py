@@ -1,4 +1,4 @@
-"""An incremental parser of server-sent events. It works on bytes: no I/O, no decoding, no JSON.
+"""An incremental parser of server-sent events. It works on bytes: no I/O, no JSON. It decodes only the names of events.
 
 Lines end with \\n, \\r or \\r\\n only, because Unicode's other line breaks may occur inside JSON.
 """
@@ -35,7 +35,7 @@ class SseParser:
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._bytes_max = event_bytes_max
         self._at_start = True
-        """Whether nothing was fed yet, except perhaps a piece of a byte order mark."""
+        """Whether no line is complete yet, so that the first one may still begin with a byte order mark."""
         self._line = bytearray()
         """The unfinished line."""
         self._after_cr = False
@@ -44,7 +44,7 @@ class SseParser:
         self._data: list[bytes] = []
         self._unframed: list[bytes] = []
         self._size = 0
-        """The number of bytes in `_data` and `_unframed`."""
+        """The number of bytes in `_data` and `_unframed`, with one line break per line."""
         self._events: list[Event] = []
 
     def feed(self, chunk: bytes) -> list[Event]:

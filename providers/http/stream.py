@@ -1,4 +1,4 @@
-"""The conversion of a provider's stream to batches of deltas: the loop that all dialects share.
+"""The conversion of a provider's stream to batches of deltas: the loop that all dialects but the demo share.
 
 It reads the stream, calls the dialect's decoder, applies the timeouts and decides how the stream ended.
 """
@@ -22,7 +22,7 @@ from providers.http.lenient_json import DOCUMENTS_MAX, parse_documents
 from providers.http.sse import UNFRAMED, Event, InvalidEvent, SseParser
 
 AFTER_FINISH_S: Final = 5.0
-"""How long a stream may stay open after its finish reason."""
+"""How long a stream may be silent after its finish reason."""
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
@@ -70,7 +70,8 @@ class Parser(Protocol):
 class DeltaStream:
     """The stream of one answer. Without `parser`, it is parsed as server-sent events.
 
-    `sink.offer` gets each batch as it is read; `sink.put` gets those that it doesn't accept.
+    `sink.offer` gets a batch as it is read. `sink.put` gets the batches that `offer` doesn't accept, those that another
+    thread decoded, and the last one.
     """
 
     def __init__(

@@ -86,7 +86,10 @@ class ResponsesDecoder:
         self._usage: dict[str, Any] | None = None
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. A response that is queued, created or in progress isn't progress."""
+        """Process one event. See `stream.Decoder`.
+
+        The events `queued`, `created` and `in_progress` and unknown events show no progress.
+        """
         if is_end_mark(data):
             self.done = True
             return True

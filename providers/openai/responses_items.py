@@ -1,6 +1,6 @@
 """The conversion of a response's output items to parts. Content may arrive in pieces or whole; none is added twice.
 
-An item is identified by its index in the output, not by its id, because proxies give one item several ids. Content
+An item is identified by its index in the output if it has one, because proxies give one item several ids. Content
 that a provider sends only whole, at the end of an item or of the answer, is added then. This module does no I/O.
 """
 
@@ -15,7 +15,7 @@ from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
 
 SIGNATURE_MARK: Final = ":"
-"""The separator of a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
+"""The separator between a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
 
 ItemKey = int | str
 """The identity of an item: its index in the output, or its id if the provider gives no index."""
@@ -141,7 +141,7 @@ class OutputItems:
             self.add_arguments(item_key, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def complete_item(self, item_key: ItemKey, item: Item) -> None:
-        """Add the content of a complete item that wasn't added before."""
+        """Add the content of a complete item, except what was added before."""
         if item.type == "message":
             self._complete_message(item_key, item)
         elif item.type == "reasoning":

@@ -8,7 +8,7 @@ OPEN: Final = "<think>"
 CLOSE: Final = "</think>"
 
 BLANKS_MAX: Final = 1000
-"""The maximum number of blanks before the tag. A text that begins with more has no reasoning."""
+"""The maximum number of characters, blanks and a piece of the tag, that are held back until the tag is complete."""
 
 Piece = tuple[Literal["reasoning", "text"], str]
 

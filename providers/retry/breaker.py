@@ -1,6 +1,6 @@
-"""Circuit breakers: after repeated failures requests stop for a while, then a single request probes the provider.
+"""Circuit breakers: after repeated failures, requests stop for a while, then a single request probes the provider.
 
-No library fits. Those for asyncio keep their state in a blocking Redis client, or query it before every call.
+No library fits. Those for asyncio use a blocking Redis client, or query Redis before every call.
 """
 
 from __future__ import annotations
@@ -89,7 +89,11 @@ class Breaker:
             self._is_probing = False
 
     def apply_shared(self, opening: Opening | None) -> None:
-        """Apply the opening that another instance shared, once. None means that no shared opening is known any more."""
+        """Apply the opening that another instance shared, once.
+
+        None means that no opening is shared any more. If a shared opening keeps the circuit open, the circuit
+        becomes half open.
+        """
         if opening is None:
             if self._is_shared:
                 self._open_until = 0.0

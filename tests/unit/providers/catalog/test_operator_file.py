@@ -184,7 +184,10 @@ def test_json_file_of_other_tools(tmp_path: Path) -> None:
         ('color = "red"', "color: unknown field. Remove it."),
         ("providers.acme = {}", "providers.acme.base_url: the field is missing for a new provider. Add it."),
         ('providers.acme.base_url = "acme.example"', "providers.acme.base_url: must begin with http:// or https://."),
-        ('providers."a/b".base_url = "http://x"', "providers.a/b: the name of a provider must not contain / or :."),
+        (
+            'providers."a/b".base_url = "http://x"',
+            "providers.a/b: the name of a provider must not be empty or contain / or :.",
+        ),
         (
             'providers.kimi.keys = ["sk-live-canary-1234"]',
             "providers.kimi.keys[0]: must be the name of an environment variable, not its value.",
