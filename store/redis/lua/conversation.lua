@@ -139,7 +139,7 @@ local function running_turns(p, list)
   return running
 end
 
--- Shared: return whether a message belongs to a conversation, which has to exist.
+-- Shared: return whether a message belongs to a conversation. The caller has checked that the conversation exists.
 local function has_message(p, id, message)
   return redis.call('HGET', p .. 'message:' .. message, 'conversation') == id
 end
