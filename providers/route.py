@@ -1,6 +1,6 @@
 """Routes and endpoints: what a dialect needs to know about a model and its provider, from the catalog.
 
-This module holds only data and checks. It never reads the environment or opens a connection.
+This module holds only data, checks and the interface of a dialect. It never reads the environment or opens a connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from providers.token_lower_bound import exceeds_window
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
 FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "files", "prefill"})
-"""The features that this package acts on. Any other feature is only a label for clients."""
+"""The features that the catalog uses. Any other feature is only a label for clients."""
 DialectName = Literal[
     "demo",
     "openai_chat",
@@ -60,7 +60,7 @@ class Quirks(BaseModel):
     thinking_shown: bool = False
     """Whether the model thinks by default but hides its thinking, so that each request has to ask to see it."""
     reasoning_back: bool = False
-    """Whether the model expects its `reasoning_content` back with the assistant's messages."""
+    """Whether the model expects the text of its reasoning back: in Chat Completions as `reasoning_content`."""
     signed_calls: bool = False
     """Whether tool calls carry Google's thought signature, which has to be sent back with them."""
     reasoning_details: bool = False
@@ -83,20 +83,21 @@ class Quirks(BaseModel):
     usage_has_cost: bool = False
     """Whether `usage.cost` is the cost of the request, in US dollars."""
     usage_excludes_reasoning: bool = False
-    """Whether `completion_tokens` excludes reasoning tokens. `total_tokens`, if sent, includes them."""
+    """Whether `completion_tokens` or, in Responses, `output_tokens` excludes reasoning tokens. `total_tokens`, if sent,
+    includes them."""
     ends_without_finish: bool = False
     """Whether a stream that ends without a finish reason is complete."""
     background: bool = False
     """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
-    """Additional fields for every request body."""
+    """Additional fields for every request body in Chat Completions and Responses."""
     tools_body: dict[str, Any] = {}
-    """Additional fields for the body of a request with tools."""
+    """Additional fields for the body of a request with tools in Chat Completions and Responses."""
 
 
 SECRET_CHARS_MIN = 16
-"""The length in characters from which a header or an option is a secret. Shorter ones are names or regions."""
+"""The length in characters from which a header, an option or a proxy's URL is a secret. Shorter ones are names or regions."""
 
 Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
@@ -213,7 +214,7 @@ class Route(Struct, frozen=True):
             )
 
     def check_length(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` if `request` exceeds the context window by any tokenizer's count. This may scan a long text."""
+        """Raise `ProviderError` if `request` can't fit the context window with any tokenizer. This may scan a long text."""
         if self.context_window is not None and exceeds_window(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",

@@ -1,4 +1,4 @@
-"""The token counts of OpenAI's two dialects and of the providers that name them differently. This module does no I/O."""
+"""The token counts and costs that answers in OpenAI's two dialects report, by any provider's names. Without I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COST_MAX: Final = 1_000_000
 
 
 def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Return the token counts of a Chat Completions `usage` object, under the names of any provider."""
+    """Return the token counts of a Chat Completions `usage` object, whichever names the provider uses for them."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     reasoning = _count(completion, "reasoning_tokens")
     names = ((prompt, "cached_tokens"), (usage, "cached_tokens"), (usage, "prompt_cache_hit_tokens"))
@@ -36,7 +36,7 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 
 
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
-    """Return the cost in US dollars that the provider reports in `usage`. None if it reports none."""
+    """Return the cost in US dollars that the provider reports in `usage`. None if it reports none or an implausible one."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
     return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
 

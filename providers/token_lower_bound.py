@@ -8,7 +8,7 @@ from providers.base import ChatRequest, RefusalPart, TextPart, ToolCallPart, Too
 
 # Tokens rarely cross the end of a word, except in a few vocabularies. Blanks are ignored, because one token may hold
 # hundreds of them. The longest known token has 128 characters; the longest known Chinese, Japanese or Korean token
-# has 11. The constants are the most words, Chinese, Japanese or Korean characters, and characters of one token.
+# has 11. The constants are what one token has at most: words; Chinese, Japanese or Korean characters; characters.
 _WORDS_MAX: Final = 2
 _WIDE_MAX: Final = 16
 _CHARS_MAX: Final = 128
@@ -25,7 +25,7 @@ _NOT_ASCII: Final = bytes(range(128, 256))
 
 
 def token_lower_bound(text: str) -> int:
-    """Return the fewest tokens that `text` can take. Blanks outside ASCII are treated as part of a word."""
+    """Return a number of tokens that `text` takes at least. Blanks outside ASCII are treated as part of a word."""
     written = text.encode("utf-8", "ignore")
     marked = written.translate(_BLANK_OR_NOT)
     words = marked.count(b" x") + marked.startswith(b"x")
@@ -36,7 +36,10 @@ def token_lower_bound(text: str) -> int:
 
 
 def exceeds_window(request: ChatRequest, window: int) -> bool:
-    """Return whether `request` can't fit a window of `window` tokens. Images, files and reasoning are ignored."""
+    """Return whether `request` can't fit a window of `window` tokens.
+
+    Only the system prompt, texts, refusals, and the arguments and results of tool calls are counted.
+    """
     texts = [request.system or ""]
     for message in request.messages:
         for part in message.parts:
@@ -47,7 +50,7 @@ def exceeds_window(request: ChatRequest, window: int) -> bool:
                     texts.append(part.arguments)
                 case ToolResultPart():
                     texts.append(part.output)
-    # The lower bound of a text is at most half its words, and each word is followed by a blank.
+    # The lower bound is highest for words of one letter, each followed by a blank: about one token for four characters.
     if sum(map(len, texts)) < window * _WORDS_MAX * 2:
         return False
     tokens = 0

@@ -1,1 +1,4 @@
-"""Storage of turns and history. Here, events and messages are just bytes, and no module imports providers or the gateway."""
+"""Storage of turns and history. Here, events and the bodies of messages are just bytes.
+
+No module of this package imports providers or the gateway.
+"""

@@ -63,9 +63,10 @@ class TurnStore(Protocol):
         """
 
     async def append(self, appends: list[Append]) -> list[Appended]:
-        """Append events to the logs of many turns in one round trip, and publish the new entries.
+        """Append events to the logs of many turns, and publish the new entries.
 
-        Each append is atomic by itself. Return the outcomes in the order of `appends`. Repeating an append is harmless.
+        One round trip, or a few for very many or large appends. Each append is atomic by itself. Return the outcomes in
+        the order of `appends`. Repeating an append is harmless.
         """
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
@@ -240,7 +241,7 @@ class HistoryStore(Protocol):
         """
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
-        """Delete the conversation and its messages. Raises `NotFound`.
+        """Delete the conversation, its messages, and the logs of its turns so far. Raises `NotFound`.
 
         Return the ids of its turns that still run, oldest first.
         """

@@ -18,7 +18,7 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
-    share. All parameters but `log_ttl_s` are for Redis: in a file the history doesn't expire. `wait_replicas`: see `RedisStore`.
+    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire. `wait_replicas`: see `RedisStore`.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.

@@ -1,7 +1,7 @@
 """The records and errors of a store: turns, logs, leases, conversations and messages.
 
-Messages, requests, events and endings are bytes here. Every read and write names the user: an id of another user
-raises `NotFound`, exactly as an id that doesn't exist.
+Requests, events, endings and the bodies of messages are bytes here. Every read and write of a record names the user:
+an id of another user is treated exactly as an id that doesn't exist (law 12).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 
 class StoreError(Exception):
-    """The store can't do what was asked of it now. Its text is meant for a person."""
+    """The store can't do what was asked of it now. The error's text is meant for a person."""
 
 
 CLOSED = "The store is closed. Start the gateway again."
@@ -180,7 +180,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
     `new_conversation` is created unless its user has a conversation with its id. `conversation` is None, or the same id.
     `title` is for a conversation without one.
-    `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn.
+    `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn,
+    unless the conversation was cleared after that turn was accepted.
     `epoch` is a proposal that the store may raise. With `limits` None, no limit is checked: that is for a turn that was
     accepted before and that the store has lost.
     """
@@ -243,7 +244,7 @@ RunningGroups = tuple[tuple[str, ...], ...]
 class Accepted(Struct, frozen=True, kw_only=True):
     """The result of `accept`. `is_new` False: the user has used the id, and `turn` is the turn that has it.
 
-    `turn.request` may be None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
+    `turn.request` is None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
     end first, oldest first. `running_groups`: the groups of earlier turns, as `Store.running_groups` returns them.
     """
 
@@ -269,9 +270,8 @@ class Append(Struct, frozen=True):
 class Appended(Struct, frozen=True):
     """The result of one `Append`. `end` is the last seq of the log now; `cancel` is a stored cancel request.
 
-    "stored": the events are in the log; this append or an earlier one wrote them. "gap": nothing was changed, write again
-    from `end` + 1.
-    "fenced": another owner has the turn. "missing": the store has no such turn.
+    "stored": the events are in the log; this append or an earlier one wrote them. "gap": nothing was written; write again
+    from `end` + 1. "fenced": another owner has the turn, or the turn has ended. "missing": the store has no such turn.
     """
 
     outcome: Literal["stored", "gap", "fenced", "missing"]

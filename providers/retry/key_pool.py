@@ -1,4 +1,4 @@
-"""The keys of one provider: rotate the keys, let failing keys cool down, and keep the circuit of a failing provider open."""
+"""The keys of one provider: use them in rotation, let failing keys cool down, and skip keys whose circuit is open."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class KeyPool:
     def check_out(self, route: Route, *, allow_rejected: bool = False) -> KeyCheckout | CoolingDown:
         """Return the next key that can be used for the route's model, or `CoolingDown` if there is none.
 
-        If `allow_rejected`, return a key that was rejected rather than none.
+        If `allow_rejected`, and every key with a closed circuit was rejected or is out of credit, return one of them.
         """
         now = self._clock()
         model = route.model

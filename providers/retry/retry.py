@@ -1,6 +1,6 @@
 """Request an answer, with retries, other keys and fallback models.
 
-An answer that has started is never retried. Its batches are passed on unchanged as the provider streams them.
+An answer that has started is never retried. From then on, its batches are passed on unchanged as they arrive.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Requester(DeltaSink, Protocol):
         """Called before a request is sent."""
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
-        """Called when the request has failed."""
+        """Called when a request has failed before its answer started."""
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
         """Called before attempt number `attempt`, which is made in `delay_ms`."""
@@ -72,7 +72,7 @@ class Requester(DeltaSink, Protocol):
 
 
 class _FirstContent:
-    """A sink that holds an answer back until its first content: a part, a delta or a response handle.
+    """A sink that holds an answer back until its first content: a new part, more of a part, or a response handle.
 
     Until then the answer may be retried.
     """
@@ -129,9 +129,9 @@ class RetryingClient:
     async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
         """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
-        No wait before a retry lasts past `deadline`, in seconds on the event loop's clock. `once` is for a request that
-        continues an answer, and allows only one attempt. Raise `ProviderError` with the failure of the requested model
-        or of the started answer.
+        No wait before a retry lasts past `deadline`, in seconds on the event loop's clock, except by the jitter of at
+        most 0.25 s. `once` is for a request that continues an answer, and allows only one attempt. Raise `ProviderError`
+        with the failure of the requested model or of the started answer.
         """
         pool = self._pools.get(route.provider)
         try:

@@ -1,8 +1,8 @@
 """A bounded pool of connections to Redis, which turns Redis' errors into `StoreError`.
 
-A call takes one connection for one round trip. One deadline covers the whole call, including the wait for a
-connection and the retries. A connection whose call was cancelled or cut off is closed, so that a late reply can't
-answer another call.
+A round trip takes one connection. One deadline covers it, including the wait for a connection and the retries. A call
+takes one round trip, and a second one if Redis doesn't know its scripts. A connection whose call was cancelled
+or cut off is closed, so that a late reply can't answer another call.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger("turnwire.store")
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
 REPLY_RESERVE_S = 0.2
-"""The part of a call's timeout that is reserved for its reply."""
+"""The part of `CALL_TIMEOUT_S` that is reserved for the reply."""
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 2
 RETRY_DELAY_S = 0.1
@@ -76,7 +76,7 @@ class RedisClient:
             self._connection_class = options.pop("connection_class", Connection)
             self._options = {
                 **options,
-                # The deadline of the whole call is enough, and redis-py's own timeouts can swallow a cancellation.
+                # The deadline of the round trip is enough, and redis-py's own timeouts can swallow a cancellation.
                 "socket_timeout": None,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
@@ -117,8 +117,9 @@ class RedisClient:
     ) -> list[Any]:
         """Run scripts in one round trip, each atomic by itself, and return their results in order.
 
-        If one fails, the others have run all the same, and its error is raised. `repeatable`: running them twice is
-        harmless, so the call is retried if its connection breaks. `durable`: wait for the replicas.
+        Scripts that Redis doesn't know are sent in a second round trip. If one script fails, the others have run all the
+        same, and its error is raised. `repeatable`: running them twice is harmless, so the call is retried if its
+        connection breaks. `durable`: wait for the replicas.
         """
         resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
         exchange = self._exchange_durably if durable else self._exchange
@@ -163,7 +164,7 @@ class RedisClient:
     async def deadline_ms(self) -> int:
         """Return the time by which a call that begins now has to run, by Redis' clock, in ms since 1970.
 
-        If it runs later, this client has already reported it as failed.
+        If it runs later, its reply may come too late, when this client has reported the call as failed.
         """
         seconds, micros = await self.command("TIME")
         return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_RESERVE_S) * 1000)
@@ -178,7 +179,7 @@ class RedisClient:
         return replies
 
     async def _exchange(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        """Return the replies in order; an error that Redis replied is one of them."""
+        """Return the replies in order; an error with which Redis replied is one of them."""
         if self._closed:
             raise StoreError(CLOSED)
         try:
@@ -262,7 +263,7 @@ async def connect(connection: AbstractConnection) -> None:
 
 
 def _unwrap(error: ResponseError) -> ResponseError:
-    """Return the error of a command in a script without the error that Redis 6.2 wraps around it."""
+    """Return `error`, as its own class if it is an OOM or READONLY error that Redis 6.2 wraps in a script's error."""
     for code, kind in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
         if code in str(error):
             return kind(str(error))

@@ -15,7 +15,7 @@ Argument = bytes | str | int
 def pack_commands(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any]]:
     """Yield `commands` as lists of buffers to send.
 
-    Small commands are sent together. An argument above `SLICE_BYTES` isn't copied, and is sent slice by slice.
+    Small commands are sent together. An argument of type bytes above `SLICE_BYTES` isn't copied, and is sent slice by slice.
     """
     pack: Any = pack_command  # its annotation allows only commands of one word
     small: list[Any] = []  # bytes and slices of bytes, which the annotations of redis-py don't allow

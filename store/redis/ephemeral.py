@@ -1,7 +1,8 @@
 """Ephemeral values, rate limits and connection permits in Redis, which Redis expires by its own clock.
 
 A value is one key, a rate limit is the time when a user's next request is due, and the permits of a key are a sorted
-set of holders by their time of expiry. The keys of all but the rate limits are spread over the nodes of a cluster.
+set of holders by their time of expiry. A rate limit is on the node of its user's keys. The other keys are spread over
+all nodes of a cluster, one by one.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class RedisEphemeral(RedisPart):
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:
-    """Yield `items` in lists that one round trip may have."""
+    """Yield `items` in lists that are short enough for one round trip."""
     for start in range(0, len(items), CALLS_PER_ROUND_TRIP):
         yield items[start : start + CALLS_PER_ROUND_TRIP]
 

@@ -1,5 +1,6 @@
-"""Names of keys in Redis. All keys of a user have one hash tag, so they are in one slot and one script may use them.
+"""Names of keys and channels in Redis.
 
+All keys with a user's prefix have one hash tag, so they are in one slot and one script may use them.
 The scripts append kind and id to the user's prefix; nothing after the tag can change the slot.
 """
 
@@ -38,7 +39,7 @@ def encode_turn_ref(user: str, turn: str) -> bytes:
 
 
 def decode_turn_ref(encoded: bytes) -> tuple[str, str]:
-    """Return the user and the turn of an `encode_turn_ref`."""
+    """Return the (user, turn) that `encode_turn_ref` encoded."""
     return msgspec.msgpack.decode(encoded, type=tuple[str, str])
 
 
@@ -59,5 +60,5 @@ def channel_prefix(db: int) -> str:
 
 
 def encode_text(text: str) -> bytes:
-    """Encode an id in UTF-8. A lone surrogate, which no id of the gateway has, is encoded as it is."""
+    """Encode `text` in UTF-8. A lone surrogate, which no id of the gateway has, is encoded too instead of refused."""
     return text.encode("utf-8", "surrogatepass")

@@ -1,8 +1,9 @@
 """Pub/sub over Redis: one connection per process for all channels that the process subscribes to.
 
 Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't
-cut a command in two. A lost connection is replaced, and reported only when every channel is subscribed again. So is a
-connection to a server that is no longer the primary: nothing that the new primary publishes has to arrive there.
+cut a command in two. A lost connection is replaced; the loss is reported only when every channel is subscribed again.
+A connection to a server that is no longer the primary is replaced in the same way, because what the new primary
+publishes may not arrive there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CHANNELS_PER_COMMAND = 500
 
 
 class _Subscription:
-    """A channel with its number of subscribers, and whether Redis has confirmed the subscription."""
+    """The subscription to one channel: its number of subscribers, and whether Redis has confirmed it."""
 
     __slots__ = ("confirmed", "count")
 

@@ -81,7 +81,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
                 )
 
     def _hint(self, message: str) -> str:
-        """Return what to check if Redis can't be opened. `message`: the error's message."""
+        """Return the address of a Redis that can't be opened, and what to check there. `message`: the error's message."""
         address = self._client.address
         if message not in {UNREACHABLE, TIMED_OUT}:
             return f"The Redis is at {address}."

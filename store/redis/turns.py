@@ -60,7 +60,7 @@ class RedisTurns(RedisPart):
     async def append(self, appends: list[Append]) -> list[Appended]:
         """See `TurnStore`. If Redis refuses an append, for example because it is full, raise `StoreError`.
 
-        The other appends are stored all the same. Repeating all of them is harmless.
+        The other appends of its round trip are stored all the same; later ones aren't sent. Repeating all is harmless.
         """
         results: list[Appended] = []
         calls: list[ScriptCall] = []

@@ -1,8 +1,8 @@
 """A SQLite file used by one thread: calls are queued in order, and each is one transaction.
 
-Writes go to the journal (the write-ahead log); a second thread checkpoints it into the file, so that no call waits
-for that. Other processes may read the file meanwhile, for example to copy it. This module opens, locks and closes
-the file, and creates or upgrades its tables with the SQL scripts beside this module.
+Writes go to the journal (the write-ahead log); a second thread checkpoints it into the file, so that a call waits for
+that only if the journal has grown too long. Other processes may read the file meanwhile, for example to copy it. This
+module opens, locks and closes the file, and creates or upgrades its tables with the SQL scripts beside this module.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Database:
     ) -> T:
         """Do `run` for work that returns (T, S): the event loop calls `then(S)` after the commit; return T.
 
-        `then` is called before T is returned, even if the caller was cancelled: what is committed is always published.
+        `then` is called before T is returned, and also if the caller was cancelled: what is committed is always published.
         """
         loop = asyncio.get_running_loop()
 
@@ -231,7 +231,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Raise `StoreError` for a file that isn't a store of a known version.
+    """Raise `StoreError` for a file of an unknown version. A new file has version 0.
 
     The check comes before anything is written to the file or beside it.
     """

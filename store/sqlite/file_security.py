@@ -24,7 +24,7 @@ WRITE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def create_private(path: str) -> None:
-    """Create the file, readable by its owner only, if it doesn't exist.
+    """Create the file, accessible to its owner only, if it doesn't exist.
 
     SQLite gives its journals the same permissions. An error is ignored here: SQLite reports it too.
     """

@@ -1,4 +1,7 @@
-"""The limits of a user in the SQLite store, checked in the transaction that adds a turn, a conversation or text."""
+"""The limits of a user in the SQLite store, checked in the transaction that adds a turn, a conversation or text.
+
+`running_groups` finds the turns that count against the limit on running turns.
+"""
 
 from __future__ import annotations
 

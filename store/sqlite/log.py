@@ -16,7 +16,7 @@ READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
 SWEEP_ROWS_MAX = 1000
 
-# A flush of many turns takes only two statements, and neither returns more than one row. For each statement and
+# A flush of many turns usually takes only two statements, and neither returns more than one row. For each statement and
 # each row, SQLite's thread has to get the GIL back from the event loop, which costs more than the rest of the work.
 _CONTINUING = """
 SELECT json_group_array(json_array(new.key, turns.n))

@@ -1,4 +1,4 @@
-"""The SQLite store: everything in one file, for one process. Turns are accepted and ended here.
+"""The SQLite store, for one process: all durable data is in one file. Turns are accepted and ended here.
 
 Logs are in `log.py`, ownership is in `leases.py`, and conversations are in `history.py`.
 """

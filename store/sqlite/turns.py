@@ -79,7 +79,7 @@ def are_running(db: sqlite3.Connection, user: str, turns: list[str]) -> list[boo
 def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord | None:
     """Return the turn, or None if it doesn't exist or ended more than 24 h ago.
 
-    Its request, up to 20 MiB, is read only `with_request`.
+    Its request, up to 20 MiB, is read only if `with_request` is true.
     """
     row = _select(db, f"{_RECORD}, {'request' if with_request else 'NULL AS request'}", user, turn)
     return None if row is None else TurnRecord(**dict(row))

@@ -146,8 +146,8 @@ local function running_turns(p, list)
   return running
 end
 
--- Shared: return whether a message belongs to a conversation, which has to exist. Messages outlive a conversation that Redis
--- has expired, and its id may have been used again; the list expires with it.
+-- Shared: return whether a message belongs to a conversation. The caller has checked that the conversation exists. Messages
+-- outlive a conversation that Redis has expired, and its id may have been used again; the list expires with it.
 local function has_message(p, id, message)
   return redis.call('ZSCORE', p .. 'messages:' .. id, message) and true or false
 end

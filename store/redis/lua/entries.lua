@@ -17,7 +17,7 @@ local function check_entry(log, epoch, first, last, entry, seq, base)
 end
 
 -- Shared: delete a turn's log that is damaged or lost. The turn's owner has all of it, gets 'gap' and writes it again.
--- An instance that claims the turn starts it again.
+-- An instance that claims the turn starts the turn again.
 local function reset_log(turn, log, epochs)
   redis.call('UNLINK', log)
   redis.call('HSET', turn, 'seq', 0, 'base', 0, 'epochs', epochs)

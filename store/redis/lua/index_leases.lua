@@ -1,6 +1,7 @@
 -- Write to the index when leases expire. The index is a hint; the turns' own fields decide.
 -- uses: clock
--- KEYS[1] the bucket. ARGV: ms from now, 'NX' to keep existing entries or 'CH' to replace them, then members.
+-- KEYS[1] the bucket. ARGV: ms from now, 'NX' to keep existing entries or 'CH' to replace them, then
+-- the members that name the turns.
 -- Returns the number of entries that were added or changed.
 local until_ms, scored_members = clock_ms() + tonumber(ARGV[1]), {}
 for i = 3, #ARGV do
