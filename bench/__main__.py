@@ -1,4 +1,7 @@
-"""`python -m bench [--smoke] [--runs N] [SCENARIO …]`: run scenarios, and write `bench/results.json`, plots and tables."""
+"""`python -m bench [--smoke] [--runs N] [--report] [SCENARIO …]`: run scenarios, and write results, plots and a table.
+
+The results are in `bench/results.json`.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,9 @@ def main() -> None:
         default=1,
         help=f"number of runs whose medians are reported; these run once: {', '.join(each.__name__ for each in ONCE)}",
     )
-    parser.add_argument("--report", action="store_true", help="only regenerate the plots and tables")
+    parser.add_argument(
+        "--report", action="store_true", help="run no scenario, and only regenerate the plots and the table"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:

@@ -1,4 +1,7 @@
-"""Scenarios of memory, start, scaling, and costs that must not grow. Each starts its own gateway. `Sizes` has their sizes."""
+"""Scenarios of replay, memory, start, workers, overload, a slow client, and costs that must not grow.
+
+Each starts its own gateway. `Sizes` has their sizes.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ async def idle_sockets(sizes: Sizes) -> Figures:
 
 
 async def memory(sizes: Sizes) -> Figures:
-    """Memory per live turn, and memory after each of three bursts, once their turns can't be resumed any more.
+    """Memory per live turn of the first of three bursts, and memory after each burst, when its turns can't be resumed.
 
     The process keeps freed memory that lies between live objects for the next burst, so the first burst sets the level.
     """
@@ -160,7 +163,7 @@ async def slow_client(sizes: Sizes) -> Figures:
 
 
 async def overload(sizes: Sizes) -> Figures:
-    """About twice the load of a core, in addition to turns that run already. Every seq and token is checked."""
+    """About twice the load of a core, added to turns that run already. Every seq and token of the added turns is checked."""
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         async with live_turns(running.url, min(200, sizes.live_turns), 1, 25, settle_s=sizes.seconds) as (tally, _):

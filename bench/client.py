@@ -21,7 +21,7 @@ DELTA = b"turn.delta"
 ENDINGS = (b"turn.completed", b"turn.cancelled", b"turn.failed")
 TOKEN_CHARS = 17
 TYPE_WITHIN = 48
-"""The type of a frame is within its first bytes, up to this number."""
+"""The number of bytes at the start of a frame that contain its type."""
 
 
 @dataclass
@@ -44,8 +44,6 @@ class Tally:
         self.tokens = 0
         self.frames = 0
         self.bytes = 0
-        self.ended = 0
-        self.not_completed: list[bytes] = []
         self.keep_latency = False
         self.late_ns = array("q")
         self.checked_turns: dict[str, CheckedTurn] | None = None
@@ -83,7 +81,7 @@ class Socket(WSListener):
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
         self.live_turns: set[str] = set()
-        """The turns started on this socket that have no ending yet."""
+        """The turns that `ask` has started on this socket and that have no ending yet."""
         self._next = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -122,11 +120,8 @@ class Socket(WSListener):
 
     def _other(self, head: bytes, payload: bytes) -> None:
         if any(ending in head for ending in ENDINGS):
-            self.tally.ended += 1
             event = self._decode(payload)
             self.tally.check(event)
-            if event["type"] != "turn.completed":
-                self.tally.not_completed.append(payload)
             self.live_turns.discard(event["turn"])
             waiting = self._endings.pop(event["turn"], None)
             if waiting is not None:

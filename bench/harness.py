@@ -89,7 +89,8 @@ async def program(
 ) -> AsyncIterator[tuple[str, int]]:
     """Run `python -m module` and yield the first line it prints, and its process id.
 
-    At the end, close its standard input, and kill it after `leave_s` seconds.
+    At the end, close its standard input, and kill it if it still runs after `leave_s` seconds. Raise `RuntimeError` if it
+    exits without printing a line, and `TimeoutError` if it prints none within `timeout_s` seconds.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -158,9 +159,10 @@ def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, An
 async def live_turns(
     url: str, turns: int, per_socket: int, rate: int, codec: str = "json", *, settle_s: float = SETTLE_S
 ) -> AsyncIterator[tuple[Tally, list[Socket]]]:
-    """Run `turns` turns that stream during the block. The block begins `settle_s` seconds after their first tokens.
+    """Run `turns` turns that stream during the block.
 
-    A gateway loads SDKs in its first seconds. With a `settle_s` of 4, this isn't measured.
+    The block begins `settle_s` seconds after each turn has sent three tokens on average. A gateway loads SDKs in its first
+    seconds. With a `settle_s` of 4, this isn't measured.
     """
     tally = Tally()
     sockets = await open_sockets(url, turns // per_socket, tally, codec)

@@ -1,4 +1,4 @@
-"""Clients of the peers, as cheap as the gateway's: a raw WebSocket, and a raw HTTP stream."""
+"""Clients of the peers, which need as little CPU as `client.py`: a raw WebSocket, and a raw HTTP stream."""
 
 from __future__ import annotations
 

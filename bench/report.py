@@ -16,7 +16,7 @@ PEERS = {"fastapi": "FastAPI + openai SDK", "litellm": "LiteLLM proxy"}
 
 TYPICAL_LOAD = "200 turns x 50/s, 1 per socket, json"
 BUSY_LOAD = "under 1000 live turns x 5/s"
-"""The loads that the README shows. `results.json` has all of them."""
+"""The loads in the README's rows on throughput and on the first token. `results.json` has all loads."""
 
 Results = dict[str, Any]
 
@@ -46,15 +46,15 @@ def plots(scenarios: Results) -> dict[str, str]:
     ]
     if speed:
         made["tokens_per_cpu_second"] = bars("Tokens delivered per CPU second of the gateway", speed, "")
-    firsts: list[tuple[str, float, bool]] = []
+    added: list[tuple[str, float, bool]] = []
     for peer, title in PEERS.items():
         for load, pair in _pairs(scenarios, peer):
-            firsts += [
+            added += [
                 (f"{title}, {load}", pair[peer]["late_p99_ms"], False),
                 (f"Turnwire, {load}", pair["turnwire"]["late_p99_ms"], True),
             ]
-    if firsts:
-        made["added_latency"] = bars("Added latency of a token, 99th percentile", firsts, "ms")
+    if added:
+        made["added_latency"] = bars("Added latency of a token, 99th percentile", added, "ms")
     return made
 
 

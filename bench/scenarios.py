@@ -119,7 +119,10 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 async def cancel(sizes: Sizes) -> Figures:
-    """Time from `turn.cancel` to its answer, and to the close at the upstream, on the owner and on another instance."""
+    """Time from `turn.cancel` to its answer, to the turn's ending, and to the close at the upstream.
+
+    The cancel is sent to the owner, and then to another instance.
+    """
     async with (
         upstream() as provider,
         redis() as url,

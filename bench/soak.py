@@ -1,7 +1,8 @@
 """`python -m bench.soak [--minutes M]`: clients connect, start, cancel, disconnect and resume, many times a minute.
 
 After each round it measures memory, file descriptors, threads and Redis connections, which a leak would increase. The
-exit code is 1 if the last third of the rounds has more of them than the middle third.
+exit code is 1 if the median of one of them is higher in the last third of the rounds than in the middle third, by more
+than `ROOM`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ TURNS_PER_SOCKET = 4
 QUICK = {"TURN_LOG_TTL": "5", "TURNWIRE_DISCONNECT_GRACE_S": "0.5"}
 """Short times, because ended turns that are kept for minutes would look like a leak."""
 ROOM = {"memory_mib": 3.0, "open_files": 3.0, "threads": 1.0, "redis_connections": 2.0}
-"""The tolerated difference of each level between the thirds."""
+"""The tolerated increase of each level from the middle third to the last."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The resources of the process between two rounds."""
+    """The resources of the gateway after a round, and the connections of its Redis."""
 
     memory_mib: float
     open_files: float
@@ -67,7 +68,7 @@ async def one_round(url: str) -> int:
 
 
 async def _ask(socket: Socket, prefix: str, pick: random.Random) -> None:
-    """Start several turns. One is cancelled, and one ends when its client disconnects."""
+    """Start several turns. Cancel one of them, and let another be cancelled if its client disconnects."""
     for number in range(TURNS_PER_SOCKET):
         turn = f"{prefix}-{number}"
         kind = {"on_disconnect": "cancel"} if number == 3 else {}
@@ -88,7 +89,7 @@ async def sample(pid: int, link: redis.asyncio.Redis) -> Sample:
 
 
 async def soak(minutes: float) -> int:
-    """Run rounds for `minutes`. Return the exit code."""
+    """Run rounds for `minutes`, and at least nine. Return the exit code."""
     samples: list[Sample] = []
     turns = 0
     async with upstream() as provider, redis_server() as store:

@@ -2,8 +2,8 @@
  * The model of one conversation: its message tree, its running turns, and the operations on them. Has no DOM.
  *
  * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
- * node of an ended answer), `created` (it got its id), `info` (its record or `notFound` changed), `stale` (messages may
- * be missing after a lost socket; see `catchUp`).
+ * node of an ended answer), `created` (the conversation got its id), `info` (its record or `notFound` changed), `stale`
+ * (messages may be missing after a lost socket; see `catchUp`).
  */
 
 import { runTools } from "./demo_tools.js";
@@ -29,7 +29,7 @@ export class ConversationModel extends EventTarget {
   loading = false;
   #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));
   #connection;
-  /** Resolves with the id; null until a first turn is started. */
+  /** Resolves with the id. Null while a new conversation has no turn that was started or is being started. */
   #idPromise = null;
   #attached = null;
   #closed = new AbortController();
@@ -179,7 +179,7 @@ export class ConversationModel extends EventTarget {
     return answer;
   }
 
-  /** Starts the turn of `answer`, whose context ends at `parent`. Resolves when the turn has ended. */
+  /** Starts the turn that writes `answer` and continues from `parent`. Resolves when the turn has ended. */
   async #start(answer, { toolFollowUp, ...fields }, parent) {
     answer.toolFollowUp = toolFollowUp;
     this.#emit("messages");

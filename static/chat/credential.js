@@ -4,7 +4,7 @@ const KEY = "turnwire.credential";
 /** The characters that a header can carry. Keys and tokens have no others. */
 const HEADER_VALUE = /^[\x21-\x7e]+$/;
 
-/** The credential, if storage is disabled. */
+/** A copy of the stored credential, which is used if storage is disabled. */
 let inMemory = null;
 
 /** @returns {string | null} */

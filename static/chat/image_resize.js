@@ -12,7 +12,7 @@ const SAFETY_FACTOR = 0.9;
  * @param {File} file
  * @param {number} imagesMax the maximum number of images in a prompt; each gets an equal share of the frame
  * @returns {Promise<object>}
- * @throws {Error} the browser can't decode the file as an image
+ * @throws {Error} the browser can't decode the file as an image, or the image is too large at every size
  */
 export async function toImagePart(file, imagesMax) {
   const bytesMax = INPUT_BYTES / imagesMax;

@@ -193,7 +193,7 @@ export class MessageTree {
   }
 }
 
-/** Returns whether a prompt has no complete answer on the path. */
+/** Returns whether a prompt isn't accepted yet, or an answer to it on the path streams or isn't accepted yet. */
 export function isUnanswered(prompt) {
   for (let at = nextOnPath(prompt); at && at.role !== "user"; at = nextOnPath(at)) {
     if (at.role === "assistant" && (at.isStreaming || !at.id)) return true;

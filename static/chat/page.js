@@ -1,4 +1,4 @@
-/** The entry point of the page. It connects the gateway connection, the conversations and their views. */
+/** The entry point of the page. It opens the connection to the gateway, and creates the conversations and the views. */
 
 import { Workbench } from "../devtools/workbench.js";
 import { isComposing, setText } from "../shared/dom.js";
@@ -23,7 +23,7 @@ import { StickToBottom } from "./stick_to_bottom.js";
 import { initTheme } from "./theme.js";
 import { renderDemos } from "./welcome.js";
 
-/** The number of conversations that are kept in memory. */
+/** If more conversations than this are in memory, those without a running turn are closed, oldest first. */
 const CONVERSATIONS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
 
