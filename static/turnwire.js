@@ -23,9 +23,10 @@
  *   position, and every attached conversation is attached again.
  * - It keeps a turn's text complete across sockets. `turn.reset` restarts the message. After `turn.detached` the turn
  *   is attached again; if the gateway no longer has its events, the turn fails with `gone` and `stored_message`.
- * - It checks laws 1 and 2. A frame that violates one fails its turn, is logged, and is dispatched as `violation`.
+ * - It checks laws 1 and 2. A violation is logged and dispatched as `violation`. If the turn hasn't ended, it fails.
  * - It calls `token` or `ticket` for each new socket and shortly before the credential expires.
- * - After a reload, `connection.recall()` returns the turns that this tab had running, from their first event.
+ * - After a reload, `connection.recall()` follows the running turns that this tab had started or followed, from their
+ *   first event. Turns that arrived only because their conversation was attached are not among them.
  *
  * Inspect it: `wire` receives every frame in and out with its size, `connection.traffic` has the totals. Test its
  * recovery: `drop()`, `offline()`, `pauseReading(ms)` (see client/worker_socket.js), `switchCodec("msgpack")`.
@@ -46,7 +47,8 @@ const SOCKET_SCHEMES = new Set(["ws:", "wss:"]);
  * Opens a connection and keeps it open.
  * @param {import("./turnwire.js").ConnectOptions} [options]
  * @returns {Connection}
- * @throws {TurnwireError} `invalid_url`: no WebSocket can use this URL
+ * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment
+ * @throws {TypeError} the codec is unknown
  */
 export function connect({ url = socketUrl(), ...options } = {}) {
   const { protocol, hash, href } = URL.canParse(url) ? new URL(url) : {};

@@ -1,8 +1,8 @@
 /**
  * Attaches to turns and conversations on the current socket, one request at a time.
  *
- * Each attach replaces the previous one and replays events from a position. Two concurrent attaches to one turn would
- * deliver its events twice.
+ * Each attach to a turn replaces the previous one and replays events from a position. Two concurrent attaches to one
+ * turn would deliver its events twice.
  */
 
 const RETRY_MS = 1_000;
@@ -89,7 +89,7 @@ export class Attachments {
     try {
       const answer = await this.#request("conversation.attach", { conversation: conversation.id, positions });
       for (const [id, attachment] of Object.entries(answer.turns)) if (!attachment.error) this.#onAttached(id, attachment);
-      // A separate attach to each turn that the conversation no longer has returns the reason.
+      // `gone` doesn't say why a turn can't be attached. The answer to `turn.attach` does.
       this.attach(pending.filter((turn) => turn.id in answer.gone));
       conversation.onAttached(answer);
     } catch (error) {
@@ -117,8 +117,8 @@ export class Attachments {
   }
 
   /**
-   * Runs `attach` after the requests before it, unless the socket has changed: a new socket attaches to everything
-   * again.
+   * Runs `attach` when the earlier ones are done, unless the socket has changed: on a new socket everything is attached
+   * again anyway. Does nothing if no socket is live.
    */
   #enqueue(attach) {
     const socketNumber = this.#socketNumber();

@@ -1,4 +1,7 @@
-/** Computes the wait before a reconnect: exponential backoff with full jitter, or the delay from `going_away`. */
+/**
+ * Computes the wait before a reconnect: the delay from `going_away`, none after close code 4502, or else exponential
+ * backoff with full jitter.
+ */
 
 import { LIFETIME_REACHED } from "./close_codes.js";
 
@@ -12,7 +15,7 @@ export class Backoff {
   /** The delay from `going_away`, in ms. It applies to one reconnect. */
   #requested_ms = null;
 
-  /** Starts an attempt. It clears the delay of the previous `going_away`. */
+  /** Records that an attempt begins, and clears the delay from `going_away`. */
   onConnecting() {
     this.#requested_ms = null;
   }
@@ -27,7 +30,10 @@ export class Backoff {
     this.#requested_ms = reconnect_after_ms ?? null;
   }
 
-  /** Records a lost socket. A socket that was stable resets the backoff. */
+  /**
+   * Records a lost socket. If it was ready for over 5 s, the backoff is reset.
+   * @param {number} at in ms from `performance.now()`
+   */
   onDisconnected(at) {
     const stable = this.#readyAt !== null && at - this.#readyAt > STABLE_AFTER_MS;
     this.#failures = stable ? 0 : this.#failures + 1;

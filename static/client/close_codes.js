@@ -6,7 +6,7 @@ export const LIFETIME_REACHED = 4502;
 export const SOCKET_DROPPED = 4000;
 export const NORMAL_CLOSURE = 1000;
 
-/** Any other code is shown as a lost connection. */
+/** For any other code, the reason that the gateway sent is shown, or if it is empty, a lost connection. */
 const REASONS = new Map([
   [4400, "The gateway rejected this page's messages"],
   [4401, "Sign-in is missing or has expired"],

@@ -210,7 +210,7 @@ export class Connection extends EventTarget {
     this.#socket.close();
   }
 
-  /** Withdraws a start that was never sent. Returns whether there was one. */
+  /** Withdraws a start that the gateway can't have accepted. Returns whether there was one. */
   #withdrawUnsent(turn) {
     if (!this.#requests.withdrawStart(turn.id)) return false;
     this.#turns.withdraw(turn);
@@ -229,7 +229,7 @@ export class Connection extends EventTarget {
     this.#attachments.reset();
     this.#requests.resume();
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
-    // Turns that were attached with their conversation are skipped when this request's turn comes.
+    // When this request is sent, it leaves out the turns that were attached with their conversation.
     this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
@@ -240,8 +240,8 @@ export class Connection extends EventTarget {
 
   #interrupt() {
     for (const turn of this.running.filter(({ position }) => position.seq > 0)) {
-      // The turn's events have arrived. An attach continues from the position; a second start would replay from the
-      // first event.
+      // Events of the turn have arrived, so its start isn't sent again: that would replay from the first event. The next
+      // socket attaches from the position.
       const { id, conversation, status, position } = turn;
       this.#requests.settleStart(id, { turn: id, conversation, status, epoch: position.epoch });
     }
@@ -255,7 +255,7 @@ export class Connection extends EventTarget {
   }
 
   async #renew(expires_at) {
-    // If the last renewal left the expiry unchanged, another one would too.
+    // Each expiry causes one attempt: if a renewal left the expiry unchanged, another one probably would too.
     if (!this.#credential || expires_at === this.#renewedExpiry) return;
     this.#renewedExpiry = expires_at;
     try {

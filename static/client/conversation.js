@@ -1,4 +1,4 @@
-/** One conversation: its record, its messages, and the turns that others start in it. */
+/** One conversation: its record, its messages and its turns. */
 
 import { reasonText } from "./abort_reason.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
@@ -70,7 +70,8 @@ export class Conversation extends EventTarget {
 
   /**
    * Attaches: every turn of the conversation arrives here, also on later sockets. Resolves when the gateway has
-   * answered.
+   * answered. Rejects with a TurnwireError if the gateway refuses, or if `detach` or `close` is called before
+   * that.
    */
   attach() {
     this.attached = true;

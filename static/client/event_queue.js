@@ -2,7 +2,7 @@
  * The queue between a turn's events and the consumer that iterates them.
  *
  * If the consumer is slow or absent, adjacent deltas of one part are merged, as the gateway merges them (law 1). This
- * bounds the queue without losing text.
+ * keeps the queue short without losing text.
  */
 
 const ARRIVED_AT = Symbol("arrivedAt");

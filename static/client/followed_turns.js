@@ -1,4 +1,4 @@
-/** Routes events to the turns of a connection until each one ends or violates a law. */
+/** Routes events to the turns of a connection until each turn ends. Reports violations of laws 1 and 2. */
 
 import { LawViolation } from "./errors.js";
 import { Turn } from "./turn.js";
@@ -8,7 +8,7 @@ const OUTCOMES_MAX = 2_000;
 export class FollowedTurns {
   /** Turns that have not ended, by id, oldest first. */
   #turns = new Map();
-  /** Outcomes of past turns, by id: `ended`, `failed` or `withdrawn`. */
+  /** Outcomes of the latest past turns, by id: `ended` (by an event), `failed` (on this side only) or `withdrawn`. */
   #outcomes = new Map();
   #storedIds;
   #attachments;
@@ -38,7 +38,7 @@ export class FollowedTurns {
     return new Turn(id, this.#connection.cancel);
   }
 
-  /** Follows a turn: routes its events to it, even after a reload. */
+  /** Follows a turn: routes its events to it, and stores its id for `recall`. */
   add(turn) {
     this.#turns.set(turn.id, turn);
     this.#outcomes.delete(turn.id);
@@ -50,13 +50,13 @@ export class FollowedTurns {
     return this.#storedIds.recall();
   }
 
-  /** Cancels a turn whose start was never sent. */
+  /** Ends a turn whose start was withdrawn. */
   withdraw(turn) {
     turn.withdraw();
     this.#remove(turn, "withdrawn");
   }
 
-  /** Ends a turn on this side only. `resumable`: it may still run on the gateway, and a reload may follow it. */
+  /** Ends a turn on this side only. `resumable`: its id stays stored, so that `recall` can follow it. */
   fail(turn, error, { resumable = false } = {}) {
     if (!turn || turn.ended) return;
     turn.fail(error);
@@ -80,7 +80,7 @@ export class FollowedTurns {
     }
   }
 
-  /** Attaches again from the turn's position. If the gateway refuses, the turn fails. */
+  /** Attaches again from the turn's position. If the gateway refuses and the error isn't retryable, the turn fails. */
   #reattach(turn) {
     this.#attachments.markDetached(turn);
     this.#attachments.attach([turn]);

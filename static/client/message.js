@@ -47,7 +47,7 @@ export function textOf(parts) {
   return texts.length === 1 ? texts[0].text : texts.map((part) => part.text).join("");
 }
 
-/** Creates an empty part from a `turn.part` event. */
+/** Creates a part from the fields of a `turn.part` event. */
 function newPart(event) {
   const part = {};
   for (const [name, value] of Object.entries(event)) {

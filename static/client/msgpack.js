@@ -9,8 +9,10 @@ const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * Encodes one value.
- * @param {unknown} value anything that `JSON.stringify` accepts; undefined properties are left out
+ * @param {unknown} value null, a boolean, number or string, or arrays and plain objects of these; undefined properties
+ *   are left out
  * @returns {Uint8Array}
+ * @throws {TypeError} the value has another type, such as a function
  */
 export function encode(value) {
   const writer = new Writer();
@@ -21,7 +23,8 @@ export function encode(value) {
 /**
  * Decodes one value.
  * @param {Uint8Array} bytes exactly one value
- * @throws {Error} the value is truncated, followed by more bytes, or uses a type that the protocol doesn't have
+ * @throws {Error} the value is truncated or followed by more bytes, a text isn't UTF-8, a key isn't a string, or a type
+ *   isn't part of the protocol
  */
 export function decode(bytes) {
   const reader = new Reader(bytes);

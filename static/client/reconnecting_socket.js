@@ -11,7 +11,7 @@ import { connectionClosed, TurnwireError } from "./errors.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
-/** A WebSocket that opens again until it is closed on purpose or refused for good (44xx). */
+/** A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. */
 export class ReconnectingSocket {
   /** Receives every frame that is sent or received. Null: no observer. */
   wire = null;
@@ -110,7 +110,10 @@ export class ReconnectingSocket {
     this.retryNow();
   }
 
-  /** Stops reading for `ms` milliseconds. Resolves when reading continues. worker_socket.js explains how. */
+  /**
+   * Stops reading for `ms` milliseconds. Resolves when reading continues. worker_socket.js explains how.
+   * @throws {TurnwireError} `unsupported`: there is no `Worker`; `connection_closed`
+   */
   async pauseReading(ms) {
     if (!WorkerSocket.supported) {
       throw new TurnwireError({ code: "unsupported", message: "Pausing reads needs a browser with Worker support." });

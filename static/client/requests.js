@@ -76,7 +76,7 @@ export class Requests {
   }
 
   /**
-   * Resolves an unanswered `turn.start` if the turn's events have already arrived.
+   * Resolves an unanswered `turn.start`, if there is one. Call it when events of the turn have already arrived.
    * @param {string} turn id
    * @param {object} result
    */
@@ -85,7 +85,10 @@ export class Requests {
     if (entry) this.#remove(entry).resolve(result);
   }
 
-  /** Withdraws a `turn.start`. Returns false if it may have reached the gateway. @param {string} turn id */
+  /**
+   * Withdraws a `turn.start`. Returns false if there is none or the gateway may have accepted it.
+   * @param {string} turn id
+   */
   withdrawStart(turn) {
     const entry = this.#findStart(turn);
     if (!entry || entry.sent) return false;

@@ -48,7 +48,7 @@ export class RunningTurnIds {
     try {
       this.#storage?.setItem(this.#key, JSON.stringify([...this.#previous, ...this.#ids].slice(-TURNS_MAX)));
     } catch {
-      // Storage is disabled or full: a reload finds no turns.
+      // Storage is disabled or full: a reload doesn't find the newest turns.
     }
   }
 }

@@ -35,7 +35,7 @@ export class Turn {
   #events = new EventQueue();
 
   /**
-   * @param {string} id chosen by this client
+   * @param {string} id of the turn
    * @param {(turn: Turn, reason?: string) => Promise<unknown>} cancel cancels it through its connection
    */
   constructor(id, cancel) {
@@ -43,8 +43,8 @@ export class Turn {
     this.#cancel = cancel;
     this.accepted = new Promise((resolve, reject) => (this.#settleAccepted = { resolve, reject }));
     this.done = new Promise((resolve, reject) => (this.#settleDone = { resolve, reject }));
-    // A consumer that only iterates learns of a failure from the last event. It must not cause an unhandled
-    // rejection.
+    // A consumer that only iterates learns of a failure from the last event. The failure must not also cause an
+    // unhandled rejection.
     this.accepted.catch(() => {});
     this.done.catch(() => {});
   }
@@ -81,7 +81,7 @@ export class Turn {
     return this.#events[Symbol.asyncIterator]();
   }
 
-  /** Applies the gateway's answer to `turn.start` or `turn.attach`. */
+  /** Applies the gateway's answer for this turn to `turn.start`, `turn.attach` or `conversation.attach`. */
   accept(result) {
     this.conversation ??= result.conversation;
     if (this.status === "starting") this.status = result.status === "queued" ? "queued" : "running";
@@ -92,7 +92,8 @@ export class Turn {
    * Applies the next event of this turn.
    * @param {object} event
    * @param {number} at its arrival, in ms from `performance.now()`
-   * @throws {LawViolation} the event does not continue the position, or follows the ending
+   * @throws {LawViolation} the event does not continue the position, follows the ending, or names a part that was never
+   *   opened
    */
   receive(event, at = performance.now()) {
     this.#checkOrder(event);
@@ -104,13 +105,13 @@ export class Turn {
     if (ENDINGS.has(event.type)) this.#end(event);
   }
 
-  /** Ends the turn on this side only: a refused start, a position that is gone, a connection closed for good. */
+  /** Ends the turn on this side only, for example because its start was refused or its events are gone. */
   fail(error) {
     const typedError = error instanceof Error ? error : new TurnwireError(error);
     this.#endLocally({ type: "turn.failed", turn: this.id, error: typedError, local: true }, typedError);
   }
 
-  /** Ends a turn that was never sent. @param {string} [reason] */
+  /** Ends a turn that the gateway doesn't know: its start was withdrawn or never sent. @param {string} [reason] */
   withdraw(reason) {
     const error = new TurnwireError({ code: "withdrawn", message: "Stopped before it was sent." });
     this.#endLocally({ type: "turn.cancelled", turn: this.id, by: "client", reason, local: true }, error);
@@ -126,7 +127,7 @@ export class Turn {
 
   #checkOrder(event) {
     if (this.ended) throw new LawViolation(`Turn ${this.id}: ${event.type} after its ending (law 2).`);
-    // `turn.reset` sets the position itself. An unnumbered event has none.
+    // `turn.reset` sets the position itself. An event without `seq` has no position to check.
     if (event.type === "turn.reset" || event.seq === undefined) return;
     const after = event.after ?? event.seq - 1;
     if (after === this.position.seq && event.seq > after) return;

@@ -1,4 +1,4 @@
-/** Detects a dead socket: some frame must arrive within 2.5 heartbeats. TCP alone may take many minutes. */
+/** Detects a dead socket: some frame must arrive within 2.5 heartbeats. TCP alone may need many minutes. */
 
 const READY_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 3_000;
@@ -16,7 +16,7 @@ export class Watchdog {
     this.#onTimeout = onTimeout;
   }
 
-  /** Starts the watch over a new socket, which has 10 s to become ready. */
+  /** Starts the watch over an attempt to open a socket. It has 10 s to get a credential and the first frame. */
   start() {
     this.stop();
     this.#limit_ms = READY_TIMEOUT_MS;
@@ -39,12 +39,12 @@ export class Watchdog {
     this.#dueAt = at + this.#limit_ms;
   }
 
-  /** Shortens the limit to 3 s, because a request was sent and its answer is due. */
+  /** Requires the next frame within 3 s. Call it when a request is sent, so that an answer is due. */
   expectAnswer() {
     this.#dueAt = Math.min(this.#dueAt, performance.now() + ANSWER_TIMEOUT_MS);
   }
 
-  /** Calls `onTimeout` if the limit has passed. */
+  /** Calls `onTimeout` if the next frame is overdue. */
   check() {
     if (performance.now() > this.#dueAt) this.#onTimeout();
   }

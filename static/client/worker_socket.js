@@ -4,7 +4,7 @@
  * A page can't stop its WebSocket from reading: unhandled messages only fill the page's memory. This socket lives in a
  * worker, and pausing blocks the worker's thread. The browser's pipe fills, the browser stops reading, TCP's window
  * closes, and the gateway sees a client that doesn't read. The buffers in between hold a few hundred KiB, which must
- * fill first. It needs a browser's `Worker`.
+ * fill first. The class needs a browser's `Worker`.
  */
 
 const CLOSE_TIMEOUT_MS = 1_000;
@@ -37,11 +37,11 @@ export class WorkerSocket {
   close(code) {
     this.readyState = 2;
     this.#worker.postMessage({ close: code });
-    // A blocked thread can't handle the command.
+    // A thread that `pause` blocks can't handle the command, so the worker is ended in any case.
     setTimeout(() => this.#worker.terminate(), CLOSE_TIMEOUT_MS);
   }
 
-  /** Stops reading for `ms` milliseconds. Resolves when it reads again or is closed. */
+  /** Stops reading for `ms` milliseconds. Resolves when it reads again. After `close`, it may never resolve. */
   pause(ms) {
     return new Promise((resolve) => {
       this.#resumeCallbacks.push(resolve);
