@@ -28,7 +28,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, help_text in (
-        ("turns", "list the running and waiting turns"),
+        ("turns", "list the running and queued turns"),
         ("connections", "list the client connections"),
     ):
         listing = actions.add_parser(name, help=help_text)

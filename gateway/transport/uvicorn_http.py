@@ -76,6 +76,7 @@ class BoundedHttp(HttpToolsProtocol):
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _framing_bytes = 0
+    _has_too_many_headers = False
     _unparsed = memoryview(b"")
     _in_body = False
     _upgraded = False
@@ -142,12 +143,13 @@ class BoundedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. Raise `HttpParserError` if there are too many."""
         if len(self.headers) == HEADERS_MAX:
+            self._has_too_many_headers = True
             raise httptools.HttpParserError("too many headers")
         super().on_header(name, value)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that can't be parsed, and close the connection. `msg` says why."""
-        if len(getattr(self, "headers", ())) == HEADERS_MAX:
+        if self._has_too_many_headers:
             msg = f"The request has too many headers. Send at most {HEADERS_MAX}."
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"

@@ -76,7 +76,7 @@ class EventWriter:
         self.parent = parent
         self._output_bytes_max = output_bytes_max
         self._parts_max = parts_max
-        self._accepted_at = time.monotonic() - age_ms / 1000
+        self.accepted_at = time.monotonic() - age_ms / 1000
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
         self._part_count = 0
@@ -249,10 +249,10 @@ class EventWriter:
         asked_at = self._requested_at or now
         first_token_at = None if self._is_resumed else self._first_token_at  # the former owner sent the first one
         return Timing(
-            queued_ms=_ms(asked_at - self._accepted_at),
-            total_ms=_ms(now - self._accepted_at),
+            queued_ms=_ms(asked_at - self.accepted_at),
+            total_ms=_ms(now - self.accepted_at),
             attempts=self._attempts,
-            ttft_ms=None if first_token_at is None else _ms(first_token_at - self._accepted_at),
+            ttft_ms=None if first_token_at is None else _ms(first_token_at - self.accepted_at),
         )
 
 

@@ -29,8 +29,7 @@ def encode_events(events: list[TurnEvent]) -> bytes:
 
 def decode_events(payload: bytes) -> list[TurnEvent]:
     """Decode the events of a payload, without a response handle. Raises `msgspec.DecodeError`."""
-    items = _decode(payload)
-    return cast(list[TurnEvent], items[1:] if items and type(items[0]) is ResponseHandle else items)
+    return [item for item in _decode(payload) if not isinstance(item, ResponseHandle)]
 
 
 def latest_handle(entries: Iterable[LogEntry]) -> ResponseHandle | None:
@@ -64,7 +63,8 @@ def next_append(live_turn: LiveTurn) -> Append:
 
 def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:
     first, last = live_turn.stored_seq + 1, live_turn.stored_seq + len(events)
-    payload = encode_events(events)
+    items: list[TurnEvent | ResponseHandle] = [*events]
     if live_turn.response_handle is not None and first <= live_turn.response_handle_seq <= last:
-        payload = _encode([live_turn.response_handle, *events])
-    return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, payload)
+        # Directly before its event, so that it follows a `turn.reset` that discards the handles before it.
+        items.insert(live_turn.response_handle_seq - first, live_turn.response_handle)
+    return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, _encode(items))

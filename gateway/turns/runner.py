@@ -288,8 +288,8 @@ class TurnRunner:
     async def _execute(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish its answer. Return the outcome, or None if the turn was lost or handed over."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
-        live_turn.signal.abort_after(self._settings.turn_timeout_s, limit)
-        deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
+        deadline = event_writer.accepted_at + self._settings.turn_timeout_s
+        live_turn.signal.abort_after(max(0, deadline - asyncio.get_running_loop().time()), limit)
         try:
             async with live_turn.signal.scope():
                 await plan.queue.wait(event_writer)

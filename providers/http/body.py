@@ -42,7 +42,6 @@ class Stalled(httpx2.ReadTimeout):
 
     def __init__(self, waited_s: float, *, started: bool) -> None:
         super().__init__(f"no data for {waited_s:g} s")
-        self.waited_s = waited_s
         self.started = started
 
 

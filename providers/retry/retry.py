@@ -259,7 +259,6 @@ class _Attempts:
             await self._send(route, request, checkout.value, checkout.record_success)
         except ProviderError as error:
             checkout.record_failure(error)
-            self._requester.on_failure(route, error)
             raise
         except _Interrupted:
             raise
@@ -273,7 +272,11 @@ class _Attempts:
         self._announce(route)
         self._request_count += 1
         self._requester.on_request(route, request)
-        await _answer(self._providers.client(route, key), request, self._requester, on_start)
+        try:
+            await _answer(self._providers.client(route, key), request, self._requester, on_start)
+        except ProviderError as error:
+            self._requester.on_failure(route, error)
+            raise
 
     async def _should_retry(self, failure: ProviderError, duration_s: float) -> bool:
         """Return whether to retry the same model after a request that failed with `failure` and took `duration_s`."""

@@ -141,8 +141,8 @@ export class Composer {
         image.node = this.#createThumbnail(image, file.name);
         this.#images.push(image);
         this.#attachments.append(image.node);
-      } catch {
-        this.#showNote(`${file.name || "The file"} can't be read as an image.`);
+      } catch (error) {
+        this.#showNote(`${file.name || "The file"}: ${error instanceof DOMException ? "it can't be read as an image." : error.message}`);
       }
     }
     this.update();

@@ -30,7 +30,7 @@ export async function toImagePart(file, imagesMax) {
   } finally {
     bitmap.close();
   }
-  throw new Error("The image is too large.");
+  throw new Error("it is too large. Choose a smaller image.");
 }
 
 /** Draws an image whose longer edge has at most `edge` pixels. */
@@ -43,7 +43,7 @@ function drawScaled(bitmap, edge) {
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The image can't be encoded."))), "image/jpeg", JPEG_QUALITY));
+  return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("it can't be encoded as JPEG. Choose another image."))), "image/jpeg", JPEG_QUALITY));
 }
 
 function toBase64(blob) {

@@ -132,14 +132,14 @@ class RedisPubSub(RedisPart):
 
 
 class _Listener:
-    """The listener on one connection. `is_complete`: every channel that was subscribed at its start is confirmed."""
+    """The listener on one connection. `is_complete`: every channel that was subscribed when the connection opened is confirmed."""
 
     def __init__(self, pubsub: RedisPubSub, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
         self._pubsub = pubsub
         self._deliver = deliver
         self._on_complete = on_complete
         self._unconfirmed: Counter[bytes] = Counter()
-        self._missing = set(pubsub._subscriptions)
+        self._missing: set[bytes] = set()
         self._early: list[tuple[str, bytes]] = []
         self.is_complete = False
 
@@ -154,6 +154,7 @@ class _Listener:
                 await connect(connection)
             parser: Any = connection._parser
             parser.set_pubsub_push_handler(_pass)
+            self._missing = set(pubsub._subscriptions)
             pubsub._pending = [("SUBSCRIBE", name) for name in pubsub._subscriptions]
             pubsub._wake.set()
             if not self._missing:

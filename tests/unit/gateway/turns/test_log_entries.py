@@ -75,3 +75,8 @@ async def test_the_response_handle_is_logged_with_its_event() -> None:
     assert latest_handle([logged(unstored(stream))]) is None
     stream.publish([TurnReset("t", 5, EPOCH, "again")])
     assert latest_handle([logged(whole), logged(unstored(stream))]) is None
+    stream.publish([part(6), delta(7)])
+    stream.response_handle, stream.response_handle_seq = ResponseHandle("gpt", "resp_2"), 6
+    after_a_reset = unstored(stream)
+    assert latest_handle([logged(whole), logged(after_a_reset)]) == stream.response_handle
+    assert decode_events(after_a_reset.payload) == stream.log.events[3:]

@@ -38,6 +38,7 @@ class RecordingRequester:
         self.waits: list[int] = []
         self.deltas: list[Delta] = []
         self.starts = 0
+        self.failures: list[tuple[str, str]] = []
         self._request = chat_request(text)
         self._rejected_model = rejected_model
 
@@ -54,7 +55,7 @@ class RecordingRequester:
         self.events.append(("request", route.id))
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
-        pass
+        self.failures.append((route.id, error.code))
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
         self.events.append(("retry", attempt))
@@ -459,6 +460,18 @@ async def test_demo_failures_are_not_retried() -> None:
         with pytest.raises(ProviderError, match="as requested"):
             await client.answer(Catalog({}).resolve("demo"), requester, 1e9)
     assert requester.events == [("request", "demo")] * 2
+    assert requester.failures == [("demo", "upstream_overloaded")] * 2
+
+
+async def test_every_failed_request_is_reported_once() -> None:
+    """A failure is reported for the model that was asked, also if that is the demo model as a fallback."""
+    async with world(fallbacks=["demo"], attempts=2) as w:
+        w.a.play(BROKEN, BROKEN)
+        w.requester._request = chat_request(demo={"fail": "overloaded"})
+        w.requester.on_request = lambda route, chat_request: None  # type: ignore[method-assign]
+        with pytest.raises(ProviderError):
+            await w.request()
+        assert [model for model, _ in w.requester.failures] == ["a", "a", "demo"]
 
 
 async def test_the_demo_as_a_fallback() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store.records import StoreError
 from store.redis import pubsub as pubsub_module
+from store.redis.client import connect
 from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import SHORT_MS, eventually, listening, running
@@ -31,6 +33,37 @@ async def test_a_lost_connection_is_replaced_and_reported(redis_server: RedisPro
             for channel in (channels[0], channels[-1]):
                 await store.publish(channel, b"again")
                 assert await received.next() == (channel, b"again")
+
+
+async def test_a_channel_dropped_while_the_connection_opens_delays_nothing(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 7: the connection is complete without that channel, so the messages of the others arrive."""
+    opening, opens = asyncio.Event(), asyncio.Event()
+    opens.set()
+
+    async def held(connection: Any) -> None:
+        opening.set()
+        await opens.wait()
+        await connect(connection)
+
+    monkeypatch.setattr(pubsub_module, "connect", held)
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
+        for channel in ("kept", "dropped"):
+            await store.subscribe(channel)
+        opening.clear()
+        opens.clear()
+        proxy.drop_all()
+        await asyncio.wait_for(opening.wait(), 10)
+        await store.unsubscribe("dropped")
+        opens.set()
+
+        async def reconnected() -> bool:
+            return received.reconnects == 1
+
+        await eventually(reconnected)
+        await store.publish("kept", b"again")
+        assert await received.next() == ("kept", b"again")
 
 
 @checks_time_limit
