@@ -24,8 +24,8 @@ export interface ConnectOptions {
   /** Returns a credential for the `auth` frame. Called for each new socket and shortly before the credential expires. */
   token?: () => string | Promise<string>;
   /**
-   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. An error with
-   * `retryable: false` closes the connection.
+   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. For a new socket, an
+   * error of either with `retryable: false` closes the connection.
    */
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
@@ -36,7 +36,7 @@ export interface ConnectOptions {
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
 }
 
-/** @throws {TurnwireError} `invalid_url`: no WebSocket can use this URL. */
+/** @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment. */
 export function connect(options?: ConnectOptions): Connection;
 
 /** Returns the gateway's WebSocket URL for a page: `ws` relative to the page, so that a path prefix works. */
@@ -127,9 +127,15 @@ export class Connection {
   start(fields: StartFields & { signal?: AbortSignal }): Turn;
   /** Follows a turn that was started elsewhere, or before a reload, from its first event. */
   follow(turn: string): Turn;
-  /** Follows the turns that this tab had running before a reload. A second call returns none. */
+  /**
+   * Follows the turns that this tab had started or followed and that were running before a reload. A second call
+   * returns none.
+   */
   recall(): Turn[];
-  /** Cancels several turns with one request. A start that wasn't sent yet is withdrawn and is not in the answer. */
+  /**
+   * Cancels several turns with one request. A start that wasn't sent yet is withdrawn. The answer has neither its turn
+   * nor turns that have ended here.
+   */
   cancel(turns: readonly Turn[], reason?: unknown): Promise<Record<string, CancelOutcome>>;
   getTurn(turn: string): Promise<TurnRecord>;
   /** Estimates the tokens and the cost of a start with these fields. Nothing is started. */
@@ -163,8 +169,8 @@ export class Connection {
   offline(): void;
   online(): void;
   /**
-   * Stops reading for `ms` milliseconds. Resolves when it reads again. Moves to a socket in a worker first. Browsers
-   * only.
+   * Stops reading for `ms` milliseconds. Resolves when it reads again. Moves to a socket in a worker first. Rejects
+   * with `unsupported` where there is no `Worker`.
    */
   pauseReading(ms: number): Promise<void>;
   /** Closes the connection. Turns on the gateway continue, and `recall()` finds them after a reload. */
@@ -220,8 +226,8 @@ export interface Pages<Item, Page = { next?: string; [items: string]: unknown }>
  * A started turn: an async iterable of its events and a promise of its message.
  *
  * It has one consumer, and its last event is the ending. A slow consumer gets adjacent deltas merged. A canceled turn
- * resolves with the text so far. A failed turn rejects with a TurnwireError whose `final` has it. Because it is a
- * promise, an async function that returns it awaits it: pass it as an argument or inside an object.
+ * resolves with the text so far. A failed turn rejects with a TurnwireError whose `final` has that text. Because a turn
+ * is a promise, an async function that returns it awaits it: pass it as an argument or inside an object.
  */
 export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent> {
   private constructor();
@@ -231,7 +237,7 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   /** The user's message. */
   readonly input: Message | null;
   readonly status: TurnStatus;
-  /** The message so far. Deltas modify this array in place. */
+  /** The message so far. Events modify this array in place, but `turn.reset` begins a new one. */
   readonly parts: Part[];
   /** The position that a reconnect continues from. */
   readonly position: Position;
@@ -242,10 +248,12 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly text: string;
   /** The prompt: the text parts of `input` joined. */
   readonly inputText: string;
-  /** The gateway's answer to the start. */
+  /** Resolves when the gateway has accepted or attached the turn; rejects if it refuses. */
   readonly accepted: Promise<{ turn: string; conversation: string | null; status: string; epoch: number }>;
   readonly done: Promise<FinalMessage>;
-  /** When it was started, and when its first and its last delta arrived, in ms from `performance.now()`. */
+  /**
+   * When this object was created, and when the turn's first and its last delta arrived, in ms from `performance.now()`.
+   */
   readonly askedAt: number;
   readonly firstAt: number | null;
   readonly lastAt: number | null;
@@ -425,7 +433,7 @@ export interface TurnFailed extends Ended {
 }
 
 export interface FinalMessage {
-  /** Null if the turn never reached the gateway. */
+  /** Null if this client created the ending. */
   id: string | null;
   turn: string;
   conversation: string | null;
@@ -547,7 +555,7 @@ export interface Cost {
   currency: string;
 }
 
-/** Times in ms since the turn was accepted. */
+/** Times in ms since the turn was accepted, and the number of requests to providers. */
 export interface Timing {
   queued_ms: number;
   ttft_ms?: number;

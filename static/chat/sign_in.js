@@ -18,7 +18,7 @@ export class SignIn {
   #button;
   /** Whether this page has to sign the user in. Null: not known yet. @type {boolean | null} */
   required = null;
-  /** The pending request for a ticket. */
+  /** The call of `ticket` that waits for the user to sign in, as a promise with its resolvers. */
   #pending = null;
   #onSignedIn;
 

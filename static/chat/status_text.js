@@ -68,7 +68,7 @@ const ADVICE = new Map([
 const STALLED_AFTER_MS = 3_000;
 
 /**
- * Returns why a turn makes no progress: no connection, or no output for 3 s. Null if it does.
+ * Returns why a turn makes no progress: no connection, or, after its first output, no more for 3 s. Null otherwise.
  * @param {object} turn
  * @param {import("../turnwire.js").LinkState} connection
  * @param {number} [now] in ms from `performance.now()`

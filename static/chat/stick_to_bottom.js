@@ -13,7 +13,7 @@ export class StickToBottom {
   /**
    * @param {HTMLElement} scroller
    * @param {HTMLElement} content the element in it that grows
-   * @param {HTMLButtonElement} button scrolls to the end; hidden while the end is visible
+   * @param {HTMLButtonElement} button scrolls to the end; hidden near the end, and while the scroller is stuck
    */
   constructor(scroller, content, button) {
     this.#scroller = scroller;
@@ -46,7 +46,7 @@ export class StickToBottom {
     else this.#onScroll();
   }
 
-  /** Returns the end, or the top of side-by-side answers that are higher than the screen. */
+  /** Returns the end, or the top of the last element if it has side-by-side answers and is taller than the scroller. */
   #targetTop() {
     const last = this.#content.lastElementChild;
     const { scrollHeight, clientHeight } = this.#scroller;

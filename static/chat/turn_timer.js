@@ -1,7 +1,7 @@
 /** Measures one turn: time to first token, total time and speed. */
 
 const CHARS_PER_TOKEN = 4;
-/** Longer deltas come from providers that put several tokens into one event. */
+/** A higher average means that the provider puts several tokens into one event. */
 const CHARS_PER_EVENT_MAX = 8;
 const RATE_AFTER_MS = 250;
 
@@ -15,7 +15,7 @@ export class TurnTimer {
   #timing = null;
   #isReplay;
 
-  /** @param {boolean} isReplay the turn started before this page was loaded, so only the gateway's times are valid */
+  /** @param {boolean} isReplay it is unknown when the prompt was sent, so only the gateway's times are valid */
   constructor(isReplay) {
     this.#isReplay = isReplay;
   }
@@ -45,7 +45,7 @@ export class TurnTimer {
 
   /**
    * Returns the tokens per second after the first token: from the gateway's count if it is known, else an estimate.
-   * Null in the first 250 ms.
+   * Null until 250 ms after the first token.
    */
   rate(usage) {
     const streaming_ms = this.ttft_ms === null ? 0 : this.total_ms - this.ttft_ms;

@@ -120,7 +120,10 @@ export class BreakItPanel {
     return turn;
   }
 
-  /** Opens a conversation for the tests, so that the user's own stay unchanged. Returns the fields for the next turn. */
+  /**
+   * Opens a conversation for the tests, unless one is open already, so that the user's own stay unchanged. Returns the
+   * fields for the next turn.
+   */
   async #openTarget() {
     if (!this.#ownConversations.has(this.#page.conversation.id)) {
       const { id } = await this.#connection.request("conversation.create", { title: CONVERSATION_TITLE });

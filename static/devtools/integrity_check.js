@@ -4,7 +4,7 @@
  * passes.
  */
 
-/** Waits between reads of the stored message, in ms. It may be stored shortly after the ending arrives. */
+/** Waits between reads of the stored message, in ms, while it is missing or the gateway calls the turn running. */
 const RETRY_WAITS_MS = [150, 400, 1_000, 2_500];
 const RECORDS_MAX = 2_000;
 const FINAL_STATES = new Set(["passed", "failed", "skipped", "unverified"]);
@@ -64,14 +64,14 @@ export class IntegrityCheck extends EventTarget {
     return Promise.all(ids.map((id) => this.#records.get(id)?.result));
   }
 
-  /** Deletes the records of checked turns. */
+  /** Deletes the records of checked turns, and all violations. */
   clear() {
     this.violations = [];
     for (const [id, { state }] of this.#records) if (FINAL_STATES.has(state)) this.#records.delete(id);
     this.#emitChange();
   }
 
-  /** Returns the totals. `state` is `passed` only if every turn passed. */
+  /** Returns the totals. `state` is `passed` only if every turn that started has passed. */
   get summary() {
     const summary = { turns: 0, characters: 0, lost: 0, duplicated: 0, running: 0, skipped: 0, unverified: [], failed: [], state: "idle" };
     for (const record of this.#records.values()) {

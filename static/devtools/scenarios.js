@@ -1,5 +1,5 @@
 /**
- * The break-it scenarios. Each has an expected result and checks it.
+ * The break-it scenarios. Each has an expected result and checks as much of it as the page can observe.
  *
  * A scenario uses the turns that are running, or starts turns whose text is a series of numbers, in which a missing one is
  * easy to see.
@@ -14,7 +14,10 @@ const FAULTS = { before: "upstream_error", mid: "upstream_error", cut: "upstream
 
 let series = 0;
 
-/** Returns a text of numbers that no other turn has, so that text from another turn is detected. @param {number} length */
+/**
+ * Returns `length` consecutive numbers as text. Each text begins with another number, so that text from another turn is
+ * detected.
+ */
 function countingText(length) {
   const from = ++series * 1000 + 1;
   return Array.from({ length }, (_, index) => from + index).join(" ");
@@ -28,7 +31,7 @@ function countingText(length) {
  * @property {(requests: DemoRequest[]) => Promise<import("../turnwire.js").Turn[]>} start starts a turn for each
  *   request
  * @property {(request: DemoRequest) => Promise<{turn: import("../turnwire.js").Turn, second: Promise<object>}>}
- *   startTwice
+ *   startTwice starts a turn, and sends its start again; `second` is the answer to the second start
  * @property {(label: string) => Promise<void>} waitForPress shows `label` on the button; resolves when it is pressed
  * @property {(text: string) => void} setStatus
  * @property {() => Promise<boolean>} openPeer opens another tab; returns whether it follows the conversation
@@ -130,7 +133,8 @@ export const SCENARIOS = [
       const outcomes = await context.connection.cancel(running, "stopped by a break-it scenario");
       const lengths = running.map(({ text }) => text.length);
       const records = await waitForChecks(context, running.map(({ id }) => id), ["cancelled", "completed", "failed"]);
-      // Law 5 applies to the connection that sent the request. A new one cancels first, and then receives earlier text.
+      // Law 5 applies to the connection that sent the request. On a new socket the cancel is sent first, and text from
+      // before the stop may arrive after its answer.
       const reconnected = context.connection.traffic.sockets !== socketBefore;
       assert(reconnected || running.every(({ text }, k) => text.length === lengths[k]), "Characters arrived after the gateway had confirmed the stop (law 5).");
       const stopped = records.filter(({ ending }) => ending.type === "turn.cancelled").length;
@@ -171,7 +175,7 @@ async function allStarted(turns) {
 
 /**
  * Waits for the integrity check of each turn and returns the records.
- * @throws {Error} a check failed, or a turn's ending is not one of `endings`
+ * @throws {Error} a check failed, a turn's ending is not one of `endings`, or not all are checked after 90 s
  */
 async function waitForChecks(context, ids, endings = ["completed", "cancelled", "failed"]) {
   let timer;

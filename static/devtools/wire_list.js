@@ -1,4 +1,4 @@
-/** A virtual list of frames. It has only as many rows as are visible and fills them again as it scrolls. */
+/** A virtual list of frames. It has a few more rows than are visible, and fills them again as it scrolls. */
 
 import { el, setText } from "../shared/dom.js";
 import { formatBytes, shortId } from "../shared/format.js";

@@ -13,7 +13,7 @@ export class WireLog {
   shown = [];
   types = new Set();
   turns = new Set();
-  /** The number of frames that arrived while the list is paused. */
+  /** The number of frames that were added since the list was paused. */
   newWhilePaused = 0;
   #records = [];
   #lastNumber = 0;

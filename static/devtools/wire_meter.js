@@ -84,8 +84,9 @@ class TurnMeter {
   }
 
   /**
-   * Returns tokens per second: the current rate while it streams, the average after it has ended.
-   * @param {number} now
+   * Returns tokens per second: the current rate while it streams, the average after it has ended. Null if it
+   * ended too soon for an average.
+   * @param {number} now in ms from `performance.now()`
    */
   rate(now) {
     if (this.lastAt === null) return null;
@@ -99,7 +100,7 @@ class TurnMeter {
     return this.#recentGaps.toSorted((a, b) => a - b)[Math.floor(this.#recentGaps.length / 2)];
   }
 
-  /** Returns tokens per second around a bucket. */
+  /** Returns tokens per second, averaged over a bucket and the three before it. */
   rateAt(bucket) {
     let sum = 0;
     for (let index = bucket - SMOOTHED_BUCKETS + 1; index <= bucket; index++) sum += this.#valueAt(this.#rates, index);

@@ -1,8 +1,11 @@
-/** Sums the size of the frames in JSON and in MessagePack. The codec in use is measured; frames are encoded in the other. */
+/**
+ * Sums the sizes of the frames in JSON and in MessagePack. The size in the codec in use is known. For the other, each
+ * frame is encoded.
+ */
 
 import { codecs } from "../turnwire.js";
 
-/** A page in the background paints nothing, so frames are measured early when this many are queued. */
+/** A page in the background paints nothing, so if more frames are queued, they are measured without a paint. */
 const QUEUED_MAX = 2_000;
 const BATCH = 16;
 const OTHER = { json: "msgpack", msgpack: "json" };

@@ -1,4 +1,4 @@
-/** The wire view. It observes every frame while it is open, and does nothing while it is closed. */
+/** The wire view. It observes every frame while it is open. While it is closed, it only stores round trips. */
 
 import { el, setText } from "../shared/dom.js";
 import { formatBytes, formatCount } from "../shared/format.js";

@@ -1,4 +1,7 @@
-/** The developer tabs of the drawer. Their code is loaded when a tab is first opened, and is idle while it is closed. */
+/**
+ * The developer tabs of the drawer. A tab's code is loaded when it is first opened. The integrity check is also loaded
+ * if another browser tab asks for it. Once loaded, it stays in use.
+ */
 
 import { el } from "../shared/dom.js";
 
@@ -33,7 +36,7 @@ export class Workbench {
     root.addEventListener("tabchange", ({ detail }) => void this.#show(detail));
     drawer.add("wire", "Wire", this.#panels.wire);
     drawer.add("break", "Break it", this.#panels.break);
-    // Another tab may ask this one to be the second device.
+    // Another browser tab may ask this one to be the second device.
     this.#channel.addEventListener("message", async ({ data }) => {
       if (data.join && data.join === this.#page.conversation.id) (await this.#loadPeerCheck()).join(data.join);
     });

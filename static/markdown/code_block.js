@@ -43,7 +43,7 @@ export class CodeBlock {
     this.node = el("div", { class: "code" }, bar, pre);
   }
 
-  /** Highlights the code if its language is known. */
+  /** Highlights the code if its language is known and it isn't too long. */
   finish() {
     const grammarName = LANGUAGES.get(this.language.toLowerCase());
     if (grammarName && this.content.length <= HIGHLIGHTED_CHARS_MAX) void this.#highlight(grammarName);

@@ -33,7 +33,7 @@ export class IncrementalBlock {
     } else {
       this.#table = renderBlock({ ...block, rows: [] });
       this.#container = this.#table.createTBody();
-      this.node = scrollFrame(this.#table);
+      this.node = scrollBox(this.#table);
     }
   }
 
@@ -61,7 +61,7 @@ export class IncrementalBlock {
 
   /**
    * Settles the items that more text can't change.
-   * @param {boolean} [all] no more text follows
+   * @param {boolean} [all] the block is complete
    * @returns {{raw: string, node: HTMLElement}[]} the settled items; in the text they follow each other, after the head
    */
   settle(all = false) {
@@ -91,12 +91,12 @@ export class IncrementalBlock {
   }
 }
 
-/** Wraps a table in a frame that scrolls sideways if the table is wider. */
-export function scrollFrame(table) {
-  const frame = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" });
-  table.replaceWith(frame);
-  frame.append(table);
-  return frame;
+/** Wraps a table in a box that scrolls sideways if the table is wider. */
+export function scrollBox(table) {
+  const box = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" });
+  table.replaceWith(box);
+  box.append(table);
+  return box;
 }
 
 /** Splits the source of a table into its head (two lines) and its rows. */

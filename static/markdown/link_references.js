@@ -26,7 +26,7 @@ export class LinkReferences {
     this.#unresolved = this.#unresolved.filter((entry) => entry.node !== node);
   }
 
-  /** Renders again the nodes that use newly added definitions. @param {string} text the whole text */
+  /** Renders again the nodes that may use newly added definitions. @param {string} text the whole text */
   resolve(text) {
     const added = Object.keys(this.links).filter((name) => !this.#resolved.has(name));
     if (added.length === 0) return;

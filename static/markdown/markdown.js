@@ -7,12 +7,13 @@ import { Lexer, Marked, Tokenizer } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
-/** The type of a block that can't be parsed because it is nested too deeply. Its source is shown as text. */
+/** The type of the only block of a text that the parser fails on. Its source is shown as text. */
 const UNPARSED = "unparsed";
 /** Added to the level of each heading, because the page itself uses h1 and h2. */
 export const HEADING_OFFSET = 2;
-/** Characters with a possible inline meaning. With more of them in one paragraph, a parser takes quadratic time. */
+/** Characters with a possible inline meaning. The parser's time may be quadratic in their number. */
 const MARKERS = /[[\]!*_~`<\\&@]/g;
+/** A text with more of these is parsed line by line. A line with more of these is shown as text. */
 const MARKERS_MAX = 1_000;
 /** Types of blocks that contain blocks. */
 const CONTAINERS = new Set(["list", "list_item", "blockquote"]);
@@ -31,7 +32,8 @@ const CONFIG = {
 };
 const WITH_DIRECTION = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TABLE"]);
 /**
- * Elements whose direction follows their first words. The browser ignores children that have a direction of their own.
+ * Elements whose direction follows their first words. A paragraph in them gets no `dir`: the browser would then ignore
+ * its words.
  */
 const DIRECTION_FROM_WORDS = new Set(["LI", "BLOCKQUOTE"]);
 
@@ -46,8 +48,8 @@ purify.addHook("afterSanitizeAttributes", (node) => {
 /** A lexer whose time for the inline content of a block is bounded. */
 class BoundedLexer extends Lexer {
   /**
-   * Works as `lex`, except that a link reference counts only when it is complete: something follows it, or the text has
-   * ended. References inside lists and quotes count too.
+   * Works as `lex`, except that a link reference (`[name]: https://…`) counts only when it is complete: other content
+   * follows it, or the text has ended. References inside lists and quotes count too.
    * @param {string} text
    * @param {object} links gets the references of this text
    * @param {boolean} open more text may follow

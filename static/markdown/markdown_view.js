@@ -1,14 +1,15 @@
 /**
  * Renders growing Markdown in steps that fit a frame.
  *
- * Finished blocks are rendered once. Plain text that extends the open block is appended to its last text node. Only
- * text that may change the block's structure causes another parse, whose result is patched into the page.
+ * Finished blocks are rendered once, unless a link reference for them follows later. Plain text that extends the open
+ * block is appended to its last text node. Only text that may change the block's structure causes another parse, whose
+ * result is patched into the page.
  */
 
 import { el } from "../shared/dom.js";
 import { lastTextNode, patchDom, setTextData } from "../shared/patch_dom.js";
 import { CodeBlock } from "./code_block.js";
-import { IncrementalBlock, scrollFrame } from "./incremental_block.js";
+import { IncrementalBlock, scrollBox } from "./incremental_block.js";
 import { LinkReferences } from "./link_references.js";
 import { fenceLanguage, HEADING_OFFSET, isTooComplex, parseBlocks, renderBlock } from "./markdown.js";
 
@@ -18,13 +19,15 @@ const AMBIGUOUS_LINE = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
 const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
 const PLAIN_TEXT_PARENTS = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /**
- * A line that may be the first row of a table. Until the second line is complete, it may also be plain text with pipes.
- * A single pipe isn't a row.
+ * A line that may be the first row of a table, and the beginning of the next line. Until that line is complete, the
+ * first may also be plain text with pipes.
  */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
+/** A single pipe isn't a row yet. */
 const EMPTY_ROW = /^\|\s*$/;
-/** The start of a line that may become a link reference, also in a quote or a list. References show nothing. */
+/** A longer line is tested for a link reference only up to here. */
 const REFERENCE_CHARS_MAX = 300;
+/** The start of a line that may become a link reference, also in a quote or a list. References show nothing. */
 const MAYBE_REFERENCE = /^(?: *(?:>|[-*+] |\d{1,9}[.)] ))* *\[[^\]]{0,60}(?:\](?::.*)?)?$/;
 /** An opening code fence. Until it is closed, everything after it is code. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
@@ -34,8 +37,8 @@ const PARSE_REST_FACTOR = 6;
 const STEP_CHARS = 2_000;
 const STEP_LINES = 40;
 /**
- * An open block that grows beyond this many characters is cut: a paragraph at a line's end (the first limit) or a
- * word's end (the second), any other block at the third.
+ * An open block that grows beyond a limit is cut: a paragraph at a line's end (the first limit) or at a word's end (the
+ * second), any other block at whitespace (the third). Code is never cut.
  */
 const CUT_AT_LINE_CHARS = 3_000;
 const CUT_AT_WORD_CHARS = 6_000;
@@ -50,9 +53,9 @@ export class MarkdownView {
   #open = true;
   /** The length of the source whose blocks are finished. */
   #settledChars = 0;
-  /** The views of the blocks that are not finished: `{node}`, and `code` or `incremental`. */
+  /** The views of the blocks that aren't finished: `{node}`; for code also `code` and `fenceOpen`; or `incremental`. */
   #openViews = [];
-  /** The text node that plain text is appended to; null: new text needs a parse. */
+  /** The text node that plain text is appended to. Null: new text needs a parse, unless the last block is code. */
   #appendTarget = null;
   /** Whitespace at the end of the text, not shown until text follows it. */
   #pendingSpace = "";
@@ -76,7 +79,7 @@ export class MarkdownView {
    * @param {string} source the whole text so far
    * @param {boolean} open more text may follow
    * @param {number} [deadline] a `performance.now()` time; what can't be rendered by then waits for the next call
-   * @returns {boolean} false: not all of it is shown yet; call again
+   * @returns {boolean} false: some text that could be shown isn't shown yet; call again
    */
   update(source, open, deadline = Infinity) {
     const lines = source.includes("\r") ? source.replace(/\r\n?/g, "\n") : source;
@@ -149,7 +152,7 @@ export class MarkdownView {
     this.#settledChars += from + (incremental ? this.#settleItems(incremental, from, false) : 0);
   }
 
-  /** Tracks a finished block for its link references, and joins it with the piece that it was cut off from. */
+  /** Tracks a finished block for later link references. If it continues a cut paragraph, joins the two first. */
   #settleText(whole, block, start, { node }, cut) {
     const before = this.#lastCut;
     const from = before && block.type === "paragraph" && this.#joinPieces(before, whole.slice(before.start, start), block.raw, node) ? before : { node, start };
@@ -163,7 +166,8 @@ export class MarkdownView {
     const block = raw.length > JOINED_CHARS_MAX ? null : this.#parseOne(raw);
     if (block?.type !== "paragraph" || block.raw.trimEnd().length < raw.trimEnd().length) return false;
     node.remove();
-    if (isTooComplex(raw)) before.node.append(/ {2}\n$/.test(source) ? el("br") : "\n", ...node.childNodes); // a single parse would show it as plain text
+    // Parsed as a whole, a text that is too complex loses the markup that spans lines.
+    if (isTooComplex(raw)) before.node.append(/ {2}\n$/.test(source) ? el("br") : "\n", ...node.childNodes);
     else patchDom(before.node, renderBlock(block));
     this.#references.untrack(before.node);
     return true;
@@ -175,7 +179,7 @@ export class MarkdownView {
     finish(view);
   }
 
-  /** Finishes items or rows. Returns the length of their source, with the head if it belongs to the first of them. */
+  /** Finishes items or rows. Returns the length of their source, with the table's head if these are its first rows. */
   #settleItems(incremental, start, all) {
     const before = incremental.head;
     const items = incremental.settle(all);
@@ -239,7 +243,7 @@ export class MarkdownView {
   }
 }
 
-/** Returns where the next step ends: at a line's end if possible, else at a word's end. */
+/** Returns where the next step ends: at the text's or a line's end if possible, else at a word's end or the limit. */
 function stepEnd(text, from) {
   const limit = Math.min(text.length, from + STEP_CHARS);
   let end = from;
@@ -295,15 +299,15 @@ function isOpenFence(raw) {
   return !(last.startsWith(fence) && last === fence[0].repeat(last.length));
 }
 
-/** Completes a finished block: highlighting, copy buttons, scroll frames for tables. */
+/** Completes a finished block: highlighting, copy buttons, boxes in which tables scroll. */
 function finish({ node, code, incremental }) {
   if (code) code.finish();
-  if (code || incremental) return; // its items are already finished
+  if (code || incremental) return; // the items of a list or table are already finished
   for (const pre of node.querySelectorAll("pre[data-language]")) {
     const block = new CodeBlock(pre.dataset.language);
     block.content.data = pre.textContent;
     pre.replaceWith(block.node);
     block.finish();
   }
-  for (const table of node.querySelectorAll("table")) scrollFrame(table);
+  for (const table of node.querySelectorAll("table")) scrollBox(table);
 }

@@ -21,7 +21,7 @@ export function formatRate({ perSecond, estimated }) {
   return `${estimated ? "≈ " : ""}${number} tok/s`;
 }
 
-/** Formats a cost without needless zeros; null if there is none. Amounts are decimal strings. */
+/** Formats a cost without needless zeros; null if it is unknown or zero. Amounts are decimal strings. */
 export function formatCost(cost) {
   if (!cost || Number(cost.amount) === 0) return null;
   const amount = cost.amount.replace(/(\.\d\d\d*?)0+$/, "$1");
