@@ -1,9 +1,9 @@
 /**
- * Computes the wait before a reconnect: the delay from `going_away`, none after close code 4502, or else exponential
- * backoff with full jitter.
+ * Computes the wait before a reconnect: the delay from `going_away`, none after close code 4502 or if this client dropped the
+ * socket itself, or else exponential backoff with full jitter.
  */
 
-import { LIFETIME_REACHED } from "./close_codes.js";
+import { LIFETIME_REACHED, SOCKET_DROPPED } from "./close_codes.js";
 
 const BASE_MS = 500;
 const CAP_MS = 20_000;
@@ -43,7 +43,7 @@ export class Backoff {
   /** Returns the wait before the next attempt, in ms. @param {number} code the close code */
   delay_ms(code) {
     if (this.#requested_ms !== null) return this.#requested_ms;
-    if (code === LIFETIME_REACHED) return 0;
+    if (code === LIFETIME_REACHED || code === SOCKET_DROPPED) return 0;
     return Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** this.#failures);
   }
 }

@@ -136,7 +136,10 @@ export class Connection extends EventTarget {
         request: this.request,
         start: (fields) => this.start(fields),
         turnsIn: (conversation) => this.running.filter((turn) => turn.conversation === conversation),
-        attach: (conversation) => this.#attachments.attachConversation(conversation),
+        attach: (conversation) => {
+          if (this.state.state === "closed") conversation.close(this.state.reason);
+          else this.#attachments.attachConversation(conversation);
+        },
         isLive: () => this.state.state === "live",
       });
       this.#conversations.set(id, conversation);

@@ -5,7 +5,7 @@
  */
 
 import { Backoff } from "./backoff.js";
-import { closeReason, isFinal, LIFETIME_REACHED, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
+import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf } from "./codecs.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { Watchdog } from "./watchdog.js";
@@ -188,7 +188,7 @@ export class ReconnectingSocket {
   #onOpenFailed(cause) {
     if (cause?.retryable === false) {
       this.#dropSocket();
-      this.#closeForGood(UNAUTHENTICATED, cause.message || closeReason(UNAUTHENTICATED));
+      this.#closeForGood(UNAUTHENTICATED, cause.message?.replace(/\.$/, "") || closeReason(UNAUTHENTICATED));
       return;
     }
     // The credential endpoint is usually as unreachable as the gateway, and comes back with it.
@@ -248,7 +248,7 @@ export class ReconnectingSocket {
   #reopen() {
     if (this.#state.state === "closed" || this.#offline) return;
     this.#dropSocket();
-    this.#onLost(LIFETIME_REACHED, "");
+    this.#onLost(SOCKET_DROPPED, "The connection is opened again");
   }
 
   #onLost(code, detail) {

@@ -38,10 +38,10 @@ export class WorkerSocket {
     this.readyState = 2;
     this.#worker.postMessage({ close: code });
     // A thread that `pause` blocks can't handle the command, so the worker is ended in any case.
-    setTimeout(() => this.#worker.terminate(), CLOSE_TIMEOUT_MS);
+    setTimeout(() => this.#terminate(), CLOSE_TIMEOUT_MS);
   }
 
-  /** Stops reading for `ms` milliseconds. Resolves when it reads again. After `close`, it may never resolve. */
+  /** Stops reading for `ms` milliseconds. Resolves when it reads again or is closed. */
   pause(ms) {
     return new Promise((resolve) => {
       this.#resumeCallbacks.push(resolve);
@@ -64,9 +64,13 @@ export class WorkerSocket {
 
   #onClosed(code, reason) {
     this.readyState = 3;
+    this.#terminate();
+    this.onclose?.({ code, reason });
+  }
+
+  #terminate() {
     this.#worker.terminate();
     for (const resolve of this.#resumeCallbacks.splice(0)) resolve();
-    this.onclose?.({ code, reason });
   }
 }
 

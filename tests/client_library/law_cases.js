@@ -129,6 +129,7 @@ test("a turn fails if its connection is closed by the page", async (stage) => {
   await until(() => turn.text === "a", "the turn has text");
   connection.close();
   equal((await refused(turn, "connection_closed")).final.text, "a");
+  await refused(connection.conversation("c").attach(), "connection_closed");
   await pause(10);
   equal((await refused(connection.start({ input: "more" }), "connection_closed")).retryable, false);
 });

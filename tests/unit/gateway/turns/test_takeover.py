@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.events import TurnEvent, TurnStatus
+from gateway.protocol.ids import now_ms
 from gateway.turns.log_entries import decode_events, encode_events
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
 from store.records import Append
@@ -112,7 +114,7 @@ async def store_abandoned(instance: Instance, turn: str, events: list[TurnEvent]
         **fields.pop("content", {}),
     }
     request = fields.pop("request", JSON.encode(content))
-    placed = {"stateless": True, "conversation": None, "input": None, **fields}
+    placed = {"stateless": True, "conversation": None, "input": None, "now_ms": now_ms(), **fields}
     new = new_turn(turn, request=request, lease_ms=0, owner="in_dead", **placed)
     record = (await instance.store.accept(new)).turn
     if events:
