@@ -7,7 +7,6 @@ isn't an event: it has no seq and isn't sent to clients.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import msgspec
 

@@ -132,7 +132,10 @@ class RedisPubSub(RedisPart):
 
 
 class _Listener:
-    """The listener on one connection. `is_complete`: every channel that was subscribed when the connection opened is confirmed."""
+    """The listener on one connection.
+
+    `is_complete`: every channel that had a subscription when the connection opened is confirmed.
+    """
 
     def __init__(self, pubsub: RedisPubSub, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
         self._pubsub = pubsub
