@@ -197,13 +197,11 @@ async def test_a_request_that_waits_for_an_earlier_response_is_not_late() -> Non
 
 
 async def test_too_many_headers_are_refused() -> None:
-    """Up to the limit a request is served. Above it the request is refused, and only then the error names the limit."""
+    """Up to the limit a request is served. Above it the request is refused, and the error names the limit."""
     async with serving() as server:
-        refused = f"Send at most {HEADERS_MAX}".encode()
-        cases = ((HEADERS_MAX - 1, "", b"200 OK"), (HEADERS_MAX - 1, "broken", b"Invalid HTTP"), (20_000, "", refused))
-        for count, last, words in cases:
+        for count, words in ((HEADERS_MAX - 1, b"200 OK"), (20_000, f"Send at most {HEADERS_MAX}".encode())):
             reader, writer = await opened(server)
-            writer.write((HEAD.format("GET /health") + "a:b\r\n" * count + last + "\r\n\r\n").encode())
+            writer.write((HEAD.format("GET /health") + "a:b\r\n" * count + "\r\n").encode())
             async with asyncio.timeout(5):
                 assert words in await reader.readuntil(words)
             writer.close()
