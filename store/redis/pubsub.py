@@ -1,9 +1,8 @@
 """Pub/sub over Redis: one connection per process for all channels that the process subscribes to.
 
-Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't
-cut a command in two. A lost connection is replaced; the loss is reported only when every channel is subscribed again.
-A connection to a server that is no longer the primary is replaced in the same way, because what the new primary
-publishes may not arrive there.
+Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't cut a
+command in two. A connection that is lost, or whose server is no longer the primary, is replaced; the loss is reported
+only when every channel is subscribed again.
 """
 
 from __future__ import annotations
