@@ -195,9 +195,9 @@ async def open_providers(
 
 def recordings() -> Path:
     """Return the folder of recorded streams, or skip the test if there is none."""
-    folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+    folder = os.environ.get("RECORDED_STREAMS")
     if not folder:
-        pytest.skip("TURNWIRE_RECORDED_STREAMS isn't set")
+        pytest.skip("RECORDED_STREAMS isn't set")
     return Path(folder)
 
 

@@ -32,7 +32,7 @@ fi
 rm -rf "$folder/src"
 mkdir -p "$folder/src"
 git clone --quiet . "$folder/src/turnwire"
-recorded="${TURNWIRE_RECORDED_STREAMS:-$PWD/../shared/fixtures}"
+recorded="${RECORDED_STREAMS:-$PWD/../shared/fixtures}"
 [[ -d "$recorded" ]] && cp -r "$recorded" "$folder/src/recorded"
 
 # A network whose proxy inspects TLS has its own certificate authorities.
@@ -51,5 +51,5 @@ exec unshare --mount --propagation private bash -euo pipefail -c '
     exec chroot "$folder" env -i "${proxies[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$authorities" PIP_CERT="$authorities" NODE_EXTRA_CA_CERTS="$authorities" \
-        TURNWIRE_RECORDED_STREAMS=/src/recorded bash /src/turnwire/.ci/run
+        RECORDED_STREAMS=/src/recorded bash /src/turnwire/.ci/run
 '

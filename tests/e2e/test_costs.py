@@ -16,7 +16,7 @@ from tests.upstream import Script, Upstream, chat, error_response, messages, rec
 
 pytestmark = pytest.mark.e2e
 
-RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+RECORDED = os.environ.get("RECORDED_STREAMS")
 COUNTED = {
     "prompt_tokens": 1000,
     "completion_tokens": 300,
@@ -176,7 +176,7 @@ PRICED = [
 ]
 
 
-@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS isn't set")
+@pytest.mark.skipif(RECORDED is None, reason="RECORDED_STREAMS isn't set")
 @pytest.mark.parametrize(("file", "api", "model", "amount"), PRICED, ids=[one[0] for one in PRICED])
 async def test_recorded_streams_have_the_expected_cost(
     tmp_path: Path, file: str, api: str, model: str, amount: str

@@ -25,7 +25,7 @@ KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
 APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
 SCRIPTS: dict[str, Callable[..., Script]] = {"openai": chat, "anthropic": messages, "responses": responses}
-RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+RECORDED = os.environ.get("RECORDED_STREAMS")
 
 
 @asynccontextmanager
@@ -297,7 +297,7 @@ async def test_law_11_a_large_error_body_delays_no_other_client(
 
 
 def recordings() -> list[tuple[str, str]]:
-    """Return the name and dialect of each recorded stream in the folder TURNWIRE_RECORDED_STREAMS."""
+    """Return the name and dialect of each recorded stream in the folder RECORDED_STREAMS."""
     if RECORDED is None:
         return []
     found = []
@@ -311,7 +311,7 @@ def recordings() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS isn't set")
+@pytest.mark.skipif(RECORDED is None, reason="RECORDED_STREAMS isn't set")
 @pytest.mark.timeout(300)
 async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
     """The result of a recorded stream is the same if it is sent by event, as a whole, in small pieces, with comments or

@@ -83,7 +83,7 @@ def comparable(answer: Answer) -> tuple[object, ...]:
 def streams() -> dict[str, tuple[str, tuple[bytes, ...]]]:
     """Return every stream in the repository, and every recording if there are any: its dialect and its blocks."""
     found = {path.name: (path.name.split("_")[0], recorded(path, "").blocks) for path in sorted(STREAMS.iterdir())}
-    folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+    folder = os.environ.get("RECORDED_STREAMS")
     for path in sorted(Path(folder).iterdir()) if folder else ():
         api = path.name.split("__")[0]
         name = "anthropic" if api == "anthropic" else f"openai-{api.rpartition('-')[2]}"
