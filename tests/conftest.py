@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
     """Start the process that forks gateways. For coverage, each gateway starts as a new interpreter instead."""
-    if os.environ.get("TURNWIRE_TESTS_FORK") == "0":
+    if os.environ.get("TESTS_FORK") == "0":
         yield
         return
     server = gateway_processes.fork_server = ForkServer()

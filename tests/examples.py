@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-FUZZED = int(os.environ.get("TURNWIRE_FUZZ_EXAMPLES", "0"))
+FUZZED = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def examples(number: int) -> int:

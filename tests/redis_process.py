@@ -23,7 +23,7 @@ from store.redis.store import RedisStore
 from tests.ports import free_port
 from tests.programs import program
 
-PROGRAM = os.environ.get("TURNWIRE_TEST_REDIS_SERVER", "redis-server")
+PROGRAM = os.environ.get("TEST_REDIS_SERVER", "redis-server")
 """The Redis or Valkey program that the tests run."""
 START_TIMEOUT_S = 30
 

@@ -156,7 +156,7 @@ def coverage(packages: Sequence[str]) -> int:
 
     The exit code is 1 if a test fails or if less than `COVERED_PERCENT` of a package is covered.
     """
-    environment = {**os.environ, "TURNWIRE_TESTS_FORK": "0"}
+    environment = {**os.environ, "TESTS_FORK": "0"}
     measured = [f"--cov={package}" for package in packages]
     pytest = (str(BIN / "pytest"), *UNIT_TESTS, "-n", "3", "--dist", "loadfile", *measured, "--cov-report=")
     reports = [
@@ -171,7 +171,7 @@ def coverage(packages: Sequence[str]) -> int:
 
 def fuzz(examples: int) -> int:
     """Run every property test with this number of examples, and return the exit code."""
-    environment = {**os.environ, "TURNWIRE_FUZZ_EXAMPLES": str(examples)}
+    environment = {**os.environ, "FUZZ_EXAMPLES": str(examples)}
     selected = ("tests", "-m", "hypothesis or fuzzed", "-n", "2")
     return int(run(Part("fuzz", 0, 0, ((str(BIN / "pytest"), *selected),)), environment).failed is not None)
 

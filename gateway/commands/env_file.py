@@ -13,6 +13,9 @@ from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.settings import ENV_FILE_VARIABLE, PREFIX, add_to_environment, environment, setting_variables
 
 DEFAULT_FILE = ".env"
+CLIENT_VARIABLES = frozenset({"TURNWIRE_KEY", "TURNWIRE_TOKEN", "TURNWIRE_URL"})
+"""What the proxy and the client in `examples/` read."""
+
 _KUBERNETES = re.compile(r"TURNWIRE\w*_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
 """What Kubernetes sets for a service called turnwire. So is TURNWIRE_PORT=tcp://…"""
 
@@ -36,8 +39,8 @@ def warn_of_unknown_variables(variables: Mapping[str, str]) -> None:
     """Warn of each of `variables` that looks like a setting and isn't one, with the most similar setting."""
     known = setting_variables()
     by_bare_name = {name.removeprefix(PREFIX): name for name in sorted(known)}
-    for variable in sorted(variables):
-        if not variable.startswith(PREFIX) or variable in known or _is_of_kubernetes(variable, variables[variable]):
+    for variable in sorted(variables.keys() - known - CLIENT_VARIABLES):
+        if not variable.startswith(PREFIX) or _is_of_kubernetes(variable, variables[variable]):
             continue
         similar = get_close_matches(variable.removeprefix(PREFIX), by_bare_name, 1)
         hint = f"Did you mean {by_bare_name[similar[0]]}?" if similar else "docs/operations.md lists the settings."

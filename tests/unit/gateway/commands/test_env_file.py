@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
+
+PROJECT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,18 @@ def test_an_unknown_setting_has_a_warning(
     """The warning names the most similar setting, and not the value."""
     warn_of_unknown_variables({variable: value, "OTHER": "x", "TURNWIRE_LEASE_S": "3"})
     assert capsys.readouterr().err == f"turnwire: {variable} is set, but there is no such setting. {hint}\n"
+
+
+def test_every_documented_variable_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """The variables in the documents, the examples and the deployment files have no warning, but for the misspelled one
+    that the operations page shows."""
+    files = [PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("deploy/**/*.y*ml")]
+    files += [file for kind in ("md", "go") for file in PROJECT.glob(f"examples/**/*.{kind}")]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    variables = {name for text in texts for name in re.findall(r"\bTURNWIRE_[A-Z0-9_]+\b", text)}
+    assert {"TURNWIRE_KEY", "TURNWIRE_ADMIN_TOKEN", "TURNWIRE_AUTH"} <= variables
+    warn_of_unknown_variables(dict.fromkeys(variables, "x"))
+    assert re.findall(r"turnwire: (\w+) is set", capsys.readouterr().err) == ["TURNWIRE_LOGLEVEL"]
 
 
 def test_the_variables_of_kubernetes_have_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
