@@ -1,6 +1,6 @@
-"""Scenarios of replay, memory, start, workers, overload, a slow client, and costs that must not grow.
+"""Scenarios of replay, memory, start, workers, overload, a slow client, the cost for Redis, and costs that must not grow.
 
-Each starts its own gateway. `Sizes` has their sizes.
+Each starts its own gateways. `Sizes` has their sizes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def idle_sockets(sizes: Sizes) -> Figures:
 
 
 async def memory(sizes: Sizes) -> Figures:
-    """Memory per live turn of the first of three bursts, and memory after each burst, when its turns can't be resumed.
+    """Memory per live turn in the first of three bursts. Memory before the bursts, and after each when its turns have expired.
 
     The process keeps freed memory that lies between live objects for the next burst, so the first burst sets the level.
     """
@@ -246,7 +246,7 @@ def _children(pid: int) -> list[int]:
 
 
 async def redis_costs(sizes: Sizes) -> Figures:
-    """Cost of a live token and of a whole turn for Redis: CPU, commands, network traffic, memory."""
+    """Cost of a live token and of a whole turn for Redis: CPU, commands and network traffic; of a turn also memory."""
     turns = min(200, max(sizes.turns))
     async with upstream() as provider, redis() as url, redis_client.from_url(url) as link:
         async with gateway(provider, store=url) as running:

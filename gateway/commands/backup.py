@@ -20,7 +20,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Make the copy, and print its size. Exit with 1 if that fails, and with 2 if the store has no file."""
+    """Make the copy, and print its size.
+
+    Exit with 1 if that fails, and with 2 if a setting is wrong or the store has no file.
+    """
     url = load_settings(options).store_url
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or path == MEMORY:

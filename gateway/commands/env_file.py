@@ -1,4 +1,7 @@
-"""The file `.env` in the working directory, with settings and keys. A variable of the environment overrides it."""
+"""The file `.env` in the working directory, with settings and keys. A variable of the environment overrides it.
+
+Also the warning about variables that look like settings and aren't.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from gateway.settings import ENV_FILE_VARIABLE, PREFIX, add_to_environment, envi
 
 DEFAULT_FILE = ".env"
 CLIENT_VARIABLES = frozenset({"TURNWIRE_KEY", "TURNWIRE_TOKEN", "TURNWIRE_URL"})
-"""What the proxy and the client in `examples/` read."""
+"""The variables that the proxy and the client in `examples/` read. They aren't settings."""
 
 _KUBERNETES = re.compile(r"TURNWIRE\w*_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
-"""What Kubernetes sets for a service called turnwire. So is TURNWIRE_PORT=tcp://…"""
+"""The names of variables that Kubernetes sets for a service called turnwire.
+
+It also sets TURNWIRE_PORT=tcp://…, which is told from a misspelled setting by its value.
+"""
 
 
 def load_env_file() -> None:

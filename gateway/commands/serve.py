@@ -52,7 +52,7 @@ def run(options: Namespace) -> None:
     """Serve until a signal.
 
     Exit with 2 if an option, a setting or the operator's file of models is wrong. Exit with 1 for any other failure,
-    such as a key for authentication that can't be used.
+    such as an address beyond loopback while auth is off, or a key for authentication that can't be used.
     """
     settings = load_settings(options)
     _disable_core_dumps()
@@ -74,7 +74,10 @@ def run(options: Namespace) -> None:
 
 
 def _check_certificate(settings: Settings) -> None:
-    """Exit with 2 if the certificate or its key can't be used. Warn of one that has expired, or that others can read."""
+    """Exit with 2 if the certificate or its key can't be used.
+
+    Warn if the certificate has expired, or if others can read or change the file of the key.
+    """
     if not settings.certfile:
         return
     try:

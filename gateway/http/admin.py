@@ -1,4 +1,7 @@
-"""Operations for operators with the scope `admin`: list turns, connections and feedback, stop a turn, close, drain."""
+"""Operations for operators with the scope `admin`.
+
+They list turns, connections and feedback, cancel a turn, close a connection, and drain this instance.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from store.records import FeedbackFilter, FeedbackRecord
 Reason = Annotated[str, Meta(max_length=500)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 MS_DIGITS_MAX = 15
-"""The most digits of a time in ms that a place in the list of feedback may have."""
+"""The maximum number of digits of the time in ms with which `before` names a place in the list of feedback."""
 
 CLOSED_REASON = "An operator closed this connection. Ask the operator before you reconnect."
 

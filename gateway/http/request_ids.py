@@ -1,4 +1,4 @@
-"""The id of each request: taken from `X-Request-ID` or made here, echoed in the answer, and in every line of the log."""
+"""The id of each request: that of its `X-Request-ID` or a new one, sent with the answer, and in the log lines about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 class RequestIds:
     """Middleware that gives every request and every socket its id, and logs each HTTP request at debug.
 
-    `routes` have the templates of the paths, below `prefix` or not.
+    `routes` have the templates of the paths. A request's path may begin with `prefix`; a template doesn't.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], prefix: str) -> None:
@@ -40,7 +40,7 @@ class RequestIds:
         request_id = request_id_in(scope["headers"])
         status: int | None = None
         is_logged = scope["type"] == "http" and log.isEnabledFor(logging.DEBUG)
-        path = self._template(scope) if is_logged else UNKNOWN  # a route changes the scope
+        path = self._template(scope) if is_logged else UNKNOWN  # found now, because a route changes the scope
         began_s = perf_counter()
 
         async def send_with_id(message: Message) -> None:

@@ -64,7 +64,7 @@ class Index:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = Headers(scope=scope)
-        # A client that names JSON and accepts anything else doesn't want the page.
+        # A client that sends `application/json, */*` wants JSON: the page is only for one that names text/html.
         offered = ("text/html", JSON_TYPE) if "text/html" in headers.get("accept", "") else (JSON_TYPE,)
         prefers_json = JSON_TYPE in headers.get("accept", "") and preferred_media_type(headers, offered) == JSON_TYPE
         page = FileResponse(self._page, media_type="text/html", headers={"vary": "Accept"})

@@ -16,7 +16,7 @@ SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
 """The scopes of a credential without a list of scopes."""
 BROWSER_WITHHELD_SCOPES: frozenset[Scope] = frozenset({"admin", "as"})
-"""The scopes that are never granted to a ticket, or to a user that a service acts for."""
+"""The scopes that are never granted to a ticket, or to a user that a service names in `X-Turnwire-Identity`."""
 
 SERVICE_PREFIX = "service:"
 """The prefix of a service's own user name. No other user's name may begin with it."""

@@ -1,6 +1,7 @@
 """JSON and MessagePack codecs: encode frames, and decode a client's frames to requests or typed errors.
 
-Both carry the same maps: string keys, finite numbers, no extension types, no binary.
+Both carry the same maps: string keys, finite numbers, no extension types, no binary. Also the size of a value in a
+frame, and the splitting and cutting of text to a size.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _usable_id(value: object, chars_max: int) -> str | None:
 
 
 def decode_error(error: Exception) -> ApiError:
-    """Return the API error for an exception that decoding a frame has raised.
+    """Return the API error for an exception that decoding a frame or an HTTP request has raised.
 
     Its code is "invalid_frame" if the frame is unreadable or nested too deeply, or has an unknown type, an unknown field
     or a value that no frame may have. It is "invalid_request", with the path, if a field has a wrong value.

@@ -221,7 +221,7 @@ class ConversationDelete(Request, frozen=True, tag="conversation.delete"):
 
 
 class ConversationMessages(Request, frozen=True, tag="conversation.messages"):
-    """List all messages of the conversation's tree by time. The last page comes first."""
+    """List all messages of the conversation's tree by time. The newest page comes first."""
 
     conversation: Key
     limit: PageLimit = 100

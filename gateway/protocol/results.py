@@ -1,4 +1,7 @@
-"""The result of each request. Handlers return these types, and the API documents are generated from them."""
+"""The result of each request, and of the HTTP operations that describe the service.
+
+Handlers return these types, and the API documents are generated from them.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +195,7 @@ class Address(Struct, frozen=True):
 
 
 class About(Struct, frozen=True):
-    """Information about this service. `socket` and `documents` are paths, too."""
+    """Information about this service. `socket` and `documents` are paths from the root of this server."""
 
     name: str
     version: str

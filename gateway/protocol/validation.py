@@ -1,4 +1,7 @@
-"""Checks of a `turn.start` request that are possible before a provider is called. They do no I/O."""
+"""Checks of a `turn.start` request that are possible before a provider is called. They do no I/O.
+
+Also the encoding of `metadata`, and the size of the data of images and files.
+"""
 
 from __future__ import annotations
 

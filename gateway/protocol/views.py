@@ -131,7 +131,7 @@ def cost_from_nano(nano: int | None) -> Cost | None:
 
 
 def input_role(parts: list[Part]) -> Role:
-    """Return the role of the message of a turn's input, which has `parts`."""
+    """Return the role of the input message whose parts are `parts`."""
     return "tool" if all(isinstance(part, ToolResultPart) for part in parts) else "user"
 
 

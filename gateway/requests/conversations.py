@@ -216,7 +216,7 @@ class Conversations:
         return r.Nothing()
 
     async def _find_rated(self, message: str) -> tuple[MessageRecord, str | None]:
-        """Return the message with this id, and the model that wrote it. Raises `ApiError` and `StoreError`.
+        """Return the message with this id, without its body, and the model that wrote it. Raises `ApiError` and `StoreError`.
 
         A message may be large, so it is read and limited like a large answer.
         """

@@ -1,7 +1,7 @@
-"""Find the dead sockets of a user that has reached its limit of connections, on this instance and on the others.
+"""Close a dead socket of a user that has reached its limit of connections, on this instance and on the others.
 
-A network that goes away leaves sockets open that nobody uses. The regular pings find them only after 40 s, and until
-then they would keep their user out.
+A network that goes away leaves sockets open that nobody uses. The regular pings find one only after 20 to 40 s, and until
+then it would keep its user out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
+"""The `turn.*` requests of one client: start, estimate, cancel, attach, detach, get."""
 
 from __future__ import annotations
 
