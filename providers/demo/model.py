@@ -96,7 +96,10 @@ class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 40.0
     """The tokens per second. 0 means as fast as possible."""
     tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
-    """The number of text tokens to stream. The text is truncated to that length, or repeated, up to about 8 million characters."""
+    """The number of text tokens to stream. The text is truncated to that length, or repeated.
+
+    It is repeated up to about 8 million characters.
+    """
     text: str | None = None
     """The text to stream instead of a theme's text."""
     thinking: bool | Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = False
