@@ -64,13 +64,17 @@ class Runtime:
     silent_clients: SilentClients
 
     async def start(self) -> None:
-        """Subscribe to this instance's channel, where others notify it of cancel requests. Raises `StoreError`."""
+        """Subscribe to the channels on which other instances notify this one. Raises `StoreError`.
+
+        The instance's own channel carries cancel requests. `CHANNEL` carries requests to close a user's silent
+        connection; it is used only if the connections of a user are limited.
+        """
         await self.services.store.subscribe(instance_channel(self.services.instance))
         if self.services.limits.connections.limits["user"]:
             await self.services.store.subscribe(CHANNEL)
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """Return the coroutines to run in the background until they are cancelled."""
+        """Return the coroutines to run in the background. The caller cancels those that still run at the end."""
         rate_limiter = self.services.limits.rate_limiter
         rate_limits = (
             [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []

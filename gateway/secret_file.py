@@ -14,7 +14,7 @@ TEXT_BYTES_MAX = 65_536
 
 
 def read_secret(value: str) -> str:
-    """Return `value`, or the first line of the file if it is `@FILE`.
+    """Return `value`, or the first line of the file if it is `@FILE`, without white space around that line.
 
     Raises `ValueError` if the file can't be used; the message contains nothing from the file.
     """
@@ -30,8 +30,8 @@ def read_secret(value: str) -> str:
 def read_text(value: str) -> str:
     """Return `value`, or the text of the file if it is `@FILE`, without white space around it.
 
-    Raises `ValueError` if the file can't be used, or if the text is over `TEXT_BYTES_MAX`; the message contains nothing
-    of the text.
+    Raises `ValueError` if the file can't be used, or if the text isn't UTF-8 or is over `TEXT_BYTES_MAX`; the message
+    contains nothing of the text.
     """
     text = value
     if value.startswith("@"):

@@ -27,7 +27,7 @@ GC_THRESHOLDS = (20_000, 5, 5)
 SWITCH_INTERVAL_S = 0.001
 """How long the event loop waits until it asks another thread to release the GIL.
 
-The other threads are those for SQLite and for large values. A thread in a long C call releases the GIL only after it.
+Other threads work on SQLite or on large values, for example. A thread in a long C call releases the GIL only after it.
 """
 
 

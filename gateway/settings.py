@@ -190,7 +190,10 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Raise `ValueError` for what is no network, and for one of all addresses: then no client address is left."""
+        """Raise `ValueError` for what isn't an address or a network, and for a network that has every address.
+
+        If every address were a trusted proxy, none would be left for a client.
+        """
         for name in values:
             try:
                 network = ip_network(name)
@@ -290,7 +293,7 @@ class Settings(BaseSettings):
     @field_validator("path_prefix")
     @classmethod
     def _normalize_path(cls, value: str) -> str:
-        """Return the path with one leading slash and no trailing slash. Raises `ValueError`."""
+        """Return the path with one leading slash and no trailing slash; "/" becomes "". Raises `ValueError`."""
         if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", value) is None:
             raise ValueError("it must be a path such as /chat")
         path = value.strip("/")

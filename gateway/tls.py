@@ -48,7 +48,10 @@ def tls_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
 
 
 def expired_at(certfile: str) -> datetime | None:
-    """Return when the first certificate in this file expired, or None if it is still valid."""
+    """Return when the first certificate in this file expired, or None if it is still valid.
+
+    Raises `CertificateError` if the file can't be read.
+    """
     # Imported here so that a gateway without a certificate starts faster.
     from cryptography.x509 import load_pem_x509_certificates
 

@@ -175,7 +175,8 @@ class Connection:
     async def _wait_for_capacity(self) -> None:
         """Wait while `REQUESTS_MAX` requests are in flight or the outbox is crowded.
 
-        Each user has its own bound. This one covers all users of a service's connection together.
+        Each user's requests and frames have bounds of their own. The bounds here cover all users of a service's
+        connection together.
         """
         while len(self._requests) >= REQUESTS_MAX or self.outbox.is_crowded:
             self._has_capacity.clear()
@@ -233,15 +234,21 @@ class Connection:
 
     @property
     def heard_s(self) -> float:
-        """Return the time of the last data from the client, in seconds on the event loop's clock."""
+        """The time of the last data from the client, in seconds on the event loop's clock; 0 under another server."""
         return 0.0 if self._socket is None else self._socket.heard_s
 
     async def answers(self, timeout_s: float) -> bool:
-        """Ping the client. Return whether anything was received from it within `timeout_s` seconds."""
+        """Ping the client. Return whether anything was received from it within `timeout_s` seconds.
+
+        Under a server other than ours, return True without a ping.
+        """
         return self._socket is None or await self._socket.answers(timeout_s)
 
     def drop(self) -> bool:
-        """Close with 1011 and drop all queued frames, as after a ping timeout. Return False if it is closing already."""
+        """Close with 1011 and drop all queued frames, as after a ping timeout. Return whether this call did so.
+
+        Do nothing if the connection is closing already, or under a server other than ours.
+        """
         if self._closing is not None or self._socket is None:
             return False
         self.close(CloseCode.INTERNAL, "The client didn't answer a ping.")

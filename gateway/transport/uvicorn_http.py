@@ -1,4 +1,4 @@
-"""Bounds on uvicorn's HTTP: deadlines for the head, the body and writes, and small kernel buffers for streams.
+"""Bounds on uvicorn's HTTP: deadlines, limits on headers and on parsing, and small kernel buffers for streams.
 
 Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever. A
 header without an end is buffered in full. Thousands of pipelined requests are parsed at once (here: one after the
@@ -66,7 +66,7 @@ class HeldFlow(FlowControl):
 class BoundedHttp(HttpToolsProtocol):
     """HTTP/1.1 with deadlines, one request at a time.
 
-    The scope of a request holds the protocol as the extension `EXTENSION`.
+    The scope of a request holds its connection's `BoundedHttp` as the extension `EXTENSION`.
     """
 
     settings: Settings
@@ -160,7 +160,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.close()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body out of the count of framing bytes, and allow more of them for it.
+        """Subtract a piece of the body from the count of framing bytes, and allow more framing bytes for this piece.
 
         The reader of the body limits its size.
         """
@@ -206,7 +206,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.loop.call_soon(self._parse)
 
     def handle_websocket_upgrade(self) -> None:
-        """Drop what the client sent before the opening was answered. The protocol of the socket reads from now on."""
+        """Drop what the client sent before the opening was answered. From now on, `BoundedWebSocket` reads the data."""
         self._unparsed = memoryview(b"")
         super().handle_websocket_upgrade()
         self._upgraded = True

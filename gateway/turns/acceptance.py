@@ -1,4 +1,7 @@
-"""Accept the turn of a `turn.start`: check it, digest its content, store the turn, and build `turn.started`."""
+"""Accept the turn of a `turn.start`: check it, digest its content, store the turn, and build `turn.started`.
+
+Also rebuild the acceptance of a stored turn, and make the record of a new conversation.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,8 @@ def prepare(
 def _check_size(request: TurnStart, content_bytes: int, text_bytes_max: int, bytes_max: int) -> None:
     """Raise `ApiError` "too_large" if the text of the input, or the whole input, is over its bound.
 
-    `content_bytes` is the size of the whole start as JSON. The text is everything but the data of images and files.
+    `content_bytes` is the size of the whole start as JSON. The whole input is `input`, `messages` and `system`.
+    Its text is everything but the data of images and files.
     """
     data_bytes = sum(map(data_size, request.parts))
     size = content_bytes + _LIST_BYTES
@@ -78,7 +82,7 @@ def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
     """Return the request as JSON, and the digest of the content that is compared in a repeated start (law 6).
 
     Two requests with the same meaning have the same digest: an absent value, an empty value and an explicit default
-    are equal. `model` is an exception, because its default may change.
+    are equal. `model` is an exception, because its default may change. `metadata` and `on_disconnect` aren't compared.
     """
     stored = structs.replace(request, id=None, as_=None)
     params, messages = request.params, request.messages
@@ -150,8 +154,8 @@ async def accept(
 
     Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
 
-    A turn with `on_busy: interrupt` is accepted only if no turn runs in its conversation: the caller has to stop the
-    running turns first.
+    A turn with `on_busy: interrupt` is accepted only if its conversation has no live turn: the caller has to stop the
+    live turns first.
     """
     now = now_ms()
     input_message = None
@@ -226,7 +230,7 @@ def new_conversation(
     metadata: bytes = b"{}",
     name: str | None = None,
 ) -> ConversationRecord:
-    """Return the record of an empty conversation with the id `name`, by default a new one. `metadata` is JSON."""
+    """Return the record of an empty conversation with the id `name`, or with a new id. `metadata` is JSON."""
     now = now_ms()
     return ConversationRecord(
         id=name or new_id("c"),

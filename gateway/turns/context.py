@@ -73,8 +73,8 @@ class History:
     """The stored history of a user, as far as one turn may read it.
 
     The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and another `bytes_max` bytes
-    for data addresses: each message that one refers to counts once, and its data once more for each address. `new` is a
-    message that isn't stored, and follows every branch.
+    for data that parts refer to by address: each message that is loaded for its data counts once, and each address
+    counts the size of its data. `new` is a message that isn't stored, and follows every branch.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class History:
     async def branch(
         self, conversation: str | None, last: str | None, model: str
     ) -> tuple[tuple[ChatMessage, ...], int]:
-        """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
+        """Return the newest messages of the path from the root to `last`, then `new`, and the number of those left out.
 
         Without `conversation` or `last`, there is only the new message. Signatures that other models than `model` made
-        are removed. Raises `ApiError` if the conversation or `last` was deleted, or if the last message has a tool
-        result that doesn't directly follow its call.
+        are removed, and so are tool calls without a result. Raises `ApiError` if the conversation or `last` was
+        deleted, or if the last message has a tool result that doesn't directly follow its call.
         """
         records: list[MessageRecord] = []
         older = 0
@@ -180,7 +180,7 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
     """Return the messages with the data that they refer to.
 
     If the data is over its limit, leave out the oldest exchanges. Raise `ApiError` if the data of the last message alone
-    is over it.
+    is over it, or if data isn't stored any more.
     """
     newest: list[ChatMessage] = []
     for message in reversed(messages):

@@ -41,8 +41,8 @@ class Endings:
     async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
 
-        Retry until the store can be reached. Only the turn's task waits and, if the answer is large, other large
-        answers. Return False if another instance owns the turn; then nothing was stored or published.
+        Retry until the store can be reached. This delays only the turn's own task and, if the answer is large, the
+        other large answers. Return False if another instance owns the turn; then nothing was stored or published.
         """
         async with self._large_answer_slot(live_turn):
             message, body, cost_nano = await offload(event_writer.size, _answer, event_writer, outcome)
@@ -134,7 +134,10 @@ class Endings:
 
 
 def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[MessageBody, bytes, int | None]:
-    """Return the answer without its parts, all of it as it is stored, and its cost in billionths of a dollar."""
+    """Return the answer without its parts, the whole answer encoded for the store, and its cost.
+
+    The cost is in billionths of a dollar, or None if it isn't known.
+    """
     parts = event_writer.parts()
     usage = event_writer.usage(parts)
     cost_nano = event_writer.cost_nano(usage)

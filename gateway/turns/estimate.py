@@ -24,8 +24,9 @@ from store.api import HistoryStore
 class Estimated(NamedTuple):
     """The estimate of a start. `size` is the size of the whole request for `offload`, before it was trimmed.
 
-    `output_tokens_max` is None if neither the request nor the model bounds the answer. The costs are in billionths of a
-    dollar, of the input alone and with the longest answer; None if it isn't known.
+    `output_tokens_max` is None if neither the request nor the model bounds the answer. `cost_nano` is the cost of the
+    input alone, and `cost_max_nano` that of the input and the longest answer. Both are in billionths of a dollar, and
+    None if they aren't known.
     """
 
     route: Route

@@ -51,7 +51,8 @@ class ProviderRow(BaseModel):
     unthinking: tuple[str, ...] = ()
     """Patterns for the names of models without a row that can't think, even if `features` has "thinking"."""
     variant_of: str = ""
-    """The name of the provider that this one is a variant of. The variant has the same models."""
+    """The name of the provider that this one is a variant of. The variant has the same models, and inherits
+    every field that it doesn't set, except `also` and `patterns`."""
     hint: str = ""
     """A sentence that is appended to the error message if a key is rejected."""
     price_list: str = ""

@@ -96,7 +96,10 @@ class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 40.0
     """The tokens per second. 0 means as fast as possible."""
     tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
-    """The number of text tokens to stream. The text is repeated or truncated to that length."""
+    """The number of text tokens to stream. The text is truncated to that length, or repeated.
+
+    It is repeated up to about 8 million characters.
+    """
     text: str | None = None
     """The text to stream instead of a theme's text."""
     thinking: bool | Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = False
@@ -104,7 +107,7 @@ class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
     tool: bool | DemoTool | None = None
     """The tool call that follows the text. `true` means a call of the request's first tool."""
     first_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
-    """The time before the first token."""
+    """The time before the first token, in ms."""
     fail: Fail | None = None
     """The way to fail or to end early."""
     fail_after: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None

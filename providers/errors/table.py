@@ -140,7 +140,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("upstream_error", None, None, True, "{title} failed. " + TRY_AGAIN),
 )
 
-# The status of an error's code or type in lower case, for an error in a stream that has no numeric status.
+# Map from an error's code or type, in lower case, to a status, for an error in a stream whose body has no numeric
+# status.
 STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "invalid_argument": 400,

@@ -146,7 +146,8 @@ class ChatDecoder:
             not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
         )
         if complete:
-            # An interrupted answer isn't closed: `close` would fill in missing arguments or half of a surrogate pair.
+            # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
+            # pair.
             self._calls.close()
             self.parts.close()
         for url in self._citation_urls:

@@ -1,4 +1,7 @@
-/** The drawer on the right: tabs with one panel each. It is next to the chat, or covers it on a phone. Esc closes it. */
+/**
+ * The drawer on the right: tabs with one panel each. It is next to the chat, or covers the chat on a phone. Esc closes it
+ * while the focus is in it.
+ */
 
 import { el } from "../shared/dom.js";
 

@@ -13,7 +13,7 @@ const STORED_PART = /^\/v1\/messages\/[\w-]+\/parts\/\d+$/;
  * Creates the view of a part.
  * @param {object} part as in the protocol; its kind never changes
  * @returns {{node: HTMLElement, update: (part: object, open: boolean, deadline?: number) => boolean}} `open`: more of
- *   the part may follow; `deadline`: the end of the frame budget; `update` returns false if it must be called again
+ *   the part may follow; `deadline`: as in `MarkdownView.update`; `update` returns false if it must be called again
  */
 export function createPartView(part) {
   switch (part.kind) {

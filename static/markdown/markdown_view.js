@@ -1,5 +1,5 @@
 /**
- * Renders growing Markdown in steps that fit a frame.
+ * Renders growing Markdown in steps that fit an animation frame.
  *
  * Finished blocks are rendered once, unless a link reference for them follows later. Plain text that extends the open
  * block is appended to its last text node. Only text that may change the block's structure causes another parse, whose
@@ -33,7 +33,7 @@ const MAYBE_REFERENCE = /^(?: *(?:>|[-*+] |\d{1,9}[.)] ))* *\[[^\]]{0,60}(?:\](?
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
 /** After a parse, the next one waits this many times its duration. */
 const PARSE_REST_FACTOR = 6;
-/** The maximum source per step, so that any text fits the frame budget. */
+/** The maximum source per step, in characters and in lines, so that each step fits an animation frame. */
 const STEP_CHARS = 2_000;
 const STEP_LINES = 40;
 /**
@@ -53,7 +53,10 @@ export class MarkdownView {
   #open = true;
   /** The length of the source whose blocks are finished. */
   #settledChars = 0;
-  /** The views of the blocks that aren't finished: `{node}`; for code also `code` and `fenceOpen`; or `incremental`. */
+  /**
+   * The views of the blocks that aren't finished: `{node}`; for code also `code` and `fenceOpen`; for a list or a table
+   * also `incremental`.
+   */
   #openViews = [];
   /** The text node that plain text is appended to. Null: new text needs a parse, unless the last block is code. */
   #appendTarget = null;
@@ -267,9 +270,7 @@ function shouldCut(text, { block, start }) {
   return text.length - start > limit;
 }
 
-/**
- * Returns how much of a growing text to show. It holds back lines that may become part of a table or a link reference.
- */
+/** Returns how much of a growing text to show: without lines that may become part of a table or a link reference. */
 function decidedLength(text) {
   const last = text.lastIndexOf("\n") + 1;
   if (MAYBE_REFERENCE.test(text.slice(last, last + REFERENCE_CHARS_MAX))) return last;
