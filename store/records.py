@@ -125,7 +125,7 @@ class MessageRecord(Struct, frozen=True, kw_only=True):
 
 
 class FeedbackRecord(Struct, frozen=True, kw_only=True):
-    """The feedback of a user on a message. `model` is the one that wrote it, or None if none did."""
+    """The feedback of a user on a message. `model` is the model that wrote the message, or None if none did."""
 
     user: str
     message: str
