@@ -137,7 +137,7 @@ async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path
     ],
 )
 def test_unusable_files_are_refused_at_the_start(tmp_path: Path, case: str, words: str) -> None:
-    """One line names the problem and what it is about, no passphrase is asked for, and the exit code is 2."""
+    """One line says what is wrong with which file or setting, no passphrase is asked for, and the exit code is 2."""
     made = make_certificate(tmp_path)
     cert, key = str(made.certfile), str(made.keyfile)
     options = ["--certfile", cert, "--keyfile", key]
