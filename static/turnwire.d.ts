@@ -24,8 +24,8 @@ export interface ConnectOptions {
   /** Returns a credential for the `auth` frame. Called for each new socket and shortly before the credential expires. */
   token?: () => string | Promise<string>;
   /**
-   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. For a new socket, an
-   * error of either with `retryable: false` closes the connection.
+   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. If one of
+   * them fails for a new socket with an error whose `retryable` is false, the connection closes.
    */
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
@@ -133,8 +133,8 @@ export class Connection {
    */
   recall(): Turn[];
   /**
-   * Cancels several turns with one request. A start that wasn't sent yet is withdrawn. The answer has neither its turn
-   * nor turns that have ended here.
+   * Cancels several turns with one request. A start that wasn't sent yet is withdrawn. The answer leaves out the
+   * withdrawn turns, and those that had ended here before the call.
    */
   cancel(turns: readonly Turn[], reason?: unknown): Promise<Record<string, CancelOutcome>>;
   getTurn(turn: string): Promise<TurnRecord>;
@@ -163,7 +163,7 @@ export class Connection {
   retryNow(): void;
   /** Reconnects with another codec. Running turns continue from their positions. */
   switchCodec(codec: CodecName): void;
-  /** Drops the socket as if the network had failed. It reconnects by itself. */
+  /** Drops the socket as if the network had failed. The connection reconnects by itself. */
   drop(): void;
   /** Stays disconnected until `online()`. */
   offline(): void;
@@ -305,7 +305,7 @@ export type CancelOutcome = "cancelled" | "already_ended" | "not_found";
 export interface StartFields {
   turn?: string;
   conversation?: string;
-  /** Creates the `conversation`, under this id of your own, if you have none with it. */
+  /** If you have no conversation with the id `conversation`, creates one with this id. */
   create?: boolean;
   model?: string;
   input?: string | Part[];

@@ -47,7 +47,7 @@ def conversation_channel(user: str, conversation: str) -> str:
 
 
 def instance_channel(instance: str) -> str:
-    """Return the channel on which an instance receives cancel requests, each as an encoded `(user, turn)`."""
+    """Return the channel on which an instance learns of stored cancel requests, each as an encoded `(user, turn)`."""
     return f"instance:{instance}"
 
 
@@ -57,9 +57,9 @@ class TurnStore(Protocol):
     async def accept(self, new: NewTurn) -> Accepted:
         """Store a new turn with its input message and its lease in one step, or return the turn that has its id.
 
-        Publish the turn's id on the conversation's channel. Raises `Conflict` if the id was used for other content,
-        `Busy` if a turn runs in the conversation and `new.on_busy` is "reject", `NotFound` if the conversation or the
-        parent doesn't exist, and `Limited` if one of `new.limits` is reached.
+        Publish a new turn's id on the channel of its conversation, if it has one. Raises `Conflict` if the id was used
+        for other content, `Busy` if a turn runs in the conversation and `new.on_busy` is "reject", `NotFound` if the
+        conversation or the parent doesn't exist, and `Limited` if one of `new.limits` is reached.
         """
 
     async def append(self, appends: list[Append]) -> list[Appended]:
@@ -251,7 +251,7 @@ class HistoryStore(Protocol):
     ) -> None:
         """Store a message's rating and comment, and the model that wrote it. They replace earlier ones.
 
-        Raises `NotFound`. The message has them from then on, until its conversation is deleted.
+        Raises `NotFound`. The message has its rating and comment until its conversation is deleted.
         """
 
     async def list_feedback(

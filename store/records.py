@@ -125,7 +125,7 @@ class MessageRecord(Struct, frozen=True, kw_only=True):
 
 
 class FeedbackRecord(Struct, frozen=True, kw_only=True):
-    """The feedback of a user on a message. `model` is the one that wrote it, or None if none did."""
+    """The feedback of a user on a message. `model` is the model that wrote the message, or None if none did."""
 
     user: str
     message: str
@@ -160,7 +160,8 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
     of their requests. `conversations`: the stored conversations; `stored_bytes`: the bytes of their titles, system
     prompts, metadata and messages.
     One turn may start every `start_interval_us`, by the store's clock, and `start_burst` turns may start at once.
-    A day is a UTC day. `cost_nano_per_day` is in billionths of a US dollar.
+    A day is a UTC day. `cost_nano_per_day` is in billionths of a US dollar. `conversation_tokens` limits each
+    conversation. Both limits on tokens count input and output tokens.
     """
 
     running: int = 0

@@ -1,4 +1,5 @@
-"""`make dev`: serve the gateway from this checkout, and start it again when its code or a settings file changes.
+"""`make dev`: serve the gateway from this checkout, and start it again when its code, `.env` or a file that
+a setting names changes.
 
 The files of the page aren't watched: the gateway reads them at each request, so a reload of the page shows a change.
 """

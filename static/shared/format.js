@@ -10,7 +10,7 @@ export function formatDuration(ms) {
   return `${Math.floor(seconds / 60)} m ${String(seconds % 60).padStart(2, "0")} s`;
 }
 
-/** Formats an integer with commas: 1,234,567. The first use of `Intl` would cost a whole frame. */
+/** Formats an integer with commas: 1,234,567. It doesn't use `Intl`, whose first use would delay a repaint. */
 export function formatCount(number) {
   return String(number).replace(/\B(?=(?:\d{3})+$)/g, ",");
 }

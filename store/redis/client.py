@@ -233,7 +233,7 @@ class RedisClient:
                 pool.append(connection)
 
     async def drop_idle(self) -> None:
-        """Use no connection of the pool again: its server is no longer the primary, and the address may lead to it."""
+        """Close the idle connections, and each busy one after its call: after a failover they lead to the old primary."""
         idle, self._idle = self._idle, []
         for connection in idle:
             await connection.disconnect(nowait=True)

@@ -27,7 +27,10 @@ from store.redis.records import (
 FEEDBACK_PER_SLICE = 200
 """How many entries of the index of feedback are read at once."""
 FEEDBACK_SWEPT = 3
-"""How many entries of the index each new rating checks. So most of them have a message, whoever lets theirs expire."""
+"""How many random entries of the index each new rating checks, to remove those whose message is gone.
+
+So most entries have a message, even if nobody lists the feedback.
+"""
 
 
 class RedisHistory(RedisPart):
@@ -111,7 +114,7 @@ class RedisHistory(RedisPart):
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
-        """See `HistoryStore`. Also remove some entries from the index whose message has expired."""
+        """See `HistoryStore`. Also remove from the index some entries whose message is gone."""
         new = pack({"rating": rating, "comment": comment, "model": model, "rated_ms": now_ms})
         reply, members = await self._client.scripts(
             [
@@ -125,7 +128,7 @@ class RedisHistory(RedisPart):
     async def list_feedback(
         self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
     ) -> tuple[list[FeedbackRecord], bool]:
-        """See `HistoryStore`. Read the index in slices, and remove its entries whose message has expired."""
+        """See `HistoryStore`. Read the index in slices, and remove the entries found there whose message is gone."""
         since = "-inf" if selected.since_ms is None else selected.since_ms
         latest: str | int = "+inf" if selected.until_ms is None else f"({selected.until_ms}"
         last: tuple[int, bytes] | None = None
@@ -146,7 +149,8 @@ class RedisHistory(RedisPart):
             gone += without
             is_end = len(entries) < FEEDBACK_PER_SLICE
             if not is_end:
-                # The next slice begins in the ms of the last entry, which may be the whole slice's.
+                # The next slice begins with the ms of the last entry. If this slice began with it too, all its entries are
+                # skipped; otherwise `last` leaves out those that are read again.
                 skipped = skipped + len(entries) if entries[-1][0] == latest else 0
                 latest = entries[-1][0]
                 last = entries[-1] if last is None else min(last, entries[-1])

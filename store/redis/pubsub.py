@@ -1,8 +1,8 @@
 """Pub/sub over Redis: one connection per process for all channels that the process subscribes to.
 
-Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't cut a
-command in two. A connection that is lost, or whose server is no longer the primary, is replaced; the loss is reported
-only when every channel is subscribed again.
+Subscribers only change a count, queue a command and wait; only the listener reads and writes, so that a cancelled
+subscriber can't cut a command in two. A connection that is lost, or whose server is no longer the primary, is replaced;
+the loss is reported only when every channel is subscribed again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from store.redis.commands import Argument
 from store.redis.keys import encode_text, user_prefix
 
 PING_INTERVAL_S = 1.0
-"""The time between two questions to the server, whose answer is also its role."""
+"""The time between two HELLO commands. HELLO serves as a ping, and its answer has the server's role."""
 READ_TIMEOUT_S = 15.0
 RECONNECT_DELAY_S_MIN, RECONNECT_DELAY_S_MAX = 0.05, 2.0
 CHANNELS_PER_COMMAND = 500

@@ -15,7 +15,7 @@ def back_up(path: str, copy: str) -> int:
     """Copy the database `path` to the new file `copy`, which only its owner can access. Return its size in bytes.
 
     The copy has the state at one moment. A gateway that uses the database continues to write meanwhile. Raises
-    `StoreError` with a message that says what to do; then there is no `copy`.
+    `StoreError` with a message that says what to do, and then leaves no new file.
     """
     if not Path(path).is_file():
         raise StoreError(f"{path} doesn't exist. Name the store with --store sqlite:///FILE.")

@@ -124,7 +124,7 @@ test("a start refused by a gateway that shuts down is sent to the next one", asy
   equal((await turn).text, "a");
 });
 
-test("a turn fails if its connection is closed by the page", async (stage) => {
+test("if the page closes the connection, its turns, attaches and later starts fail", async (stage) => {
   const { turn, connection } = await play(stage, [...begin, delta(3, "a")]);
   await until(() => turn.text === "a", "the turn has text");
   connection.close();

@@ -28,7 +28,7 @@ test("a signal that aborts later cancels the turn and keeps its text", async (st
   }
 });
 
-test("the reason of a signal arrives, whatever it is", async (stage) => {
+test("the reason of a signal or a cancel arrives as text, and one that has no text is left out", async (stage) => {
   const connection = stage.connect(await stage.shared());
   await live(connection);
   const circular = {};
@@ -76,12 +76,14 @@ test("law 5: no text follows the result of a cancel request", async (stage) => {
   equal(await turn.cancel(), {}, "the result for an ended turn");
 });
 
-test("many turns are cancelled with one request, also before their first token", async (stage) => {
-  const connection = stage.connect(await stage.shared());
+test("many turns are cancelled with one request, before their first token", async (stage) => {
+  const sent = [];
+  const connection = stage.connect(await stage.shared(), { wire: ({ direction, frame }) => direction === "out" && sent.push(frame.type) });
   await live(connection);
   const turns = Array.from({ length: 10 }, () => connection.start({ input: "Hi", params: { demo: { text: LONG, first_ms: 20_000 } } }));
   const outcomes = await connection.cancel(turns, "all of them");
   equal(Object.values(outcomes), Array.from(turns, () => "cancelled"));
+  equal(sent.filter((type) => type === "turn.cancel").length, 1, "the number of requests");
   for (const turn of turns) equal((await turn).ended, "cancelled");
   equal(connection.running, []);
 });

@@ -31,7 +31,7 @@ CHANGE_TIMEOUT_S = 30
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the checkout, with the environment of this one."""
+    """A copy of this checkout, which shares its `.venv`."""
     copy = tmp_path / "checkout"
     for name in ("gateway", "providers", "store", "static"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -44,7 +44,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make_command(*arguments: str) -> list[str]:
-    """Return the command that runs make, and leaves the environment in .venv as it is."""
+    """Return a command that runs make and doesn't install anything into `.venv`."""
     return [str(program("make")), "-s", "-o", ".venv/.run", *arguments]
 
 
@@ -108,15 +108,15 @@ def is_default_model(url: str, model: str) -> bool:
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
-    """Replace a piece of a file that has it."""
+    """Replace the first `old` in a file, which must have one, by `new`."""
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def test_make_dev_serves_each_change(checkout: Path) -> None:
-    """A change of the code, of the page, of `.env` when it is made and changed, and of a file that a setting names is
-    served, soon. After a mistake in the code, the corrected code is."""
+    """`make dev` serves a change of the code within 15 s, and also a change of the page, of `.env`, even of a new one, and
+    of a file that a setting names. After a mistake in the code, it serves the corrected code."""
     with dev_server(checkout) as url:
         seconds_until(lambda: read(f"{url}/health"))
         rewrite(checkout / "gateway" / "__init__.py", '__version__ = "', '__version__ = "9')
@@ -143,7 +143,8 @@ def test_make_dev_serves_each_change(checkout: Path) -> None:
 
 
 async def test_make_db_shell_opens_the_store_while_the_gateway_runs(checkout: Path) -> None:
-    """It runs a statement on the file of the settings. Without the file, or with Redis, one sentence says what to do."""
+    """`make db-shell` runs statements on the SQLite file that the settings name. Without the file, or with Redis, an error
+    says what to do."""
     missing = make(checkout, "db-shell")
     assert missing.returncode != 0
     assert "turnwire: The SQLite file turnwire.db doesn't exist. make run creates it." in missing.stderr
@@ -159,7 +160,8 @@ async def test_make_db_shell_opens_the_store_while_the_gateway_runs(checkout: Pa
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_make_redis_cli_opens_the_store(checkout: Path, tls: bool) -> None:
-    """It uses the address, the password and the certificate authority of the settings, and shows no password."""
+    """`make redis-cli` uses the address, the password and the certificate authority of the settings, and shows no
+    password. If the store isn't a Redis, an error says what to set."""
     wrong = make(checkout, "redis-cli")
     assert wrong.returncode != 0
     assert "turnwire: The store isn't a Redis. Set TURNWIRE_STORE or REDIS_URL" in wrong.stderr

@@ -69,7 +69,8 @@ def environment(upstream: Upstream) -> dict[str, str]:
 
 
 async def test_legacy_models_are_listed_priced_and_answered(tmp_path: Path) -> None:
-    """They come after every other usable model, with a price. A turn has the provider's model name, and a cost."""
+    """Outdated models come after every other usable model, and have a price. The request to the provider names the model
+    and has no reasoning settings, and the turn has a cost."""
     async with (
         Upstream() as upstream,
         gateway_process(tmp_path, environment(upstream)) as gateway,
@@ -111,4 +112,5 @@ async def test_a_retired_model_is_refused_by_its_provider(tmp_path: Path) -> Non
             assert (ending["type"], ending["error"]["code"]) == ("turn.failed", "model_not_found"), model
             assert "has retired it" in ending["error"]["message"]
             assert ending["error"]["retryable"] is False
+            assert Decimal(ending["cost"]["amount"]) == 0
             assert len(upstream.requests) == number

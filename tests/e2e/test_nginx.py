@@ -41,7 +41,8 @@ async def nginx(
     """Start nginx in front of the gateways with deploy/nginx.conf, and yield its URL.
 
     Only the addresses in the file are replaced. With `below`, such as "/chat", the gateway is served under this path, as
-    a comment in the file describes. With a certificate, the file is nginx-tls.conf, and the URL is that of its redirect.
+    a comment in the file describes. With a certificate, the file is nginx-tls.conf, its paths of the certificate and key
+    are replaced too, and the URL is the one over http, which redirects.
     """
     port = free_port()
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
@@ -190,7 +191,7 @@ async def test_no_spelling_of_an_operator_path_passes_nginx(tmp_path: Path, belo
 
 async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path) -> None:
     """Without auth, requests through a proxy are refused with the setting to change, even with a loopback Host, while
-    local clients are served. With TURNWIRE_INSECURE they are served, but never as an administrator."""
+    local clients are served. With TURNWIRE_INSECURE, requests through a proxy are served, but never an administrator's."""
     async with (
         gateway_process(tmp_path) as gateway,
         nginx(tmp_path / "nginx", [gateway]) as url,
@@ -219,8 +220,8 @@ async def test_without_auth_clients_of_a_proxy_are_not_operators(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
-    """The page opens below /chat without the final slash, and an answer completes even after its socket is cut. An
-    operator's path below /chat and a path outside it answer 404."""
+    """The address /chat, without the final slash, leads to the page at /chat/, and an answer completes even after its
+    socket is cut. An operator's path below /chat and a path outside it answer 404."""
     async with (
         gateway_process(tmp_path, OPEN) as gateway,
         nginx(tmp_path / "nginx", [gateway], below="/chat") as url,
@@ -239,8 +240,8 @@ async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: 
 
 
 async def test_nginx_serves_https_and_wss_and_redirects_from_http(tmp_path: Path) -> None:
-    """A request over http is redirected with its path and query. Over https the page is served and the operator's paths
-    are blocked; over wss, from the page's own origin, a turn is answered."""
+    """A request over http is redirected with its path and query. Over https the page is served and /metrics is blocked;
+    over wss, from the page's own origin, a turn is answered."""
     certificate = make_certificate(tmp_path)
     async with (
         gateway_process(tmp_path, OPEN) as gateway,

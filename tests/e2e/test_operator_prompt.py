@@ -1,4 +1,5 @@
-"""`TURNWIRE_SYSTEM_PROMPT`: every provider gets the operator's prompt first, and no client can read or remove it."""
+"""`TURNWIRE_SYSTEM_PROMPT`: every provider gets the operator's prompt first, and no client can read or remove it. A prompt
+that can't be used is refused at the start."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def system_of(body: dict[str, Any]) -> str:
 
 
 async def test_every_dialect_gets_the_operators_prompt_first(tmp_path: Path) -> None:
-    """The prompt from a file precedes that of the turn and of the conversation, in each dialect, stateless or not."""
+    """The prompt from a file precedes that of the turn or of the conversation, in each dialect. A stateless turn gets it
+    too."""
     file = tmp_path / "prompt.md"
     file.write_text(PROMPT + "\n", encoding="utf-8")
     async with Upstream() as upstream:
@@ -110,7 +112,7 @@ async def test_no_client_can_read_the_operators_prompt(tmp_path: Path) -> None:
     ids=["missing", "unnamed", "long"],
 )
 def test_an_unusable_prompt_is_refused_at_the_start(tmp_path: Path, value: str, words: str) -> None:
-    """The gateway doesn't start, and one sentence names the variable and the problem."""
+    """The gateway doesn't start. Its error names the variable and the problem, and doesn't quote the prompt."""
     refused = subprocess.run(
         [sys.executable, "-m", "gateway", "serve", "--port", "0", "--store", f"sqlite:///{tmp_path / 'turnwire.db'}"],
         env=clean_environment({"TURNWIRE_SYSTEM_PROMPT": value}),

@@ -34,7 +34,7 @@ async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterat
 
 @pytest.mark.parametrize("rate", [0, 400])
 async def test_a_hostile_answer_stays_text(watched: WatchedPage, rate: int) -> None:
-    """At once or word by word, an answer produces no script, handler, style, frame or image, only https: and mailto:
+    """At once or word by word, an answer produces no script, handler, style, iframe or image, only https: and mailto:
     links, and no request to another host."""
     requests: list[str] = []
     watched.page.on("request", lambda request: requests.append(request.url))

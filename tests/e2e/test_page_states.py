@@ -1,4 +1,5 @@
-"""The states of the page before and between answers: waiting, retrying, growing tables, long lists, empty results."""
+"""The states of the page other than a complete answer: a prompt sent early, a growing table, empty results, a failed or
+cut answer, earlier messages, retries, many tool calls, and what a turn waits for."""
 
 from __future__ import annotations
 
@@ -171,8 +172,8 @@ async def test_a_failed_or_cut_answer_says_why_after_a_reload(
 
 
 async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:
-    """The newest messages are shown at once. Older ones are loaded on request, and the visible message stays in
-    place."""
+    """The newest messages are shown at once. Older ones are loaded on request, and the visible message moves by less than
+    100 px."""
     page = watched.page
     conversation = await page.evaluate(MANY, 260)
     await page.evaluate("(id) => { location.hash = id; }", conversation)
@@ -276,8 +277,8 @@ NEXT = "connection.request('conversation.get', { conversation: 'c' }).then(() =>
 
 
 async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path: Path) -> None:
-    """The status shows the position in the queue, the wait for the first token, another model, a stall, and the loss of
-    the network or the store."""
+    """The turn's status shows the position in the queue, the wait for the first token, another model, a stall, and the
+    loss of the network. The connection's text shows the loss of the store."""
     fields = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),

@@ -65,7 +65,7 @@ async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) 
 
 async def test_http_serves_health_models_and_the_page(gateway: GatewayProcess) -> None:
     """Health, readiness, information and models are served. A foreign Host is refused. The page has a content security
-    policy."""
+    policy. A path that leads out of /static answers 404."""
 
     def get(path: str, host: str | None = None) -> tuple[int, dict[str, str], bytes]:
         request = urllib.request.Request(gateway.url + path, headers={"Host": host} if host else {})
@@ -114,7 +114,8 @@ def test_an_invalid_option_setting_or_store_is_an_error(
 
 
 async def test_the_procfile_starts_a_service_that_can_be_reached(tmp_path: Path) -> None:
-    """It listens on every interface, on the platform's PORT; it doesn't start while auth is off."""
+    """The command of the Procfile listens on every interface, on the platform's PORT. It refuses to start while auth is
+    off."""
     (line,) = [line for line in (ROOT / "Procfile").read_text().splitlines() if re.match(r"\w+:", line)]
     name, *arguments = line.removeprefix("web:").split()
     assert name == "turnwire"

@@ -1,4 +1,4 @@
-"""One or two instances whose Redis fails: each test but one, which counts connections, is one fault. `tests/world.py`
+"""Instances whose Redis fails, in one way for each test; one test only counts connections to Redis. `tests/world.py`
 checks the laws."""
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
                 with within(10):
                     while w.redis_proxy.connections_to(w.redis.port):
                         await asyncio.sleep(0.1)
-                w.redis.kill()  # what is still expected of it would never come
+                w.redis.kill()  # from here on, nothing may depend on the demoted server
                 async with client(w.urls()[0]) as here:
                     await _start_again(here, "t", conversation)
                     await there.deltas("t", 20)

@@ -29,8 +29,8 @@ NOWHERE: Ids = {"turn": "none", "conversation": "c_none", "message": "m_none", "
 DEMO = {"rate": 50, "tokens": 400}
 QUICK = {"demo": {"rate": 0, "tokens": 3}}
 
-# Each field that names an object of a user, with a request that uses it. `it` has the ids to use; `own` is a
-# conversation of the requesting user.
+# Each field that names an object of a user, with a function that returns a request's fields. `it` has the ids to use in
+# that field; `own` is the id of a conversation of the requesting user.
 NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
     ("turn.start", "turn"): lambda it, _: {"turn": it["turn"], "input": "x", "model": "no-such-model"},
     ("turn.start", "conversation"): lambda it, _: {"conversation": it["conversation"], "input": "x"},
@@ -193,8 +193,8 @@ async def test_law_12_for_every_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["sockets", "as"])
 async def test_law_12_two_users_have_conversations_of_the_same_id(tmp_path: Path, mode: str) -> None:
-    """Law 12: an id that a client has chosen names a different conversation for each user; an attached client gets the
-    turns of its own user only, and deleting one conversation leaves the other."""
+    """Law 12: an id that a client has chosen names a different conversation for each user. Eve finds only her own title,
+    turns and messages in hers, and deleting it leaves Ann's."""
     async with two_users(tmp_path, mode) as (_, ann, ask):
         made = await ask("conversation.create", conversation="mine", title="Eve's")
         assert (made["id"], made["title"]) == ("mine", "Eve's")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 
 async def answered(c: Client, turn: str) -> str:
-    """Return the text of a turn."""
+    """Start a turn, and return its text when it has completed."""
     await c.request("turn.start", turn=turn, input="Hi", params={"demo": {"text": "Over TLS.", "rate": 0}})
     assert (await c.ending(turn))["type"] == "turn.completed"
     return c.turns[turn].text()
@@ -61,7 +61,7 @@ async def test_the_page_and_a_turn_over_tls(tmp_path: Path) -> None:
 
 
 async def test_a_slow_client_is_dropped_over_tls(tmp_path: Path) -> None:
-    """Law 11 also holds for a client over wss that reads nothing: its outbox is bounded, and the socket is closed."""
+    """Law 11 also holds over wss: a client that reads nothing is dropped, and counted in `turnwire_slow_clients_total`."""
     certificate = make_certificate(tmp_path)
     environment = {
         **{"TURNWIRE_CERTFILE": str(certificate.certfile), "TURNWIRE_KEYFILE": str(certificate.keyfile)},
@@ -137,7 +137,7 @@ async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path
     ],
 )
 def test_unusable_files_are_refused_at_the_start(tmp_path: Path, case: str, words: str) -> None:
-    """One sentence names the file and the problem, no passphrase is asked for, and the exit code is 2."""
+    """One line says what is wrong with which file or setting, no passphrase is asked for, and the exit code is 2."""
     made = make_certificate(tmp_path)
     cert, key = str(made.certfile), str(made.keyfile)
     options = ["--certfile", cert, "--keyfile", key]

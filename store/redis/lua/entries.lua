@@ -23,9 +23,9 @@ local function reset_log(turn, log, epochs)
   redis.call('HSET', turn, 'seq', 0, 'base', 0, 'epochs', epochs)
 end
 
--- Shared: write a new entry and publish it on the turn's channel. Ids grow with epoch and seq, so Redis itself refuses
--- the writes of a former owner. If the log doesn't exist or the key has another type, the log is lost. Returns whether
--- the entry was written.
+-- Shared: write a new entry and publish it on the turn's channel. Only the first entry creates the log. XADD fails if
+-- the log is lost, if its key has another type, or if it has a later entry: ids grow with epoch and seq. Then the log is
+-- reset. Returns whether the entry was written.
 local function write_entry(turn, log, epoch, first, last, entry, channel)
   -- This HDEL removes nothing, but a full Redis allows it, and then allows the rest of the script too. So running turns
   -- can end, and only new turns are refused.
