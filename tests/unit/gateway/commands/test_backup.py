@@ -71,7 +71,8 @@ async def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
     """The command fails with a message if the store is missing or no database, or if the copy's file exists or its folder
     doesn't."""
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
-    assert "doesn't exist" in (await back_up(path, copy))[1]
+    code, printed = await back_up(path, copy)
+    assert (code, "doesn't exist" in printed, copy.exists()) == (1, True, False)
     path.write_text("this is no database" * 100)
     code, printed = await back_up(path, copy)
     assert (code, "not a database" in printed, copy.exists()) == (1, True, False)
