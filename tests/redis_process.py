@@ -1,4 +1,7 @@
-"""Run a private Redis process that a test may stop, freeze, kill and restart, and a proxy whose connections can be cut."""
+"""Private Redis processes that a test may stop, freeze, kill and restart, and a Sentinel that watches one of them.
+
+A proxy in front of a Redis can cut its connections. `redis_store` opens a store on a Redis.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ class RedisProcess:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The version of Redis, or the one that the server is compatible with."""
+        """The version of the Redis, or for Valkey the version of Redis that it is compatible with."""
         version = re.search(rb"redis_version:([\d.]+)", self.execute("INFO", "SERVER"))
         assert version is not None
         return tuple(int(part) for part in version.group(1).split(b"."))
@@ -161,7 +164,7 @@ class RedisProcess:
     def roll_back(self, to: tuple[Path, int]) -> None:
         """Kill the process and truncate its append-only file to `to`, an earlier result of `written`.
 
-        A machine that crashes can lose the end of a file like this.
+        A crash of the machine can truncate the file in the same way.
         """
         self.kill()
         path, length = to
@@ -186,7 +189,7 @@ class RedisProcess:
 
 
 def speaks_tls() -> bool:
-    """Return whether this Redis was built with TLS; then the only error is the missing certificate."""
+    """Return whether this Redis was built with TLS. If it was, its only error here is that it has no certificate."""
     refused = subprocess.run([PROGRAM, "--port", "0", "--tls-port", "1"], capture_output=True, check=False, timeout=10)
     output = refused.stdout + refused.stderr
     return b"Bad directive" not in output and b"Missing implement" not in output
@@ -223,7 +226,11 @@ def redis_process(
 
 @contextmanager
 def sentinel_process(folder: Path, primary: RedisProcess) -> Iterator[redis.Redis]:
-    """Start a Sentinel that watches `primary` under the name "turnwire", and yield a client of it. On exit, kill it."""
+    """Start a Sentinel that watches `primary` under the name "turnwire", and yield a client of the Sentinel.
+
+    `primary` must have one replica: the Sentinel has started when it knows this replica. On exit, kill the Sentinel. Raises
+    `RuntimeError` if the Sentinel ends or doesn't know the replica in time.
+    """
     port = free_port()
     folder.mkdir()
     settings = folder / "sentinel.conf"

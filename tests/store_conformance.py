@@ -119,7 +119,7 @@ def entry(append: Append) -> LogEntry:
 
 
 def ending(turn: TurnRecord, **fields: Any) -> EndedTurn:
-    """Return the completed ending of a turn; its events continue the log up to seq 9."""
+    """Return the ending of a completed turn; its events continue the turn's log up to seq 9."""
     common: dict[str, Any] = {
         "epoch": turn.epoch,
         "status": "completed",
@@ -221,6 +221,7 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
     "request_cancel": (lambda store, user: store.request_cancel(user, "t1", b"stop"), "turn"),
     "list": (lambda store, user: store.conversations(user, 10, "c1"), "before"),
 }
+"""Calls for a user with an id that belongs to ann, and the field that `NotFound` names if the user is another one."""
 
 
 class StoreConformance:
@@ -275,7 +276,10 @@ class StoreConformance:
         assert (stored.title, stored.model, stored.system, stored.head) == ("A title", "demo", "Be brief.", None)
 
     async def test_a_start_creates_its_conversation_if_that_is_missing(self, store: Store) -> None:
-        """Without it, `new_conversation` is created under the id that the turn names; later starts find it unchanged."""
+        """If the turn's conversation doesn't exist, `new_conversation` is created. Later starts leave it unchanged.
+
+        A start that is refused creates no conversation.
+        """
         made = conversation("mine", model="demo")
         accepted = await store.accept(new_turn(conversation="mine", new_conversation=made))
         assert accepted.conversation is not None
@@ -730,9 +734,9 @@ class StoreConformance:
         for n in range(1, 41):
             await store.append([piece(turn, n, n, payload=n.to_bytes(2, "big") * (size // 2))])
         read: list[LogEntry] = []
-        while part := await store.log("ann", "t1", read[-1].last if read else 0):
-            assert sum(len(one.payload) for one in part) <= 1.5 * 2**20
-            read += part
+        while entries := await store.log("ann", "t1", read[-1].last if read else 0):
+            assert sum(len(one.payload) for one in entries) <= 1.5 * 2**20
+            read += entries
         assert [one.last for one in read] == list(range(1, 41))
         assert all(one.payload == one.last.to_bytes(2, "big") * (size // 2) for one in read)
 
@@ -798,7 +802,7 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3)), entry(last)]
 
     async def test_ending_again_changes_nothing(self, store: Store) -> None:
-        """Law 3: a repeated ending, or another one, is counted once, and the first ending stays."""
+        """Law 3: after a repeated ending, or another one, the first ending stays, and its usage is counted once."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         first = ending(turn)
@@ -809,8 +813,8 @@ class StoreConformance:
         assert (await store.usage("ann", None, None)).input_tokens == 1
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
 
-    async def test_only_the_turns_own_epoch_may_end_it(self, store: Store) -> None:
-        """Law 9: an ending by a former owner is refused."""
+    async def test_only_the_current_owner_may_end_a_turn(self, store: Store) -> None:
+        """Law 9: an ending by a former owner is refused. A turn that is unknown or another user's isn't found."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
@@ -1029,7 +1033,7 @@ class StoreConformance:
     # --- pub/sub ---
 
     async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
-        """Messages are delivered in order from the return of `subscribe` to the return of the last `unsubscribe`."""
+        """What is published is delivered in order from the return of `subscribe` to the return of the last `unsubscribe`."""
         async with listening(store) as received:
             await store.subscribe("a")
             await store.subscribe("a")
@@ -1087,7 +1091,7 @@ class StoreConformance:
             published = [await received.next(), await received.next()]
             assert published == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
 
-    async def test_instances_receive_each_others_messages(self, store: Store, other: Store) -> None:
+    async def test_instances_receive_what_others_publish(self, store: Store, other: Store) -> None:
         """Law 7: one instance receives and reads what the other writes or publishes."""
         turn = await running(store)
         async with listening(other) as received, listening(store) as own:
@@ -1214,7 +1218,8 @@ class StoreConformance:
         assert await missing(store.conversations("ann", 2, "unknown")) == "before"
 
     async def test_no_clock_orders_conversations(self, store: Store) -> None:
-        """A change comes first in lists and in their pages, even if the gateway's clock is behind, or was far ahead."""
+        """The last changed conversation comes first in lists and their pages, even if the gateway's clock is behind, or was
+        far ahead."""
         ahead, behind = NOW + 10**11, NOW - 10**11
         for n, at in enumerate((NOW, ahead, behind, NOW)):
             await store.create_conversation(conversation(f"c{n}", at=at))
@@ -1277,7 +1282,8 @@ class StoreConformance:
         assert (emptied.title, emptied.system, emptied.model) == ("", "", "mod")
 
     async def test_the_head_must_be_a_message_of_the_conversation(self, store: Store) -> None:
-        """Law 12: a message of another conversation can't become the head, and nothing of that change is stored."""
+        """Law 12: an unknown message, or one of another conversation, can't become the head, and nothing of the change is
+        stored."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("other", conversation="c2"))
@@ -1287,7 +1293,7 @@ class StoreConformance:
         assert await store.conversation("ann", "c1") == before
 
     async def test_users_may_have_conversations_with_the_same_id(self, store: Store) -> None:
-        """Law 12: each user reads, changes, lists and deletes only the own one."""
+        """Law 12: each user reads, changes and deletes only their own conversation."""
         for user in ("ann", "bob"):
             made = conversation("same", user, title=user, at=NOW)
             assert await store.create_conversation(made) == made
@@ -1309,7 +1315,7 @@ class StoreConformance:
         assert (kept.title, kept.messages, kept.head) == ("bob", 4, "t2.answer")
 
     async def test_an_id_can_be_used_again(self, store: Store) -> None:
-        """A conversation with the id of a deleted one is empty: the other's turns and their usage don't belong to it."""
+        """A conversation with the id of a deleted one is empty: the deleted one's turns and usage don't belong to it."""
         await store.create_conversation(conversation())
         await run(store, new_turn("ended"))
         late = await running(store, new_turn("late"))
@@ -1330,7 +1336,8 @@ class StoreConformance:
         assert (await store.usage("ann", "c1", 0)).input_tokens == 1
 
     async def test_deleting_a_conversation_deletes_its_messages(self, store: Store) -> None:
-        """The conversation and its messages aren't found any more; other conversations and the usage stay."""
+        """The conversation, its messages and their feedback are gone; other conversations and the usage stay. The call returns
+        the conversation's running turns."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("gone"))
@@ -1364,8 +1371,8 @@ class StoreConformance:
         assert len((await store.list_feedback(FeedbackFilter(), 10, None))[0]) == 1
 
     async def test_the_feedback_of_all_users_is_listed(self, store: Store) -> None:
-        """It is listed with the place and the model of its message, newest first, and filtered by model, rating and
-        time."""
+        """It is listed with the conversation, the turn and the model of its message, newest first, and filtered by model,
+        rating and time."""
         for user in ("ann", "a:b {c}"):
             await store.create_conversation(conversation(f"c.{len(user)}", user))
             await run(store, new_turn(f"t.{len(user)}", user, conversation=f"c.{len(user)}"))

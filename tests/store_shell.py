@@ -47,7 +47,9 @@ def db_shell(url: str, arguments: list[str]) -> NoReturn:
     if url.startswith(REDIS_PREFIXES):
         fail("The store is a Redis, not a SQLite file. Run make redis-cli.", EXIT_USAGE)
     path = url.removeprefix(SQLITE_PREFIX)
-    if path == MEMORY or not Path(path).is_file():
+    if path == MEMORY:
+        fail("The SQLite store is in memory. There is no file to open.", EXIT_FAILED)
+    if not Path(path).is_file():
         fail(f"The SQLite file {path} doesn't exist. make run creates it.", EXIT_FAILED)
     run("sqlite3", "sqlite3", [path, *arguments])
 

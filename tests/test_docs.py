@@ -43,15 +43,15 @@ SHAPES: dict[str, type[Struct]] = {
     "tool": Tool,
 }
 SHARED_FIELDS = {"id", "turn", "seq"}
-"""Fields of all events of a table, which are described once above it."""
+"""Fields that all events of a table have. The text above the table describes them once."""
 
 FENCE = re.compile(r"^```json[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ServerFrame = events.ServerEvent | protocol.Result | protocol.ResultPiece | protocol.ErrorAnswer
 
 
-def tag_of(frame: type[Struct]) -> str:
+def tag_of(struct: type[Struct]) -> str:
     """Return the `type` or `kind` of a struct."""
-    return str(frame.__struct_config__.tag)
+    return str(struct.__struct_config__.tag)
 
 
 def section(title: str) -> str:
@@ -101,7 +101,10 @@ def examples(info: str) -> list[str]:
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=tag_of)
 def test_every_request_is_documented_with_its_fields(request_type: type[Struct]) -> None:
-    """A request has a row in a table, and its fields are in this row or in the request's section."""
+    """A request has a row in a table, and its fields are in this row or in the request's section.
+
+    `id` and `as`, which all requests have, are described elsewhere.
+    """
     name = tag_of(request_type)
     text = row_of(name, DOCUMENT)
     if f"### `{name}`" in DOCUMENT:
@@ -110,8 +113,8 @@ def test_every_request_is_documented_with_its_fields(request_type: type[Struct])
 
 
 @pytest.mark.parametrize("event", [*EVENTS, *ANSWERS], ids=tag_of)
-def test_every_event_and_response_is_documented_with_its_fields(event: type[Struct]) -> None:
-    """A server frame has a row with its fields. Those of `turn.status` may be anywhere in the section on events."""
+def test_every_event_and_answer_is_documented_with_its_fields(event: type[Struct]) -> None:
+    """A server frame has a row with its own fields. Those of `turn.status` may be anywhere in the section on events."""
     name = tag_of(event)
     within = section("Requests and answers") if event in ANSWERS else section("Server events")
     if event is events.TurnStatus:
@@ -123,7 +126,7 @@ def test_every_event_and_response_is_documented_with_its_fields(event: type[Stru
 def test_no_row_names_a_request_or_event_that_does_not_exist() -> None:
     """A dotted name at the beginning of a row is a type in the code, or is marked as later."""
     known = {tag_of(frame) for frame in (*REQUESTS, *EVENTS, *ANSWERS)}
-    dotted = {cells[0].strip("`") for cells in rows(DOCUMENT) if len(cells) > 2 and LATER not in cells[-1]}
+    dotted = {cells[0].strip("`") for cells in rows(DOCUMENT) if LATER not in cells[-1]}
     assert {name for name in dotted if re.fullmatch(r"[a-z]+\.[a-z]+", name)} <= known
 
 
@@ -174,7 +177,7 @@ def test_the_laws_are_numbered_from_1_to_13() -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    """Every variable in the document is a setting."""
+    """Every variable in the document whose name begins with `TURNWIRE_` is a setting."""
     named = set(re.findall(r"\bTURNWIRE_([A-Z_]+)\b", DOCUMENT))
     assert named <= {name.upper() for name in Settings.model_fields}
 

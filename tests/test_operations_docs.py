@@ -1,4 +1,7 @@
-"""Check docs/operations.md and deploy/ against the code: settings, metrics, the dashboard, and files for containers."""
+"""Check docs/operations.md, .env.example, the Dockerfile and deploy/ against the code.
+
+This includes settings, metrics, the dashboard, the alert rules, and the files for Docker Compose and Kubernetes.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def test_the_example_of_an_env_file_has_every_variable() -> None:
 
 
 async def metrics() -> dict[str, tuple[str, ...]]:
-    """Return the metrics of a gateway: their names in the document, with the names of their samples."""
+    """Return the metrics of a gateway: their names as the document writes them, each with the names of its samples."""
     async with serving() as server, httpx2.AsyncClient() as http:
         text = (await http.get(f"{server.url}/metrics")).text
     shown: dict[str, tuple[str, ...]] = {}
@@ -75,7 +78,10 @@ async def test_every_metric_is_documented() -> None:
 
 
 async def test_the_dashboard_uses_existing_metrics() -> None:
-    """Each metric in a panel is in the output of `/metrics`, and each of the gateway's metrics is in a panel."""
+    """Each metric in a panel is in the output of `/metrics`, and each of the gateway's metrics is in a panel.
+
+    Each panel has its own id, a title and a query.
+    """
     dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     named = set(re.findall(r"\b((?:turnwire|process)_\w+)", " ".join(expressions)))
@@ -123,7 +129,8 @@ def alert_rules() -> list[dict[str, Any]]:
 
 async def test_the_alert_rules_use_existing_metrics_and_labels() -> None:
     """A parser of Prometheus's language accepts each expression. Each metric in it is in the output of `/metrics`, except
-    `up`, which Prometheus makes; each label is documented for one of its metrics; annotations use no other labels."""
+    `up`, which Prometheus makes. Each label is documented for one of its metrics, or is Prometheus's own. Annotations use
+    no other labels. Each rule has its own name, a severity, a summary and a description."""
     samples = {sample for names in (await metrics()).values() for sample in names}
     rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
     labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
@@ -197,8 +204,11 @@ def known_variables() -> set[str]:
 
 
 def test_compose_runs_two_instances_on_one_redis() -> None:
-    """Both instances are behind nginx with the tested configuration, on loopback only, and Redis has the documented
-    settings."""
+    """Both instances are behind nginx, whose configuration is deploy/nginx.conf and whose port is open on loopback only.
+
+    The instances stop within their grace period and trust only the network of this Compose file. Redis keeps its data
+    on disk and evicts none.
+    """
     (compose,) = documents("docker-compose.yml")
     services = compose["services"]
     assert set(services) == {"turnwire-1", "turnwire-2", "proxy", "redis"}
@@ -256,8 +266,8 @@ def test_kubernetes_waits_for_the_drain() -> None:
 
 
 def test_the_ingress_has_tls_and_blocks_the_operators_paths() -> None:
-    """The ingress has TLS for its host, ends in the service of the deployment, doesn't buffer, and has the bounds of the
-    settings. The operator's paths lead to a service that selects no pods."""
+    """The ingress has TLS for its host, leads to the service of the deployment, and doesn't buffer. Its bounds on bodies and
+    on time are above those of the settings. The operator's paths lead to a service that selects no pods."""
     ingress, blocked = documents("k8s/ingress.yaml")
     assert (ingress["apiVersion"], ingress["kind"]) == ("networking.k8s.io/v1", "Ingress")
     (rule,) = ingress["spec"]["rules"]

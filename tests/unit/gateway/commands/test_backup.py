@@ -32,8 +32,10 @@ async def back_up(path: Path, copy: Path) -> tuple[int | None, str]:
 
 
 async def test_the_copy_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
-    """While turns are stored without a pause, the copy ends and has everything from before it. Only its owner can read
-    it, it has no journal, and a gateway can open it."""
+    """While turns are stored without a pause, the command ends, and the copy has everything that was stored before it.
+
+    Only the operating system's user of the command can read the copy. The copy has no journal, and a store can open it.
+    """
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
     store = SqliteStore(str(path))
     await store.open()
@@ -66,9 +68,11 @@ async def test_the_copy_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
-    """An existing file, a missing store, a folder that doesn't exist and a file that is no store end with a sentence."""
+    """The command fails with a message if the store is missing or no database, or if the copy's file exists or its folder
+    doesn't."""
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
-    assert "doesn't exist" in (await back_up(path, copy))[1]
+    code, printed = await back_up(path, copy)
+    assert (code, "doesn't exist" in printed, copy.exists()) == (1, True, False)
     path.write_text("this is no database" * 100)
     code, printed = await back_up(path, copy)
     assert (code, "not a database" in printed, copy.exists()) == (1, True, False)
@@ -81,7 +85,7 @@ async def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "sqlite:///:memory:"])
 def test_a_store_without_a_file_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message says how to back up Redis."""
+    """The message says how to back up Redis, also if the store is SQLite in memory."""
     with pytest.raises(SystemExit) as ended:
         main(["backup", "copy.db", "--store", url])
     assert ended.value.code == 2

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TURNWIRE_ENV_FILE", raising=False)
     for name in ("TURNWIRE_LEASE_S", "KIMI_API_KEY", "PORT"):
-        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores the variable after the test
         monkeypatch.delenv(name)
     return tmp_path
 
@@ -30,7 +30,7 @@ def write(file: Path, text: str, mode: int = 0o600) -> None:
 
 
 def test_the_file_sets_what_the_environment_doesnt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quotes, comments, `export` and line ends of Windows are understood; a dollar sign is itself."""
+    """Quotes, comments, `export` and line ends of Windows are understood; a dollar sign is an ordinary character."""
     write(
         folder / ".env",
         "# comment\r\nTURNWIRE_LEASE_S=3 # seconds\r\nexport KIMI_API_KEY='sk-${HOME}'\r\nPORT=1\r\n",
@@ -80,14 +80,14 @@ def test_a_file_that_others_can_read_has_a_warning(folder: Path, capsys: pytest.
 def test_an_unknown_setting_has_a_warning(
     capsys: pytest.CaptureFixture[str], variable: str, value: str, hint: str
 ) -> None:
-    """The warning names the most similar setting, and not the value."""
+    """The warning names the most similar setting, or the page that lists the settings. It doesn't show the value."""
     warn_of_unknown_variables({variable: value, "OTHER": "x", "TURNWIRE_LEASE_S": "3"})
     assert capsys.readouterr().err == f"turnwire: {variable} is set, but there is no such setting. {hint}\n"
 
 
 def test_every_documented_variable_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    """The variables in the documents, the examples and the deployment files have no warning, but for the misspelled one
-    that the operations page shows."""
+    """The variables in the documents, the examples and the deployment files have no warning, except the misspelled
+    one in docs/troubleshooting.md."""
     files = [PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("deploy/**/*.y*ml")]
     files += [file for kind in ("md", "go") for file in PROJECT.glob(f"examples/**/*.{kind}")]
     texts = [file.read_text(encoding="utf-8") for file in files]

@@ -1,4 +1,4 @@
-"""Tests of the admin API over HTTP: permissions, lists, cancelled turns, closed clients, and a drain."""
+"""Tests of the admin API over HTTP: permissions, lists, cancelled turns, closed connections, and a drain."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def admin_request(
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
 async def test_only_an_administrator_is_allowed(method: str, path: str) -> None:
-    """A request is refused without a credential, with a user's, and with auth off and `insecure` set."""
+    """A request is refused without a credential, with a user's credential, and with auth off and `insecure` set."""
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
             assert (await admin_request(server.url, method, path, headers=headers)).status_code == status
@@ -124,7 +124,7 @@ async def test_feedback_is_listed_for_the_operator(tmp_path: Path, shared: bool)
 
 
 async def test_a_page_of_feedback_is_bounded() -> None:
-    """As in the other lists, a page has at most 128 KiB, whatever the `limit`."""
+    """As in the other lists, a page has at most about 128 KiB, even if the `limit` allows more feedback."""
     async with serving() as server, client(server.ws_url) as c:
         comment = "\x01" * 2000
         for n in range(15):

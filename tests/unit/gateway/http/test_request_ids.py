@@ -101,15 +101,16 @@ async def test_streams_and_unauthenticated_requests_have_the_id() -> None:
     ids=["unreadable", "wrong host", "refused opening", "invalid opening"],
 )
 async def test_requests_that_are_refused_early_have_the_id(request_head: str) -> None:
-    """Refusals before the application, of HTTP that can't be parsed and of an opening that the library refuses, have
-    the id too, once."""
+    """The answer has the id once if HTTP can't be parsed, if the `Host` or the `Origin` is foreign, and if the WebSocket
+    library refuses an opening."""
     async with serving() as server:
         answer = await answer_to(server, request_head.format(host=server.url.partition("//")[2]))
         assert answer.count(b"\r\nx-request-id: r1\r\n") == 1, answer
 
 
 async def test_an_opening_is_answered_with_its_id() -> None:
-    """The answer that accepts a socket, and the one that refuses it, have the id of the opening, or a new one."""
+    """The answer that accepts a socket, and the one that refuses it, have the id of the opening. An opening
+    without an id gets a new one."""
     async with serving(**JWT) as server:
         async with connect(server.ws_url, additional_headers={**HEADERS, ID: "w1"}) as ws:
             assert ws.response is not None
@@ -123,8 +124,8 @@ async def test_an_opening_is_answered_with_its_id() -> None:
 
 
 async def test_the_lines_of_a_request_have_its_id(caplog: pytest.LogCaptureFixture) -> None:
-    """The lines of a turn have the id of the request that started it, or of the opening of its socket. The requests of
-    one connection don't inherit each other's ids."""
+    """The lines of a turn have the id of the request that started it, or of the opening of its socket. A later HTTP
+    request without an id doesn't inherit theirs."""
     caplog.set_level(logging.DEBUG, "turnwire")
     async with serving(**JWT) as server, http_client(server.url, headers=HEADERS) as http:
         await asyncio.gather(

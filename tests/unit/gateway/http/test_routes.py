@@ -1,4 +1,4 @@
-"""Tests of plain HTTP: the page and its files, health, readiness, service information, the `Host` check, and headers."""
+"""Tests of plain HTTP: the list of addresses, the page and its files, the security headers, and the `Host` check."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.mark.parametrize("path_prefix", ["", "/chat"])
 async def test_every_address_is_listed(path_prefix: str) -> None:
     """`GET /v1`, and `GET /` of a client that prefers JSON, list every address of the API and of its documents. The
-    answer to an unknown path says where."""
+    answer to an unknown path says where the list is."""
     async with (
         serving(path_prefix=path_prefix) as server,
         httpx2.AsyncClient(base_url=server.url, trust_env=False) as http,

@@ -1,4 +1,4 @@
-"""Tests of turns over HTTP against a real server in this event loop: streams, waits, resumes and cancels."""
+"""Tests of turns over HTTP against a real server in this event loop: streams, waits, resumes, cancels and refusals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.http_events import NDJSON, SSE, followed, http_client, started
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import SLOW, eventually
 
+ASYNC = {"prefer": "respond-async"}
 QUICK = {"rate": 0, "text": "Hello, how are you?"}
 both = pytest.mark.parametrize("accept", [SSE, NDJSON])
 
@@ -97,7 +98,7 @@ async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
 
 @pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "refusal"])
 async def test_a_waiting_client_sees_how_the_answer_ended(http: httpx2.AsyncClient, reason: str) -> None:
-    """The finish reason and the timing of the ending are in the answer, in `turn.get` and in the stored message.
+    """The finish reason and the timing of the ending are in the response, in `turn.get` and in the stored message.
 
     The stored message also names the provider that was asked.
     """
@@ -205,7 +206,8 @@ async def test_an_unknown_position_restarts_the_stream(http: httpx2.AsyncClient)
 async def test_a_stream_that_is_unavailable_has_an_error(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """An unknown turn is 404, an invalid `Last-Event-ID` 400, and an unacceptable media type 406.
 
-    Expired events are 410 with the message's id. A repeated start is then 410 as a stream, but its outcome is returned.
+    Expired events are 410 with the message's id. A repeated start that asks for a stream is then 410 too;
+    one that waits for the ending still gets the turn's outcome.
     """
     assert (await http.get("/v1/turns/unknown/events")).status_code == 404
     assert (await http.get("/v1/turns/t/events", headers={"last-event-id": "x"})).status_code == 400
@@ -229,11 +231,9 @@ async def test_a_head_request_is_not_streamed(http: httpx2.AsyncClient) -> None:
     assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, SSE, b"")
 
 
-ASYNC = {"prefer": "respond-async"}
-
-
 async def test_a_streamed_turn_is_cancelled(http: httpx2.AsyncClient) -> None:
-    """Law 5: the stream has its ending. A second cancel returns `already_ended`, and an unknown turn is not found."""
+    """Law 5: the stream delivers the ending. A second cancel returns `already_ended`, an unknown turn is not found, and a
+    cancel with a scope in its body is refused."""
     async with started(http, turn="t", input="Hi", params={"demo": SLOW}) as events:
         await events.until_seq(4)
         answer = await http.post("/v1/turns/t/cancel", json={"reason": "enough"})

@@ -1,4 +1,4 @@
-"""Tests of the checks of a `turn.start` before the provider is called."""
+"""Tests of `check_start`: which `turn.start` requests it refuses, and which path the error names."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ BLANK_TEXTS = ["", " ", "\n\t \r\n", "\u00a0\u2003\u3000"]
 
 @pytest.mark.parametrize("text", BLANK_TEXTS, ids=ascii)
 def test_blank_content_is_refused_in_every_shape(text: str) -> None:
-    """A provider would get an empty message, or none. White space is content only next to other content."""
+    """A provider would get an empty message, or none. White space is accepted only next to other content, or
+    with a signature."""
     blank = [{"kind": kind, "text": text} for kind in ("text", "reasoning", "refusal", "citation")]
     shapes: list[tuple[dict[str, Any], str]] = [({"input": text}, "input"), ({"input": []}, "input")]
     shapes += [({"input": [part]}, "input") for part in blank]

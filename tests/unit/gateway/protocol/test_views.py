@@ -1,4 +1,4 @@
-"""Tests of the views of stored records for clients: messages, conversations, previews, titles and costs."""
+"""Tests of the views of stored records for clients: messages, conversations, previews, titles, usage and costs."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_part_that_does_not_fit_ends_the_preview() -> None:
     ],
 )
 def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], title: str) -> None:
-    """A title has at most 60 characters, and its white space is collapsed."""
+    """Blank texts and lines are skipped. A title has at most 60 characters, and its white space is collapsed."""
     assert title_of(parts) == title
     assert len(title) <= 60
 
@@ -236,9 +236,9 @@ def test_a_body_of_an_earlier_version_is_read() -> None:
 
 
 def test_large_data_is_replaced_by_a_url() -> None:
-    """A part with more than 4,096 characters of data has a URL in its place, which can be parsed.
+    """A part with more than 4,096 characters of data is shown with a URL in place of the data. `parse_part_url` parses it.
 
-    Parts that the caller has decoded are shown unchanged.
+    The parts of a body that the caller passes to `message_view` are shown unchanged.
     """
     small, large = ImagePart("image/png", data="A" * 4096), FilePart("text/plain", data="A" * 4100, name="a")
     record = MessageRecord(

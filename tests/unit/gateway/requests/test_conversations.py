@@ -52,7 +52,8 @@ async def test_a_client_may_choose_the_id(services: Services, ann: SessionClient
 
 
 async def test_a_start_may_create_its_conversation(ann: SessionClient) -> None:
-    """With `create`, a conversation that doesn't exist gets the start's id, system and model; without, it isn't found."""
+    """With `create`, a missing conversation is created with the id, system and model in the start; without, the start is
+    refused."""
     fields = {"input": "Hi", "params": {"demo": {"rate": 0, "tokens": 2}}, "conversation": "mine"}
     error = await ann.refused("turn.start", turn="t0", **fields)
     assert (error["code"], error["path"]) == ("not_found", "conversation")
@@ -355,8 +356,8 @@ async def test_a_turn_started_during_the_deletion_is_cancelled(ann: SessionClien
 
 
 async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient, services: Services) -> None:
-    """A rating is up, down or 1 to 5, with a comment. Its user finds it in the message. Law 12: another user's message
-    is not found."""
+    """A rating is up, down or 1 to 5, with or without a comment. Its user finds both in the message. Law 12: another
+    user's message is not found."""
     placed = await ann.start("t")
     message = (await ann.ending("t"))["message"]
     for rating, comment in (("up", "So so."), ("down", None), (1, "So so."), (5, None), (5, "")):
@@ -370,8 +371,8 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
 
 
 async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore) -> None:
-    """Each rating reads its message. The reads of one client follow one another, and those of long messages are limited
-    like long answers."""
+    """Each rating reads its message. The reads of one connection follow one another. The bytes that a user reads in this
+    way are limited as those of long answers are."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
     async with open_services(store, user_body_bytes_per_s=1024, **fields) as services, open_client(services) as ann:
         await ann.start("t", demo={"text": "word " * 50, "tokens": 15_000, "rate": 0})
@@ -394,7 +395,7 @@ async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore
 async def test_a_search_reads_the_titles_in_slices(
     ann: SessionClient, store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 11: each slice is a store call of its own, so other users' calls run between them. Case is ignored in every
+    """Law 11: each slice is a store call of its own, so other users' calls run between the slices. Case is ignored in every
     script, and the query isn't a pattern."""
     monkeypatch.setattr("gateway.requests.conversations.TITLES_PER_SLICE", 2)
     titles = ["Straße 100%", "rain", "Trains", "ПРИВЕТ", "RAIN_3", "", "grain"]
@@ -420,7 +421,8 @@ async def test_a_search_reads_the_titles_in_slices(
 
 
 async def test_a_page_reads_a_bounded_size_of_messages(store: ControlledStore) -> None:
-    """Law 11: messages with large data fill a page before its own limit, because all of the data has to be read."""
+    """Law 11: a page ends after `context_bytes` of stored messages, because their data has to be read, although the page
+    shows only URLs in its place."""
     image = {"kind": "image", "media_type": "image/png", "data": "QUFB" * 8_000}
     async with (
         open_services(store, body_bytes=65_536, context_bytes=65_536) as services,

@@ -1,4 +1,4 @@
-"""Tests of dead sockets at a user's limit of connections, with real sockets whose clients have stopped to read."""
+"""Tests of dead sockets at a user's limit of connections, with real sockets whose clients have stopped reading."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LIMIT = 3
 JWT: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": LIMIT}
 HEADERS = bearer(token("ann"))
 LATE_S = 3.0
-"""How much longer than the wait for an answer it may take on a busy machine."""
+"""The time that a new connection may take on a busy machine in addition to the wait for an answer."""
 
 
 async def dead_socket(server: InLoopServer) -> asyncio.StreamWriter:
-    """Open a socket of the user that answers no ping, as after its network has gone away."""
+    """Open a socket of ann that answers no ping, as after the client's network has gone away."""
     reader, writer = await connect_websocket(server.url, f"Authorization: {HEADERS['Authorization']}\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     del reader
@@ -61,7 +61,7 @@ async def test_a_dead_socket_gives_its_place_to_a_new_one() -> None:
 
 
 async def test_several_new_sockets_take_the_places_of_several_dead_ones() -> None:
-    """Each of the new sockets closes another dead one."""
+    """Each new socket takes the place of a different dead one."""
     async with serving(**JWT) as server:
         dead = [await dead_socket(server) for _ in range(LIMIT)]
         async with AsyncExitStack() as stack, asyncio.timeout(ANSWER_S + LATE_S):
@@ -75,7 +75,7 @@ async def test_several_new_sockets_take_the_places_of_several_dead_ones() -> Non
 
 
 async def test_a_stream_takes_the_place_of_a_dead_socket() -> None:
-    """A request over HTTP that needs a connection is served in the same way."""
+    """A stream over HTTP counts as a connection, so at the limit it takes the place of a dead socket too."""
     async with serving(**JWT) as server, http_client(server.url, headers=HEADERS) as http:
         dead = [await dead_socket(server) for _ in range(LIMIT)]
         async with started(http, input="Hi", params={"demo": {"rate": 0, "text": "Yes."}}) as events:

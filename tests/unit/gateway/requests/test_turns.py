@@ -41,7 +41,7 @@ async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: SessionClient, 
 
 async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, services: Services) -> None:
     """It is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated start
-    doesn't change it. A start without one has none."""
+    doesn't change it. A start without metadata has none."""
     metadata = {"page": "/prices", "n": [1, 2.5, None, 2**63], "deep": {"ü": True}}
     placed = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
     await ann.ending("t")
@@ -139,7 +139,8 @@ async def test_a_cancel_of_an_ended_or_unknown_turn_is_answered(ann: SessionClie
 
 
 async def test_a_cancel_of_a_turn_of_an_earlier_process(store: ControlledStore) -> None:
-    """Law 5: the turn has already ended. The answer is the same while a repeated start of it is in progress."""
+    """Law 5: the turn has already ended. The answer is the same while a repeated start of it is in progress.
+    An attach and a get in that time are answered too."""
     async with open_services(store) as before, open_client(before) as client:
         await client.start("t")
         await client.ending("t")
@@ -176,7 +177,8 @@ async def test_a_cancel_does_not_wait_forever(
 
 
 async def test_an_attach_continues_at_the_clients_position(ann: SessionClient, services: Services) -> None:
-    """Law 7: from 0 or from a position, replay and live events follow without a gap. `from` is the start."""
+    """Law 7: from 0 or from a position, replay and live events follow without a gap. `from` is the `seq` after which
+    they begin."""
     started = await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 5)
     position = ann.turns["t"].position
@@ -244,7 +246,7 @@ async def test_attaching_to_an_expired_log_names_the_message(store: ControlledSt
 async def test_an_attach_during_the_start_waits_for_the_acceptance(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
-    """An attach that arrives before the store has accepted the turn is answered afterwards."""
+    """An attach or a get that arrives before the store has accepted the turn is answered afterwards."""
     async with open_client(services) as other:
         with store.blocked("accept") as accepting:
             ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0}})
@@ -259,7 +261,7 @@ async def test_an_attach_during_the_start_waits_for_the_acceptance(
 
 
 async def test_a_user_cannot_attach_to_another_users_turn(ann: SessionClient, services: Services) -> None:
-    """Law 12: another user's turn isn't found by any request."""
+    """Law 12: another user's turn isn't found by an attach, a get or a detach."""
     await ann.start("t", demo=SLOW)
     async with open_client(services, "bob") as bob:
         assert (await bob.request("turn.attach", turn="t"))["turns"]["t"]["error"]["code"] == "not_found"
@@ -343,7 +345,8 @@ async def test_get_of_a_turn_whose_conversation_was_deleted(ann: SessionClient, 
 
 
 async def test_the_running_turns_of_a_connection_are_bounded(store: ControlledStore) -> None:
-    """Past the bound a start is refused. A repeated start doesn't count again, and an ended turn no longer counts."""
+    """Past the bound a start is refused. A repeated start doesn't count again, and an ended turn no longer counts. Each
+    connection has its own bound."""
     async with open_services(store, turns_per_connection=2) as services, open_client(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn, demo=SLOW)
@@ -359,8 +362,8 @@ async def test_the_running_turns_of_a_connection_are_bounded(store: ControlledSt
         await ann.start("c", demo=SLOW)
 
 
-async def test_a_failed_start_does_not_count(store: ControlledStore) -> None:
-    """A refused start doesn't count against the bound."""
+async def test_a_refused_start_does_not_count(store: ControlledStore) -> None:
+    """Refused starts don't use up the bound on running turns."""
     async with open_services(store, turns_per_connection=1) as services, open_client(services) as ann:
         for n in range(3):
             assert (await ann.refused("turn.start", turn=f"t{n}", input="Hi", model="nope"))[

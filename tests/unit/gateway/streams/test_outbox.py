@@ -21,12 +21,12 @@ BYTES_MAX = 4096
 
 
 class Reader:
-    """An outbox, and the calls of its callbacks."""
+    """An outbox, and how often it has called each of its callbacks."""
 
     def __init__(self, bytes_max: int = BYTES_MAX, codec: Codec = JSON) -> None:
         self.wakes = 0
         self.overflows = 0
-        self.large = 0
+        self.large_sent = 0
         self.codec = codec
         self.outbox = Outbox(codec, bytes_max, self._wake, self._overflow)
 
@@ -36,8 +36,8 @@ class Reader:
     def _overflow(self) -> None:
         self.overflows += 1
 
-    def pull(self) -> None:
-        self.large += 1
+    def count_large_sent(self) -> None:
+        self.large_sent += 1
 
     def take(self) -> dict[str, Any] | None:
         payload = self.outbox.next_frame()
@@ -214,10 +214,10 @@ def test_a_large_answer_is_not_counted() -> None:
         reader.outbox.put({"type": "result.piece", "id": "1", "text": "x" * 3000}, large=True)
     assert reader.outbox.waiting_bytes == 0
     assert reader.outbox.has_large_answer
-    reader.outbox.when_large_sent(reader.pull)
-    for large in (0, 0, 1):
+    reader.outbox.when_large_sent(reader.count_large_sent)
+    for calls in (0, 0, 1):
         assert reader.take() is not None
-        assert reader.large == large
+        assert reader.large_sent == calls
     assert not reader.outbox.has_large_answer
 
 
@@ -374,7 +374,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(frames=st.integers(1, 10))
     def take(self, frames: int) -> None:
-        """Send some frames to the socket."""
+        """Take some frames, and check each of them."""
         for _ in range(frames):
             frame = self.reader.take()
             if frame is None:
@@ -397,8 +397,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def waiting_bytes_are_bounded(self) -> None:
-        """The waiting bytes are never negative. While the outbox is open, they are within the bound, and its positions are
-        those of the client."""
+        """The waiting bytes are never negative. While the outbox is open, they are within the bound, and its attachments are
+        at the client's positions."""
         outbox = self.reader.outbox
         assert outbox.waiting_bytes >= 0
         assert all(attachment.backlog_bytes >= 0 for attachment in outbox.attachments.values())
