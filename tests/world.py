@@ -61,7 +61,7 @@ class World:
     """Instances of the gateway on one Redis. Clients connect to those in `urls()`.
 
     The instances connect to Redis through `redis_proxy`, which can cut its connections. `hidden` has the numbers of the
-    instances that clients must not connect to. `lost_turns` is the number of turns whose data the store has lost.
+    instances that clients must not connect to. `lost_turns` is the number of turns that `check` found to be lost by the store.
     """
 
     def __init__(
@@ -119,18 +119,18 @@ class World:
         self._fault_at = time.monotonic()
 
     def kill(self, number: int) -> None:
-        """Kill the instance with SIGKILL."""
+        """Kill the instance with SIGKILL, and hide it."""
         self.record_fault()
         self.instances[number].process.kill()
         self.hidden.add(number)
 
     def freeze(self, number: int) -> None:
-        """Freeze the instance with SIGSTOP."""
+        """Freeze the instance with SIGSTOP, and hide it."""
         self.instances[number].process.send_signal(signal.SIGSTOP)
         self.hidden.add(number)
 
     def thaw(self, number: int) -> None:
-        """Let the instance continue, with SIGCONT."""
+        """Let the instance continue, with SIGCONT, and hide it no longer."""
         self.record_fault()
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
@@ -280,5 +280,5 @@ async def client_of(
 
 
 def random_delay(pick: random.Random, low_s: float, high_s: float) -> Any:
-    """Wait for a random time between the bounds."""
+    """Return an awaitable that waits for a random time between the bounds."""
     return asyncio.sleep(pick.uniform(low_s, high_s))

@@ -1,4 +1,4 @@
-"""The requests of the protocol with their fields, and the types of its answers."""
+"""The requests of the protocol, the ids and other names in their fields, and the encoding of the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`@FILE` in place of a secret or a text: no error shows the file's content."""
+"""`@FILE` in place of a secret or a text: what is read from the file, and errors that don't show its content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URL = "rediss://:pa55word@redis:6379/1"
 
 @pytest.mark.parametrize("text", [URL, f"{URL}\n", f"  {URL} \r\n# of the production\n"])
 def test_the_first_line_is_the_secret(tmp_path: Path, text: str) -> None:
-    """The first line is the secret, whatever line ending an editor or a mounted secret has."""
+    """The secret is the first line without the white space around it, so the file may have any line ending or none."""
     file = tmp_path / "store"
     file.write_bytes(text.encode())
     assert read_secret(f"@{file}") == URL
@@ -49,14 +49,15 @@ def test_an_unusable_file_is_named_in_the_error(tmp_path: Path, content: bytes |
 
 
 def test_a_folder_or_an_empty_name_is_refused(tmp_path: Path) -> None:
-    """A folder and an empty name (`--store @` with an empty shell variable) are refused."""
+    """A folder and an empty name (`--store @$NAME` if the shell variable is empty) are refused."""
     for given in (f"@{tmp_path}", "@"):
         with pytest.raises(ValueError, match="can't be read"):
             read_secret(given)
 
 
 def test_a_text_is_the_whole_file(tmp_path: Path) -> None:
-    """A text may have several lines. The white space around it is removed, and a text without `@` is returned."""
+    """A text may have several lines and up to `TEXT_BYTES_MAX` bytes. White space around it is removed, with or without
+    `@`."""
     file = tmp_path / "prompt.md"
     file.write_text("\ufeff\nBe brief.\r\n\nDon't swear: ¡no!\n\n", encoding="utf-8")
     assert read_text(f"@{file}") == "Be brief.\n\nDon't swear: ¡no!"
@@ -89,6 +90,7 @@ def test_an_unusable_text_is_refused(tmp_path: Path, content: bytes | None, word
 
 
 def test_a_text_that_no_provider_could_take_is_refused() -> None:
-    """Bytes of the environment that aren't UTF-8 are lone surrogates in Python, which no JSON can hold."""
+    """Python reads a byte of the environment that isn't UTF-8 as a lone surrogate. The JSON of a request can't be encoded
+    with it, so the text is refused."""
     with pytest.raises(ValueError, match="isn't UTF-8 text"):
         read_text("Be \udcff brief.")

@@ -56,7 +56,7 @@ def test_signature_and_text_are_separate_deltas() -> None:
     "url", ["javascript:alert(1)", "data:text/html,x", "u", "", " https://x", "https://x\n", "https://"]
 )
 def test_a_citation_url_must_be_http(url: str) -> None:
-    """A URL that isn't http or https is left out. A citation with nothing else is left out as a whole."""
+    """A URL that isn't a whole http or https URL is left out. A citation with nothing else is left out as a whole."""
     parts = DeltaBuffer()
     parts.add_citation(url=url, title="t", text=None)
     parts.add_citation(url=url, title=None, text=None)

@@ -135,9 +135,9 @@ async def test_a_response_that_is_not_read_is_dropped() -> None:
 
 
 async def test_pipelined_requests_are_parsed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends thousands of requests at once, and reads nothing, has one of them in progress.
+    """Of 2000 requests that a client sends at once, one is in progress at a time, and the others aren't parsed.
 
-    All are answered once it reads.
+    The gateway doesn't read all of them at once either. All are answered.
     """
     waiting: list[int] = []
     unparsed: list[int] = []
@@ -164,7 +164,7 @@ async def test_pipelined_requests_are_parsed_one_at_a_time(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 async def test_requests_behind_a_body_wait_for_its_response(framing: str) -> None:
-    """A long body, and the requests that follow it in the same segment, are read completely."""
+    """A long body, and the requests that follow it in the same segment, are read completely and answered in order."""
     body = b'{"title":%b"x"}' % (HEAD_END * 10_000)
     head = HEAD.format("POST /v1/conversations") + "Content-Type: application/json\r\n"
     if framing == "chunks":

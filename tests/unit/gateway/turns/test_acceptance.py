@@ -1,4 +1,4 @@
-"""The rules of `turn.start`, which of its fields are its content (law 6), and how the store accepts it."""
+"""The rules of `turn.start`, which of its fields are its content (law 6), and how the store accepts its turn."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
     ids=repr,
 )
 def test_an_invalid_start_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
-    """Rules about several fields, and the bounds of the input, are checked. An `invalid_request` names the field."""
+    """Rules about several fields, and the bounds of a start, are checked. An `invalid_request` names the field."""
     with pytest.raises(ApiError) as refused:
         prepare(TurnStart(**fields), INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
@@ -86,11 +86,11 @@ def test_a_valid_start_is_accepted(fields: dict[str, Any]) -> None:
 
 
 def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
-    """Law 6: these fields, the order of maps, and empty or default values don't change the digest of the content. For a
-    takeover, the request is stored with all of its fields except the id."""
+    """Law 6: `id`, `as`, `metadata`, `on_disconnect`, the order of maps, and empty or default values don't change the
+    digest of the content. For a takeover, the request is stored with all of its fields except `id` and `as`."""
     base = TurnStart(turn="t", input="Hi", params=Params(demo={"a": 1, "b": 2}))
     same = [
-        replace(base, id="7"),
+        replace(base, id="7", as_="bob"),
         replace(base, metadata={"x": 1}),
         replace(base, on_disconnect="cancel"),
         replace(base, params=Params(demo={"b": 2, "a": 1.0})),
@@ -114,8 +114,8 @@ def test_the_content_excludes_id_metadata_and_on_disconnect() -> None:
         replace(base, messages=ONE),
     ]
     assert len({encode_content(one)[1] for one in others} | {digest}) == len(others) + 1
-    complete = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
-    assert decode_turn_start(encode_content(complete)[0]) == replace(complete, id=None)
+    complete = replace(base, id="7", as_="bob", metadata={"x": 1}, on_disconnect="cancel")
+    assert decode_turn_start(encode_content(complete)[0]) == replace(complete, id=None, as_=None)
 
 
 def test_input_is_text_or_parts() -> None:
@@ -134,7 +134,7 @@ async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", 
 
 
 async def test_the_first_turn_creates_a_conversation_with_a_title(store: ControlledStore) -> None:
-    """System prompt and model of the first start become the conversation's. The accepting instance owns the turn and has
+    """The system prompt and the model of the first start become the conversation's. The accepting instance owns the turn and has
     its lease."""
     found = await accepted(store, TurnStart(input="Hello there", system="Be brief.", model="demo"))
     assert found.conversation is not None
@@ -165,14 +165,15 @@ async def test_tool_results_are_a_message_of_the_tool(store: ControlledStore) ->
 
 
 async def test_a_stateless_turn_has_no_conversation(store: ControlledStore) -> None:
-    """Its conversation, parent and input are null."""
+    """In the `turn.started` of a stateless turn, the conversation, the parent and the input are null."""
     found = await accepted(store, TurnStart(messages=ONE))
     first = started(found.turn, found.input, queued=False)
     assert (first.conversation, first.parent, first.input) == (None, None, None)
 
 
 async def test_a_queued_turn_follows_the_one_ahead(store: ControlledStore) -> None:
-    """Its parent is the answer of the turn ahead, even before that exists. An explicit parent takes precedence."""
+    """The parent of its input is the answer of the turn ahead, even before that answer exists. An explicit `parent` takes
+    precedence."""
     first = await accepted(store, TurnStart(input="one"), "a")
     assert first.conversation is not None
     assert first.input is not None

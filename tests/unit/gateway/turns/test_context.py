@@ -107,7 +107,8 @@ async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(store: Co
 
 
 async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore) -> None:
-    """Messages are in order, with signatures and tools. An empty answer (stopped before its first word) is left out."""
+    """Messages are in order, with signatures, tool calls and tool results. An empty answer (stopped before its first word)
+    is left out. The system prompt is that of the start, or else that of the conversation."""
     await store.create_conversation(conversation(system="Be kind."))
     history: list[tuple[Part, ...]] = [
         (TextPart("one"), ImagePart("image/png", data="QUJD")),
@@ -134,8 +135,8 @@ async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore)
 
 
 async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: ControlledStore) -> None:
-    """It precedes the system prompt of the turn, or that of the conversation, and an empty one doesn't remove it. It is
-    also in a stateless turn, whose messages may have the role `system`."""
+    """The operator's prompt precedes the system prompt of the turn, or else that of the conversation. An empty system
+    prompt doesn't remove it. A stateless turn has it too, even if its messages include one with the role `system`."""
     await store.create_conversation(conversation(system="Be kind."))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
     record, placed = await store.turn("ann", "t"), await store.conversation("ann", "c1")
@@ -187,7 +188,7 @@ def texts(made: ChatRequest) -> list[str]:
 
 
 async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
-    """Law 11: only whole exchanges are read, the newest ones, and the input is always included."""
+    """Law 11: of the history, only the newest exchanges are sent, each as a whole. The input is always sent."""
     await store_exchanges(store, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
@@ -197,7 +198,8 @@ async def test_the_history_is_bounded_in_bytes(store: ControlledStore) -> None:
 
 
 async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
-    """Law 11: messages and parts count. Only whole exchanges are read, the newest ones, and the input is always included."""
+    """Law 11: messages and parts count. Of the history, only the newest exchanges are sent, each as a whole. The input is
+    always sent."""
     await store_exchanges(store, *(TextPart(f"q{number}") for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0", "answer 0", "q1", "answer 1", "q2", "answer 2", "now"]
@@ -207,7 +209,7 @@ async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
 
 
 async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: ControlledStore) -> None:
-    """Law 11: the history is decoded and converted in another thread, up to the number of parts that a request may have."""
+    """Law 11: the history is decoded and converted in another thread, up to the limit of messages and parts."""
     await store.create_conversation(conversation())
     many = body(*[TextPart("a")] * 9_000)
     for number in range(12):

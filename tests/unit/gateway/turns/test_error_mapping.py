@@ -34,8 +34,8 @@ def test_each_failure_has_its_code(error: Exception, code: ErrorCode) -> None:
     assert "secret" not in mapped.body.message
 
 
-def test_a_missing_object_is_named_by_its_field() -> None:
-    """A `NotFound` names the field of the request, and a `Limited` has its delay."""
+def test_an_error_has_the_field_or_the_delay() -> None:
+    """The error for a `NotFound` names the field of the request. The error for a `Limited` has its delay."""
     assert as_api_error(NotFound("parent")).body.path == "parent"
     assert as_api_error(Limited("live", 5)).body.retry_after_ms == 5
 

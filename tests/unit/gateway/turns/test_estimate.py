@@ -1,4 +1,5 @@
-"""Tests of `turn.estimate` against turns that a real local provider then receives."""
+"""`turn.estimate` agrees with the turn that a local provider then receives, refuses what `turn.start` refuses, and stores
+nothing."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ async def small_model(folder: Path) -> AsyncIterator[tuple[InLoopServer, Upstrea
 
 
 async def test_the_estimate_is_that_of_the_turn_that_follows(tmp_path: Path) -> None:
-    """The same messages are left out as in the turn itself, the price is that of the model, and neither the provider nor
-    the conversation notices the estimate. Over HTTP the answer is the same."""
+    """As many messages are left out as in the turn itself, and the cost is by the model's price. The provider gets no
+    request, and the conversation doesn't change. Over HTTP the answer is the same."""
     async with small_model(tmp_path) as (server, upstream, c), http_client(server.url) as http:
         conversation: dict[str, Any] = {}
         for n in range(4):
@@ -94,7 +95,8 @@ async def test_tools_take_room_in_the_context(tmp_path: Path) -> None:
 
 
 async def test_an_estimate_of_what_would_be_refused_is_refused(tmp_path: Path) -> None:
-    """The errors are those of the start: the same code and path."""
+    """The error is that of `turn.start`. A tool result without its call, with which the turn would fail, is refused
+    too."""
     image = {"kind": "image", "media_type": "image/png", "data": "AAAA"}
     async with small_model(tmp_path) as (_, _, c):
         for fields in (
@@ -140,7 +142,7 @@ async def test_an_estimate_stores_nothing(ann: SessionClient, store: ControlledS
 
 
 async def test_an_estimate_requires_the_scope_read_and_is_charged_as_a_request() -> None:
-    """As any other request, it is refused without the scope, and beyond the rate limit."""
+    """Like any other request, an estimate is refused without its scope, and beyond the rate limit."""
     async with serving(auth="jwt", jwt_secret=SECRET, user_requests_per_s=0.1, user_requests_burst=2) as server:
         async with http_client(server.url, headers=bearer(token("bob", scope="chat"))) as http:
             assert (await http.post("/v1/turns/estimate", json={"input": "x"})).status_code == 403

@@ -168,8 +168,8 @@ async def test_a_takeover_continues_any_valid_log(
 async def test_a_turn_that_cannot_be_resumed_fails(
     quick: None, fields: dict[str, Any], events: list[TurnEvent]
 ) -> None:
-    """A turn whose request this instance can't build ends with `owner_lost`. Other turns are taken over
-    nevertheless."""
+    """A turn whose stored request can't be decoded, or whose model doesn't exist, ends with `owner_lost`. Other turns are
+    taken over nevertheless."""
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
@@ -270,7 +270,7 @@ async def test_the_time_limit_of_a_turn_outlives_its_owner(quick: None) -> None:
 
 
 async def test_a_turn_is_taken_over_once(quick: None) -> None:
-    """Two simultaneous takeovers of a turn, and a third one afterwards, make one claim. The former owner gives it up."""
+    """Two simultaneous takeovers of a turn, and a third one afterwards, make one claim. The former owner gives the turn up."""
     async with open_pair(lease_s=5) as (one, two), open_client(one.services) as here:
         await here.start("t", demo=SLOW)
         await two.services.mirrors.find("ann", "t")

@@ -1,4 +1,4 @@
-"""Laws 6 and 9: a start that the store accepted, or failed to accept, without replying.
+"""Laws 6 and 9: a start whose call to the store failed, so the gateway doesn't know whether its turn is stored.
 
 The leases here are longer than any test, so no turn is taken over because its lease expired.
 """
@@ -27,7 +27,8 @@ async def refused_start(client: SessionClient, turn: str, **fields: object) -> N
 
 
 async def test_the_turn_runs_without_a_repeated_start() -> None:
-    """A subscriber of its conversation receives the turn from its first event to its ending."""
+    """A turn that was stored runs although its start was refused. A subscriber of the conversation receives it from its
+    first event to its ending."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with open_client(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
@@ -59,7 +60,8 @@ async def test_a_repeated_start_attaches() -> None:
 
 
 async def test_a_repeated_start_during_the_outage_attaches_too() -> None:
-    """A second start is answered `attached` while the check of the first one waits for the store, and the turn runs."""
+    """A second start that comes while the check of the first one waits for the store is answered `attached`, and the turn
+    runs."""
     async with open_store() as store, open_instance(store, lease_s=LONG_S) as instance:
         async with open_client(instance.services) as ann:
             with store.blocked("turn") as looking:

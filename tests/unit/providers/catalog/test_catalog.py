@@ -23,7 +23,8 @@ def test_default_model_needs_no_key() -> None:
 
 
 def test_usable_models_are_first() -> None:
-    """Both kinds are in the order of the rows; a variant's models are among the usable ones."""
+    """The usable models precede the others, and both groups are in the order of the rows. A usable variant's models are
+    among the usable ones."""
     catalog = Catalog({"GLM_API_KEY": KEY, "KIMI_CN_API_KEY": KEY})
     models = catalog.models()
     order = [row.id for row in shipped_rows().models]
@@ -82,7 +83,8 @@ def test_resolve(model_id: str, provider: str, model: str) -> None:
 
 
 def test_model_quirks_override_provider_quirks() -> None:
-    """A model's quirks override its provider's. Another provider's model with the same name has none of them."""
+    """A model's quirks override its provider's. Another provider's model with the same name has nothing of the model's
+    row."""
     catalog = Catalog(ALL_KEYS)
     assert catalog.resolve("kimi-k3").quirks.reasoning == "effort"
     assert catalog.resolve("kimi-k3").quirks.reasoning_back
@@ -175,7 +177,8 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
 
 
 def test_regional_variant() -> None:
-    """A provider's variant has its own key and its provider's models, which are listed under its name if its key is set."""
+    """A variant of a provider has its own key and the provider's models. They are listed under the variant's name if its
+    key is set."""
     catalog = Catalog({"KIMI_CN_API_KEY": KEY})
     route = catalog.resolve("kimi-cn/kimi-k3")
     assert (route.context_window, route.quirks.reasoning, route.title) == (1_048_576, "effort", "Kimi (China)")
@@ -218,7 +221,8 @@ def test_pasted_key_is_stripped() -> None:
 
 
 def test_removed_quotes_are_logged() -> None:
-    """The warning names the variable once, and not its value. A value without quotes has no warning."""
+    """A warning about removed quotes, or a removed `Bearer`, names the variable once, and not its value. White space is
+    removed without a warning."""
     with capture_logs() as logged:
         Catalog({"KIMI_API_KEY": f'"{KEY}"', "OPENAI_API_KEY": f"Bearer {KEY}", "GLM_API_KEY": f" {KEY}\n"})
     assert [entry["variable"] for entry in logged if entry["log_level"] == "warning"] == [

@@ -63,8 +63,8 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
     "key", ['"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1 ", '"Bearer sk-1"', 'Bearer "sk-1"', "`sk-1`\n"]
 )
 def test_quotes_and_bearer_are_removed(key: str) -> None:
-    """A key is often copied with what surrounds it in a file or in a curl command. The same is true of each of several
-    keys, and of the other variables."""
+    """A key is often copied with the quotes or the word Bearer around it. They are removed, also around each of several
+    keys. Quotes around the value of any other variable are removed too."""
     several = COMPLETE | {"ACME_KEY": f"{key},{key}", "ACME_URL": '"http://x"', "ACME_PROJECT": "'p'"}
     endpoint = build_endpoint("acme", ROW, several)
     assert endpoint.api_keys == ("sk-1", "sk-1")
@@ -75,7 +75,7 @@ def test_quotes_and_bearer_are_removed(key: str) -> None:
 
 
 def test_every_variable_of_a_row_is_known() -> None:
-    """Those of its keys, credentials, addresses, headers and options."""
+    """`variables_of` returns the variables of the row's keys, credentials, base URL, headers and options."""
     assert variables_of(ROW) == {
         *("ACME_REGION", "ACME_URL", "ACME_KEY", "OTHER_KEY", "ACME_PROFILE", "ACME_TEAM", "ACME_PROJECT", "ACME_ZONE")
     }

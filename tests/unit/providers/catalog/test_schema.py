@@ -27,7 +27,8 @@ def test_all_major_providers_have_rows() -> None:
 
 
 def test_model_rows_are_sound() -> None:
-    """Every model's provider exists, its quirks are valid, and its id resolves to itself only."""
+    """Every model's id is unique and resolves to the model and provider of its row. Its quirks are valid, its features are
+    known, and its longest answer fits its context window. The default model has a row."""
     catalog = Catalog(every_key())
     assert ROWS.default_model in {row.id for row in ROWS.models}
     assert max(Counter(row.id for row in ROWS.models).values()) == 1
@@ -42,7 +43,8 @@ def test_model_rows_are_sound() -> None:
 def test_provider_rows_are_sound(name: str, row: ProviderRow) -> None:
     """A provider's quirks are valid, and its row has variables for URL and key. The demo needs neither.
 
-    The base URL uses https, unless the provider is local or needs a package of its own.
+    The base URL uses https or begins with a variable, unless the provider is local or needs a package of its own. The key
+    is optional for the local providers and for Vertex, and for no other.
     """
     Quirks.model_validate(row.quirks)
     if name == "demo":

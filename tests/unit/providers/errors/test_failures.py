@@ -196,14 +196,17 @@ def test_events(body: Any, code: str, retryable: bool) -> None:
 
 
 def test_message_names_the_key_variable() -> None:
-    """The message for a rejected key names the environment variables. The key itself is in no message and no log."""
+    """The message for a rejected key names the environment variables. The key itself is in no message, no detail, and no
+    string form of the endpoint."""
     error = FAILURES.from_response(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
     assert error.detail == "401 with a body of 65 bytes that isn't JSON"
+    check_redacted(error)
     error = FAILURES.from_response(
         401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode()
     )
     assert (error.detail, error.provider_text) == ("401", "bad key *** Bearer ***")
+    check_redacted(error)
     assert KEY not in repr(ENDPOINT)
     assert KEY not in f"{ENDPOINT}"
 
@@ -260,7 +263,7 @@ def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
     ],
 )
 def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
-    """With a retry delay in its body, even a quota error is retryable. A delay in the headers takes precedence."""
+    """If its body gives a retry delay, even a quota error is retryable. A delay in the headers takes precedence."""
     error = FAILURES.from_response(429, {}, json.dumps(body).encode())
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
     assert ("rate limit" in error.message) is retryable
@@ -350,7 +353,8 @@ def test_law_13_no_secret_in_a_body_is_exposed(status: int, body: Any) -> None:
 
 
 def test_rejected_request_is_explained_in_the_log() -> None:
-    """For an invalid request, the known words of the provider's text are logged. For other errors, none of it is."""
+    """For a rejected request, the known words of the provider's text are in the detail, which is logged. For other errors,
+    none of the text is."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
     assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
         "400 says: Unsupported value temperature must be 1 for model …"
@@ -360,7 +364,7 @@ def test_rejected_request_is_explained_in_the_log() -> None:
 
 @pytest.mark.parametrize(("header", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
 def test_should_retry(header: str, retryable: bool) -> None:
-    """The provider's `x-should-retry` header is respected."""
+    """If the provider's `x-should-retry` header is true or false, it decides whether the error is retryable."""
     assert FAILURES.from_response(500, {"x-should-retry": header}, b"").retryable is retryable
     assert FAILURES.from_response(400, {"x-should-retry": header}, b"").retryable is (header == "true")
 

@@ -1,4 +1,5 @@
-"""The history in Redis: a conversation expires as a whole, lists are complete, and sums are exact."""
+"""The history in Redis: a conversation expires as a whole, feedback is stored with its message, lists are complete, sums
+are exact, and data of earlier versions is read."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ async def test_each_change_prolongs_the_whole_conversation(redis_server: RedisPr
 
 
 async def test_a_history_can_be_kept_until_it_is_deleted(redis_server: RedisProcess) -> None:
-    """With a time to live of 0, no key of a history expires within a lifetime."""
+    """With a time to live of 0, no key of a history expires within 90 years."""
     async with redis_store(redis_server.url, history_ttl_s=0) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -95,7 +96,8 @@ async def test_messages_of_an_expired_conversation_are_not_in_the_next_one(redis
 
 
 async def test_data_of_earlier_versions_stays_in_order(redis_server: RedisProcess) -> None:
-    """Earlier versions scored conversations by the gateway's clock, and their turns and usage don't name the place."""
+    """Earlier versions ordered conversations by the gateway's clock, and their turns and usage name the conversation by its
+    id, without its `place`. All of it is still found, and a change still moves its conversation to the front."""
     async with redis_store(redis_server.url) as store:
         for name in ("c1", "c2", "c3"):
             await store.create_conversation(conversation(name))
@@ -121,7 +123,7 @@ async def test_data_of_earlier_versions_stays_in_order(redis_server: RedisProces
         assert (await store.usage("ann", "c1", 0)).input_tokens == 2
 
 
-async def test_a_deleted_conversation_leaves_no_keys(redis_server: RedisProcess) -> None:
+async def test_a_deleted_conversation_leaves_only_turns_and_usage(redis_server: RedisProcess) -> None:
     """Of a deleted conversation, only its turns and their usage remain. They expire by themselves."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
@@ -130,6 +132,7 @@ async def test_a_deleted_conversation_leaves_no_keys(redis_server: RedisProcess)
         await store.delete_conversation("ann", "c1")
         kinds = {key.split(b":", 3)[2] for key in redis_server.keys() if not key.startswith(b"turnwire:leases:")}
         assert kinds == {b"turn", b"usage", b"totals", b"day"}
+        assert shortest_ttl_ms(redis_server, "turn", "usage", "totals", "day") > 0
 
 
 async def test_feedback_is_stored_with_its_message(redis_server: RedisProcess) -> None:
@@ -145,7 +148,8 @@ async def test_feedback_is_stored_with_its_message(redis_server: RedisProcess) -
 
 
 async def test_the_index_of_feedback_forgets_what_is_gone(redis_server: RedisProcess) -> None:
-    """Feedback expires with its conversation. A list, and each new rating, removes such entries from the index."""
+    """Feedback expires with its conversation. A list, and each new rating, removes entries of expired feedback from the
+    index."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("kept"))
         await run(store, new_turn("kept", conversation="kept"))
@@ -169,7 +173,7 @@ async def test_the_index_of_feedback_forgets_what_is_gone(redis_server: RedisPro
 
 
 async def test_a_rating_of_an_earlier_version_is_read(redis_server: RedisProcess) -> None:
-    """It was stored with the message, without a model and without an index."""
+    """An earlier version stored a rating with its message, without a model and without an index."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())

@@ -1,4 +1,4 @@
-"""Feedback in the SQLite store, which the conformance tests can't read, and histories of earlier versions."""
+"""The rows of feedback in a SQLite file, which the conformance tests can't read, and the upgrade of a file of version 4."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ async def test_feedback_is_one_row_per_message(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
-    """Its conversations keep their order by the clock, and are paged, continued, sorted and deleted as new ones are; a
-    second user may use an id that only one could have. Its feedback gets the model of the rated message, if that has
-    one."""
+    """The file's conversations keep their order by the clock. They are paged, continued, sorted and deleted as new ones
+    are. Two users may now have conversations with the same id. The file's feedback gets the model of the rated message,
+    if that has one."""
     path = tmp_path / "turnwire.db"
     with sqlite3.connect(path) as db:
         db.executescript(VERSION_4.read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
-"""The SQLite store passes the conformance tests, in a file and in memory, and survives a kill."""
+"""The SQLite store passes the conformance tests, in a file and in memory. It survives a kill, refuses a second process,
+and reports a full disk."""
 
 from __future__ import annotations
 
@@ -245,7 +246,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 async def test_ping_fails_if_the_disk_is_full(tmp_path: Path) -> None:
-    """If the disk is full, `ping` fails although reads work, because no turn can be started."""
+    """If the disk is full, `ping` fails although reads work, because no turn could be started."""
     path = tmp_path / "turnwire.db"
     async with embedded(path) as store:
         await store.ping()
@@ -253,5 +254,6 @@ async def test_ping_fails_if_the_disk_is_full(tmp_path: Path) -> None:
             for refused in (store.ping(), store.create_conversation(conversation())):
                 with pytest.raises(StoreError, match="disk"):
                     await refused
+            assert await store.conversations("ann", 9, None) == ([], False)
         await store.ping()
         await store.create_conversation(conversation())

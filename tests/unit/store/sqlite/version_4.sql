@@ -1,4 +1,4 @@
--- The schema of version 4, as its files have it. Tests create such files, and upgrade them.
+-- The schema of version 4. Tests create files with it, and the current version upgrades them.
 
 CREATE TABLE IF NOT EXISTS conversations (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
