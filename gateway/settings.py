@@ -214,7 +214,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Raise `ValueError` for what a browser never sends as its origin."""
+        """Raise `ValueError` for anything that isn't the origin of a page: scheme, host and, if needed, port."""
         for origin in values:
             if _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(

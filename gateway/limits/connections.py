@@ -81,6 +81,9 @@ class ConnectionLimiter:
         missing = await self._find_missing(holder, kinds)
         if missing is not None and kinds[missing] == "user":
             everywhere = holder in self.holders.get(missing, ())  # the store refused it, not this instance
+            # Otherwise a renewal of this instance's permits would grant the missing one while it waits.
+            self.release(holder, list(kinds))
+            await self._release_in_store()
             if await self._make_room(missing.removeprefix("user:"), everywhere):
                 missing = await self._find_missing(holder, kinds)
         if missing is not None:

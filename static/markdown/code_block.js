@@ -1,10 +1,10 @@
-/** A code block. It grows as one text node and is highlighted when it is complete, in steps that fit a frame. */
+/** A code block. It grows as one text node and is highlighted when it is complete, in steps that fit an animation frame. */
 
 import { copyButton } from "../shared/copy_button.js";
 import { el } from "../shared/dom.js";
 import { schedulePaint } from "../shared/frame_scheduler.js";
 
-/** Longer code is not highlighted, because parsing it would take longer than a frame. */
+/** Longer code is not highlighted, because parsing it would take longer than an animation frame. */
 const HIGHLIGHTED_CHARS_MAX = 30_000;
 
 const LANGUAGES = new Map(

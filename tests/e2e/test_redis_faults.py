@@ -109,6 +109,7 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
             async with client(w.urls()[1]) as there:
                 conversation = (await there.request("conversation.create"))["id"]
                 await there.request("conversation.attach", conversation=conversation)
+                assert w.redis.execute("WAIT", 1, 10_000) == 1, "the replica has the conversation"
                 assert sentinel.sentinel_failover("turnwire")
                 while w.redis.execute("ROLE")[0] == b"master":
                     await asyncio.sleep(0.1)

@@ -39,6 +39,13 @@ NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
         "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}], "id": it["message"]}],
         "model": "no-such-model",
     },
+    ("turn.estimate", "turn"): lambda it, _: {"turn": it["turn"], "input": "x", "model": "no-such-model"},
+    ("turn.estimate", "conversation"): lambda it, _: {"conversation": it["conversation"], "input": "x"},
+    ("turn.estimate", "parent"): lambda it, own: {"conversation": own, "parent": it["message"]},
+    ("turn.estimate", "messages"): lambda it, _: {
+        "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}], "id": it["message"]}],
+        "model": "no-such-model",
+    },
     ("turn.cancel", "turn"): lambda it, _: {"turn": it["turn"]},
     ("turn.cancel", "turns"): lambda it, _: {"turns": [it["turn"]]},
     ("turn.cancel", "conversation"): lambda it, _: {"conversation": it["conversation"]},
