@@ -43,7 +43,8 @@ async def estimate_start(
 ) -> Estimated:
     """Return the estimate of the start `request` of `user`.
 
-    Raise what the start itself would raise before its model is asked: `ApiError`, `ProviderError` or `StoreError`.
+    Raise `ApiError`, `ProviderError` or `StoreError` if the conversation, the model or the context can't be used. Limits
+    and running turns aren't checked.
     """
     conversation, route = await runner.resolve(user, request)
     new = ChatMessage(input_role(request.input_parts), tuple(request.input_parts)) if request.input_parts else None
