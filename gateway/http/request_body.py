@@ -118,7 +118,13 @@ def parse_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
 
 def decode_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str]) -> R:
     """Return a request of the type `kind`, with its fields from the path and the query. Raises `ApiError`."""
-    return convert_request(kind, {**path, **query}, strict=False)
+    request = convert_request(kind, {**path, **query}, strict=False)
+    for name in query:
+        if (
+            getattr(request, name) is None
+        ):  # msgspec takes the text null for a null, if the field allows one and no text
+            raise ApiError("invalid_request", f"`{name}` is null. Leave it out, or send a value.", path=name)
+    return request
 
 
 def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
 from tests.in_time import checks_time_limit, within
-from tests.redis_process import redis_process, redis_store, sentinel_process
+from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
 
@@ -111,9 +112,10 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
                 await there.request("conversation.attach", conversation=conversation)
                 assert w.redis.execute("WAIT", 1, 10_000) == 1, "the replica has the conversation"
                 assert sentinel.sentinel_failover("turnwire")
-                while w.redis.execute("ROLE")[0] == b"master":
+                while sentinel.sentinel_get_master_addr_by_name("turnwire") != ("127.0.0.1", replica.port):
                     await asyncio.sleep(0.1)
-                assert sentinel.sentinel_get_master_addr_by_name("turnwire") == ("127.0.0.1", replica.port)
+                while not _is_demoted(w.redis):
+                    await asyncio.sleep(0.1)
                 await asyncio.sleep(1.5)
                 w.redis_proxy.lead_to(replica.port)
                 with within(10):
@@ -126,6 +128,14 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
                     with within(1):
                         assert (await there.request("turn.cancel", turn="t"))["turns"] == {"t": "cancelled"}
                     assert (await here.ending("t"))["type"] == "turn.cancelled"
+
+
+def _is_demoted(redis: RedisProcess) -> bool:
+    """Return whether Redis is a replica now. It closes its connections at that moment."""
+    try:
+        return bool(redis.execute("ROLE")[0] == b"slave")
+    except RedisConnectionError:
+        return False
 
 
 async def _start_again(here: Client, turn: str, conversation: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from gateway.http.admin import AdminFeedback
 from gateway.http.request_body import (
     convert_request,
     decode_body,
@@ -108,6 +109,14 @@ def test_numbers_in_a_url_are_converted() -> None:
     with pytest.raises(ApiError) as refused:
         decode_query(p.ConversationList, {}, {"limit": "201"})
     assert refused.value.body.path == "limit"
+
+
+def test_null_in_a_query_is_text() -> None:
+    """It is the text if the field may have any, and otherwise refused like any other value that doesn't fit."""
+    assert decode_query(AdminFeedback, {}, {"model": "null"}).model == "null"
+    with pytest.raises(ApiError) as refused:
+        decode_query(AdminFeedback, {}, {"rating": "null"})
+    assert (refused.value.code, refused.value.body.path) == ("invalid_request", "rating")
 
 
 def test_a_body_has_the_fields_that_are_not_in_the_path() -> None:
