@@ -51,16 +51,16 @@ class Gateway:
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._runtime: Runtime | None = None
-        http_routes = routes(settings)
+        all_routes = [WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)]
         starlette = Starlette(
-            routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *http_routes],
+            routes=all_routes,
             lifespan=self._lifespan,
             exception_handlers={404: handle_not_found, 405: handle_not_found},
         )
         # Starlette would redirect to whatever host the Host header names, and from a proxy's https to http.
         starlette.router.redirect_slashes = False
         app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
-        self.app = RequestIds(Pacing(app), http_routes, settings.path_prefix)
+        self.app = RequestIds(Pacing(app), all_routes, settings.path_prefix)
 
     @property
     def services(self) -> Services:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import structlog
-from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -24,6 +24,8 @@ UNKNOWN = "unknown"
 class RequestIds:
     """Middleware that gives every request and every socket its id, and logs each HTTP request at debug.
 
+    The opening of a socket is logged when it is answered, any other request when it has been served.
+
     `routes` have the templates of the paths. A request's path may begin with `prefix`; a template doesn't.
     """
 
@@ -39,14 +41,24 @@ class RequestIds:
             return
         request_id = request_id_in(scope["headers"])
         status: int | None = None
-        is_logged = scope["type"] == "http" and log.isEnabledFor(logging.DEBUG)
+        is_socket = scope["type"] == "websocket"
+        is_logged = log.isEnabledFor(logging.DEBUG)
         path = self._template(scope) if is_logged else UNKNOWN  # found now, because a route changes the scope
         began_s = perf_counter()
 
+        def log_request() -> None:
+            if is_logged:
+                took_ms = round((perf_counter() - began_s) * 1000)
+                log.debug("request served", method=scope.get("method", "GET"), path=path, status=status, ms=took_ms)
+
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] in ANSWERS:
-                status = message.get("status")
+            is_answer = message["type"] in ANSWERS
+            if is_socket and status is None and (is_answer or message["type"] == "websocket.close"):
+                status = message.get("status", 101 if is_answer else 403)
+                log_request()
+            if is_answer:
+                status = message.get("status", status)
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
             await send(message)
 
@@ -54,15 +66,14 @@ class RequestIds:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
-                if is_logged:
-                    took_ms = round((perf_counter() - began_s) * 1000)
-                    log.debug("request served", method=scope["method"], path=path, status=status, ms=took_ms)
+                if not is_socket:
+                    log_request()
 
     def _template(self, scope: Scope) -> str:
         """Return the path with the names of its parameters, such as `/v1/turns/{turn}`."""
         if self._prefix and scope["path"].startswith(self._prefix + "/"):
             scope = {**scope, "root_path": self._prefix}
         for route in self._routes:
-            if isinstance(route, Route | Mount) and route.matches(scope)[0] is not Match.NONE:
+            if isinstance(route, Route | WebSocketRoute | Mount) and route.matches(scope)[0] is not Match.NONE:
                 return route.path
         return UNKNOWN

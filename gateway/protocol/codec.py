@@ -19,6 +19,7 @@ from gateway.protocol.plain_text import PLAIN_PATTERN, is_plain
 from gateway.protocol.requests import (
     DEPTH_MAX,
     ID_CHARS_MAX,
+    OWN_ID_PATTERN,
     UNTYPED_MESSAGE_FIELDS,
     USER_BYTES_MAX,
     AnyRequest,
@@ -40,6 +41,7 @@ The message may quote a whole frame. Its beginning and its end are enough to exp
 _UNSUPPORTED_VALUE = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _NOT_PLAIN = f"Expected `str` matching regex {PLAIN_PATTERN!r}"
+_NOT_AN_OWN_ID = f"Expected `str` matching regex {OWN_ID_PATTERN!r}"
 _MISSING_FIELD = re.compile(r"Object missing required field `(\w{1,64})`")
 
 
@@ -147,6 +149,7 @@ def decode_error(error: Exception) -> ApiError:
     if isinstance(error, RecursionError):
         return ApiError("invalid_frame", f"The frame is nested deeper than {DEPTH_MAX} levels. Flatten it.")
     text = str(error).replace(_NOT_PLAIN, "Control and format characters aren't allowed in a name")
+    text = text.replace(_NOT_AN_OWN_ID, "An id that a client makes has 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     if len(text) > 2 * _REASON_CHARS_MAX:
         text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
     if not isinstance(error, msgspec.ValidationError):

@@ -29,7 +29,8 @@ assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
 )
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
-TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
+OWN_ID_PATTERN = r"\A[A-Za-z0-9_.\-]{1,64}\Z"
+TurnId = Annotated[str, Meta(pattern=OWN_ID_PATTERN)]
 ConversationId = TurnId
 Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
 ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN_PATTERN)]

@@ -56,6 +56,8 @@ def check_start(request: TurnStart, items_max: int) -> None:
         raise ApiError(
             "invalid_request", "`parent` requires the `conversation` that it is in. Send both.", path="conversation"
         )
+    check_own_id(request.turn, "turn")
+    check_own_id(request.conversation, "conversation")
     if request.create and request.conversation is None:
         raise ApiError(
             "invalid_request",
@@ -69,6 +71,15 @@ def check_start(request: TurnStart, items_max: int) -> None:
     if (call := _result_without_call(messages) or misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Send the call in that message.", "messages")
     _check_tools(request)
+
+
+def check_own_id(own_id: str | None, field: str) -> None:
+    """Check an id that a client made. `field` is the request's field. Raises `ApiError`.
+
+    HTTP clients resolve a path that ends in a dot segment, so that such an id could not be addressed.
+    """
+    if own_id in {".", ".."}:
+        raise ApiError("invalid_request", f"`{field}` can't be {own_id!r}. Choose another id.", path=field)
 
 
 def encode_metadata(metadata: Metadata, bytes_max: int) -> bytes:

@@ -15,7 +15,7 @@ from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
-from gateway.protocol.validation import encode_metadata
+from gateway.protocol.validation import check_own_id, encode_metadata
 from gateway.protocol.views import body_of, conversation_view, message_view
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
@@ -68,6 +68,7 @@ class Conversations:
         self._subscribed.clear()
 
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
+        check_own_id(request.conversation, "conversation")
         if request.model is not None:
             self._services.catalog.resolve(request.model)
         metadata = encode_metadata(request.metadata or {}, self._services.settings.metadata_bytes)

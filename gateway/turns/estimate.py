@@ -19,6 +19,7 @@ from gateway.turns.runner import TurnRunner
 from providers.base import ChatMessage, ChatRequest, Usage
 from providers.route import Route
 from store.api import HistoryStore
+from store.records import NotFound
 
 
 class Estimated(NamedTuple):
@@ -51,6 +52,11 @@ async def estimate_start(
     history = History(store, user, settings.context_bytes, settings.request_items, new)
     last = request.parent or (conversation.head if conversation is not None else None)
     place = Place(request.conversation, last, route.id)
+    if request.parent is not None and request.conversation is not None:
+        try:
+            await store.branch(user, request.conversation, request.parent, bytes_max=1)
+        except NotFound:
+            raise NotFound("parent") from None
     whole = await build_chat_request(history, place, conversation, request, route.model, settings.system_prompt)
     is_stateless = request.messages is not None
     size = request_size(whole)

@@ -153,9 +153,10 @@ async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: p
     async with serving(path_prefix=prefix) as server, http_client(server.url) as http:
         started_turn = {"turn": "secret", "input": "x", "params": {"demo": {"first_ms": 50, "text": "Yes."}}}
         await http.post(f"{prefix}/v1/turns", json=started_turn)
-        await http.get(f"{prefix}/v1/turns/secret?x=secret")
-        await http.get(f"{prefix}/static/turnwire.js")
-        await http.get(f"{prefix}/secret")
+        for count, path in enumerate(("/v1/turns/secret?x=secret", "/static/turnwire.js", "/secret"), 1):
+            # A request is logged after its answer, which the client may have before.
+            await eventually(lambda count=count: len(list(lines(caplog, "request served"))) == count)
+            await http.get(prefix + path)
         await eventually(lambda: len(list(lines(caplog, "request served"))) == 4)
     served = list(lines(caplog, "request served"))
     assert [(line["method"], line["path"], line["status"]) for line in served] == [
@@ -166,6 +167,21 @@ async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: p
     ]
     assert 50 <= served[0]["ms"] < 30_000
     assert all(isinstance(line["ms"], int) for line in served)
+
+
+async def test_each_opening_of_a_socket_leaves_one_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """An opening is logged when it is answered, also if it is refused, with the id that the client got."""
+    caplog.set_level(logging.DEBUG, "turnwire")
+    async with serving() as server:
+        async with connect(server.ws_url, additional_headers={"X-Request-ID": "s1"}):
+            await eventually(lambda: len(list(lines(caplog, "request served"))) == 1)
+        for path, headers in (("/ws", {"Origin": "https://evil.example"}), ("/wsx", {})):
+            with pytest.raises(InvalidStatus):
+                await connect(server.ws_url.replace("/ws", path), additional_headers={"X-Request-ID": "s2", **headers})
+    served = [
+        (line["request_id"], line["method"], line["path"], line["status"]) for line in lines(caplog, "request served")
+    ]
+    assert served == [("s1", "GET", "/ws", 101), ("s2", "GET", "/ws", 403), ("s2", "GET", "unknown", 403)]
 
 
 async def test_without_debug_requests_leave_no_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,8 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
         ({"input": "Hi", "parent": "m"}, "invalid_request", "conversation"),
         ({"parent": "m"}, "invalid_request", "conversation"),
         ({"input": "Hi", "create": True}, "invalid_request", "conversation"),
+        ({"input": "Hi", "conversation": "..", "create": True}, "invalid_request", "conversation"),
+        ({"input": "Hi", "turn": "."}, "invalid_request", "turn"),
         ({"messages": ONE, "create": True}, "invalid_request", "conversation"),
         ({"messages": []}, "invalid_request", "messages"),
         ({"messages": ONE, "input": "Hi"}, "invalid_request", "input"),

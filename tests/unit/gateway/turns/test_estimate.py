@@ -160,3 +160,16 @@ async def test_the_operators_prompt_is_counted() -> None:
         async with serving({}, system_prompt=prompt) as server, client(server.ws_url) as c:
             counted.append((await c.request("turn.estimate", input="Hi"))["input_tokens"])
     assert counted[1] - counted[0] >= 400
+
+
+async def test_an_unknown_parent_is_refused_like_in_a_start() -> None:
+    """The estimate has the start's error."""
+    async with serving({}) as server, client(server.ws_url) as c:
+        await c.request("conversation.create", conversation="mine")
+        errors = []
+        for kind in ("turn.start", "turn.estimate"):
+            with pytest.raises(RequestFailed) as refused:
+                await c.request(kind, conversation="mine", parent="m_none", input="Hi")
+            errors.append(refused.value.error)
+        assert errors[0] == errors[1]
+        assert errors[0]["path"] == "parent"
