@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -146,6 +147,11 @@ async def test_the_lines_of_a_request_have_its_id(caplog: pytest.LogCaptureFixtu
     assert next(line for line in lines(caplog, "request served") if line["path"] == "/v1")["request_id"][:3] == "rq_"
 
 
+def has_lines(caplog: pytest.LogCaptureFixture, count: int) -> bool:
+    """Return whether `count` served requests are logged."""
+    return len(list(lines(caplog, "request served"))) == count
+
+
 @pytest.mark.parametrize("prefix", ["", "/chat"])
 async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     """It has the method, the template of the path without the client's values, the status and the duration in ms."""
@@ -153,11 +159,11 @@ async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: p
     async with serving(path_prefix=prefix) as server, http_client(server.url) as http:
         started_turn = {"turn": "secret", "input": "x", "params": {"demo": {"first_ms": 50, "text": "Yes."}}}
         await http.post(f"{prefix}/v1/turns", json=started_turn)
+        # A request is logged after its answer, so the client may have the answer first.
         for count, path in enumerate(("/v1/turns/secret?x=secret", "/static/turnwire.js", "/secret"), 1):
-            # A request is logged after its answer, which the client may have before.
-            await eventually(lambda count=count: len(list(lines(caplog, "request served"))) == count)
+            await eventually(partial(has_lines, caplog, count))
             await http.get(prefix + path)
-        await eventually(lambda: len(list(lines(caplog, "request served"))) == 4)
+        await eventually(partial(has_lines, caplog, 4))
     served = list(lines(caplog, "request served"))
     assert [(line["method"], line["path"], line["status"]) for line in served] == [
         ("POST", "/v1/turns", 200),
