@@ -47,16 +47,21 @@ def tls_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     return context
 
 
-def expired_at(certfile: str) -> datetime | None:
-    """Return when the first certificate in this file expired, or None if it is still valid.
+def validity_problem(certfile: str) -> str | None:
+    """Return why clients refuse the first certificate in this file at this time, as a sentence; None if they don't.
 
     Raises `CertificateError` if the file can't be read.
     """
     # Imported here so that a gateway without a certificate starts faster.
     from cryptography.x509 import load_pem_x509_certificates
 
-    expiry = load_pem_x509_certificates(_read(certfile))[0].not_valid_after_utc
-    return expiry if expiry < datetime.now(UTC) else None
+    certificate = load_pem_x509_certificates(_read(certfile))[0]
+    begin, end, now = certificate.not_valid_before_utc, certificate.not_valid_after_utc, datetime.now(UTC)
+    if end < now:
+        return f"The certificate in {certfile} expired on {end:%Y-%m-%d}, so clients refuse it. Renew it."
+    if begin > now:
+        return f"The certificate in {certfile} is valid from {begin:%Y-%m-%d %H:%M} UTC on. Check the clock."
+    return None
 
 
 def _read(path: str) -> bytes:

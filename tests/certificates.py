@@ -20,10 +20,12 @@ class Certificate:
     context: ssl.SSLContext
 
 
-def make_certificate(folder: Path, not_after: datetime | None = None) -> Certificate:
-    """Write the files into `folder`. `not_after` is when the certificate expires."""
+def make_certificate(
+    folder: Path, not_after: datetime | None = None, not_before: datetime | None = None
+) -> Certificate:
+    """Write the files into `folder`. The certificate is valid from `not_before` to `not_after`."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost", not_after=not_after)
+    issued = authority.issue_cert("127.0.0.1", "localhost", not_after=not_after, not_before=not_before)
     certfile, keyfile, authority_file = (folder / name for name in ("fullchain.pem", "privkey.pem", "authority.pem"))
     certfile.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(keyfile))

@@ -13,7 +13,7 @@ from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_setting
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.identity.origin import is_loopback
 from gateway.settings import Settings
-from gateway.tls import CertificateError, expired_at, tls_context
+from gateway.tls import CertificateError, tls_context, validity_problem
 from providers.catalog.operator_file import CatalogError
 from store.records import StoreError
 
@@ -76,18 +76,18 @@ def run(options: Namespace) -> None:
 def _check_certificate(settings: Settings) -> None:
     """Exit with 2 if the certificate or its key can't be used.
 
-    Warn if the certificate has expired, or if others can read or change the file of the key.
+    Warn if the certificate has expired or isn't valid yet, or if others can read or change the file of the key.
     """
     if not settings.certfile:
         return
     try:
         tls_context(settings.certfile, settings.keyfile)
-        expired = expired_at(settings.certfile)
+        problem = validity_problem(settings.certfile)
     except CertificateError as error:
         fail(str(error), EXIT_USAGE)
     warn_of_exposed_file(settings.keyfile or settings.certfile)
-    if expired is not None:
-        warn(f"The certificate in {settings.certfile} expired on {expired:%Y-%m-%d}, so clients refuse it. Renew it.")
+    if problem is not None:
+        warn(problem)
 
 
 def _disable_core_dumps() -> None:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser
 
+from gateway.tls import validity_problem
 from tests.certificates import make_certificate
 from tests.client import Client, client
 from tests.gateway_process import clean_environment, gateway_process
@@ -186,3 +187,6 @@ async def test_an_expired_certificate_and_an_exposed_key_have_a_warning(tmp_path
         written = "".join(gateway.log)
     assert f"The certificate in {made.certfile} expired on 2020-01-02, so clients refuse it. Renew it." in written
     assert f"can read or change {made.keyfile}" in written
+    future = make_certificate(tmp_path, datetime(2101, 1, 2, tzinfo=UTC), datetime(2100, 1, 2, tzinfo=UTC))
+    problem = f"The certificate in {future.certfile} is valid from 2100-01-02 00:00 UTC on. Check the clock."
+    assert validity_problem(str(future.certfile)) == problem
