@@ -360,7 +360,7 @@ async def cuttable_proxy(server: RedisProcess) -> AsyncIterator[CuttableProxy]:
 
 
 @asynccontextmanager
-async def redis_store(url: str, **options: int) -> AsyncIterator[RedisStore]:
+async def redis_store(url: str, **options: Any) -> AsyncIterator[RedisStore]:
     """Open a store on a Redis. On exit, close it."""
     store = RedisStore(url, **options)
     try:

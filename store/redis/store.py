@@ -27,7 +27,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
     """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
-    after the turn's ending.
+    after the turn's ending. Another value than before applies to a conversation and its messages from its next change.
     Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
     """
 

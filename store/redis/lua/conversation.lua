@@ -8,12 +8,20 @@ local function set_fields(key, fields)
   redis.call('HSET', key, unpack(flat))
 end
 
+-- Shared: let a key that is for all conversations of the user live as long as one that changes now. It may live longer for
+-- the others: they keep the time to live that the setting had when they changed last.
+local function prolong(key)
+  if redis.call('PTTL', key) < HISTORY_TTL_MS then
+    redis.call('PEXPIRE', key, HISTORY_TTL_MS)
+  end
+end
+
 -- Shared: add `bytes` to the size of a conversation in `sizes`, and to the sum of the user's conversations in `stored`.
 local function count_stored(p, id, bytes)
   redis.call('HINCRBY', p .. 'sizes', id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)
-  redis.call('PEXPIRE', p .. 'sizes', HISTORY_TTL_MS)
-  redis.call('PEXPIRE', p .. 'stored', HISTORY_TTL_MS)
+  prolong(p .. 'sizes')
+  prolong(p .. 'stored')
 end
 
 -- Shared: return the size of a new conversation in bytes.
@@ -77,7 +85,8 @@ local function last_score(key, clock)
 end
 
 -- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its member in the user's list, and differs
--- from those of all conversations that had its id before.
+-- from those of all conversations that had its id before. `swept` is when its messages' time to live was restarted, and
+-- `swept_ttl` is the setting's value at that time.
 local function create_conversation(p, new)
   local time = redis.call('TIME')
   local member = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
@@ -85,30 +94,34 @@ local function create_conversation(p, new)
   set_fields(key, {
     id = new.id, title = new.title, system = new.system, model = new.model, metadata = new.metadata,
     head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
-    place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(),
+    place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(), swept_ttl = HISTORY_TTL_MS,
   })
   redis.call('PEXPIRE', key, HISTORY_TTL_MS)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
-  redis.call('PEXPIRE', p .. 'conversations', HISTORY_TTL_MS)
+  prolong(p .. 'conversations')
   count_stored(p, new.id, conversation_size(new))
 end
 
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages have
--- twice that time to live, so that theirs has to be restarted only from time to time.
+-- twice that time to live, so that theirs has to be restarted only from time to time, and when the setting's value differs.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local updated_ms, member, swept = unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept'))
+  local updated_ms, member, swept, swept_ttl =
+    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl'))
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
-  local lists = {'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations', 'sizes', 'stored'}
-  for _, name in ipairs(lists) do
+  for _, name in ipairs({'conversation:' .. id, 'messages:' .. id, 'active:' .. id}) do
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end
+  for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
+    prolong(p .. name)
+  end
   local clock = clock_ms()
-  if clock - tonumber(swept) >= HISTORY_TTL_MS / 2 then
-    redis.call('HSET', key, 'swept', clock)
+  -- A conversation of an earlier version has no `swept_ttl`.
+  if tonumber(swept_ttl or 0) ~= HISTORY_TTL_MS or clock - tonumber(swept) >= HISTORY_TTL_MS / 2 then
+    redis.call('HSET', key, 'swept', clock, 'swept_ttl', HISTORY_TTL_MS)
     for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
       redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_TTL_MS)
     end

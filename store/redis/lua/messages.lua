@@ -1,4 +1,4 @@
--- Return a page of a conversation's messages.
+-- Return a page of a conversation's messages. Messages that are lost are left out.
 -- KEYS[1] the user's prefix. ARGV: conversation, maximum number, before ('' for none), maximum bytes of the bodies
 -- together (optional).
 -- Returns {'ok', messages (newest first), 1 if there are older ones} or {'not_found', field}.
@@ -15,11 +15,21 @@ if ARGV[3] ~= '' then
   from = '(' .. from
 end
 local page, limit, bytes_left = {}, tonumber(ARGV[2]), tonumber(ARGV[4] or 'inf')
-for i, message in ipairs(redis.call('ZREVRANGEBYSCORE', list, from, '-inf', 'LIMIT', 0, limit + 1)) do
-  bytes_left = bytes_left - redis.call('HSTRLEN', p .. 'message:' .. message, 'body')
-  if i > limit or (bytes_left < 0 and i > 1) then
-    return {'ok', page, 1}
+local offset, slice = 0, limit + 1
+while true do
+  local messages = redis.call('ZREVRANGEBYSCORE', list, from, '-inf', 'LIMIT', offset, slice)
+  for _, message in ipairs(messages) do
+    local key = p .. 'message:' .. message
+    if redis.call('EXISTS', key) == 1 then
+      bytes_left = bytes_left - redis.call('HSTRLEN', key, 'body')
+      if #page == limit or (bytes_left < 0 and #page > 0) then
+        return {'ok', page, 1}
+      end
+      page[#page + 1] = redis.call('HGETALL', key)
+    end
   end
-  page[i] = redis.call('HGETALL', p .. 'message:' .. message)
+  if #messages < slice then
+    return {'ok', page, 0}
+  end
+  offset, slice = offset + slice, 1000
 end
-return {'ok', page, 0}

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from store.records import Change, Counters, FeedbackFilter, Limited, TurnLimits
-from store.redis.keys import FEEDBACK_KEY
+from store.redis.keys import FEEDBACK_KEY, user_prefix
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running
 
@@ -265,3 +265,107 @@ async def test_expired_conversations_are_not_counted(redis_server: RedisProcess)
         await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
         (sizes,) = [key for key in redis_server.keys() if key.endswith(b":sizes")]
         assert redis_server.execute("HLEN", sizes) == 1
+
+
+async def test_a_raised_time_to_live_holds_for_the_messages_too(redis_server: RedisProcess) -> None:
+    """After the setting was raised, or set to 0, a conversation's next change prolongs all its messages, so none expires
+    before the conversation. So it is with data of an earlier version, which doesn't know its messages' time to live."""
+    for history_ttl_s, name in ((1000, "c1"), (0, "c2"), (1000, "c3")):
+        async with redis_store(redis_server.url, history_ttl_s=0.4) as store:
+            await store.create_conversation(conversation(name))
+            await run(store, new_turn(f"{name}.old", conversation=name))
+        if name == "c3":
+            redis_server.execute("HDEL", ann_key("conversation:c3"), "swept_ttl")
+        async with redis_store(redis_server.url, history_ttl_s=history_ttl_s) as store:
+            await run(store, new_turn(f"{name}.new", conversation=name))
+            await asyncio.sleep(0.9)
+            ids = [f"{name}.{one}" for one in ("old.question", "old.answer", "new.question", "new.answer")]
+            assert [one.id for one in (await store.messages("ann", name, 10, None))[0]] == ids
+            assert [one.id for one in (await store.branch("ann", name, ids[-1]))[0]] == ids
+            conversation_ms = int(redis_server.execute("PTTL", ann_key(f"conversation:{name}")))
+            assert shortest_ttl_ms(redis_server, "message") > conversation_ms
+            await store.delete_conversation("ann", name)
+
+
+async def test_each_change_can_bring_the_raised_time_to_live(redis_server: RedisProcess) -> None:
+    """A change of the title and a clearing prolong the messages as a turn does."""
+    async with redis_store(redis_server.url, history_ttl_s=100) as store:
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name))
+            await run(store, new_turn(name, conversation=name))
+    async with redis_store(redis_server.url, history_ttl_s=1000) as store:
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        await store.clear_conversation("ann", "c2", NOW)
+        assert shortest_ttl_ms(redis_server, "message") > 1_999_000
+
+
+async def test_a_lowered_time_to_live_holds_for_the_messages_too(redis_server: RedisProcess) -> None:
+    """After the setting was lowered, a conversation's next change shortens its messages' time to live with its own, so they
+    don't stay in Redis for a hundred years. Conversations that didn't change keep theirs, and stay in the list."""
+    async with redis_store(redis_server.url, history_ttl_s=0) as store:
+        for name in ("kept", "c1"):
+            await store.create_conversation(conversation(name))
+            await run(store, new_turn(name, conversation=name))
+    async with redis_store(redis_server.url, history_ttl_s=0.3) as store:
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        assert int(redis_server.execute("PTTL", ann_key("message:c1.answer"))) <= 600
+        await asyncio.sleep(0.7)
+        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["kept"]
+        assert len((await store.messages("ann", "kept", 10, None))[0]) == 2
+        assert redis_server.execute("HKEYS", ann_key("sizes")) == [b"kept"]
+        assert not [key for key in redis_server.keys() if b":message:c1" in key]
+
+
+async def test_messages_are_prolonged_once_after_a_changed_time_to_live(redis_server: RedisProcess) -> None:
+    """Only the first change after the setting differs reads the list of messages; the next ones cost what they did."""
+    async with redis_store(redis_server.url, history_ttl_s=100) as store:
+        await store.create_conversation(conversation())
+        for n in range(10):
+            await run(store, new_turn(f"t{n}"))
+    async with redis_store(redis_server.url, history_ttl_s=1000) as store:
+        before = calls(redis_server, "pexpire")
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        first = calls(redis_server, "pexpire")
+        await store.update_conversation("ann", "c1", Change(title="y"), NOW)
+        assert first - before > 20
+        assert calls(redis_server, "pexpire") - first < 10
+
+
+async def test_a_lost_message_is_left_out_of_lists(redis_server: RedisProcess) -> None:
+    """If keys of messages are lost all the same, pages have the other messages, as many as were asked for, and lead on."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        for n in range(6):
+            await run(store, new_turn(f"t{n}"))
+        for name in ("t0.question", "t1.answer", "t2.question", "t2.answer", "t3.question", "t5.answer"):
+            redis_server.execute("DEL", ann_key(f"message:{name}"))
+        rest = ["t0.answer", "t1.question", "t3.answer", "t4.question", "t4.answer", "t5.question"]
+        found, more = await store.messages("ann", "c1", 3, None)
+        assert ([one.id for one in found], more) == (rest[3:], True)
+        found, more = await store.messages("ann", "c1", 3, found[0].id)
+        assert ([one.id for one in found], more) == (rest[:3], False)
+        found, more = await store.messages("ann", "c1", 10, "t5.answer", bytes_max=1)
+        assert ([one.id for one in found], more) == (rest[5:], True)
+        found, more = await store.messages("ann", "c1", 10, "t0.answer")
+        assert (found, more) == ([], False)
+        assert await missing(store.message("ann", "t5.answer")) == "message"
+        assert await store.branch("ann", "c1", "t5.answer") == ([], 0)
+        await run(store, new_turn("t6"))
+        assert [one.id for one in (await store.messages("ann", "c1", 2, None))[0]] == ["t6.question", "t6.answer"]
+        await store.delete_conversation("ann", "c1")
+        assert not [key for key in redis_server.keys() if b":message:" in key]
+
+
+def calls(server: RedisProcess, command: str) -> int:
+    """Return how often Redis has run a command."""
+    (line,) = [
+        line
+        for line in server.execute("INFO", "commandstats").splitlines()
+        if line.startswith(f"cmdstat_{command}:".encode())
+    ]
+    return int(line.split(b"calls=")[1].split(b",")[0])
+
+
+def ann_key(name: str) -> bytes:
+    """Return the key of the user `ann` with this name."""
+    return user_prefix("ann") + name.encode()
