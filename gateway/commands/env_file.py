@@ -14,7 +14,15 @@ from dotenv.parser import parse_stream
 
 from gateway.commands.options import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
-from gateway.settings import ENV_FILE_VARIABLE, PREFIX, add_to_environment, environment, setting_variables
+from gateway.settings import (
+    ENV_FILE_VARIABLE,
+    LEVELS,
+    PREFIX,
+    add_to_environment,
+    environment,
+    log_level,
+    setting_variables,
+)
 
 DEFAULT_FILE = ".env"
 CLIENT_VARIABLES = frozenset({"TURNWIRE_KEY", "TURNWIRE_TOKEN", "TURNWIRE_URL"})
@@ -67,7 +75,13 @@ def _read(name: str) -> dict[str, str]:
 
 
 def warn_of_unknown_variables(variables: Mapping[str, str]) -> None:
-    """Warn of each of `variables` that looks like a setting and isn't one, with the most similar setting."""
+    """Warn of each of `variables` that looks like a setting and isn't one, with the most similar setting.
+
+    Also warn of a LOG_LEVEL that isn't a level, unless TURNWIRE_LOG_LEVEL is set.
+    """
+    level = variables.get("LOG_LEVEL")
+    if level and log_level(level) not in LEVELS and not variables.get("TURNWIRE_LOG_LEVEL"):
+        warn("LOG_LEVEL has an unknown value and is ignored. Set TURNWIRE_LOG_LEVEL to debug, info, warning or error.")
     known = setting_variables()
     by_bare_name = {name.removeprefix(PREFIX): name for name in sorted(known)}
     for variable in sorted(variables.keys() - known - CLIENT_VARIABLES):

@@ -145,6 +145,26 @@ def test_an_unknown_setting_has_a_warning(
     assert capsys.readouterr().err == f"turnwire: {variable} is set, but there is no such setting. {hint}\n"
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_warned"),
+    [
+        ({"LOG_LEVEL": "loud"}, True),
+        ({"LOG_LEVEL": "loud", "TURNWIRE_LOG_LEVEL": ""}, True),
+        ({"LOG_LEVEL": "loud", "TURNWIRE_LOG_LEVEL": "debug"}, False),
+        ({"LOG_LEVEL": " WARN "}, False),
+        ({"LOG_LEVEL": ""}, False),
+        ({}, False),
+    ],
+)
+def test_an_unknown_level_of_the_platform_has_a_warning(
+    capsys: pytest.CaptureFixture[str], variables: dict[str, str], is_warned: bool
+) -> None:
+    """LOG_LEVEL may be meant for other programs, so it doesn't stop the start. The warning says what to set instead."""
+    warn_of_unknown_variables(variables)
+    words = "LOG_LEVEL has an unknown value and is ignored. Set TURNWIRE_LOG_LEVEL to debug, info, warning or error."
+    assert capsys.readouterr().err == (f"turnwire: {words}\n" if is_warned else "")
+
+
 def test_every_documented_variable_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     """The variables in the documents, the examples and the deployment files have no warning, except the misspelled
     one in docs/troubleshooting.md."""
