@@ -28,6 +28,14 @@ TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 PREFIX = "TURNWIRE_"
 ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
 
+LEVELS = ("debug", "info", "warning", "error")
+_LEVEL_SYNONYMS = {
+    **dict.fromkeys(("trace", "verbose"), "debug"),
+    **dict.fromkeys(("notice", "information"), "info"),
+    "warn": "warning",
+    **dict.fromkeys(("err", "critical", "crit", "fatal", "alert", "emerg", "emergency", "panic"), "error"),
+}
+
 
 class TokenSettings(NamedTuple):
     """The rules for checking tokens. Exactly one of `secret`, `public_key` and `jwks_url` is set.
@@ -52,7 +60,14 @@ class Settings(BaseSettings):
     The environment variable of a setting is TURNWIRE_ and the name in capitals, unless `validation_alias` lists others.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
@@ -96,7 +111,7 @@ class Settings(BaseSettings):
     env_file: str = ".env"
     """The file that the command reads variables from before it reads the other settings."""
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", validation_alias=AliasChoices("log_level", "TURNWIRE_LOG_LEVEL", "LOG_LEVEL")
+        "info", validation_alias=AliasChoices("TURNWIRE_LOG_LEVEL", "LOG_LEVEL")
     )
     admin_url: str | None = None
     admin_token: Secret | None = Field(None, repr=False)
@@ -176,10 +191,28 @@ class Settings(BaseSettings):
             if name.lower() != "redis_port" or not str(value).startswith("tcp://")
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_empty_list(cls, values: dict[str, object]) -> dict[str, object]:
+        """Let an empty TURNWIRE_TRUSTED_PROXIES mean no proxy. Any other empty variable counts as unset."""
+        is_empty = environment().get("TURNWIRE_TRUSTED_PROXIES") == ""
+        return {"trusted_proxies": (), **values} if is_empty else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_level(cls, values: dict[str, object]) -> dict[str, object]:
+        """Ignore an unknown LOG_LEVEL: platforms set it, and other programs have other levels."""
+        others = {name: value for name, value in values.items() if name != "TURNWIRE_LOG_LEVEL"}
+        level = values.get("TURNWIRE_LOG_LEVEL")  # the value of either variable
+        is_alias = level == environment().get("LOG_LEVEL") and not environment().get("TURNWIRE_LOG_LEVEL")
+        if level is None or (is_alias and log_level(str(level)) not in LEVELS):
+            return others
+        return {"log_level": level, **others}
+
     @field_validator("log_level", mode="before")
     @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.strip().lower() if isinstance(value, str) else value
+    def _read_level(cls, value: object) -> object:
+        return log_level(value) if isinstance(value, str) else value
 
     @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
@@ -334,6 +367,12 @@ class Settings(BaseSettings):
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
         bracketed = f"[{host}]" if ":" in host else host
         return f"{'https' if self.certfile else 'http'}://{bracketed}:{self.port}"
+
+
+def log_level(word: str) -> str:
+    """Return the level of `LEVELS` that `word` means, in any case; an unknown word is returned in lower case."""
+    word = word.strip().lower()
+    return _LEVEL_SYNONYMS.get(word, word)
 
 
 def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:

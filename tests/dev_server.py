@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 
@@ -34,7 +35,8 @@ def watched_files() -> list[Path]:
     variables: dict[str, str | None] = dict(os.environ)
     if env_file and Path(env_file).is_file():
         files.append(Path(env_file))
-        variables = dotenv_values(env_file, interpolate=False) | variables
+        text = Path(env_file).read_text(encoding="utf-8", errors="replace")  # the gateway says what is wrong with it
+        variables = dotenv_values(stream=StringIO(text), interpolate=False) | variables
     named = (value.removeprefix("@") for name, value in variables.items() if name.startswith(PREFIX) and value)
     return [path for path in (*files, *map(Path, named)) if path.is_file()]
 

@@ -45,7 +45,7 @@ def load_settings(options: Namespace) -> Settings:
             name = option_name(name)
         else:
             environment = configuration.environment()
-            name = " or ".join([one for one in variables if one in environment] or variables)
+            name = " or ".join([one for one in variables if environment.get(one)] or variables)
         fail(f"{name} is invalid: {message}. docs/operations.md lists the valid values.", EXIT_USAGE)
     warn_of_exposed_secrets(overrides, settings)
     return settings

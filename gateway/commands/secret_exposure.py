@@ -34,7 +34,7 @@ def warn_of_exposed_secrets(option_values: Mapping[str, Any], settings: Settings
     files = [settings.api_keys or ""]
     for name, is_secret in SECRET_SETTINGS.items():
         variables = environment_variables(name)[1]
-        from_environment = next((environment()[variable] for variable in variables if variable in environment()), "")
+        from_environment = next((value for variable in variables if (value := environment().get(variable))), "")
         value = option_values.get(name, from_environment)
         if value.startswith("@"):
             files.append(value[1:])

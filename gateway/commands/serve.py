@@ -12,7 +12,7 @@ from gateway import settings as configuration
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.identity.origin import is_loopback
-from gateway.settings import Settings
+from gateway.settings import LEVELS, Settings, log_level
 from gateway.tls import CertificateError, tls_context, validity_problem
 from providers.catalog.operator_file import CatalogError
 from store.records import StoreError
@@ -43,7 +43,8 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--log-level",
-        choices=["debug", "info", "warning", "error"],
+        type=log_level,
+        choices=LEVELS,
         help="lowest level that is logged (default: TURNWIRE_LOG_LEVEL, or info)",
     )
 

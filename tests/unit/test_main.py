@@ -42,6 +42,15 @@ def test_options_are_settings(served: list[Settings]) -> None:
     assert served[0].log_level == "debug"
 
 
+@pytest.mark.parametrize(
+    ("given", "level"), [("INFO", "info"), ("Warn", "warning"), ("critical", "error"), ("trace", "debug")]
+)
+def test_a_level_is_accepted_in_any_case(served: list[Settings], given: str, level: str) -> None:
+    """The option accepts the same names of a level as the variables."""
+    command.main(["serve", "--log-level", given])
+    assert served[0].log_level == level
+
+
 def test_arguments_default_to_those_of_the_process(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """`main()` without arguments reads those of the process."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--port", "7"])

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import Settings, environment
+from gateway.settings import Settings, environment, environment_variables
+from providers.catalog.operator_file import open_catalog
+
+EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
 
 def make(**fields: Any) -> Settings:
@@ -120,6 +126,86 @@ def test_an_invalid_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: 
         make()
     named = str(refused.value.errors()[0]["loc"][0]).upper()
     assert variable.removeprefix("TURNWIRE_") == named
+
+
+LEVELS = {
+    "debug": ("debug", "DEBUG", "trace", "Verbose"),
+    "info": ("info", "Info", "notice", "information", ""),
+    "warning": ("warning", "WARN"),
+    "error": ("error", "err", "CRITICAL", "crit", "fatal", "alert", "emerg", "panic"),
+}
+"""The words for each level."""
+
+
+@pytest.mark.parametrize("variable", ["LOG_LEVEL", "TURNWIRE_LOG_LEVEL"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_may_have_another_name(monkeypatch: pytest.MonkeyPatch, variable: str, level: str) -> None:
+    """The names that other programs use for a level are accepted, in any case."""
+    for word in LEVELS[level]:
+        monkeypatch.setenv(variable, word)
+        assert make().log_level == level
+
+
+def test_log_level_may_be_meant_for_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown value of LOG_LEVEL, which platforms set, is ignored. TURNWIRE_LOG_LEVEL overrides it, and an argument
+    overrides both."""
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    assert make().log_level == "info"
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    assert make(log_level="debug").log_level == "debug"
+    monkeypatch.setenv("TURNWIRE_LOG_LEVEL", "warning")
+    assert make().log_level == "warning"
+    assert make(log_level="debug").log_level == "debug"
+
+
+VARIABLES = [variable for name in Settings.model_fields for variable in environment_variables(name)[1]]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Except where an empty value says something: without trusted proxies, no header of a proxy is believed."""
+    default = make()
+    monkeypatch.setenv(variable, "")
+    settings = make()
+    if variable == "TURNWIRE_TRUSTED_PROXIES":
+        assert settings.trusted_proxies == ()
+        assert make(trusted_proxies="::1").trusted_proxies == ("::1",)
+    else:
+        assert settings == default
+        assert settings.model_fields_set == default.model_fields_set
+
+
+def test_an_empty_variable_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second variable of the same setting is read if the first is empty."""
+    monkeypatch.setenv("TURNWIRE_STORE", "")
+    monkeypatch.setenv("REDIS_URL", "redis://there")
+    assert make().store_url == "redis://there"
+
+
+def test_the_example_of_an_env_file_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every line of `.env.example` uncommented, the settings are the defaults, and the models can be read. Only
+    the store differs, because the port of Redis is set."""
+    default = make()
+    lines = re.findall(r"^# ([A-Z][A-Z0-9_]*)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {variable for variable, _ in lines} >= {"PORT", "TURNWIRE_JWT_SECRET", "OPENAI_BASE_URL"}
+    for variable, value in lines:
+        monkeypatch.setenv(variable, value)
+    settings = make()
+    assert settings == default
+    assert settings.store_url == "redis://127.0.0.1:6379"
+    assert open_catalog(environment(), settings.models).resolve("demo").provider == "demo"
+
+
+NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in {int, float, Decimal}]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity", "1e999"])
+def test_a_number_is_finite(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """An infinite number, or none at all, is refused at the start."""
+    monkeypatch.setenv(environment_variables(name)[1][0], value)
+    with pytest.raises(ValidationError, match=r"finite|integer|greater than|decimal"):
+        make()
 
 
 def test_settings_are_frozen() -> None:

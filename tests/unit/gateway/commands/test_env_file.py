@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.__main__ import main
 from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
 
 PROJECT = Path(__file__).parents[4]
@@ -69,6 +70,65 @@ def test_a_file_that_others_can_read_has_a_warning(folder: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("TURNWIRE_AUTH: jwt-s3cret", 1),
+        ("TURNWIRE_AUTH:s3cret", 1),
+        ("TURNWIRE_AUTH: =s3cret", 1),
+        ('PORT=1\n\n# comment\n\nKIMI_API_KEY="s3cret\nTURNWIRE_LEASE_S=3\n', 5),
+        ("PORT=1\r\n\r\nKIMI_API_KEY='s3cret\r\n", 3),
+        ('KIMI_API_KEY="s3cret\nOTHER="x"\n', 1),
+        ('KIMI_API_KEY="s3cret" more', 1),
+        ("PORT=1\nKIMI_API_KEY", 2),
+        ("export KIMI_API_KEY", 1),
+        ("s3cret", 1),
+        ("=s3cret", 1),
+        ("- KIMI_API_KEY=s3cret", 1),
+        ('"KIMI_API_KEY"=s3cret', 1),
+        ("KIMI_API_KEY:=s3cret", 1),
+        ("$env:KIMI_API_KEY=s3cret", 1),
+        ("KIMI_API_KEY=s3cret\0", 1),
+    ],
+)
+def test_a_line_that_cant_be_read_stops_the_start(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, line: int
+) -> None:
+    """One sentence names the file, the line and what to write. It shows nothing of the line, and nothing is set."""
+    write(folder / ".env", text)
+    with pytest.raises(SystemExit) as exited:
+        main(["models"])
+    assert exited.value.code == 2
+    assert capsys.readouterr() == (
+        "",
+        f"turnwire: Line {line} of .env can't be read. Write NAME=value, with a quote at both ends of the value or at "
+        "neither, or begin the line with # to leave it out.\n",
+    )
+    assert not {"PORT", "KIMI_API_KEY", "TURNWIRE_LEASE_S"} & os.environ.keys()
+
+
+def test_what_a_shell_accepts_is_read(folder: Path) -> None:
+    """A value of several lines, an empty value, a byte order mark, blank lines, and the names of other programs."""
+    write(
+        folder / ".env", "\ufeff\n \n# a\nKIMI_API_KEY='a\nb'\n  PORT =  # none\nmy.app-name=x\nTURNWIRE_LEASE_S=\n\n"
+    )
+    load_env_file()
+    assert (os.environ["KIMI_API_KEY"], os.environ["PORT"], os.environ["TURNWIRE_LEASE_S"]) == ("a\nb", "", "")
+    assert os.environ.pop("my.app-name") == "x"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_stops_the_start(
+    folder: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    """One sentence says how to save the file. It shows nothing of the file."""
+    (folder / ".env").write_bytes("KIMI_API_KEY=s3cret-é\n".encode(encoding))
+    with pytest.raises(SystemExit) as exited:
+        main(["models"])
+    assert exited.value.code == 2
+    assert capsys.readouterr() == ("", "turnwire: .env isn't UTF-8 text. Save it as UTF-8.\n")
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "hint"),
     [
         ("TURNWIRE_LOG_LEVLE", "debug", "Did you mean TURNWIRE_LOG_LEVEL?"),
@@ -83,6 +143,26 @@ def test_an_unknown_setting_has_a_warning(
     """The warning names the most similar setting, or the page that lists the settings. It doesn't show the value."""
     warn_of_unknown_variables({variable: value, "OTHER": "x", "TURNWIRE_LEASE_S": "3"})
     assert capsys.readouterr().err == f"turnwire: {variable} is set, but there is no such setting. {hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_warned"),
+    [
+        ({"LOG_LEVEL": "loud"}, True),
+        ({"LOG_LEVEL": "loud", "TURNWIRE_LOG_LEVEL": ""}, True),
+        ({"LOG_LEVEL": "loud", "TURNWIRE_LOG_LEVEL": "debug"}, False),
+        ({"LOG_LEVEL": " WARN "}, False),
+        ({"LOG_LEVEL": ""}, False),
+        ({}, False),
+    ],
+)
+def test_an_unknown_level_of_the_platform_has_a_warning(
+    capsys: pytest.CaptureFixture[str], variables: dict[str, str], is_warned: bool
+) -> None:
+    """LOG_LEVEL may be meant for other programs, so it doesn't stop the start. The warning says what to set instead."""
+    warn_of_unknown_variables(variables)
+    words = "LOG_LEVEL has an unknown value and is ignored. Set TURNWIRE_LOG_LEVEL to debug, info, warning or error."
+    assert capsys.readouterr().err == (f"turnwire: {words}\n" if is_warned else "")
 
 
 def test_every_documented_variable_is_known(capsys: pytest.CaptureFixture[str]) -> None:
