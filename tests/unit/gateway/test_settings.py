@@ -200,11 +200,18 @@ NUMBERS = [name for name, field in Settings.model_fields.items() if field.annota
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity", "1e999"])
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity"])
 def test_a_number_is_finite(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """An infinite number, or none at all, is refused at the start."""
     monkeypatch.setenv(environment_variables(name)[1][0], value)
     with pytest.raises(ValidationError, match=r"finite|integer|greater than|decimal"):
+        make()
+
+
+def test_a_number_too_large_for_a_float_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be read as infinite."""
+    monkeypatch.setenv("CHAT_HISTORY_TTL", "1e999")
+    with pytest.raises(ValidationError, match="finite"):
         make()
 
 
