@@ -20,7 +20,8 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 SECRET_CHARS_MIN = 32
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+_ORIGIN = re.compile(r"(?!wss?:)[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:(\d{1,5}))?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 """As browsers write it: in lower case, and without a path."""
 TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 
@@ -242,14 +243,15 @@ class Settings(BaseSettings):
         """Split the comma-separated origins of a variable, and write each as a browser does."""
         if not isinstance(value, str):
             return value
-        return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
+        return tuple(_written_by_browsers(origin) for origin in value.split(",") if origin.strip())
 
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         """Raise `ValueError` for anything that isn't the origin of a page: scheme, host and, if needed, port."""
         for origin in values:
-            if _ORIGIN.fullmatch(origin) is None:
+            match = _ORIGIN.fullmatch(origin)
+            if match is None or int(match[3] or 0) > 65535:
                 raise ValueError(
                     f"{origin!r} isn't an origin. List each one in full, scheme://host:port without a path, for example "
                     "https://chat.example.com,http://localhost:5173"
@@ -392,6 +394,12 @@ def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
 def setting_variables() -> set[str]:
     """Return the environment variables that set a setting."""
     return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
+
+
+def _written_by_browsers(origin: str) -> str:
+    """Return an origin as browsers write it: in lower case, without a path's slash and a default port."""
+    origin = origin.strip().rstrip("/").lower()
+    return origin.removesuffix(_DEFAULT_PORTS.get(origin.partition("://")[0], ""))
 
 
 def _has_one(values: Mapping[str, object], prefix: str) -> bool:

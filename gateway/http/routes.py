@@ -54,6 +54,9 @@ class PageFiles(StaticFiles):
         return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
 
 
+WRONG_METHOD = HttpError(405, "This path doesn't support the method. Use one of the methods in the Allow header.")
+
+
 class Index:
     """`/`: the page, or the information about the service for a client that prefers JSON."""
 
@@ -63,12 +66,21 @@ class Index:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["method"] not in {"GET", "HEAD", "OPTIONS"}:
+            await error_response(WRONG_METHOD, {"allow": "GET, HEAD, OPTIONS"})(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         # A client that sends `application/json, */*` wants JSON: the page is only for one that names text/html.
         offered = ("text/html", JSON_TYPE) if "text/html" in headers.get("accept", "") else (JSON_TYPE,)
         prefers_json = JSON_TYPE in headers.get("accept", "") and preferred_media_type(headers, offered) == JSON_TYPE
         page = FileResponse(self._page, media_type="text/html", headers={"vary": "Accept"})
-        await (self._about if prefers_json else page)(scope, receive, send)
+
+        async def send_with_vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).add_vary_header("Accept")
+            await send(message)
+
+        await (self._about if prefers_json else page)(scope, receive, send_with_vary if prefers_json else send)
 
 
 def static_dir() -> Path:
@@ -108,10 +120,7 @@ class SecurityMiddleware:
 async def handle_not_found(_: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return error_response(
-            HttpError(405, "This path doesn't support the method. Use one of the methods in the Allow header."),
-            error.headers,
-        )
+        return error_response(WRONG_METHOD, error.headers)
     return error_response(ApiError("not_found", "Path not found. GET /v1 lists the addresses."))
 
 

@@ -19,12 +19,18 @@ PLAIN_PATTERN = rf"\A[^{INVISIBLE_CHARS}]*\Z"
 """A pattern of text without these characters. It allows surrogates (Cs), because every decoder refuses them anyway."""
 
 _PLAIN = re.compile(PLAIN_PATTERN)
+_VISIBLE = re.compile(rf"[^\s{INVISIBLE_CHARS}]")
 _ESCAPED = re.compile(f"[{INVISIBLE_CHARS}\ud800-\udfff]")
 
 
 def is_plain(text: str) -> bool:
     """Return whether `text` has none of these characters."""
     return _PLAIN.search(text) is not None
+
+
+def has_visible(text: str) -> bool:
+    """Return whether `text` has a character that is neither white space nor one of these characters."""
+    return _VISIBLE.search(text) is not None
 
 
 def escape_invisible(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import PATH_CHARS_MAX, ApiError, over_limit
-from gateway.protocol.plain_text import is_plain
+from gateway.protocol.plain_text import has_visible, is_plain
 from gateway.protocol.requests import InputMessage, Metadata, TurnStart
 from gateway.protocol.value_count import too_many_items
 from providers.base import (
@@ -64,10 +64,7 @@ def check_start(request: TurnStart, items_max: int) -> None:
             "`create` requires the id of the `conversation` to create. Send both, or neither for a new id.",
             path="conversation",
         )
-    if request.input is not None:
-        _check_parts(request.input_parts, "input")
-    for n, message in enumerate(messages):
-        _check_parts(message.parts, f"messages[{n}].parts")
+    _check_content(request)
     if (call := _result_without_call(messages) or misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Send the call in that message.", "messages")
     _check_tools(request)
@@ -136,6 +133,18 @@ def misplaced_result(messages: Sequence[ChatMessage | InputMessage]) -> str | No
     return next((call for call in results if call not in linked), None)
 
 
+def _check_content(request: TurnStart) -> None:
+    messages = request.messages or []
+    if request.input is not None:
+        _check_parts(request.input_parts, "input")
+        if all(map(_is_only_kept, request.input_parts)):
+            raise _nothing_to_send("input")
+    for n, message in enumerate(messages):
+        _check_parts(message.parts, f"messages[{n}].parts")
+    if messages and all(_is_only_kept(part) for message in messages for part in message.parts):
+        raise _nothing_to_send("messages")
+
+
 def _check_parts(parts: list[Part], path: str) -> None:
     if all(map(_is_blank, parts)):
         raise ApiError("invalid_request", f"`{path}` is empty. Send some text.", path=path)
@@ -152,7 +161,17 @@ def _is_blank(part: Part) -> bool:
     """Return whether a part has no content for a model: only white space, and no opaque data of a provider."""
     if not isinstance(part, TextPart | ReasoningPart | RefusalPart | CitationPart):
         return False
-    return not part.signature and (not part.text or part.text.isspace())
+    return not part.signature and not has_visible(part.text or "")
+
+
+def _is_only_kept(part: Part) -> bool:
+    """Return whether a part alone makes no message for a model: unsigned thinking, or a call without its result."""
+    return isinstance(part, ToolCallPart) or (isinstance(part, ReasoningPart) and not part.signature) or _is_blank(part)
+
+
+def _nothing_to_send(path: str) -> ApiError:
+    message = f"`{path}` has nothing that a model can be sent. Send text, an image, a file or a tool result."
+    return ApiError("invalid_request", message, path=path)
 
 
 def _check_names(names: dict[str, str], path: str) -> None:

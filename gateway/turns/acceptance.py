@@ -57,7 +57,7 @@ def prepare(
     encode_metadata(request.metadata or {}, metadata_bytes_max)
     content, digest = encode_content(request)
     _check_size(request, len(content), input_bytes_max, body_bytes_max)
-    message = MessageBody(request.input_parts, metadata=request.metadata or None)
+    message = MessageBody(request.input_parts, metadata=request.metadata)
     return Prepared(content, digest, message, encode_body(message) if message.parts else None)
 
 

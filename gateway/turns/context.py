@@ -11,6 +11,7 @@ from msgspec import structs
 
 from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
+from gateway.protocol.plain_text import has_visible
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.validation import linked_results, misplaced_result, unlinked_result
 from gateway.protocol.views import body_of, parse_part_url
@@ -47,6 +48,8 @@ def without_history(
     system = request.system
     if system is None and conversation is not None:
         system = conversation.system
+    if system is not None and not has_visible(system):
+        system = None  # providers refuse a blank one
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:

@@ -12,7 +12,7 @@ from providers.catalog.schema import ProviderRow
 from providers.route import Endpoint
 
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
-_SCHEME: Final = re.compile(r"bearer\s+", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(?:authorization:\s*)?bearer(?:\s+|$)", re.IGNORECASE)
 _QUOTES: Final = "'\"`"
 
 

@@ -112,10 +112,14 @@ export function endingText(ending) {
 export function cutText(ending) {
   if (ending.type === "turn.completed") return CUT.get(ending.finish_reason) ?? "";
   const why = CANCELLED_WHY.get(ending.by);
-  return why ? [why, ending.reason, "Regenerate it for a complete one."].filter(Boolean).join(" ") : "";
+  return why ? [why, sentence(ending.reason), "Regenerate it for a complete one."].filter(Boolean).join(" ") : "";
 }
 
 /** Returns what a person can do about an error. @param {import("../turnwire.js").TurnwireError} error */
 export function errorAdvice(error) {
   return ADVICE.get(error.code) ?? (error.retryable ? "Try again." : "Change the request, then try again.");
+}
+
+function sentence(text) {
+  return text && !/[.!?]$/.test(text) ? `${text}.` : text;
 }

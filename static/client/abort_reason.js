@@ -1,6 +1,8 @@
 /** The reason of a cancellation, as the text that the protocol has for it. */
 
 const REASON_CHARS_MAX = 300;
+/** The message of the error that `abort()` without a reason makes. */
+const DEFAULT_MESSAGE = globalThis.AbortSignal?.abort().reason.message;
 
 /**
  * Returns the text of a reason, which may be anything, as in `AbortController.abort(reason)`; undefined if it says nothing.
@@ -9,9 +11,20 @@ const REASON_CHARS_MAX = 300;
  */
 export function reasonText(reason) {
   if (reason === undefined || reason === null) return undefined;
-  if (globalThis.DOMException && reason instanceof DOMException && reason.name === "AbortError") return undefined; // `abort()`
-  const text = typeof reason === "object" ? (reason.message || reason.name || json(reason)) : String(reason);
-  return Array.from(String(text).toWellFormed()).slice(0, REASON_CHARS_MAX).join("") || undefined;
+  const isDefault = globalThis.DOMException && reason instanceof DOMException && reason.name === "AbortError";
+  if (isDefault && reason.message === DEFAULT_MESSAGE) return undefined;
+  return Array.from(text(reason).toWellFormed()).slice(0, REASON_CHARS_MAX).join("") || undefined;
+}
+
+/** Returns the text of any value, also of one whose properties throw. */
+function text(reason) {
+  try {
+    if (typeof reason !== "object") return String(reason);
+    const { message, name } = reason;
+    return [message, name].find((text) => typeof text === "string" && text !== "") ?? json(reason) ?? "";
+  } catch {
+    return "";
+  }
 }
 
 function json(value) {

@@ -132,10 +132,10 @@ class Database:
                 self._connection = _connect(self._path)
                 _check_version(self._connection, self._path)
                 if in_file:
-                    self._lock = _lock(self._path)
+                    self._lock = _lock(os.path.realpath(self._path))
                 _set_up(self._connection)
                 if in_file:
-                    self._checkpointer = _Checkpointer(self._path)
+                    self._checkpointer = _Checkpointer(os.path.realpath(self._path))
                     check_owners(self._path)  # by now the journals exist
                     warn_if_exposed(self._path)
         except BaseException:

@@ -45,6 +45,10 @@ test("the reason of a signal or a cancel arrives as text, and one that has no te
     [null, null],
     ["", null],
     [circular, null],
+    [new DOMException("custom", "AbortError"), "custom"],
+    [{ message: { x: 1 } }, '{"message":{"x":1}}'],
+    [{ message: Object.create(null) }, '{"message":{}}'],
+    [{ get message() { throw new Error("no"); } }, null],
   ]) {
     const control = new AbortController();
     const turn = connection.start({ ...demoStart(LONG), signal: control.signal });

@@ -34,7 +34,7 @@ from gateway.identity.tokens import Tokens
 from gateway.protocol.codec import JSON, MSGPACK, FrameError, clip_text, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, request_id_in
-from gateway.protocol.plain_text import escape_invisible, is_plain
+from gateway.protocol.plain_text import escape_invisible, has_visible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
 from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
@@ -395,6 +395,7 @@ ROWS = [
     Row("a frame: names", lambda: names_read(fill("a")), PLAIN_NAMES),
     Row("a name: invisible characters", lambda: is_plain(fill("a\u200b")), "plain_text._PLAIN"),
     Row("a request id", lambda: request_id_in([(b"x-request-id", fill("a").encode())]), "ids._REQUEST_ID"),
+    Row("a text that is blank", lambda: has_visible(fill(" \u200b")), "plain_text._VISIBLE"),
     Row("a name: plain", lambda: is_plain(fill("a")), "plain_text._PLAIN"),
     Row("a line of the log", lambda: escape_invisible(fill("\u200b")), "plain_text._ESCAPED"),
     Row(
@@ -475,6 +476,7 @@ ROWS = [
 
 NO_EXTERNAL_INPUT = {
     "gateway.commands.env_file._KUBERNETES": "names of the operator's environment variables",
+    "gateway.commands.env_file._NAME": "the operator's file",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",
     "gateway.settings.Settings._normalize_path": "the operator's setting",

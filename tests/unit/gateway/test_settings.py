@@ -345,6 +345,12 @@ def test_origins_are_compared_as_browsers_write_them(monkeypatch: pytest.MonkeyP
     assert make().allowed_origins == (origin,)
 
 
+def test_the_default_port_of_an_origin_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Browsers leave it out."""
+    monkeypatch.setenv("TURNWIRE_ALLOWED_ORIGINS", "https://a.example:443,http://b.example:80,http://c.example:443")
+    assert make().allowed_origins == ("https://a.example", "http://b.example", "http://c.example:443")
+
+
 def test_trusted_proxies_are_addresses_or_networks() -> None:
     """Addresses and networks are separated by commas. A name, `*`, or a network of all addresses is refused at the
     start."""

@@ -69,6 +69,16 @@ async def test_browsers_get_the_page(http: httpx2.AsyncClient, accept: str | Non
     assert page.headers["content-type"].startswith("text/html")
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+async def test_the_page_has_two_methods(http: httpx2.AsyncClient, accept: str) -> None:
+    """Any other is refused, whatever the client accepts. The JSON answer varies with `Accept` as well."""
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        refused = await http.request(method, "/", headers={"accept": accept})
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    answer = await http.get("/", headers={"accept": accept})
+    assert (answer.status_code, "Accept" in answer.headers["vary"]) == (200, True)
+
+
 async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> None:
     """`/` is the page and `/static` has its files. No file outside the folder is served."""
     page = await http.get("/")

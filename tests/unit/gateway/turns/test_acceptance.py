@@ -12,7 +12,7 @@ from gateway.protocol.requests import InputMessage, TurnStart, decode_turn_start
 from gateway.protocol.views import body_of
 from gateway.turns.acceptance import accept, encode_content, prepare, started
 from gateway.turns.live_turn import LiveTurn
-from providers.base import FilePart, ImagePart, Params, TextPart, Tool, ToolResultPart
+from providers.base import FilePart, ImagePart, Params, ReasoningPart, TextPart, Tool, ToolCallPart, ToolResultPart
 from store.records import Accepted, Busy, Conflict, NotFound
 from tests.in_process import ControlledStore
 from tests.turn_events import EPOCH
@@ -31,6 +31,14 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
         ({"conversation": "c"}, "invalid_request", "input"),
         ({"input": ""}, "invalid_request", "input"),
         ({"input": []}, "invalid_request", "input"),
+        ({"input": "\u200b\ufeff \x00"}, "invalid_request", "input"),
+        ({"input": [ToolCallPart("a", "f", "{}")]}, "invalid_request", "input"),
+        ({"input": [ReasoningPart("So."), TextPart(" ")]}, "invalid_request", "input"),
+        (
+            {"messages": [InputMessage(role="assistant", parts=[ToolCallPart("a", "f", "{}")])]},
+            "invalid_request",
+            "messages",
+        ),
         ({"input": "", "conversation": "c", "parent": "m"}, "invalid_request", "input"),
         ({"input": "Hi", "parent": "m"}, "invalid_request", "conversation"),
         ({"parent": "m"}, "invalid_request", "conversation"),

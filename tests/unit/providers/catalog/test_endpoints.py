@@ -60,7 +60,17 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ['"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1 ", '"Bearer sk-1"', 'Bearer "sk-1"', "`sk-1`\n"]
+    "key",
+    [
+        "Authorization: Bearer sk-1",
+        '"sk-1"',
+        "'sk-1'",
+        "Bearer sk-1",
+        "bearer  sk-1 ",
+        '"Bearer sk-1"',
+        'Bearer "sk-1"',
+        "`sk-1`\n",
+    ],
 )
 def test_quotes_and_bearer_are_removed(key: str) -> None:
     """A key is often copied with the quotes or the word Bearer around it. They are removed, also around each of several

@@ -319,3 +319,16 @@ async def test_a_call_before_open_fails() -> None:
     with pytest.raises(StoreError, match="closed"):
         await database.run(lambda _: None)
     await database.close()
+
+
+async def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
+    """A file that is opened through a symbolic link works, and a second gateway is refused by either name."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "turnwire.db")
+    database = Database(str(link))
+    await database.open()
+    await database.run(lambda db: db.execute("CREATE TABLE made (n)"))
+    for path in (link, tmp_path / "turnwire.db"):
+        with pytest.raises(StoreError, match="in use by another process"):
+            await Database(str(path)).open()
+    await database.close()
