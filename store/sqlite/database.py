@@ -132,7 +132,7 @@ class Database:
                 self._connection = _connect(self._path)
                 _check_version(self._connection, self._path)
                 if in_file:
-                    self._lock = _lock(os.path.realpath(self._path))
+                    self._lock = _lock(self._path)
                 _set_up(self._connection)
                 if in_file:
                     self._checkpointer = _Checkpointer(os.path.realpath(self._path))
@@ -205,7 +205,9 @@ def _lock(path: str) -> int:
     """
     try:
         lock = os.open(
-            f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, stat.S_IRUSR | stat.S_IWUSR
+            f"{os.path.realpath(path)}-lock",
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+            stat.S_IRUSR | stat.S_IWUSR,
         )
     except OSError as error:
         if error.errno in _CANT_WRITE:
