@@ -1,6 +1,6 @@
 """Share open circuits between instances, as ephemeral values in the store.
 
-A provider that fails concerns every instance.
+If a provider fails, every instance should stop asking it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ SHAPE_TABLES = section("Data types").partition("\n### ")[0]
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """Yield the cells of every table row, including the rows of headings and rules."""
+    """Yield the cells of every table row, including the header row and the `|---|` row."""
     for line in text.splitlines():
         if line.startswith("|"):
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]

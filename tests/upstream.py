@@ -144,7 +144,10 @@ def error_response(status: int, body: object, **headers: str) -> Script:
 
 
 def recorded(path: Path, api: str) -> Script:
-    """Load a stream from a file: raw SSE, or one JSON object per line (`*.chunks.txt`) that is framed as in `api`."""
+    """Load a stream from a file of raw SSE, or from a `*.chunks.txt` with one JSON object per line.
+
+    Each object becomes an event as `api` sends it.
+    """
     raw = path.read_bytes()
     if not path.name.endswith(".chunks.txt"):
         return Script(tuple(block + b"\n\n" for block in raw.strip(b"\n").split(b"\n\n")))

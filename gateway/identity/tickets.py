@@ -48,8 +48,8 @@ class Tickets:
     async def redeem(self, ticket: str) -> Principal:
         """Delete the ticket and return its principal, as it was when the ticket was issued.
 
-        The caller must check whether its credentials are still valid. Raise `ApiError` "unauthenticated" if the ticket
-        is used, expired or unknown, or "store_unavailable".
+        The caller must check whether the credential that the ticket was issued for is still valid. Raise `ApiError`
+        "unauthenticated" if the ticket is used, expired or unknown, and "store_unavailable" if the store fails.
         """
         try:
             encoded = await self._store.pop_ephemeral(_key(ticket))

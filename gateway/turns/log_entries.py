@@ -47,7 +47,7 @@ def latest_handle(entries: Iterable[LogEntry]) -> ResponseHandle | None:
 
 
 def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
-    """Return one append of an owned turn's events that the store's log doesn't have yet, then `more`."""
+    """Return one append with an owned turn's events that the store's log doesn't have yet, followed by `more`."""
     return _append(live_turn, [*live_turn.log.events[live_turn.stored_seq :], *more])
 
 
@@ -64,6 +64,6 @@ def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:
     first, last = live_turn.stored_seq + 1, live_turn.stored_seq + len(events)
     items: list[TurnEvent | ResponseHandle] = [*events]
     if live_turn.response_handle is not None and first <= live_turn.response_handle_seq <= last:
-        # Directly before its event, so that it follows a `turn.reset` that discards the handles before it.
+        # The handle is directly before its event: it has to follow an earlier `turn.reset`, which discards handles.
         items.insert(live_turn.response_handle_seq - first, live_turn.response_handle)
     return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, _encode(items))

@@ -20,9 +20,9 @@ UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 def apply_entry(live_turn: LiveTurn, entry: LogEntry) -> bool:
     """Append an entry of the log to the mirror. Return False if it doesn't continue the mirror.
 
-    An entry doesn't continue the mirror if it leaves a gap, or if the mirror already has events with the entry's seqs
-    and they are of an older epoch. If they are of a newer epoch, ignore the entry and return True. Raises an exception
-    of `UNREADABLE` if the entry is damaged.
+    An entry doesn't continue the mirror if it leaves a gap, or if its epoch is newer than that of the mirror's events
+    with the same seqs. If its epoch is older than theirs, ignore it and return True. Raises an exception of
+    `UNREADABLE` if the entry is damaged.
     """
     end = live_turn.log.end
     if entry.first > end + 1:

@@ -111,7 +111,7 @@ class TurnRegistry:
         return (user, conversation) in self._subscriptions
 
     def attach_subscribers(self, live_turn: LiveTurn) -> None:
-        """Attach the subscribers of the turn's conversation that aren't attached yet, from the first event on."""
+        """Attach, from the first event, each subscriber of the turn's conversation that isn't attached yet."""
         for outbox in self._subscriptions.get((live_turn.user, live_turn.conversation or ""), ()):
             if live_turn.turn not in outbox.attachments:
                 live_turn.attach(outbox, None, 0)

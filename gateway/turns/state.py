@@ -9,12 +9,13 @@
 #       └──────────────────────►│ queued  │
 #                               └─────────┘
 #
-# Not drawn: `running` and `streaming` end as completed, cancelled or failed; `queued` ends as cancelled or failed. Nor
-# are the statuses and resets that keep the state.
+# Not drawn: the endings (`running` and `streaming` end as completed, cancelled or failed; `queued` ends as cancelled or
+# failed), and the statuses and resets that keep the state.
 # Every event changes the state, or keeps it, as `TRANSITIONS` says, or is refused. No event is allowed after an ending
 # (law 2).
 # A start that begins no turn is rejected: its state becomes failed, though no event says so.
-# A retry or a fallback is legal only as long as no part was opened: `streaming` has no entry for them.
+# No retry or fallback is legal after a part was opened: `streaming` has no entry for them. A reset leads back to
+# `running`, which has.
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _QUOTES: Final = "'\"`"
 
 
 def resolve_variant(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
-    """Return `row`; if it is a variant, with the fields inherited from the provider that it is a variant of."""
+    """Return `row`. If it is a variant, the fields that it doesn't set are those of the provider `variant_of`."""
     if not row.variant_of:
         return row
     own = {name: getattr(row, name) for name in row.model_fields_set}
@@ -106,7 +106,7 @@ def _is_local(address: str) -> bool:
 
 
 def _fits_header(value: str) -> bool:
-    """Return whether a header can carry `value`. A key copied with typographic quotes or "…" can't be sent."""
+    """Return whether a header can carry `value`. A key copied with typographic quotes, for example, can't be sent."""
     return value.isascii() and value.isprintable()
 
 

@@ -27,7 +27,7 @@ DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
 LARGE_EVENT_BYTES: Final = 16 * 1024
-"""A longer event may have so many pieces that another thread decodes it."""
+"""A longer event is decoded in another thread, because it may have very many pieces."""
 _EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
 _FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for size in range(1, 6))
@@ -60,7 +60,10 @@ class Decoder(Protocol):
 
 
 class Parser(Protocol):
-    """A parser of bytes into events. A failure that the framing itself reports is an event named `UNFRAMED`, in JSON."""
+    """A parser of bytes into events.
+
+    A failure that the frame's own headers report (AWS) is an event named `UNFRAMED`, with the failure in JSON.
+    """
 
     def feed(self, chunk: bytes) -> list[Event]: ...
 
@@ -96,7 +99,7 @@ class DeltaStream:
         self._failure: ProviderError | None = None
         self._ended = False
         self._has_events = False
-        """Whether there was an event. Then unparsed lines may be a truncated event, but not another format."""
+        """Whether there was an event. If so, unparsed lines can only be a truncated event, not another format."""
         self._unparsed = b""
         """The lines that are neither events nor JSON."""
 
@@ -128,12 +131,12 @@ class DeltaStream:
     def _process_chunk(self, chunk: bytes) -> bool:
         """Process one read. Return whether to continue with the next one.
 
-        Return False after the end, if another thread has to decode the events, or if the sink didn't accept the batch,
-        so that `put` has to wait for it.
+        Return False in three cases: the stream has ended; another thread has to decode the events; or the sink didn't
+        accept the batch, so that `put` has to wait for the sink.
         """
         events = self._parser.feed(chunk)
         self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
-        # A large event arrives in several reads, so it is the first event in `events` once its last bytes arrive.
+        # A large event spans several reads, so the read that completes it returns it first.
         if events and len(events[0][1]) > LARGE_EVENT_BYTES:
             self._large_events = events
             return False

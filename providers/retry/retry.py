@@ -129,8 +129,8 @@ class RetryingClient:
     async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
         """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
-        No wait before a retry lasts past `deadline`, in seconds on the event loop's clock, except by the jitter of at
-        most 0.25 s. `once` is for a request that continues an answer, and allows only one attempt. Raise `ProviderError`
+        Every wait before a retry ends by `deadline` (seconds on the event loop's clock), or at most 0.25 s later because
+        of jitter. `once` is for a request that continues an answer, and allows only one attempt. Raise `ProviderError`
         with the failure of the requested model or of the started answer.
         """
         pool = self._pools.get(route.provider)

@@ -8,7 +8,7 @@ const JPEG_QUALITY = 0.72;
 const SAFETY_FACTOR = 0.9;
 
 /**
- * Converts a file to an `image` part. It is encoded as JPEG if it is too large.
+ * Converts a file to an `image` part. A file that is too large, or isn't PNG, JPEG, GIF or WebP, is re-encoded as JPEG.
  * @param {File} file
  * @param {number} imagesMax the maximum number of images in a prompt; each gets an equal share of the frame
  * @returns {Promise<object>}

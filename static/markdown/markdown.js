@@ -7,7 +7,7 @@ import { Lexer, Marked, Tokenizer } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
-/** The type of the only block of a text that the parser fails on. Its source is shown as text. */
+/** If the parser fails on a text, the whole text becomes one block of this type. Its source is shown as text. */
 const UNPARSED = "unparsed";
 /** Added to the level of each heading, because the page itself uses h1 and h2. */
 export const HEADING_OFFSET = 2;
@@ -32,8 +32,8 @@ const CONFIG = {
 };
 const WITH_DIRECTION = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TABLE"]);
 /**
- * Elements whose direction follows their first words. A paragraph in them gets no `dir`: the browser would then ignore
- * its words.
+ * Elements whose direction follows their first words. A paragraph in them gets no `dir`, because with one the browser
+ * would ignore its words when it chooses the direction of the outer element.
  */
 const DIRECTION_FROM_WORDS = new Set(["LI", "BLOCKQUOTE"]);
 

@@ -92,7 +92,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Do `run` for work that returns (T, S): the event loop calls `then(S)` after the commit; return T.
+        """Like `run`, but `work` returns a pair (T, S): the event loop calls `then(S)` after the commit. Return T.
 
         `then` is called before T is returned, and also if the caller was cancelled: what is committed is always published.
         """
@@ -176,7 +176,8 @@ class _Checkpointer:
         """Start a checkpoint if the journal is long and none runs. Wait for one if it is far too long."""
         size = os.stat(self._journal).st_size
         if size > JOURNAL_BYTES_MAX:
-            # This thread writes nothing while it waits: the whole journal is copied, and the next write truncates it.
+            # The store's thread, which waits here, writes nothing meanwhile. So the whole journal is copied, and the next
+            # write truncates it.
             self._thread.submit(self._checkpoint).result()
         elif size > CHECKPOINT_BYTES and not self._is_busy:
             self._is_busy = True
@@ -188,7 +189,7 @@ class _Checkpointer:
         self._connection.close()
 
     def _checkpoint(self) -> None:
-        # The next call that writes reports a failing disk; the journal is complete until then.
+        # An error loses nothing, because the journal is complete. The next call that writes reports a failing disk.
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._is_busy = False

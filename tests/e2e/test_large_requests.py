@@ -35,10 +35,10 @@ SETTINGS = {
 HELD_S = 0.25
 """The longest allowed delay of another user's ping, in seconds.
 
-Decoding 20 MB of one text takes a fifth of it. Before bodies of many parts were refused early, they took 2 to 9 s.
+Decoding 20 MB of one text takes a fifth of it. Bodies of many parts took 2 to 9 s until they were refused early.
 """
 LISTED_S = 1.0
-"""The same for the list of conversations: the store writes each request of 20 MB twice and reads it, one at a time."""
+"""The same for the list of conversations. The store handles one call at a time, and writes each 20 MB request twice."""
 QUICK = {"demo": {"rate": 0, "tokens": 5}}
 LONG = {"demo": {"rate": 20, "tokens": 100_000}}
 LATER = {"prefer": "respond-async"}
@@ -120,7 +120,7 @@ async def test_law_11_bodies_of_many_small_values_delay_no_other_user(store: str
     """Law 11: three concurrent bodies of each kind are refused, and another user's ping isn't delayed."""
     async with gateway_of(tmp_path, store) as gateway:
         for name, body in MANY_SMALL_VALUES.items():
-            async with posting(gateway, name) as http:  # a new user, who hasn't used up a share of the loop
+            async with posting(gateway, name) as http:  # a new user, who has used none of the loop's time
                 work = asyncio.gather(*(http.post("/v1/turns", content=body) for _ in range(3)))
                 longest_s, answers = await longest_wait_s(gateway, work)
             assert {answer.json()["error"]["code"] for answer in answers} <= {"too_large", "rate_limited"}, name
@@ -303,7 +303,7 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
             return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
 
         taken = 1
-        while taken:  # a decode can fill the memory for a moment; then later requests are accepted
+        while taken:  # a refusal may be temporary, because decoding fills the memory for a moment
             taken = 0
             async with asyncio.timeout(60):
                 while (await http.post("/v1/turns", content=body, headers=LATER)).is_success:

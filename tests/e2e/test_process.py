@@ -247,8 +247,8 @@ async def test_the_printed_ipv6_url_can_be_opened(tmp_path: Path) -> None:
 
 
 async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
-    """The process crashes with a key and a prompt in memory, after a start with core files allowed and the fault
-    handler on: its output has neither, and its core file limit is 0."""
+    """A process that was started with core files allowed and the fault handler on crashes. Its output has neither the
+    key nor the prompt that are in its memory, and its core file limit is 0."""
     process = await asyncio.create_subprocess_exec(
         *(
             "/bin/sh",

@@ -25,8 +25,8 @@ async def test_work_is_done_in_the_group() -> None:
 
 
 async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
-    """Spawning in a task group that has ended starts nothing and closes the coroutine, as for a timer that fires during
-    shutdown."""
+    """Spawning in a task group that has ended starts nothing and closes the coroutine. A timer that fires during
+    shutdown does that."""
     started = []
 
     async def work() -> None:

@@ -34,7 +34,7 @@ async def back_up(path: Path, copy: Path) -> tuple[int | None, str]:
 async def test_the_copy_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
     """While turns are stored without a pause, the command ends, and the copy has everything that was stored before it.
 
-    Only the operating system's user of the command can read the copy. The copy has no journal, and a store can open it.
+    Only the OS user who ran the command can read the copy. The copy has no journal, and a store can open it.
     """
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
     store = SqliteStore(str(path))
@@ -68,8 +68,8 @@ async def test_the_copy_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
-    """The command fails with a message if the store is missing or no database, or if the copy's file exists or its folder
-    doesn't."""
+    """The command fails with a message if the store is missing or isn't a database, if the copy already exists, or if its
+    folder doesn't exist."""
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
     code, printed = await back_up(path, copy)
     assert (code, "doesn't exist" in printed, copy.exists()) == (1, True, False)
@@ -85,7 +85,7 @@ async def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "sqlite:///:memory:"])
 def test_a_store_without_a_file_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message says how to back up Redis, also if the store is SQLite in memory."""
+    """For Redis and for SQLite in memory, the message is the same: it says how to back up Redis."""
     with pytest.raises(SystemExit) as ended:
         main(["backup", "copy.db", "--store", url])
     assert ended.value.code == 2

@@ -139,7 +139,7 @@ async def two_at_once(store: ControlledStore) -> AsyncIterator[Services]:
 
 
 async def test_the_requests_in_flight_are_bounded(two_at_once: Services, store: ControlledStore) -> None:
-    """Past the bound a request is refused with a retry time, but not a cancel of a turn that runs here."""
+    """Past the bound every request is refused with a retry time, except a cancel of a turn that runs here."""
     async with open_client(two_at_once) as client:
         await client.start("t", demo=SLOW)
         with store.blocked("usage"):

@@ -168,7 +168,7 @@ async def test_an_ending_continues_at_the_end_of_the_stored_log(store: Controlle
 
 
 async def test_an_ending_restores_a_lost_turn(store: ControlledStore) -> None:
-    """Laws 3 and 7: after a store came back empty, it has the turn, its conversation and its log again."""
+    """Laws 3 and 7: if the store came back empty, an ending also restores the turn, its conversation and its log."""
     stream, delivery, found = await accepted(store)
     stream.acceptance, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
     empty = SqliteStore(":memory:")

@@ -360,8 +360,7 @@ async def test_an_answer_over_the_size_limit_is_cancelled(store: ControlledStore
 
 
 async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(store: ControlledStore) -> None:
-    """Law 2: a limit that fires in the provider's last batch leaves no cancellation that would hit the following store
-    call."""
+    """Law 2: a limit that fires during the provider's last batch doesn't cancel the store call that follows."""
 
     async def once(_: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [PartStarted(0, "text"), PartDelta(0, "x" * 70_000), Finished("stop")]
@@ -382,8 +381,8 @@ async def test_a_turn_over_the_time_limit_is_cancelled(store: ControlledStore) -
 
 
 async def test_a_disconnect_cancels_a_turn_only_if_requested(store: ControlledStore) -> None:
-    """Law 8: with `on_disconnect: cancel` a turn ends after the grace period without attachments. With `continue` it
-    goes on."""
+    """Law 8: with `on_disconnect: cancel`, a turn is cancelled when it has had no attachment for the whole grace period.
+    With `continue` it goes on."""
     async with open_services(store, disconnect_grace_s=0.02) as services:
         async with open_client(services) as ann:
             await ann.start("stops", demo=SLOW, on_disconnect="cancel")
@@ -479,7 +478,8 @@ async def test_a_slow_first_token_is_reported(store: ControlledStore) -> None:
 async def test_a_turn_waits_for_a_store_that_cannot_read_its_history(
     ann: SessionClient, store: ControlledStore
 ) -> None:
-    """An accepted turn calls its provider when its context can be read again, and can be cancelled until then."""
+    """If the store can't read an accepted turn's context, the turn waits until it can, and then calls the provider.
+    Meanwhile it can be cancelled."""
     with store.failing("branch", 2):
         await ann.start("t")
         assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -529,7 +529,7 @@ async def test_a_drain_fails_turns_after_its_time_limit(ann: SessionClient, serv
 async def test_a_drain_does_not_wait_forever_for_the_store(
     store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that stays unavailable doesn't block the exit: the task is cancelled, and the turn is unfinished."""
+    """A store that stays unavailable doesn't block the exit: the turn's task is cancelled, and the turn has no ending."""
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.01)
     with store.failing("end"):
         async with asyncio.timeout(5), open_services(store) as services, open_client(services) as ann:

@@ -73,8 +73,8 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
     ],
 )
 def test_quotes_and_bearer_are_removed(key: str) -> None:
-    """A key is often copied with the quotes or the word Bearer around it. They are removed, also around each of several
-    keys. Quotes around the value of any other variable are removed too."""
+    """A key is often copied with the quotes or the word Bearer around it. They are removed from each key, if there
+    are several. Quotes around the value of any other variable are removed too."""
     several = COMPLETE | {"ACME_KEY": f"{key},{key}", "ACME_URL": '"http://x"', "ACME_PROJECT": "'p'"}
     endpoint = build_endpoint("acme", ROW, several)
     assert endpoint.api_keys == ("sk-1", "sk-1")
@@ -101,7 +101,7 @@ def test_invalid_base_url(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["…", "“k”", "good, b\nad"])
 def test_key_with_invalid_characters(key: str) -> None:
-    """A key with characters that a header can't carry is reported before it is sent, without repeating it."""
+    """A key with characters that a header can't carry is reported before anything is sent, and isn't repeated."""
     environment = COMPLETE | {"ACME_KEY": key}
     missing = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
     assert missing == "ACME_KEY without characters that a header can't carry"
@@ -121,7 +121,7 @@ def test_missing_package(package: str, needs: str) -> None:
 
 
 def test_variant_inherits_from_its_provider() -> None:
-    """A variant inherits what it doesn't set from its provider, except for the provider's names and patterns."""
+    """The fields that a variant doesn't set are those of its provider, except the provider's other names and patterns."""
     variant = ProviderRow(title="Acme (China)", variant_of="acme", base_url="https://acme.cn/v1", keys=("CN_KEY",))
     variant_row = resolve_variant(variant, {"acme": ROW})
     assert (variant_row.title, variant_row.keys, variant_row.base_url) == (

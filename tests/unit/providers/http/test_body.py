@@ -57,7 +57,7 @@ async def test_closing_a_response_late_does_not_disturb_the_next(
 
 
 async def test_reading_pauses_after_a_slow_callback(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """Law 11: after a slow callback, reading pauses, on average for five times as long or longer. No data is lost."""
+    """Law 11: after a slow callback, reading pauses, on average for at least five times as long as it took. No data is lost."""
     upstream.play(Script((b"data: x\n\n" * 300_000,), write="whole"))
     body = body_of(await post(client, upstream))
     calls: list[tuple[float, float]] = []
@@ -103,7 +103,7 @@ async def test_a_finished_response_is_freed_without_the_collector(
 
 
 async def test_pieces_are_passed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """The callback gets pieces without waking the reader, until the callback returns false or raises an error."""
+    """Pieces go to the callback and don't wake the reader's task, until the callback returns false or raises an error."""
     upstream.play(chat(*"abcdef").replace(rate=10))
     body = body_of(await post(client, upstream))
     pieces: list[tuple[bytes, object]] = []
@@ -182,7 +182,7 @@ async def test_bytes_alone_are_not_progress(upstream: Upstream) -> None:
 
 
 async def test_progress_extends_the_deadline(upstream: Upstream) -> None:
-    """A stream that makes progress may take much longer than the time between two events, and may still stall later."""
+    """A stream that makes progress may last much longer than the timeout between events. If it stops, it has stalled."""
     between_s, rate, events = 0.5, 20, 20
     upstream.play(Script((sse("x"),) * (events + 1)).replace(rate=rate, stall_after=events))
     time = asyncio.get_running_loop().time
@@ -344,7 +344,7 @@ async def test_whole_chunks_bypass_the_parser(way: str) -> None:
 
 
 async def test_read_start(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """`read_start` returns at most `size` bytes that arrive in time. A complete body leaves the connection open."""
+    """`read_start` returns what arrives in time, up to `size` bytes. A complete body leaves the connection open."""
     upstream.play(
         Script((b"abc", b"def")),
         Script((b"abc", b"def", b""), stall_after=2),
