@@ -76,7 +76,7 @@ soak: .venv/.dev prepare
 test-313:
 	@tests/debian.sh trixie
 
-# Install Redis, nginx, Chromium, Go, Node and curl, for the tests that use them.
+# Install Redis, sqlite3, nginx, Chromium, Go, Node and curl, for the tests that use them.
 prepare:
 	@tests/prepare.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the requirements of the tests that aren't locked Python packages: Redis, nginx, Chromium, Go, Node and curl,
-# and packages from npm, Go and pip. Programs are installed with apt if it is available and permitted; otherwise the
+# Installs the requirements of the tests that aren't locked Python packages: Redis, SQLite's shell, nginx, Chromium, Go,
+# Node and curl, and packages from npm, Go and pip. Programs are installed with apt if it is available and permitted; otherwise the
 # script prints how to install them. A missing program is an error in CI; elsewhere its tests are skipped.
 set -euo pipefail
 
@@ -10,6 +10,8 @@ node_minimum=20.19
 has_curl() { command -v curl >/dev/null; }
 
 has_redis() { command -v redis-server >/dev/null; }
+
+has_sqlite() { command -v sqlite3 >/dev/null; }
 
 # On Debian, its folder is in the PATH of root only.
 has_nginx() { command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]]; }
@@ -76,6 +78,7 @@ may_install() {
 missing() {
     has_curl || echo curl
     has_redis || echo redis-server
+    has_sqlite || echo sqlite3
     has_nginx || echo nginx-light
     has_chromium || echo chromium-headless-shell
     has_go || echo golang-go
@@ -106,6 +109,7 @@ fi
         case "$package" in
         curl) echo "  curl: apt install curl" ;;
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
+        sqlite3) echo "  SQLite's shell: apt install sqlite3, brew install sqlite" ;;
         nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
         chromium-headless-shell) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
         nodejs) echo "  Node >= $node_minimum with npm: apt install nodejs npm, brew install node, or https://nodejs.org" ;;

@@ -80,7 +80,7 @@ async def test_law_7_a_stream_is_resumed_after_every_event(tmp_path: Path) -> No
     """Law 7: a stream that is cut after each event can be resumed on the other instance, while the turn runs and after
     its end."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
-        demo = {"rate": 20, "tokens": 60}
+        demo = {"rate": 10, "tokens": 60}
         view = TurnView()
         async with started(one, **body("t", **demo)) as events:
             events.view = view
