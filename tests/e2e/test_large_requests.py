@@ -302,14 +302,9 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
         async def ready() -> int:
             return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
 
-        taken = 1
-        while taken:  # a refusal may be temporary, because decoding fills the memory for a moment
-            taken = 0
-            async with asyncio.timeout(60):
-                while (await http.post("/v1/turns", content=body, headers=LATER)).is_success:
-                    taken += 1
-                await asyncio.sleep(1)
-        await _until(ready, 429)
+        async with asyncio.timeout(90):
+            while not await _stays(ready, 429):  # a refusal may be temporary: decoding fills the memory for a moment
+                await http.post("/v1/turns", content=body, headers=LATER)
         seq = c.turns["running"].seq
         refused = await http.post("/v1/turns", content=b'{"input":"x"}')
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
@@ -321,6 +316,15 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
         assert (
             await http.post("/v1/turns", content=json.dumps({"input": "x", "params": QUICK}).encode())
         ).status_code == 200
+
+
+async def _stays(read: Any, wanted: int) -> bool:
+    """Return whether the value is the wanted one for two seconds."""
+    for _ in range(20):
+        if await read() != wanted:
+            return False
+        await asyncio.sleep(0.1)
+    return True
 
 
 async def _until(read: Any, wanted: int) -> None:
