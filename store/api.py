@@ -249,7 +249,9 @@ class HistoryStore(Protocol):
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
-        """Store a message's rating and comment, and the model that wrote it. They replace earlier ones.
+        """Store the rating of a message, with a comment and the model that wrote the message.
+
+        An earlier rating of the message is replaced, with its comment.
 
         Raises `NotFound`. The message has its rating and comment until its conversation is deleted.
         """

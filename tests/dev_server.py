@@ -29,7 +29,7 @@ Versions = dict[Path, tuple[int, int]]
 
 
 def watched_files() -> list[Path]:
-    """Return the code, the `.env` file, and each file that a setting of the environment or of that file names."""
+    """Return the files whose change restarts the gateway: the code, `.env`, and the files that the settings name."""
     files = [path for name in PACKAGES for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts]
     env_file = os.environ.get(ENV_FILE_VARIABLE, ".env")
     variables: dict[str, str | None] = dict(os.environ)

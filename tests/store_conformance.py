@@ -1,4 +1,4 @@
-"""The conformance tests of the `Store` protocol. A test class of each backend inherits them.
+"""The conformance tests of the `Store` protocol. The test class of each kind of store inherits them.
 
 They use only the `Store` protocol. A subclass defines the fixture `open_store`, a function that returns one more open
 store on the same data, as for one more instance of the gateway. The data is empty at first, and the subclass closes the

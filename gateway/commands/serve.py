@@ -75,7 +75,7 @@ def run(options: Namespace) -> None:
 
 
 def _check_certificate(settings: Settings) -> None:
-    """Exit with 2 if the certificate or its key can't be used.
+    """End the process with exit code 2 if the certificate or its key can't be used.
 
     Warn if the certificate has expired or isn't valid yet, or if others can read or change the file of the key.
     """

@@ -54,7 +54,7 @@ class Authenticator:
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
         self.revocations = Revocations(store)
-        # A client of a server on loopback is on this machine, so it is the operator. Otherwise it may be anyone.
+        # If the server listens on loopback only, its clients are on this machine, so they are the operator.
         self._local = Principal(
             user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
         )

@@ -32,7 +32,7 @@ _PART_URL = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
-    """The fields of a message that the store's message record doesn't have itself."""
+    """The fields of a `Message` that the store's message record doesn't have itself, with the same names."""
 
     parts: list[Part]
     model: str | None = None
@@ -68,21 +68,10 @@ def message_view(record: MessageRecord, body: MessageBody | None = None) -> Mess
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=body.parts,
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,
-        model=body.model,
-        usage=body.usage,
-        cost=body.cost,
-        ended=body.ended,
-        finish_reason=body.finish_reason,
-        by=body.by,
-        reason=body.reason,
-        error=body.error,
-        timing=body.timing,
-        provider=body.provider,
-        metadata=body.metadata,
+        **msgspec.structs.asdict(body),
         rating=None if record.rating is None else rating_view(record.rating),
         comment=record.comment,
     )

@@ -43,7 +43,7 @@ def without_history(
 ) -> ChatRequest:
     """Return the request to the provider, made from `request` alone, without the history before it.
 
-    The operator's prompt comes first. The system prompt of `request` follows, or else that of `conversation`.
+    Its system prompt is the operator's, followed by that of `request` or, if `request` has none, of `conversation`.
     """
     system = request.system
     if system is None and conversation is not None:

@@ -96,7 +96,7 @@ class RedisPubSub(RedisPart):
             listener = _Listener(self, deliver, on_complete)
             is_demoted = False
             try:
-                # With RESP 3 a subscriber may ask for the role.
+                # Over RESP 2, a connection with subscriptions can't send the HELLO that returns the server's role.
                 await listener.run(self._client.connection(protocol=3))
             except (RedisError, OSError) as error:
                 is_demoted = isinstance(error, ReadOnlyError)

@@ -112,7 +112,7 @@ async def test_workers_share_the_certificate(tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path) -> None:
-    """The page connects to wss by itself and streams an answer."""
+    """A page that was opened over https opens its socket over wss, without a setting, and streams an answer."""
     certificate = make_certificate(tmp_path)
     options = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
     async with gateway_process(tmp_path, {}, *options) as gateway:

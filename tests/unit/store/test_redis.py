@@ -1,4 +1,4 @@
-"""The Redis store passes the conformance tests, with a server and a cluster, and explains why it can't be opened.
+"""The Redis store passes the conformance tests, on one server and on a cluster; if it can't be opened, it says why.
 
 Further tests are about lost data, replicas, the databases of one Redis, and the eviction policy.
 """

@@ -69,12 +69,9 @@ def message(parts: list[Part]) -> Message:
     )
 
 
-@settings(deadline=2000)
-@given(ANY_PARTS)
-def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
-    """Law 10: for any input, `turn.started` is a small frame. An incomplete preview is marked as truncated."""
-    shown = preview(message(parts))
-    frame = TurnStarted(
+def longest_start(shown: Message) -> TurnStarted:
+    """Return the first event with this input, and the longest values in all other fields."""
+    return TurnStarted(
         turn="t" * 64,
         seq=1,
         epoch=2**53 - 1,
@@ -85,6 +82,14 @@ def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
         message="m" * 64,
         parent="p" * 64,
     )
+
+
+@settings(deadline=2000)
+@given(ANY_PARTS)
+def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
+    """Law 10: for any input, `turn.started` is a small frame. An incomplete preview is marked as truncated."""
+    shown = preview(message(parts))
+    frame = longest_start(shown)
     assert max(len(codec.encode(frame)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
     assert shown.truncated == (shown.parts != parts)
     assert all(getattr(part, "data", None) is None for part in shown.parts)
@@ -213,17 +218,7 @@ def test_a_preview_has_metadata_that_fits(value: object) -> None:
         shown = preview(message_view(record))
         assert shown.metadata == (None if shown.truncated else body.metadata)
         fitting += not shown.truncated
-        started = TurnStarted(
-            turn="t" * 64,
-            seq=1,
-            epoch=2**53 - 1,
-            status="running",
-            conversation="c" * 64,
-            model="\x01" * 200,
-            input=shown,
-            message="m" * 64,
-            parent="m" * 64,
-        )
+        started = longest_start(shown)
         assert max(len(codec.encode(started)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
     assert 1 < fitting < 120
 

@@ -1,6 +1,6 @@
 """One connection receives all messages of a process. A lost connection is replaced, and the loss is reported.
 
-The last two tests are about presence (law 8).
+Two tests are about the presence of a turn's clients (law 8), which this part of the store also keeps.
 """
 
 from __future__ import annotations
