@@ -21,9 +21,9 @@ from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.nginx_process import nginx_process
 from tests.page_stage import browser_context, ended, open_page, wait_for_words
 from tests.ports import free_port
-from tests.programs import program
 from tests.redis_process import redis_process
 
 OPEN = {"TURNWIRE_INSECURE": "1"}
@@ -62,32 +62,8 @@ async def nginx(
         assert f"turnwire-{n}:8000" in text
         text = text.replace(f"turnwire-{n}:8000", urlsplit(gateways[min(n, len(gateways)) - 1].url).netloc)
     folder.mkdir()
-    paths = "".join(
-        f"{name}_temp_path {folder / name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off;\nmaster_process off;\npid {folder / 'pid'};\nerror_log stderr warn;\n"
-        f"events {{}}\nhttp {{\naccess_log off;\n{paths}{text}\n}}\n"
-    )
-    process = await asyncio.create_subprocess_exec(
-        program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")
-    )
-    try:
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    assert process.returncode is None, "nginx did not start"
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
+    async with nginx_process(folder, port, text):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def test_law_1_and_7_through_nginx_while_an_instance_stops(tmp_path: Path) -> None:

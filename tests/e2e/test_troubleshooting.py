@@ -16,8 +16,8 @@ import pytest
 from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.gateway_process import clean_environment, gateway_process
+from tests.nginx_process import nginx_process
 from tests.ports import free_port
-from tests.programs import program
 from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat, error_response
 
@@ -44,28 +44,9 @@ async def proxy_without_upgrade(folder: Path) -> AsyncIterator[Stage]:
     """nginx in front of a gateway, configured by somebody who didn't know about sockets."""
     port = free_port()
     async with gateway_process(folder, {"TURNWIRE_INSECURE": "1"}) as gateway:
-        temporary = "".join(
-            f"{name}_temp_path {folder / name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (folder / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {folder / 'pid'}; error_log stderr; events {{}} http {{ access_log off; "
-            f"{temporary} server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {gateway.url}; }} }} }}"
-        )
-        nginx = await asyncio.create_subprocess_exec(
-            program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")
-        )
-        try:
-            async with asyncio.timeout(20), httpx2.AsyncClient() as http:
-                while True:
-                    try:
-                        await http.get(f"http://127.0.0.1:{port}/health")
-                        break
-                    except httpx2.TransportError:
-                        await asyncio.sleep(0.05)
+        server = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {gateway.url}; }} }}"
+        async with nginx_process(folder, port, server):
             yield {PROXY: f"http://127.0.0.1:{port}"}
-        finally:
-            nginx.terminate()
-            await nginx.wait()
 
 
 @asynccontextmanager
