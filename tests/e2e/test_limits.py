@@ -218,7 +218,12 @@ async def test_budgets_apply_on_all_instances(tmp_path: Path, store: str) -> Non
 async def test_connections_are_counted_across_instances(tmp_path: Path) -> None:
     """The limits per user and per client address apply to the sockets and streams of all instances together. A
     permit is released when its client disconnects, or when its lease expires after its instance is killed."""
-    settings = {"TURNWIRE_USER_CONNECTIONS": "3", "TURNWIRE_ADDRESS_CONNECTIONS": "5"}
+    lease_s = 5  # more than a busy machine may stop an instance, which could then not renew its permits
+    settings = {
+        "TURNWIRE_USER_CONNECTIONS": "3",
+        "TURNWIRE_ADDRESS_CONNECTIONS": "5",
+        "TURNWIRE_LEASE_S": str(lease_s),
+    }
     async with gateways(tmp_path, "redis", **settings) as (one, two), AsyncExitStack() as stack:
         here = [await stack.enter_async_context(user(one, "ann")) for _ in range(2)]
         await stack.enter_async_context(user(two, "ann"))
@@ -228,7 +233,7 @@ async def test_connections_are_counted_across_instances(tmp_path: Path) -> None:
         async with http_client(two.url, headers=bearer(token("ann"))) as http:
             answer = await http.post("/v1/turns", json=SLOW)
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
-        await asyncio.sleep(2)  # longer than a lease, but the permits of open connections are renewed
+        await asyncio.sleep(1.2 * lease_s)  # the permits of open connections are renewed
         with pytest.raises(InvalidStatus):
             await stack.enter_async_context(user(two, "ann"))
         await here[0].socket.close()
