@@ -16,6 +16,8 @@ export class AnswerView {
   #actions;
   #partViews = [];
   #tickTimer = 0;
+  /** Whether the status and the numbers are due. They are painted with the text, so that both share one layout. */
+  #isTickDue = false;
   /** A heading for screen readers, above the headings of the answer's own text. */
   #heading = el("h2", { class: "visually-hidden", text: "Answer" });
   #model = el("span", { class: "model", "data-testid": "answer-model" });
@@ -112,16 +114,22 @@ export class AnswerView {
     const message = this.#message;
     const { turn } = message;
     const state = stateOf(message);
-    if (message.isStreaming) this.#tickTimer ||= setInterval(() => this.#tick(), TICK_MS);
+    if (message.isStreaming) this.#tickTimer ||= setInterval(() => this.#requestTick(), TICK_MS);
     const isNewState = this.node.dataset.state !== state;
     if (isNewState) this.#setState(state);
     const model = message.model ?? turn?.model ?? "";
     setText(this.#heading, model ? `Answer from ${model}` : "Answer");
     setText(this.#model, model);
-    if (isNewState || !message.isStreaming) this.#tick(); // while it streams, the timer calls it
+    if (isNewState || !message.isStreaming || this.#isTickDue) this.#tick();
+  }
+
+  #requestTick() {
+    this.#isTickDue = true;
+    schedulePaint(this);
   }
 
   #tick() {
+    this.#isTickDue = false;
     const { turn, ended, lastStatus } = this.#message;
     const stall = turn && !ended ? stallText(turn, this.#actions.connectionState()) : null;
     setText(this.#status, ended ? "" : turn ? (stall ?? statusText(turn, lastStatus)) : "Sending");

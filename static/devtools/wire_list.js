@@ -2,7 +2,7 @@
 
 import { el, setText } from "../shared/dom.js";
 import { formatBytes, shortId } from "../shared/format.js";
-import { schedulePaint } from "../shared/frame_scheduler.js";
+import { schedulePaintAlone } from "../shared/frame_scheduler.js";
 import { summarize } from "./wire_log.js";
 
 const ROW_PX = 26;
@@ -18,6 +18,10 @@ export class WireList {
   #spacer = el("div", { class: "wire-space" }, this.#window);
   #rows = [];
   #followEnd = true;
+  /** The height of the visible part. It is stored because reading it from the node can force a layout. */
+  #height = 0;
+  /** The scroll position of the last paint. */
+  #paintedTop = 0;
   #onSelect;
 
   /**
@@ -29,8 +33,9 @@ export class WireList {
     this.#onSelect = onSelect;
     this.node = el("div", { class: "wire-list", role: "listbox", tabindex: "0", "aria-label": "Frames", "data-testid": "wire-list" }, this.#spacer);
     this.node.addEventListener("scroll", () => {
+      if (this.node.scrollTop === this.#paintedTop) return; // the last paint scrolled it
       this.#followEnd = this.node.scrollTop + this.node.clientHeight >= this.node.scrollHeight - END_TOLERANCE_PX;
-      schedulePaint(this);
+      schedulePaintAlone(this);
     }, { passive: true });
     this.node.addEventListener("keydown", (event) => this.#onKeyDown(event));
     this.#spacer.addEventListener("click", ({ target }) => {
@@ -39,22 +44,28 @@ export class WireList {
       this.#followEnd = false; // keeps the selected row in view until the user scrolls to the end
       this.select(row.record === this.selected ? null : row.record);
     });
-    new ResizeObserver(() => schedulePaint(this)).observe(this.node);
+    new ResizeObserver(() => {
+      this.#height = this.node.clientHeight;
+      schedulePaintAlone(this);
+    }).observe(this.node);
   }
 
   select(record) {
     this.selected = record;
     this.#onSelect(record);
-    schedulePaint(this);
+    schedulePaintAlone(this);
   }
 
   paint() {
     const { shown } = this.#log;
-    const height = this.node.clientHeight;
+    const height = this.#height;
     if (height === 0) return;
-    this.#spacer.style.height = `${shown.length * ROW_PX}px`;
-    if (this.#followEnd && !this.#log.paused) this.node.scrollTop = shown.length * ROW_PX;
-    const first = Math.max(0, Math.floor(this.node.scrollTop / ROW_PX) - SPARE_ROWS);
+    const total = shown.length * ROW_PX;
+    const end = Math.max(0, total - height);
+    const followsEnd = this.#followEnd && !this.#log.paused;
+    this.#paintedTop = followsEnd ? end : Math.min(end, this.node.scrollTop);
+    this.#spacer.style.height = `${total}px`;
+    const first = Math.max(0, Math.floor(this.#paintedTop / ROW_PX) - SPARE_ROWS);
     const count = Math.min(shown.length - first, Math.ceil(height / ROW_PX) + 2 * SPARE_ROWS);
     this.#window.style.transform = `translateY(${first * ROW_PX}px)`;
     while (this.#rows.length < count) this.#rows.push(this.#createRow());
@@ -65,6 +76,10 @@ export class WireList {
     const active = this.#rows.find(({ record, node }) => record === this.selected && record && !node.hidden);
     if (active) this.node.setAttribute("aria-activedescendant", active.node.id);
     else this.node.removeAttribute("aria-activedescendant");
+    if (!followsEnd) return;
+    // Scrolling forces a layout, so it comes last, when the rows are filled.
+    this.node.scrollTop = total;
+    this.#paintedTop = this.node.scrollTop;
   }
 
   #createRow() {

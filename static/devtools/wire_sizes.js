@@ -5,7 +5,7 @@
 
 import { codecs } from "../turnwire.js";
 
-/** A page in the background paints nothing, so if more frames are queued, they are measured without a paint. */
+/** A page in the background paints nothing, so if more frames are queued, the oldest are measured without a paint. */
 const QUEUED_MAX = 2_000;
 const BATCH = 16;
 const OTHER = { json: "msgpack", msgpack: "json" };
@@ -21,14 +21,14 @@ export class WireSizes {
   add(entry) {
     if (entry.frame.type === "auth") return; // its token is masked, so its size is unknown
     this.#queue.push(entry);
-    if (this.#queue.length > QUEUED_MAX) this.measure();
+    if (this.#queue.length > QUEUED_MAX) this.measure(0); // all of them would be a long task
   }
 
-  /** Measures queued frames, oldest first, until `deadline`, a `performance.now()` time. */
+  /** Measures queued frames, oldest first, until `deadline`, a `performance.now()` time; at least one batch. */
   measure(deadline = Infinity) {
     let measured = 0;
     for (const { frame, bytes, codec } of this.#queue) {
-      if (measured % BATCH === 0 && performance.now() > deadline) break;
+      if (measured > 0 && measured % BATCH === 0 && performance.now() > deadline) break;
       const other = codecs[OTHER[codec]];
       this[codec] += bytes;
       this[other.name] += other.bytes(other.encode(frame));

@@ -2,7 +2,7 @@
 
 import { el, setText } from "../shared/dom.js";
 import { formatBytes, formatCount } from "../shared/format.js";
-import { schedulePaint } from "../shared/frame_scheduler.js";
+import { schedulePaintAlone } from "../shared/frame_scheduler.js";
 import { WireFrames } from "./wire_frames.js";
 import { WireMeter } from "./wire_meter.js";
 import { WireSizes } from "./wire_sizes.js";
@@ -11,7 +11,11 @@ import { WireSpeed } from "./wire_speed.js";
 /** Faster updates can't be read. */
 const LIST_EVERY_MS = 100;
 const PLOT_EVERY_MS = 100;
+/** Nothing is drawn: frequent measuring keeps each time short. */
+const MEASURE_EVERY_MS = 100;
 const TEXT_EVERY_MS = 250;
+/** Jobs that are due so soon run together with one that is due now. */
+const SOON_MS = 50;
 const ROUNDTRIPS_MAX = 40;
 const CODEC_NAMES = { json: "JSON", msgpack: "MessagePack" };
 
@@ -45,7 +49,8 @@ export class WireView {
       { every: TEXT_EVERY_MS, run: (now) => this.#speed.paintTable(now) },
       { every: TEXT_EVERY_MS, run: () => this.#frames.paintControls() },
       { every: TEXT_EVERY_MS, run: () => this.#paintTiles() },
-      { every: TEXT_EVERY_MS, run: (_, deadline) => this.#paintSizes(deadline) },
+      { every: TEXT_EVERY_MS, run: () => this.#paintSizes() },
+      { every: MEASURE_EVERY_MS, run: (_, deadline) => this.#sizes.measure(deadline) },
     ].map((job) => ({ ...job, dueAt: 0 }));
     panel.append(
       el("div", { class: "wire-tiles" }, ...Object.values(this.#tiles).map(({ node }) => node)),
@@ -55,7 +60,7 @@ export class WireView {
     connection.addEventListener("roundtrip", ({ detail }) => {
       this.#roundtrips.push(detail);
       if (this.#roundtrips.length > ROUNDTRIPS_MAX) this.#roundtrips.shift();
-      if (this.#connection.wire) schedulePaint(this.#painter);
+      if (this.#connection.wire) this.#scheduleDue();
     });
   }
 
@@ -66,12 +71,12 @@ export class WireView {
       this.#sizes.add(entry);
       this.#meter.add(entry);
       this.#frames.log.add(entry);
-      schedulePaint(this.#painter);
+      this.#scheduleDue();
     };
     // The plot moves without new frames, and a new socket may change the codec.
-    this.#timer = setInterval(() => schedulePaint(this.#painter), TEXT_EVERY_MS);
+    this.#timer = setInterval(() => this.#scheduleDue(), TEXT_EVERY_MS);
     if (this.#connection.state.state === "live") this.#connection.ping().catch(() => {});
-    schedulePaint(this.#painter);
+    this.#scheduleDue();
   }
 
   close() {
@@ -81,16 +86,22 @@ export class WireView {
     clearInterval(this.#timer);
   }
 
-  /** Runs the jobs that are due, the longest overdue first, until the frame budget is spent. */
+  /** Schedules a paint if a job is due, because each such paint takes a frame from the answers. */
+  #scheduleDue() {
+    const now = performance.now();
+    if (this.#jobs.some(({ dueAt }) => dueAt <= now)) schedulePaintAlone(this.#painter);
+  }
+
+  /** Runs the jobs that are due now or soon, the longest overdue first, until the frame budget is spent. */
   #paintDue(deadline) {
     if (!this.#connection.wire) return;
     const now = performance.now();
-    for (const job of this.#jobs.filter(({ dueAt }) => dueAt <= now).sort((a, b) => a.dueAt - b.dueAt)) {
+    for (const job of this.#jobs.filter(({ dueAt }) => dueAt <= now + SOON_MS).sort((a, b) => a.dueAt - b.dueAt)) {
       if (performance.now() > deadline) break;
       job.dueAt = now + job.every;
       job.run(now, deadline);
     }
-    if (this.#jobs.some(({ dueAt }) => dueAt <= now)) schedulePaint(this.#painter);
+    this.#scheduleDue();
   }
 
   #paintTiles() {
@@ -104,8 +115,7 @@ export class WireView {
     setText(this.#tiles.out.note, `${formatCount(sent.frames)} frames, ${sockets} socket${sockets === 1 ? "" : "s"}`);
   }
 
-  #paintSizes(deadline) {
-    this.#sizes.measure(deadline);
+  #paintSizes() {
     const largest = Math.max(1, this.#sizes.json, this.#sizes.msgpack);
     for (const [name, { input, fill, size }] of Object.entries(this.#bars)) {
       const bytes = this.#sizes[name];
