@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from gateway.http.responses import HttpError
+from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import JSON, check_untyped_values, decode_error
 from gateway.protocol.errors import ApiError
@@ -64,7 +65,7 @@ async def read_body(
             break
     if size:
         _check_type(headers)
-    return b"".join(pieces)
+    return await offload(size, b"".join, pieces)
 
 
 def _check_type(headers: Headers) -> None:

@@ -203,7 +203,9 @@ class RedisClient:
                 # Redis closed the connection or sent something while it was idle. An unrepeatable call needs a new one.
                 await connection.disconnect(nowait=True)
             await connect(connection)
-            for piece in pack_commands(commands):
+            for n, piece in enumerate(pack_commands(commands)):
+                if n:
+                    await asyncio.sleep(0)  # sending lets no other task run while Redis receives as fast as it is sent
                 await connection.send_packed_command(piece, check_health=False)
             replies = []
             for _ in commands:

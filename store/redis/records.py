@@ -22,17 +22,19 @@ from store.records import (
     TurnRecord,
 )
 from store.redis.client import TIMED_OUT
+from store.redis.commands import SLICE_BYTES
 from store.redis.keys import encode_text
 
 
-def pack(value: object) -> bytes:
+def pack(value: object) -> bytes | tuple[bytes, ...]:
     """Encode `value` as MessagePack for Redis' scripts.
 
-    The scripts have no type for bytes, so bytes are encoded as strings. A field that is None is left out.
+    The scripts have no type for bytes, so bytes are encoded as strings. A field that is None is left out. A long encoding
+    is returned in pieces: joining 40 MB would hold the event loop for 25 ms, and several times as long on a slow machine.
     """
     pieces: list[bytes] = []
     _pack(value, pieces)
-    return b"".join(pieces)
+    return tuple(pieces) if sum(map(len, pieces)) > SLICE_BYTES else b"".join(pieces)
 
 
 def _pack(value: object, pieces: list[bytes]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from store.records import StoreError
 from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
+from store.redis.commands import SLICE_BYTES
 from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
@@ -175,6 +178,29 @@ async def test_a_failed_call_does_not_affect_its_batch(redis_server: RedisProces
                 [("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")]
             )
         assert sorted(key for key in redis_server.keys() if len(key) == 1) == [b"a", b"b"]
+
+
+async def test_a_long_argument_lets_other_tasks_run(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other tasks run between two slices, even if Redis receives as fast as they are sent."""
+    turns = 0
+    sent_in_turn: list[int] = []
+    send = AbstractConnection.send_packed_command
+
+    async def recorded(self: AbstractConnection, *arguments: Any, **options: Any) -> None:
+        sent_in_turn.append(turns)
+        await send(self, *arguments, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", recorded)
+    client = RedisClient(redis_server.url, history_ttl_s=60, log_ttl_s=60)
+    sending = asyncio.create_task(client.command("SET", "k", bytes(40 * SLICE_BYTES)))
+    while not sending.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await sending == b"OK"
+    assert len(set(sent_in_turn[-40:])) == 40
+    await client.close()
 
 
 def test_an_error_has_no_text_of_redis() -> None:

@@ -28,6 +28,15 @@ def test_a_large_argument_is_sent_in_slices() -> None:
     assert max(sum(map(len, piece)) for piece in pieces) < SLICE_BYTES + 200
 
 
+def test_an_argument_in_pieces_is_encoded_as_one() -> None:
+    """Its pieces aren't joined, and a piece that is large is sent in slices."""
+    large = bytes(2 * SLICE_BYTES + 1)
+    pieces = list(pack_commands([("SET", "k", (b"a", large, b"", b"b"))]))
+    assert b"".join(chain.from_iterable(pieces)) == pack_command(("SET", "k", b"a" + large + b"b"))  # type: ignore[arg-type]
+    views = [part for piece in pieces for part in piece if isinstance(part, memoryview)]
+    assert sum(view.obj is large for view in views) == 3
+
+
 def test_small_commands_are_sent_together() -> None:
     """A hundred small commands are one list of buffers, so they are sent in one write."""
     assert len(list(pack_commands([("GET", f"k{n}") for n in range(100)]))) == 1

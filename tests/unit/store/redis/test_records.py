@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from store.records import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
+from store.redis.commands import SLICE_BYTES
 from store.redis.records import counters, pack, parse_hash, parse_reply
 
 
@@ -28,12 +29,21 @@ class Outer(msgspec.Struct):
 def test_records_are_packed_for_scripts() -> None:
     """Bytes are packed as text, fields that are None are omitted, and nested records become nested maps."""
     whole = pack(Outer("Zoë", 2**52, True, None, Inner(b"abc")))
+    assert isinstance(whole, bytes)
     assert msgspec.msgpack.decode(whole) == {
         "name": "Zoë",
         "number": 2**52,
         "flag": True,
         "inner": {"body": "abc"},
     }
+
+
+def test_long_values_are_not_copied() -> None:
+    """A long record is packed in pieces, one of which is the long value itself."""
+    body = b"x" * (SLICE_BYTES + 1)
+    pieces = pack(Inner(body))
+    assert any(piece is body for piece in pieces)
+    assert msgspec.msgpack.decode(b"".join(pieces)) == {"body": body.decode()}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
