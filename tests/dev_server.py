@@ -64,13 +64,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Handle SIGTERM as Ctrl-C."""
+    """Handle a signal as Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """Serve until a signal."""
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background processes with SIGINT ignored
+        signal.signal(number, interrupt)
     command = [sys.executable, "-m", "gateway", "serve", *sys.argv[1:]]
     environment = {"TURNWIRE_DRAIN_S": "0", **os.environ}
     seen = versions()

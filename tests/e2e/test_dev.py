@@ -72,9 +72,13 @@ def make(checkout: Path, *arguments: str, **more: str) -> subprocess.CompletedPr
 
 @contextmanager
 def dev_server(checkout: Path) -> Iterator[str]:
-    """Run `make dev` on a free port, and yield its URL. On exit, press Ctrl-C, which ends all of its processes."""
+    """Run `make dev` on a free port, and yield its URL. On exit, press Ctrl-C, which ends all of its processes.
+
+    SIGINT is ignored at first, as in a process that a shell has started in the background.
+    """
     port = free_port()
-    process = subprocess.Popen(make_command("dev"), cwd=checkout, env=variables(PORT=str(port)), start_new_session=True)
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *make_command("dev")]
+    process = subprocess.Popen(command, cwd=checkout, env=variables(PORT=str(port)), start_new_session=True)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
