@@ -73,6 +73,8 @@ _COUNTS: Final = (
     "cache_creation_input_tokens",
 )
 
+_SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))
+
 _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
@@ -91,7 +93,7 @@ class MessagesDecoder:
         """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
+        """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
         progress = False
         for event in decode_events(data, _decoder):
             progress = self._process(event, name) or progress
@@ -136,6 +138,10 @@ class MessagesDecoder:
             handler(self, event)
         elif event.error is not None:
             self._failed(event)
+        if handler is MessagesDecoder._block_delta:
+            return event.delta is not None and _has_content(event.delta)
+        if handler is None:
+            return bool(event.type) and event.type not in _SIGNS_OF_LIFE
         return handler is not MessagesDecoder._ping
 
     def _ping(self, event: _Event) -> None:
@@ -233,6 +239,10 @@ class MessagesDecoder:
                 )
             )
         )
+
+
+def _has_content(delta: _Delta) -> bool:
+    return bool(delta.text or delta.thinking or delta.partial_json or delta.signature or delta.citation)
 
 
 _HANDLERS: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {

@@ -13,6 +13,7 @@ from providers.base import Finished, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import is_end_mark
 from providers.openai.think_tags import ThinkTags
@@ -89,9 +90,12 @@ class _Chunk(Struct, gc=False):
     usage: dict[str, Any] | None = None
     citations: list[str] | None = None
     error: Any = None
+    base_resp: Any = None
+    """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
+_EMPTY_DELTAS = (_Delta(), _Delta(content=""), _Delta(content="", reasoning_content=""))
 
 
 class ChatDecoder:
@@ -113,21 +117,25 @@ class ChatDecoder:
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event, which is always progress. See `stream.Decoder`."""
+        """Process one event. See `stream.Decoder`. A chunk without any content isn't progress of the model."""
         if is_end_mark(data):
             self.done = True
             return True
         if name == "error":
             raise self._failures.from_event(parse_documents(data))
-        is_checked = False
+        is_checked = progress = False
         for chunk in decode_events(data, _decoder):
+            progress = progress or _has_content(chunk)
+            if _has_failed(chunk):
+                self._report_usage()
+                raise self._failures.from_event(_find_failed(parse_documents(data)))
             self._add_chunk(chunk)
             if chunk.choices is None and not is_checked:
                 is_checked = True
                 if (failure := self._failures.from_documents(parse_documents(data))) is not None:
                     self._report_usage()
                     raise failure
-        return True
+        return progress
 
     def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a completion or a chunk without a frame. Return False if `body` is neither. See `stream.Decoder`."""
@@ -259,6 +267,30 @@ class ChatDecoder:
                 UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
             )
             self._usage = None
+
+
+def _has_content(chunk: _Chunk) -> bool:
+    """Return whether a chunk shows progress: it says something, ends the answer, or reports usage."""
+    for choice in chunk.choices or ():
+        delta = choice.delta
+        if delta is not None and (delta.content or delta not in _EMPTY_DELTAS):
+            return True
+        if choice.finish_reason or choice.message is not None:
+            return True
+    return not chunk.choices and bool(chunk.usage)
+
+
+def _has_failed(chunk: _Chunk) -> bool:
+    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
+    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
+        return bool(chunk.error)
+    return is_failed_status(chunk.base_resp)
+
+
+def _find_failed(documents: list[Any]) -> object:
+    """Return the document that reports a failure as `_has_failed` finds it."""
+    objects = [document for document in documents if isinstance(document, dict)]
+    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
 
 
 def _encode_detail(detail: _Piece) -> str:

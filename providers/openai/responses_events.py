@@ -106,6 +106,7 @@ class ResponsesDecoder:
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
                 self._output.add_text(part, _item_key(event), source, index, event.delta or "")
+                return bool(event.delta)
             else:
                 self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
         elif (handler := _HANDLERS.get(kind)) is not None:
