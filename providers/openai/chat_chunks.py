@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, UsageReported
+from providers.base import Finished
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
@@ -19,7 +19,7 @@ from providers.http.sse import is_end_mark
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
-from providers.token_counts import chat_cost, chat_usage
+from providers.token_counts import UsageReports
 
 
 class _Function(Struct, gc=False):
@@ -108,7 +108,7 @@ class ChatDecoder:
         self._quirks = quirks
         self._failures = failures
         self._finish: str | None = None
-        self._usage: dict[str, Any] | None = None
+        self._usage = UsageReports(quirks)
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
@@ -172,7 +172,7 @@ class ChatDecoder:
 
     def _add_chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
-            self._usage = chunk.usage
+            self._usage.add(chunk.usage)
         if chunk.citations:
             self._citation_urls = chunk.citations
         if chunk.error:
@@ -181,7 +181,7 @@ class ChatDecoder:
             if choice.index != 0:
                 continue
             if choice.usage:
-                self._usage = choice.usage
+                self._usage.add(choice.usage)
             if choice.error:
                 self._fail(choice.error)
             if choice.delta is not None:
@@ -262,11 +262,8 @@ class ChatDecoder:
         self._calls.add(index, call_id, function.name or "", arguments, signature)
 
     def _report_usage(self) -> None:
-        if self._usage:
-            self.parts.append_delta(
-                UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
-            )
-            self._usage = None
+        if (reported := self._usage.take()) is not None:
+            self.parts.append_delta(reported)
 
 
 def _has_content(chunk: _Chunk) -> bool:
