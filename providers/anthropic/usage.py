@@ -10,6 +10,8 @@ from providers.base import Usage
 from providers.token_counts import read_count
 
 ITERATIONS_MAX: Final = 1000
+PLACEHOLDER: Final = 1
+"""The output that the start of a message reports before there is any."""
 
 _INPUT, _READ, _WRITTEN = "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
 _OUTPUT, _THINKING = "output_tokens", "thinking_tokens"
@@ -47,7 +49,12 @@ class MessagesUsage:
     def add(self, usage: dict[str, Any] | None) -> None:
         """Add a report that comes after the message's start."""
         reported = _read(usage or {})
-        self._has_ended = self._has_ended or bool(reported.get(_OUTPUT))
+        output = reported.get(_OUTPUT)
+        if output == 0 and self._counts.get(_OUTPUT) == PLACEHOLDER and not self._has_ended:
+            # A refusal that costs nothing. Any other 0 is no count.
+            self._counts[_OUTPUT] = 0
+            self._has_ended = True
+        self._has_ended = self._has_ended or bool(output)
         self._merge(reported)
 
     def usage(self, *, is_complete: bool) -> Usage | None:

@@ -1,4 +1,5 @@
-"""What providers say when a request is too long, or a model isn't there: each in the provider's own words and status."""
+"""What providers say when a request is too long, or a model isn't "
+"there: each in the provider's own words and status."""
 
 import json
 from typing import Any
@@ -41,7 +42,8 @@ TOO_LONG: list[tuple[int, Any]] = [
         400,
         {
             "object": "error",
-            "message": "Prompt contains 329014 tokens and 0 draft tokens, too large for model with 131072 maximum context length",
+            "message": "Prompt contains 329014 tokens and 0 draft tokens, too "
+            "large for model with 131072 maximum context length",
             "type": "invalid_request_error",
             "code": "3051",
         },
@@ -49,7 +51,8 @@ TOO_LONG: list[tuple[int, Any]] = [
     (
         400,
         {
-            "message": "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4118. Try using a shorter prompt"
+            "message": "too many tokens: total number of tokens in the prompt "
+            "cannot exceed 4081 - received 4118. Try using a shorter prompt"
         },
     ),
     (400, {"message": "too many tokens: size limit exceeded by 2004 tokens. Try using shorter or fewer inputs."}),
@@ -57,7 +60,8 @@ TOO_LONG: list[tuple[int, Any]] = [
     (
         413,
         openai(
-            "Request too large for model `llama` in organization `org` on tokens per minute (TPM): Limit 6000, Requested 9000, please reduce your message size and try again.",
+            "Request too large for model `llama` in organization `org` on tokens "
+            "per minute (TPM): Limit 6000, Requested 9000, please reduce your message size and try again.",
             type="tokens",
             code="rate_limit_exceeded",
         ),
@@ -65,7 +69,8 @@ TOO_LONG: list[tuple[int, Any]] = [
     (
         422,
         openai(
-            "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193. Given: 9000 `inputs` tokens and 512 `max_new_tokens`"
+            "Input validation error: `inputs` tokens + `max_new_tokens` must be <= "
+            "8193. Given: 9000 `inputs` tokens and 512 `max_new_tokens`"
         ),
     ),
     (
@@ -117,13 +122,15 @@ TOO_LONG: list[tuple[int, Any]] = [
     (
         400,
         {
-            "error": "The number of tokens to keep from the initial prompt is greater than the context length. Try to load the model with a larger context length"
+            "error": "The number of tokens to keep from the initial prompt is "
+            "greater than the context length. Try to load the model with a larger context length"
         },
     ),
     (
         400,
         {
-            "error": "Trying to keep the first 5000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens"
+            "error": "Trying to keep the first 5000 tokens when context the "
+            "overflows. However, the model is loaded with context length of only 4096 tokens"
         },
     ),
     (
@@ -157,7 +164,10 @@ TOO_LONG: list[tuple[int, Any]] = [
             "Provider returned error",
             code=400,
             metadata={
-                "raw": '{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 213462 tokens > 200000 maximum"}}',
+                "raw": (
+                    ""
+                    '{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 213462 tokens > 200000 maximum"}}'
+                ),
                 "provider_name": "Anthropic",
             },
         ),
@@ -165,13 +175,15 @@ TOO_LONG: list[tuple[int, Any]] = [
     (
         400,
         openai(
-            '{\n  "error": {\n    "code": 400,\n    "message": "The input token count (2) exceeds the maximum number of tokens allowed (1)."}}'
+            '{\n  "error": {\n    "code": 400,\n    "message": "The input token '
+            'count (2) exceeds the maximum number of tokens allowed (1)."}}'
         ),
     ),
     (
         400,
         openai(
-            "The estimated number of input and maximum output tokens (9000) exceeded this model context window limit (8192).",
+            "The estimated number of input and maximum output tokens (9000) "
+            "exceeded this model context window limit (8192).",
             code=5021,
         ),
     ),
@@ -181,7 +193,8 @@ TOO_LONG: list[tuple[int, Any]] = [
             "errors": [
                 {
                     "code": "invalid_input_argument",
-                    "message": "the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model",
+                    "message": "the number of input tokens 5000 cannot exceed the total "
+                    "tokens limit 4096 for this model",
                 }
             ]
         },
@@ -228,7 +241,8 @@ GONE: list[tuple[int, Any]] = [
     (
         404,
         {
-            "message": "Access denied. This Model is marked by provider as Legacy and you have not been actively using it."
+            "message": "Access denied. This Model is marked by provider as Legacy "
+            "and you have not been actively using it."
         },
     ),
     (400, {"message": "The provided model identifier is invalid."}),
@@ -246,7 +260,8 @@ GONE: list[tuple[int, Any]] = [
     (
         404,
         {
-            "message": "model 'foo' not found, make sure the correct model ID was used and that you have access to the model."
+            "message": "model 'foo' not found, make sure the correct model ID was "
+            "used and that you have access to the model."
         },
     ),
     (404, openai("Model not found, inaccessible, and/or not deployed", code="NOT_FOUND")),
