@@ -334,4 +334,6 @@ class ResponseBody(httpx2.AsyncByteStream):
 def map_error(error: BaseException) -> httpx2.TransportError:
     """Return the httpx2 transport error for an aiohttp error, because the SDKs understand only httpx2's."""
     kind = next((to for source, to in _ERROR_TYPES if isinstance(error, source)), httpx2.ReadError)
-    return kind(f"{type(error).__name__}: {error}")
+    # aiohttp quotes the bytes that it can't parse, which may be of the answer or of an error, so that isn't logged.
+    text = "" if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError) else f": {error}"
+    return kind(f"{type(error).__name__}{text}")

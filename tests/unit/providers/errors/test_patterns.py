@@ -165,8 +165,8 @@ TOO_LONG: list[tuple[int, Any]] = [
             code=400,
             metadata={
                 "raw": (
-                    ""
-                    '{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 213462 tokens > 200000 maximum"}}'
+                    '{"type":"error","error":{"type":"invalid_request_error",'
+                    '"message":"prompt is too long: 213462 tokens > 200000 maximum"}}'
                 ),
                 "provider_name": "Anthropic",
             },
