@@ -82,7 +82,7 @@ def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
 
 
 def read_counts(usage: dict[str, Any]) -> Counts:
-    """Return the counts of one report. If a count has several names, the largest one is returned."""
+    """Return the counts of one report, a `usage` object. If a count has several names, return the largest one."""
     counts: Counts = {}
     for ours, objects, names in _NAMES:
         sources: Iterable[object] = [usage.get(name) for name in objects] if objects else (usage,)

@@ -38,7 +38,7 @@ class MessagesUsage:
         """Whether a report at the end of the message gave its output. The one at its start is preliminary."""
 
     def begin_message(self, message: str | None, usage: dict[str, Any] | None) -> None:
-        """Begin the message with the id `message`, unless it is the current one again, and add its first report."""
+        """Begin the message with the id `message`, unless it is the current one again. `usage` is its first report, or None."""
         if self._counts and (self._has_ended or (message and self._message and message != self._message)):
             self._earlier = _sum((self._earlier, self._counts))
             self._counts = {}
@@ -47,7 +47,7 @@ class MessagesUsage:
         self._merge(_read(usage or {}))
 
     def add(self, usage: dict[str, Any] | None) -> None:
-        """Add a report that comes after the message's start."""
+        """Add `usage`, a report that comes after the message's start, or None."""
         reported = _read(usage or {})
         output = reported.get(_OUTPUT)
         if output == 0 and self._counts.get(_OUTPUT) == PLACEHOLDER and not self._has_ended:

@@ -161,6 +161,10 @@ STATUS_OF_TYPE: Final = {
     "internal_error": 500,
     "unavailable": 503,
     "timeout_error": 504,
+    # GLM's limits on concurrency and rate.
+    "1302": 429,
+    "1303": 429,
+    "1305": 429,
     "overloaded_error": 529,
     "validationexception": 400,
     "accessdeniedexception": 403,

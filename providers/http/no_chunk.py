@@ -41,7 +41,7 @@ _FAILURE_WORDS: Final = re.compile(
 
 
 class NoChunk(NamedTuple):
-    """What an event holds instead of a chunk: `chunks` to decode one by one, or a `failure` in plain text, or nothing."""
+    """The content of an event that isn't a chunk: a list of `chunks`, or a `failure` in plain text, or nothing of use."""
 
     chunks: tuple[bytes, ...] = ()
     failure: str | None = None

@@ -75,6 +75,7 @@ from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.route import Endpoint, Quirks, Timeouts
+from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
 from tests.answers import Batches, chat_request, route
@@ -338,6 +339,8 @@ ROWS = [
         "failures.Failures.from_finish_reason",
     ),
     Row("a finish reason", lambda: map_finish_reason(fill("time_")), "finish_reasons.map_finish_reason"),
+    Row("a count as text", lambda: read_counts({"prompt_tokens": fill("1")}), "token_counts._DIGITS"),
+    Row("a count as text: blanks", lambda: read_counts({"prompt_tokens": fill(" ")}), "token_counts._DIGITS"),
     Row("a wait: digits", lambda: retry_after_ms({"retry-after": fill("1")}), OF_WAITS),
     Row("a wait: spans", lambda: retry_after_ms({"retry-after": fill("1m")}), OF_WAITS),
     Row("a wait: a list", lambda: retry_after_ms({"retry-after": fill("1,")}), OF_WAITS),
