@@ -132,7 +132,7 @@ class MessagesDecoder:
         elif event.error is not None:
             self._failed(event)
         if handler is MessagesDecoder._block_delta:
-            return event.delta is not None and _has_content(event.delta)
+            return (delta := event.delta) is not None and (bool(delta.text) or _has_content(delta))
         if handler is None:
             return bool(event.type) and event.type not in _SIGNS_OF_LIFE
         return handler is not MessagesDecoder._ping
@@ -215,7 +215,7 @@ class MessagesDecoder:
 
 
 def _has_content(delta: _Delta) -> bool:
-    return bool(delta.text or delta.thinking or delta.partial_json or delta.signature or delta.citation)
+    return bool(delta.thinking or delta.partial_json or delta.signature or delta.citation)
 
 
 _HANDLERS: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {

@@ -71,7 +71,9 @@ def _wait_ms(value: str, unit_ms: float, clock_s: float) -> float:
     when = _date_s(value)
     if when is not None:
         return max(0.0, (when - clock_s) * 1e3)
-    return max((_one_wait_ms(item.strip(), unit_ms, clock_s) for item in value.replace(";", ",").split(",")), default=0.0)
+    return max(
+        (_one_wait_ms(item.strip(), unit_ms, clock_s) for item in value.replace(";", ",").split(",")), default=0.0
+    )
 
 
 def _one_wait_ms(item: str, unit_ms: float, clock_s: float) -> float:

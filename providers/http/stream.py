@@ -171,14 +171,16 @@ class DeltaStream:
                 break
             if name == UNFRAMED:
                 self._process_unframed(data)
-            elif data and self._decode(name, data):
+            elif data and (
+                decoder.decode_event(name, data) if data[0] == OPENING_BRACE else self._decode_other(name, data)
+            ):
                 # Empty events aren't progress: some hosts use them to keep the connection alive.
                 progress = True
         return progress
 
-    def _decode(self, name: str | None, data: bytes) -> bool:
-        """Process the data of one event. Return whether it shows progress. Skip data that holds no chunk."""
-        if data[0] == OPENING_BRACE or (other := read_no_chunk(name, data)) is None:
+    def _decode_other(self, name: str | None, data: bytes) -> bool:
+        """Process data that may be no chunk, which is then skipped. Return whether it shows progress."""
+        if (other := read_no_chunk(name, data)) is None:
             return self._decoder.decode_event(name, data)
         if other.failure is not None:
             raise self._failures.from_event(other.failure)

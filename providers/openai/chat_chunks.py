@@ -15,7 +15,7 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
-from providers.http.sse import is_end_mark
+from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
@@ -118,18 +118,20 @@ class ChatDecoder:
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A chunk without any content isn't progress of the model."""
-        if is_end_mark(data):
+        if len(data) < END_MARK_BYTES_MAX and is_end_mark(data):
             self.done = True
             return True
         if name == "error":
             raise self._failures.from_event(parse_documents(data))
         is_checked = progress = False
         for chunk in decode_events(data, _decoder):
-            progress = progress or _has_content(chunk)
-            if _has_failed(chunk):
+            if (chunk.error is not None or chunk.base_resp is not None) and _has_failed(chunk):
                 self._report_usage()
                 raise self._failures.from_event(_find_failed(parse_documents(data)))
             self._add_chunk(chunk)
+            if not progress:
+                choices = chunk.choices
+                progress = bool(choices and (delta := choices[0].delta) and delta.content) or _has_content(chunk)
             if chunk.choices is None and not is_checked:
                 is_checked = True
                 if (failure := self._failures.from_documents(parse_documents(data))) is not None:
