@@ -23,7 +23,7 @@ from gateway.requests.clients import TRANSPORTS, ClientRegistry
 from gateway.requests.services import Services
 from gateway.requests.silent_clients import CHANNEL, SilentClients
 from gateway.settings import Settings
-from gateway.telemetry.metrics import Telemetry, gauge
+from gateway.telemetry.metrics import Telemetry, counter, gauge
 from gateway.telemetry.tracing import Tracing
 from gateway.turns.abandonment import Abandonment
 from gateway.turns.cancellation import Cancellation
@@ -170,7 +170,7 @@ def create_runtime(
         telemetry,
         clients,
     )
-    telemetry.register_gauges(lambda: _live_gauges(services, writer))
+    telemetry.register_gauges(lambda: _live_gauges(services, writer, providers))
     return Runtime(
         services,
         writer,
@@ -182,8 +182,8 @@ def create_runtime(
     )
 
 
-def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
-    """Return the gauges with their current values."""
+def _live_gauges(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
+    """Return the metrics that are looked up, with their current values."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
     clients = services.clients.counts()
@@ -193,6 +193,12 @@ def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
         ),
         gauge("turns", "Running and queued turns on this instance.", turns.items(), "state", "model"),
         gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.is_degraded)]),
+        counter(
+            "provider_skipped_events",
+            "Events of providers without a chunk of an answer, skipped.",
+            [((provider,), count) for provider, count in providers.skipped_events().items()],
+            "provider",
+        ),
         gauge("draining", "Drain: 1 while this instance drains.", [((), services.runner.is_draining)]),
     ]
 

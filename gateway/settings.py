@@ -29,6 +29,9 @@ TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 PREFIX = "TURNWIRE_"
 ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
 
+ALIVE_FACTOR = 5
+"""How many times as long as without pings a provider may be silent that sends pings, unless a setting says otherwise."""
+
 LEVELS = ("debug", "info", "warning", "error")
 _LEVEL_SYNONYMS = {
     **dict.fromkeys(("trace", "verbose"), "debug"),
@@ -177,6 +180,7 @@ class Settings(BaseSettings):
     first_event_timeout_s: float = Field(60, gt=0)
     first_event_reasoning_timeout_s: float = Field(300, gt=0)
     event_timeout_s: float = Field(60, gt=0)
+    alive_timeout_s: float = Field(300, gt=0)
     provider_attempts: int = Field(3, ge=1, le=10)
     retry_wait_s: float = Field(60, ge=0)
     breaker_failures: int = Field(5, ge=1)
@@ -356,7 +360,15 @@ class Settings(BaseSettings):
             first_event_s=self.first_event_timeout_s,
             first_event_reasoning_s=self.first_event_reasoning_timeout_s,
             between_events_s=self.event_timeout_s,
+            alive_s=self._alive_s,
         )
+
+    @property
+    def _alive_s(self) -> float:
+        """`alive_timeout_s`, or in proportion to a shorter `event_timeout_s` if only that is set."""
+        if "alive_timeout_s" in self.model_fields_set:
+            return self.alive_timeout_s
+        return min(self.alive_timeout_s, ALIVE_FACTOR * self.event_timeout_s)
 
     @property
     def loopback_only(self) -> bool:

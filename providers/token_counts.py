@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
-from providers.base import Usage
+from providers.base import Usage, UsageReported
 from providers.route import Quirks
 
 COUNT_MAX: Final = 1_000_000_000
@@ -14,25 +16,63 @@ counts without rounding."""
 COST_MAX: Final = 1_000_000
 """The cost in US dollars that no single request reaches. Such costs are ignored."""
 
+Counts = dict[str, int]
+"""Map from one of our names (`input`, `output`, `total`, `reasoning`, `cached`, `written`) to a reported count."""
+
+_DIGITS: Final = re.compile(r"\s{0,9}(\d{1,12})(?:\.0{0,9})?\s{0,9}")
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
+_NAMES: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
+    ("input", (), ("prompt_tokens", "input_tokens")),
+    ("output", (), ("completion_tokens", "output_tokens")),
+    ("total", (), ("total_tokens",)),
+    ("reasoning", _OUTPUT_DETAILS, ("reasoning_tokens",)),
+    ("cached", _INPUT_DETAILS, ("cached_tokens", "cache_read_tokens", "cached_read_tokens")),
+    ("cached", (), ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")),
+    ("written", _INPUT_DETAILS, ("cache_write_tokens", "cache_creation_tokens", "cached_write_tokens")),
+    ("written", (), ("cache_creation_input_tokens",)),
+)
+"""Our name of a count, the objects that it may be in (none: the report itself), and the providers' names for it."""
+
+
+class UsageReports:
+    """The usage of one answer, merged from all reports in its stream.
+
+    A count never shrinks: a report that lacks it, or gives 0, null or a smaller number, leaves it as it is.
+    """
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+        self._counts: Counts = {}
+        self._cost: Decimal | None = None
+        self._is_new = False
+
+    def add(self, usage: object) -> None:
+        """Merge one report: a `usage` object in any provider's names. Ignore anything else."""
+        if not isinstance(usage, dict) or not usage:
+            return
+        self._is_new = True
+        merge_counts(self._counts, read_counts(usage))
+        cost = chat_cost(usage, self._quirks)
+        if cost is not None:
+            self._cost = cost if self._cost is None else max(cost, self._cost)
+
+    def take(self) -> UsageReported | None:
+        """Return the usage so far. Return None if nothing was added since it was last taken."""
+        if not self._is_new:
+            return None
+        self._is_new = False
+        return UsageReported(usage_of(self._counts, self._quirks), self._cost)
+
 
 def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
     """Return the token counts of a Chat Completions `usage` object, whichever names the provider uses for them."""
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    reasoning = _count(completion, "reasoning_tokens")
-    names = ((prompt, "cached_tokens"), (usage, "cached_tokens"), (usage, "prompt_cache_hit_tokens"))
-    cached = next((count for counts, name in names if (count := _count(counts, name)) is not None), None)
-    input_tokens, output = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
-    if quirks.usage_excludes_reasoning:
-        total = _count(usage, "total_tokens")
-        total_output = output + (reasoning or 0) if total is None else max(output, total - input_tokens)
-        reasoning, output = (total_output - output or None) if reasoning is None else reasoning, total_output
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output,
-        reasoning_tokens=reasoning,
-        cache_read_tokens=cached,
-        cache_write_tokens=_count(prompt, "cache_write_tokens"),
-    )
+    return usage_of(read_counts(usage), quirks)
+
+
+def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
+    """Return the token counts of a Responses `usage` object."""
+    return usage_of(read_counts(usage), quirks)
 
 
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
@@ -41,24 +81,56 @@ def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
     return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
 
 
-def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Return the token counts of a Responses `usage` object."""
-    inputs, outputs = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    reasoning, output = _count(outputs, "reasoning_tokens"), _count(usage, "output_tokens") or 0
+def read_counts(usage: dict[str, Any]) -> Counts:
+    """Return the counts of one report, a `usage` object. If a count has several names, return the largest one."""
+    counts: Counts = {}
+    for ours, objects, names in _NAMES:
+        sources: Iterable[object] = [usage.get(name) for name in objects] if objects else (usage,)
+        for source in sources:
+            if isinstance(source, dict):
+                for name in names:
+                    if (count := read_count(source.get(name))) is not None:
+                        counts[ours] = max(count, counts.get(ours, 0))
+    return counts
+
+
+def merge_counts(counts: Counts, reported: Counts) -> None:
+    """Merge the counts of a report into `counts`. No count shrinks."""
+    for name, count in reported.items():
+        counts[name] = max(count, counts.get(name, 0))
+
+
+def usage_of(counts: Counts, quirks: Quirks) -> Usage:
+    """Return the usage that `counts` mean. A missing input or output is computed from the total, if there is one."""
+    input_tokens, output, total = counts.get("input", 0), counts.get("output", 0), counts.get("total", 0)
+    reasoning, cached, written = counts.get("reasoning"), counts.get("cached"), counts.get("written")
+    extra = (cached or 0) + (written or 0)
+    if quirks.usage_excludes_reasoning:
+        total_output = max(output, total - input_tokens) if total else output + (reasoning or 0)
+        reasoning, output = (total_output - output or None) if reasoning is None else reasoning, total_output
+    elif extra and total == input_tokens + output + extra:
+        # Some hosts pass on the counts of Anthropic, whose input excludes the cached tokens.
+        input_tokens += extra
+    if not output:
+        output = max(0, total - input_tokens) if input_tokens else 0
+    elif not input_tokens:
+        input_tokens = max(0, total - output)
+    cached = None if cached is None else min(cached, input_tokens)
+    written = None if written is None else min(written, input_tokens - (cached or 0))
     return Usage(
-        input_tokens=_count(usage, "input_tokens") or 0,
-        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
+        input_tokens=input_tokens,
+        output_tokens=output,
         reasoning_tokens=reasoning,
-        cache_read_tokens=_count(inputs, "cached_tokens"),
-        cache_write_tokens=_count(inputs, "cache_write_tokens"),
+        cache_read_tokens=cached,
+        cache_write_tokens=written,
     )
 
 
-def is_count(value: object) -> TypeGuard[int | float]:
-    """Return whether `value` is a plausible number of tokens."""
-    return isinstance(value, int | float) and 0 <= value < COUNT_MAX
-
-
-def _count(counts: object, name: str) -> int | None:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return int(value) if is_count(value) else None
+def read_count(value: object) -> int | None:
+    """Return a plausible number of tokens, also if it is given as text. Return None for anything else."""
+    if isinstance(value, str):
+        found = _DIGITS.fullmatch(value) if len(value) < 40 else None
+        value = int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < COUNT_MAX else None

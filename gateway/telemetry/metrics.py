@@ -17,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -165,6 +165,14 @@ def gauge(name: str, documentation: str, values: Iterable[tuple[tuple[str, ...],
     `documentation` is the help text. Each of `values` is (the values of the labels, the value).
     """
     family = GaugeMetricFamily(f"turnwire_{name}", documentation, labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
+    return family
+
+
+def counter(name: str, documentation: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
+    """Return a counter named `turnwire_{name}_total` with its current values. The parameters are those of `gauge`."""
+    family = CounterMetricFamily(f"turnwire_{name}", documentation, labels=labels)
     for key, value in values:
         family.add_metric(key, value)
     return family

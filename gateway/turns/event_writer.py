@@ -215,7 +215,11 @@ class EventWriter:
         chat_request = self._chat_request
         reported: Usage | None = self._usage
         if chat_request is None or (
-            reported and reported.input_tokens and reported.output_tokens and self._finish_reason
+            reported
+            and reported.input_tokens
+            and reported.output_tokens
+            and self._finish_reason
+            and not reported.estimated
         ):
             return reported
         estimate = estimate_usage(chat_request, parts)
@@ -223,7 +227,9 @@ class EventWriter:
             return estimate
         input_tokens = reported.input_tokens or estimate.input_tokens
         output_tokens = reported.output_tokens
-        if output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
+        if reported.estimated:
+            output_tokens = max(output_tokens, estimate.output_tokens)
+        elif output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
             # Anthropic reports a count at the start and one at the end. An answer that was cut off has only the first.
             output_tokens = estimate.output_tokens
         estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)

@@ -9,12 +9,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, Usage, UsageReported
+from providers.anthropic.usage import MessagesUsage
+from providers.base import Finished, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
-from providers.token_counts import is_count
 
 
 class _Citation(Struct, gc=False):
@@ -52,6 +52,7 @@ class _Delta(Struct, gc=False):
 
 
 class _Message(Struct, gc=False):
+    id: str | None = None
     usage: dict[str, Any] | None = None
 
 
@@ -65,13 +66,7 @@ class _Event(Struct, gc=False):
     error: Any = None
 
 
-_COUNTS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "thinking_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
+_SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))
 
 _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
@@ -84,14 +79,14 @@ class MessagesDecoder:
         self.finishing = False
         self.done = False
         self._failures = failures
-        self._usage: dict[str, int] = {}
+        self._usage = MessagesUsage()
         self._stop_reason: str | None = None
         self._explanation: str | None = None
         self._initial_arguments: dict[int, str] = {}
         """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
+        """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
         progress = False
         for event in decode_events(data, _decoder):
             progress = self._process(event, name) or progress
@@ -136,6 +131,10 @@ class MessagesDecoder:
             handler(self, event)
         elif event.error is not None:
             self._failed(event)
+        if handler is MessagesDecoder._block_delta:
+            return (delta := event.delta) is not None and (bool(delta.text) or _has_content(delta))
+        if handler is None:
+            return bool(event.type) and event.type not in _SIGNS_OF_LIFE
         return handler is not MessagesDecoder._ping
 
     def _ping(self, event: _Event) -> None:
@@ -146,7 +145,8 @@ class MessagesDecoder:
         raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: _Event) -> None:
-        self._merge_usage(event.message.usage if event.message else None)
+        message = event.message or _Message()
+        self._usage.begin_message(message.id, message.usage)
         self._report_usage()
 
     def _block_start(self, event: _Event) -> None:
@@ -200,7 +200,7 @@ class MessagesDecoder:
             self.parts.append(part, self._initial_arguments.pop(event.index, ""))
 
     def _message_delta(self, event: _Event) -> None:
-        self._merge_usage(event.usage)
+        self._usage.add(event.usage)
         delta = event.delta
         if delta is not None and delta.stop_reason:
             self._stop_reason = delta.stop_reason
@@ -209,30 +209,13 @@ class MessagesDecoder:
     def _message_stop(self, event: _Event) -> None:
         self.finishing = self.done = True
 
-    def _merge_usage(self, usage: dict[str, Any] | None) -> None:
-        """Merge `usage` into the counts. They are cumulative, and a later report may omit counts of an earlier one."""
-        counts = dict(usage or {})
-        details = counts.get("output_tokens_details")
-        if isinstance(details, dict):
-            counts["thinking_tokens"] = details.get("thinking_tokens")
-        self._usage |= {name: int(count) for name in _COUNTS if is_count(count := counts.get(name))}
-
     def _report_usage(self) -> None:
-        if not self._usage:
-            return
-        read = self._usage.get("cache_read_input_tokens")
-        written = self._usage.get("cache_creation_input_tokens")
-        self.parts.append_delta(
-            UsageReported(
-                Usage(
-                    input_tokens=self._usage.get("input_tokens", 0) + (read or 0) + (written or 0),
-                    output_tokens=self._usage.get("output_tokens", 0),
-                    reasoning_tokens=self._usage.get("thinking_tokens"),
-                    cache_read_tokens=read,
-                    cache_write_tokens=written,
-                )
-            )
-        )
+        if (usage := self._usage.usage(is_complete=self.done)) is not None:
+            self.parts.append_delta(UsageReported(usage))
+
+
+def _has_content(delta: _Delta) -> bool:
+    return bool(delta.thinking or delta.partial_json or delta.signature or delta.citation)
 
 
 _HANDLERS: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {

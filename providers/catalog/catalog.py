@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -267,6 +268,13 @@ class Providers:
             endpoint = structs.replace(endpoint, api_keys=endpoint.api_keys[index : index + 1])
             self._dialects[cache_key] = _create_dialect(route.dialect, endpoint, self._timeouts)
         return self._dialects[cache_key]
+
+    def skipped_events(self) -> Counter[str]:
+        """Return how many events of each provider held no chunk of an answer and were skipped."""
+        counts: Counter[str] = Counter()
+        for (provider, _, _), dialect in self._dialects.items():
+            counts[provider] += getattr(dialect, "skipped_events", 0)
+        return counts
 
     async def stop(self, handle: ResponseHandle) -> None:
         """Stop the answer that `handle` refers to. Otherwise the provider would complete it.

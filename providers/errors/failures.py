@@ -1,7 +1,7 @@
 """Convert a provider's failure (a response, an event or an exception) to one of our errors.
 
-The message is our own text and says what to do next. Of the provider's text, only names, numbers and known plain words
-are logged.
+The message is our own text and says what to do next. Of the provider's answer, only the status and the names of a type,
+a code and a parameter are logged, and no word of a text.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx2
 from jiter import from_json
 
 from providers.base import ErrorCode, ProviderError
+from providers.errors.retry_headers import retry_after_ms
 from providers.errors.table import CHECK_KEY, RULES, TRY_AGAIN
-from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, loggable_words, redact
+from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, redact
 from providers.http.body import ERROR_BODY_BYTES_MAX, Stalled
 from providers.route import Endpoint
 
-WAIT_MAX_MS: Final = 86_400_000
-"""The maximum wait that is taken from the headers: one day. No caller waits that long."""
 _UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
-_REQUEST_CODES: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
+_FINAL_CODES: Final[frozenset[ErrorCode]] = frozenset({"model_not_found", "context_length_exceeded"})
+"""The codes of failures that the same request to the same model meets again, whatever the provider says."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
@@ -46,7 +45,8 @@ class Failures:
             error = self._match(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
             error.detail = f"{status} with a body of {len(body)} bytes that isn't JSON"
         error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
-        if (should_retry := headers.get("x-should-retry")) in ("true", "false"):
+        should_retry = headers.get("x-should-retry")
+        if should_retry == "false" or (should_retry == "true" and error.code not in _FINAL_CODES):
             error.retryable = should_retry == "true"
         return error
 
@@ -61,6 +61,9 @@ class Failures:
         if isinstance(response, httpx2.Response):
             return self.from_response(response.status_code, response.headers, response.content)
         cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
+        if isinstance(cause, Stalled) and cause.alive:
+            message = "{title} kept its connection alive but sent no part of its answer for too long. Try again."
+            return self._error("upstream_timeout", message, cause)
         if isinstance(cause, Stalled) and cause.started:
             return self._error(
                 "upstream_timeout", "{title} stopped sending in the middle of its answer. Try again.", cause
@@ -97,7 +100,7 @@ class Failures:
         """Return the error for a finish reason that reports a failure."""
         reason = reason[:NAME_CHARS_MAX]
         if re.search("insufficient|overload|capacity", reason.lower()):
-            return self._error("upstream_overloaded", "{title} is overloaded. " + TRY_AGAIN, reason)
+            return self._error("upstream_overloaded", "{title} is overloaded. " + TRY_AGAIN, self._name(reason))
         return self.from_event({"code": reason, "message": "the finish reason of the answer"})
 
     def _match(self, status: int, reason: Reason) -> ProviderError:
@@ -113,12 +116,11 @@ class Failures:
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
-        # An error about a request may quote it, so only known words and numbers are logged.
-        text = loggable_words(reason.text) if rule.code in _REQUEST_CODES else ""
+        # The text may quote the request, so no word of it is logged.
         error = self._error(
             rule.code,
             rule.message,
-            " ".join(filter(None, (str(status), type_, code, param, text and f"says: {text}"))),
+            " ".join(filter(None, (str(status), type_, code, param))),
             retryable=rule.retryable,
             param=f" ({param})" if param else "",
         )
@@ -148,20 +150,3 @@ def _decode_start(body: bytes) -> object:
         return json.loads(body)
     except ValueError:
         return from_json(body, partial_mode="trailing-strings")
-
-
-def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """Return the wait in ms. The headers give it in milliseconds, in seconds or as a date. Return None if there is none."""
-    try:
-        milliseconds = float(headers.get("retry-after-ms", 0)) or float(headers.get("retry-after", 0)) * 1000
-    except ValueError:
-        milliseconds = _ms_between(headers.get("retry-after", ""), headers.get("date", ""))
-    return round(min(milliseconds, WAIT_MAX_MS)) if milliseconds > 0 else None
-
-
-def _ms_between(when: str, now: str) -> float:
-    """Return the milliseconds from `now`, by the provider's clock, until `when`. Return 0 if either isn't an HTTP date."""
-    try:
-        return (parsedate_to_datetime(when) - parsedate_to_datetime(now)).total_seconds() * 1000
-    except (TypeError, ValueError, OverflowError):
-        return 0

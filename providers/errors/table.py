@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from providers.base import ErrorCode, too_long
+from providers.errors.patterns import ABSENT, GONE, TOO_LONG
 
 
 class Rule(NamedTuple):
@@ -23,6 +24,9 @@ def _statuses(*statuses: int) -> frozenset[int]:
 
 _REFUSAL_STATUSES: Final = _statuses(0, 200, 400, 403, 413, 422, 500)
 CHECK_KEY: Final = "{title} rejected the key. Check {keys} where the gateway runs, then restart the gateway."
+MODEL_GONE: Final = (
+    "{title} doesn't know this model, has retired it, or doesn't allow it for the account. Check the name of the model."
+)
 TRY_AGAIN: Final = "Try again in a moment, or choose another model."
 
 # The first row that matches is used. A failure inside a stream has the status that its body gives, or 0.
@@ -30,12 +34,11 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "context_length_exceeded",
         _REFUSAL_STATUSES,
-        r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window"
-        r"|exceeded model token|input token count|input tokens exceeded|range of input length"
-        r"|input length and .*exceed|input is too long",
+        TOO_LONG,
         False,
         too_long(),
     ),
+    Rule("model_not_found", _statuses(0, 200, 400, 403, 404, 409, 410, 422), GONE, False, MODEL_GONE),
     Rule(
         "content_filtered",
         _statuses(0, 200, 400, 403, 422, 451),
@@ -84,14 +87,12 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "model_not_found",
-        _statuses(0, 200, 400, 404, 422),
-        r"model_not_found|model_?decommissioned|not found the model|模型不存在|^(\S+ )?1211\b"
-        r"|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not exist|not found|is not available)"
-        r"|deployment_?not_?found|deployment [\w\s]{0,40}does not exist"
-        r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
+        _statuses(0, 200, 400, 404, 409, 410, 422),
+        ABSENT,
         False,
-        "{title} doesn't know this model, has retired it, or doesn't allow it for the account. Check the name of the model.",
+        MODEL_GONE,
     ),
+    Rule("model_not_found", _statuses(410), None, False, MODEL_GONE),
     Rule(
         "upstream_error",
         _statuses(301, 302, 303, 307, 308, 404, 405),
@@ -160,6 +161,10 @@ STATUS_OF_TYPE: Final = {
     "internal_error": 500,
     "unavailable": 503,
     "timeout_error": 504,
+    # GLM's limits on concurrency and rate.
+    "1302": 429,
+    "1303": 429,
+    "1305": 429,
     "overloaded_error": 529,
     "validationexception": 400,
     "accessdeniedexception": 403,

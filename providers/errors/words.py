@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
+from jiter import from_json
+
+from providers.errors.minimax import is_failed_status, read_status
 from providers.errors.table import STATUS_OF_TYPE
 
 LOGGED_CHARS_MAX: Final = 300
@@ -31,31 +34,6 @@ _ADDRESS: Final = re.compile(
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b|localhost(:\d{1,5})?"
 )
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
-_WORD: Final = re.compile(r"[\w.\[\]-]+|…")
-_PATH_SEPARATORS: Final = re.compile(r"[.\[\]\d]+")
-_FIELD_NAMES: Final = frozenset(
-    """model messages message role content input system instructions stream stream_options include_usage
-    include_obfuscation temperature top_p top_k max_tokens max_completion_tokens max_output_tokens stop stop_sequences
-    seed random_seed response_format json_schema schema strict reasoning reasoning_effort reasoning_content effort
-    thinking budget_tokens enable_thinking thinking_budget summary tools tool tool_choice tool_calls tool_call_id tool_use
-    tool_result tool_stream parallel_tool_calls functions function function_call name description parameters properties
-    required additionalproperties type text image image_url url file file_data document source media_type
-    store include background extra_body logprobs n user assistant developer input_schema output_config format""".split()
-)
-"""The names and values of a request's fields."""
-_PLAIN_WORDS: Final = frozenset(
-    """a an and any are argument array as at be both but by can cannot contain contains contents conversation
-    could did do does doesn't don't each empty enabled end error exactly exceed exceeded exceeds expected extra failed
-    field fields first following follow followed for from given got greater has have immediately in inputs integer
-    invalid is it items key last least length less like limit list long longer malformed many maximum may minimum
-    missing models more must no not null number object of on one only or order other parameter parse permitted preceding
-    previous property provided range rather request requests required response roles same second set short should
-    specified string supplied support supported supports than that the there these this to together too turn turns
-    undefined unexpected unknown unrecognized unsupported use used using valid value values was were when which with
-    without you your disabled allowed higher lower between default exist exists found token tokens window context number
-    responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
-)
-"""The plain words that providers use in messages about fields."""
 _RETRY_TEXT: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
 _RETRY_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
@@ -83,19 +61,25 @@ class Reason(NamedTuple):
             body = body[0]
         if not isinstance(body, Mapping):
             return cls(text=_text_of(body or ""))
-        inner = body.get("error", body.get("errors"))
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, str):
-            inner = {"message": inner}
-        fields = inner if isinstance(inner, Mapping) else body
+        fields = _fields_of(body)
         text = _text_of(next((fields[name] for name in _TEXT_FIELDS if fields.get(name)), ""))
-        return cls(
-            type=_name(fields.get("type") or fields.get("status")),
-            code=_name(next((fields[name] for name in ("code", "error_code") if fields.get(name)), "")),
+        reason = cls(
+            type=_name(next((fields[name] for name in _TYPE_FIELDS if fields.get(name)), "")),
+            code=_name(next((fields[name] for name in _CODE_FIELDS if fields.get(name)), "")),
             text=text,
             param=_name(fields.get("param")),
             retry_ms=_retry_ms(fields, text),
+        )
+        return reason._with_quoted(_quoted_body(fields, text))
+
+    def _with_quoted(self, quoted: object) -> Reason:
+        """Return the reason, with that of the error of another provider that the text quotes as JSON (None: none)."""
+        if quoted is None:
+            return self
+        inner = Reason.parse(quoted)
+        text = " ".join(filter(None, (inner.type, inner.code, inner.text)))[:TEXT_CHARS_MAX]
+        return self._replace(
+            text=text or self.text, type=self.type or inner.type, retry_ms=self.retry_ms or inner.retry_ms
         )
 
     def status(self) -> int:
@@ -112,7 +96,44 @@ class Reason(NamedTuple):
         return _QUOTED.sub("''", " ".join(filter(None, (self.type, self.code, self.text)))).strip().lower()
 
 
-_TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
+_TEXT_FIELDS: Final = ("message", "Message", "msg", "error_msg", "detail", "raw")
+_TYPE_FIELDS: Final = ("type", "status", "error_type", "__type")
+_CODE_FIELDS: Final = ("code", "error_code", "statusCode", "status_code")
+
+
+def _fields_of(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the fields of the error in `body`: those under `error` or `errors`, MiniMax's, or those of `body`."""
+    if is_failed_status(status := body.get("base_resp")):
+        assert isinstance(status, Mapping)
+        return read_status(status)
+    inner = body.get("error", body.get("errors"))
+    for _ in range(DEPTH_MAX):
+        if not (isinstance(inner, list) and inner):
+            break
+        inner = inner[0]
+    if isinstance(inner, Mapping):
+        return inner
+    if not isinstance(inner, str):
+        return body
+    message = body.get("message")
+    text = f"{inner}: {message}" if message and isinstance(message, str) else inner
+    # The code beside a text is often a second text.
+    return {name: value for name, value in body.items() if name != "code"} | {"message": text}
+
+
+def _quoted_body(fields: Mapping[str, object], text: str) -> object:
+    """Return the error of another provider that a router passes on as JSON in a text, or None."""
+    metadata = fields.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    if isinstance(raw, Mapping):
+        return raw
+    for quoted in (raw, text):
+        if isinstance(quoted, str) and (begin := quoted[:TEXT_CHARS_MAX].lstrip()).startswith("{"):
+            try:
+                return from_json(begin.encode("utf-8", "replace"), partial_mode="trailing-strings")
+            except ValueError:
+                continue
+    return None
 
 
 def _text_of(value: object) -> str:
@@ -159,30 +180,6 @@ def _mask_partial(text: str, secret: str) -> str:
     size_max = min(len(secret) - 1, len(text))
     size = next((size for size in range(size_max, PARTIAL_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
     return text[: len(text) - size] + "***" if size else text
-
-
-def loggable_words(text: str) -> str:
-    """Return what a log may show of a text about a request: field names, short numbers, and unquoted plain words.
-
-    Everything else may come from the request and is replaced by "…".
-    """
-    fields_only = _QUOTED.sub(lambda quoted: _replace_unknown(quoted.group(), _FIELD_NAMES), text[:LOGGED_CHARS_MAX])
-    loggable = _replace_unknown(fields_only, _FIELD_NAMES | _PLAIN_WORDS)
-    return loggable if loggable != "…" else ""
-
-
-def _replace_unknown(text: str, known: frozenset[str]) -> str:
-    words: list[str] = []
-    for word in _WORD.findall(text.replace("'", "")):
-        plain = word.strip(".").lower()
-        is_known = (
-            plain in known
-            or (plain.isdecimal() and len(plain) < 8)
-            or (set(_PATH_SEPARATORS.split(plain)) - {""} or {plain}) <= _FIELD_NAMES
-        )
-        if is_known or words[-1:] != ["…"]:
-            words.append(word.strip(".") if is_known else "…")
-    return " ".join(words)
 
 
 def _retry_ms(fields: Mapping[str, object], text: str) -> int | None:

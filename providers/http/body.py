@@ -38,11 +38,12 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
 class Stalled(httpx2.ReadTimeout):
-    """No progress for `waited_s`. `started` says whether there was progress before."""
+    """No progress for `waited_s`. `started` says whether there was progress before, `alive` whether something else came."""
 
-    def __init__(self, waited_s: float, *, started: bool) -> None:
-        super().__init__(f"no data for {waited_s:g} s")
+    def __init__(self, waited_s: float, *, started: bool, alive: bool = False) -> None:
+        super().__init__(f"no progress for {waited_s:g} s" if alive else f"no data for {waited_s:g} s")
         self.started = started
+        self.alive = alive
 
 
 class _ChunkFastPath(asyncio.Protocol):
@@ -158,6 +159,10 @@ class ResponseBody(httpx2.AsyncByteStream):
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         self._deadline = deadline
+        self._progress_at = deadline - timeout_s
+        """When the last progress was shown, or the request was sent, on the loop's clock."""
+        self._is_alive = False
+        """Whether only signs of life have kept the body open since the last progress."""
         self._waiter: asyncio.Future[bool] | None = None
         self._consume: Callable[[bytes], bool] = bool
         self._started = False
@@ -279,11 +284,23 @@ class ResponseBody(httpx2.AsyncByteStream):
         """Report progress. The next progress is due within `seconds`."""
         self._started = True
         self._timeout_s = seconds
-        self._deadline = self._loop.time() + seconds
+        self._progress_at = self._loop.time()
+        self._is_alive = False
+        self._deadline = self._progress_at + seconds
         if self._deadline < self._timer.when():
             # The first event may have a longer timeout than later ones, so the timer may be set too late once.
             self._timer.cancel()
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+
+    def show_life(self, seconds: float, limit_s: float) -> None:
+        """Report that something arrived that isn't progress. It extends the deadline to at least `seconds` from now.
+
+        The deadline is never later than `limit_s` after the last progress because of that.
+        """
+        deadline = min(self._loop.time() + seconds, self._progress_at + limit_s)
+        if deadline > self._deadline:
+            self._deadline = deadline
+            self._is_alive = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self.read():
@@ -304,10 +321,12 @@ class ResponseBody(httpx2.AsyncByteStream):
         if self._waiter is None:
             # Nothing waits for data, so the delay is caused by the reader, not by the provider.
             self._deadline = now + self._timeout_s
+            self._progress_at = now
         if now < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
             return
-        self._stalled = Stalled(self._timeout_s, started=self._started)
+        waited_s = round(now - self._progress_at, 1) if self._is_alive else self._timeout_s
+        self._stalled = Stalled(waited_s, started=self._started, alive=self._is_alive)
         self._response.close()
         self.notify()
 
@@ -315,4 +334,6 @@ class ResponseBody(httpx2.AsyncByteStream):
 def map_error(error: BaseException) -> httpx2.TransportError:
     """Return the httpx2 transport error for an aiohttp error, because the SDKs understand only httpx2's."""
     kind = next((to for source, to in _ERROR_TYPES if isinstance(error, source)), httpx2.ReadError)
-    return kind(f"{type(error).__name__}: {error}")
+    # aiohttp quotes the bytes that it can't parse, which may be of the answer or of an error, so that isn't logged.
+    text = "" if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError) else f": {error}"
+    return kind(f"{type(error).__name__}{text}")

@@ -56,12 +56,15 @@ def _skip_separators(text: str, begin: int) -> int:
 def decode_events(data: bytes, decoder: msgspec.json.Decoder[S]) -> list[S]:
     """Decode the data of an event. If `decoder` rejects it, decode it leniently.
 
-    Return several structs if frames were merged. Raise `InvalidEvent` if `data` isn't valid.
+    Return several structs if frames were merged, without those that held no object. Raise `InvalidEvent` if `data` isn't
+    valid.
     """
     try:
         return [decoder.decode(data)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [convert_leniently(document, decoder.type) for document in parse_documents(data)]
+        documents = parse_documents(data)
+        objects = [document for document in documents if isinstance(document, dict)]
+        return [convert_leniently(document, decoder.type) for document in objects or documents]
 
 
 def convert_leniently(document: Any, kind: type[S]) -> S:

@@ -44,6 +44,8 @@ class SdkDialect:
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
         self._timeouts = timeouts
+        self.skipped_events = 0
+        """The number of events so far that held no chunk of an answer."""
         client = http_client(timeouts, endpoint.proxy)
         self._client = self._create_client(
             endpoint, default_headers=endpoint.headers, max_retries=0, http_client=client
@@ -64,8 +66,14 @@ class SdkDialect:
         with self._errors():
             async with opening as response:
                 body = body_of(response.http_response)
-                between_s = self._timeouts.between_events_s
-                await DeltaStream(body, decoder, self._failures, between_s, sink, self.PARSER()).run()
+                timeouts = self._timeouts
+                stream = DeltaStream(
+                    body, decoder, self._failures, timeouts.between_events_s, sink, self.PARSER(), timeouts.alive_s
+                )
+                try:
+                    await stream.run()
+                finally:
+                    self.skipped_events += stream.skipped
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

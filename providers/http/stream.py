@@ -19,6 +19,7 @@ from providers.errors.failures import Failures
 from providers.errors.tracebacks import drop_tracebacks
 from providers.http.body import ResponseBody
 from providers.http.lenient_json import DOCUMENTS_MAX, parse_documents
+from providers.http.no_chunk import read_no_chunk
 from providers.http.sse import UNFRAMED, Event, InvalidEvent, SseParser
 
 AFTER_FINISH_S: Final = 5.0
@@ -26,6 +27,8 @@ AFTER_FINISH_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
+OPENING_BRACE: Final = ord("{")
+"""The first byte of almost every event's data. Data that begins otherwise is checked for a chunk first."""
 LARGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event is decoded in another thread, because it may have very many pieces."""
 _EXECUTOR: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-events")
@@ -75,6 +78,8 @@ class DeltaStream:
 
     `sink.offer` gets a batch as it is read. `sink.put` gets the batches that `offer` doesn't accept, those that another
     thread decoded, and the last one.
+
+    The stream may show no progress for `between_s`, or for `alive_s` while something else arrives, such as pings.
     """
 
     def __init__(
@@ -85,11 +90,13 @@ class DeltaStream:
         between_s: float,
         sink: DeltaSink,
         parser: Parser | None = None,
+        alive_s: float = 0.0,
     ) -> None:
         self._body = body
         self._decoder = decoder
         self._failures = failures
         self._between_s = between_s
+        self._alive_s = alive_s
         self._parser = parser or SseParser()
         self._sink = sink
         self._pending: list[Delta] = []
@@ -98,6 +105,8 @@ class DeltaStream:
         """The events that another thread has to decode, because the first of them is large."""
         self._failure: ProviderError | None = None
         self._ended = False
+        self.skipped = 0
+        """The number of events that held no chunk."""
         self._has_events = False
         """Whether there was an event. If so, unparsed lines can only be a truncated event, not another format."""
         self._unparsed = b""
@@ -143,6 +152,8 @@ class DeltaStream:
         decoder = self._decoder
         if self._process_events(events):
             self._body.extend_deadline(AFTER_FINISH_S if decoder.finishing else self._between_s)
+        elif self._alive_s and not decoder.finishing:
+            self._body.show_life(self._between_s, self._alive_s)
         if decoder.done:
             self._end()
             return False
@@ -160,9 +171,23 @@ class DeltaStream:
                 break
             if name == UNFRAMED:
                 self._process_unframed(data)
-            elif data and decoder.decode_event(name, data):
+            elif data and (
+                decoder.decode_event(name, data) if data[0] == OPENING_BRACE else self._decode_other(name, data)
+            ):
                 # Empty events aren't progress: some hosts use them to keep the connection alive.
                 progress = True
+        return progress
+
+    def _decode_other(self, name: str | None, data: bytes) -> bool:
+        """Process data that may be no chunk, which is then skipped. Return whether it shows progress."""
+        if (other := read_no_chunk(name, data)) is None:
+            return self._decoder.decode_event(name, data)
+        if other.failure is not None:
+            raise self._failures.from_event(other.failure)
+        self.skipped += not other.chunks
+        progress = False
+        for chunk in other.chunks:
+            progress = self._decoder.decode_event(name, chunk) or progress
         return progress
 
     def _process_large(self, events: list[Event]) -> None:

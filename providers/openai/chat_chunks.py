@@ -9,16 +9,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, UsageReported
+from providers.base import Finished
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
-from providers.http.sse import is_end_mark
+from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
-from providers.token_counts import chat_cost, chat_usage
+from providers.token_counts import UsageReports
 
 
 class _Function(Struct, gc=False):
@@ -89,9 +90,12 @@ class _Chunk(Struct, gc=False):
     usage: dict[str, Any] | None = None
     citations: list[str] | None = None
     error: Any = None
+    base_resp: Any = None
+    """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
+_EMPTY_DELTAS = (_Delta(), _Delta(content=""), _Delta(content="", reasoning_content=""))
 
 
 class ChatDecoder:
@@ -104,7 +108,7 @@ class ChatDecoder:
         self._quirks = quirks
         self._failures = failures
         self._finish: str | None = None
-        self._usage: dict[str, Any] | None = None
+        self._usage = UsageReports(quirks)
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
@@ -113,21 +117,27 @@ class ChatDecoder:
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event, which is always progress. See `stream.Decoder`."""
-        if is_end_mark(data):
+        """Process one event. See `stream.Decoder`. A chunk without any content isn't progress of the model."""
+        if len(data) < END_MARK_BYTES_MAX and is_end_mark(data):
             self.done = True
             return True
         if name == "error":
             raise self._failures.from_event(parse_documents(data))
-        is_checked = False
+        is_checked = progress = False
         for chunk in decode_events(data, _decoder):
+            if (chunk.error is not None or chunk.base_resp is not None) and _has_failed(chunk):
+                self._report_usage()
+                raise self._failures.from_event(_find_failed(parse_documents(data)))
             self._add_chunk(chunk)
+            if not progress:
+                choices = chunk.choices
+                progress = bool(choices and (delta := choices[0].delta) and delta.content) or _has_content(chunk)
             if chunk.choices is None and not is_checked:
                 is_checked = True
                 if (failure := self._failures.from_documents(parse_documents(data))) is not None:
                     self._report_usage()
                     raise failure
-        return True
+        return progress
 
     def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a completion or a chunk without a frame. Return False if `body` is neither. See `stream.Decoder`."""
@@ -164,7 +174,7 @@ class ChatDecoder:
 
     def _add_chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
-            self._usage = chunk.usage
+            self._usage.add(chunk.usage)
         if chunk.citations:
             self._citation_urls = chunk.citations
         if chunk.error:
@@ -173,7 +183,7 @@ class ChatDecoder:
             if choice.index != 0:
                 continue
             if choice.usage:
-                self._usage = choice.usage
+                self._usage.add(choice.usage)
             if choice.error:
                 self._fail(choice.error)
             if choice.delta is not None:
@@ -254,11 +264,32 @@ class ChatDecoder:
         self._calls.add(index, call_id, function.name or "", arguments, signature)
 
     def _report_usage(self) -> None:
-        if self._usage:
-            self.parts.append_delta(
-                UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
-            )
-            self._usage = None
+        if (reported := self._usage.take()) is not None:
+            self.parts.append_delta(reported)
+
+
+def _has_content(chunk: _Chunk) -> bool:
+    """Return whether a chunk shows progress: it says something, ends the answer, or reports usage."""
+    for choice in chunk.choices or ():
+        delta = choice.delta
+        if delta is not None and (delta.content or delta not in _EMPTY_DELTAS):
+            return True
+        if choice.finish_reason or choice.message is not None:
+            return True
+    return not chunk.choices and bool(chunk.usage)
+
+
+def _has_failed(chunk: _Chunk) -> bool:
+    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
+    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
+        return bool(chunk.error)
+    return is_failed_status(chunk.base_resp)
+
+
+def _find_failed(documents: list[Any]) -> object:
+    """Return the document that reports a failure as `_has_failed` finds it."""
+    objects = [document for document in documents if isinstance(document, dict)]
+    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
 
 
 def _encode_detail(detail: _Piece) -> str:

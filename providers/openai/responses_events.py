@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, PartKind, ResponseHandle, UsageReported
+from providers.base import Finished, FinishReason, PartKind, ResponseHandle
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
@@ -17,7 +17,7 @@ from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
 from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
 from providers.route import Quirks
-from providers.token_counts import responses_usage
+from providers.token_counts import UsageReports
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
     "response.output_text": ("text", "content"),
@@ -83,7 +83,7 @@ class ResponsesDecoder:
         self._failures = failures
         self._stored_for = stored_for
         self._finish: FinishReason | None = None
-        self._usage: dict[str, Any] | None = None
+        self._usage = UsageReports(quirks)
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`.
@@ -106,6 +106,7 @@ class ResponsesDecoder:
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
                 self._output.add_text(part, _item_key(event), source, index, event.delta or "")
+                return bool(event.delta)
             else:
                 self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
         elif (handler := _HANDLERS.get(kind)) is not None:
@@ -189,7 +190,7 @@ class ResponsesDecoder:
 
     def _failed(self, event: _Event) -> None:
         response = event.response or _Response()
-        self._usage = response.usage or self._usage
+        self._usage.add(response.usage)
         self._report_usage()
         fields = {"code": event.code, "message": event.message, "param": event.param}
         raise self._failures.from_event({"error": event.error or response.error or fields})
@@ -198,7 +199,7 @@ class ResponsesDecoder:
         response = event.response or _Response()
         if response.error or response.status == "failed":
             self._failed(event)
-        self._usage = response.usage or self._usage
+        self._usage.add(response.usage)
         if not self.parts.count:
             for index, item in enumerate(response.output or ()):
                 self._output.complete_item(index, item)
@@ -213,9 +214,8 @@ class ResponsesDecoder:
         self.finishing = self.done = True
 
     def _report_usage(self) -> None:
-        if self._usage:
-            self.parts.append_delta(UsageReported(responses_usage(self._usage, self._quirks)))
-            self._usage = None
+        if (reported := self._usage.take()) is not None:
+            self.parts.append_delta(reported)
 
 
 def _item_key(event: _Event) -> ItemKey:

@@ -57,12 +57,14 @@ from providers.delta_buffer import DeltaBuffer
 from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
-from providers.errors.failures import Failures, retry_after_ms
+from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
-from providers.errors.words import loggable_words, redact
+from providers.errors.retry_headers import retry_after_ms
+from providers.errors.words import redact
 from providers.http.aws_events import AwsEventParser
 from providers.http.body import ResponseBody, _ChunkFastPath
 from providers.http.lenient_json import parse_documents
+from providers.http.no_chunk import read_no_chunk
 from providers.http.sse import InvalidEvent
 from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
@@ -73,6 +75,7 @@ from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.route import Endpoint, Quirks, Timeouts
+from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
 from tests.answers import Batches, chat_request, route
@@ -295,6 +298,7 @@ DEEP: dict[str, Any] = {
     "properties": {"a" * 30_000: {"properties": {f"p{n}": {} for n in range(4_000)}}},
 }
 ROUTE = route("anthropic")
+OF_WAITS = "retry_headers._NUMBER retry_headers._SPAN retry_headers._PIECE"
 
 ROWS = [
     # Errors from providers.
@@ -307,8 +311,6 @@ ROWS = [
     Row("a log: white space", lambda: redact("bearer" + fill(" "), (SECRET,)), WORDS),
     Row("a log: secrets", lambda: redact(fill(SECRET), (SECRET,)), WORDS),
     Row("a log: parts of secrets", lambda: redact(fill("sk-secret"), ("sk-secret" * 1000,)), WORDS),
-    Row("known words", lambda: loggable_words(fill("a'")), "words._WORD words._PATH_SEPARATORS"),
-    Row("known words: separators", lambda: loggable_words(fill("[1].")), "words._WORD words._PATH_SEPARATORS"),
     Row("an error's text: one word", lambda: error_from_event(message=fill("a")), OF_FAILURES),
     Row("an error's text: a model", lambda: error_from_event(message=fill("model ")), OF_FAILURES),
     Row("an error's text: a length", lambda: error_from_event(message=fill("input length and ")), OF_FAILURES),
@@ -337,6 +339,17 @@ ROWS = [
         "failures.Failures.from_finish_reason",
     ),
     Row("a finish reason", lambda: map_finish_reason(fill("time_")), "finish_reasons.map_finish_reason"),
+    Row("a count as text", lambda: read_counts({"prompt_tokens": fill("1")}), "token_counts._DIGITS"),
+    Row("a count as text: blanks", lambda: read_counts({"prompt_tokens": fill(" ")}), "token_counts._DIGITS"),
+    Row("a wait: digits", lambda: retry_after_ms({"retry-after": fill("1")}), OF_WAITS),
+    Row("a wait: spans", lambda: retry_after_ms({"retry-after": fill("1m")}), OF_WAITS),
+    Row("a wait: a list", lambda: retry_after_ms({"retry-after": fill("1,")}), OF_WAITS),
+    Row("an event without a chunk: white space", lambda: read_no_chunk(None, filled(b" ")), "no_chunk._OBJECT"),
+    Row("an event without a chunk: a text", lambda: read_no_chunk(None, filled(b"time")), "no_chunk._FAILURE_WORDS"),
+    Row("an event without a chunk: a list", lambda: read_no_chunk(None, b"[" + filled(b"{},") + b"{}]")),
+    Row("an error's text: a retired model", lambda: error_from_event(message=fill("model is ")), OF_FAILURES),
+    Row("an error's text: exceeded", lambda: error_from_event(message=fill("exceeded the ")), OF_FAILURES),
+    Row("an error's text: JSON in JSON", lambda: error_from_event(message='{"message":"' + fill("{")), OF_FAILURES),
     Row("a date", lambda: retry_after_ms({"retry-after": fill("1 :"), "date": fill("(")})),
     # Streams from providers.
     Row("lines: empty", lambda: stream(filled(b"\n"))),

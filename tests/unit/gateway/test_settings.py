@@ -358,3 +358,21 @@ def test_trusted_proxies_are_addresses_or_networks() -> None:
     for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
         with pytest.raises(ValidationError, match=r"such as 10\.0\.0\.0/8|list only your proxies"):
             make(trusted_proxies=(wrong,))
+
+
+@pytest.mark.parametrize(
+    ("variables", "seconds"),
+    [
+        ({}, 300),
+        ({"TURNWIRE_EVENT_TIMEOUT_S": "3"}, 15),
+        ({"TURNWIRE_EVENT_TIMEOUT_S": "600"}, 300),
+        ({"TURNWIRE_EVENT_TIMEOUT_S": "3", "TURNWIRE_ALIVE_TIMEOUT_S": "40"}, 40),
+    ],
+)
+def test_the_limit_while_a_provider_shows_life(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], seconds: float
+) -> None:
+    """Unless it is set, the limit while a provider shows life is at most five times that on real silence."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().timeouts.alive_s == seconds

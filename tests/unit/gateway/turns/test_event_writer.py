@@ -179,6 +179,8 @@ async def test_usage_is_estimated_if_the_provider_reports_none() -> None:
         (Usage(0, 10), True, Usage(20, 10, estimated=True)),
         (Usage(9, 0), True, Usage(9, 25, estimated=True)),
         (Usage(0, 0), False, Usage(20, 25, estimated=True)),
+        (Usage(9, 1, estimated=True), True, Usage(9, 25, estimated=True)),
+        (Usage(9, 70, estimated=True), True, Usage(9, 70, estimated=True)),
     ],
 )
 async def test_incomplete_provider_usage_is_estimated(counted: Usage, finished: bool, usage: Usage) -> None:

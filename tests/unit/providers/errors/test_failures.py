@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from providers.base import ErrorCode, ProviderError
-from providers.errors.failures import Failures, retry_after_ms
+from providers.errors.failures import Failures
+from providers.errors.retry_headers import retry_after_ms
 from providers.http.body import Stalled
 from providers.route import Endpoint
 from tests.answers import KEY, recordings
@@ -352,14 +353,14 @@ def test_law_13_no_secret_in_a_body_is_exposed(status: int, body: Any) -> None:
         assert CANARIES[0] not in error.provider_text
 
 
-def test_rejected_request_is_explained_in_the_log() -> None:
-    """For a rejected request, the known words of the provider's text are in the detail, which is logged. For other errors,
-    none of the text is."""
+def test_no_word_of_the_text_is_in_the_log() -> None:
+    """The detail, which is logged, has the status and the names of type, code and parameter, and no word of the text."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
-    assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
-        "400 says: Unsupported value temperature must be 1 for model …"
-    )
-    assert FAILURES.from_response(401, {}, json.dumps(body).encode()).detail == "401"
+    for status in (400, 401, 500):
+        assert FAILURES.from_response(status, {}, json.dumps(body).encode()).detail == str(status)
+    named = {"error": {"message": "no canary", "type": "invalid_request_error", "code": "c1", "param": "top_p"}}
+    assert FAILURES.from_response(400, {}, json.dumps(named).encode()).detail == "400 invalid_request_error c1 top_p"
+    assert FAILURES.from_finish_reason("overload: the prompt said no").detail == ""
 
 
 @pytest.mark.parametrize(("header", "retryable"), [("true", True), ("false", False), ("perhaps", True)])

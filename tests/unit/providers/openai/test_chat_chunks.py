@@ -245,6 +245,12 @@ def test_error_event(data: bytes) -> None:
     [
         ({"object": "error", "message": "x", "type": "BadRequestError", "param": None, "code": 400}, "invalid_request"),
         ({"error_code": 336100, "error_msg": "server is busy"}, "upstream_overloaded"),
+        ({"error": True, "message": "rate limit reached"}, "upstream_rate_limited"),
+        ({"choices": [], "error": 1, "message": "overloaded"}, "upstream_overloaded"),
+        ({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "upstream_rate_limited"),
+        ({"choices": [], "base_resp": {"status_code": 1008, "status_msg": "x"}}, "upstream_rate_limited"),
+        ({"error": [{"code": 503, "message": "x"}]}, "upstream_overloaded"),
+        ({"code": 1302, "msg": "concurrency too high", "success": False}, "upstream_rate_limited"),
         ({"code": "Throttling", "message": "Requests throttled"}, "upstream_rate_limited"),
         (
             {"choices": [{"delta": {}, "error": {"code": 429, "message": "x"}, "finish_reason": "error"}]},

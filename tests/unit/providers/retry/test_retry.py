@@ -20,7 +20,7 @@ from providers.route import Route, Timeouts
 from tests.answers import chat_request
 from tests.in_time import check_in_time, checks_time_limit, within
 from tests.scripted import ScriptedProviders
-from tests.upstream import Upstream, chat, error_response
+from tests.upstream import Script, Upstream, chat, error_response
 
 DOWN = "http://127.0.0.1:9/v1"
 RATE_LIMITED = error_response(429, {"error": {"message": "slow down"}}, retry_after="0.2")
@@ -236,6 +236,34 @@ async def test_a_stalled_first_event_without_a_fallback() -> None:
     async with world(timeouts=Timeouts(first_event_s=0.1)) as w:
         w.a.play(chat("x").replace(delay_s=9), GOOD)
         assert await w.request() == "Hello"
+
+
+async def test_signs_of_life_without_an_answer() -> None:
+    """A provider that only shows life before its first event is handled as after any other timeout."""
+    endless = Script((b": alive\n\n",) * 500).replace(rate=20)
+    timeouts = Timeouts(first_event_s=0.5, between_events_s=0.5, alive_s=1)
+    async with world(fallbacks=["b"], timeouts=timeouts) as w:
+        w.a.play(endless)
+        assert await w.request() == "Other"
+        assert (len(w.a.requests), len(w.b.requests)) == (1, 1)
+    async with world(timeouts=timeouts) as w:
+        w.a.play(endless, GOOD)
+        assert await w.request() == "Hello"
+        assert len(w.a.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_a_retired_model_is_asked_once(status: int) -> None:
+    """A model that its provider has retired isn't asked again. A fallback is asked at once."""
+    retired = error_response(status, {"error": {"message": "This model was retired."}}, x_should_retry="true")
+    async with world(fallbacks=["b"]) as w:
+        w.a.play(retired)
+        assert await w.request() == "Other"
+        assert (len(w.a.requests), len(w.b.requests)) == (1, 1)
+    async with world() as w:
+        w.a.play(retired)
+        failure = await w.failure()
+        assert (failure.code, failure.retryable, len(w.a.requests)) == ("model_not_found", False, 1)
 
 
 async def test_slow_failure_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,73 @@
+"""The words with which providers say that a request is too long, or that a model isn't (or no longer) there. Data only.
+
+They are matched in lower case, without quotations, and collected from the documentation and the sources of the providers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LENGTH: Final = r"(?:length|window|size|limit|tokens?|budget|count)"
+_SUBJECT: Final = r"(?:prompt|inputs?|messages?|conversation|context|history|prompt tokens)"
+
+TOO_LONG: Final = "|".join(
+    (
+        # Named codes and types.
+        r"context_length_exceeded|context_window_exceeded|contextwindowexceeded|exceed_context_size|context_overflow",
+        r"prompt_too_long|input_too_long|context_too_long|tokens_too_long|max_context_length|model_max_prompt_tokens",
+        # GLM, ERNIE.
+        r"^(?:\S+ )?(?:1261|336007|336103)\b",
+        # "Prompt is too long" (Anthropic, Fireworks, Vertex), "input is too long" (Bedrock).
+        rf"\b{_SUBJECT}(?: is| are)? too (?:long|large)\b",
+        r"too large for model with|input is too large to process|request too large for",
+        # "Too many tokens" (Cohere, Bedrock, AI21), but not "too many tokens, please wait".
+        r"too many (?:input |prompt )?tokens(?!,? (?:please )?wait| per )",
+        # "maximum context length" (OpenAI, vLLM, OpenRouter), "maximum prompt length" (xAI), "maximum model length" (vLLM).
+        r"max(?:imum)? (?:context|prompt|model|input) length|max_model_len|maximum allowed length",
+        rf"context {_LENGTH}",
+        rf"exceed\w*[\w\s']{{0,40}}\b(?:context|input|prompt|model|model's|model token)[\s_-]?{_LENGTH}",
+        # "exceeds the maximum number of tokens" (Gemini), "the number of input tokens … cannot exceed" (watsonx, Cohere).
+        r"exceed\w* (?:the )?max(?:imum)? (?:number of )?(?:input |prompt )?tokens|input tokens exceed",
+        r"(?:input|prompt) tokens? counts?|number of (?:input |prompt )?tokens[\w\s(),]{0,40}exceed",
+        r"tokens in request more than max tokens",
+        # "longer than the model's context length" (Together, SGLang), "greater than the context length" (LM Studio).
+        r"(?:longer|greater|larger) than the (?:model'?s? )?(?:maximum )?(?:context|model)\b",
+        # "`inputs` tokens + `max_new_tokens` must be <= 8193" (TGI, Together), "must have less than 1000 tokens" (TGI).
+        r"tokens \+ \S{1,40} must be <=|must have less than \d{1,9} tokens",
+        r"range of input length|input length and .{0,200}exceed|input length exceed|prompt exceeds (?:the )?max",
+        r"reduce (?:the )?(?:length|size) of (?:the |your )?(?:input |prompt |message)",
+        r"reduce your (?:prompt|message size)|reduce the input token|(?:shorten|shorter) (?:your |the )?(?:prompt|conversation)",
+        r"context the overflows|context overflow",
+        r"(?:超过|超出|大于).{0,20}(?:长度|上下文)|(?:长度|上下文).{0,20}(?:超过|超出|超限|过长)",
+        r"(?:输入|提示词?|prompt) ?(?:过长|超长|太长)",
+    )
+)
+
+GONE: Final = "|".join(
+    (
+        # Named codes and types.
+        r"model_not_found|modelnotfound|model_not_exist|model_?decommissioned|model_archived|model_deprecated|model_retired",
+        r"model_not_available|model_not_supported|model_withdrawn|unavailable[_ ]model|invalid[_ ]model\b|unknown[_ ]model\b",
+        r"deployment_?not_?found|invalidendpointormodel|modelnotopen|^(?:\S+ )?1211\b",
+        r"not found the model|no such model|model identifier|not a valid model|unable to access (?:non-serverless )?model",
+        r"end[- ]of[- ](?:its |their )?life|marked by provider as legacy",
+        r"no endpoints found(?! that support)|no (?:endpoints|allowed providers) (?:are )?available",
+        r"模型不存在|模型.{0,20}(?:下线|停用|弃用|不存在)",
+    )
+)
+
+_GONE_STATES: Final = (
+    r"(?:deprecated|decommissioned|retired|removed|discontinued|sunset|sunsetted|shut ?down|archived|withdrawn|disabled"
+    r"|deleted|unavailable)"
+)
+ABSENT: Final = "|".join(
+    (
+        r"model[\w\s'\"`:./@()-]{0,80}(?:does not exist|doesn't exist|not exist|not found|is not available|not loaded)",
+        r"model[\w\s'\"`:./@()-]{0,80}no longer (?:available|supported|served|offered|exists?|accessible|active)",
+        # A deprecated parameter of a model isn't a deprecated model.
+        r"^(?!.{0,300}\b(?:parameters?|arguments?|fields?|options?|headers?|features?|endpoint)\b)"
+        rf".{{0,400}}\bmodels?\b[\w\s'\"`:./@()-]{{0,80}}\b(?:is|are|was|were|been)(?: now)? {_GONE_STATES}\b",
+        r"deployment [\w\s]{0,40}does not exist|no models? loaded|requested model is not supported|unsupported model",
+        r"^not_found_error.*\bmodel\b|has not activated the model",
+    )
+)

@@ -1,0 +1,102 @@
+"""Read from a response's headers how long to wait before the next request. This module does no I/O.
+
+Each header is read by itself, so that one that can't be read hides no other.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+WAIT_MAX_MS: Final = 86_400_000
+"""The maximum wait that is taken from the headers: one day. No caller waits that long."""
+VALUE_CHARS_MAX: Final = 200
+EPOCH_S_MIN: Final = 1_000_000_000
+"""A number of seconds from here on is a time since 1970, not a wait. So is a number of ms from a thousand times this."""
+
+_NUMBER: Final = re.compile(r"\d{1,18}(?:\.\d{0,18})?(?:e[+-]?\d{1,3})?")
+_SPAN: Final = re.compile(
+    r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|milliseconds?|h|hours?|hrs?|m|min|minutes?|s|sec|secs|seconds?|d|days?)\s?)+"
+)
+_PIECE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mil|[dhms])[a-z]*")
+_UNITS_MS: Final = {"ms": 1.0, "mil": 1.0, "s": 1e3, "m": 6e4, "h": 36e5, "d": 864e5}
+_RESETS: Final = (
+    ("x-ratelimit-remaining", "x-ratelimit-reset", 1e3),
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", 1e3),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", 1e3),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", 1e3),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", 1e3),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", 1e3),
+)
+"""What says that a limit is used up (its value is 0), and when it ends."""
+
+
+def retry_after_ms(headers: Mapping[str, str], now_s: float | None = None) -> int | None:
+    """Return the wait in ms, at most `WAIT_MAX_MS`, or None if no header gives one that is longer than 0.
+
+    A date is compared with the provider's own clock in `Date`, or else with `now_s`, by default this machine's clock.
+    """
+    now = time.time() if now_s is None else now_s
+    remote = _date_s(headers.get("date", ""))
+    clock = now if remote is None else remote
+    wait_ms = (
+        _wait_ms(headers.get("retry-after-ms", ""), 1.0, clock)
+        or _wait_ms(headers.get("retry-after", ""), 1e3, clock)
+        or max(
+            (
+                _wait_ms(headers.get(reset, ""), unit, clock)
+                for left, reset, unit in _RESETS
+                if _is_zero(headers.get(left))
+            ),
+            default=0.0,
+        )
+    )
+    return max(1, round(min(wait_ms, WAIT_MAX_MS))) if wait_ms > 0 else None
+
+
+def _is_zero(value: str | None) -> bool:
+    return value is not None and value.strip() in ("0", "0.0")
+
+
+def _wait_ms(value: str, unit_ms: float, clock_s: float) -> float:
+    """Return the wait in ms that a header gives, by `unit_ms` if it names no unit, or 0 if it can't be read.
+
+    Of a list, the longest wait that can be read is returned.
+    """
+    value = value[:VALUE_CHARS_MAX].strip().strip("\"'").lower()
+    when = _date_s(value)
+    if when is not None:
+        return max(0.0, (when - clock_s) * 1e3)
+    return max(
+        (_one_wait_ms(item.strip(), unit_ms, clock_s) for item in value.replace(";", ",").split(",")), default=0.0
+    )
+
+
+def _one_wait_ms(item: str, unit_ms: float, clock_s: float) -> float:
+    if _NUMBER.fullmatch(item):
+        number = float(item)
+        seconds = number * unit_ms / 1e3
+        if EPOCH_S_MIN <= seconds < EPOCH_S_MIN * 10:
+            return max(0.0, (seconds - clock_s) * 1e3)
+        if unit_ms > 1 and EPOCH_S_MIN * 1e3 <= number < EPOCH_S_MIN * 1e4:
+            return max(0.0, number - clock_s * 1e3)
+        return number * unit_ms
+    if _SPAN.fullmatch(item):
+        return sum(float(piece[1]) * _UNITS_MS[piece[2]] for piece in _PIECE.finditer(item))
+    when = _date_s(item)
+    return 0.0 if when is None else max(0.0, (when - clock_s) * 1e3)
+
+
+def _date_s(value: str) -> float | None:
+    """Return an HTTP date, or an RFC 3339 date, in seconds since 1970. None if `value` isn't a date."""
+    if len(value) > VALUE_CHARS_MAX or ":" not in value:
+        return None
+    try:
+        when = datetime.fromisoformat(value.upper()) if value[:1].isdigit() else parsedate_to_datetime(value)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
