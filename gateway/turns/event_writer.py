@@ -11,7 +11,7 @@ from msgspec import structs
 from gateway.offload import request_size
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
+from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANOS_PER_USD
@@ -29,6 +29,7 @@ from providers.base import (
     Part,
     PartDelta,
     PartStarted,
+    PartsWithdrawn,
     ResponseHandle,
     Usage,
     UsageReported,
@@ -122,6 +123,10 @@ class EventWriter:
                     break
                 seq += 1
                 events.append(self._open_part(delta, seq))
+            elif type(delta) is PartsWithdrawn:
+                seq += 1
+                events.append(TurnReset(live_turn.turn, seq, live_turn.epoch, delta.reason))
+                self._part_count = 0
             else:
                 seq = max(seq, self._record_delta(delta, seq))
         if not events:

@@ -115,6 +115,7 @@ class _FileReader:
         self._errors: list[str] = []
         shipped = shipped_rows()
         self._default = shipped.default_model
+        self._think_opened = shipped.think_opened
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
         self._invalid_names: set[str] = set()
@@ -140,6 +141,7 @@ class _FileReader:
             providers=self._providers,
             models=tuple(self._models.values()),
             proxy=file.proxy,
+            think_opened=self._think_opened,
             aliases=aliases,
         )
         self._check_names(rows)

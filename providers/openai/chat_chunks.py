@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, UsageReported
+from providers.base import ChatRequest, Finished, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import is_end_mark
+from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
+from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
@@ -28,6 +30,7 @@ class _Function(Struct, gc=False):
 
 class _Google(Struct, gc=False):
     thought_signature: str | None = None
+    thought: bool | None = None
 
 
 class _Extra(Struct, gc=False):
@@ -46,8 +49,11 @@ class _Piece(Struct, gc=False):
 
     type: str = ""
     text: str | None = None
-    thinking: str | list[_Piece] | None = None
-    summary: str | None = None
+    thinking: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    summary: Any = None
+    content: Any = None
     data: str | None = None
     signature: str | None = None
     id: str | None = None
@@ -66,9 +72,13 @@ class _Annotation(Struct, gc=False):
 
 class _Delta(Struct, gc=False):
     content: str | list[_Piece | str] | _Piece | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    reasoning_details: list[_Piece] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    thinking: Any = None
+    thinking_blocks: Any = None
+    reasoning_details: list[_Piece] | _Piece | None = None
+    extra_content: _Extra | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
@@ -92,12 +102,14 @@ class _Chunk(Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
+_THOUGHT_FIELDS: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
+_RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
 
 class ChatDecoder:
     """The decoder of one stream of chunks. See `stream.Decoder`."""
 
-    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+    def __init__(self, quirks: Quirks, failures: Failures, request: ChatRequest | None = None) -> None:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
@@ -105,7 +117,8 @@ class ChatDecoder:
         self._failures = failures
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
-        self._tags = ThinkTags() if quirks.think_tags else None
+        self._reasoning = Reasoning(self.parts)
+        self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
         """The numbers of the reasoning parts that have their signature."""
@@ -139,13 +152,14 @@ class ChatDecoder:
         Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
         """
         if self._tags is not None:
-            for kind, text in self._tags.close():
-                self.parts.append_text(kind, text)
+            self._add_tagged(self._tags.close())
         finish = map_finish_reason(self._finish) if self._finish else None
         complete = finish is not None or (
             not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
         )
         if complete:
+            if finish != "length":
+                self._correct_assumption()
             # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
             # pair.
             self._calls.close()
@@ -191,22 +205,30 @@ class ChatDecoder:
 
     def _add_delta(self, delta: _Delta) -> None:
         parts = self.parts
-        thought = delta.reasoning_content or delta.reasoning
-        if self._calls.pending and (delta.content or thought or delta.reasoning_details or delta.refusal):
+        thought = (
+            delta.reasoning_content
+            or delta.reasoning
+            or delta.reasoning_text
+            or delta.thinking
+            or delta.thinking_blocks
+            or delta.reasoning_details
+        )
+        if self._calls.pending and (delta.content or thought or delta.refusal):
             self._calls.open_named()
         if thought:
-            parts.append_text("reasoning", thought)
-        if delta.reasoning_details:
-            self._add_details(delta.reasoning_details, has_text=bool(thought))
+            self._add_thoughts(delta)
         content = delta.content
         if content:
             if not isinstance(content, str):
                 self._add_pieces(content if isinstance(content, list) else [content])
+            elif delta.extra_content is not None and _is_marked(delta.extra_content):
+                self._reasoning.say("extra_content", content.removeprefix("<thought>").removesuffix("</thought>"))
             elif self._tags is None:
                 parts.append_text("text", content)
             else:
-                for kind, text in self._tags.feed(content):
-                    parts.append_text(kind, text)
+                self._add_tagged(self._tags.feed(content))
+        if thought:
+            self._reasoning.end_chunk()
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
@@ -218,26 +240,77 @@ class ChatDecoder:
     def _add_pieces(self, content: Sequence[_Piece | str]) -> None:
         for piece in content:
             if isinstance(piece, str):
-                self.parts.append_text("text", piece)
-            elif piece.type == "thinking":
-                inner = piece.thinking
-                for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
-                    self.parts.append_text("reasoning", thought.text or "")
+                self._add_text(piece)
+            elif is_thought(piece.type, piece):
+                self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
             else:
-                self.parts.append_text("text", piece.text or "")
+                self._add_text(piece.text or "")
 
-    def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
-        """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""
+    def _add_text(self, text: str) -> None:
+        if self._tags is None:
+            self.parts.append_text("text", text)
+        elif text:
+            self._add_tagged(self._tags.feed(text))
+
+    def _add_thoughts(self, delta: _Delta) -> None:
+        """Add the reasoning in fields of its own. Several of them may have the same text."""
+        reasoning = self._reasoning
+        for name in _THOUGHT_FIELDS:
+            if value := getattr(delta, name):
+                reasoning.say(name, value if isinstance(value, str) else thought_text(value))
+        if details := delta.reasoning_details:
+            self._add_details(details if isinstance(details, list) else [details])
+        if self._tags is not None and reasoning.part >= 0:
+            self._tags.expect_text()
+
+    def _add_details(self, details: list[_Piece]) -> None:
+        """Process reasoning in the format of OpenRouter."""
+        parts = self.parts
         for detail in details:
-            if not has_text:
-                self.parts.append_text("reasoning", detail.text or detail.summary or "")
+            text = detail.text or thought_text(detail.summary)
+            self._reasoning.say_snapshot("reasoning_details", text)
             if signature := detail.signature or detail.data:
-                if self.parts.last_kind != "reasoning" or self.parts.last in self._signed:
-                    self.parts.open_part("reasoning", redacted=detail.data is not None)
-                self._signed.add(self.parts.last)
-                self.parts.append_signature(
-                    self.parts.last, _encode_detail(detail) if self._quirks.reasoning_details else signature
-                )
+                part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
+                if part < 0 or part in self._signed:
+                    part = parts.open_part("reasoning", redacted=detail.data is not None)
+                self._signed.add(part)
+                parts.append_signature(part, _encode_detail(detail) if self._quirks.reasoning_details else signature)
+
+    def _think_tags(self, request: ChatRequest | None) -> ThinkTags:
+        if request is None:
+            return ThinkTags(is_opened=self._quirks.think_opened, may_restate=self._may_restate)
+        if request.partial_answer:
+            # The parts of an interrupted answer can't be withdrawn.
+            return ThinkTags()
+        is_opened = self._quirks.think_opened and request.params.reasoning != "none"
+        return ThinkTags(is_opened=is_opened, may_restate=self._may_restate)
+
+    def _add_tagged(self, pieces: list[ThinkPiece]) -> None:
+        for kind, text in pieces:
+            if kind == "text":
+                self.parts.append_text("text", text)
+            elif kind == "reasoning":
+                self._reasoning.say(TEXT, text)
+            else:
+                self.parts.withdraw(_RESTATED)
+                self._reasoning.restate(text)
+
+    def _may_restate(self) -> bool:
+        """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""
+        return (
+            self.parts.kinds <= {"text", "reasoning"}
+            and not self._signed
+            and not self._calls.pending
+            and self._reasoning.is_recorded
+        )
+
+    def _correct_assumption(self) -> None:
+        """Make reasoning the answer if the model has said nothing else, and no tag shows that it was reasoning."""
+        tags, reasoning = self._tags, self._reasoning
+        if tags is not None and tags.is_assumed and reasoning.is_from_text and self._may_restate():
+            text = reasoning.text
+            self.parts.withdraw(_RESTATED)
+            self.parts.append_text("text", text)
 
     def _add_tool_calls(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
@@ -259,6 +332,11 @@ class ChatDecoder:
                 UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
             )
             self._usage = None
+
+
+def _is_marked(extra: _Extra) -> bool:
+    """Return whether Google marks the text as a thought."""
+    return extra.google is not None and extra.google.thought is True
 
 
 def _encode_detail(detail: _Piece) -> str:
