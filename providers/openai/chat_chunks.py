@@ -268,7 +268,7 @@ class ChatDecoder:
         parts = self.parts
         for detail in details:
             text = detail.text or thought_text(detail.summary)
-            self._reasoning.say_snapshot("reasoning_details", text)
+            self._reasoning.say_snapshot("reasoning_details" if detail.text else "reasoning_summaries", text)
             if signature := detail.signature or detail.data:
                 part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
                 if part < 0 or part in self._signed:

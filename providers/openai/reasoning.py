@@ -34,7 +34,16 @@ _KINDS: Final = frozenset(
         "redacted_thinking",
     }
 )
-_FIELDS: Final = ("thinking", "reasoning", "reasoning_text", "reasoning_content", "thought", "summary", "text", "content")
+_FIELDS: Final = (
+    "thinking",
+    "reasoning",
+    "reasoning_text",
+    "reasoning_content",
+    "thought",
+    "summary",
+    "text",
+    "content",
+)
 """The fields of an object that may hold its text. The first that isn't empty is used: the others repeat it."""
 
 
@@ -58,7 +67,11 @@ def thought_text(value: object, depth: int = 0) -> str:
 
 
 def _has_summaries(pieces: list[Any]) -> bool:
-    return isinstance(pieces[0], dict) and str(pieces[0].get("type")).endswith(("summary_text", "summary"))
+    return (
+        bool(pieces)
+        and isinstance(pieces[0], dict)
+        and str(pieces[0].get("type")).endswith(("summary_text", "summary"))
+    )
 
 
 def is_thought(kind: str, fields: Any) -> bool:
@@ -80,7 +93,7 @@ class _Source:
         self.blanks = ""
         """White space after the end of the record, which is said if more follows."""
         self.repeats: bool | None = None
-        """Whether the field repeats the others. None until something shows it."""
+        """Whether the field repeats the others, which is None until it differs."""
 
 
 class Reasoning:
@@ -137,8 +150,11 @@ class Reasoning:
             if SNAPSHOT_MIN <= size <= len(text) and size <= RECORD_MAX:
                 said = "".join(self._record[first:])
                 if text.startswith(said):
-                    self._lead(source)
-                    self.say(source, text[len(said) :])
+                    if len(text) > size:
+                        self._lead(source)
+                        self.say(source, text[size:])
+                    elif source != self._leader:
+                        self._move_to_end(source)
                     self._spoken = True
                     return
         self.say(source, text)
@@ -165,17 +181,28 @@ class Reasoning:
         """Make `source` the leader, and keep the position of the leader so far, which is the end of the record."""
         if source == self._leader:
             return
-        former = self._others.setdefault(self._leader, _Source())
-        former.piece, former.offset, former.repeats = len(self._record), 0, None
+        self._move_to_end(self._leader)
         self._leader = source
+
+    def _move_to_end(self, name: str) -> None:
+        source = self._others.setdefault(name, _Source())
+        source.piece, source.offset, source.repeats = len(self._record), 0, None
 
     def _compare(self, name: str, text: str) -> None:
         source = self._others.setdefault(name, _Source())
+        if source.blanks and source.piece < len(self._record):
+            text, source.blanks = source.blanks + text, ""
         if source.repeats is False:
             # Two accounts in one chunk: only the first is said.
             if not self._spoken:
                 self._append(text)
             return
+        if source.repeats:
+            # It has differed after a long repetition. Compare it again only with the next reasoning part.
+            if self._segment <= source.piece:
+                return
+            source.piece = source.start = self._segment
+            source.offset, source.matched, source.repeats = 0, 0, None
         rest = self._skip(source, text)
         if not source.matched and rest and self._segment > source.piece:
             source.piece = source.start = self._segment
@@ -194,6 +221,7 @@ class Reasoning:
     def _differ(self, source: _Source, rest: str) -> None:
         """Process text that differs from what other sources have given at the same place."""
         if source.matched >= REPEATED_MIN:
+            source.repeats = True
             return
         if source.matched:
             skipped = "".join(self._record[source.start : source.piece + 1])
@@ -205,24 +233,27 @@ class Reasoning:
     def _skip(self, source: _Source, text: str) -> str:
         """Return `text` without what it repeats from the source's position on. Differences in white space are ignored."""
         record, at = self._record, 0
+        before_blanks: tuple[int, int, int] | None = None
         while at < len(text) and source.piece < len(record):
             piece, offset = record[source.piece], source.offset
             size = min(len(piece) - offset, len(text) - at)
-            if piece.startswith(text[at : at + size], offset):
-                at += size
-                source.matched += size
-                source.offset += size
-            else:
-                equal = _equal_size(piece, offset, text, at, size)
-                at, offset = at + equal, offset + equal
+            equal = (
+                size if piece.startswith(text[at : at + size], offset) else _equal_size(piece, offset, text, at, size)
+            )
+            if equal:
+                before_blanks = None
                 source.matched += equal
-                blank, other = _blank_size(piece, offset), _blank_size(text, at)
-                source.offset = offset + blank
-                at += other
+            at, source.offset = at + equal, offset + equal
+            if equal < size:
+                blank, other = _blank_size(piece, source.offset), _blank_size(text, at)
                 if not blank and not other:
                     break
-            if source.offset == len(record[source.piece]):
+                before_blanks = before_blanks or (at, source.piece, source.offset)
+                at, source.offset = at + other, source.offset + blank
+            if source.offset == len(piece):
                 source.piece, source.offset = source.piece + 1, 0
+        if before_blanks is not None and at < len(text) and source.piece < len(record):
+            at, source.piece, source.offset = before_blanks
         return text[at:]
 
 
@@ -240,7 +271,5 @@ def _equal_size(one: str, at: int, other: str, other_at: int, size: int) -> int:
 
 def _blank_size(text: str, at: int) -> int:
     """Return the number of white space characters from `at` on."""
-    end = at
-    while end < len(text) and text[end].isspace():
-        end += 1
-    return end - at
+    rest = text[at:]
+    return len(rest) - len(rest.lstrip())

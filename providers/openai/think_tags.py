@@ -35,7 +35,7 @@ _LONE_CLOSE: Final = ("</think>", "</thinking>", "</mm:think>")
 _AT_START: Final = (*TAGS, *_LONE_CLOSE)
 _WATCHED_TAGS: Final = (*(tag for tag, close in TAGS.items() if close in _LONE_CLOSE), *_LONE_CLOSE)
 _WATCHED: Final = re.compile("|".join(map(re.escape, _WATCHED_TAGS)), re.IGNORECASE)
-_QUOTES: Final = ("`", "'", '"', "“", "‘", "«", "(", "<")
+_QUOTES: Final = ("`", "'", '"', "\u201c", "\u2018", "«", "(", "<")
 _AFTER_A_WORD: Final = (" ", "\t", *",.;:!?)")
 
 Piece = tuple[Literal["reasoning", "text", "restated"], str]
