@@ -102,7 +102,6 @@ class _Chunk(Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
-_THOUGHT_FIELDS: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
 _RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
 
@@ -219,16 +218,17 @@ class ChatDecoder:
             self._add_thoughts(delta)
         content = delta.content
         if content:
-            if not isinstance(content, str):
-                self._add_pieces(content if isinstance(content, list) else [content])
-            elif delta.extra_content is not None and _is_marked(delta.extra_content):
-                self._reasoning.say("extra_content", content.removeprefix("<thought>").removesuffix("</thought>"))
+            if not isinstance(content, str) or delta.extra_content is not None:
+                self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
             elif self._tags is None:
+                parts.append_text("text", content)
+            elif (watched := self._tags.watched) is not None and "<" not in content:
+                watched.append(content)
                 parts.append_text("text", content)
             else:
                 self._add_tagged(self._tags.feed(content))
         if thought:
-            self._reasoning.end_chunk()
+            self._reasoning.spoken = False
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
@@ -237,9 +237,11 @@ class ChatDecoder:
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
 
-    def _add_pieces(self, content: Sequence[_Piece | str]) -> None:
+    def _add_pieces(self, content: Sequence[_Piece | str], extra: _Extra | None = None) -> None:
         for piece in content:
-            if isinstance(piece, str):
+            if isinstance(piece, str) and extra is not None and _is_marked(extra):
+                self._reasoning.say("extra_content", piece.removeprefix("<thought>").removesuffix("</thought>"))
+            elif isinstance(piece, str):
                 self._add_text(piece)
             elif is_thought(piece.type, piece):
                 self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
@@ -255,9 +257,14 @@ class ChatDecoder:
     def _add_thoughts(self, delta: _Delta) -> None:
         """Add the reasoning in fields of its own. Several of them may have the same text."""
         reasoning = self._reasoning
-        for name in _THOUGHT_FIELDS:
-            if value := getattr(delta, name):
-                reasoning.say(name, value if isinstance(value, str) else thought_text(value))
+        if value := delta.reasoning_content:
+            reasoning.say("reasoning_content", value if isinstance(value, str) else thought_text(value))
+        if value := delta.reasoning:
+            reasoning.say("reasoning", value if isinstance(value, str) else thought_text(value))
+        if delta.reasoning_text or delta.thinking or delta.thinking_blocks:
+            reasoning.say("reasoning_text", thought_text(delta.reasoning_text))
+            reasoning.say("thinking", thought_text(delta.thinking))
+            reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
         if details := delta.reasoning_details:
             self._add_details(details if isinstance(details, list) else [details])
         if self._tags is not None and reasoning.part >= 0:
@@ -294,6 +301,8 @@ class ChatDecoder:
             else:
                 self.parts.withdraw(_RESTATED)
                 self._reasoning.restate(text)
+        if self._tags is not None and self._tags.is_done:
+            self._tags = None
 
     def _may_restate(self) -> bool:
         """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""

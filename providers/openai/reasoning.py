@@ -109,8 +109,9 @@ class Reasoning:
         self._leader = ""
         """The source that has given everything in the record."""
         self._others: dict[str, _Source] = {}
-        self._spoken = False
-        """Whether a source has given reasoning in the current chunk."""
+        self.spoken = False
+        """Whether a source has given reasoning in the current chunk. Different texts of two fields of one chunk are two
+        accounts of the same reasoning. The caller sets it to False after each chunk."""
         self.part = -1
         """The number of the last reasoning part with text, or -1."""
 
@@ -129,10 +130,6 @@ class Reasoning:
         """Whether all reasoning came in the text of the answer."""
         return self._leader == TEXT and not self._others
 
-    def end_chunk(self) -> None:
-        """End a chunk. Different texts of two fields of one chunk are two accounts of the same reasoning."""
-        self._spoken = False
-
     def say(self, source: str, text: str) -> None:
         """Add `text`, except what another source has already given."""
         if not text:
@@ -142,10 +139,13 @@ class Reasoning:
             self._append(text)
         else:
             self._compare(source, text)
-        self._spoken = True
+        self.spoken = True
 
     def say_snapshot(self, source: str, text: str) -> None:
         """Add `text`, which some hosts send as a whole again and again: it may begin with all reasoning so far."""
+        if len(text) < self._size - self._segment_size:
+            self.say(source, text)
+            return
         for first, size in ((0, self._size), (self._segment, self._size - self._segment_size)):
             if SNAPSHOT_MIN <= size <= len(text) and size <= RECORD_MAX:
                 said = "".join(self._record[first:])
@@ -155,7 +155,7 @@ class Reasoning:
                         self.say(source, text[size:])
                     elif source != self._leader:
                         self._move_to_end(source)
-                    self._spoken = True
+                    self.spoken = True
                     return
         self.say(source, text)
 
@@ -189,12 +189,19 @@ class Reasoning:
         source.piece, source.offset, source.repeats = len(self._record), 0, None
 
     def _compare(self, name: str, text: str) -> None:
-        source = self._others.setdefault(name, _Source())
+        source = self._others.get(name)
+        if source is None:
+            source = self._others[name] = _Source()
+        piece, record = source.piece, self._record
+        if piece < len(record) and not source.offset and record[piece] == text and source.repeats is None:
+            source.piece += 1
+            source.matched += len(text)
+            return
         if source.blanks and source.piece < len(self._record):
             text, source.blanks = source.blanks + text, ""
         if source.repeats is False:
             # Two accounts in one chunk: only the first is said.
-            if not self._spoken:
+            if not self.spoken:
                 self._append(text)
             return
         if source.repeats:
@@ -227,7 +234,7 @@ class Reasoning:
             skipped = "".join(self._record[source.start : source.piece + 1])
             rest = skipped[: len(skipped) - len(self._record[source.piece]) + source.offset] + rest
         source.repeats = False
-        if not self._spoken:
+        if not self.spoken:
             self._append(rest)
 
     def _skip(self, source: _Source, text: str) -> str:

@@ -106,7 +106,8 @@ class ResponsesDecoder:
             part, source = field
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
-                self._output.add_text(part, _item_key(event), source, index, _text_of(event.delta))
+                delta = event.delta if isinstance(event.delta, str) else thought_text(event.delta)
+                self._output.add_text(part, _item_key(event), source, index, delta)
             else:
                 self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
         elif (handler := _HANDLERS.get(kind)) is not None:
@@ -217,10 +218,6 @@ class ResponsesDecoder:
         if self._usage:
             self.parts.append_delta(UsageReported(responses_usage(self._usage, self._quirks)))
             self._usage = None
-
-
-def _text_of(delta: str | dict[str, Any] | None) -> str:
-    return delta if isinstance(delta, str) else thought_text(delta)
 
 
 def _item_key(event: _Event) -> ItemKey:

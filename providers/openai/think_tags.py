@@ -55,9 +55,10 @@ class ThinkTags:
         self._tag = "<think>"
         self._is_opened = is_opened
         self._may_restate = may_restate
+        self.watched: list[str] | None = None
+        """The text so far, if it may still become reasoning. The caller may add text without "<" to it, instead of
+        calling `feed`. None in any other state."""
         self._text: list[str] = []
-        """The text so far, while it may still become reasoning."""
-        self._size = 0
         self.is_assumed = False
         """Whether there was reasoning, but no tag that says so."""
 
@@ -76,6 +77,11 @@ class ThinkTags:
         if self._state == "thinking":
             return self._thinking(text)
         return self._leaving(text)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that follows is text."""
+        return self._state == "after"
 
     def expect_text(self) -> None:
         """Note that the reasoning comes in a field of its own, so that text without tags is the answer."""
@@ -155,14 +161,13 @@ class ThinkTags:
 
     def _watching(self, text: str) -> list[Piece]:
         """Return `text` as text, unless it has a closing tag whose opening tag is missing."""
-        if self._size > WATCH_MAX:
-            return self._end_watch(text)
-        if "<" not in text:
-            return self._keep(text)
+        self.watched = None
         found = _WATCHED.search(text)
         if found is None:
             held = _held_size(text, _WATCHED_TAGS)
             self._pending = text[len(text) - held :]
+            if not held:
+                self.watched = self._text
             return self._keep(text[: len(text) - held])
         if not found.group().startswith("</"):
             # The answer is about such tags.
@@ -176,7 +181,7 @@ class ThinkTags:
     def _judge(self, tag: str, rest: str) -> list[Piece]:
         """Decide whether `tag`, which precedes `rest`, ends the reasoning or is only mentioned."""
         before = "".join(self._text)
-        if self._may_restate is None or _is_mention(before, rest) or not self._may_restate():
+        if self._may_restate is None or len(before) > WATCH_MAX or _is_mention(before, rest) or not self._may_restate():
             return self._end_watch(tag + rest)
         self._state, self._text = "leaving", []
         pieces: list[Piece] = [("restated", before)]
@@ -185,7 +190,6 @@ class ThinkTags:
     def _keep(self, text: str) -> list[Piece]:
         if not text:
             return []
-        self._size += len(text)
         self._text.append(text)
         return [("text", text)]
 
