@@ -194,10 +194,10 @@ class MessagesDecoder:
         initial, repeated = self._initial_thoughts.pop(index, ("", 0))
         if not initial:
             return thought
-        rest = initial[repeated:]
-        if thought.startswith(rest):
-            return thought[len(rest) :]
-        if rest.startswith(thought):
+        left = len(initial) - repeated
+        if len(thought) >= left and thought.startswith(initial[repeated:]):
+            return thought[left:]
+        if initial.startswith(thought, repeated):
             self._initial_thoughts[index] = initial, repeated + len(thought)
             return ""
         return initial[:repeated] + thought
