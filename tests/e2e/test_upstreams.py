@@ -93,7 +93,7 @@ async def test_reasoning_in_the_text_is_a_part_of_its_own(tmp_path: Path) -> Non
             ("both", 0, ("<thi", "nk>I think", " so.</think>\n\nHel", "lo")),
             ("one", 1, ("I think", " so.", "\n</thi", "nk>\n\nHel", "lo")),
         ):
-            upstream.play(chat(*pieces))
+            upstream.play(chat(*pieces).replace(rate=3))
             view = await turn(c, name, "ollama/some-model")
             assert (view.text("reasoning").strip(), view.text(), view.resets) == ("I think so.", "Hello", resets)
             message = (await c.request("turn.get", turn=name))["message"]
