@@ -15,6 +15,8 @@ REPEATED_MIN: Final = 32
 """From this number of equal characters on, a field repeats the reasoning, even if it differs afterward."""
 SNAPSHOT_MIN: Final = 5
 """From this number of characters on, a detail that begins with all reasoning so far repeats it."""
+SKIPS_MAX: Final = 1000
+"""The maximum number of differences in white space between two fields."""
 DEPTH_MAX: Final = 8
 TEXT: Final = "text"
 """The source of reasoning in tags within the text."""
@@ -82,7 +84,7 @@ def is_thought(kind: str, fields: Any) -> bool:
 class _Source:
     """How much of the recorded reasoning one field has given: all pieces before `piece`, and `offset` characters of it."""
 
-    __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "start")
+    __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
 
     def __init__(self) -> None:
         self.piece = 0
@@ -90,6 +92,8 @@ class _Source:
         self.start = 0
         """The piece with which the comparison began."""
         self.matched = 0
+        self.skips = 0
+        """How often white space was skipped."""
         self.blanks = ""
         """White space after the end of the record, which is said if more follows."""
         self.repeats: bool | None = None
@@ -165,6 +169,7 @@ class Reasoning:
         self._size = self._segment = self._segment_size = 0
         self.part = -1
         self.say(self._leader, said)
+        self.spoken = False
         self.say(TEXT, thought)
 
     def _append(self, text: str) -> None:
@@ -187,13 +192,15 @@ class Reasoning:
     def _move_to_end(self, name: str) -> None:
         source = self._others.setdefault(name, _Source())
         source.piece, source.offset, source.repeats = len(self._record), 0, None
+        source.blanks = ""
 
     def _compare(self, name: str, text: str) -> None:
         source = self._others.get(name)
         if source is None:
             source = self._others[name] = _Source()
         piece, record = source.piece, self._record
-        if piece < len(record) and not source.offset and record[piece] == text and source.repeats is None:
+        is_aligned = source.repeats is None and not source.offset and not source.blanks
+        if is_aligned and piece < len(record) and record[piece] == text:
             source.piece += 1
             source.matched += len(text)
             return
@@ -244,17 +251,17 @@ class Reasoning:
         while at < len(text) and source.piece < len(record):
             piece, offset = record[source.piece], source.offset
             size = min(len(piece) - offset, len(text) - at)
-            equal = (
-                size if piece.startswith(text[at : at + size], offset) else _equal_size(piece, offset, text, at, size)
-            )
+            is_equal = piece.startswith(text[at : at + size], offset)
+            equal = size if is_equal else _equal_size(piece, offset, text, at, size)
             if equal:
                 before_blanks = None
                 source.matched += equal
             at, source.offset = at + equal, offset + equal
             if equal < size:
                 blank, other = _blank_size(piece, source.offset), _blank_size(text, at)
-                if not blank and not other:
+                if (not blank and not other) or source.skips == SKIPS_MAX:
                     break
+                source.skips += 1
                 before_blanks = before_blanks or (at, source.piece, source.offset)
                 at, source.offset = at + other, source.offset + blank
             if source.offset == len(piece):

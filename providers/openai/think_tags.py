@@ -23,6 +23,7 @@ TAGS: Final = {
 }
 """Map from each opening tag to its closing tag. Upper and lower case aren't distinguished."""
 
+TAG_MAX: Final = max(map(len, (*TAGS, *TAGS.values())))
 _CLOSE: Final = {tag: re.compile(re.escape(close), re.IGNORECASE) for tag, close in TAGS.items()}
 
 BLANKS_MAX: Final = 1000
@@ -199,24 +200,25 @@ class ThinkTags:
 
 
 def _tag_at_start(text: str) -> str | None:
-    lower = text[:BLANKS_MAX].lower()
+    lower = text[:TAG_MAX].lower()
     return next((tag for tag in _AT_START if lower.startswith(tag)), None)
 
 
 def _is_start_of_tag(text: str) -> bool:
-    lower = text[:BLANKS_MAX].lower()
+    lower = text[:TAG_MAX].lower()
     return any(tag.startswith(lower) for tag in _AT_START)
 
 
 def _held_size(text: str, tags: tuple[str, ...]) -> int:
-    """Return the size of the longest end of `text` that is the start of one of `tags`, but not all of it."""
-    longest = max(map(len, tags)) - 1
-    end = text[-longest:].lower()
-    return next((size for size in range(len(end), 0, -1) if any(_begins(tag, end[-size:]) for tag in tags)), 0)
+    """Return the size of the end of `text` that is the start of one of `tags`, but not all of it.
 
-
-def _begins(tag: str, end: str) -> bool:
-    return len(end) < len(tag) and tag.startswith(end)
+    The tags have the same first character, which is nowhere else in them.
+    """
+    at = text.rfind(tags[0][0])
+    if at < 0 or len(text) - at >= TAG_MAX:
+        return 0
+    end = text[at:].lower()
+    return len(end) if any(tag.startswith(end) and tag != end for tag in tags) else 0
 
 
 def _is_mention(before: str, rest: str) -> bool:

@@ -418,6 +418,14 @@ ROWS = [
         lambda: repeated_reasoning({"reasoning_details": [{"text": "x" * 5000}]}, count=200),
     ),
     Row(
+        "chat: white space everywhere in repeated reasoning",
+        lambda: repeated_reasoning({"reasoning": fill("a ")}, {"thinking": fill(" a")}, {"thinking": "b"}, count=1),
+    ),
+    Row(
+        "chat: white space everywhere in pieces of reasoning",
+        lambda: repeated_reasoning({"reasoning": fill("a ")}, *({"thinking": "a  a"} for _ in range(20_000)), count=1),
+    ),
+    Row(
         "chat: white space in repeated reasoning",
         lambda: repeated_reasoning({"reasoning": " " * 500_000 + "a"}, {"thinking": "\n" * 500_000 + "b"}, count=1),
     ),

@@ -262,6 +262,21 @@ def test_a_closing_tag_alone_beside_a_field() -> None:
     assert said(found) == ("I think so.", "A")
 
 
+def test_a_closing_tag_alone_beside_other_reasoning() -> None:
+    """If the text and a field have different reasoning, both are said."""
+    found = decode([{"reasoning": "One."}, {"content": "Two."}, {"content": "\n</think>A"}], think_tags=True)
+    assert said(found) == ("One.Two.\n", "A")
+
+
+@given(st.lists(st.sampled_from(["a", "b", " ", "\n", "  "]), min_size=1, max_size=30), st.randoms())
+def test_other_white_space_in_a_repetition(pieces: list[str], random: Any) -> None:
+    """A repetition whose white space differs adds no words."""
+    words = "why " + "".join(pieces) + " so"
+    other = "".join(c + random.choice(["", "", " "]) if c.isspace() else c for c in words)
+    found = decode([{"reasoning": words}, *({"thinking": piece} for piece in cut(other, [1, 3])), {"content": "A"}])
+    assert said(found) == (words, "A")
+
+
 def test_another_field_goes_on() -> None:
     """A host that changes the field in the middle repeats nothing, so everything is said."""
     found = decode([{"reasoning": "I think"}, {"reasoning_content": " so."}, {"thinking": " Yes."}, {"content": "A"}])
