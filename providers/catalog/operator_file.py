@@ -89,6 +89,7 @@ class _File(BaseModel):
 
     default_model: str | None = None
     proxy: str = Field(default="", pattern=ADDRESS)
+    think_opened: tuple[str, ...] | None = None
     providers: dict[str, Any] = {}
     models: tuple[Any, ...] = ()
     aliases: dict[str, Any] = {}
@@ -141,7 +142,7 @@ class _FileReader:
             providers=self._providers,
             models=tuple(self._models.values()),
             proxy=file.proxy,
-            think_opened=self._think_opened,
+            think_opened=self._think_opened if file.think_opened is None else file.think_opened,
             aliases=aliases,
         )
         self._check_names(rows)

@@ -102,6 +102,9 @@ def test_think_tags_of_a_new_provider(tmp_path: Path) -> None:
     assert {name: operator_catalog.resolve(name).quirks.think_tags for name in tags} == tags
     assert operator_catalog.resolve("acme/deepseek-r1").quirks.think_opened
     assert operator_catalog.resolve("plain/first").quirks.think_opened
+    operator_catalog = catalog(tmp_path, 'think_opened = ["*muse*"]', {})
+    assert operator_catalog.resolve("vllm/Muse-1").quirks.think_opened
+    assert not operator_catalog.resolve("vllm/deepseek-r1").quirks.think_opened
 
 
 def test_missing_variables_of_a_new_provider(tmp_path: Path) -> None:

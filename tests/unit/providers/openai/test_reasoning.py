@@ -294,11 +294,10 @@ def test_several_rounds() -> None:
 
 def test_a_late_signature() -> None:
     """The signature of a repeated detail belongs to the part that it repeats, even after the answer has begun."""
-    signed = {"reasoning_details": [{"type": "reasoning.text", "text": "why not", "signature": "s"}]}
-    for deltas in (
-        [{"reasoning": "why not"}, signed, {"content": "A"}],
-        [{"reasoning": "why not"}, {"content": "A"}, signed],
-    ):
+    signed: Delta = {"reasoning_details": [{"type": "reasoning.text", "text": "why not", "signature": "s"}]}
+    thought: Delta = {"reasoning": "why not"}
+    answer: Delta = {"content": "A"}
+    for deltas in ([thought, signed, answer], [thought, answer, signed]):
         found = decode(deltas)
         assert (found.parts, found.signatures) == ([("reasoning", "why not"), ("text", "A")], {0: "s"})
 
