@@ -233,7 +233,11 @@ class ChatDecoder:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
             self._add_tool_calls(delta)
-        for annotation in delta.annotations or ():
+        if delta.annotations:
+            self._add_citations(delta.annotations)
+
+    def _add_citations(self, annotations: list[_Annotation]) -> None:
+        for annotation in annotations:
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
 
