@@ -219,6 +219,15 @@ class PartDelta(Struct, frozen=True, gc=False):
     signature: str | None = None
 
 
+class PartsWithdrawn(Struct, frozen=True):
+    """All parts so far were wrong, for example because reasoning looked like text. The next part has the number 0 again.
+
+    `reason` is for a person. An answer that continues a `partial_answer` doesn't have this.
+    """
+
+    reason: str
+
+
 class UsageReported(Struct, frozen=True):
     """The usage so far, and its cost in US dollars if the provider reports one. Only the last report is valid."""
 
@@ -232,7 +241,7 @@ class Finished(Struct, frozen=True):
     reason: FinishReason
 
 
-Delta = PartStarted | PartDelta | UsageReported | Finished | ResponseHandle
+Delta = PartStarted | PartDelta | PartsWithdrawn | UsageReported | Finished | ResponseHandle
 
 
 class DeltaSink(Protocol):

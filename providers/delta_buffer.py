@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
-from providers.base import Delta, PartDelta, PartKind, PartStarted
+from providers.base import Delta, PartDelta, PartKind, PartStarted, PartsWithdrawn
 
 _HTTP_URL = re.compile(r"https?://[^\s\x00-\x1f]++\Z", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,6 +34,10 @@ class DeltaBuffer:
         self._more_text: list[str] = []
         self._high_surrogates: dict[int, str] = {}
         """Map from a part's number to the first half of a surrogate pair whose second half hasn't arrived yet."""
+        self.kinds: set[PartKind] = set()
+        """The kinds of the parts started so far."""
+        self._drained = 0
+        """The number of parts whose start has been returned by `drain`."""
 
     def append_text(self, kind: PartKind, text: str) -> None:
         """Append `text` to the last part if it is of kind `kind`, otherwise to a new part of that kind.
@@ -71,6 +75,7 @@ class DeltaBuffer:
         if started.kind != "citation":
             self.last_kind, self.last = started.kind, started.part
         self.count += 1
+        self.kinds.add(started.kind)
         if key is not None:
             self._keys[key] = started.part
         return started.part
@@ -103,7 +108,20 @@ class DeltaBuffer:
         """Return the deltas since the last call, and clear the buffer."""
         self._flush()
         batch, self._batch = self._batch, []
+        self._drained = self.count
         return batch
+
+    def withdraw(self, reason: str) -> None:
+        """Withdraw all parts so far. The next part has the number 0. `reason` is for a person."""
+        self._flush()
+        self._batch = [delta for delta in self._batch if not isinstance(delta, PartStarted | PartDelta)]
+        if self._drained:
+            self._batch.append(PartsWithdrawn(reason))
+        self._keys.clear()
+        self.kinds.clear()
+        self._high_surrogates.clear()
+        self.count = self._drained = 0
+        self.last_kind, self.last = None, -1
 
     def close(self) -> None:
         """Finish the answer. A surrogate pair whose second half never arrived becomes U+FFFD."""

@@ -79,7 +79,10 @@ class Quirks(BaseModel):
     drops_thinking: frozenset[str] = frozenset()
     """Parameters that the model rejects unless `params.reasoning` is `none`."""
     think_tags: bool = False
-    """Whether the reasoning is sent as `<think>…</think>` at the start of the text."""
+    """Whether the host may send reasoning at the start of the text, in tags such as `<think>…</think>`. By default, this
+    is so in Chat Completions if the base URL isn't one of the shipped catalog."""
+    think_opened: bool = False
+    """Whether the prompt has the opening tag, so that the text begins with reasoning. With `think_tags` only."""
     usage_has_cost: bool = False
     """Whether `usage.cost` is the cost of the request, in US dollars."""
     usage_excludes_reasoning: bool = False

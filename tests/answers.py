@@ -24,6 +24,7 @@ from providers.base import (
     Params,
     PartDelta,
     PartStarted,
+    PartsWithdrawn,
     ProviderError,
     TextPart,
     Tool,
@@ -63,6 +64,8 @@ class Answer:
     finish: str | None = None
     error: ProviderError | None = None
     batches: int = 0
+    withdrawn: list[list[tuple[str, str]]] = field(default_factory=list)
+    """The parts before each withdrawal."""
 
     def add(self, batch: Iterable[Delta]) -> None:
         """Add one batch. Parts must open in order, and only usage may follow the finish reason."""
@@ -80,6 +83,9 @@ class Answer:
                     if delta.signature:
                         previous = self.signatures.get(delta.part, "")
                         self.signatures[delta.part] = previous + delta.signature
+                case PartsWithdrawn():
+                    self.withdrawn.append(self.parts)
+                    self.parts, self.started, self.signatures = [], [], {}
                 case UsageReported():
                     self.usage, self.cost = delta.usage, delta.cost
                 case Finished():

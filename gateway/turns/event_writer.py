@@ -11,7 +11,7 @@ from msgspec import structs
 from gateway.offload import request_size
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
+from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANOS_PER_USD
@@ -29,6 +29,7 @@ from providers.base import (
     Part,
     PartDelta,
     PartStarted,
+    PartsWithdrawn,
     ResponseHandle,
     Usage,
     UsageReported,
@@ -123,7 +124,7 @@ class EventWriter:
                 seq += 1
                 events.append(self._open_part(delta, seq))
             else:
-                seq = max(seq, self._record_delta(delta, seq))
+                seq = max(seq, self._record_delta(delta, seq, events))
         if not events:
             return
         first = self._first_token_at is None
@@ -145,8 +146,15 @@ class EventWriter:
     def _abort_at_limit(self, limit: str) -> None:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
 
-    def _record_delta(self, delta: Delta, seq: int) -> int:
-        """Record a delta that doesn't belong to a part. Return the seq of the log's end afterward."""
+    def _record_delta(self, delta: Delta, seq: int, events: list[TurnEvent]) -> int:
+        """Record a delta that doesn't belong to a part. Return the seq of the last event afterward.
+
+        `events` are those that will be published next, up to `seq`.
+        """
+        if isinstance(delta, PartsWithdrawn):
+            events.append(TurnReset(self.live_turn.turn, seq + 1, self.live_turn.epoch, delta.reason))
+            self._part_count = 0
+            return seq + 1
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):

@@ -84,6 +84,8 @@ class MessagesDecoder:
         self._explanation: str | None = None
         self._initial_arguments: dict[int, str] = {}
         """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
+        self._initial_thoughts: dict[int, tuple[str, int]] = {}
+        """Map from a block's index to the thinking at its start, and the number of its characters that were repeated."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
@@ -166,6 +168,7 @@ class MessagesDecoder:
         elif block.type == "thinking" and (block.thinking or block.signature):
             part = self.parts.open_part("reasoning", key=index)
             self.parts.append(part, block.thinking or "")
+            self._initial_thoughts[index] = block.thinking or "", 0
             self.parts.append_signature(part, block.signature or "")
 
     def _block_delta(self, event: _Event) -> None:
@@ -173,8 +176,8 @@ class MessagesDecoder:
         if delta.type == "text_delta":
             self.parts.append_text("text", delta.text or "")
         elif delta.type == "thinking_delta":
-            if delta.thinking:
-                self.parts.append(self._thinking_part(index), delta.thinking)
+            if thought := self._without_initial(index, delta.thinking or delta.text or ""):
+                self.parts.append(self._thinking_part(index), thought)
         elif delta.type == "input_json_delta":
             part = self.parts.find_part(index)
             if part is not None and delta.partial_json:
@@ -185,6 +188,19 @@ class MessagesDecoder:
                 self.parts.append_signature(self._thinking_part(index), delta.signature)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._add_citation(delta.citation)
+
+    def _without_initial(self, index: int, thought: str) -> str:
+        """Return `thought` without the thinking that the start of its block already had: some hosts repeat it."""
+        initial, repeated = self._initial_thoughts.pop(index, ("", 0))
+        if not initial:
+            return thought
+        left = len(initial) - repeated
+        if len(thought) >= left and thought.startswith(initial[repeated:]):
+            return thought[left:]
+        if initial.startswith(thought, repeated):
+            self._initial_thoughts[index] = initial, repeated + len(thought)
+            return ""
+        return initial[:repeated] + thought
 
     def _add_citation(self, citation: _Citation) -> None:
         self.parts.add_citation(

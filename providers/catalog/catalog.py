@@ -15,13 +15,20 @@ from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from msgspec import structs
 
 from providers.base import ChatRequest, DeltaSink, Provider, ProviderError, ResponseHandle
-from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant, unwrap, variables_of
+from providers.catalog.endpoints import (
+    build_endpoint,
+    find_missing,
+    is_known_host,
+    resolve_variant,
+    unwrap,
+    variables_of,
+)
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 
@@ -59,6 +66,8 @@ class Catalog:
         for name in sorted(set().union(*map(variables_of, self._providers.values()))):
             if (value := environment.get(name, "").strip()) != unwrap(value):
                 log.warning("removed the quotes or the word Bearer around the value of a variable", variable=name)
+        self._think_opened = rows.think_opened
+        self._unknown_hosts = {name for name, endpoint in self._endpoints.items() if not is_known_host(endpoint)}
         self._infos: dict[PriceOf, list[ModelInfo]] = {}
         self._missing = {
             name: find_missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
@@ -142,7 +151,8 @@ class Catalog:
         features = row.features if row else provider_row.features
         if row is None and any(fnmatchcase(model, pattern) for pattern in provider_row.unthinking):
             features = tuple(feature for feature in features if feature != "thinking")
-        quirks = provider_row.quirks | (row.quirks if row else {})
+        dialect = (row.dialect if row else None) or provider_row.dialect
+        quirks = self._tag_quirks(provider, dialect, model) | provider_row.quirks | (row.quirks if row else {})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}
@@ -151,7 +161,7 @@ class Catalog:
             model=model,
             provider=provider,
             title=provider_row.title,
-            dialect=(row.dialect if row else None) or provider_row.dialect,
+            dialect=dialect,
             features=features,
             quirks=Quirks.model_validate(quirks),
             context_window=row.context_window if row else None,
@@ -162,6 +172,13 @@ class Catalog:
             price_list=provider_row.price_list,
             fallbacks=row.fallbacks if row else (),
         )
+
+    def _tag_quirks(self, provider: str, dialect: DialectName, model: str) -> dict[str, Any]:
+        """Return the quirks of think tags that a host has unless its rows say otherwise. See `Quirks`."""
+        if dialect != "openai_chat":
+            return {}
+        is_opened = any(fnmatchcase(model.lower(), pattern) for pattern in self._think_opened)
+        return {"think_tags": provider in self._unknown_hosts, "think_opened": is_opened}
 
     def _info(self, model_id: str, row: ModelRow, provider: str, price_of: PriceOf) -> ModelInfo:
         price = price_of(self._route(model_id, provider, row.model or row.id, row))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit
 
-from providers.catalog.schema import ProviderRow
+from providers.catalog.schema import ProviderRow, shipped_rows
 from providers.route import Endpoint
 
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
@@ -67,6 +68,21 @@ def find_missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str,
     return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
 
 
+def is_known_host(endpoint: Endpoint) -> bool:
+    """Return whether the provider is at an address of the shipped catalog, or at one of a cloud's customer."""
+    shipped = shipped_rows().providers.get(endpoint.provider.partition(":")[0])
+    if not endpoint.base_url or (shipped is not None and not shipped.base_url.startswith("http")):
+        return True
+    host = _host(endpoint.base_url)
+    return any(host == known or host.endswith(f".{known}") for known in _shipped_hosts())
+
+
+@cache
+def _shipped_hosts() -> frozenset[str]:
+    addresses = [row.base_url for row in shipped_rows().providers.values() if row.base_url.startswith("http")]
+    return frozenset(_host(address) for address in addresses if not _is_local(address))
+
+
 def variables_of(row: ProviderRow) -> set[str]:
     """Return the names of all variables that `row` is read from."""
     texts = (row.base_url, row.proxy or "", *row.headers.values())
@@ -96,12 +112,17 @@ def _is_valid_url(address: str) -> bool:
         return False
 
 
+def _host(address: str) -> str:
+    """Return the host of `address`, or an empty string if it has none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
 def _is_local(address: str) -> bool:
     """Return whether `address` is on this machine."""
-    try:
-        host = urlsplit(address).hostname or ""
-    except ValueError:
-        return False
+    host = _host(address)
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 

@@ -89,6 +89,7 @@ class _File(BaseModel):
 
     default_model: str | None = None
     proxy: str = Field(default="", pattern=ADDRESS)
+    think_opened: tuple[str, ...] | None = None
     providers: dict[str, Any] = {}
     models: tuple[Any, ...] = ()
     aliases: dict[str, Any] = {}
@@ -115,6 +116,7 @@ class _FileReader:
         self._errors: list[str] = []
         shipped = shipped_rows()
         self._default = shipped.default_model
+        self._think_opened = shipped.think_opened
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
         self._invalid_names: set[str] = set()
@@ -140,6 +142,7 @@ class _FileReader:
             providers=self._providers,
             models=tuple(self._models.values()),
             proxy=file.proxy,
+            think_opened=self._think_opened if file.think_opened is None else file.think_opened,
             aliases=aliases,
         )
         self._check_names(rows)

@@ -98,6 +98,8 @@ class CatalogRows(BaseModel):
     models: tuple[ModelRow, ...]
     proxy: str = Field(default="", pattern=ADDRESS)
     """The HTTP proxy for every provider whose `proxy` is None and that isn't on this machine."""
+    think_opened: tuple[str, ...] = ()
+    """Patterns, in lowercase, for the names of models whose prompt opens the reasoning. See `Quirks.think_opened`."""
     aliases: dict[str, str] = {}
     """Map from a name chosen by the operator to a model's id."""
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished
+from providers.base import ChatRequest, Finished
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
+from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
+from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
@@ -29,6 +31,7 @@ class _Function(Struct, gc=False):
 
 class _Google(Struct, gc=False):
     thought_signature: str | None = None
+    thought: bool | None = None
 
 
 class _Extra(Struct, gc=False):
@@ -47,8 +50,11 @@ class _Piece(Struct, gc=False):
 
     type: str = ""
     text: str | None = None
-    thinking: str | list[_Piece] | None = None
-    summary: str | None = None
+    thinking: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    summary: Any = None
+    content: Any = None
     data: str | None = None
     signature: str | None = None
     id: str | None = None
@@ -67,9 +73,13 @@ class _Annotation(Struct, gc=False):
 
 class _Delta(Struct, gc=False):
     content: str | list[_Piece | str] | _Piece | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    reasoning_details: list[_Piece] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    thinking: Any = None
+    thinking_blocks: Any = None
+    reasoning_details: list[_Piece] | _Piece | None = None
+    extra_content: _Extra | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
@@ -96,12 +106,13 @@ class _Chunk(Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
 _EMPTY_DELTAS = (_Delta(), _Delta(content=""), _Delta(content="", reasoning_content=""))
+_RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
 
 class ChatDecoder:
     """The decoder of one stream of chunks. See `stream.Decoder`."""
 
-    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+    def __init__(self, quirks: Quirks, failures: Failures, request: ChatRequest | None = None) -> None:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
@@ -109,7 +120,8 @@ class ChatDecoder:
         self._failures = failures
         self._finish: str | None = None
         self._usage = UsageReports(quirks)
-        self._tags = ThinkTags() if quirks.think_tags else None
+        self._reasoning = Reasoning(self.parts)
+        self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
         """The numbers of the reasoning parts that have their signature."""
@@ -149,13 +161,14 @@ class ChatDecoder:
         Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
         """
         if self._tags is not None:
-            for kind, text in self._tags.close():
-                self.parts.append_text(kind, text)
+            self._add_tagged(self._tags.close())
         finish = map_finish_reason(self._finish) if self._finish else None
         complete = finish is not None or (
             not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
         )
         if complete:
+            if finish != "length":
+                self._correct_assumption()
             # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
             # pair.
             self._calls.close()
@@ -201,53 +214,126 @@ class ChatDecoder:
 
     def _add_delta(self, delta: _Delta) -> None:
         parts = self.parts
-        thought = delta.reasoning_content or delta.reasoning
-        if self._calls.pending and (delta.content or thought or delta.reasoning_details or delta.refusal):
+        thought = (
+            delta.reasoning_content
+            or delta.reasoning
+            or delta.reasoning_text
+            or delta.thinking
+            or delta.thinking_blocks
+            or delta.reasoning_details
+        )
+        if self._calls.pending and (delta.content or thought or delta.refusal):
             self._calls.open_named()
         if thought:
-            parts.append_text("reasoning", thought)
-        if delta.reasoning_details:
-            self._add_details(delta.reasoning_details, has_text=bool(thought))
+            self._add_thoughts(delta)
         content = delta.content
         if content:
-            if not isinstance(content, str):
-                self._add_pieces(content if isinstance(content, list) else [content])
+            if not isinstance(content, str) or delta.extra_content is not None:
+                self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
             elif self._tags is None:
                 parts.append_text("text", content)
+            elif (watched := self._tags.watched) is not None and "<" not in content:
+                watched.append(content)
+                parts.append_text("text", content)
             else:
-                for kind, text in self._tags.feed(content):
-                    parts.append_text(kind, text)
+                self._add_tagged(self._tags.feed(content))
+        if thought:
+            self._reasoning.spoken = False
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
             self._add_tool_calls(delta)
-        for annotation in delta.annotations or ():
+        if delta.annotations:
+            self._add_citations(delta.annotations)
+
+    def _add_citations(self, annotations: list[_Annotation]) -> None:
+        for annotation in annotations:
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
 
-    def _add_pieces(self, content: Sequence[_Piece | str]) -> None:
+    def _add_pieces(self, content: Sequence[_Piece | str], extra: _Extra | None = None) -> None:
         for piece in content:
-            if isinstance(piece, str):
-                self.parts.append_text("text", piece)
-            elif piece.type == "thinking":
-                inner = piece.thinking
-                for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
-                    self.parts.append_text("reasoning", thought.text or "")
+            if isinstance(piece, str) and extra is not None and _is_marked(extra):
+                self._reasoning.say("extra_content", piece.removeprefix("<thought>").removesuffix("</thought>"))
+            elif isinstance(piece, str):
+                self._add_text(piece)
+            elif is_thought(piece.type, piece):
+                self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
             else:
-                self.parts.append_text("text", piece.text or "")
+                self._add_text(piece.text or "")
 
-    def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
-        """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""
+    def _add_text(self, text: str) -> None:
+        if self._tags is None:
+            self.parts.append_text("text", text)
+        elif text:
+            self._add_tagged(self._tags.feed(text))
+
+    def _add_thoughts(self, delta: _Delta) -> None:
+        """Add the reasoning in fields of its own. Several of them may have the same text."""
+        reasoning = self._reasoning
+        if value := delta.reasoning_content:
+            reasoning.say("reasoning_content", value if isinstance(value, str) else thought_text(value))
+        if value := delta.reasoning:
+            reasoning.say("reasoning", value if isinstance(value, str) else thought_text(value))
+        if delta.reasoning_text or delta.thinking or delta.thinking_blocks:
+            reasoning.say("reasoning_text", thought_text(delta.reasoning_text))
+            reasoning.say("thinking", thought_text(delta.thinking))
+            reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
+        if details := delta.reasoning_details:
+            self._add_details(details if isinstance(details, list) else [details])
+        if self._tags is not None and reasoning.part >= 0:
+            self._tags.expect_text()
+
+    def _add_details(self, details: list[_Piece]) -> None:
+        """Process reasoning in the format of OpenRouter."""
+        parts = self.parts
         for detail in details:
-            if not has_text:
-                self.parts.append_text("reasoning", detail.text or detail.summary or "")
+            text = detail.text or thought_text(detail.summary)
+            self._reasoning.say_snapshot("reasoning_details" if detail.text else "reasoning_summaries", text)
             if signature := detail.signature or detail.data:
-                if self.parts.last_kind != "reasoning" or self.parts.last in self._signed:
-                    self.parts.open_part("reasoning", redacted=detail.data is not None)
-                self._signed.add(self.parts.last)
-                self.parts.append_signature(
-                    self.parts.last, _encode_detail(detail) if self._quirks.reasoning_details else signature
-                )
+                part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
+                if part < 0 or part in self._signed:
+                    part = parts.open_part("reasoning", redacted=detail.data is not None)
+                self._signed.add(part)
+                parts.append_signature(part, _encode_detail(detail) if self._quirks.reasoning_details else signature)
+
+    def _think_tags(self, request: ChatRequest | None) -> ThinkTags:
+        if request is None:
+            return ThinkTags(is_opened=self._quirks.think_opened, may_restate=self._may_restate)
+        if request.partial_answer:
+            # The parts of an interrupted answer can't be withdrawn.
+            return ThinkTags()
+        is_opened = self._quirks.think_opened and request.params.reasoning != "none"
+        return ThinkTags(is_opened=is_opened, may_restate=self._may_restate)
+
+    def _add_tagged(self, pieces: list[ThinkPiece]) -> None:
+        for kind, text in pieces:
+            if kind == "text":
+                self.parts.append_text("text", text)
+            elif kind == "reasoning":
+                self._reasoning.say(TEXT, text)
+            else:
+                self.parts.withdraw(_RESTATED)
+                self._reasoning.restate(text)
+        if self._tags is not None and self._tags.is_done:
+            self._tags = None
+
+    def _may_restate(self) -> bool:
+        """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""
+        return (
+            self.parts.kinds <= {"text", "reasoning"}
+            and not self._signed
+            and not self._calls.pending
+            and self._reasoning.is_recorded
+        )
+
+    def _correct_assumption(self) -> None:
+        """Make reasoning the answer if the model has said nothing else, and no tag shows that it was reasoning."""
+        tags, reasoning = self._tags, self._reasoning
+        if tags is not None and tags.is_assumed and reasoning.is_from_text and self._may_restate():
+            text = reasoning.text
+            self.parts.withdraw(_RESTATED)
+            self.parts.append_text("text", text)
 
     def _add_tool_calls(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
@@ -290,6 +376,11 @@ def _find_failed(documents: list[Any]) -> object:
     """Return the document that reports a failure as `_has_failed` finds it."""
     objects = [document for document in documents if isinstance(document, dict)]
     return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
+
+
+def _is_marked(extra: _Extra) -> bool:
+    """Return whether Google marks the text as a thought."""
+    return extra.google is not None and extra.google.thought is True
 
 
 def _encode_detail(detail: _Piece) -> str:

@@ -15,6 +15,7 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
+from providers.openai.reasoning import thought_text
 from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
 from providers.route import Quirks
 from providers.token_counts import UsageReports
@@ -46,7 +47,7 @@ class _Response(Struct, gc=False):
 
 class _Event(Struct, gc=False):
     type: str = ""
-    delta: str | None = None
+    delta: str | dict[str, Any] | None = None
     output_index: int | None = None
     content_index: int = 0
     summary_index: int = 0
@@ -105,8 +106,9 @@ class ResponsesDecoder:
             part, source = field
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
-                self._output.add_text(part, _item_key(event), source, index, event.delta or "")
-                return bool(event.delta)
+                delta = event.delta if isinstance(event.delta, str) else thought_text(event.delta)
+                self._output.add_text(part, _item_key(event), source, index, delta)
+                return bool(delta)
             else:
                 self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
         elif (handler := _HANDLERS.get(kind)) is not None:
@@ -175,7 +177,7 @@ class ResponsesDecoder:
             self._output.add_citation(_item_key(event), event.content_index, event.annotation)
 
     def _arguments_delta(self, event: _Event) -> None:
-        self._output.add_arguments(_item_key(event), event.delta or "")
+        self._output.add_arguments(_item_key(event), event.delta if isinstance(event.delta, str) else "")
 
     def _arguments_done(self, event: _Event) -> None:
         self._output.add_whole_arguments(_item_key(event), event.arguments)

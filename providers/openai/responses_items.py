@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
+from providers.openai.reasoning import thought_text
 
 SIGNATURE_MARK: Final = ":"
 """The separator between a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
@@ -60,7 +61,7 @@ class Item(Struct, gc=False):
     input: str | None = None
     phase: str | None = None
     content: list[Piece] | None = None
-    summary: list[Piece] | None = None
+    summary: Any = None
     encrypted_content: str | None = None
 
 
@@ -162,9 +163,12 @@ class OutputItems:
 
     def _complete_reasoning(self, item_key: ItemKey, item: Item) -> None:
         if item_key not in self._sources:
-            source: Source = "summary" if item.summary else "content"
-            for index, piece in enumerate(item.summary or item.content or ()):
-                self.add_text("reasoning", item_key, source, index, piece.text or "")
+            summary = item.summary if isinstance(item.summary, list) else [item.summary]
+            for index, piece in enumerate(summary):
+                self.add_text("reasoning", item_key, "summary", index, thought_text(piece))
+        if item_key not in self._sources:
+            for index, piece in enumerate(item.content or ()):
+                self.add_text("reasoning", item_key, "content", index, piece.text or "")
         if item.encrypted_content:
             key = ("reasoning", item_key, 0)
             part = self._parts.find_part(key)

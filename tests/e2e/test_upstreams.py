@@ -86,6 +86,21 @@ async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> N
             assert len(upstream.requests) == n, model
 
 
+async def test_reasoning_in_the_text_is_a_part_of_its_own(tmp_path: Path) -> None:
+    """Reasoning between tags is never the answer. If only the closing tag comes, `turn.reset` withdraws the text."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
+        for name, resets, pieces in (
+            ("both", 0, ("<thi", "nk>I think", " so.</think>\n\nHel", "lo")),
+            ("one", 1, ("I think", " so.", "\n</thi", "nk>\n\nHel", "lo")),
+        ):
+            upstream.play(chat(*pieces).replace(rate=3))
+            view = await turn(c, name, "ollama/some-model")
+            assert (view.text("reasoning").strip(), view.text(), view.resets) == ("I think so.", "Hello", resets)
+            message = (await c.request("turn.get", turn=name))["message"]
+            assert [part["kind"] for part in message["parts"]] == ["reasoning", "text"]
+            assert message["parts"][1]["text"] == "Hello"
+
+
 async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> None:
     """The client gets the escaped id and sends its tool result with it. The provider gets the escaped id for both the
     call and its result."""

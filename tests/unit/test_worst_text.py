@@ -188,6 +188,45 @@ def tagged() -> None:
         tags.feed("</thin")
 
 
+def watched(*pieces: str, count: int = 1) -> None:
+    """Feed the pieces, after a word that isn't a tag, to a parser that watches for a closing tag alone."""
+    tags = ThinkTags(may_restate=lambda: True)
+    tags.feed("Well")
+    for _ in range(count):
+        for piece in pieces:
+            tags.feed(piece)
+    tags.close()
+
+
+def repeated_reasoning(*deltas: dict[str, Any], count: int) -> None:
+    """Decode these deltas `count` times. Their fields repeat each other, or differ."""
+    decoder = chat_decoder(think_tags=True)
+    for _ in range(count):
+        for delta in deltas:
+            decoder.decode_event(None, json.dumps({"choices": [{"delta": delta}]}).encode())
+            decoder.parts.drain()
+    with suppress(ProviderError):
+        decoder.end()
+
+
+def late_reasoning() -> None:
+    """Repeat the reasoning of many chunks as a whole, and then character by character."""
+    decoder = chat_decoder()
+    for delta in (
+        *[{"reasoning": "why "}] * 20_000,
+        {"reasoning_details": [{"text": "why " * 20_000}]},
+        *[{"thinking": character} for character in "why " * 5000],
+    ):
+        decoder.decode_event(None, json.dumps({"choices": [{"delta": delta}]}).encode())
+    decoder.parts.drain()
+
+
+def filled_thoughts() -> dict[str, Any]:
+    return {
+        "choices": [{"delta": {"reasoning": [{"summary": [{"text": "a"}] * 20_000}], "thinking": [[[[]]]] * 100_000}}]
+    }
+
+
 def many_pieces(text: str) -> None:
     """Append many pieces to one part, as a single read may bring them."""
     parts = DeltaBuffer()
@@ -377,7 +416,36 @@ ROWS = [
     Row("chat: calls without a name", lambda: many_calls("")),
     Row("chat: a call's name in pieces", name_in_pieces),
     Row("chat: white space before a think tag", blanks_before_a_tag),
-    Row("chat: partial think tags", tagged),
+    Row("chat: partial think tags", tagged, "think_tags._CLOSE"),
+    Row("chat: the starts of tags in a text", lambda: watched(fill("<thi")), "think_tags._WATCHED"),
+    Row("chat: a tag in pieces", lambda: watched("</thin", "g", count=50_000), "think_tags._WATCHED"),
+    Row("chat: quoted tags", lambda: watched(" `</think>` ", count=50_000), "think_tags._WATCHED"),
+    Row("chat: reasoning in nested lists", lambda: decode(chat_decoder(), filled_thoughts())),
+    Row(
+        "chat: reasoning in two fields",
+        lambda: repeated_reasoning({"reasoning": "why", "thinking": "why"}, count=20_000),
+    ),
+    Row("chat: reasoning that is repeated late", late_reasoning),
+    Row(
+        "chat: details that are repeated as a whole",
+        lambda: repeated_reasoning({"reasoning_details": [{"text": "x" * 5000}]}, count=200),
+    ),
+    Row(
+        "chat: white space everywhere in repeated reasoning",
+        lambda: repeated_reasoning({"reasoning": fill("a ")}, {"thinking": fill(" a")}, {"thinking": "b"}, count=1),
+    ),
+    Row(
+        "chat: white space everywhere in pieces of reasoning",
+        lambda: repeated_reasoning({"reasoning": fill("a ")}, *({"thinking": "a  a"} for _ in range(20_000)), count=1),
+    ),
+    Row(
+        "chat: white space in repeated reasoning",
+        lambda: repeated_reasoning({"reasoning": " " * 500_000 + "a"}, {"thinking": "\n" * 500_000 + "b"}, count=1),
+    ),
+    Row(
+        "chat: reasoning with different texts",
+        lambda: repeated_reasoning({"reasoning": "ab"}, {"thinking": "ac"}, {"reasoning_text": "b"}, count=10_000),
+    ),
     Row("responses: numbers", lambda: decode(responses_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
     Row("responses: messages", many_messages),
     Row("anthropic: counts", lambda: decode(MessagesDecoder(FAILURES), *COUNTS)),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.base import Finished, PartDelta, PartStarted
+from providers.base import Finished, PartDelta, PartStarted, PartsWithdrawn
 from providers.delta_buffer import DeltaBuffer
 from tests.answers import fold
 
@@ -109,3 +109,21 @@ def test_other_deltas_keep_their_position() -> None:
     parts.append_text("text", "a")
     parts.append_delta(Finished("stop"))
     assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "a"), Finished("stop")]
+
+
+def test_withdrawn_parts() -> None:
+    """After a withdrawal, parts are numbered from 0 again. Parts that no batch has had yet simply aren't sent."""
+    parts = DeltaBuffer()
+    parts.append_text("text", "a\ud83d")
+    parts.withdraw("why")
+    assert (parts.count, parts.last, parts.last_kind, parts.kinds) == (0, -1, None, set())
+    parts.append_text("reasoning", "b")
+    assert parts.drain() == [PartStarted(0, "reasoning"), PartDelta(0, "b")]
+    parts.open_tool_call("key", "c", "f")
+    parts.append_delta(Finished("stop"))
+    parts.withdraw("why")
+    assert parts.find_part("key") is None
+    parts.append_text("text", "c")
+    assert parts.drain() == [Finished("stop"), PartsWithdrawn("why"), PartStarted(0, "text"), PartDelta(0, "c")]
+    parts.close()
+    assert parts.drain() == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.protocol.codec import CODECS
-from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
+from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart, TurnReset
 from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.telemetry.metrics import Telemetry
@@ -27,6 +27,8 @@ from providers.base import (
     Finished,
     PartDelta,
     PartStarted,
+    PartsWithdrawn,
+    ReasoningPart,
     ResponseHandle,
     TextPart,
     ToolCallPart,
@@ -148,6 +150,19 @@ async def test_parts_out_of_order_are_a_defect(batch: list[Delta]) -> None:
     with pytest.raises(IllegalTransition):
         writer.deliver(batch)
     assert events(writer) == []
+
+
+async def test_withdrawn_parts_are_a_reset() -> None:
+    """If a provider withdraws its parts, a reset of the same epoch continues the log, and parts begin with 0 again."""
+    writer = await make_writer()
+    writer.deliver([PartStarted(0, "text"), PartDelta(0, "why")])
+    writer.deliver([PartDelta(0, "?"), PartsWithdrawn("again"), PartStarted(0, "reasoning"), PartDelta(0, "why?")])
+    writer.deliver([PartStarted(1, "text"), PartDelta(1, "so")])
+    assert [event.seq for event in events(writer)] == list(range(2, 10))
+    assert events(writer)[3] == TurnReset(TURN, 5, EPOCH, "again")
+    assert writer.parts() == [ReasoningPart("why?"), TextPart("so")]
+    with pytest.raises(IllegalTransition):
+        writer.deliver([PartsWithdrawn("again"), PartDelta(0, "x")])
 
 
 async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import PartStarted, ProviderError, Usage
@@ -246,3 +248,51 @@ def test_a_whole_message() -> None:
     assert answer.parts == [("reasoning", "why"), ("text", "so"), ("tool_call", '{"x": 1}')]
     assert (answer.signatures, answer.finish, answer.usage) == ({0: "s"}, "tool_calls", Usage(3, 2))
     assert decode(block(0, "text", text="a"), *stopping("network_error")).code == "upstream_error"
+
+
+@pytest.mark.parametrize(
+    ("start", "pieces"),
+    [
+        ("", ["I th", "ink"]),
+        ("I th", ["ink"]),
+        ("I think", ["I th", "ink"]),
+        ("I think", ["I think"]),
+        ("I th", ["I think"]),
+        ("I th", ["I t", "hink"]),
+        ("I", ["I", " think"]),
+        ("I think", []),
+        ("I ", ["", "think"]),
+        ("I th", [{"text": "ink"}]),
+    ],
+)
+def test_thinking_is_said_once(start: str, pieces: list[Any]) -> None:
+    """Some hosts repeat the thinking at the start of a block in its deltas, or send it in another field."""
+    answer = decode(
+        block(0, "thinking", thinking=start),
+        *(delta(0, "thinking_delta", **(p if isinstance(p, dict) else {"thinking": p})) for p in pieces),
+        block(1, "text", text="So"),
+        *stopping("end_turn"),
+    )
+    assert answer.parts == [("reasoning", "I think"), ("text", "So")]
+
+
+@given(st.text("ab", min_size=1, max_size=8), st.lists(st.integers(1, 3), min_size=1, max_size=5))
+def test_repeated_thinking_in_any_pieces(thought: str, sizes: list[int]) -> None:
+    """Thinking that the deltas repeat as a whole is said once, whatever its pieces."""
+    pieces = [thought[at : at + sizes[0]] for at in range(0, len(thought), sizes[0])]
+    answer = decode(
+        block(0, "thinking", thinking=thought),
+        *(delta(0, "thinking_delta", thinking=piece) for piece in pieces),
+        *stopping("end_turn"),
+    )
+    assert answer.text("reasoning") == thought
+
+
+def test_other_thinking_after_the_start_is_kept() -> None:
+    """Thinking that only begins like the start of its block isn't a repetition."""
+    answer = decode(
+        block(0, "thinking", thinking="I see. "),
+        *(delta(0, "thinking_delta", thinking=piece) for piece in ("I", " think.")),
+        *stopping("end_turn"),
+    )
+    assert answer.text("reasoning") == "I see. I think."

@@ -95,6 +95,46 @@ def test_model_quirks_override_provider_quirks() -> None:
     assert catalog.resolve("claude-haiku-4-5").quirks.drops == {"temperature", "top_p"}
 
 
+@pytest.mark.parametrize(
+    ("model_id", "environment", "think_tags"),
+    [
+        ("vllm/any", {}, True),
+        ("vllm/any", {"VLLM_BASE_URL": "https://gpu.example/v1"}, True),
+        ("ollama/any", {}, True),
+        ("lmstudio/any", {}, True),
+        ("groq/qwen/qwen3-32b", {}, True),
+        ("openai/any", {}, False),
+        ("openai/any", {"OPENAI_BASE_URL": "https://eu.api.openai.com/v1"}, False),
+        ("openai/any", {"OPENAI_BASE_URL": "http://localhost:1234/v1"}, True),
+        ("openai/any", {"OPENAI_BASE_URL": "https://notapi.openai.com.example/v1"}, True),
+        ("qwen/any", {"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com/compatible-mode/v1"}, False),
+        ("qwen-cn/any", {}, False),
+        ("azure/any", {}, False),
+        ("anthropic/any", {"ANTHROPIC_BASE_URL": "http://localhost:1"}, False),
+        ("gpt-6-sol", {"OPENAI_BASE_URL": "http://localhost:1"}, False),
+    ],
+)
+def test_think_tags(model_id: str, environment: dict[str, str], think_tags: bool) -> None:
+    """In Chat Completions, hosts outside the shipped catalog and those on one's own machine may send think tags."""
+    assert Catalog(ALL_KEYS | environment).resolve(model_id).quirks.think_tags == think_tags
+
+
+@pytest.mark.parametrize(
+    ("model", "is_opened"),
+    [
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", True),
+        ("Qwen/QwQ-32B", True),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", True),
+        ("allenai/Olmo-3-7B-Think", True),
+        ("Qwen/Qwen3-8B", False),
+        ("meta-llama/Llama-3.1-8B-Instruct", False),
+    ],
+)
+def test_models_whose_prompt_opens_the_reasoning(model: str, is_opened: bool) -> None:
+    """Some families of models always begin with reasoning, without a tag."""
+    assert Catalog(ALL_KEYS).resolve(f"vllm/{model}").quirks.think_opened == is_opened
+
+
 @pytest.mark.parametrize("model_id", ["llama3", "", "openai/", "/gpt-6", "nobody/gpt-6-sol", "x" * 1000])
 def test_unknown_model(model_id: str) -> None:
     """The error for an unknown id points to `models.list`, and it doesn't repeat a long id."""

@@ -72,6 +72,41 @@ def test_a_provider_is_added(tmp_path: Path) -> None:
     assert model.price == {"input": "0.40", "output": "1.20", "currency": "USD"}
 
 
+def test_think_tags_of_a_new_provider(tmp_path: Path) -> None:
+    """A new host may send think tags, unless a row says that it doesn't, or the address is a known one."""
+    operator_catalog = catalog(
+        tmp_path,
+        """
+        [providers.acme]
+        base_url = "https://llm.acme.example/v1"
+        [providers.mirror]
+        base_url = "https://api.mistral.ai/v1"
+        [providers.plain]
+        base_url = "https://plain.example/v1"
+        quirks = { think_tags = false }
+
+        [[models]]
+        id = "acme/xml"
+        quirks = { think_tags = false }
+        [[models]]
+        id = "vllm/xml"
+        provider = "vllm"
+        quirks = { think_tags = false }
+        [[models]]
+        id = "plain/first"
+        quirks = { think_tags = true, think_opened = true }
+        """,
+        {},
+    )
+    tags = {"acme/any": True, "acme/xml": False, "vllm/xml": False, "mirror/any": False, "plain/any": False}
+    assert {name: operator_catalog.resolve(name).quirks.think_tags for name in tags} == tags
+    assert operator_catalog.resolve("acme/deepseek-r1").quirks.think_opened
+    assert operator_catalog.resolve("plain/first").quirks.think_opened
+    operator_catalog = catalog(tmp_path, 'think_opened = ["*muse*"]', {})
+    assert operator_catalog.resolve("vllm/Muse-1").quirks.think_opened
+    assert not operator_catalog.resolve("vllm/deepseek-r1").quirks.think_opened
+
+
 def test_missing_variables_of_a_new_provider(tmp_path: Path) -> None:
     """A new provider reports its missing variables. A provider without variables needs none."""
     text = """

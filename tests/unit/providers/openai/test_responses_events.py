@@ -136,6 +136,33 @@ REASONED: dict[str, list[dict[str, Any]]] = {
             item=REASONING_ITEM | {"summary": [{"text": "It thought"}], "content": [{"text": "One\n\nTwo"}]},
         ),
     ],
+    "old event names and objects": [
+        make_event("reasoning.delta", delta={"text": "One\n\n"}),
+        make_event("reasoning.delta", delta={"content": [{"type": "text", "text": "Two"}]}),
+        make_event("reasoning.done", text="One\n\nTwo"),
+        make_event("output_item.done", item=REASONING_ITEM),
+    ],
+    "both kinds of deltas and of whole texts": [
+        make_event("reasoning_summary_text.delta", summary_index=0, delta="One"),
+        make_event("reasoning_text.delta", content_index=0, delta="I think one"),
+        make_event("reasoning_text.done", content_index=0, text="I think one"),
+        make_event("reasoning_summary_text.done", summary_index=0, text="One"),
+        make_event("reasoning_text.done", content_index=1, text="I think two"),
+        make_event("reasoning_summary_text.done", summary_index=1, text="Two"),
+        make_event("content_part.done", content_index=0, part={"type": "reasoning_text", "text": "I think one"}),
+        make_event("output_item.done", item=REASONING_ITEM | {"content": [{"text": "I think one"}]}),
+    ],
+    "a summary that is a text": [make_event("output_item.done", item=REASONING_ITEM | {"summary": "One\n\nTwo"})],
+    "a summary of texts": [make_event("output_item.done", item=REASONING_ITEM | {"summary": ["One", "Two"]})],
+    "content beside an empty summary": [
+        make_event("output_item.done", item=REASONING_ITEM | {"summary": [], "content": [{"text": "One\n\nTwo"}]})
+    ],
+    "content beside a summary without text": [
+        make_event(
+            "output_item.done",
+            item=REASONING_ITEM | {"summary": [{"type": "summary_text"}], "content": [{"text": "One\n\nTwo"}]},
+        )
+    ],
     "old event names": [
         make_event("reasoning.delta", delta="One\n\nTwo"),
         make_event("reasoning.done", text="One\n\nTwo"),

@@ -1,0 +1,289 @@
+"""The reasoning of one answer, from every field that a host may give it in. It is said once. This module does no I/O.
+
+Many hosts repeat the reasoning: in a second field of the same chunk, in a later chunk, or in tags within the text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from providers.delta_buffer import DeltaBuffer
+
+RECORD_MAX: Final = 1_000_000
+"""The maximum number of characters that are compared. What a field repeats beyond that isn't said again either."""
+REPEATED_MIN: Final = 32
+"""From this number of equal characters on, a field repeats the reasoning, even if it differs afterward."""
+SNAPSHOT_MIN: Final = 5
+"""From this number of characters on, a detail that begins with all reasoning so far repeats it."""
+SKIPS_MAX: Final = 1000
+"""The maximum number of differences in white space between two fields."""
+DEPTH_MAX: Final = 8
+TEXT: Final = "text"
+"""The source of reasoning in tags within the text."""
+
+_KINDS: Final = frozenset(
+    {
+        "reasoning",
+        "reasoning_text",
+        "reasoning_content",
+        "reasoning.text",
+        "reasoning.summary",
+        "reasoning_summary",
+        "summary_text",
+        "thinking",
+        "thinking_text",
+        "thought",
+        "redacted_thinking",
+    }
+)
+_FIELDS: Final = (
+    "thinking",
+    "reasoning",
+    "reasoning_text",
+    "reasoning_content",
+    "thought",
+    "summary",
+    "text",
+    "content",
+)
+"""The fields of an object that may hold its text. The first that isn't empty is used: the others repeat it."""
+
+
+def thought_text(value: object, depth: int = 0) -> str:
+    """Return the text of a thought in any shape: a string, an object with one of `_FIELDS`, or a list of these.
+
+    Several summaries in one list are separated by an empty line.
+    """
+    if isinstance(value, str):
+        return value
+    if depth == DEPTH_MAX:
+        return ""
+    if isinstance(value, list):
+        texts = [text for each in value if (text := thought_text(each, depth + 1))]
+        return ("\n\n" if _has_summaries(value) else "").join(texts)
+    if isinstance(value, dict):
+        for name in _FIELDS:
+            if (inner := value.get(name)) and (text := thought_text(inner, depth + 1)):
+                return text
+    return ""
+
+
+def _has_summaries(pieces: list[Any]) -> bool:
+    return (
+        bool(pieces)
+        and isinstance(pieces[0], dict)
+        and str(pieces[0].get("type")).endswith(("summary_text", "summary"))
+    )
+
+
+def is_thought(kind: str, fields: Any) -> bool:
+    """Return whether a piece of list content of this type is reasoning. `fields` is the piece, as a struct."""
+    return kind in _KINDS or (not kind and bool(fields.thinking or fields.reasoning or fields.reasoning_text))
+
+
+class _Source:
+    """How much of the recorded reasoning one field has given: all pieces before `piece`, and `offset` characters of it."""
+
+    __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
+
+    def __init__(self) -> None:
+        self.piece = 0
+        self.offset = 0
+        self.start = 0
+        """The piece with which the comparison began."""
+        self.matched = 0
+        self.skips = 0
+        """How often white space was skipped."""
+        self.blanks = ""
+        """White space after the end of the record, which is said if more follows."""
+        self.repeats: bool | None = None
+        """Whether the field repeats the others, which is None until it differs."""
+
+
+class Reasoning:
+    """The reasoning so far. `say` takes the pieces of each source, which is a field's name."""
+
+    def __init__(self, parts: DeltaBuffer) -> None:
+        self._parts = parts
+        self._record: list[str] = []
+        self._size = 0
+        self._segment = 0
+        """The number of pieces in the record before the last reasoning part."""
+        self._segment_size = 0
+        self._leader = ""
+        """The source that has given everything in the record."""
+        self._others: dict[str, _Source] = {}
+        self.spoken = False
+        """Whether a source has given reasoning in the current chunk. Different texts of two fields of one chunk are two
+        accounts of the same reasoning. The caller sets it to False after each chunk."""
+        self.part = -1
+        """The number of the last reasoning part with text, or -1."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the reasoning so far can be said again."""
+        return self._size <= RECORD_MAX
+
+    @property
+    def text(self) -> str:
+        """The reasoning so far, if it is recorded."""
+        return "".join(self._record)
+
+    @property
+    def is_from_text(self) -> bool:
+        """Whether all reasoning came in the text of the answer."""
+        return self._leader == TEXT and not self._others
+
+    def say(self, source: str, text: str) -> None:
+        """Add `text`, except what another source has already given."""
+        if not text:
+            return
+        if source == self._leader or not self._leader:
+            self._leader = source
+            self._append(text)
+        else:
+            self._compare(source, text)
+        self.spoken = True
+
+    def say_snapshot(self, source: str, text: str) -> None:
+        """Add `text`, which some hosts send as a whole again and again: it may begin with all reasoning so far."""
+        if len(text) < self._size - self._segment_size:
+            self.say(source, text)
+            return
+        for first, size in ((0, self._size), (self._segment, self._size - self._segment_size)):
+            if SNAPSHOT_MIN <= size <= len(text) and size <= RECORD_MAX:
+                said = "".join(self._record[first:])
+                if text.startswith(said):
+                    if len(text) > size:
+                        self._lead(source)
+                        self.say(source, text[size:])
+                    elif source != self._leader:
+                        self._move_to_end(source)
+                    self.spoken = True
+                    return
+        self.say(source, text)
+
+    def restate(self, thought: str) -> None:
+        """Say everything again after all parts were withdrawn: the reasoning so far, and then `thought`, from the text."""
+        said, self._record, self._others = "".join(self._record), [], {}
+        self._size = self._segment = self._segment_size = 0
+        self.part = -1
+        self.say(self._leader, said)
+        self.spoken = False
+        self.say(TEXT, thought)
+
+    def _append(self, text: str) -> None:
+        parts = self._parts
+        if parts.last_kind != "reasoning":
+            self._segment, self._segment_size = len(self._record), self._size
+        parts.append_text("reasoning", text)
+        self.part = parts.last
+        self._size += len(text)
+        if self._size <= RECORD_MAX:
+            self._record.append(text)
+
+    def _lead(self, source: str) -> None:
+        """Make `source` the leader, and keep the position of the leader so far, which is the end of the record."""
+        if source == self._leader:
+            return
+        self._move_to_end(self._leader)
+        self._leader = source
+
+    def _move_to_end(self, name: str) -> None:
+        source = self._others.setdefault(name, _Source())
+        source.piece, source.offset, source.repeats = len(self._record), 0, None
+        source.blanks = ""
+
+    def _compare(self, name: str, text: str) -> None:
+        source = self._others.get(name)
+        if source is None:
+            source = self._others[name] = _Source()
+        piece, record = source.piece, self._record
+        is_aligned = source.repeats is None and not source.offset and not source.blanks
+        if is_aligned and piece < len(record) and record[piece] == text:
+            source.piece += 1
+            source.matched += len(text)
+            return
+        if source.blanks and source.piece < len(self._record):
+            text, source.blanks = source.blanks + text, ""
+        if source.repeats is False:
+            # Two accounts in one chunk: only the first is said.
+            if not self.spoken:
+                self._append(text)
+            return
+        if source.repeats:
+            # It has differed after a long repetition. Compare it again only with the next reasoning part.
+            if self._segment <= source.piece:
+                return
+            source.piece = source.start = self._segment
+            source.offset, source.matched, source.repeats = 0, 0, None
+        rest = self._skip(source, text)
+        if not source.matched and rest and self._segment > source.piece:
+            source.piece = source.start = self._segment
+            rest = self._skip(source, text)
+        if not rest or self._size > RECORD_MAX:
+            return
+        if source.piece < len(self._record):
+            self._differ(source, rest)
+        elif rest.isspace():
+            source.blanks += rest
+        else:
+            rest, source.blanks = source.blanks + rest, ""
+            self._lead(name)
+            self._append(rest)
+
+    def _differ(self, source: _Source, rest: str) -> None:
+        """Process text that differs from what other sources have given at the same place."""
+        if source.matched >= REPEATED_MIN:
+            source.repeats = True
+            return
+        if source.matched:
+            skipped = "".join(self._record[source.start : source.piece + 1])
+            rest = skipped[: len(skipped) - len(self._record[source.piece]) + source.offset] + rest
+        source.repeats = False
+        if not self.spoken:
+            self._append(rest)
+
+    def _skip(self, source: _Source, text: str) -> str:
+        """Return `text` without what it repeats from the source's position on. Differences in white space are ignored."""
+        record, at = self._record, 0
+        before_blanks: tuple[int, int, int] | None = None
+        while at < len(text) and source.piece < len(record):
+            piece, offset = record[source.piece], source.offset
+            size = min(len(piece) - offset, len(text) - at)
+            is_equal = piece.startswith(text[at : at + size], offset)
+            equal = size if is_equal else _equal_size(piece, offset, text, at, size)
+            if equal:
+                before_blanks = None
+                source.matched += equal
+            at, source.offset = at + equal, offset + equal
+            if equal < size:
+                blank, other = _blank_size(piece, source.offset), _blank_size(text, at)
+                if (not blank and not other) or source.skips == SKIPS_MAX:
+                    break
+                source.skips += 1
+                before_blanks = before_blanks or (at, source.piece, source.offset)
+                at, source.offset = at + other, source.offset + blank
+            if source.offset == len(piece):
+                source.piece, source.offset = source.piece + 1, 0
+        if before_blanks is not None and at < len(text) and source.piece < len(record):
+            at, source.piece, source.offset = before_blanks
+        return text[at:]
+
+
+def _equal_size(one: str, at: int, other: str, other_at: int, size: int) -> int:
+    """Return how many of the next `size` characters are equal."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[at + low : at + middle] == other[other_at + low : other_at + middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _blank_size(text: str, at: int) -> int:
+    """Return the number of white space characters from `at` on."""
+    rest = text[at:]
+    return len(rest) - len(rest.lstrip())
