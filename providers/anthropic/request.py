@@ -25,6 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
+from providers.continuation import prefix_text
 from providers.route import Quirks, Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
@@ -46,6 +47,8 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "messages": [converted for message in request.messages if (converted := _message(message)) is not None],
         "stream": True,
     }
+    if request.partial_answer:
+        body["messages"].append({"role": "assistant", "content": [{"type": "text", "text": prefix_text(request)}]})
     if system := _system(request):
         body["system"] = system
     for name, value in (("temperature", params.temperature), ("top_p", params.top_p)):
