@@ -59,14 +59,6 @@ def said_text(parts: Sequence[Part]) -> str:
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def prefix_text(request: ChatRequest) -> str:
-    """Return the text that a model goes on from.
-
-    It has no blank at its end: Anthropic refuses one, and models continue better without it.
-    """
-    return said_text(request.partial_answer).rstrip()
-
-
 def continuing_request(request: ChatRequest, route: Route) -> ChatRequest:
     """Return `request`, which has a partial answer, as the dialect of `route` is to send it.
 
@@ -74,7 +66,7 @@ def continuing_request(request: ChatRequest, route: Route) -> ChatRequest:
     turned off where that is possible, because thoughts can't follow a prefix. The parts may be long.
     """
     if route.continuation == "instruct":
-        text = prefix_text(request)
+        text = said_text(request.partial_answer).rstrip()
         messages = (
             *request.messages,
             ChatMessage("assistant", (TextPart(text),)),

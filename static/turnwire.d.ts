@@ -297,7 +297,7 @@ export interface Position {
 }
 
 export type TurnStatus =
-  | "starting" | "queued" | "running" | "waiting" | "retrying" | "fallback"
+  | "starting" | "queued" | "running" | "waiting" | "retrying" | "fallback" | "continued"
   | "completed" | "cancelled" | "failed";
 
 export type CancelOutcome = "cancelled" | "already_ended" | "not_found";

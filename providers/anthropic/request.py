@@ -25,7 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from providers.continuation import prefix_text
+from providers.continuation import said_text
 from providers.route import Quirks, Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
@@ -48,7 +48,9 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "stream": True,
     }
     if request.partial_answer:
-        body["messages"].append({"role": "assistant", "content": [{"type": "text", "text": prefix_text(request)}]})
+        # The API refuses a blank at its end.
+        start = said_text(request.partial_answer).rstrip()
+        body["messages"].append({"role": "assistant", "content": [{"type": "text", "text": start}]})
     if system := _system(request):
         body["system"] = system
     for name, value in (("temperature", params.temperature), ("top_p", params.top_p)):

@@ -252,7 +252,8 @@ class RoutedProvider:
         asked = route.continuation == "instruct"
         if quirks.background:  # only a whole answer can be replayed
             route = structs.replace(route, quirks=quirks.model_copy(update={"background": False}))
-        seam = SeamSink(request.partial_answer, sink, asked=asked, echoes=quirks.prefill_echoed)
+        stripped = route.dialect.startswith("anthropic")
+        seam = SeamSink(request.partial_answer, sink, asked=asked, echoes=quirks.prefill_echoed, stripped=stripped)
         try:
             await self._dialect.answer(continuing_request(request, route), route, seam)
         except AnotherAnswer as error:

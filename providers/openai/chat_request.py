@@ -25,7 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from providers.continuation import prefix_text
+from providers.continuation import said_text
 from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.route import Quirks, Route
 
@@ -83,7 +83,7 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
 
 def _prefix(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
     """Return the last message: the start of the answer, which the model continues."""
-    message: dict[str, Any] = {"role": "assistant", "content": prefix_text(request)}
+    message: dict[str, Any] = {"role": "assistant", "content": said_text(request.partial_answer)}
     return message | {quirks.prefill_mark: True} if quirks.prefill_mark else message
 
 

@@ -160,13 +160,14 @@ class RetryingClient:
             else:
                 await _Attempts(self.providers, self._retries, self._pools, requester, deadline).answer(route)
         except _Interrupted as interrupted:
-            error, broken = interrupted.error, interrupted.route
+            failure, broken = interrupted.error, interrupted.route
+            if continuer is None or once or failure.code not in CONTINUED_CODES:
+                raise failure from interrupted
             drop_tracebacks(interrupted)
-            if continuer is None or once or error.code not in CONTINUED_CODES:
-                raise error from interrupted
-            log.warning("answer broke off", model=broken.id, code=error.code, detail=error.detail)
-            if not await self.continue_answer(broken, self.fallbacks_after(route, broken), continuer, deadline, error):
-                raise error from interrupted
+            log.warning("answer broke off", model=broken.id, code=failure.code, detail=failure.detail)
+            others = self.fallbacks_after(route, broken)
+            if not await self.continue_answer(broken, others, continuer, deadline, failure):
+                raise failure from interrupted
 
     def fallbacks_after(self, requested: Route, broken: Route) -> list[Route]:
         """Return the fallbacks of the requested route that come after the route whose answer broke off."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import Final
 
 from msgspec import structs
@@ -46,13 +45,15 @@ class Seam:
 
     `asked`: the model was asked to repeat the last words, so that any repeated word counts. `echoes`: the provider repeats
     the whole text. Otherwise a repetition of `REPEATED_LETTERS_MIN` letters counts, unless the text repeated it before.
+    `stripped`: the model got the text without the blank at its end, so that it writes that blank again.
     """
 
-    def __init__(self, said: str, *, asked: bool = False, echoes: bool = False) -> None:
+    def __init__(self, said: str, *, asked: bool = False, echoes: bool = False, stripped: bool = False) -> None:
         self._said = said.rstrip()
         self._blank = said[len(self._said) :]
         self._asked = asked
         self._echoes = echoes
+        self._stripped = stripped or asked
         self._first = len(self._said) - len(self._said.lstrip())
         window = max(self._first, len(self._said) - WINDOW_CHARS)
         starts = [match.start() for match in _WORD_STARTS.finditer(self._said, window)]
@@ -98,8 +99,10 @@ class Seam:
         if is_repeated and (self._asked or self._echoes or self._length >= RESTART_CHARS):
             self.is_done = True
             return ""  # it broke off within the repetition
-        text = self._decide()
-        return text + self._trim("", is_end=True) if self._trims_blank else text
+        return self._decide() + self._end_blank()
+
+    def _end_blank(self) -> str:
+        return "" if self.is_done else self._trim("", is_end=True)
 
     def _match(self, text: str) -> None:
         """Keep the places from which the text goes on with `text`."""
@@ -130,7 +133,9 @@ class Seam:
                 return self._trim(text[len(self._said) - start :])
         self.is_done = True
         if self._blank:
-            return _without(self._lead, self._blank) + text
+            # Two spaces in a line are one too many, but a line break after another one may be a new paragraph.
+            is_known = self._stripped or "\n" not in self._blank
+            return (_without(self._lead, self._blank) if is_known else self._lead) + text
         is_glued = self._asked and not self._lead and bool(self._said) and bool(text)
         if is_glued and _has_blank_between(self._said[-1], text[0]):
             return " " + text
@@ -144,8 +149,12 @@ class Seam:
             return letters > 0
         if self._echoes and start == self._first:
             return True
+        if letters < REPEATED_LETTERS_MIN:
+            return False
         before = self._said[max(0, start - len(repeated) - RESTART_CHARS) : start].rstrip()
-        return letters >= REPEATED_LETTERS_MIN and not before.endswith(repeated)
+        shorter = (len(self._said) - other for other in self._repeated if other > start)
+        is_periodic = any(not repeated[size : len(repeated) - size].strip() for size in shorter)
+        return not is_periodic and not before.endswith(repeated)
 
     def _trim(self, text: str, *, is_end: bool = False) -> str:
         """Return `text`, which follows a repetition, without the blank that the text already ends with."""
@@ -161,7 +170,8 @@ def _without(lead: str, blank: str) -> str:
     """Return the blank `lead` without `blank`, which was said before it."""
     if not blank:
         return lead
-    common = len(commonprefix([lead, blank]))
+    pairs = zip(lead, blank, strict=False)
+    common = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(lead), len(blank)))
     return lead[common:] if common or "\n" in lead else ""
 
 
@@ -176,12 +186,20 @@ class SeamSink:
     """A sink that joins a continuation to the parts `said`, and passes it to `sink`.
 
     The first text continues the last text part, unless reasoning followed that. All other parts are numbered after the
-    parts that were said. See `Seam` for `asked` and `echoes`.
+    parts that were said. See `Seam` for the other arguments.
     """
 
-    def __init__(self, said: Sequence[Part], sink: DeltaSink, *, asked: bool = False, echoes: bool = False) -> None:
+    def __init__(
+        self,
+        said: Sequence[Part],
+        sink: DeltaSink,
+        *,
+        asked: bool = False,
+        echoes: bool = False,
+        stripped: bool = False,
+    ) -> None:
         self._sink = sink
-        self._seam = Seam(said_text(said), asked=asked, echoes=echoes)
+        self._seam = Seam(said_text(said), asked=asked, echoes=echoes, stripped=stripped)
         self._next = len(said)
         last = next((number for number in reversed(range(len(said))) if not isinstance(said[number], CitationPart)), -1)
         self._joined: int | None = last if last >= 0 and isinstance(said[last], TextPart) else None
