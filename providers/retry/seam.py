@@ -146,7 +146,8 @@ class Seam:
         repeated = self._said[start:]
         letters = sum(2 if ord(char) >= 0x3040 else 1 for char in repeated if char.isalnum())
         if self._asked:
-            return letters > 0
+            is_word = start == self._first or self._said[start - 1].isspace()
+            return letters >= (2 if is_word else REPEATED_LETTERS_MIN)
         if self._echoes and start == self._first:
             return True
         if letters < REPEATED_LETTERS_MIN:
