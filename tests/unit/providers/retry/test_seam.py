@@ -23,7 +23,22 @@ from providers.base import (
 )
 from providers.retry.seam import AnotherAnswer, Seam, SeamSink
 
-WORDS = ["river", "stone", "Answer:", "löwe", "the", "of", "a", "**bold**", "12,5", "end.", "今天天气", "return", "x=1;", "`code`"]
+WORDS = [
+    "river",
+    "stone",
+    "Answer:",
+    "löwe",
+    "the",
+    "of",
+    "a",
+    "**bold**",
+    "12,5",
+    "end.",
+    "今天天气",
+    "return",
+    "x=1;",
+    "`code`",
+]
 BLANKS = [" ", " ", " ", "\n", "\n\n", "\n    "]
 
 
@@ -61,12 +76,16 @@ STYLES: dict[str, Callable[[str, str, int], str]] = {
     "exact": lambda said, rest, count: rest,
     "the blank again": lambda said, rest, count: said[len(said.rstrip()) :] + rest,
     "last words": lambda said, rest, count: last_words(said, count) + said[len(said.rstrip()) :] + rest,
-    "blank and last words": lambda said, rest, count: "\n" + last_words(said, count) + said[len(said.rstrip()) :] + rest,
+    "blank and last words": lambda said, rest, count: (
+        "\n" + last_words(said, count) + said[len(said.rstrip()) :] + rest
+    ),
     "all of it": lambda said, rest, count: said + rest,
 }
 
 
-@given(texts(), st.integers(1, 10_000), st.integers(2, 30), st.sampled_from(sorted(STYLES)), st.lists(st.integers(0, 999)))
+@given(
+    texts(), st.integers(1, 10_000), st.integers(2, 30), st.sampled_from(sorted(STYLES)), st.lists(st.integers(0, 999))
+)
 def test_the_joined_text_is_the_whole(whole: str, split: int, count: int, style: str, cuts: list[int]) -> None:
     """For any split of a text, and however much a continuation repeats, in whatever pieces it arrives."""
     said, rest = whole[: split % len(whole)], whole[split % len(whole) :]
@@ -179,11 +198,18 @@ async def test_a_continuation_is_numbered_after_the_parts() -> None:
     """The first text continues the last text part, also after a citation. Other parts get new numbers."""
     recorder = Recorder()
     sink = SeamSink(SAID, recorder)
-    first: list[Delta] = [PartStarted(0, "reasoning"), PartDelta(0, "So"), PartStarted(1, "text"), PartDelta(1, "brown ")]
+    first: list[Delta] = [
+        PartStarted(0, "reasoning"),
+        PartDelta(0, "So"),
+        PartStarted(1, "text"),
+        PartDelta(1, "brown "),
+    ]
     assert not sink.offer(first)
     await sink.put(first)
     await sink.put([PartDelta(1, "fox")])
-    assert sink.offer([PartStarted(2, "citation", url="u"), PartDelta(1, "."), PartStarted(3, "text"), PartDelta(3, "x")])
+    assert sink.offer(
+        [PartStarted(2, "citation", url="u"), PartDelta(1, "."), PartStarted(3, "text"), PartDelta(3, "x")]
+    )
     assert sink.offer([UsageReported(Usage(1, 2)), Finished("stop")])
     assert recorder.deltas == [
         PartStarted(3, "reasoning"),
