@@ -1,4 +1,4 @@
-"""How an answer that broke off is continued: what can be continued, and the request that asks a model to go on.
+"""The rules for an answer that broke off: what can be continued, and the request that asks a model to go on.
 
 A model goes on from a prefix, or by an instruction where the operator allows it. This module does no I/O.
 """
@@ -41,6 +41,8 @@ Way = Literal["continue", "restart"]
 def way_to_continue(parts: Sequence[Part], response_format: dict[str, Any] | None) -> Way | None:
     """Return how an answer with these parts goes on after it broke off, or None if it can't.
 
+    `response_format` is that of the request.
+
     An answer that has text is continued, and one that has only reasoning starts again. An answer with a tool call is
     never continued, because the call may be complete. Text in a format that the provider enforces can't be continued,
     because the provider would begin the format again.
@@ -63,7 +65,7 @@ def continuing_request(request: ChatRequest, route: Route) -> ChatRequest:
     """Return `request`, which has a partial answer, as the dialect of `route` is to send it.
 
     By instruction, the partial answer becomes two more messages. As a prefix, it is left to the dialect, and thinking is
-    turned off where that is possible, because thoughts can't follow a prefix. The parts may be long.
+    turned off where that is possible, because thoughts can't follow a prefix.
     """
     if route.continuation == "instruct":
         text = said_text(request.partial_answer).rstrip()

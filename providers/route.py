@@ -200,7 +200,7 @@ class Route(Struct, frozen=True):
 
     @property
     def continuation(self) -> Literal["prefill", "instruct"] | None:
-        """How this model continues an answer that broke off: from a prefix, by an instruction, or not at all."""
+        """The way in which this model continues an answer that broke off: from a prefix, by an instruction, or not at all."""
         if self.continues == "off":
             return None
         if "prefill" in self.features and self.dialect != "openai_responses":

@@ -27,7 +27,7 @@ class Continuer(DeltaSink, Protocol):
         """See `Requester`."""
 
     def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
-        """Called before the same model is asked once more to continue the answer. See `Requester.on_retry`."""
+        """Called before attempt number `attempt`, which is made in `delay_ms`. Clients need not hear of it."""
 
     def on_start(self) -> None:
         """See `Requester`."""

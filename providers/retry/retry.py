@@ -185,7 +185,8 @@ class RetryingClient:
     ) -> bool:
         """Pass the rest of an answer of `route` that broke off with `error` to `continuer`.
 
-        The route's model is asked first, then `fallbacks`, each with retries before its first words. Return whether the
+        The route's model is asked first, then `fallbacks`, each with retries before its first words, until `deadline`
+        (see `answer`). Return whether the
         rest is complete. If it isn't, no model can continue, or none has begun to. Raise `ProviderError` if the rest
         breaks off too.
         """

@@ -45,7 +45,7 @@ ALLOWED: dict[State, set[str]] = {
         *("status.resumed", "reset", "part", "completed", "cancelled", "failed"),
     },
     "streaming": {
-        *("status.trimmed", "status.resumed"),
+        *("status.trimmed", "status.resumed", "status.continued"),
         *("reset", "part", "delta", "completed", "cancelled", "failed"),
     },
     "completed": set(),
