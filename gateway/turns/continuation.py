@@ -17,12 +17,22 @@ MAX_TOKENS_MIN = 16
 
 
 class AnswerContinuer:
-    """The `Continuer` of one turn. `builder` makes its requests, and `chat_request` is the request to continue."""
+    """The `Continuer` of one turn. `builder` makes its requests, and `chat_request` is the request to continue.
 
-    def __init__(self, builder: RequestBuilder, event_writer: EventWriter, chat_request: ChatRequest) -> None:
+    `answering` is the route of the model that a former owner asked, if there was one.
+    """
+
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        event_writer: EventWriter,
+        chat_request: ChatRequest,
+        answering: Route | None = None,
+    ) -> None:
         self._builder = builder
         self._event_writer = event_writer
         self._chat_request = chat_request
+        self._answering = answering
         self._parts: list[Part] | None = None
         self._way: Way | None = None
         self._is_begun = False
@@ -59,26 +69,25 @@ class AnswerContinuer:
     def on_continue(self, route: Route, error: ProviderError | None) -> None:
         """See `Continuer`."""
         writer = self._event_writer
-        before = writer.route.id if writer.route is not None else writer.live_turn.model
         if not self._is_begun:
             self._is_begun = True
             writer.metrics.on_continue()
-            self._end_request(route, error)
+            self._end_request(error)
         if self._way == "continue":
             writer.live_turn.set_model(route.id)
             writer.publish_status(status="continued", model=route.id)
-        elif route.id == before:
+        elif self._builder.is_primary(route):
             writer.metrics.on_retry()
             writer.publish_status(status="retrying", attempt=writer.attempts + 1, delay_ms=0)
         else:
             self._builder.on_fallback(route)
 
-    def _end_request(self, route: Route, error: ProviderError | None) -> None:
+    def _end_request(self, error: ProviderError | None) -> None:
         """Close the accounts of the request whose answer broke off."""
         writer = self._event_writer
-        if error is None:
-            writer.record_lost_request(route, self._chat_request)
-        elif writer.route is not None:
+        if self._answering is not None:
+            writer.record_lost_request(self._answering, self._chat_request)
+        elif error is not None and writer.route is not None:
             writer.metrics.on_failure(writer.route, error)
         writer.end_request(self._parts or [])
         if self._way == "restart":

@@ -314,7 +314,8 @@ class TurnRunner:
                 builder = RequestBuilder(
                     event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
                 )
-                continuer = AnswerContinuer(builder, event_writer, chat_request)
+                answering = self.answering_routes(plan.route, live_turn.model)[0] if plan.continuing else None
+                continuer = AnswerContinuer(builder, event_writer, chat_request, answering)
                 if plan.continuing:
                     first, *others = plan.continuing
                     if not await self._client.continue_answer(first, others, continuer, deadline):
