@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,14 @@ def models(folder: Path, default: str, provider: str = "openai", more: str = "")
     return {"TURNWIRE_MODELS": str(folder / "models.toml")}
 
 
+MAKERS: dict[str, tuple[Callable[..., Script], int]] = {
+    "openai_chat": (chat, 2),
+    "openai_responses": (responses, 5),
+    "anthropic": (messages, 4),
+}
+"""For each dialect, the function that makes an answer of texts, and the number of its blocks up to the second text."""
+
+
 @pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic"])
 @pytest.mark.parametrize("reply", ["The quick brown fox jumps over the lazy dog.", "fox jumps over the lazy dog."])
 async def test_a_model_continues_by_an_instruction(tmp_path: Path, dialect: str, reply: str) -> None:
@@ -170,11 +179,9 @@ async def test_a_model_continues_by_an_instruction(tmp_path: Path, dialect: str,
     repeat the last words or not."""
     more = f'dialect = "{dialect}"\ncontinue = "instruct"'
     provider = "anthropic" if dialect == "anthropic" else "openai"
-    make = {"openai_chat": chat, "openai_responses": responses, "anthropic": messages}[dialect]
+    make, begun = MAKERS[dialect]
     first = make("The quick", " brown")
-    cut = first.replace(
-        cut=sum(map(len, first.blocks[: {"openai_chat": 2, "openai_responses": 5, "anthropic": 4}[dialect]]))
-    )
+    cut = first.replace(cut=sum(map(len, first.blocks[:begun])))
     settings = models(tmp_path, "", provider, more)
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(cut, make(reply))
