@@ -167,7 +167,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     """A request to one model. `model` is the provider's own name for the model.
 
     `partial_answer` holds the parts of an interrupted answer to continue; new parts are numbered after them. It needs a
-    route with the feature "prefill", or the `response_handle` that came with that answer.
+    route that continues answers (`Route.continuation`), or the `response_handle` that came with that answer.
     `omitted_messages` is how many of the oldest messages of the history were left out because they didn't fit.
     """
 

@@ -39,6 +39,8 @@ DialectName = Literal[
     "anthropic_foundry",
 ]
 ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
+Continue = Literal["", "prefill", "instruct", "off"]
+"""How an answer that broke off may be continued. Empty means `prefill`."""
 
 
 class Quirks(BaseModel):
@@ -92,6 +94,15 @@ class Quirks(BaseModel):
     """Whether a stream that ends without a finish reason is complete."""
     background: bool = False
     """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
+    prefill_mark: Literal["", "prefix", "partial"] = ""
+    """The field that marks the last message of a request in Chat Completions as the start of the answer, if the provider
+    needs one."""
+    prefill_body: dict[str, Any] = {}
+    """Additional fields for the body of such a request in Chat Completions."""
+    prefill_path: str = ""
+    """The path of the API that takes such a request, if it isn't that of the base URL. It replaces a `/v1` at the end."""
+    prefill_echoed: bool = False
+    """Whether the answer to such a request repeats the start that was sent."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
     """Additional fields for every request body in Chat Completions and Responses."""
@@ -182,11 +193,22 @@ class Route(Struct, frozen=True):
     """The provider's name in `genai-prices`. Empty if the provider isn't in it."""
     fallbacks: tuple[str, ...] = ()
     """Ids of the models to try, in this order, if this model can't answer."""
+    continues: Continue = ""
+    """How the operator allows an answer that broke off to be continued."""
 
     @property
     def thinks(self) -> bool:
         """Whether the model is a thinking model, which may be silent for a long time before its first token."""
         return "thinking" in self.features
+
+    @property
+    def continuation(self) -> Literal["prefill", "instruct"] | None:
+        """The way in which this model continues an answer that broke off: from a prefix, by an instruction, or not at all."""
+        if self.continues == "off":
+            return None
+        if "prefill" in self.features and self.dialect != "openai_responses":
+            return "prefill"
+        return "instruct" if self.continues == "instruct" else None
 
     def check(self, request: ChatRequest) -> None:
         """Raise `ProviderError` if the model can't take something in `request`: it is unsupported or out of range."""

@@ -297,7 +297,7 @@ export interface Position {
 }
 
 export type TurnStatus =
-  | "starting" | "queued" | "running" | "waiting" | "retrying" | "fallback"
+  | "starting" | "queued" | "running" | "waiting" | "retrying" | "fallback" | "continued"
   | "completed" | "cancelled" | "failed";
 
 export type CancelOutcome = "cancelled" | "already_ended" | "not_found";
@@ -372,7 +372,7 @@ export interface TurnStarted extends OfTurn {
 
 export interface TurnStatusChanged extends OfTurn {
   type: "turn.status";
-  status: "queued" | "running" | "waiting" | "retrying" | "fallback" | "trimmed" | "resumed";
+  status: "queued" | "running" | "waiting" | "retrying" | "fallback" | "trimmed" | "resumed" | "continued";
   position?: number;
   attempt?: number;
   delay_ms?: number;

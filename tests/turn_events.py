@@ -76,7 +76,7 @@ def failed(seq: int, turn: str = "t") -> TurnFailed:
 
 def one_of_each() -> dict[str, TurnEvent]:
     """Return an event for each row of the table of turn states, by the row's name."""
-    statuses = ("queued", "running", "retrying", "fallback", "waiting", "trimmed", "resumed")
+    statuses = ("queued", "running", "retrying", "fallback", "waiting", "trimmed", "resumed", "continued")
     return {
         "started.running": started(),
         "started.queued": started(queued=True),

@@ -80,7 +80,7 @@ class TurnStatus(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.
 
     turn: str
     seq: int
-    status: Literal["queued", "running", "retrying", "fallback", "waiting", "trimmed", "resumed"]
+    status: Literal["queued", "running", "retrying", "fallback", "waiting", "trimmed", "resumed", "continued"]
     position: int | None = None
     attempt: int | None = None
     delay_ms: int | None = None

@@ -75,6 +75,9 @@ class Telemetry:
         self.provider_errors = counter("provider_errors", "Failed requests to providers.", "provider", "code")
         self.retries = counter("retries", "Attempts that followed a failed attempt.")
         self.fallbacks = counter("fallbacks", "Turns that continued with this fallback model.", "model")
+        self.continuations = counter(
+            "continuations", "Ended turns whose answer broke off and was continued or started again.", "outcome"
+        )
         self.resumes = counter("resumes", "Attachments after a position, continued or reset.", "outcome")
         self.replayed = counter(
             "replayed_bytes", "Approximate bytes of replayed events: those published before the attachment."

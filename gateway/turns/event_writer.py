@@ -16,6 +16,7 @@ from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.abort import Abort
+from gateway.turns.accounts import Accounts
 from gateway.turns.context import estimate_usage
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
@@ -87,6 +88,12 @@ class EventWriter:
         self._usage: Usage | None = None
         self._cost: Decimal | None = None
         self._finish_reason: FinishReason | None = None
+        self._accounts = Accounts()
+
+    @property
+    def attempts(self) -> int:
+        """The number of requests so far."""
+        return self._attempts
 
     def record_request(self, route: Route, chat_request: ChatRequest) -> None:
         """Record that a request is about to be sent to a provider, for the first time or again."""
@@ -244,6 +251,36 @@ class EventWriter:
         return structs.replace(
             reported, input_tokens=input_tokens, output_tokens=output_tokens, estimated=reported.estimated or estimated
         )
+
+    def end_request(self, parts: list[Part]) -> None:
+        """Close the accounts of the latest request, because another one follows. `parts` are the answer's parts so far."""
+        self._accounts.usage, self._accounts.cost_nano = self.totals(parts)
+        self._accounts.said = parts
+        self.drop_request()
+
+    def drop_request(self) -> None:
+        """Leave the latest request out of the usage, because it got no answer."""
+        self._chat_request = self._usage = self._cost = self._finish_reason = None
+        self.response_started = False
+
+    def record_lost_request(self, route: Route, chat_request: ChatRequest) -> None:
+        """Record the request of a former owner, whose usage is estimated."""
+        self.route, self._chat_request = route, chat_request
+
+    def reset(self, reason: str) -> None:
+        """Discard the parts so far: publish a `turn.reset`."""
+        live_turn = self.live_turn
+        self._part_count = 0
+        self._accounts.said = ()
+        self.publish(TurnReset(live_turn.turn, live_turn.log.end + 1, live_turn.epoch, reason))
+
+    def totals(self, parts: list[Part]) -> tuple[Usage | None, int | None]:
+        """Return the usage and the cost of all requests, each None if it isn't known. `parts`: the answer's parts.
+
+        The cost is in billionths of a dollar.
+        """
+        usage = self.usage(self._accounts.rest(parts))
+        return self._accounts.add(usage, self.cost_nano(usage))
 
     def record_refusal(self) -> None:
         """Set the usage to zero: the provider refused the request, so it bills nothing."""

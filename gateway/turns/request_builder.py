@@ -64,6 +64,10 @@ class RequestBuilder:
         self._dropped = 0
         self._size = request_size(chat_request)
 
+    def is_primary(self, route: Route) -> bool:
+        """Return whether `route` is that of the model that the turn asks for."""
+        return route.id == self._primary.id
+
     async def build_request(self, route: Route) -> ChatRequest:
         """Return the request for the model of `route`, trimmed to its context window.
 

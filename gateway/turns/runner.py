@@ -23,6 +23,7 @@ from gateway.tasks import run_logged
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import restored_acceptance
 from gateway.turns.context import History, build_chat_request, without_history
+from gateway.turns.continuation import AnswerContinuer
 from gateway.turns.endings import Endings
 from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import EventWriter
@@ -71,7 +72,7 @@ class RunPlan:
 
     `request` is None while a turn with a large request waits; the store has the request. `answer_parts` holds the parts
     of the answer that an earlier owner published, to be continued. `resumed`: the provider still has that answer,
-    under the live turn's response handle, and continues it.
+    under the live turn's response handle, and continues it. Otherwise one of `continuing` is asked to continue it.
     """
 
     request: TurnStart | None
@@ -81,6 +82,7 @@ class RunPlan:
     queue: TurnQueue = field(default_factory=TurnQueue)
     answer_parts: list[Part] = field(default_factory=list)
     resumed: bool = False
+    continuing: list[Route] = field(default_factory=list)
 
 
 class TurnRunner:
@@ -112,6 +114,14 @@ class TurnRunner:
         """Return a new epoch: the time in ms since 1970, but always more than the epoch returned before."""
         self._newest_epoch = max(self._newest_epoch + 1, now_ms())
         return self._newest_epoch
+
+    def answering_routes(self, requested: Route, model: str) -> list[Route]:
+        """Return the route of `model`, which began to answer in place of the requested one or is that, and its fallbacks."""
+        route = requested
+        if model != requested.id:
+            with suppress(ProviderError):
+                route = self._catalog.resolve(model)
+        return [route, *self._client.fallbacks_after(requested, route)]
 
     def spawn(self, work: Coroutine[Any, Any, None], live_turn: LiveTurn) -> None:
         """Run a turn's work in a task of the application; an exception in it is logged."""
@@ -298,13 +308,20 @@ class TurnRunner:
                     request = await self._retry(live_turn, partial(self._load_request, live_turn))
                 plan.request = None
                 chat_request = await self._retry(live_turn, partial(self._build_chat_request, live_turn, plan, request))
-                is_continued = bool(plan.answer_parts or plan.resumed)
-                if is_continued:
+                is_replayed = bool(plan.answer_parts or plan.resumed) and not plan.continuing
+                if is_replayed:
                     chat_request = chat_request.continuing(plan.answer_parts, live_turn.response_handle)
                 builder = RequestBuilder(
                     event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
                 )
-                await self._stream_answer(event_writer, plan.route, builder, deadline, once=is_continued)
+                answering = self.answering_routes(plan.route, live_turn.model)[0] if plan.continuing else None
+                continuer = AnswerContinuer(builder, event_writer, chat_request, answering)
+                if plan.continuing:
+                    first, *others = plan.continuing
+                    if not await self._client.continue_answer(first, others, continuer, deadline):
+                        return Outcome("failed", error=ApiError("owner_lost"))
+                else:
+                    await self._stream_answer(event_writer, plan.route, builder, continuer, deadline, once=is_replayed)
             return event_writer.outcome_of_answer()
         except Aborted as aborted:
             drop_tracebacks(aborted)
@@ -322,11 +339,18 @@ class TurnRunner:
             return Outcome("failed", error=as_api_error(error, "turn failed"))
 
     async def _stream_answer(
-        self, event_writer: EventWriter, route: Route, builder: RequestBuilder, deadline: float, *, once: bool
+        self,
+        event_writer: EventWriter,
+        route: Route,
+        builder: RequestBuilder,
+        continuer: AnswerContinuer,
+        deadline: float,
+        *,
+        once: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         slow = loop.call_later(self._settings.waiting_after_s, event_writer.publish_waiting)
         try:
-            await self._client.answer(route, builder, deadline, once=once)
+            await self._client.answer(route, builder, deadline, once=once, continuer=continuer)
         finally:
             slow.cancel()

@@ -15,7 +15,7 @@
 # (law 2).
 # A start that begins no turn is rejected: its state becomes failed, though no event says so.
 # No retry or fallback is legal after a part was opened: `streaming` has no entry for them. A reset leads back to
-# `running`, which has.
+# `running`, which has. An answer that broke off is continued in `streaming`.
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     },
     "streaming": {
         "status.trimmed": "streaming",
+        "status.continued": "streaming",
         "status.resumed": "streaming",
         "reset": "running",
         "part": "streaming",
@@ -132,7 +133,12 @@ def model_of(events: Sequence[TurnEvent], accepted: str) -> str:
 
 
 def fold(events: Iterable[TurnEvent]) -> list[Part]:
-    """Return the parts of the message that `events` make up. A reset drops the parts before it."""
+    """Return the parts of the message that `events` make up.
+
+    A reset drops the parts before it. If another model continues the answer, the signatures before that are dropped,
+    because a model rejects those of another one.
+    """
+    model = ""
     opened: list[TurnPart] = []
     texts: list[list[str]] = []
     signatures: list[list[str]] = []
@@ -148,6 +154,12 @@ def fold(events: Iterable[TurnEvent]) -> list[Part]:
             signatures.append([])
         elif isinstance(event, TurnReset):
             opened, texts, signatures = [], [], []
+        elif isinstance(event, TurnStarted):
+            model = event.model
+        elif isinstance(event, TurnStatus) and event.model is not None:
+            if event.model != model and event.status == "continued":
+                signatures = [[] for _ in opened]
+            model = event.model
     return [
         _part(start, "".join(text), "".join(signature) or None)
         for start, text, signature in zip(opened, texts, signatures, strict=True)

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from gateway.limits.limits import turn_limits
+from gateway.offload import offload
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import TurnDelta, TurnReset, TurnStatus
 from gateway.protocol.ids import now_ms
@@ -18,6 +19,7 @@ from gateway.protocol.requests import TurnStart, decode_turn_start
 from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
 from gateway.turns.abort import Abort
+from gateway.turns.continuation import can_continue
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
@@ -28,6 +30,7 @@ from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue, find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from providers.base import ProviderError
+from providers.continuation import Way, way_to_continue
 from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
@@ -147,14 +150,27 @@ class Takeover:
         handle = latest_handle(await self._read_log(live_turn))
         live_turn.set_response_handle(handle, live_turn.log.end + 1)
         if handle is not None or _has_delta(live_turn):
-            if handle is None and "prefill" not in route.features:
+            is_replayed = handle is not None or route.dialect == "demo"
+            way = None if is_replayed else await self._way(event_writer, request)
+            routes = self._runner.answering_routes(route, live_turn.model)
+            continuing = [candidate for candidate in routes if can_continue(candidate, way)]
+            if not is_replayed and not continuing:
                 return None
-            parts = event_writer.resume_parts()
-            event_writer.publish_status(status="resumed", epoch=turn.epoch)
-            if handle is not None:
-                route = self._instance.catalog.resolve(handle.route)
-                live_turn.set_model(route.id)
-            return RunPlan(request, turn, route, conversation, answer_parts=parts, resumed=handle is not None)
+            if way != "restart":
+                parts = event_writer.resume_parts()
+                event_writer.publish_status(status="resumed", epoch=turn.epoch)
+                if handle is not None:
+                    route = self._instance.catalog.resolve(handle.route)
+                    live_turn.set_model(route.id)
+                return RunPlan(
+                    request,
+                    turn,
+                    route,
+                    conversation,
+                    answer_parts=parts,
+                    resumed=handle is not None,
+                    continuing=continuing,
+                )
         queue = TurnQueue()
         if live_turn.state == "queued" or live_turn.log.end == 0:
             queue = await self._queue(turn, request)
@@ -170,6 +186,11 @@ class Takeover:
                 )
             )
         return RunPlan(request, turn, route, conversation, queue)
+
+    async def _way(self, event_writer: EventWriter, request: TurnStart) -> Way | None:
+        """Return how a new request can continue the answer that the lost owner began."""
+        parts = await offload(event_writer.size, event_writer.parts)
+        return way_to_continue(parts, request.params.response_format)
 
     async def _queue(self, turn: TurnRecord, request: TurnStart) -> TurnQueue:
         """Return the queue of turns that the turn still waits for. Raises `StoreError`."""

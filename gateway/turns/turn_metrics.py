@@ -19,6 +19,7 @@ class TurnMetrics:
     def __init__(self, telemetry: Telemetry, trace: TurnTrace | None = None) -> None:
         self._telemetry = telemetry
         self._trace = trace
+        self._is_continued = False
 
     def on_request(self, route: Route) -> None:
         """Record that a request is sent to the provider of `route`."""
@@ -36,12 +37,18 @@ class TurnMetrics:
         """Record that another request will follow."""
         self._telemetry.retries.inc()
 
+    def on_continue(self) -> None:
+        """Record that the answer broke off, and that a model is asked to continue it."""
+        self._is_continued = True
+
     def on_fallback(self, route: Route) -> None:
         """Record that the model of `route` is asked as a fallback."""
         self._telemetry.fallbacks.labels(self._telemetry.model_label(route.id)).inc()
 
     def on_end(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
         """Record that the ending is stored and published. `cost_nano` is in billionths of a dollar."""
+        if self._is_continued:
+            self._telemetry.continuations.labels(outcome.status).inc()
         self._telemetry.record_turn(outcome.status, model, usage, cost_nano, timing)
         if self._trace is not None:
             error = None if outcome.error is None else outcome.error.code

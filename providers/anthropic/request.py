@@ -25,6 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
+from providers.continuation import said_text
 from providers.route import Quirks, Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
@@ -46,6 +47,10 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "messages": [converted for message in request.messages if (converted := _message(message)) is not None],
         "stream": True,
     }
+    if request.partial_answer:
+        # The API refuses a blank at its end.
+        start = said_text(request.partial_answer).rstrip()
+        body["messages"].append({"role": "assistant", "content": [{"type": "text", "text": start}]})
     if system := _system(request):
         body["system"] = system
     for name, value in (("temperature", params.temperature), ("top_p", params.top_p)):

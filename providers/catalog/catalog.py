@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -30,6 +30,8 @@ from providers.catalog.endpoints import (
     variables_of,
 )
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
+from providers.continuation import continuing_request
+from providers.retry.seam import AnotherAnswer, SeamSink
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 
 log = structlog.stdlib.get_logger("turnwire.provider")
@@ -57,6 +59,7 @@ class Catalog:
         rows = rows or shipped_rows()
         self.default_model = rows.default_model
         self._aliases = rows.aliases
+        self._continues = rows.continues
         self._providers = {name: resolve_variant(row, rows.providers) for name, row in rows.providers.items()}
         self._names = provider_names(rows.providers)
         self._models = {row.id: row for row in rows.models}
@@ -152,6 +155,8 @@ class Catalog:
         if row is None and any(fnmatchcase(model, pattern) for pattern in provider_row.unthinking):
             features = tuple(feature for feature in features if feature != "thinking")
         dialect = (row.dialect if row else None) or provider_row.dialect
+        if "prefill" not in features and _takes_prefix(model, provider_row.prefill):
+            features = (*features, "prefill")
         quirks = self._tag_quirks(provider, dialect, model) | provider_row.quirks | (row.quirks if row else {})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
@@ -171,6 +176,7 @@ class Catalog:
             own_price=row.own_price if row else None,
             price_list=provider_row.price_list,
             fallbacks=row.fallbacks if row else (),
+            continues=(row.continues if row else "") or provider_row.continues or self._continues,
         )
 
     def _tag_quirks(self, provider: str, dialect: DialectName, model: str) -> dict[str, Any]:
@@ -226,6 +232,14 @@ class Catalog:
         return next((row for row in rows if model in (row.id, row.model)), None)
 
 
+def _takes_prefix(model: str, patterns: Sequence[str]) -> bool:
+    """Return whether one of `patterns` matches the name of the model, and none of those after `!` does."""
+    excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    return any(fnmatchcase(model, pattern) for pattern in patterns) and not any(
+        fnmatchcase(model, pattern) for pattern in excluded
+    )
+
+
 def _create_dialect(name: DialectName, endpoint: Endpoint, timeouts: Timeouts) -> Dialect:
     """Return a client of this dialect. This imports the dialect's SDK, if it isn't imported."""
     dialect: Dialect = import_module(DIALECTS[name]).Dialect(endpoint, timeouts)
@@ -245,7 +259,28 @@ class RoutedProvider:
         Raise `ProviderError` if the model can't take the request or the answer fails.
         """
         self._route.check(request)
-        await self._dialect.answer(request, self._route, sink)
+        if request.partial_answer and request.response_handle is None and self._route.dialect != "demo":
+            await self._continue(request, sink)
+        else:
+            await self._dialect.answer(request, self._route, sink)
+
+    async def _continue(self, request: ChatRequest, sink: DeltaSink) -> None:
+        """Pass what follows the partial answer to `sink`, numbered after its parts."""
+        route, quirks = self._route, self._route.quirks
+        asked = route.continuation == "instruct"
+        if quirks.background:  # only a whole answer can be replayed
+            route = structs.replace(route, quirks=quirks.model_copy(update={"background": False}))
+        stripped = route.dialect.startswith("anthropic")
+        seam = SeamSink(request.partial_answer, sink, asked=asked, echoes=quirks.prefill_echoed, stripped=stripped)
+        try:
+            await self._dialect.answer(continuing_request(request, route), route, seam)
+        except AnotherAnswer as error:
+            message = f"The model {route.id} began another answer instead of continuing this one. Try again."
+            raise ProviderError("upstream_incomplete", message, retryable=True, detail="another answer") from error
+        except ProviderError:
+            await seam.end()
+            raise
+        await seam.end()
 
 
 class Providers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from providers.catalog.schema import (
     provider_names,
     shipped_rows,
 )
-from providers.route import FEATURES, WORD, DialectName, Feature, Price, Quirks
+from providers.route import FEATURES, WORD, Continue, DialectName, Feature, Price, Quirks
 
 NEW_PROVIDER_FEATURES: Final = ("chat", "streaming", "tools")
 _FIELD_NAMES: Final = {
@@ -37,8 +37,9 @@ _FIELD_NAMES: Final = {
     "contextWindow": "context_window",
     "maxOutput": "max_output",
     "defaultModel": "default_model",
+    "continue": "continues",
 }
-"""Map from the field names in JSON files of other software to ours."""
+"""Map from the field names in JSON files of other software, and from words that Python reserves, to ours."""
 _ERROR_TEXTS: Final = {
     "tuple_type": "must be a list",
     "dict_type": "must be a table",
@@ -78,6 +79,7 @@ class ModelEntry(BaseModel):
     max_output: int | None = Field(default=None, gt=0)
     price: Price | None = None
     fallbacks: tuple[str, ...] | None = None
+    continues: Continue | None = None
     hidden: bool | None = None
     quirks: dict[str, Any] = {}
 
@@ -90,6 +92,7 @@ class _File(BaseModel):
     default_model: str | None = None
     proxy: str = Field(default="", pattern=ADDRESS)
     think_opened: tuple[str, ...] | None = None
+    continues: Continue = ""
     providers: dict[str, Any] = {}
     models: tuple[Any, ...] = ()
     aliases: dict[str, Any] = {}
@@ -143,6 +146,7 @@ class _FileReader:
             models=tuple(self._models.values()),
             proxy=file.proxy,
             think_opened=self._think_opened if file.think_opened is None else file.think_opened,
+            continues=file.continues,
             aliases=aliases,
         )
         self._check_names(rows)
@@ -179,9 +183,10 @@ class _FileReader:
         )
         if previous is None and "base_url" not in table and "variant_of" not in table:
             self._errors.append(f"{where}.base_url: the field is missing for a new provider. Add it")
+        original, table = table, _rename_fields(table, ("continue",))
         quirks = fields.get("quirks", {}) | table["quirks"] if isinstance(table.get("quirks"), dict) else None
         row = self._validate(
-            ProviderRow, fields | table | ({"quirks": quirks} if quirks else {}), where, defaults=fields
+            ProviderRow, fields | table | ({"quirks": quirks} if quirks else {}), where, original, defaults=fields
         )
         assert row is not None, "the defaults are a valid row"
         self._check_features(row.features, where)
@@ -322,6 +327,8 @@ class _FileReader:
             return None
 
 
-def _rename_fields(entry: Any) -> Any:
-    """Return `entry` with our names for its fields."""
-    return {_FIELD_NAMES.get(name, name): value for name, value in entry.items()} if isinstance(entry, dict) else entry
+def _rename_fields(entry: Any, renamed: Container[str] = _FIELD_NAMES) -> Any:
+    """Return `entry` with our names for those of its fields that are in `renamed`."""
+    if not isinstance(entry, dict):
+        return entry
+    return {_FIELD_NAMES[name] if name in renamed else name: value for name, value in entry.items()}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.route import DialectName, Feature, Price
+from providers.route import Continue, DialectName, Feature, Price
 
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 ADDRESS = r"^(https?://|\{[A-Z]|$)"
@@ -50,6 +50,11 @@ class ProviderRow(BaseModel):
     """Patterns for the names of models without a row that are routed to this provider."""
     unthinking: tuple[str, ...] = ()
     """Patterns for the names of models without a row that can't think, even if `features` has "thinking"."""
+    prefill: tuple[str, ...] = ()
+    """Patterns for the names of models, with a row or without, that continue an answer whose start is the last message.
+    A pattern after `!` excludes models."""
+    continues: Continue = ""
+    """How an answer that broke off may be continued. Empty: as `CatalogRows` says."""
     variant_of: str = ""
     """The name of the provider that this one is a variant of. The variant has the same models, and inherits
     every field that it doesn't set, except `also` and `patterns`."""
@@ -81,6 +86,8 @@ class ModelRow(BaseModel):
     own_price: Price | None = None
     """The operator's price, which overrides any other."""
     fallbacks: tuple[str, ...] = ()
+    continues: Continue = ""
+    """How an answer that broke off may be continued. Empty: as the provider's row says."""
     hidden: bool = False
     """Whether the model is left out of lists. It can still be used by its name."""
     legacy: bool = False
@@ -100,6 +107,8 @@ class CatalogRows(BaseModel):
     """The HTTP proxy for every provider whose `proxy` is None and that isn't on this machine."""
     think_opened: tuple[str, ...] = ()
     """Patterns, in lowercase, for the names of models whose prompt opens the reasoning. See `Quirks.think_opened`."""
+    continues: Continue = ""
+    """How an answer that broke off may be continued, for models and providers that don't say it."""
     aliases: dict[str, str] = {}
     """Map from a name chosen by the operator to a model's id."""
 

@@ -20,5 +20,8 @@ class Dialect(OpenAiDialect):
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
-        opening = self._create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route))
+        create = self._create
+        if request.partial_answer and route.quirks.prefill_path:
+            create = self._at_path(route.quirks.prefill_path).chat.completions.with_streaming_response.create
+        opening = create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route))
         await self._stream(opening, ChatDecoder(route.quirks, self._failures, request), sink)

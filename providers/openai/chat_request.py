@@ -25,6 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
+from providers.continuation import said_text
 from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.route import Quirks, Route
 
@@ -59,12 +60,16 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
     for message in request.messages:
         messages.extend(_messages(message, quirks))
+    if request.partial_answer:
+        messages.append(_prefix(request, quirks))
     body: dict[str, Any] = {"model": request.model, "messages": messages, "stream": True}
     if quirks.usage_asked:
         body["stream_options"] = {"include_usage": True} | quirks.stream_options
     body |= _params(request.params, quirks)
     body |= _reasoning(request, quirks)
     body |= quirks.body
+    if request.partial_answer:
+        body |= quirks.prefill_body
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
         body |= quirks.tools_body
@@ -74,6 +79,12 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
                 {"type": "function", "function": {"name": choice.name}} if isinstance(choice, ToolName) else choice
             )
     return body
+
+
+def _prefix(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
+    """Return the last message: the start of the answer, which the model continues."""
+    message: dict[str, Any] = {"role": "assistant", "content": said_text(request.partial_answer)}
+    return message | {quirks.prefill_mark: True} if quirks.prefill_mark else message
 
 
 def _params(params: Params, quirks: Quirks) -> dict[str, Any]:

@@ -21,3 +21,10 @@ class OpenAiDialect(SdkDialect):
             # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not be sent to another provider.
             client.organization = client.project = None
         return client
+
+    def _at_path(self, path: str) -> AsyncOpenAI:
+        """Return a client that shares the connections, for the API at `path` instead of `/v1` on the same host."""
+        base_url = str(self._client.base_url).rstrip("/").removesuffix("/v1") + path
+        client: AsyncOpenAI = self._client.with_options(base_url=base_url)
+        client.organization, client.project = self._client.organization, self._client.project
+        return client

@@ -1,6 +1,7 @@
 """Request an answer, with retries, other keys and fallback models.
 
-An answer that has started is never retried. From then on, its batches are passed on unchanged as they arrive.
+An answer that has started isn't repeated. If it breaks off, it is continued at most once. Its batches are passed on
+unchanged as they arrive.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from providers.base import (
     ResponseHandle,
 )
 from providers.catalog.catalog import Providers
+from providers.continuation import CONTINUED_CODES
 from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.breaker import Breakers
+from providers.retry.continuing import Continuer, ContinuingRequester
 from providers.retry.key_pool import KEY_CODES, CoolingDown, KeyCheckout, KeyPool
 from providers.route import Route
 
@@ -110,10 +113,11 @@ class _FirstContent:
 
 
 class _Interrupted(Exception):
-    """The failure of an answer that had started. It must not be retried."""
+    """The failure of an answer of `route` that had started. It must not be retried."""
 
-    def __init__(self, error: ProviderError) -> None:
+    def __init__(self, route: Route, error: ProviderError) -> None:
         super().__init__(str(error))
+        self.route = route
         self.error = error
 
 
@@ -126,12 +130,21 @@ class RetryingClient:
         self._retries = retries
         self._pools = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
 
-    async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
+    async def answer(
+        self,
+        route: Route,
+        requester: Requester,
+        deadline: float,
+        *,
+        once: bool = False,
+        continuer: Continuer | None = None,
+    ) -> None:
         """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
         Every wait before a retry ends by `deadline` (seconds on the event loop's clock), or at most 0.25 s later because
-        of jitter. `once` is for a request that continues an answer, and allows only one attempt. Raise `ProviderError`
-        with the failure of the requested model or of the started answer.
+        of jitter. `once` is for a request that replays an answer, and allows only one attempt. If the answer breaks off
+        after its start, `continuer` receives the rest. Raise `ProviderError` with the failure of the requested model or
+        of the started answer.
         """
         pool = self._pools.get(route.provider)
         try:
@@ -140,14 +153,64 @@ class RetryingClient:
                 await self.providers.load(route)
                 requester.on_request(route, request)
                 try:
-                    await _answer(self.providers.client(route), request, requester)
+                    await _answer(route, self.providers.client(route), request, requester)
                 except ProviderError as error:
                     requester.on_failure(route, error)
                     raise
             else:
                 await _Attempts(self.providers, self._retries, self._pools, requester, deadline).answer(route)
         except _Interrupted as interrupted:
-            raise interrupted.error from interrupted
+            failure, broken = interrupted.error, interrupted.route
+            if continuer is None or once or failure.code not in CONTINUED_CODES:
+                raise failure from interrupted
+            drop_tracebacks(interrupted)
+            log.warning("answer broke off", model=broken.id, code=failure.code, detail=failure.detail)
+            others = self.fallbacks_after(route, broken)
+            if not await self.continue_answer(broken, others, continuer, deadline, failure):
+                raise failure from interrupted
+
+    def fallbacks_after(self, requested: Route, broken: Route) -> list[Route]:
+        """Return the fallbacks of the requested route that come after the route whose answer broke off."""
+        fallbacks = self.providers.fallbacks(requested)
+        ids = [fallback.id for fallback in fallbacks]
+        return fallbacks[ids.index(broken.id) + 1 :] if broken.id in ids else fallbacks
+
+    async def continue_answer(
+        self,
+        route: Route,
+        fallbacks: list[Route],
+        continuer: Continuer,
+        deadline: float,
+        error: ProviderError | None = None,
+    ) -> bool:
+        """Pass the rest of an answer of `route` that broke off with `error` to `continuer`.
+
+        The route's model is asked first, then `fallbacks`, each with retries before its first words, until `deadline`
+        (see `answer`). Return whether the
+        rest is complete. If it isn't, no model can continue, or none has begun to. Raise `ProviderError` if the rest
+        breaks off too.
+        """
+        routes = [candidate for candidate in (route, *fallbacks) if candidate.provider in self._pools]
+        while routes and _now() < deadline:
+            first = routes.pop(0)
+            try:
+                await continuer.build_continuation(first)
+            except ProviderError as refused:
+                log.info("model can't continue the answer", model=first.id, code=refused.code)
+                continue
+            requester = ContinuingRequester(continuer, error)
+            attempts = _Attempts(self.providers, self._retries, self._pools, requester, deadline)
+            try:
+                await attempts.answer(first, routes)
+                return True
+            except _Interrupted as interrupted:
+                raise interrupted.error from interrupted
+            except ProviderError as failure:
+                drop_tracebacks(failure)
+                log.warning("answer can't be continued", model=first.id, code=failure.code, detail=failure.detail)
+                if _may_fall_back(failure):
+                    return False  # the others were asked too
+        return False
 
 
 class _Attempts:
@@ -167,10 +230,13 @@ class _Attempts:
         """The route that clients were last told of, at first the requested one."""
         self._request_count = 0
 
-    async def answer(self, route: Route) -> None:
-        """Request the answer from `route`, then from its fallbacks. Raise `ProviderError` with the first failure."""
+    async def answer(self, route: Route, fallbacks: list[Route] | None = None) -> None:
+        """Request the answer from `route`, then from `fallbacks`, or else from its own ones.
+
+        Raise `ProviderError` with the first failure.
+        """
         request = await self._requester.build_request(route)
-        self._fallbacks = self._providers.fallbacks(route)
+        self._fallbacks = self._providers.fallbacks(route) if fallbacks is None else list(fallbacks)
         self._announced = route
         try:
             await self._request_model(route, request)
@@ -273,7 +339,7 @@ class _Attempts:
         self._request_count += 1
         self._requester.on_request(route, request)
         try:
-            await _answer(self._providers.client(route, key), request, self._requester, on_start)
+            await _answer(route, self._providers.client(route, key), request, self._requester, on_start)
         except ProviderError as error:
             self._requester.on_failure(route, error)
             raise
@@ -303,7 +369,11 @@ class _Attempts:
 
 
 async def _answer(
-    provider: Provider, request: ChatRequest, requester: Requester, on_start: Callable[[], None] = lambda: None
+    route: Route,
+    provider: Provider,
+    request: ChatRequest,
+    requester: Requester,
+    on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Pass the whole answer to `requester`. Raise `ProviderError` before it starts and `_Interrupted` after that."""
     sink = _FirstContent(requester, on_start)
@@ -311,7 +381,7 @@ async def _answer(
         await provider.answer(request, sink)
     except ProviderError as error:
         if sink.started:
-            raise _Interrupted(error) from error
+            raise _Interrupted(route, error) from error
         raise
     await sink.end()
 

@@ -52,7 +52,7 @@ export class MessageNode {
   applyStatus(event) {
     if (event.status === "trimmed") this.trimmedCount = event.messages;
     else this.lastStatus = { ...event, at: performance.now() };
-    if (event.status === "fallback") this.model = event.model;
+    if (event.status === "fallback" || event.status === "continued") this.model = event.model;
   }
 
   /** Sets the timing of a stored answer. */

@@ -6,6 +6,7 @@ const STATUS = new Map([
   ["running", "Waiting for the first token"],
   ["retrying", "Retrying"],
   ["fallback", "Using another model"],
+  ["continued", "Continuing the answer"],
   ["waiting", "Slow to respond"],
   ["completed", "Done"],
   ["cancelled", "Stopped"],
@@ -89,6 +90,7 @@ export function statusText(turn, lastStatus) {
   if (turn.status === "running" && turn.parts.length > 0) return "Streaming";
   const details = lastStatus?.status === turn.status ? lastStatus : {};
   if (turn.status === "queued" && details.position) return details.position === 1 ? "Queued, next in line" : `Queued, position ${details.position}`;
+  if (turn.status === "continued" && details.model) return `The answer broke off: ${details.model} continues it`;
   if (turn.status === "fallback" && details.model) return `Using ${details.model} instead`;
   if (turn.status === "retrying" && details.attempt) {
     const seconds = Math.ceil((details.at + details.delay_ms - performance.now()) / 1000);

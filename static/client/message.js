@@ -19,7 +19,7 @@ export function applyEvent(turn, event) {
       turn.status = event.status;
       break;
     case "turn.status":
-      if (event.status === "fallback") turn.model = event.model;
+      if (event.status === "fallback" || event.status === "continued") turn.model = event.model;
       if (event.status !== "trimmed") turn.status = event.status === "resumed" ? "running" : event.status;
       break;
     case "turn.reset":

@@ -287,6 +287,7 @@ async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path
         ({"type": "turn.status", "status": "running"}, "Waiting for the first token"),
         ({"type": "turn.status", "status": "waiting"}, "Slow to respond"),
         ({"type": "turn.status", "status": "fallback", "model": "b"}, "Using b instead"),
+        ({"type": "turn.status", "status": "continued", "model": "b"}, "The answer broke off: b continues it"),
         ({"type": "turn.part", "part": 0, "kind": "text"}, "Streaming"),
         ({"type": "turn.delta", "part": 0, "text": "So"}, "Streaming"),
     ]
@@ -303,7 +304,7 @@ async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path
         for _, shown in steps:
             await expect(status).to_have_text(shown)
             await expect(page.get_by_test_id("answer-model")).to_have_text(
-                "b" if shown.startswith(("Using", "Str")) else "a"
+                "b" if shown.startswith(("Using", "The", "Str")) else "a"
             )
             await page.evaluate(NEXT)
         await expect(page.locator(".connection-text")).to_have_text("Live, storage delayed")

@@ -74,6 +74,7 @@ from providers.openai.responses_items import Item, OutputItems, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.retry.replay_dedupe import ReplayFilter
+from providers.retry.seam import Seam
 from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
@@ -467,6 +468,9 @@ ROWS = [
         "delta_buffer._HTTP_URL",
     ),
     Row("a replayed answer", lambda: ReplayFilter([TextPart(fill("a"))]).filter([])),
+    Row("an answer that broke off: words", lambda: Seam(fill("ab ")).feed(fill("ab ")), "seam._WORD_STARTS"),
+    Row("an answer that broke off: letters", lambda: Seam(fill("a")).feed(fill("a")), "seam._WORD_STARTS"),
+    Row("an answer that broke off: signs", lambda: Seam(fill("-")).feed(fill("-")), "seam._WORD_STARTS"),
     Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
     # Requests from clients.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),

@@ -45,7 +45,7 @@ ALLOWED: dict[State, set[str]] = {
         *("status.resumed", "reset", "part", "completed", "cancelled", "failed"),
     },
     "streaming": {
-        *("status.trimmed", "status.resumed"),
+        *("status.trimmed", "status.resumed", "status.continued"),
         *("reset", "part", "delta", "completed", "cancelled", "failed"),
     },
     "completed": set(),
@@ -206,3 +206,13 @@ def test_the_model_is_the_last_fallback_since_the_reset() -> None:
     assert model_of([started("t"), waiting], "m") == "m"
     assert model_of([started("t"), back, further, waiting], "m") == "m3"
     assert model_of([started("t"), back, TurnReset("t", 3, 2, "again")], "m") == "m"
+
+
+def test_another_model_gets_no_signatures_of_the_first() -> None:
+    """If another model continues an answer, the message has no signature that was made before, but those made after."""
+    begun: list[TurnEvent] = [started("t"), part(2), delta(3, "one "), TurnDelta("t", 4, 0, signature="A")]
+    same, other = (TurnStatus(turn="t", seq=5, status="continued", model=model) for model in (begun[0].model, "b"))  # type: ignore[union-attr]
+    rest: list[TurnEvent] = [delta(6, "two"), part(7, 1), TurnDelta("t", 8, 1, signature="B")]
+    assert fold([*begun, same, *rest]) == [TextPart("one two", "A"), TextPart("", "B")]
+    assert fold([*begun, other, *rest]) == [TextPart("one two"), TextPart("", "B")]
+    assert model_of([*begun, other, *rest], "m") == "b"

@@ -94,7 +94,7 @@ async def test_a_provider_that_cannot_resume_fails_the_turn(quick: None) -> None
     providers = ScriptedProviders(halves)
     async with open_pair(providers) as (one, two), open_client(two.services) as there:
         async with open_client(one.services) as here:
-            await here.request("turn.start", turn="t", input="Hi", model="ollama/m")
+            await here.request("turn.start", turn="t", input="Hi", model="lmstudio/m")
             await here.until(lambda: here.turns["t"].seq == 3)
             await there.request("turn.attach", turn="t")
             await there.until(lambda: there.turns["t"].seq == 3)

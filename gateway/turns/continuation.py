@@ -1,0 +1,129 @@
+"""Continue an answer that broke off after its first words: the `Continuer` of one turn."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from gateway.offload import offload
+from gateway.turns.context import estimate_tokens, request_tokens
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.request_builder import RequestBuilder
+from providers.base import ChatRequest, Delta, Part, ProviderError, too_long
+from providers.continuation import Way, way_to_continue
+from providers.route import Route
+
+MAX_TOKENS_MIN = 16
+"""The least that `params.max_tokens` is reduced to, because some APIs refuse less."""
+
+
+class AnswerContinuer:
+    """The `Continuer` of one turn. `builder` makes its requests, and `chat_request` is the request to continue.
+
+    `answering` is the route of the model that a former owner asked, if there was one.
+    """
+
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        event_writer: EventWriter,
+        chat_request: ChatRequest,
+        answering: Route | None = None,
+    ) -> None:
+        self._builder = builder
+        self._event_writer = event_writer
+        self._chat_request = chat_request
+        self._answering = answering
+        self._parts: list[Part] | None = None
+        self._way: Way | None = None
+        self._is_begun = False
+
+    async def build_continuation(self, route: Route) -> ChatRequest:
+        """See `Continuer`."""
+        if self._parts is None:
+            self._parts = await offload(self._event_writer.size, self._event_writer.parts)
+            self._way = self._find_way(self._parts)
+        if not can_continue(route, self._way):
+            raise ProviderError("unsupported", f"The model {route.id} can't continue this answer. Start a new turn.")
+        request = await self._builder.build_request(route)
+        if self._way == "restart":
+            return request
+        tokens = estimate_tokens(self._parts)
+        if route.context_window is not None and request_tokens(request) + tokens > route.context_window:
+            raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
+        if (max_tokens := request.params.max_tokens) is not None:
+            left = max(min(max_tokens, MAX_TOKENS_MIN), max_tokens - tokens)
+            request = structs.replace(request, params=structs.replace(request.params, max_tokens=left))
+        return request.continuing(self._parts)
+
+    def _find_way(self, parts: list[Part]) -> Way | None:
+        """Return how the answer goes on, or None.
+
+        The start of an answer that the client itself sent as the last message is left alone, and so is an answer that
+        the provider goes on with by itself.
+        """
+        messages = self._chat_request.messages
+        if self._event_writer.live_turn.response_handle is not None or (messages and messages[-1].role == "assistant"):
+            return None
+        return way_to_continue(parts, self._chat_request.params.response_format)
+
+    def on_continue(self, route: Route, error: ProviderError | None) -> None:
+        """See `Continuer`."""
+        writer = self._event_writer
+        if not self._is_begun:
+            self._is_begun = True
+            writer.metrics.on_continue()
+            self._end_request(error)
+        if self._way == "continue":
+            writer.live_turn.set_model(route.id)
+            writer.publish_status(status="continued", model=route.id)
+        elif self._builder.is_primary(route):
+            writer.metrics.on_retry()
+            writer.publish_status(status="retrying", attempt=writer.attempts + 1, delay_ms=0)
+        else:
+            self._builder.on_fallback(route)
+
+    def _end_request(self, error: ProviderError | None) -> None:
+        """Close the accounts of the request whose answer broke off."""
+        writer = self._event_writer
+        if self._answering is not None:
+            writer.record_lost_request(self._answering, self._chat_request)
+        elif error is not None and writer.route is not None:
+            writer.metrics.on_failure(writer.route, error)
+        writer.end_request(self._parts or [])
+        if self._way == "restart":
+            writer.reset("the answer broke off before its first word, so it starts again")
+
+    def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
+        """See `Continuer`. Clients were told already that an answer with text is being continued."""
+        if self._way == "restart":
+            self._builder.on_retry(self._event_writer.attempts + 1, delay_ms)
+        else:
+            self._event_writer.metrics.on_retry()
+
+    def on_request(self, route: Route, request: ChatRequest) -> None:
+        """See `Requester`."""
+        self._builder.on_request(route, request)
+
+    def on_failure(self, route: Route, error: ProviderError) -> None:
+        """See `Requester`. A request without an answer isn't counted in the usage."""
+        self._builder.on_failure(route, error)
+        self._event_writer.drop_request()
+
+    def on_start(self) -> None:
+        """See `Requester`."""
+        self._builder.on_start()
+
+    def offer(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`."""
+        return self._builder.offer(batch)
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        await self._builder.put(batch)
+
+
+def can_continue(route: Route, way: Way | None) -> bool:
+    """Return whether the model of `route` can continue an answer in this way."""
+    if way == "restart":
+        return route.continues != "off"
+    return way == "continue" and route.continuation is not None

@@ -1,0 +1,76 @@
+"""Request the rest of an answer that broke off, from the same model or from another one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from providers.base import ChatRequest, Delta, DeltaSink, ProviderError
+from providers.route import Route
+
+
+class Continuer(DeltaSink, Protocol):
+    """The part of a `Requester` that an answer that broke off needs."""
+
+    async def build_continuation(self, route: Route) -> ChatRequest:
+        """Return the request with which this route's model continues the answer. Raise `ProviderError` if it can't."""
+
+    def on_continue(self, route: Route, error: ProviderError | None) -> None:
+        """Called before the model of `route` is asked to continue the answer, which broke off with `error`.
+
+        `error` is None if the answer broke off in another process.
+        """
+
+    def on_request(self, route: Route, request: ChatRequest) -> None:
+        """See `Requester`."""
+
+    def on_failure(self, route: Route, error: ProviderError) -> None:
+        """See `Requester`."""
+
+    def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
+        """Called before attempt number `attempt`, which is made in `delay_ms`. Clients need not hear of it."""
+
+    def on_start(self) -> None:
+        """See `Requester`."""
+
+
+class ContinuingRequester:
+    """A `Requester` of the rest of an answer, which `continuer` receives. The answer broke off with `error`."""
+
+    def __init__(self, continuer: Continuer, error: ProviderError | None) -> None:
+        self._continuer = continuer
+        self._error = error
+        self._asked: Route | None = None
+
+    async def build_request(self, route: Route) -> ChatRequest:
+        """See `Requester`."""
+        return await self._continuer.build_continuation(route)
+
+    def on_fallback(self, route: Route) -> None:
+        """Do nothing, because `on_request` reports each model."""
+
+    def on_request(self, route: Route, request: ChatRequest) -> None:
+        """See `Requester`."""
+        if route is not self._asked:
+            self._asked = route
+            self._continuer.on_continue(route, self._error)
+        self._continuer.on_request(route, request)
+
+    def on_failure(self, route: Route, error: ProviderError) -> None:
+        """See `Requester`."""
+        self._continuer.on_failure(route, error)
+
+    def on_retry(self, attempt: int, delay_ms: int) -> None:
+        """See `Requester`."""
+        self._continuer.on_continue_retry(attempt, delay_ms)
+
+    def on_start(self) -> None:
+        """See `Requester`."""
+        self._continuer.on_start()
+
+    def offer(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`."""
+        return self._continuer.offer(batch)
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        await self._continuer.put(batch)

@@ -1,0 +1,267 @@
+"""The seam between the text that was said and its continuation. This module does no I/O.
+
+A continuation may begin exactly where the text ends, repeat its last words or all of it, and have a blank too many or too
+few. The start of the continuation is held back until that is decided; a repetition can't be longer than what was said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import structs
+
+from providers.base import (
+    CitationPart,
+    Delta,
+    DeltaSink,
+    Finished,
+    Part,
+    PartDelta,
+    PartStarted,
+    ResponseHandle,
+    TextPart,
+)
+from providers.continuation import said_text
+
+WINDOW_CHARS: Final = 4096
+"""How far before the end of the text a repetition may begin. It may also begin at the start of the text."""
+REPEATED_LETTERS_MIN: Final = 4
+"""A repetition that has fewer letters and digits counts as the model's own words. A Chinese, Japanese or Korean one is two."""
+RESTART_CHARS: Final = 64
+"""A continuation that repeats this many characters of the start of the text, and then differs, is another answer."""
+_WORD_STARTS: Final = re.compile(r"(?<!\w)\S|[^\w\s]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_FIRST_WITH_BLANKS: Final = 0x0E00
+"""From this character on, most scripts write words without blanks between them."""
+
+
+class AnotherAnswer(Exception):
+    """The model began its answer again, in other words, instead of continuing it."""
+
+
+class Seam:
+    """The seam after the text `said`.
+
+    `asked`: the model was asked to repeat the last words, so that any repeated word counts. `echoes`: the provider repeats
+    the whole text. Otherwise a repetition of `REPEATED_LETTERS_MIN` letters counts, unless the text repeated it before.
+    `stripped`: the model got the text without the blank at its end, so that it writes that blank again.
+    """
+
+    def __init__(self, said: str, *, asked: bool = False, echoes: bool = False, stripped: bool = False) -> None:
+        self._said = said.rstrip()
+        self._blank = said[len(self._said) :]
+        self._asked = asked
+        self._echoes = echoes
+        self._stripped = stripped or asked
+        self._first = len(self._said) - len(self._said.lstrip())
+        window = max(self._first, len(self._said) - WINDOW_CHARS)
+        starts = [match.start() for match in _WORD_STARTS.finditer(self._said, window)]
+        if self._said and (not starts or starts[0] != self._first):
+            starts.insert(0, self._first)
+        self._open = starts
+        """The places in the text from which the continuation so far may be a repetition."""
+        self._repeated: list[int] = []
+        """The places from which the continuation has repeated the text to its end, in their order."""
+        self._lead = ""
+        self._held: list[str] = []
+        self._length = 0
+        self._trims_blank = False
+        self.is_done = False
+        """Whether everything that follows is passed on unchanged."""
+
+    def feed(self, text: str) -> str:
+        """Return what to append to the text now: nothing as long as that isn't decided.
+
+        Raise `AnotherAnswer` if the continuation isn't one.
+        """
+        if self.is_done:
+            return text
+        if self._trims_blank:
+            return self._trim(text)
+        if not self._length:
+            stripped = text.lstrip()
+            self._lead += text[: len(text) - len(stripped)]
+            text = stripped
+            if not text:
+                return self.close() if len(self._lead) > WINDOW_CHARS else ""
+        self._held.append(text)
+        self._match(text)
+        return "" if self._open else self._decide()
+
+    def close(self) -> str:
+        """Return what is still held, at the end of the continuation."""
+        if self.is_done:
+            return ""
+        if self._trims_blank:
+            return self._trim("", is_end=True)
+        is_repeated = bool(self._open) and self._length > 0 and not self._repeated
+        if is_repeated and (self._asked or self._echoes or self._length >= RESTART_CHARS):
+            self.is_done = True
+            return ""  # it broke off within the repetition
+        return self._decide() + self._end_blank()
+
+    def _end_blank(self) -> str:
+        return "" if self.is_done else self._trim("", is_end=True)
+
+    def _match(self, text: str) -> None:
+        """Keep the places from which the text goes on with `text`."""
+        said, matched = self._said, self._length
+        still: list[int] = []
+        repeated: list[int] = []
+        for start in self._open:
+            at = start + matched
+            if len(said) - at > len(text):
+                if said.startswith(text, at):
+                    still.append(start)
+            elif text.startswith(said[at:]):
+                repeated.append(start)
+        is_restart = matched >= RESTART_CHARS and self._first in self._open
+        if is_restart and self._first not in still and self._first not in repeated:
+            raise AnotherAnswer
+        self._open = still
+        self._repeated = sorted(self._repeated + repeated)
+        self._length += len(text)
+
+    def _decide(self) -> str:
+        text = "".join(self._held)
+        self._held.clear()
+        for start in self._repeated:
+            if self._is_repetition(start):
+                self._trims_blank = True
+                self._lead = ""
+                return self._trim(text[len(self._said) - start :])
+        self.is_done = True
+        if self._blank:
+            # Two spaces in a line are one too many, but a line break after another one may be a new paragraph.
+            is_known = self._stripped or "\n" not in self._blank
+            return (_without(self._lead, self._blank) if is_known else self._lead) + text
+        is_glued = self._asked and not self._lead and bool(self._said) and bool(text)
+        if is_glued and _has_blank_between(self._said[-1], text[0]):
+            return " " + text
+        return self._lead + text
+
+    def _is_repetition(self, start: int) -> bool:
+        """Return whether the text from `start` on was repeated, and isn't the model's own words."""
+        repeated = self._said[start:]
+        letters = sum(2 if ord(char) >= 0x3040 else 1 for char in repeated if char.isalnum())
+        if self._asked:
+            is_word = start == self._first or self._said[start - 1].isspace()
+            return letters >= (2 if is_word else REPEATED_LETTERS_MIN)
+        if self._echoes and start == self._first:
+            return True
+        if letters < REPEATED_LETTERS_MIN:
+            return False
+        before = self._said[max(0, start - len(repeated) - RESTART_CHARS) : start].rstrip()
+        shorter = (len(self._said) - other for other in self._repeated if other > start)
+        is_periodic = any(not repeated[size : len(repeated) - size].strip() for size in shorter)
+        return not is_periodic and not before.endswith(repeated)
+
+    def _trim(self, text: str, *, is_end: bool = False) -> str:
+        """Return `text`, which follows a repetition, without the blank that the text already ends with."""
+        stripped = text.lstrip()
+        self._lead += text[: len(text) - len(stripped)]
+        if self._blank and not stripped and not is_end and len(self._lead) <= WINDOW_CHARS:
+            return ""
+        self.is_done = True
+        return _without(self._lead, self._blank) + stripped
+
+
+def _without(lead: str, blank: str) -> str:
+    """Return the blank `lead` without `blank`, which was said before it."""
+    if not blank:
+        return lead
+    pairs = zip(lead, blank, strict=False)
+    common = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(lead), len(blank)))
+    return lead[common:] if common or "\n" in lead else ""
+
+
+def _has_blank_between(before: str, after: str) -> bool:
+    """Return whether a blank belongs between the two characters if one is the end and one the start of a sentence's words."""
+    if ord(before) >= _FIRST_WITH_BLANKS or ord(after) >= _FIRST_WITH_BLANKS:
+        return False
+    return after.isalnum() and (before.isalnum() or before in ",.;:!?)")
+
+
+class SeamSink:
+    """A sink that joins a continuation to the parts `said`, and passes it to `sink`.
+
+    The first text continues the last text part, unless reasoning followed that. All other parts are numbered after the
+    parts that were said. See `Seam` for the other arguments.
+    """
+
+    def __init__(
+        self,
+        said: Sequence[Part],
+        sink: DeltaSink,
+        *,
+        asked: bool = False,
+        echoes: bool = False,
+        stripped: bool = False,
+    ) -> None:
+        self._sink = sink
+        self._seam = Seam(said_text(said), asked=asked, echoes=echoes, stripped=stripped)
+        self._next = len(said)
+        last = next((number for number in reversed(range(len(said))) if not isinstance(said[number], CitationPart)), -1)
+        self._joined: int | None = last if last >= 0 and isinstance(said[last], TextPart) else None
+        """The number of the part that the first text continues. None until the part is opened."""
+        self._text_part: int | None = None
+        """The continuation's own number of its first text part."""
+        self._numbers: dict[int, int] = {}
+
+    def offer(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`. Return False until the seam is decided, so that a failure is raised in the task."""
+        if not self._seam.is_done:
+            return False
+        numbered = self._number(batch)
+        return not numbered or self._sink.offer(numbered)
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`. Raise `AnotherAnswer` if the answer isn't a continuation."""
+        numbered = self._number(batch)
+        if numbered:
+            await self._sink.put(numbered)
+
+    async def end(self) -> None:
+        """Pass on what is still held back."""
+        held: list[Delta] = []
+        self._append(held, self._seam.close())
+        if held:
+            await self._sink.put(held)
+
+    def _number(self, batch: list[Delta]) -> list[Delta]:
+        """Return the batch as it continues the answer. Once the seam is decided, a batch can be passed in again."""
+        numbered: list[Delta] = []
+        for delta in batch:
+            if type(delta) is PartDelta:
+                if delta.part != self._text_part:
+                    numbered.append(structs.replace(delta, part=self._numbers[delta.part]))
+                elif delta.text is not None:
+                    self._append(numbered, self._seam.feed(delta.text))
+            elif type(delta) is PartStarted:
+                self._start(delta, numbered)
+            elif isinstance(delta, Finished):
+                self._append(numbered, self._seam.close())
+                numbered.append(delta)
+            elif not isinstance(delta, ResponseHandle):  # the handle of a continuation can't replay the whole answer
+                numbered.append(delta)
+        return numbered
+
+    def _start(self, started: PartStarted, numbered: list[Delta]) -> None:
+        if started.kind == "text" and self._text_part in (None, started.part):
+            self._text_part = started.part
+            return
+        if started.part not in self._numbers:
+            self._numbers[started.part] = self._next
+            self._next += 1
+        numbered.append(structs.replace(started, part=self._numbers[started.part]))
+
+    def _append(self, numbered: list[Delta], text: str) -> None:
+        """Append `text` to the part that the continuation's first text part continues."""
+        if not text:
+            return
+        if self._joined is None:
+            self._joined = self._next
+            self._next += 1
+            numbered.append(PartStarted(self._joined, "text"))
+        numbered.append(PartDelta(self._joined, text))
