@@ -168,6 +168,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
     `partial_answer` holds the parts of an interrupted answer to continue; new parts are numbered after them. It needs a
     route that continues answers (`Route.continuation`), or the `response_handle` that came with that answer.
+    `is_continuation`: the last messages hold the interrupted answer, and ask the model to continue it.
     `omitted_messages` is how many of the oldest messages of the history were left out because they didn't fit.
     """
 
@@ -179,6 +180,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     partial_answer: tuple[Part, ...] = ()
+    is_continuation: bool = False
     response_handle: ResponseHandle | None = None
 
     def continuing(self, partial_answer: list[Part], response_handle: ResponseHandle | None = None) -> ChatRequest:

@@ -74,7 +74,7 @@ def continuing_request(request: ChatRequest, route: Route) -> ChatRequest:
             ChatMessage("assistant", (TextPart(text),)),
             ChatMessage("user", (TextPart(_INSTRUCTION.format(words=_last_words(text))),)),
         )
-        return structs.replace(request, messages=messages, partial_answer=())
+        return structs.replace(request, messages=messages, partial_answer=(), is_continuation=True)
     if route.quirks.reasoning in _NO_THINKING and "thinking" in route.features:
         return structs.replace(request, params=structs.replace(request.params, reasoning="none"))
     return request

@@ -121,6 +121,8 @@ class ChatDecoder:
         self._finish: str | None = None
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
+        self._is_whole = request is None or not (request.partial_answer or request.is_continuation)
+        """Whether the stream is the whole answer. The parts of an interrupted answer can't be withdrawn."""
         self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
@@ -301,7 +303,6 @@ class ChatDecoder:
         if request is None:
             return ThinkTags(is_opened=self._quirks.think_opened, may_restate=self._may_restate)
         if request.partial_answer:
-            # The parts of an interrupted answer can't be withdrawn.
             return ThinkTags()
         is_opened = self._quirks.think_opened and request.params.reasoning != "none"
         return ThinkTags(is_opened=is_opened, may_restate=self._may_restate)
@@ -321,7 +322,8 @@ class ChatDecoder:
     def _may_restate(self) -> bool:
         """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""
         return (
-            self.parts.kinds <= {"text", "reasoning"}
+            self._is_whole
+            and self.parts.kinds <= {"text", "reasoning"}
             and not self._signed
             and not self._calls.pending
             and self._reasoning.is_recorded

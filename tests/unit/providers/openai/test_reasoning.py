@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from providers.base import PartsWithdrawn
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.reasoning import RECORD_MAX, thought_text
@@ -240,6 +242,19 @@ def test_effort_none_is_not_opened() -> None:
         decoder = ChatDecoder(quirks, FAILURES, chat_request("Hi", reasoning=effort))
         decoder.decode_event(None, b'{"choices":[{"delta":{"content":"Hello"}}]}')
         assert decoder.parts.last_kind == kind
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_continuation_withdraws_nothing(known: bool) -> None:
+    """The parts of the interrupted answer stay, whatever the model that continues it says about its reasoning."""
+    request = structs.replace(chat_request("Hi"), is_continuation=True)
+    decoder = ChatDecoder(Quirks(think_tags=True, think_opened=known), FAILURES, request)
+    deltas = []
+    for content in ("I think.", "</think>More"):
+        decoder.decode_event(None, json.dumps({"choices": [{"delta": {"content": content}}]}).encode())
+        deltas += decoder.parts.drain()
+    assert not any(isinstance(delta, PartsWithdrawn) for delta in deltas)
+    assert decoder.parts.kinds == ({"reasoning", "text"} if known else {"text"})
 
 
 def test_a_field_shows_that_the_text_is_the_answer() -> None:
