@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, UsageReported
+from providers.base import UsageReported
+from providers.call_arguments import as_text
 from providers.delta_buffer import DeltaBuffer
+from providers.endings import finish_answer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import is_end_mark
 from providers.openai.think_tags import ThinkTags
@@ -23,7 +25,7 @@ from providers.token_counts import chat_cost, chat_usage
 
 class _Function(Struct, gc=False):
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
 
 
 class _Google(Struct, gc=False):
@@ -37,6 +39,7 @@ class _Extra(Struct, gc=False):
 class _ToolCall(Struct, gc=False):
     index: int | None = None
     id: str | None = None
+    type: str | None = None
     function: _Function | None = None
     extra_content: _Extra | None = None
 
@@ -64,8 +67,11 @@ class _Annotation(Struct, gc=False):
     url_citation: _Cited | None = None
 
 
+_Content = str | list[_Piece | str] | _Piece | None
+
+
 class _Delta(Struct, gc=False):
-    content: str | list[_Piece | str] | _Piece | None = None
+    content: _Content = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[_Piece] | None = None
@@ -91,19 +97,34 @@ class _Chunk(Struct, gc=False):
     error: Any = None
 
 
+OTHER_CHOICES_MAX: Final = 8
+"""How many pieces of choices with another index than 0 are held back until one of them is decoded."""
+
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
 
 
 class ChatDecoder:
-    """The decoder of one stream of chunks. See `stream.Decoder`."""
+    """The decoder of one stream of chunks. See `stream.Decoder`.
 
-    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+    `tools` are the names of the client's tools, or None if they aren't known.
+    """
+
+    def __init__(self, quirks: Quirks, failures: Failures, tools: Collection[str] | None = None) -> None:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
         self._quirks = quirks
         self._failures = failures
-        self._finish: str | None = None
+        self._tools = tools
+        self._finish: Finish | None = None
+        self._finish_word = ""
+        """The host's word for the finish reason, or for what isn't one."""
+        self._choice = 0
+        """The index of the choice that is decoded."""
+        self._other_choices: list[_Choice] = []
+        """The choices with another index, while it isn't known whether there is one with the index 0."""
+        self._said: list[str] = []
+        """The text so far, as it arrived."""
         self._usage: dict[str, Any] | None = None
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
@@ -138,29 +159,33 @@ class ChatDecoder:
 
         Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
         """
+        self._take_other_choices()
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.append_text(kind, text)
-        finish = map_finish_reason(self._finish) if self._finish else None
-        complete = finish is not None or (
-            not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
+        complete = self._finish not in (None, "failed") or (
+            self._finish is None and self._quirks.ends_without_finish and self.parts.count > 0
         )
+        # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
+        # pair.
+        self._calls.close(complete=complete)
         if complete:
-            # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
-            # pair.
-            self._calls.close()
             self.parts.close()
         for url in self._citation_urls:
             self.parts.add_citation(url=url, title=None, text=None)
         self._report_usage()
-        if self._finish and finish is None:
-            raise self._failures.from_finish_reason(self._finish)
+        if self._finish == "failed":
+            raise self._failures.from_finish_reason(self._finish_word)
         if not complete:
-            raise self._failures.incomplete()
-        if finish in (None, "stop"):
-            # A forced tool call ends with "stop", and a refusal has no finish reason of its own.
-            finish = "tool_calls" if self._calls else "refusal" if self.parts.last_kind == "refusal" else "stop"
-        self.parts.append_delta(Finished(finish))
+            raise self._failures.no_finish_reason(self._finish_word)
+        finish_answer(
+            self.parts,
+            self._failures,
+            self._finish or "stop",
+            has_calls=bool(self._calls),
+            has_half_call=self._calls.has_half(),
+            has_hosted_calls=self._calls.has_hosted,
+        )
 
     def _add_chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
@@ -170,20 +195,39 @@ class ChatDecoder:
         if chunk.error:
             self._fail(chunk.error)
         for choice in chunk.choices or ():
-            if choice.index != 0:
-                continue
-            if choice.usage:
-                self._usage = choice.usage
-            if choice.error:
-                self._fail(choice.error)
-            if choice.delta is not None:
-                self._add_delta(choice.delta)
-            if choice.message is not None and not self.parts.count and not self._calls.pending:
-                # Some hosts send only the whole answer. Others repeat the whole answer after its chunks.
-                self._add_delta(choice.message)
-            if choice.finish_reason:
-                self._finish = choice.finish_reason
-                self.finishing = True
+            if choice.index == self._choice:
+                self._add_choice(choice)
+            elif not self._choice and not self.parts.count:
+                self._other_choices.append(choice)
+                if len(self._other_choices) == OTHER_CHOICES_MAX:
+                    self._take_other_choices()
+
+    def _add_choice(self, choice: _Choice) -> None:
+        if self._other_choices and not choice.index:
+            self._other_choices.clear()
+        if choice.usage:
+            self._usage = choice.usage
+        if choice.error:
+            self._fail(choice.error)
+        if choice.delta is not None:
+            self._add_delta(choice.delta)
+        if choice.message is not None:
+            self._add_message(choice.message)
+        if choice.finish_reason and (finish := map_finish_reason(choice.finish_reason)) is not None:
+            self._finish = finish
+            self._finish_word = choice.finish_reason
+            self.finishing = True
+        elif choice.finish_reason and self._finish is None:
+            self._finish_word = choice.finish_reason
+
+    def _take_other_choices(self) -> None:
+        """Decode the choices with another index, because there is none with the index 0."""
+        choices, self._other_choices = self._other_choices, []
+        if choices:
+            self._choice = choices[0].index
+        for choice in choices:
+            if choice.index == self._choice:
+                self._add_choice(choice)
 
     def _fail(self, error: object) -> None:
         self._report_usage()
@@ -200,6 +244,8 @@ class ChatDecoder:
             self._add_details(delta.reasoning_details, has_text=bool(thought))
         content = delta.content
         if content:
+            if isinstance(content, str):
+                self._said.append(content)
             if not isinstance(content, str):
                 self._add_pieces(content if isinstance(content, list) else [content])
             elif self._tags is None:
@@ -241,17 +287,58 @@ class ChatDecoder:
 
     def _add_tool_calls(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
-            google = call.extra_content.google if call.extra_content else None
-            signature = google.thought_signature if google else None
-            self._add_tool_call(call.index, call.id or "", call.function or _Function(), signature or "")
-        if delta.function_call is not None:
-            self._add_tool_call(LEGACY, "", delta.function_call)
+            function = call.function or _Function()
+            self._calls.add(
+                call.index,
+                call.id or "",
+                function.name or "",
+                as_text(function.arguments),
+                _signature(call),
+                hosted=self._is_hosted(call),
+            )
+        if (function_call := delta.function_call) is not None:
+            self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
 
-    def _add_tool_call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
-        arguments = function.arguments or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments)
-        self._calls.add(index, call_id, function.name or "", arguments, signature)
+    def _is_hosted(self, call: _ToolCall) -> bool:
+        """Return whether the provider runs the call itself, as Kimi does with `$web_search`."""
+        name = call.function.name if call.function else None
+        if self._tools is not None and name in self._tools:
+            return False
+        return (name or "").startswith("$") or "builtin" in (call.type or "")
+
+    def _add_message(self, message: _Delta) -> None:
+        """Add a whole message: all of it if it is all there is, else what is missing in the deltas before it."""
+        if not self.parts.count and not self._calls.pending and not self._said:
+            self._add_delta(message)
+            return
+        kinds = self.parts.kinds
+        missing = _Delta(
+            content=self._missing_text(message.content),
+            refusal=None if "refusal" in kinds else message.refusal,
+            annotations=None if "citation" in kinds else message.annotations,
+        )
+        if "reasoning" not in kinds:
+            missing.reasoning_content, missing.reasoning = message.reasoning_content, message.reasoning
+        self._add_delta(missing)
+        calls = message.tool_calls or ()
+        for position, call in enumerate(call for call in calls if not self._is_hosted(call)):
+            function = call.function or _Function()
+            self._calls.fill(
+                position, call.id or "", function.name or "", as_text(function.arguments), _signature(call)
+            )
+        if message.function_call is not None and not self._calls:
+            self._add_tool_calls(_Delta(function_call=message.function_call))
+
+    def _missing_text(self, content: _Content) -> str:
+        """Return what the whole text has more than the text so far."""
+        if content is not None and not isinstance(content, str):
+            pieces = content if isinstance(content, list) else [content]
+            content = "".join(piece if isinstance(piece, str) else piece.text or "" for piece in pieces)
+        said = "".join(self._said)
+        self._said = [said]
+        if said or "text" not in self.parts.kinds:
+            return content[len(said) :] if content and content.startswith(said) else ""
+        return ""  # the text arrived as a list
 
     def _report_usage(self) -> None:
         if self._usage:
@@ -259,6 +346,11 @@ class ChatDecoder:
                 UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
             )
             self._usage = None
+
+
+def _signature(call: _ToolCall) -> str:
+    google = call.extra_content.google if call.extra_content else None
+    return (google.thought_signature if google else None) or ""
 
 
 def _encode_detail(detail: _Piece) -> str:
