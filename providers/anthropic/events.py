@@ -175,7 +175,10 @@ class MessagesDecoder:
 
     def _message_start(self, event: _Event) -> None:
         """Start the message. A proxy may repeat the event, but after a block, it is another message."""
-        if self._has_blocks:
+        if self._finish is not None:
+            self.done = True
+            return
+        if self._has_blocks or self.parts.count:
             self._report_usage()
             raise self._failures.incomplete("a second message began in the middle of the answer")
         if event.message is not None:

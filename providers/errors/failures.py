@@ -82,7 +82,11 @@ class Failures:
 
     def no_finish_reason(self, word: str) -> ProviderError:
         """Return the error for an answer that ended without a known finish reason. `word` is the unknown one, if any."""
-        return self.incomplete(f"unknown finish reason {self._name(word) or '(not a name)'}") if word else self.incomplete()
+        return (
+            self.incomplete(f"unknown finish reason {self._name(word) or '(not a name)'}")
+            if word
+            else self.incomplete()
+        )
 
     def unreadable(self, detail: object) -> ProviderError:
         """Return the error for a stream that isn't valid in its dialect. `detail` is for the log."""

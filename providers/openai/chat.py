@@ -21,4 +21,6 @@ class Dialect(OpenAiDialect):
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         opening = self._create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route))
-        await self._stream(opening, ChatDecoder(route.quirks, self._failures, [tool.name for tool in request.tools]), sink)
+        await self._stream(
+            opening, ChatDecoder(route.quirks, self._failures, [tool.name for tool in request.tools]), sink
+        )

@@ -244,15 +244,15 @@ class ChatDecoder:
             self._add_details(delta.reasoning_details, has_text=bool(thought))
         content = delta.content
         if content:
-            if isinstance(content, str):
-                self._said.append(content)
             if not isinstance(content, str):
                 self._add_pieces(content if isinstance(content, list) else [content])
-            elif self._tags is None:
-                parts.append_text("text", content)
             else:
-                for kind, text in self._tags.feed(content):
-                    parts.append_text(kind, text)
+                self._said.append(content)
+                if self._tags is None:
+                    parts.append_text("text", content)
+                else:
+                    for kind, text in self._tags.feed(content):
+                        parts.append_text(kind, text)
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
