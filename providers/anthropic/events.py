@@ -79,6 +79,9 @@ _COUNTS: Final = (
     "cache_creation_input_tokens",
 )
 
+_PAUSES: Final = ("pause_turn", "pause_run", "compaction")
+"""The stop reasons after which the same message may go on, until `message_stop`."""
+
 _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
@@ -97,6 +100,8 @@ class MessagesDecoder:
         self._explanation: str | None = None
         self._has_blocks = False
         """Whether a block has started."""
+        self._in_block = False
+        """Whether the last block that started hasn't stopped."""
         self._initial_blocks: list[_Block] = []
         """The blocks in `message_start`, used only if no others arrive."""
         self._calls = OpenCalls(self.parts)
@@ -134,6 +139,8 @@ class MessagesDecoder:
 
         Raise `ProviderError` if the answer has no known stop reason, or if its stop reason is a failure.
         """
+        if not self.done and self._stop_reason in _PAUSES:
+            self._finish = None
         complete = self._finish not in (None, "failed")
         if complete:
             self._add_initial_blocks()
@@ -174,11 +181,14 @@ class MessagesDecoder:
         raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: _Event) -> None:
-        """Start the message. A proxy may repeat the event, but after a block, it is another message."""
+        """Start the message. A proxy may repeat the event, and a fallback may start again after a whole thought.
+
+        After anything else, another message would repeat it, or leave half of it.
+        """
         if self._finish is not None:
             self.done = True
             return
-        if self._has_blocks or self.parts.count:
+        if self._in_block or self.parts.kinds - {"reasoning"}:
             self._report_usage()
             raise self._failures.incomplete("a second message began in the middle of the answer")
         if event.message is not None:
@@ -196,7 +206,7 @@ class MessagesDecoder:
     def _block_start(self, event: _Event) -> None:
         """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
         index, block = event.index, event.content_block or _Block()
-        self._has_blocks = True
+        self._has_blocks = self._in_block = True
         # Some hosts give several blocks one index.
         self.parts.remove_key(index)
         self._open_calls.pop(index, None)
@@ -244,6 +254,7 @@ class MessagesDecoder:
         return part if part is not None else self.parts.open_part("reasoning", key=index)
 
     def _block_stop(self, event: _Event) -> None:
+        self._in_block = False
         if (call := self._open_calls.get(event.index)) is not None:
             self._open_calls[event.index] = self._calls.append(call, self._initial_arguments.pop(call, ""))
 
@@ -264,7 +275,7 @@ class MessagesDecoder:
         finish = map_finish_reason(reason)
         if finish is not None or self._finish is None:
             self._finish, self._stop_reason = finish, reason
-        self.finishing = self._finish is not None
+        self.finishing = self._finish is not None and reason not in _PAUSES
 
     def _merge_usage(self, usage: dict[str, Any] | None) -> None:
         """Merge `usage` into the counts. They are cumulative, and a later report may omit counts of an earlier one."""
