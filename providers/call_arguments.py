@@ -19,8 +19,8 @@ ENCODINGS_MAX: Final = 3
 MERGED_CALLS_MAX: Final = 256
 """The maximum number of calls in one answer that are recognized by their arguments alone."""
 
-_PLACEHOLDER: Final = re.compile(r'\s*+(?:\{\s*+\}|\[\s*+\]|null|"")\s*+(?=[{"])')
-"""A placeholder that the arguments follow."""
+_PLACEHOLDERS: Final = re.compile(r'(?:\s*+(?:\{\s*+\}|\[\s*+\]|null|"")\s*+(?=[{"]))++')
+"""Placeholders that the arguments follow."""
 _HALF_PLACEHOLDERS: Final = ("{", "[", '"', "n", "nu", "nul")
 _UNDECIDED: Final = re.compile(r'\s*+(?:\{\s*+\}?+|\[\s*+\]?+|n(?:u(?:ll?+)?+)?+|"{0,2}+)?+\s*+')
 """A beginning that is a placeholder, or may become one."""
@@ -78,7 +78,7 @@ class CallArguments:
         """Add `piece`. Return the text to pass on now, and the rest of `piece` if that belongs to another call."""
         if self._held is not None:
             piece = self._held + piece
-            while match := _PLACEHOLDER.match(piece):
+            if match := _PLACEHOLDERS.match(piece):
                 piece = piece[match.end() :]
             if len(piece) <= HELD_CHARS_MAX and _UNDECIDED.fullmatch(piece):
                 self._held = piece

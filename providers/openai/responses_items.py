@@ -33,7 +33,7 @@ KINDS: Final[dict[str, PartKind]] = {
     "summary_text": "reasoning",
 }
 MATCHES_MAX: Final = 100
-"""How many pieces are compared with the whole answer at its end, if the host counts its items otherwise there."""
+"""How many items, and how many of the whole answer's, are compared if the host counts its items otherwise there."""
 _XAI_TOOLS: Final = frozenset(
     "x_search x_keyword_search x_semantic_search x_user_search x_thread_fetch view_x_video view_image"
     " web_search web_search_with_snippets browse_page code_execution".split()
@@ -221,6 +221,8 @@ class OutputItems:
             key = key if key in keys else index
             if not keys or self._is_known(key, item):
                 self.complete_item(key, item)
+            elif index >= MATCHES_MAX:
+                self.complete_item(f"{index} of the whole answer", item)
             else:
                 self._complete_other(index, item)
 

@@ -29,7 +29,6 @@ JSONS = st.recursive(
 PIECES = st.lists(st.one_of(JSONS, st.text('{}[]"\\\\:, a', max_size=6)), max_size=4)
 
 
-
 @settings(deadline=None, max_examples=examples(500))
 @given(PIECES, st.lists(st.integers(1, 5), min_size=1, max_size=40))
 def test_a_value_ends_where_json_ends(texts: list[str], sizes: list[int]) -> None:
