@@ -189,6 +189,6 @@ def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
         call.is_named_again = True
     if begin not in ("{", "[", '"'):
         return False
-    # With the same id, this may be the real arguments after a placeholder, or the same call again.
-    has_same_id = bool(call_id) and call_id == call.id
-    return not (has_same_id and (so_far.is_placeholder or so_far.is_like(arguments)))
+    # This may be the real arguments after a placeholder, or the same call again. A host that gives ids would give another
+    # call its own.
+    return not (call.id and (so_far.is_placeholder or so_far.is_like(arguments)))
