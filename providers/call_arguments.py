@@ -115,7 +115,7 @@ class CallArguments:
             return False
 
     def close(self, *, complete: bool = True) -> str:
-        """Return what was held back. If the answer is complete, missing arguments are `{}`."""
+        """Return what was held back. If the answer is `complete`, missing arguments are `{}`."""
         held, self._held = self._held, None
         if held is None:
             return "".join(self._pieces) if self._scan.is_open and self._scan.opener == '"' else ""
@@ -204,7 +204,7 @@ class OpenCalls:
         return any(call.arguments.is_half for call in self.calls)
 
     def close(self, *, complete: bool) -> None:
-        """Pass on what was held back. If the answer is complete, a call without arguments has the arguments `{}`."""
+        """Pass on what was held back. If the answer is `complete`, a call without arguments has the arguments `{}`."""
         for call in self.calls:
             self._parts.append(call.part, call.arguments.close(complete=complete))
 

@@ -18,7 +18,8 @@ def finish_answer(
 ) -> None:
     """Add the end of the answer to `parts`, after its usage.
 
-    `finish` is the provider's reason. `has_hosted_calls`: the provider ran calls itself, which are no parts.
+    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client, of which one broke off if
+    `has_half_call`. `has_hosted_calls`: the provider ran calls itself, which are no parts.
     Raise `ProviderError` if the answer claims to be whole but isn't.
     """
     if finish in ("stop", "tool_calls"):

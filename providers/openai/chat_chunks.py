@@ -97,6 +97,8 @@ class _Chunk(Struct, gc=False):
     error: Any = None
 
 
+UNDECIDED: Final = -1
+"""What stands for the index of the choice that is decoded while it isn't known."""
 OTHER_CHOICES_MAX: Final = 8
 """How many pieces of choices with another index than 0 are held back until one of them is decoded."""
 
@@ -120,11 +122,12 @@ class ChatDecoder:
         self._finish_word = ""
         """The host's word for the finish reason, or for what isn't one."""
         self._choice = 0
-        """The index of the choice that is decoded."""
+        """The index of the choice that is decoded, or `UNDECIDED`."""
         self._other_choices: list[_Choice] = []
         """The choices with another index, while it isn't known whether there is one with the index 0."""
         self._said: list[str] = []
         """The text so far, as it arrived."""
+        self._say = self._said.append
         self._usage: dict[str, Any] | None = None
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
@@ -195,39 +198,44 @@ class ChatDecoder:
         if chunk.error:
             self._fail(chunk.error)
         for choice in chunk.choices or ():
-            if choice.index == self._choice:
-                self._add_choice(choice)
-            elif not self._choice and not self.parts.count:
-                self._other_choices.append(choice)
-                if len(self._other_choices) == OTHER_CHOICES_MAX:
-                    self._take_other_choices()
+            if choice.index != self._choice:
+                self._add_other_choice(choice)
+                continue
+            if choice.usage:
+                self._usage = choice.usage
+            if choice.error:
+                self._fail(choice.error)
+            if choice.delta is not None:
+                self._add_delta(choice.delta)
+            if choice.message is not None:
+                self._add_message(choice.message)
+            if choice.finish_reason:
+                self._add_finish(choice.finish_reason)
 
-    def _add_choice(self, choice: _Choice) -> None:
-        if self._other_choices and not choice.index:
+    def _add_finish(self, word: str) -> None:
+        finish = map_finish_reason(word)
+        if finish is not None or self._finish is None:
+            self._finish, self._finish_word = finish, word
+        self.finishing = self._finish is not None
+
+    def _add_other_choice(self, choice: _Choice) -> None:
+        """Hold back a choice with another index than 0, until it is known whether there is one with the index 0."""
+        if self._choice == UNDECIDED and not choice.index:
+            self._choice = 0
             self._other_choices.clear()
-        if choice.usage:
-            self._usage = choice.usage
-        if choice.error:
-            self._fail(choice.error)
-        if choice.delta is not None:
-            self._add_delta(choice.delta)
-        if choice.message is not None:
-            self._add_message(choice.message)
-        if choice.finish_reason and (finish := map_finish_reason(choice.finish_reason)) is not None:
-            self._finish = finish
-            self._finish_word = choice.finish_reason
-            self.finishing = True
-        elif choice.finish_reason and self._finish is None:
-            self._finish_word = choice.finish_reason
+            self._add_chunk(_Chunk(choices=[choice]))
+        elif self._choice <= 0 and not self.parts.count:
+            self._choice = UNDECIDED
+            self._other_choices.append(choice)
+            if len(self._other_choices) == OTHER_CHOICES_MAX:
+                self._take_other_choices()
 
     def _take_other_choices(self) -> None:
         """Decode the choices with another index, because there is none with the index 0."""
         choices, self._other_choices = self._other_choices, []
         if choices:
             self._choice = choices[0].index
-        for choice in choices:
-            if choice.index == self._choice:
-                self._add_choice(choice)
+            self._add_chunk(_Chunk(choices=[choice for choice in choices if choice.index == self._choice]))
 
     def _fail(self, error: object) -> None:
         self._report_usage()
@@ -247,7 +255,7 @@ class ChatDecoder:
             if not isinstance(content, str):
                 self._add_pieces(content if isinstance(content, list) else [content])
             else:
-                self._said.append(content)
+                self._say(content)
                 if self._tags is None:
                     parts.append_text("text", content)
                 else:
@@ -335,7 +343,7 @@ class ChatDecoder:
             pieces = content if isinstance(content, list) else [content]
             content = "".join(piece if isinstance(piece, str) else piece.text or "" for piece in pieces)
         said = "".join(self._said)
-        self._said = [said]
+        self._said[:] = [said]
         if said or "text" not in self.parts.kinds:
             return content[len(said) :] if content and content.startswith(said) else ""
         return ""  # the text arrived as a list

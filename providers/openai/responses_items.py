@@ -146,7 +146,7 @@ class OutputItems:
         return self._opened.has_half()
 
     def close(self, *, complete: bool = True) -> None:
-        """Finish the answer. If it is complete, give the arguments `{}` to each call that has none."""
+        """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
         for call in self._calls.values() if complete else ():
             self._add_initial(call)
         self._opened.close(complete=complete)

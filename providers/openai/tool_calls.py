@@ -121,7 +121,7 @@ class ToolCallAssembler:
         return self._opened.has_half()
 
     def close(self, *, complete: bool = True) -> None:
-        """Finish the answer. If it is complete, give the arguments `{}` to each call that has none."""
+        """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
         if complete:
             self.open_named()
         self._opened.close(complete=complete)
