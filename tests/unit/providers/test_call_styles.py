@@ -105,7 +105,10 @@ def chat_streams(draw: st.DrawFn) -> tuple[Calls, list[dict[str, Any]]]:
         if form == "object":
             chunks.append(piece(index, call_id, name, arguments))
             continue
-        first, *rest = cut(encode(arguments, form))
+        if form == "placeholder" and draw(st.booleans()):
+            first, rest = "{}", cut(encode(arguments, "text"))
+        else:
+            first, *rest = cut(encode(arguments, form))
         chunks.append(piece(index, call_id, name, first))
         again = {"no": None, "empty": "", "always": name}[name_again]
         chunks += [piece(index, call_id if id_again else None, again, each) for each in rest]

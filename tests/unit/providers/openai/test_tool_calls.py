@@ -38,6 +38,12 @@ def assemble(*pieces: Piece) -> list[tuple[str, str, str]]:
         ([(0, "a", "f", "")], [("a", "f", "{}")]),
         ([(0, "r1", "f", "{"), (0, "r2", "", '"x":1'), (0, "r3", "", "}")], [("r1", "f", '{"x":1}')]),
         ([(0, "a", "", "{}")], []),
+        ([(0, "a", "f", "{}"), (0, "a", "f", '{"x":1}')], [("a", "f", '{"x":1}')]),
+        ([(0, "a", "f", " { "), (0, "", "", '} {"x'), (0, "", "", '":1}')], [("a", "f", '{"x":1}')]),
+        ([(0, "a", "f", "null"), (0, "", "f", '{"x":1}')], [("a", "f", '{"x":1}')]),
+        ([(0, "a", "f", '{"x":1}'), (0, "a", "f", '{"x": 1}')], [("a", "f", '{"x":1}')]),
+        ([(0, "a", "f", '"{\\"x'), (0, "", "", '\\":1}"')], [("a", "f", '{"x":1}')]),
+        ([(None, "r1", "f", "{"), (None, "r2", "", "}")], [("r1", "f", "{}")]),
     ],
     ids=[
         "split name",
@@ -48,6 +54,12 @@ def assemble(*pieces: Piece) -> list[tuple[str, str, str]]:
         "no arguments",
         "random ids",
         "no name",
+        "placeholder",
+        "placeholder in pieces",
+        "null",
+        "repeated",
+        "encoded twice",
+        "random ids, no index",
     ],
 )
 def test_one_call(pieces: list[Piece], expected: list[tuple[str, str, str]]) -> None:
