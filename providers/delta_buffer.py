@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
-from providers.base import Delta, PartDelta, PartKind, PartStarted, PartsWithdrawn
+from providers.base import Delta, PartDelta, PartKind, PartStarted, PartsWithdrawn, UsageReported
 
 _HTTP_URL = re.compile(r"https?://[^\s\x00-\x1f]++\Z", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,10 +32,13 @@ class DeltaBuffer:
         """The number of the part whose text waits in `_text`, continued in `_more_text`, or -1 if no text waits."""
         self._text = ""
         self._more_text: list[str] = []
-        self._high_surrogates: dict[int, str] = {}
-        """Map from a part's number to the first half of a surrogate pair whose second half hasn't arrived yet."""
         self.kinds: set[PartKind] = set()
         """The kinds of the parts started so far."""
+        self.output_tokens = 0
+        """The number of output tokens in the last report of usage."""
+        self._call_ids: set[str] = set()
+        self._high_surrogates: dict[int, str] = {}
+        """Map from a part's number to the first half of a surrogate pair whose second half hasn't arrived yet."""
         self._drained = 0
         """The number of parts whose start has been returned by `drain`."""
 
@@ -58,7 +61,15 @@ class DeltaBuffer:
         return self.start_part(PartStarted(self.count, kind, redacted=redacted), key)
 
     def open_tool_call(self, key: Hashable, call: str, name: str) -> int:
-        """Start a tool call with the id `call` and the tool's `name`. Return the part's number."""
+        """Start a tool call with the id `call` and the tool's `name`. Return the part's number.
+
+        A missing id is made up. One that an earlier call has is made unique, so that their results can be told apart.
+        """
+        new_id = f"call_{self.count}"
+        call = call or new_id
+        while call in self._call_ids:
+            call = f"{call}_{new_id}"
+        self._call_ids.add(call)
         return self.start_part(PartStarted(self.count, "tool_call", call=call, name=name), key)
 
     def add_citation(self, *, url: str | None, title: str | None, text: str | None) -> None:
@@ -72,6 +83,7 @@ class DeltaBuffer:
         """Start the part that `started` describes. Its number must be the next one. Return that number."""
         self._flush()
         self._batch.append(started)
+        self.kinds.add(started.kind)
         if started.kind != "citation":
             self.last_kind, self.last = started.kind, started.part
         self.count += 1
@@ -102,6 +114,8 @@ class DeltaBuffer:
     def append_delta(self, delta: Delta) -> None:
         """Append a delta that doesn't belong to a part."""
         self._flush()
+        if isinstance(delta, UsageReported):
+            self.output_tokens = delta.usage.output_tokens
         self._batch.append(delta)
 
     def drain(self) -> list[Delta]:

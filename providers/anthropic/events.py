@@ -10,10 +10,12 @@ import msgspec
 from msgspec import Struct
 
 from providers.anthropic.usage import MessagesUsage
-from providers.base import Finished, UsageReported
+from providers.base import UsageReported
+from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
+from providers.endings import finish_answer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.http.lenient_json import decode_events
 
 
@@ -32,7 +34,7 @@ class _Block(Struct, gc=False):
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
-    input: dict[str, Any] | None = None
+    input: str | dict[str, Any] | list[Any] | None = None
     citations: list[_Citation] | None = None
 
 
@@ -44,7 +46,7 @@ class _Delta(Struct, gc=False):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
-    partial_json: str | None = None
+    partial_json: str | dict[str, Any] | list[Any] | None = None
     signature: str | None = None
     citation: _Citation | None = None
     stop_reason: str | None = None
@@ -53,6 +55,8 @@ class _Delta(Struct, gc=False):
 
 class _Message(Struct, gc=False):
     id: str | None = None
+    content: list[_Block] | None = None
+    stop_reason: str | None = None
     usage: dict[str, Any] | None = None
 
 
@@ -64,9 +68,14 @@ class _Event(Struct, gc=False):
     delta: _Delta | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    stop_reason: str | None = None
+    """The stop reason, where a host puts it in `message_stop` itself."""
 
 
 _SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))
+
+_PAUSES: Final = ("pause_turn", "pause_run", "compaction")
+"""The stop reasons after which the same message may go on, until `message_stop`."""
 
 _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
@@ -80,12 +89,24 @@ class MessagesDecoder:
         self.done = False
         self._failures = failures
         self._usage = MessagesUsage()
-        self._stop_reason: str | None = None
+        self._finish: Finish | None = None
+        self._stop_reason = ""
+        """The provider's word for the stop reason, or for what isn't one."""
         self._explanation: str | None = None
-        self._initial_arguments: dict[int, str] = {}
-        """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
+        self._has_blocks = False
+        """Whether a block has started."""
+        self._in_block = False
+        """Whether the last block that started hasn't stopped."""
+        self._initial_blocks: list[_Block] = []
+        """The blocks in `message_start`, used only if no others arrive."""
+        self._calls = OpenCalls(self.parts)
+        self._open_calls: dict[int, OpenCall] = {}
+        """Map from a block's index to its tool call."""
+        self._initial_arguments: dict[OpenCall, str] = {}
+        """Map from a tool call to its initial arguments, used only if no others arrive."""
         self._initial_thoughts: dict[int, tuple[str, int]] = {}
         """Map from a block's index to the thinking at its start, and the number of its characters that were repeated."""
+        self._has_hosted_calls = False
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
@@ -97,6 +118,8 @@ class MessagesDecoder:
     def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a message that wasn't streamed. Return False if `body` isn't one. See `stream.Decoder`."""
         blocks = body.get("content")
+        if isinstance(blocks, str):
+            blocks = [{"type": "text", "text": blocks}]
         if body.get("type") != "message" or not isinstance(blocks, list):
             return False
         stop = {"type": "message_delta", "delta": {"stop_reason": body.get("stop_reason")}, "usage": body.get("usage")}
@@ -109,23 +132,35 @@ class MessagesDecoder:
         return True
 
     def end(self) -> None:
-        """Process the end of the stream. See `stream.Decoder`.
+        """Process the end of the stream. See `stream.Decoder`. Some hosts leave out `message_stop`.
 
-        Raise `ProviderError` if the answer has no `message_stop` or no stop reason, or if its stop reason is a failure.
+        Raise `ProviderError` if the answer has no known stop reason, or if its stop reason is a failure.
         """
-        if self.done:
-            for index, arguments in self._initial_arguments.items():
-                self.parts.append(self.parts.find_part(index) or 0, arguments)
+        if not self.done and self._stop_reason in _PAUSES:
+            self._finish = None
+        complete = self._finish not in (None, "failed")
+        if complete:
+            self._add_initial_blocks()
+            for call, arguments in self._initial_arguments.items():
+                self._calls.append(call, arguments)
+        self._calls.close(complete=complete)
+        if complete:
             self.parts.close()
         if self._explanation:
             self.parts.append_text("refusal", self._explanation)
         self._report_usage()
-        if not self.done or self._stop_reason is None:
-            raise self._failures.incomplete()
-        finish = map_finish_reason(self._stop_reason)
-        if finish is None:
+        if self._finish is None:
+            raise self._failures.no_finish_reason(self._stop_reason)
+        if self._finish == "failed":
             raise self._failures.from_finish_reason(self._stop_reason)
-        self.parts.append_delta(Finished(finish))
+        finish_answer(
+            self.parts,
+            self._failures,
+            self._finish,
+            has_calls=bool(self._calls.calls),
+            has_half_call=self._calls.has_half(),
+            has_hosted_calls=self._has_hosted_calls,
+        )
 
     def _process(self, event: _Event, name: str | None) -> bool:
         handler = _HANDLERS.get(event.type or name or "")
@@ -147,18 +182,40 @@ class MessagesDecoder:
         raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: _Event) -> None:
+        """Start the message. A proxy may repeat the event, and a fallback may start again after a whole thought.
+
+        After anything else, another message would repeat it, or leave half of it.
+        """
+        if self._finish is not None:
+            self.done = True
+            return
+        if self._in_block or self.parts.kinds - {"reasoning"}:
+            self._report_usage()
+            raise self._failures.incomplete("a second message began in the middle of the answer")
         message = event.message or _Message()
+        self._initial_blocks = message.content or self._initial_blocks
         self._usage.begin_message(message.id, message.usage)
         self._report_usage()
+
+    def _add_initial_blocks(self) -> None:
+        blocks, self._initial_blocks = self._initial_blocks, []
+        if not self._has_blocks and not self.parts.count:
+            for index, block in enumerate(blocks):
+                self._block_start(_Event(index=index, content_block=block))
+                self._block_stop(_Event(index=index))
 
     def _block_start(self, event: _Event) -> None:
         """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
         index, block = event.index, event.content_block or _Block()
-        # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
+        self._has_blocks = self._in_block = True
+        # Some hosts give several blocks one index.
         self.parts.remove_key(index)
+        self._open_calls.pop(index, None)
         if block.type == "tool_use":
-            self.parts.open_tool_call(index, block.id or f"call_{self.parts.count}", block.name or "")
-            self._initial_arguments[index] = json.dumps(block.input or {})
+            call = self._open_calls[index] = self._calls.open(block.id or "", block.name or "")
+            self._initial_arguments[call] = as_text(block.input)
+        elif block.type in ("server_tool_use", "mcp_tool_use"):
+            self._has_hosted_calls = True
         elif block.type == "redacted_thinking":
             self.parts.append_signature(self.parts.open_part("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
@@ -179,10 +236,10 @@ class MessagesDecoder:
             if thought := self._without_initial(index, delta.thinking or delta.text or ""):
                 self.parts.append(self._thinking_part(index), thought)
         elif delta.type == "input_json_delta":
-            part = self.parts.find_part(index)
-            if part is not None and delta.partial_json:
-                self._initial_arguments.pop(index, None)
-                self.parts.append(part, delta.partial_json)
+            call = self._open_calls.get(index)
+            if call is not None and delta.partial_json:
+                self._initial_arguments.pop(call, None)
+                self._open_calls[index] = self._calls.append(call, as_text(delta.partial_json))
         elif delta.type == "signature_delta":
             if delta.signature:
                 self.parts.append_signature(self._thinking_part(index), delta.signature)
@@ -212,18 +269,28 @@ class MessagesDecoder:
         return part if part is not None else self.parts.open_part("reasoning", key=index)
 
     def _block_stop(self, event: _Event) -> None:
-        if (part := self.parts.find_part(event.index)) is not None:
-            self.parts.append(part, self._initial_arguments.pop(event.index, ""))
+        self._in_block = False
+        if (call := self._open_calls.get(event.index)) is not None:
+            self._open_calls[event.index] = self._calls.append(call, self._initial_arguments.pop(call, ""))
 
     def _message_delta(self, event: _Event) -> None:
         self._usage.add(event.usage)
         delta = event.delta
         if delta is not None and delta.stop_reason:
-            self._stop_reason = delta.stop_reason
+            self._stopped(delta.stop_reason)
             self._explanation = delta.stop_details.explanation if delta.stop_details else None
 
     def _message_stop(self, event: _Event) -> None:
+        in_message = event.message.stop_reason if event.message else None
+        if reason := event.stop_reason or (event.delta.stop_reason if event.delta else None) or in_message:
+            self._stopped(reason)
         self.finishing = self.done = True
+
+    def _stopped(self, reason: str) -> None:
+        finish = map_finish_reason(reason)
+        if finish is not None or self._finish is None:
+            self._finish, self._stop_reason = finish, reason
+        self.finishing = self._finish is not None and reason not in _PAUSES
 
     def _report_usage(self) -> None:
         if (usage := self._usage.usage(is_complete=self.done)) is not None:

@@ -83,6 +83,14 @@ class Failures:
         """Return the error for a stream that ended too early. `detail` is for the log."""
         return self._error("upstream_incomplete", "{title} ended its answer too early. Try again.", detail)
 
+    def no_finish_reason(self, word: str) -> ProviderError:
+        """Return the error for an answer that ended without a known finish reason. `word` is the unknown one, if any."""
+        return (
+            self.incomplete(f"unknown finish reason {self._name(word) or '(not a name)'}")
+            if word
+            else self.incomplete()
+        )
+
     def unreadable(self, detail: object) -> ProviderError:
         """Return the error for a stream that isn't valid in its dialect. `detail` is for the log."""
         detail = f"{len(detail)} bytes that aren't an event" if isinstance(detail, bytes) else detail

@@ -17,6 +17,8 @@ import httpx2
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from providers.http.gunzip import Gunzip, is_x_gzip
+
 _ERROR_TYPES: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...]] = (
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (TimeoutError, httpx2.ReadTimeout),
@@ -152,7 +154,9 @@ class ResponseBody(httpx2.AsyncByteStream):
     def __init__(self, response: aiohttp.ClientResponse, timeout_s: float, deadline: float) -> None:
         self._response = response
         self._content = response.content
-        self._is_plain = "Content-Encoding" not in response.headers
+        encoding = response.headers.get("Content-Encoding")
+        self._is_plain = encoding is None
+        self._decoded = Gunzip(self._content) if is_x_gzip(encoding or "") else self._content
         self._fast_path = _ChunkFastPath.on(response.connection)
         if self._fast_path is not None:
             self._fast_path.body = self
@@ -227,7 +231,7 @@ class ResponseBody(httpx2.AsyncByteStream):
 
     def _pass_buffered(self) -> bool | None:
         """Pass on the buffered pieces. Return True if `_consume` stopped, False at the end, None if more is needed."""
-        while piece := self._content.read_nowait():
+        while piece := self._decoded.read_nowait():
             if not self._consume(piece):
                 return True
         if self._content.at_eof():

@@ -20,7 +20,7 @@ from providers.errors.tracebacks import drop_tracebacks
 from providers.http.body import ResponseBody
 from providers.http.lenient_json import DOCUMENTS_MAX, parse_documents
 from providers.http.no_chunk import read_no_chunk
-from providers.http.sse import UNFRAMED, Event, InvalidEvent, SseParser
+from providers.http.sse import EVENT_BYTES_MAX, UNFRAMED, Event, EventTooLarge, InvalidEvent, SseParser
 
 AFTER_FINISH_S: Final = 5.0
 """How long a stream may be silent after its finish reason."""
@@ -109,8 +109,9 @@ class DeltaStream:
         """The number of events that held no chunk."""
         self._has_events = False
         """Whether there was an event. If so, unparsed lines can only be a truncated event, not another format."""
-        self._unparsed = b""
-        """The lines that are neither events nor JSON."""
+        self._unparsed_lines: list[bytes] = []
+        """The lines that are neither events nor JSON by themselves. A blank line may have split a JSON document."""
+        self._unparsed_bytes = 0
 
     async def run(self) -> None:
         """Pass the whole answer to the sink. Raise `ProviderError` on failure, after the batches that came before it."""
@@ -212,21 +213,43 @@ class DeltaStream:
         try:
             bodies = parse_documents(data)
         except InvalidEvent:
-            self._unparsed = data
+            self._keep_unparsed(data)
             return
         if isinstance(bodies[0], list):
             bodies = bodies[0]
-        if len(bodies) > DOCUMENTS_MAX:
-            self._unparsed = data
+        if len(bodies) > DOCUMENTS_MAX or (self._unparsed_lines and not any(isinstance(body, dict) for body in bodies)):
+            self._keep_unparsed(data)
             return
+        self._process_documents(bodies)
+
+    def _keep_unparsed(self, data: bytes) -> None:
+        """Keep lines until the end. Raise `EventTooLarge` if there are too many."""
+        self._unparsed_lines.append(data)
+        self._unparsed_bytes += len(data)
+        if self._unparsed_bytes > EVENT_BYTES_MAX:
+            raise EventTooLarge(f"lines over {EVENT_BYTES_MAX} bytes")
+
+    def _process_unparsed(self) -> bool:
+        """Process all lines that weren't parsed as one JSON document. Return whether they are one."""
+        try:
+            bodies = parse_documents(b"\n".join(self._unparsed_lines))
+        except InvalidEvent:
+            return False
+        if not isinstance(bodies[0], dict):
+            return False
+        self._process_documents(bodies)
+        return True
+
+    def _process_documents(self, bodies: list[Any]) -> None:
         for body in bodies:
             if isinstance(body, dict) and (body.get("error") or not self._decoder.decode_document(body)):
                 raise self._failures.from_event(body)
 
     def _end(self) -> None:
         self._ended = True
-        if self._unparsed and not self._has_events and self._unparsed not in _TRUNCATED_LINES:
-            raise self._failures.unreadable(self._unparsed[:200])
+        unparsed = self._unparsed_lines and self._unparsed_lines[-1]
+        if unparsed and not self._has_events and unparsed not in _TRUNCATED_LINES and not self._process_unparsed():
+            raise self._failures.unreadable(unparsed[:200])
         self._decoder.end()
 
     def _handle_break(self, error: Exception) -> None:

@@ -9,10 +9,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import ChatRequest, Finished
+from providers.base import ChatRequest
+from providers.call_arguments import as_text
 from providers.delta_buffer import DeltaBuffer
+from providers.endings import finish_answer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
@@ -26,7 +28,7 @@ from providers.token_counts import UsageReports
 
 class _Function(Struct, gc=False):
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
 
 
 class _Google(Struct, gc=False):
@@ -41,6 +43,7 @@ class _Extra(Struct, gc=False):
 class _ToolCall(Struct, gc=False):
     index: int | None = None
     id: str | None = None
+    type: str | None = None
     function: _Function | None = None
     extra_content: _Extra | None = None
 
@@ -71,8 +74,11 @@ class _Annotation(Struct, gc=False):
     url_citation: _Cited | None = None
 
 
+_Content = str | list[_Piece | str] | _Piece | None
+
+
 class _Delta(Struct, gc=False):
-    content: str | list[_Piece | str] | _Piece | None = None
+    content: _Content = None
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_text: Any = None
@@ -104,13 +110,21 @@ class _Chunk(Struct, gc=False):
     """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
+UNDECIDED: Final = -1
+"""What stands for the index of the choice that is decoded while it isn't known."""
+OTHER_CHOICES_MAX: Final = 8
+"""How many pieces of choices with another index than 0 are held back until one of them is decoded."""
+
 _decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
 _EMPTY_DELTAS = (_Delta(), _Delta(content=""), _Delta(content="", reasoning_content=""))
 _RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
 
 class ChatDecoder:
-    """The decoder of one stream of chunks. See `stream.Decoder`."""
+    """The decoder of one stream of chunks. See `stream.Decoder`.
+
+    Without `request`, the names of the client's tools aren't known.
+    """
 
     def __init__(self, quirks: Quirks, failures: Failures, request: ChatRequest | None = None) -> None:
         self.parts = DeltaBuffer()
@@ -118,7 +132,17 @@ class ChatDecoder:
         self.done = False
         self._quirks = quirks
         self._failures = failures
-        self._finish: str | None = None
+        self._tools = None if request is None else {tool.name for tool in request.tools}
+        self._finish: Finish | None = None
+        self._finish_word = ""
+        """The host's word for the finish reason, or for what isn't one."""
+        self._choice = 0
+        """The index of the choice that is decoded, or `UNDECIDED`."""
+        self._other_choices: list[_Choice] = []
+        """The choices with another index, while it isn't known whether there is one with the index 0."""
+        self._said: list[str] = []
+        """The text so far, as it arrived."""
+        self._say = self._said.append
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
         self._is_whole = request is None or not (request.partial_answer or request.is_continuation)
@@ -162,30 +186,34 @@ class ChatDecoder:
 
         Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
         """
+        self._take_other_choices()
         if self._tags is not None:
             self._add_tagged(self._tags.close())
-        finish = map_finish_reason(self._finish) if self._finish else None
-        complete = finish is not None or (
-            not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
+        complete = self._finish not in (None, "failed") or (
+            self._finish is None and self._quirks.ends_without_finish and self.parts.count > 0
         )
+        # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
+        # pair.
+        self._calls.close(complete=complete)
         if complete:
-            if finish != "length":
+            if self._finish != "length":
                 self._correct_assumption()
-            # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
-            # pair.
-            self._calls.close()
             self.parts.close()
         for url in self._citation_urls:
             self.parts.add_citation(url=url, title=None, text=None)
         self._report_usage()
-        if self._finish and finish is None:
-            raise self._failures.from_finish_reason(self._finish)
+        if self._finish == "failed":
+            raise self._failures.from_finish_reason(self._finish_word)
         if not complete:
-            raise self._failures.incomplete()
-        if finish in (None, "stop"):
-            # A forced tool call ends with "stop", and a refusal has no finish reason of its own.
-            finish = "tool_calls" if self._calls else "refusal" if self.parts.last_kind == "refusal" else "stop"
-        self.parts.append_delta(Finished(finish))
+            raise self._failures.no_finish_reason(self._finish_word)
+        finish_answer(
+            self.parts,
+            self._failures,
+            self._finish or "stop",
+            has_calls=bool(self._calls),
+            has_half_call=self._calls.has_half(),
+            has_hosted_calls=self._calls.has_hosted,
+        )
 
     def _add_chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
@@ -195,7 +223,8 @@ class ChatDecoder:
         if chunk.error:
             self._fail(chunk.error)
         for choice in chunk.choices or ():
-            if choice.index != 0:
+            if choice.index != self._choice:
+                self._add_other_choice(choice)
                 continue
             if choice.usage:
                 self._usage.add(choice.usage)
@@ -203,12 +232,35 @@ class ChatDecoder:
                 self._fail(choice.error)
             if choice.delta is not None:
                 self._add_delta(choice.delta)
-            if choice.message is not None and not self.parts.count and not self._calls.pending:
-                # Some hosts send only the whole answer. Others repeat the whole answer after its chunks.
-                self._add_delta(choice.message)
+            if choice.message is not None:
+                self._add_message(choice.message)
             if choice.finish_reason:
-                self._finish = choice.finish_reason
-                self.finishing = True
+                self._add_finish(choice.finish_reason)
+
+    def _add_finish(self, word: str) -> None:
+        finish = map_finish_reason(word)
+        if finish is not None or self._finish is None:
+            self._finish, self._finish_word = finish, word
+        self.finishing = self._finish is not None
+
+    def _add_other_choice(self, choice: _Choice) -> None:
+        """Hold back a choice with another index than 0, until it is known whether there is one with the index 0."""
+        if self._choice == UNDECIDED and not choice.index:
+            self._choice = 0
+            self._other_choices.clear()
+            self._add_chunk(_Chunk(choices=[choice]))
+        elif self._choice <= 0 and not self.parts.count:
+            self._choice = UNDECIDED
+            self._other_choices.append(choice)
+            if len(self._other_choices) == OTHER_CHOICES_MAX:
+                self._take_other_choices()
+
+    def _take_other_choices(self) -> None:
+        """Decode the choices with another index, because there is none with the index 0."""
+        choices, self._other_choices = self._other_choices, []
+        if choices:
+            self._choice = choices[0].index
+            self._add_chunk(_Chunk(choices=[choice for choice in choices if choice.index == self._choice]))
 
     def _fail(self, error: object) -> None:
         self._report_usage()
@@ -232,13 +284,15 @@ class ChatDecoder:
         if content:
             if not isinstance(content, str) or delta.extra_content is not None:
                 self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
-            elif self._tags is None:
-                parts.append_text("text", content)
-            elif (watched := self._tags.watched) is not None and "<" not in content:
-                watched.append(content)
-                parts.append_text("text", content)
             else:
-                self._add_tagged(self._tags.feed(content))
+                self._say(content)
+                if self._tags is None:
+                    parts.append_text("text", content)
+                elif (watched := self._tags.watched) is not None and "<" not in content:
+                    watched.append(content)
+                    parts.append_text("text", content)
+                else:
+                    self._add_tagged(self._tags.feed(content))
         if thought:
             self._reasoning.spoken = False
         if delta.refusal:
@@ -339,17 +393,61 @@ class ChatDecoder:
 
     def _add_tool_calls(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
-            google = call.extra_content.google if call.extra_content else None
-            signature = google.thought_signature if google else None
-            self._add_tool_call(call.index, call.id or "", call.function or _Function(), signature or "")
-        if delta.function_call is not None:
-            self._add_tool_call(LEGACY, "", delta.function_call)
+            function = call.function or _Function()
+            self._calls.add(
+                call.index,
+                call.id or "",
+                function.name or "",
+                as_text(function.arguments),
+                _signature(call),
+                hosted=self._is_hosted(call),
+            )
+        if (function_call := delta.function_call) is not None:
+            self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
 
-    def _add_tool_call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
-        arguments = function.arguments or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments)
-        self._calls.add(index, call_id, function.name or "", arguments, signature)
+    def _is_hosted(self, call: _ToolCall) -> bool:
+        """Return whether the provider runs the call itself, as Kimi does with `$web_search`."""
+        name = call.function.name if call.function else None
+        if self._tools is not None and name in self._tools:
+            return False
+        return (name or "").startswith("$") or "builtin" in (call.type or "")
+
+    def _add_message(self, message: _Delta) -> None:
+        """Add a whole message: all of it if it is all there is, else what is missing in the deltas before it."""
+        if not self.parts.count and not self._calls.pending and not self._said:
+            self._add_delta(message)
+            return
+        kinds = self.parts.kinds
+        missing = msgspec.structs.replace(
+            _Delta() if "reasoning" in kinds else message,
+            content=self._missing_text(message.content),
+            refusal=None if "refusal" in kinds else message.refusal,
+            annotations=None if "citation" in kinds else message.annotations,
+            tool_calls=None,
+            function_call=None,
+            extra_content=None,
+        )
+        self._add_delta(missing)
+        calls = message.tool_calls or ()
+        for position, call in enumerate(call for call in calls if not self._is_hosted(call)):
+            function = call.function or _Function()
+            self._calls.fill(
+                position, call.id or "", function.name or "", as_text(function.arguments), _signature(call)
+            )
+        if message.function_call is not None and not self._calls:
+            self._add_tool_calls(_Delta(function_call=message.function_call))
+
+    def _missing_text(self, content: _Content) -> str:
+        """Return what the whole text has more than the text so far."""
+        if content is not None and not isinstance(content, str):
+            pieces = content if isinstance(content, list) else [content]
+            texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))
+            content = "".join(piece if isinstance(piece, str) else piece.text or "" for piece in texts)
+        said = "".join(self._said)
+        self._said[:] = [said]
+        if said or "text" not in self.parts.kinds:
+            return content[len(said) :] if content and content.startswith(said) else ""
+        return ""  # the text arrived as a list
 
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:
@@ -383,6 +481,11 @@ def _find_failed(documents: list[Any]) -> object:
 def _is_marked(extra: _Extra) -> bool:
     """Return whether Google marks the text as a thought."""
     return extra.google is not None and extra.google.thought is True
+
+
+def _signature(call: _ToolCall) -> str:
+    google = call.extra_content.google if call.extra_content else None
+    return (google.thought_signature if google else None) or ""
 
 
 def _encode_detail(detail: _Piece) -> str:

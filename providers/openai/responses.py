@@ -35,15 +35,16 @@ class Dialect(OpenAiDialect):
         pass on only what comes after `request.partial_answer`.
         """
         timeout = self._timeout(route)
+        tools = [tool.name for tool in request.tools]
         if (handle := request.response_handle) is None:
             stored_for = route.id if route.quirks.background else None
             opening = self._responses.create(**as_is(responses_arguments(request, route)), timeout=timeout)
-            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, stored_for), sink)
+            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, stored_for, tools), sink)
             return
         opening = self._responses.retrieve(handle.id, **retrieve_arguments(route), timeout=timeout)
         replay_sink = ReplaySink(request.partial_answer, sink)
         try:
-            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures), replay_sink)
+            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, tools=tools), replay_sink)
         except ReplayMismatch as error:
             raise self._failures.incomplete(error) from error
         except ProviderError as error:

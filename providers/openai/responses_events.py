@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, PartKind, ResponseHandle
+from providers.base import FinishReason, PartKind, ResponseHandle
 from providers.delta_buffer import DeltaBuffer
+from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
@@ -73,13 +74,20 @@ class ResponsesDecoder:
 
     `stored_for` is the id of the route if the provider stores the answer. In that case, one of the deltas is a
     `ResponseHandle` with the provider's id of the answer.
+    `tools` are the names of the client's tools, or None if they aren't known.
     """
 
-    def __init__(self, quirks: Quirks, failures: Failures, stored_for: str | None = None) -> None:
+    def __init__(
+        self,
+        quirks: Quirks,
+        failures: Failures,
+        stored_for: str | None = None,
+        tools: Collection[str] | None = None,
+    ) -> None:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
-        self._output = OutputItems(self.parts)
+        self._output = OutputItems(self.parts, tools)
         self._quirks = quirks
         self._failures = failures
         self._stored_for = stored_for
@@ -134,19 +142,17 @@ class ResponsesDecoder:
         self._report_usage()
         if self._finish is None and not (self._quirks.ends_without_finish and self.parts.count):
             # An interrupted answer isn't closed: `close` would fill in missing arguments or half of a surrogate pair.
+            self._output.close(complete=False)
             raise self._failures.incomplete()
         self._output.close()
         self.parts.close()
-        finish = self._finish or "stop"
-        if finish == "stop":
-            finish = (
-                "tool_calls"
-                if self._output.has_tool_calls
-                else "refusal"
-                if self.parts.last_kind == "refusal"
-                else "stop"
-            )
-        self.parts.append_delta(Finished(finish))
+        finish_answer(
+            self.parts,
+            self._failures,
+            self._finish or "stop",
+            has_calls=self._output.has_tool_calls,
+            has_half_call=self._output.has_half_call,
+        )
 
     def _response_started(self, event: _Event) -> None:
         if self._stored_for is not None and event.response is not None and event.response.id:
@@ -183,8 +189,8 @@ class ResponsesDecoder:
         self._output.add_whole_arguments(_item_key(event), event.arguments)
 
     def _item_added(self, event: _Event) -> None:
-        if event.item is not None and event.item.type == "function_call":
-            self._output.complete_item(_item_key(event), event.item)
+        if event.item is not None:
+            self._output.start_item(_item_key(event), event.item)
 
     def _item_done(self, event: _Event) -> None:
         if event.item is not None:
@@ -202,9 +208,7 @@ class ResponsesDecoder:
         if response.error or response.status == "failed":
             self._failed(event)
         self._usage.add(response.usage)
-        if not self.parts.count:
-            for index, item in enumerate(response.output or ()):
-                self._output.complete_item(index, item)
+        self._output.complete_output(response.output or ())
         if "cancelled" in (response.status, event.type.removeprefix("response.")):
             self._report_usage()
             raise self._failures.incomplete("the response was cancelled")

@@ -7,11 +7,13 @@ that a provider sends only whole, at the end of an item or of the answer, is add
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from providers.base import PartKind
+from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.openai.reasoning import thought_text
 
@@ -22,7 +24,7 @@ ItemKey = int | str
 """The identity of an item: its index in the output, or its id if the provider gives no index."""
 Source = Literal["content", "summary"]
 """The field of an item that a piece belongs to."""
-Arguments = str | dict[str, Any] | None
+Arguments = str | dict[str, Any] | list[Any] | None
 
 KINDS: Final[dict[str, PartKind]] = {
     "output_text": "text",
@@ -31,6 +33,13 @@ KINDS: Final[dict[str, PartKind]] = {
     "reasoning_text": "reasoning",
     "summary_text": "reasoning",
 }
+MATCHES_MAX: Final = 100
+"""How many items, and how many of the whole answer's, are compared if the host counts its items otherwise there."""
+_XAI_TOOLS: Final = frozenset(
+    "x_search x_keyword_search x_semantic_search x_user_search x_thread_fetch view_x_video view_image"
+    " web_search web_search_with_snippets browse_page code_execution".split()
+)
+"""The tools that xAI runs itself, which it reports as calls of custom tools."""
 
 
 class Annotation(Struct, gc=False):
@@ -65,32 +74,83 @@ class Item(Struct, gc=False):
     encrypted_content: str | None = None
 
 
-class OutputItems:
-    """The output items so far. Hosted tools, which the provider runs itself, produce no part."""
+class _Said:
+    """The text of one piece so far."""
 
-    def __init__(self, parts: DeltaBuffer) -> None:
+    __slots__ = ("part", "pieces")
+
+    def __init__(self, part: int) -> None:
+        self.part = part
+        self.pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        self.pieces = ["".join(self.pieces)]
+        return self.pieces[0]
+
+    def missing(self, whole: str) -> str | None:
+        """Return what `whole` has more than the text so far. None if neither text is the beginning of the other."""
+        said = self.text
+        return whole[len(said) :] if whole.startswith(said) else "" if said.startswith(whole) else None
+
+
+class _Call:
+    """A call of an item. `initial` is what its arguments began with, used only if no others arrive."""
+
+    __slots__ = ("initial", "item_id", "opened")
+
+    def __init__(self, opened: OpenCall, item_id: str | None) -> None:
+        self.opened = opened
+        self.item_id = item_id
+        self.initial = ""
+
+
+class OutputItems:
+    """The output items so far. Hosted tools, which the provider runs itself, produce no part.
+
+    `tools` are the names of the client's tools, or None if they aren't known.
+    """
+
+    def __init__(self, parts: DeltaBuffer, tools: Collection[str] | None = None) -> None:
         self._parts = parts
-        self._kinds: set[tuple[ItemKey, PartKind]] = set()
-        """The pairs (item, kind) for which there is a part."""
+        self._tools = tools
+        self._said: dict[tuple[PartKind, ItemKey, int], _Said] = {}
+        """Map from (kind, item, piece index) to its text."""
+        self._pieces: dict[tuple[ItemKey, PartKind], list[int]] = {}
+        """Map from (item, kind) to the indexes of its pieces."""
         self._sources: dict[ItemKey, tuple[Source, int]] = {}
         """Map from a reasoning item to (the field that its text comes from, the highest index of its pieces)."""
+        self._signed: set[ItemKey] = set()
+        """The reasoning items that have their signature."""
         self._citation_counts: dict[tuple[ItemKey, int], int] = {}
         """Map from (item, piece index) to the number of its citations so far."""
-        self._call_ids: dict[ItemKey, str] = {}
-        """Map from an item to the id of its newest call."""
-        self._without_arguments: set[int] = set()
-        """The numbers of the call parts without arguments so far."""
+        self._citations: set[tuple[str | None, str | None]] = set()
+        """The pairs (url, title) that are cited."""
+        self._opened = OpenCalls(parts)
+        self._calls: dict[tuple[ItemKey, str], _Call] = {}
+        """Map from (item, call id) to the call."""
+        self._newest_calls: dict[ItemKey, _Call] = {}
+        """Map from an item to its newest call. Some hosts give all items one index."""
+        self._unmatched: list[tuple[tuple[PartKind, ItemKey, int], _Said]] = []
+        """At the end, the pieces that none of the whole answer's pieces was found for yet."""
+        self._keys: dict[str, ItemKey] = {}
+        """Map from the id of an item to its key, if it has an index."""
 
     @property
     def has_tool_calls(self) -> bool:
         """Whether the answer has a tool call."""
-        return bool(self._call_ids)
+        return bool(self._opened.calls)
 
-    def close(self) -> None:
-        """Finish the answer. Give the arguments `{}` to each call that has none."""
-        for part in sorted(self._without_arguments):
-            self._parts.append(part, "{}")
-        self._without_arguments.clear()
+    @property
+    def has_half_call(self) -> bool:
+        """Whether the arguments of a call broke off."""
+        return self._opened.has_half()
+
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
+        for call in self._calls.values() if complete else ():
+            self._add_initial(call)
+        self._opened.close(complete=complete)
 
     def add_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
         """Append `text` to piece number `index` of the item `item_key`."""
@@ -102,74 +162,187 @@ class OutputItems:
             self._append(kind, item_key, index, text)
 
     def add_whole_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
-        """Add the whole text of piece number `index` of the item `item_key`, unless some of it was added before."""
-        if kind == "reasoning":
-            if item_key in self._sources and self._sources[item_key][1] >= index:
-                return
-        elif self._parts.find_part((kind, item_key, index)) is not None:
-            return
-        self.add_text(kind, item_key, source, index, text)
+        """Add what is missing of the whole text of piece number `index` of the item `item_key`."""
+        said = self._said.get((kind, item_key, index))
+        first_source, last_index = self._sources.get(item_key, (source, -1))
+        if said is not None and first_source == source and index >= last_index:
+            self._append(kind, item_key, index, said.missing(text) or "")
+        elif said is None and index > last_index:
+            self.add_text(kind, item_key, source, index, text)
 
     def add_citation(self, item_key: ItemKey, index: int, annotation: Annotation) -> None:
         """Add a citation of piece number `index` of the item `item_key`."""
         self._citation_counts[item_key, index] = self._citation_counts.get((item_key, index), 0) + 1
-        self._parts.add_citation(url=annotation.url, title=annotation.title or annotation.filename, text=None)
+        self._citations.add(_page(annotation))
+        url, title = _page(annotation)
+        self._parts.add_citation(url=url, title=title, text=None)
 
     def add_other_citations(self, item_key: ItemKey, index: int, piece: Piece) -> None:
         """Add the citations of a whole piece that weren't added one by one."""
         for annotation in (piece.annotations or [])[self._citation_counts.get((item_key, index), 0) :]:
             self.add_citation(item_key, index, annotation)
 
-    def open_call(self, item_key: ItemKey, item: Item) -> None:
-        """Start a tool call if it is new. Another id is a new call, because some hosts give all items one index."""
-        call_id = item.call_id or item.id or ""
-        if item.name and (item_key not in self._call_ids or (call_id and self._call_ids[item_key] != call_id)):
-            self._call_ids[item_key] = call_id
-            self._without_arguments.add(
-                self._parts.open_tool_call(("call", item_key), call_id or f"call_{self._parts.count}", item.name)
-            )
-
     def add_arguments(self, item_key: ItemKey, piece: str) -> None:
         """Append a piece to the arguments of the call `item_key`."""
-        part = self._parts.find_part(("call", item_key))
-        if part is not None and piece:
-            self._without_arguments.discard(part)
-            self._parts.append(part, piece)
+        call = self._newest_calls.get(item_key)
+        if call is not None and piece:
+            call.initial = ""
+            call.opened = self._opened.append(call.opened, piece)
 
     def add_whole_arguments(self, item_key: ItemKey, arguments: Arguments) -> None:
-        """Add all arguments of the call `item_key`, unless some of them were added before."""
-        if arguments and self._parts.find_part(("call", item_key)) in self._without_arguments:
-            self.add_arguments(item_key, arguments if isinstance(arguments, str) else json.dumps(arguments))
+        """Add what is missing of all arguments of the call `item_key`."""
+        if (call := self._newest_calls.get(item_key)) is not None:
+            self._fill(call, as_text(arguments))
+
+    def start_item(self, item_key: ItemKey, item: Item) -> None:
+        """Start a tool call. Its arguments are used only if no others arrive."""
+        self._remember(item_key, item)
+        if item.type == "function_call" and (call := self._open_call(item_key, item)) is not None:
+            call.initial = as_text(item.arguments) if call.opened.arguments.is_empty else ""
 
     def complete_item(self, item_key: ItemKey, item: Item) -> None:
         """Add the content of a complete item, except what was added before."""
+        self._remember(item_key, item)
         if item.type == "message":
             self._complete_message(item_key, item)
         elif item.type == "reasoning":
             self._complete_reasoning(item_key, item)
-        elif item.type in ("function_call", "custom_tool_call"):
-            self.open_call(item_key, item)
+        elif item.type == "function_call":
+            self._complete_call(item_key, item, as_text(item.arguments))
+        elif item.type == "custom_tool_call" and not self._is_hosted(item):
             # The input of a custom tool is free text, but arguments are JSON, so wrap it in an object.
-            is_custom = item.type == "custom_tool_call"
-            self.add_whole_arguments(item_key, {"input": item.input or ""} if is_custom else item.arguments)
+            self._complete_call(item_key, item, json.dumps({"input": item.input or ""}))
+
+    def complete_output(self, items: Sequence[Item]) -> None:
+        """Add the content of all items of the answer, except what was added before."""
+        keys = {key for key, _ in self._pieces} | self._sources.keys() | self._newest_calls.keys()
+        self._unmatched = list(self._said.items())[-MATCHES_MAX:]
+        for index, item in enumerate(items):
+            key = self._keys.get(item.id or "", item.id or "")
+            key = key if key in keys else index
+            if not keys or self._is_known(key, item):
+                self.complete_item(key, item)
+            elif index >= MATCHES_MAX:
+                self.complete_item(f"{index} of the whole answer", item)
+            else:
+                self._complete_other(index, item)
+
+    def _is_known(self, item_key: ItemKey, item: Item) -> bool:
+        """Return whether an item of this type has a part. With another type, it is another item: the host counts otherwise."""
+        if item.type == "reasoning":
+            return item_key in self._sources
+        if item.type in ("function_call", "custom_tool_call"):
+            return item_key in self._newest_calls
+        return item.type != "message" or any((item_key, kind) in self._pieces for kind in ("text", "refusal"))
+
+    def _complete_other(self, index: int, item: Item) -> None:
+        """Complete an item that has no part by its key. It may have one by another key, with the same content."""
+        key: ItemKey = f"{index} of the whole answer"
+        if item.type == "message":
+            others = [piece for piece in item.content or () if not self._is_said(piece)]
+            for piece in others:
+                piece.annotations = [each for each in piece.annotations or () if _page(each) not in self._citations]
+            self.complete_item(key, Item(type="message", content=others))
+        elif item.type == "reasoning":
+            if "reasoning" not in self._parts.kinds:
+                self.complete_item(key, item)
+        else:
+            arguments = as_text(item.arguments)
+            same = (key for key, call_id in self._calls if call_id and call_id == item.call_id)
+            known = next(same, None)
+            if known is not None or not self._is_called(item.name or "", arguments):
+                self.complete_item(key if known is None else known, item)
+
+    def _is_called(self, name: str, arguments: str) -> bool:
+        calls = self._opened.calls[-MATCHES_MAX:]
+        return any(call.name == name and call.arguments.is_like(arguments) for call in calls)
+
+    def _is_said(self, piece: Piece) -> bool:
+        """Add what is missing of a piece's text to the piece that begins with the same text. Return whether there is one."""
+        kind, text = KINDS.get(piece.type), piece.text or piece.refusal or ""
+        for place, ((said_kind, item_key, index), said) in enumerate(self._unmatched):
+            if said_kind == kind and text and (missing := said.missing(text)) is not None:
+                del self._unmatched[place]
+                self._append(said_kind, item_key, index, missing)
+                return True
+        # Some hosts give two messages one index.
+        return any(key[0] == kind and text in said.text for key, said in self._unmatched)
+
+    def _is_hosted(self, item: Item) -> bool:
+        """Return whether the provider runs a custom tool call itself, as xAI does with its searches.
+
+        The gateway requests no custom tools, so a call of a tool that isn't the client's is the provider's own.
+        """
+        if self._tools is not None:
+            return item.name not in self._tools
+        return item.name in _XAI_TOOLS
+
+    def _remember(self, item_key: ItemKey, item: Item) -> None:
+        if item.id:
+            self._keys[item.id] = item_key
+
+    def _open_call(self, item_key: ItemKey, item: Item) -> _Call | None:
+        """Return the item's call. Start it if it is new: another id is a new call."""
+        call_id = item.call_id or item.id or ""
+        call = self._calls.get((item_key, call_id)) if call_id else self._newest_calls.get(item_key)
+        if call is None and item.name:
+            call = _Call(self._opened.open(call_id, item.name), item.id)
+            self._calls[item_key, call_id] = self._newest_calls[item_key] = call
+        return call
+
+    def _complete_call(self, item_key: ItemKey, item: Item, arguments: str) -> None:
+        call = self._open_call(item_key, item)
+        if call is None:
+            return
+        is_other = bool(item.id and call.item_id and item.id != call.item_id and item.name)
+        if is_other and call.opened.arguments.is_whole and not call.opened.arguments.is_like(arguments):
+            # Two calls with one index and one id.
+            call = _Call(self._opened.open(item.call_id or "", item.name or ""), item.id)
+            self._calls[item_key, item.call_id or ""] = self._newest_calls[item_key] = call
+        self._fill(call, arguments)
+        self._add_initial(call)
+
+    def _fill(self, call: _Call, arguments: str) -> None:
+        if arguments:
+            call.initial = ""
+            call.opened = self._opened.fill(call.opened, arguments)
+
+    def _add_initial(self, call: _Call) -> None:
+        initial, call.initial = call.initial, ""
+        if initial:
+            call.opened = self._opened.append(call.opened, initial)
 
     def _complete_message(self, item_key: ItemKey, item: Item) -> None:
-        kinds = {kind for kind in KINDS.values() if (item_key, kind) in self._kinds}
         for index, piece in enumerate(item.content or ()):
-            kind = KINDS.get(piece.type)
-            if kind is not None and kind not in kinds:
-                self.add_text(kind, item_key, "content", index, piece.text or piece.refusal or "")
+            kind, text = KINDS.get(piece.type), piece.text or piece.refusal or ""
+            known = self._pieces.get((item_key, kind), []) if kind is not None else []
+            if kind is not None and (index in known or not known):
+                self.add_whole_text(kind, item_key, "content", index, text)
+            elif kind is not None and index > max(known):
+                self._add_other_piece(kind, item_key, index, text)
             self.add_other_citations(item_key, index, piece)
 
+    def _add_other_piece(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
+        """Add the whole text of a piece that is unknown by its index, unless a piece by another index has it."""
+        for known in self._pieces[item_key, kind]:
+            if (missing := self._said[kind, item_key, known].missing(text)) is not None:
+                self._append(kind, item_key, known, missing)
+                return
+        self.add_text(kind, item_key, "content", index, text)
+
     def _complete_reasoning(self, item_key: ItemKey, item: Item) -> None:
-        if item_key not in self._sources:
-            summary = item.summary if isinstance(item.summary, list) else [item.summary]
-            for index, piece in enumerate(summary):
-                self.add_text("reasoning", item_key, "summary", index, thought_text(piece))
-        if item_key not in self._sources:
-            for index, piece in enumerate(item.content or ()):
-                self.add_text("reasoning", item_key, "content", index, piece.text or "")
-        if item.encrypted_content:
+        summary = item.summary if isinstance(item.summary, list) else [item.summary]
+        whole: dict[Source, list[str]] = {
+            "summary": [thought_text(piece) for piece in summary],
+            "content": [piece.text or "" for piece in item.content or ()],
+        }
+        source, _ = self._sources.get(item_key, ("summary" if any(whole["summary"]) else "content", 0))
+        said = "".join(said.text for key, said in self._said.items() if key[:2] == ("reasoning", item_key))
+        for index, text in enumerate(whole[source]):
+            if text and text not in said:
+                self.add_whole_text("reasoning", item_key, source, index, text)
+        if item.encrypted_content and item_key not in self._signed:
+            self._signed.add(item_key)
             key = ("reasoning", item_key, 0)
             part = self._parts.find_part(key)
             if part is None:
@@ -184,12 +357,26 @@ class OutputItems:
         first_source, last_index = self._sources.get(item_key, (source, index))
         if first_source == source:
             self._sources[item_key] = (source, max(index, last_index))
-            self._append("reasoning", item_key, 0, text if index <= last_index else "\n\n" + text)
+            if index > last_index:
+                self._parts.append(self._open_part("reasoning", item_key, index), "\n\n")
+            self._append("reasoning", item_key, index, text)
 
     def _append(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
-        key = (kind, item_key, index)
+        if not text:
+            return
+        said = self._said.get((kind, item_key, index))
+        if said is None:
+            said = self._said[kind, item_key, index] = _Said(self._open_part(kind, item_key, index))
+            self._pieces.setdefault((item_key, kind), []).append(index)
+        said.pieces.append(text)
+        self._parts.append(said.part, text)
+
+    def _open_part(self, kind: PartKind, item_key: ItemKey, index: int) -> int:
+        """Return the part of this piece. All reasoning of an item is one part."""
+        key = (kind, item_key, 0 if kind == "reasoning" else index)
         part = self._parts.find_part(key)
-        if part is None:
-            part = self._parts.open_part(kind, key=key)
-            self._kinds.add((item_key, kind))
-        self._parts.append(part, text)
+        return self._parts.open_part(kind, key=key) if part is None else part
+
+
+def _page(annotation: Annotation) -> tuple[str | None, str | None]:
+    return annotation.url, annotation.title or annotation.filename

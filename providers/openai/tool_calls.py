@@ -6,10 +6,9 @@ part once its name is complete: when its arguments begin or something else follo
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Final
 
+from providers.call_arguments import OpenCall, OpenCalls
 from providers.delta_buffer import DeltaBuffer
 
 LEGACY = -1
@@ -17,63 +16,23 @@ LEGACY = -1
 NAME_CHARS_MAX: Final = 1000
 """The maximum length of a tool's name. A longer name is truncated."""
 
-_MARKS: Final = re.compile(r"""[{}\[\]"]|\\.?""", re.DOTALL)
-
 
 class _Call:
-    """A tool call so far. `part` is None until its name is complete; `pieces` are the pieces of its arguments."""
+    """A tool call so far. `opened` is None until its name is complete; `pieces` are the arguments until then."""
 
-    __slots__ = (
-        "_depth",
-        "_escaped",
-        "_is_complete",
-        "_quoted",
-        "_scanned",
-        "id",
-        "index",
-        "name",
-        "part",
-        "pieces",
-        "signatures",
-    )
+    __slots__ = ("hosted", "id", "index", "is_named_again", "name", "opened", "pieces", "signatures")
 
     def __init__(self, index: int | None, call_id: str) -> None:
         self.index = index
         self.id = call_id
         self.name = ""
-        self.part: int | None = None
+        self.opened: OpenCall | None = None
         self.pieces: list[str] = []
         self.signatures: list[str] = []
-        self._scanned = 0
-        """The number of pieces that `is_complete` has processed."""
-        self._depth = 0
-        self._quoted = self._escaped = False
-        self._is_complete: bool | None = None
-        """Whether the pieces are a complete object. None if they may become one."""
-
-    def is_complete(self) -> bool:
-        """Return whether the arguments are a complete object, so that more arguments belong to another call.
-
-        Each piece is processed only once.
-        """
-        for piece in self.pieces[self._scanned :]:
-            if self._is_complete is None:
-                self._scan(piece)
-            elif not piece.isspace():
-                self._is_complete = False
-        self._scanned = len(self.pieces)
-        return self._is_complete or False
-
-    def _scan(self, piece: str) -> None:
-        marks = _MARKS.findall(piece, 1 if self._escaped else 0)
-        self._escaped = marks[-1:] == ["\\"]
-        for mark in marks:
-            if mark == '"':
-                self._quoted = not self._quoted
-            elif not self._quoted and mark[0] != "\\":
-                self._depth += 1 if mark in "{[" else -1
-        if self._depth <= 0 and not self._quoted and piece.rstrip().endswith("}"):
-            self._is_complete = _is_object("".join(self.pieces))
+        self.hosted = False
+        """Whether the provider runs the call itself."""
+        self.is_named_again = False
+        """Whether the name came again after the arguments were whole, so that more arguments are another call's."""
 
 
 class ToolCallAssembler:
@@ -84,28 +43,50 @@ class ToolCallAssembler:
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self._last: _Call | None = None
-        self._opened: list[_Call] = []
-        self._ids: set[str] = set()
-        """The ids of the calls that are parts."""
+        self._opened = OpenCalls(parts)
+        self.has_hosted = False
+        """Whether the provider ran a call itself."""
         self.pending: dict[_Call, None] = {}
         """The calls that aren't parts yet."""
         self._named_pending: dict[_Call, None] = {}
         """The calls in `pending` that have a name."""
 
     def __bool__(self) -> bool:
-        return bool(self._opened)
+        return bool(self._opened.calls)
 
-    def add(self, index: int | None, call_id: str, name: str, arguments: str, signature: str) -> None:
-        """Process a piece of a call. A field that the host leaves out is None or empty."""
+    def add(
+        self,
+        index: int | None,
+        call_id: str,
+        name: str,
+        arguments: str,
+        signature: str,
+        *,
+        hosted: bool = False,
+    ) -> None:
+        """Process a piece of a call. A field that the host leaves out is None or empty.
+
+        `hosted`: the provider runs the call itself, so it doesn't become a part.
+        """
         call = self._find(index, call_id, name)
-        if call is None or _starts_another(call, call_id, name, arguments):
+        if call is None or (name and call.hosted != hosted) or _starts_another(call, call_id, name, arguments):
             call = self._start_call(index, call_id)
+        elif call.is_named_again and not name and arguments.strip():
+            name = call.name
+            call = self._start_call(index, call_id)
+        if hosted and call.opened is None:
+            call.hosted = self.has_hosted = True
+            self.pending.pop(call, None)
+            self._named_pending.pop(call, None)
+        if call.hosted:
+            return
+        if call.opened is not None:
+            if arguments:
+                call.opened = self._opened.append(call.opened, arguments)
+            self._parts.append_signature(call.opened.part, signature)
+            return
         if arguments:
             call.pieces.append(arguments)
-        if call.part is not None:
-            self._parts.append(call.part, arguments)
-            self._parts.append_signature(call.part, signature)
-            return
         call.id = call.id or call_id
         # Some hosts repeat the whole name with each piece.
         call.name = (name if name.startswith(call.name) else call.name + name)[:NAME_CHARS_MAX]
@@ -116,17 +97,34 @@ class ToolCallAssembler:
         elif call.name:
             self._named_pending[call] = None
 
+    def fill(self, position: int, call_id: str, name: str, arguments: str, signature: str) -> None:
+        """Add a whole call, which is number `position` of its message, except what was added before."""
+        self.open_named()
+        calls = self._opened.calls
+        known = next((call for call in calls if call_id and call.id == call_id and call.name == name), None)
+        if known is None and position < len(calls) and calls[position].name == name:
+            known = calls[position]
+        if known is not None:
+            self._opened.fill(known, arguments)
+        elif name:
+            call = self._start_call(None, call_id)
+            call.name, call.pieces, call.signatures = name[:NAME_CHARS_MAX], [arguments], [signature]
+            self._open(call)
+
     def open_named(self) -> None:
         """Turn the named calls into parts, because something else follows, so their names are complete."""
         for call in list(self._named_pending):
             self._open(call)
 
-    def close(self) -> None:
-        """Finish the answer. Give the arguments `{}` to each call that has none."""
-        self.open_named()
-        for call in self._opened:
-            if not call.pieces and call.part is not None:
-                self._parts.append(call.part, "{}")
+    def has_half(self) -> bool:
+        """Return whether the arguments of a call broke off."""
+        return self._opened.has_half()
+
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
+        if complete:
+            self.open_named()
+        self._opened.close(complete=complete)
 
     def _find(self, index: int | None, call_id: str, name: str) -> _Call | None:
         """Return the call that a piece with these fields may belong to, or None."""
@@ -136,10 +134,14 @@ class ToolCallAssembler:
         if call_id in self._by_id and (index is None or not name):
             return self._by_id[call_id]
         last = self._last
-        if call is not None or last is None or call_id:
+        if call is not None or last is None:
             return call
+        if call_id:
+            # Some hosts give each piece another id. A piece of arguments without a name can't begin a call.
+            return last if index is None and not name and last.index is None and _is_unfinished(last) else None
         if name:
-            return last if index is None and last.index is None and last.part is None else None
+            is_same = last.opened is None or name == last.name
+            return last if index is None and last.index is None and is_same else None
         return last if index is None or last.index is None else None
 
     def _start_call(self, index: int | None, call_id: str) -> _Call:
@@ -155,31 +157,38 @@ class ToolCallAssembler:
     def _open(self, call: _Call) -> None:
         del self.pending[call]
         self._named_pending.pop(call, None)
-        new_id = f"call_{self._parts.count}"
-        call.id = call.id or new_id
-        if call.id in self._ids:
-            call.id = f"{call.id}_{new_id}"  # the results of two calls with one id couldn't be told apart
-        self._opened.append(call)
-        self._ids.add(call.id)
-        call.part = self._parts.open_tool_call(None, call.id, call.name)
-        self._parts.append(call.part, "".join(call.pieces))
-        self._parts.append_signature(call.part, "".join(call.signatures))
+        call.opened = self._opened.open(call.id, call.name)
+        signature, pieces = "".join(call.signatures), "".join(call.pieces)
+        part = call.opened.part
+        call.opened = self._opened.append(call.opened, pieces)
+        call.pieces.clear()
+        self._parts.append_signature(part, signature)
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+def _is_unfinished(call: _Call) -> bool:
+    return call.opened is not None and not call.opened.arguments.is_whole
 
 
 def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
     """Return whether a piece begins a new call, although `call` was found for it.
 
-    Some hosts give every call of an answer the same index. Others repeat the name with each piece of a call.
+    Some hosts give every call of an answer the same index or the same id. Others repeat the name with each piece.
     """
-    if not name or (call_id and call_id == call.id):
+    if not name:
         return False
-    if call_id and call.id:
-        return call.part is None or name != call.name or call.is_complete()
-    return call.part is not None and call.is_complete() and (bool(arguments) or name != call.name)
+    has_other_id = bool(call_id and call.id and call_id != call.id)
+    if call.opened is None:
+        return has_other_id
+    so_far = call.opened.arguments
+    if not so_far.is_whole:
+        return has_other_id and (name != call.name or so_far.is_empty)
+    if has_other_id or name != call.name:
+        return True
+    begin = arguments.lstrip()[:1]
+    if not begin:
+        call.is_named_again = True
+    if begin not in ("{", "[", '"'):
+        return False
+    # This may be the real arguments after a placeholder, or the same call again. A host that gives ids would give another
+    # call its own.
+    return not (call.id and (so_far.is_placeholder or so_far.is_like(arguments)))

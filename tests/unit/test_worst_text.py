@@ -169,6 +169,36 @@ def name_in_pieces() -> None:
         calls.add(0, "c", "names", "", "signed")
 
 
+def argued(*pieces: str) -> None:
+    """Make these pieces the arguments of one call."""
+    calls = ToolCallAssembler(DeltaBuffer())
+    calls.add(0, "c", "f", "", "")
+    for piece in pieces:
+        calls.add(0, "", "", piece, "")
+    calls.has_half()
+    calls.close()
+
+
+def many_whole_calls() -> None:
+    """Repeat 300 calls whole."""
+    calls = ToolCallAssembler(DeltaBuffer())
+    for _ in range(2):
+        for place in range(300):
+            calls.fill(place, f"c{place}", "f", '{"x":"' + "y" * 1000 + '"}', "")
+
+
+def renumbered() -> None:
+    """Repeat 3,000 messages and calls in the whole answer, with other indexes and ids."""
+    output = OutputItems(DeltaBuffer())
+    for place in range(3000):
+        output.add_text("text", f"a{place}", "content", 0, f"text {place}")
+        output.complete_item(f"b{place}", Item("function_call", call_id=f"c{place}", name="f", arguments=f"[{place}]"))
+    output.complete_output(
+        [Item("message", content=[Piece("output_text", f"text {place}")]) for place in range(3000)]
+        + [Item("function_call", call_id=f"d{place}", name="f", arguments=f"[{place}]") for place in range(3000)]
+    )
+
+
 def many_messages() -> None:
     """Complete many items of one response."""
     output = OutputItems(DeltaBuffer())
@@ -378,7 +408,11 @@ ROWS = [
         lambda: FAILURES.from_finish_reason(fill("a")),
         "failures.Failures.from_finish_reason",
     ),
-    Row("a finish reason", lambda: map_finish_reason(fill("time_")), "finish_reasons.map_finish_reason"),
+    Row(
+        "a finish reason",
+        lambda: [map_finish_reason(fill(word)) for word in ("time_", "finish_reason_", "end_of_", "STOP")],
+        "finish_reasons._map finish_reasons._PREFIX finish_reasons._STOP",
+    ),
     Row("a count as text", lambda: read_counts({"prompt_tokens": fill("1")}), "token_counts._DIGITS"),
     Row("a count as text: blanks", lambda: read_counts({"prompt_tokens": fill(" ")}), "token_counts._DIGITS"),
     Row("a wait: digits", lambda: retry_after_ms({"retry-after": fill("1")}), OF_WAITS),
@@ -412,7 +446,17 @@ ROWS = [
     Row("chat: choices that don't fit", lambda: decode(chat_decoder(), {"choices": [{"index": "x"}] * 60_000})),
     Row("chat: numbers", lambda: decode(chat_decoder(), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")),
     Row("chat: an error's numbers", lambda: decode(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
-    Row("chat: a call's name in each piece", named_calls, "tool_calls._MARKS"),
+    Row("chat: a call's name in each piece", named_calls, "json_scan._MARK json_scan._IN_STRING"),
+    *(
+        Row(f"chat: arguments of {text[:9]!r}", lambda text=text: argued(fill(text)))
+        for text in ("{", "[", "}", " ", '"', "\\", "\\n", '{"', "{}", '{"a":1}', '{"a":[[],', "null", '"x",')
+    ),
+    Row("chat: arguments in blanks", lambda: argued(*[" "] * 100_000), "call_arguments._PLACEHOLDERS"),
+    Row("chat: placeholders", lambda: argued(*["{", "}", " "] * 30_000), "call_arguments._UNDECIDED"),
+    Row("chat: arguments encoded twice", lambda: argued(json.dumps('{"x":"' + fill('\\"') + '"}'))),
+    Row("chat: a closing brace in each piece", lambda: argued(*["}"] * 100_000)),
+    Row("chat: the call again in each piece", lambda: argued(*['{"a":1}'] * 10_000)),
+    Row("chat: a call's whole message in each chunk", many_whole_calls),
     Row("chat: calls", lambda: many_calls("f")),
     Row("chat: calls without a name", lambda: many_calls("")),
     Row("chat: a call's name in pieces", name_in_pieces),
@@ -449,6 +493,7 @@ ROWS = [
     ),
     Row("responses: numbers", lambda: decode(responses_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
     Row("responses: messages", many_messages),
+    Row("responses: the whole answer counts its items otherwise", renumbered),
     Row("anthropic: counts", lambda: decode(MessagesDecoder(FAILURES), *COUNTS)),
     Row(
         "anthropic: numbers",

@@ -116,7 +116,7 @@ def test_overloaded() -> None:
         ("pause_turn", "length"),
         ("tool_use", "tool_calls"),
         ("refusal", "refusal"),
-        ("something_new", "stop"),
+        ("compaction", "length"),
     ],
 )
 def test_stop_reasons(reason: str, expected: str) -> None:
@@ -131,9 +131,9 @@ def test_refusal_explanation_is_a_part() -> None:
     assert decode(*stopping("refusal", stop_details={"explanation": None})).parts == []
 
 
-@pytest.mark.parametrize("events", [[], STOP[:1], STOP[1:], stopping(None)])
+@pytest.mark.parametrize("events", [[], STOP[1:], stopping(None), stopping("null"), stopping("something_new")])
 def test_incomplete(events: list[dict[str, Any]]) -> None:
-    """A message without `message_stop`, or without a stop reason, is incomplete."""
+    """A message without a known stop reason is incomplete."""
     answer = decode(delta(0, "text_delta", text="a"), *events)
     assert (answer.code, answer.text()) == ("upstream_incomplete", "a")
 

@@ -146,10 +146,13 @@ async def test_answer_that_is_not_streamed(upstream: Upstream, indent: int | Non
     """An answer that a host sends as one JSON document is decoded."""
     choice = {"index": 0, "message": {"role": "assistant", "content": "All of it."}, "finish_reason": "stop"}
     body = json.dumps({"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 3}}, indent=indent)
-    answer, _ = await read(upstream, Script((body.encode(),)))
-    assert (answer.text(), answer.finish, answer.code) == ("All of it.", "stop", None)
-    assert answer.usage is not None
-    assert answer.usage.input_tokens == 3
+    for sent in (body, body.replace(",\n", ",\n\n"), body.replace("\n", "\r\n\r\n")):
+        answer, _ = await read(upstream, Script((sent.encode(),)))
+        assert (answer.text(), answer.finish, answer.code) == ("All of it.", "stop", None)
+        assert answer.usage is not None
+        assert answer.usage.input_tokens == 3
+    answer, _ = await read(upstream, Script((body.replace(",", ",\n\n")[:-2].encode(),)))
+    assert answer.code == "upstream_error"
 
 
 async def test_unframed_chunks(upstream: Upstream) -> None:

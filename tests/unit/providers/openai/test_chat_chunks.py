@@ -66,10 +66,11 @@ def test_finish_reason_that_reports_a_failure(reason: str, code: str) -> None:
     assert (answer.code, answer.text(), answer.finish) == (code, "a", None)
 
 
-@pytest.mark.parametrize("reason", [None, ""])
+@pytest.mark.parametrize("reason", [None, "", "null", "none", "unset", "something_new"])
 def test_missing_finish_reason(reason: str | None) -> None:
-    """A stream that ends without a finish reason is incomplete."""
+    """A stream that ends without a known finish reason is incomplete, even with the end mark."""
     assert decode({"content": "a"}, finish(reason)).code == "upstream_incomplete"
+    assert decode({"content": "a"}, finish(reason), b"[DONE]").code == "upstream_incomplete"
     assert decode().code == "upstream_incomplete"
 
 

@@ -6,13 +6,13 @@ from providers.openai.responses_items import Annotation, Item, OutputItems, Piec
 
 
 def test_text_and_whole_text() -> None:
-    """A whole text is added only if no piece of it was added before, and each piece of a message is a part."""
+    """Of a whole text, only what is missing is added, and each piece of a message is a part."""
     parts = DeltaBuffer()
     output = OutputItems(parts)
     output.add_text("text", 0, "content", 0, "a")
     output.add_whole_text("text", 0, "content", 0, "ab")
     output.add_whole_text("text", 0, "content", 1, "c")
-    assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "a"), PartStarted(1, "text"), PartDelta(1, "c")]
+    assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "ab"), PartStarted(1, "text"), PartDelta(1, "c")]
 
 
 def test_citations_are_added_once() -> None:

@@ -1,0 +1,36 @@
+"""The end of an answer, as all dialects decide it. This module does no I/O."""
+
+from __future__ import annotations
+
+from providers.base import Finished, FinishReason
+from providers.delta_buffer import DeltaBuffer
+from providers.errors.failures import Failures
+
+
+def finish_answer(
+    parts: DeltaBuffer,
+    failures: Failures,
+    finish: FinishReason,
+    *,
+    has_calls: bool,
+    has_half_call: bool,
+    has_hosted_calls: bool = False,
+) -> None:
+    """Add the end of the answer to `parts`, after its usage.
+
+    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client, of which one broke off if
+    `has_half_call`. `has_hosted_calls`: the provider ran calls itself, which are no parts.
+    Raise `ProviderError` if the answer claims to be whole but isn't.
+    """
+    if finish in ("stop", "tool_calls"):
+        if has_half_call:
+            raise failures.incomplete("the arguments of a tool call broke off")
+        if not parts.count and parts.output_tokens:
+            raise failures.incomplete("the answer has output tokens but no content")
+        if has_calls:
+            finish = "tool_calls"  # a forced tool call ends with "stop"
+        elif finish == "tool_calls" and has_hosted_calls:
+            finish = "stop"  # the client has no call to answer
+        if finish == "stop" and parts.last_kind == "refusal":
+            finish = "refusal"  # a refusal has no finish reason of its own
+    parts.append_delta(Finished(finish))
