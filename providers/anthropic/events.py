@@ -14,6 +14,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
+from providers.media import Media, MediaPiece
 from providers.token_counts import is_count
 
 
@@ -24,7 +25,7 @@ class _Citation(Struct, gc=False):
     cited_text: str | None = None
 
 
-class _Block(Struct, gc=False):
+class _Block(MediaPiece, gc=False):
     type: str = ""
     id: str | None = None
     name: str | None = None
@@ -53,6 +54,7 @@ class _Delta(Struct, gc=False):
 
 class _Message(Struct, gc=False):
     usage: dict[str, Any] | None = None
+    content: list[_Block] | None = None
 
 
 class _Event(Struct, gc=False):
@@ -89,6 +91,9 @@ class MessagesDecoder:
         self._explanation: str | None = None
         self._initial_arguments: dict[int, str] = {}
         """Map from a block's index to the initial arguments of its tool call, used only if no others arrive."""
+        self._media = Media(self.parts)
+        self._held: list[_Block] = []
+        """The blocks that came with `message_start`. They are used unless the stream begins them again."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
@@ -117,6 +122,8 @@ class MessagesDecoder:
         Raise `ProviderError` if the answer has no `message_stop` or no stop reason, or if its stop reason is a failure.
         """
         if self.done:
+            self._use_held()
+            self._media.close()
             for index, arguments in self._initial_arguments.items():
                 self.parts.append(self.parts.find_part(index) or 0, arguments)
             self.parts.close()
@@ -148,10 +155,26 @@ class MessagesDecoder:
     def _message_start(self, event: _Event) -> None:
         self._merge_usage(event.message.usage if event.message else None)
         self._report_usage()
+        if event.message is not None and event.message.content:
+            self._use_held()
+            self._held = event.message.content
+
+    def _use_held(self) -> None:
+        """Add the blocks that came with `message_start`, because no event begins them again."""
+        held, self._held = self._held, []
+        for index, block in enumerate(held):
+            self._start_block(index, block)
+            self._block_stop(_Event(index=index))
 
     def _block_start(self, event: _Event) -> None:
+        if self._held:
+            if event.index < len(self._held):
+                self._held = []
+            self._use_held()
+        self._start_block(event.index, event.content_block or _Block())
+
+    def _start_block(self, index: int, block: _Block) -> None:
         """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
-        index, block = event.index, event.content_block or _Block()
         # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
         self.parts.remove_key(index)
         if block.type == "tool_use":
@@ -167,8 +190,21 @@ class MessagesDecoder:
             part = self.parts.open_part("reasoning", key=index)
             self.parts.append(part, block.thinking or "")
             self.parts.append_signature(part, block.signature or "")
+        elif block.type != "thinking":
+            self._add_other(block)
+
+    def _add_other(self, block: _Block) -> None:
+        """Add a block of another type: its text, its image, or a sentence in its place."""
+        if block.type.startswith("image"):
+            self._media.add_image(block.source or block.image_url or block.data)
+        elif block.text and not block.type.endswith(("_use", "_result")):
+            self.parts.append_text("text", block.text)
+        else:
+            self._media.add_piece(block.type, block)
 
     def _block_delta(self, event: _Event) -> None:
+        if self._held:
+            self._use_held()
         index, delta = event.index, event.delta or _Delta()
         if delta.type == "text_delta":
             self.parts.append_text("text", delta.text or "")

@@ -15,6 +15,7 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import is_end_mark
+from providers.media import Media, MediaPiece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
@@ -41,7 +42,7 @@ class _ToolCall(Struct, gc=False):
     extra_content: _Extra | None = None
 
 
-class _Piece(Struct, gc=False):
+class _Piece(MediaPiece, gc=False):
     """A piece of list content, or a reasoning detail."""
 
     type: str = ""
@@ -73,6 +74,8 @@ class _Delta(Struct, gc=False):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     annotations: list[_Annotation] | None = None
+    images: Any = None
+    audio: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -107,6 +110,7 @@ class ChatDecoder:
         self._usage: dict[str, Any] | None = None
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
+        self._media = Media(self.parts)
         self._signed: set[int] = set()
         """The numbers of the reasoning parts that have their signature."""
         self._citation_urls: list[str] = []
@@ -152,6 +156,7 @@ class ChatDecoder:
             self.parts.close()
         for url in self._citation_urls:
             self.parts.add_citation(url=url, title=None, text=None)
+        self._media.close()
         self._report_usage()
         if self._finish and finish is None:
             raise self._failures.from_finish_reason(self._finish)
@@ -181,6 +186,8 @@ class ChatDecoder:
             if choice.message is not None and not self.parts.count and not self._calls.pending:
                 # Some hosts send only the whole answer. Others repeat the whole answer after its chunks.
                 self._add_delta(choice.message)
+            elif choice.message is not None and choice.message.images:
+                self._media.add_images(choice.message.images)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
                 self.finishing = True
@@ -209,11 +216,22 @@ class ChatDecoder:
                     parts.append_text(kind, text)
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
+        if delta.images or delta.audio:
+            self._add_media(delta)
         if delta.tool_calls or delta.function_call:
             self._add_tool_calls(delta)
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
+
+    def _add_media(self, delta: _Delta) -> None:
+        """Add the images and the sound that stand beside the content, as OpenRouter and OpenAI send them."""
+        if self._calls.pending:
+            self._calls.open_named()
+        if delta.images:
+            self._media.add_images(delta.images)
+        if delta.audio:
+            self._media.add_audio(delta.audio)
 
     def _add_pieces(self, content: Sequence[_Piece | str]) -> None:
         for piece in content:
@@ -223,8 +241,10 @@ class ChatDecoder:
                 inner = piece.thinking
                 for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
                     self.parts.append_text("reasoning", thought.text or "")
+            elif piece.text:
+                self.parts.append_text("text", piece.text)
             else:
-                self.parts.append_text("text", piece.text or "")
+                self._media.add_piece(piece.type, piece)
 
     def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
         """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""

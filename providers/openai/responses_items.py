@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
+from providers.media import Media, MediaPiece
 
 SIGNATURE_MARK: Final = ":"
 """The separator between a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
@@ -27,6 +28,8 @@ KINDS: Final[dict[str, PartKind]] = {
     "output_text": "text",
     "text": "text",
     "refusal": "refusal",
+    "output_audio": "text",
+    "audio": "text",
     "reasoning_text": "reasoning",
     "summary_text": "reasoning",
 }
@@ -40,13 +43,20 @@ class Annotation(Struct, gc=False):
     filename: str | None = None
 
 
-class Piece(Struct, gc=False):
+class Piece(MediaPiece, gc=False):
     """A piece of an item's content or summary."""
 
     type: str = ""
     text: str | None = None
     refusal: str | None = None
     annotations: list[Annotation] | None = None
+    data: Any = None
+
+    @property
+    def words(self) -> str:
+        """The text of the piece: its own, its refusal's, or the transcript of its sound."""
+        transcript = self.transcript if isinstance(self.transcript, str) else ""
+        return self.text or self.refusal or transcript
 
 
 class Item(Struct, gc=False):
@@ -62,13 +72,20 @@ class Item(Struct, gc=False):
     content: list[Piece] | None = None
     summary: list[Piece] | None = None
     encrypted_content: str | None = None
+    result: Any = None
+    output_format: str | None = None
 
 
 class OutputItems:
-    """The output items so far. Hosted tools, which the provider runs itself, produce no part."""
+    """The output items so far. Hosted tools, which the provider runs itself, produce no part, except for images."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
+        self._media = Media(parts)
+        self._images: dict[ItemKey, str] = {}
+        """Map from an item whose image isn't complete to its newest preview, which is used if no image follows."""
+        self._complete: set[tuple[ItemKey, str]] = set()
+        """The pairs (item, type) of the items without text that were added."""
         self._kinds: set[tuple[ItemKey, PartKind]] = set()
         """The pairs (item, kind) for which there is a part."""
         self._sources: dict[ItemKey, tuple[Source, int]] = {}
@@ -90,6 +107,10 @@ class OutputItems:
         for part in sorted(self._without_arguments):
             self._parts.append(part, "{}")
         self._without_arguments.clear()
+        for preview in self._images.values():
+            self._media.add_image(preview, "image/png")
+        self._images.clear()
+        self._media.close()
 
     def add_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
         """Append `text` to piece number `index` of the item `item_key`."""
@@ -151,14 +172,50 @@ class OutputItems:
             # The input of a custom tool is free text, but arguments are JSON, so wrap it in an object.
             is_custom = item.type == "custom_tool_call"
             self.add_whole_arguments(item_key, {"input": item.input or ""} if is_custom else item.arguments)
+        elif (item_key, item.type) not in self._complete:
+            self._complete.add((item_key, item.type))
+            self._complete_other(item_key, item)
+
+    def add_preview(self, item_key: ItemKey, image: str) -> None:
+        """Keep the newest preview of an image that isn't complete. Only the previews of one item are kept."""
+        if (item_key, "image_generation_call") not in self._complete:
+            self._images = {item_key: image}
+
+    def add_sound(self, sound: str) -> None:
+        """Add a piece of sound without its words. See `Media.add_audio`."""
+        self._media.add_audio(sound)
+
+    def add_transcript(self) -> None:
+        """Record that the words of the answer's sound are among its texts."""
+        self._media.has_transcript = True
+
+    def _complete_other(self, item_key: ItemKey, item: Item) -> None:
+        """Add the image that the provider's own tool made, or the content of an item of an unknown type."""
+        if item.type == "image_generation_call":
+            preview = self._images.pop(item_key, None)
+            self._media.add_image(item.result or preview, f"image/{item.output_format or 'png'}")
+        elif item.content:
+            self._complete_message(item_key, item)
+        else:
+            self._media.add_unknown(item.type)
 
     def _complete_message(self, item_key: ItemKey, item: Item) -> None:
         kinds = {kind for kind in KINDS.values() if (item_key, kind) in self._kinds}
         for index, piece in enumerate(item.content or ()):
             kind = KINDS.get(piece.type)
             if kind is not None and kind not in kinds:
-                self.add_text(kind, item_key, "content", index, piece.text or piece.refusal or "")
+                self.add_text(kind, item_key, "content", index, piece.words)
+            self._add_media(piece)
             self.add_other_citations(item_key, index, piece)
+
+    def _add_media(self, piece: Piece) -> None:
+        """Add what a piece of a complete message holds besides its words."""
+        if piece.words and piece.type in ("output_audio", "audio"):
+            self.add_transcript()
+        elif piece.type in ("output_audio", "audio"):
+            self._media.add_audio(piece.data or piece.audio)
+        elif piece.type not in KINDS:
+            self._media.add_piece(piece.type, piece)
 
     def _complete_reasoning(self, item_key: ItemKey, item: Item) -> None:
         if item_key not in self._sources:
