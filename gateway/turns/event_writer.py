@@ -87,7 +87,7 @@ class EventWriter:
         self._image_chars = 0
         """The length of the data of the images that the current batch began."""
         self._left_out: set[int] = set()
-        """The numbers of the images that are too large. Their data is skipped."""
+        """The numbers of the images that are too large. Their data is replaced by a text."""
         self._is_resumed = False
         self._attempts = 0
         self._chat_request: ChatRequest | None = None
@@ -122,9 +122,7 @@ class EventWriter:
                     seq += 1
                     events.append(TurnDelta(live_turn.turn, seq, delta.part, text))
                     continue
-                if delta.part in self._left_out:
-                    continue
-                for event in _delta_events(live_turn.turn, seq, delta):
+                for event in self._long_delta_events(seq, delta):
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
@@ -133,9 +131,6 @@ class EventWriter:
                     break
                 seq += 1
                 events.append(self._open_part(delta, seq))
-                if delta.size is not None and delta.part in self._left_out:
-                    seq += 1
-                    events.append(TurnDelta(live_turn.turn, seq, delta.part, TOO_LARGE))
             else:
                 seq = max(seq, self._record_delta(delta, seq))
         if not events:
@@ -171,6 +166,11 @@ class EventWriter:
         url = part_url(live_turn.message, image.part, stateless)
         event = _part_event(live_turn.turn, seq, structs.replace(image, url=url))
         return structs.replace(event, size=size)
+
+    def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
+        if delta.part in self._left_out:
+            return [TurnDelta(self.live_turn.turn, seq + 1, delta.part, TOO_LARGE)]
+        return _delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))

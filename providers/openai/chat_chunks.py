@@ -216,17 +216,17 @@ class ChatDecoder:
                     parts.append_text(kind, text)
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
-        if delta.images or delta.audio:
-            self._add_media(delta)
         if delta.tool_calls or delta.function_call:
             self._add_tool_calls(delta)
+        if delta.annotations or delta.images or delta.audio:
+            self._add_more(delta)
+
+    def _add_more(self, delta: _Delta) -> None:
+        """Add what stands beside the content: citations, images (as OpenRouter sends them) and sound."""
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
-
-    def _add_media(self, delta: _Delta) -> None:
-        """Add the images and the sound that stand beside the content, as OpenRouter and OpenAI send them."""
-        if self._calls.pending:
+        if self._calls.pending and (delta.images or delta.audio):
             self._calls.open_named()
         if delta.images:
             self._media.add_images(delta.images)

@@ -112,9 +112,8 @@ class ResponsesDecoder:
             if kind in _DELTAS:
                 self._output.add_text(part, _item_key(event), source, index, event.delta or "")
             else:
-                self._output.add_whole_text(
-                    part, _item_key(event), source, index, event.text or event.refusal or event.transcript or ""
-                )
+                text = event.text or event.refusal or event.transcript or ""
+                self._output.add_whole_text(part, _item_key(event), source, index, text)
             if "transcript" in kind:
                 self._output.add_transcript()
         elif (handler := _HANDLERS.get(kind)) is not None:
