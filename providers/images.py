@@ -62,7 +62,8 @@ def read_image(address: str, media_type: str = "") -> Image:
         head, comma, payload = address[:1024].partition(",")
         if not comma:
             raise InvalidImage("the data URL has no data")
-        media_type, _, parameters = head[5:].partition(";")
+        named, _, parameters = head[5:].partition(";")
+        media_type = named or media_type
         if parameters.rpartition(";")[2].strip().lower() != "base64":
             raise InvalidImage("the data URL isn't base64", media_type)
         payload = address[len(head) + 1 :]

@@ -1,4 +1,4 @@
-"""What a model sends besides text: images become parts, transcripts become text, and the rest is named in a sentence.
+"""The output of a model besides text: images become parts, transcripts text, and the rest is named in a sentence.
 
 The dialects' decoders share this module. It does no I/O. A decoder runs in another thread while it decodes a large
 event, so the check of large data blocks nothing; it releases the interpreter between slices.
