@@ -146,12 +146,46 @@ async def test_law_7_an_image_of_a_running_turn_is_read_on_any_instance(tmp_path
             late.resume("t", held := TurnView())
             held.epoch, held.seq = there.turns["t"].epoch, part_frame(there.turns["t"])["seq"]
             answered = await late.request("turn.attach", positions={"t": held.position})
-            assert answered["turns"]["t"]["from"] == held.position["seq"] or held.seq > 0
+            assert answered["turns"]["t"]["from"] == part_frame(there.turns["t"])["seq"]
             await here.request("turn.cancel", turn="t")
             await late.until(lambda: held.ended is not None)
         for page in pages:
             async with httpx2.AsyncClient(base_url=page, timeout=30) as http:
                 assert (await http.get(url)).content == PNG
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_law_9_an_image_survives_its_owner(tmp_path: Path, background: bool) -> None:
+    """Law 9: the owner is killed after an image. The answer that the provider keeps is continued, and the other one
+    ends with `owner_lost`; both have the whole image."""
+    words = [f"w{n} " for n in range(60)]
+    text = responses(*words)
+    created, *rest = text.blocks
+    script = text.replace(
+        blocks=(created, image_item().blocks[1].replace(b'"output_index": 0', b'"output_index": 1'), *rest)
+    )
+    settings = {"TURNWIRE_MODELS": str(tmp_path / "models.toml")}
+    (tmp_path / "models.toml").write_text("[providers.openai.quirks]\nbackground = true\n")
+    async with (
+        world(tmp_path, **(settings if background else {})) as w,
+        client(w.urls()[1]) as there,
+        client(w.urls()[0]) as here,
+    ):
+        w.upstream.play(script.replace(rate=40))
+        talk = (await there.request("conversation.create"))["id"]
+        await here.request("turn.start", turn="t", conversation=talk, model="gpt-6-sol", input="Draw")
+        await here.deltas("t", 12)
+        await there.request("turn.attach", turn="t")
+        await there.until(lambda: "text" in there.turns["t"].kinds.values())
+        page = w.urls()[1].replace("ws://", "http://").removesuffix("/ws")
+        w.kill(0)
+        ending = await there.ending("t", timeout_s=30)
+        assert ending["type"] == ("turn.completed" if background else "turn.failed"), ending
+        view = there.turns["t"]
+        assert (list(view.kinds.values()), view.resets) == (["image", "text"], 0)
+        assert view.text() == "".join(words) or not background
+        async with httpx2.AsyncClient(base_url=page, timeout=30) as http:
+            assert (await http.get(part_frame(view)["url"])).content == PNG
 
 
 async def test_an_image_that_may_hold_a_script_is_not_served(tmp_path: Path) -> None:
