@@ -139,8 +139,11 @@ class Media:
             self.has_transcript = True
             self._parts.append_text("text", transcript)
 
-    def add_piece(self, kind: str, piece: MediaPiece) -> None:
-        """Add a piece of content of the type `kind` that has no text of its own."""
+    def add_piece(self, kind: str, piece: MediaPiece, *, has_text: bool = False) -> None:
+        """Add what a piece of content of the type `kind` holds besides its text. Name it if that is nothing known.
+
+        `has_text`: the piece has a text, so that it needs no name.
+        """
         sound = piece.audio or piece.input_audio
         if piece.transcript:
             self.add_transcript(piece.transcript)
@@ -148,7 +151,7 @@ class Media:
             self.add_audio(sound)
         elif image := next(filter(None, _image_values(piece, kind)), None):
             self.add_image(image)
-        else:
+        elif not has_text:
             self.add_unknown(kind)
 
     def add_unknown(self, kind: str) -> None:

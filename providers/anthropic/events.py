@@ -121,8 +121,8 @@ class MessagesDecoder:
 
         Raise `ProviderError` if the answer has no `message_stop` or no stop reason, or if its stop reason is a failure.
         """
+        self._use_held()
         if self.done:
-            self._use_held()
             self._media.close()
             for index, arguments in self._initial_arguments.items():
                 self.parts.append(self.parts.find_part(index) or 0, arguments)

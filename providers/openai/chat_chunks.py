@@ -241,10 +241,10 @@ class ChatDecoder:
                 inner = piece.thinking
                 for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
                     self.parts.append_text("reasoning", thought.text or "")
-            elif piece.text:
-                self.parts.append_text("text", piece.text)
             else:
-                self._media.add_piece(piece.type, piece)
+                self.parts.append_text("text", piece.text or "")
+                if piece.type != "text":
+                    self._media.add_piece(piece.type, piece, has_text=bool(piece.text))
 
     def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
         """Process reasoning in the format of OpenRouter. `has_text` says whether another field already gave its text."""

@@ -41,7 +41,7 @@ async def test_an_image_of_an_answer_is_shown(browser: Browser, tmp_path: Path) 
     ):
         upstream.play(chat("Here: ", pictures, "Below.", link))
         held: list[Route] = []
-        await context.route("**/v1/messages/*/parts/*", held.append)
+        await context.route("**/v1/messages/*/parts/*", lambda route: held.append(route))
         watched = await open_page(context, f"{gateway.url}/")
         await watched.ask("Draw")
         answer = watched.turn("Draw")

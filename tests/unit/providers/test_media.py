@@ -132,6 +132,13 @@ def test_text_and_images_keep_their_order() -> None:
     assert answer.parts == [("text", "Here: "), ("image", ""), ("text", " and"), ("image", ""), ("text", ".")]
 
 
+def test_a_piece_may_have_a_text_and_an_image() -> None:
+    """Both are parts. An unknown piece whose text is shown needs no other name."""
+    piece = {"type": "image_url", "text": "A cat.", "image_url": {"url": URL}}
+    assert chat({"content": [piece]}).parts == [("text", "A cat."), ("image", "")]
+    assert chat({"content": [{"type": "caption", "text": "A cat."}]}).parts == [("text", "A cat.")]
+
+
 SOUND: dict[str, Answer] = {
     "chat": chat(
         {"audio": {"id": "a", "transcript": "Good "}}, {"audio": {"transcript": "day."}}, {"audio": {"data": "AA=="}}
