@@ -211,14 +211,20 @@ class PartStarted(Struct, frozen=True, gc=False):
     text: str | None = None
     media_type: str | None = None
     redacted: bool = False
+    size: int | None = None
+    """The number of bytes of an image whose data follows in deltas. None for any other part."""
 
 
 class PartDelta(Struct, frozen=True, gc=False):
-    """More of part number `part`: text (JSON arguments for a tool call) or a piece of its signature, never both."""
+    """More of part number `part`: text (JSON arguments for a tool call), a piece of its signature, or base64 data.
+
+    Never more than one of them.
+    """
 
     part: int
     text: str | None = None
     signature: str | None = None
+    data: str | None = None
 
 
 class PartsWithdrawn(Struct, frozen=True):

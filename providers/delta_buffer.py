@@ -79,6 +79,14 @@ class DeltaBuffer:
         if url or title or text:
             self.start_part(PartStarted(self.count, "citation", url=url, title=title, text=text))
 
+    def add_image(
+        self, media_type: str, *, url: str | None = None, data: str | None = None, size: int | None = None
+    ) -> None:
+        """Add a complete image: its `url`, or its base64 `data` and the number of bytes that they decode to."""
+        part = self.start_part(PartStarted(self.count, "image", url=url, media_type=media_type, size=size))
+        if data is not None:
+            self._batch.append(PartDelta(part, data=data))
+
     def start_part(self, started: PartStarted, key: Hashable = None) -> int:
         """Start the part that `started` describes. Its number must be the next one. Return that number."""
         self._flush()

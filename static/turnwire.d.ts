@@ -453,7 +453,7 @@ export type Part = { signature?: string } & (
   | { kind: "reasoning"; text: string; redacted?: boolean }
   | { kind: "tool_call"; call: string; name: string; arguments: string }
   | { kind: "tool_result"; call: string; output: string; error?: boolean }
-  | { kind: "image" | "file"; media_type: string; data?: string; url?: string; name?: string }
+  | { kind: "image" | "file"; media_type: string; data?: string; url?: string; name?: string; size?: number }
   | { kind: "citation"; url?: string; title?: string; text?: string }
   | { kind: "refusal"; text: string }
 );

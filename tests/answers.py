@@ -54,11 +54,12 @@ def every_key(key: str = KEY) -> dict[str, str]:
 
 @dataclass
 class Answer:
-    """One folded stream. A part is its kind and text; `started` and `signatures` hold the rest."""
+    """One folded stream. A part is its kind and text; `started`, `signatures` and `data` hold the rest."""
 
     parts: list[tuple[str, str]] = field(default_factory=list)
     started: list[PartStarted] = field(default_factory=list)
     signatures: dict[int, str] = field(default_factory=dict)
+    data: dict[int, str] = field(default_factory=dict)
     usage: Usage | None = None
     cost: Decimal | None = None
     finish: str | None = None
@@ -83,9 +84,11 @@ class Answer:
                     if delta.signature:
                         previous = self.signatures.get(delta.part, "")
                         self.signatures[delta.part] = previous + delta.signature
+                    if delta.data is not None:
+                        self.data[delta.part] = self.data.get(delta.part, "") + delta.data
                 case PartsWithdrawn():
                     self.withdrawn.append(self.parts)
-                    self.parts, self.started, self.signatures = [], [], {}
+                    self.parts, self.started, self.signatures, self.data = [], [], {}, {}
                 case UsageReported():
                     self.usage, self.cost = delta.usage, delta.cost
                 case Finished():

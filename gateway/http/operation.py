@@ -122,10 +122,14 @@ class HeaderSpec(Struct, frozen=True):
 
 
 class PartGet(p.Request, frozen=True, tag="part.get"):
-    """Get the data of an image or a file in a message. `number` is the part's number, from 0."""
+    """Get the data of an image or a file in a message.
+
+    `number` is the part's number, from 0. `turn` is the turn of an answer that is in no conversation.
+    """
 
     message: p.Key
     number: Annotated[int, Meta(ge=0, le=999_999)]
+    turn: p.Key | None = None
 
 
 class ResponseSpec(Struct, frozen=True):

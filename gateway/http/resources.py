@@ -13,13 +13,17 @@ from starlette.responses import Response
 
 from gateway.http.operation import PartGet, RequestContext
 from gateway.http.responses import NO_STORE, BytesResponse, JsonResponse, error_response
+from gateway.offload import offload
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.results import Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
-from providers.base import FilePart, ImagePart
+from gateway.turns.answer_images import find_image
+from providers.base import FilePart, ImagePart, Part
 from store.records import NotFound, StoreError
 
 READY_PROBE_TTL_MS = 1000
+SLICE_CHARS = 256 * 1024
+"""How much base64 is decoded at once, a multiple of 4."""
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
@@ -58,8 +62,7 @@ async def get_part(context: RequestContext) -> Response:
     request = await context.parse(PartGet)
     context.services.memory.check()
     context.services.limits.large_answers.check(context.principal.user)
-    parts = body_of(await context.services.store.message(context.principal.user, request.message)).parts
-    found = parts[request.number] if request.number < len(parts) else None
+    found = await _find_part(context, request)
     if not isinstance(found, ImagePart | FilePart) or found.data is None:
         raise NotFound("part")
     name = f"; filename*=UTF-8''{quote(found.name, safe='')}" if found.name else ""
@@ -71,7 +74,27 @@ async def get_part(context: RequestContext) -> Response:
     }
     # The client that sent the part chose the media type. It may be invalid in a header.
     media_type = found.media_type if _MEDIA_TYPE.fullmatch(found.media_type) else "application/octet-stream"
-    return BytesResponse(binascii.a2b_base64(found.data), 200, headers, media_type)
+    data = await offload(len(found.data), _decode, found.data)
+    return BytesResponse(data, 200, headers, media_type)
+
+
+async def _find_part(context: RequestContext, request: PartGet) -> Part | None:
+    """Return the part, from a stored message or from an answer that isn't one. Raises `NotFound` and `StoreError`."""
+    services, user = context.services, context.principal.user
+    try:
+        record = await services.store.message(user, request.message)
+    except NotFound:
+        return await find_image(services.store, services.registry, user, request.message, request.number, request.turn)
+    parts = (await offload(len(record.body), body_of, record)).parts
+    return parts[request.number] if request.number < len(parts) else None
+
+
+def _decode(data: str) -> bytes:
+    """Decode base64 in slices, so that other threads may run between them."""
+    if len(data) <= SLICE_CHARS or "\n" in data:
+        return binascii.a2b_base64(data)
+    starts = range(0, len(data), SLICE_CHARS)
+    return b"".join([binascii.a2b_base64(data[start : start + SLICE_CHARS]) for start in starts])
 
 
 async def health(context: RequestContext) -> Response:

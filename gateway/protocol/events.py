@@ -90,7 +90,11 @@ class TurnStatus(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.
 
 
 class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.part", omit_defaults=True):
-    """A part of the answer begins. The fields of its kind that aren't streamed as deltas are included."""
+    """A part of the answer begins. The fields of its kind that aren't streamed as deltas are included.
+
+    `size` is the number of bytes of an image whose data is at `url`. `after` is present if the frame covers more than
+    one event: the events after the first hold the data.
+    """
 
     turn: str
     seq: int
@@ -103,6 +107,8 @@ class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.pa
     text: str | None = None
     media_type: str | None = None
     redacted: bool = False
+    size: int | None = None
+    after: int | None = None
 
 
 class TurnDelta(Struct, frozen=True, gc=False, tag_field="type", tag="turn.delta", omit_defaults=True):

@@ -28,7 +28,7 @@ TITLE_CHARS_MAX = 60
 TITLE_LINE_CHARS_MAX = 4096
 """How many characters, after leading whitespace, are searched for the first line of a text."""
 
-_PART_URL = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
+_PART_URL = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})(?:\?turn=([A-Za-z0-9_.-]{1,64}))?")
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
@@ -49,22 +49,26 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
 
 
 encode_body = msgspec.json.Encoder().encode
-_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
+decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 def body_of(record: MessageRecord) -> MessageBody:
     """Return the body of a stored message."""
-    return _decode_body(record.body)
+    return decode_body(record.body)
 
 
-def message_view(record: MessageRecord, body: MessageBody | None = None) -> Message:
+def message_view(
+    record: MessageRecord, body: MessageBody | None = None, *, stateless_turn: str | None = None
+) -> Message:
     """Return a stored message as clients see it, with large `data` replaced by its URL.
 
     `body`: the message's body, if the caller has it decoded. It is used unchanged, and the stored one isn't read.
+    `stateless_turn`: the turn of an answer that is in no conversation.
     """
     if body is None:
         body = body_of(record)
-        body = msgspec.structs.replace(body, parts=[_with_url(record.id, n, part) for n, part in enumerate(body.parts)])
+        parts = [_with_url(record.id, n, part, stateless_turn) for n, part in enumerate(body.parts)]
+        body = msgspec.structs.replace(body, parts=parts)
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
@@ -166,10 +170,22 @@ def preview(message: Message) -> Message:
     return msgspec.structs.replace(message, parts=parts, metadata=metadata, truncated=truncated)
 
 
-def _with_url(message: str, number: int, part: Part) -> Part:
+def part_url(message: str, number: int, stateless_turn: str | None = None) -> str:
+    """Return the URL of the data of a part. It names the turn if the message is in no conversation."""
+    turn = "" if stateless_turn is None else f"?turn={stateless_turn}"
+    return f"/v1/messages/{message}/parts/{number}{turn}"
+
+
+def _with_url(message: str, number: int, part: Part, stateless_turn: str | None) -> Part:
     if not isinstance(part, ImagePart | FilePart) or part.data is None or len(part.data) <= DATA_CHARS_MAX:
         return part
-    return msgspec.structs.replace(part, data=None, url=f"/v1/messages/{message}/parts/{number}")
+    return msgspec.structs.replace(part, data=None, url=part_url(message, number, stateless_turn))
+
+
+def parse_part_turn(url: str) -> str | None:
+    """Return the turn that the URL of a part names, or None."""
+    match = _PART_URL.fullmatch(url)
+    return None if match is None else match.group(3)
 
 
 def parse_part_url(url: str) -> tuple[str, int] | None:

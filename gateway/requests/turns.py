@@ -18,7 +18,7 @@ from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnCompleted, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
-from gateway.protocol.views import body_of, cost_from_nano, message_view
+from gateway.protocol.views import cost_from_nano, message_view
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.outbox import Attachment, Outbox
@@ -26,7 +26,7 @@ from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
 from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.state import fold, model_of, shown_status
+from gateway.turns.state import fold_shown, model_of, shown_status
 from providers.base import Part
 from store.records import MessageRecord, NotFound, TurnRecord
 
@@ -276,8 +276,7 @@ class Turns:
             body=record.stateless_message,
             turn=record.turn,
         )
-        # The parts of this message have no URLs, so their data isn't replaced.
-        return message_view(message, await offload(len(message.body), body_of, message))
+        return await offload(len(message.body), message_view, message, stateless_turn=record.turn)
 
 
 async def _live_view(live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
@@ -285,7 +284,7 @@ async def _live_view(live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
 
     def answer() -> tuple[list[Part], str]:
         events = log.events[:seq]  # more events may follow meanwhile
-        return fold(events), model_of(events, live_turn.model)
+        return fold_shown(events), model_of(events, live_turn.model)
 
     parts, model = await offload(live_turn.output_bytes, answer)
     message = Message(

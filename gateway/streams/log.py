@@ -6,8 +6,11 @@ position share its bytes. That is enough, because they usually ask for it in the
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from gateway.protocol.codec import CODECS, Codec, chars_that_fit, encoded_size
-from gateway.protocol.events import TurnDelta, TurnEvent
+from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
+from gateway.protocol.part_data import PartData
 from gateway.protocol.requests import PIECE_BYTES_MAX
 
 DELTA_OVERHEAD_BYTES = 2
@@ -22,7 +25,7 @@ def event_size(event: TurnEvent) -> int:
     if type(event) is TurnDelta:
         text = event.text or event.signature or ""
         return DELTA_OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
-    return EVENT_BYTES
+    return DELTA_OVERHEAD_BYTES if type(event) is PartData else EVENT_BYTES
 
 
 class TurnLog:
@@ -66,13 +69,15 @@ class TurnLog:
         """Return the frame that follows position `after` < `end`, and the last `seq` that it covers."""
         newest = self._cached_frames[codec.index]
         first = self.events[after]
+        whole: TurnEvent | None
         if type(first) is TurnDelta:
             last = self._last_mergeable(after, first)
+            whole = first if last == after + 1 else None
         else:
-            last = after + 1
+            whole, last = self._without_data(after, first)
         if newest is not None and newest[0] == after and newest[1] == last:
             return newest[2], last
-        payload = codec.encode(first if last == after + 1 else self._merged(after, last))
+        payload = codec.encode(whole or self._merged(after, last))
         self._cached_frames[codec.index] = (after, last, payload)
         return payload, last
 
@@ -106,6 +111,22 @@ class TurnLog:
                 chars = 0
             last += 1
         return last
+
+    def _without_data(self, after: int, first: TurnEvent) -> tuple[TurnEvent, int]:
+        """Return `first`, an event after position `after`, as it is sent, and the last `seq` that its frame covers.
+
+        The frame covers the data that follows an image, without the data itself.
+        """
+        if type(first) is not PartData and (type(first) is not TurnPart or first.size is None):
+            return first, after + 1
+        events = self.events
+        last = after + 1
+        while last < len(events) and type(event := events[last]) is PartData and event.part == first.part:
+            last += 1
+        covers = None if last == after + 1 else after
+        if type(first) is PartData:
+            return TurnDelta(first.turn, last, first.part, after=covers), last
+        return structs.replace(first, seq=last, after=covers), last
 
     def _merged(self, after: int, last: int) -> TurnDelta:
         pieces = [event for event in self.events[after:last] if type(event) is TurnDelta]

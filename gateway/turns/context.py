@@ -14,7 +14,8 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import has_visible
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.validation import linked_results, misplaced_result, unlinked_result
-from gateway.protocol.views import body_of, parse_part_url
+from gateway.protocol.views import body_of, parse_part_turn, parse_part_url
+from gateway.turns.answer_images import AnswerStore, stateless_body, without_answer_images
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -27,7 +28,6 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from store.api import HistoryStore
 from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
 IMAGE_TOKENS = 1600
@@ -51,7 +51,9 @@ def without_history(
     if system is not None and not has_visible(system):
         system = None  # providers refuse a blank one
     if request.messages is not None:
-        messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
+        messages = without_answer_images(
+            ChatMessage(message.role, tuple(message.parts)) for message in request.messages
+        )
     else:
         messages = (ChatMessage("user", tuple(request.input_parts)),)
     return ChatRequest(
@@ -81,7 +83,7 @@ class History:
     """
 
     def __init__(
-        self, store: HistoryStore, user: str, bytes_max: int, items_max: int, new: ChatMessage | None = None
+        self, store: AnswerStore, user: str, bytes_max: int, items_max: int, new: ChatMessage | None = None
     ) -> None:
         self._store = store
         self._user = user
@@ -130,13 +132,7 @@ class History:
             return part
         message, number = address
         if message not in self._parts_of:
-            try:
-                record = await self._store.message(self._user, message)
-            except NotFound:
-                self._parts_of[message] = []
-            else:
-                self._charge(len(record.body))
-                self._parts_of[message] = (await offload(len(record.body), body_of, record)).parts
+            self._parts_of[message] = await self._load_parts(message, parse_part_turn(getattr(part, "url", None) or ""))
         parts = self._parts_of[message]
         data = getattr(parts[number], "data", None) if number < len(parts) else None
         if data is None:
@@ -145,6 +141,19 @@ class History:
             )
         self._charge(len(data))
         return structs.replace(part, data=data, url=None)
+
+    async def _load_parts(self, message: str, turn: str | None) -> list[Part]:
+        """Return the parts of a message, or of an answer without a conversation that `turn` wrote. Empty if unknown."""
+        try:
+            if turn is not None:
+                body = await stateless_body(self._store, self._user, turn, message)
+                self._charge(sum(len(getattr(part, "data", None) or "") for part in body.parts))
+                return body.parts
+            record = await self._store.message(self._user, message)
+        except NotFound:
+            return []
+        self._charge(len(record.body))
+        return (await offload(len(record.body), body_of, record)).parts
 
     def _charge(self, size: int) -> None:
         self._remaining_bytes -= size
@@ -222,7 +231,7 @@ def _chat_messages(
     messages = _from_first_exchange(found) if is_cut else found
     if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
-    return _drop_unanswered_calls(messages), count - len(messages)
+    return _drop_unanswered_calls(without_answer_images(messages)), count - len(messages)
 
 
 def _drop_unanswered_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:

@@ -138,7 +138,7 @@ def _answer(event_writer: EventWriter, outcome: Outcome) -> tuple[MessageBody, b
 
     The cost is in billionths of a dollar, or None if it isn't known.
     """
-    parts = event_writer.parts()
+    parts = event_writer.final_parts()
     usage, cost_nano = event_writer.totals(parts)
     status = outcome.status
     message = MessageBody(

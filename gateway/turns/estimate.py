@@ -12,13 +12,13 @@ from gateway.offload import offload, request_size
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.views import input_role
 from gateway.settings import Settings
+from gateway.turns.answer_images import AnswerStore
 from gateway.turns.context import History, Place, build_chat_request, request_tokens
 from gateway.turns.event_writer import cost_nano
 from gateway.turns.request_builder import fit_request
 from gateway.turns.runner import TurnRunner
 from providers.base import ChatMessage, ChatRequest, Usage
 from providers.route import Route
-from store.api import HistoryStore
 from store.records import NotFound
 
 
@@ -40,7 +40,7 @@ class Estimated(NamedTuple):
 
 
 async def estimate_start(
-    runner: TurnRunner, store: HistoryStore, settings: Settings, user: str, request: TurnStart
+    runner: TurnRunner, store: AnswerStore, settings: Settings, user: str, request: TurnStart
 ) -> Estimated:
     """Return the estimate of the start `request` of `user`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
 
@@ -12,15 +13,16 @@ from gateway.offload import request_size
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
+from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData, data_chars
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
-from gateway.protocol.views import NANOS_PER_USD
+from gateway.protocol.views import NANOS_PER_USD, part_url
 from gateway.turns.abort import Abort
 from gateway.turns.accounts import Accounts
 from gateway.turns.context import estimate_usage
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
-from gateway.turns.state import IllegalTransition, fold
+from gateway.turns.state import IllegalTransition, fold, fold_final
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatRequest,
@@ -42,6 +44,8 @@ ID_BYTES_MAX = 512
 TITLE_BYTES_MAX = 1024
 TEXT_BYTES_MAX = 4096
 URL_BYTES_MAX = 8192
+TOO_LARGE = "[The model sent an image that is too large for this answer.]"
+"""The text in place of an image that would exceed the limit of the answer's size."""
 UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
 """A text of this many characters always fits in a frame, even if every character is escaped."""
 
@@ -82,6 +86,10 @@ class EventWriter:
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
         self._part_count = 0
+        self._image_chars = 0
+        """The length of the data of the images that the current batch began."""
+        self._left_out: set[int] = set()
+        """The numbers of the images that are too large. Their data is replaced by a text."""
         self._is_resumed = False
         self._attempts = 0
         self._chat_request: ChatRequest | None = None
@@ -112,6 +120,7 @@ class EventWriter:
         live_turn = self.live_turn
         events: list[TurnEvent] = []
         seq = live_turn.log.end
+        self._image_chars = 0
         for delta in batch:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._part_count:
@@ -121,7 +130,7 @@ class EventWriter:
                     seq += 1
                     events.append(TurnDelta(live_turn.turn, seq, delta.part, text))
                     continue
-                for event in _delta_events(live_turn.turn, seq, delta):
+                for event in self._long_delta_events(seq, delta):
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
@@ -148,7 +157,28 @@ class EventWriter:
         if started.part != self._part_count:
             raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
         self._part_count += 1
+        if started.size is not None:
+            return self._open_image(started, seq)
         return _part_event(self.live_turn.turn, seq, started)
+
+    def _open_image(self, image: PartStarted, seq: int) -> TurnPart:
+        """Return the event that begins an image with its address, or a text in place of an image that is too large."""
+        live_turn = self.live_turn
+        size = image.size or 0
+        self._image_chars += data_chars(size)
+        if live_turn.output_bytes + self._image_chars > self._output_bytes_max:
+            self._image_chars -= data_chars(size)
+            self._left_out.add(image.part)
+            return TurnPart(turn=live_turn.turn, seq=seq, part=image.part, kind="text")
+        stateless = live_turn.turn if live_turn.conversation is None else None
+        url = part_url(live_turn.message, image.part, stateless)
+        event = _part_event(live_turn.turn, seq, structs.replace(image, url=url))
+        return structs.replace(event, size=size)
+
+    def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
+        if delta.part in self._left_out:
+            return [TurnDelta(self.live_turn.turn, seq + 1, delta.part, TOO_LARGE)]
+        return _delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
@@ -213,8 +243,12 @@ class EventWriter:
         return Outcome("completed", finish_reason=self._finish_reason)
 
     def parts(self) -> list[Part]:
-        """Return the parts of the message so far."""
+        """Return the parts of the message so far. An image has the data so far."""
         return fold(self.live_turn.log.events)
+
+    def final_parts(self) -> list[Part]:
+        """Return the parts of the message as they are stored after the last of them."""
+        return fold_final(self.live_turn.log.events)
 
     @property
     def size(self) -> int:
@@ -320,8 +354,12 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
+def _delta_events(turn: str, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
     """Return the delta as one event, or as several if one wouldn't fit into a frame (law 10)."""
+    if (data := delta.data) is not None:
+        starts = range(0, len(data), DATA_PIECE_CHARS)
+        pieces_of_data = [data[start : start + DATA_PIECE_CHARS] for start in starts]
+        return [PartData(turn, seq + n, delta.part, data=piece) for n, piece in enumerate(pieces_of_data, 1)]
     text = delta.text
     if text is not None:
         pieces = split_text(text, PIECE_BYTES_MAX)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import EndStatus, TurnDelta, TurnDetached, TurnEvent, TurnReset
+from gateway.protocol.part_data import PartData
 from gateway.streams.log import TurnLog, event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.abort import AbortSignal
@@ -101,14 +102,16 @@ class LiveTurn:
         """
         log = self.log
         state = self.state
-        size = 0
+        size = data_size = 0
         for event in events:
             # Most events are deltas, which don't change the state of a streaming turn: skip the lookup.
             if state != "streaming" or type(event) is not TurnDelta:
                 state = step(state, event)
+                if type(event) is PartData:
+                    data_size += len(event.data)
             size += event_size(event)
         self.state = state
-        self.output_bytes += size
+        self.output_bytes += size + data_size
         end_before = log.end
         log.events.extend(events)
         log.is_ended = state in ENDED

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.protocol.events import TurnEvent, TurnReset
+from gateway.protocol.part_data import PartData
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ResponseHandle
 from store.records import Append, LogEntry
@@ -18,7 +19,7 @@ from store.records import Append, LogEntry
 APPEND_BYTES_MAX = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[TurnEvent | ResponseHandle]).decode
+_decode = msgspec.msgpack.Decoder(list[TurnEvent | PartData | ResponseHandle]).decode
 
 
 def encode_events(events: list[TurnEvent]) -> bytes:
@@ -53,11 +54,22 @@ def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
 
 def next_append(live_turn: LiveTurn) -> Append:
     """Return the next append of an owned turn's unstored events, cut to about `APPEND_BYTES_MAX`."""
-    append = unstored(live_turn)
+    append = _append(live_turn, _cut_data(live_turn.log.events[live_turn.stored_seq :]))
     if len(append.payload) <= APPEND_BYTES_MAX:
         return append
     count = max(1, (append.last - live_turn.stored_seq) * APPEND_BYTES_MAX // len(append.payload))
     return _append(live_turn, live_turn.log.events[live_turn.stored_seq : live_turn.stored_seq + count])
+
+
+def _cut_data(events: list[TurnEvent]) -> list[TurnEvent]:
+    """Return the first of `events`, with about `APPEND_BYTES_MAX` of data, so that no more than that is encoded."""
+    size = 0
+    for count, event in enumerate(events):
+        if type(event) is PartData:
+            size += len(event.data)
+            if size > APPEND_BYTES_MAX:
+                return events[: max(1, count)]
+    return events
 
 
 def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:

@@ -17,6 +17,7 @@ from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.http.lenient_json import decode_events
+from providers.media import Media, MediaPiece
 
 
 class _Citation(Struct, gc=False):
@@ -26,7 +27,7 @@ class _Citation(Struct, gc=False):
     cited_text: str | None = None
 
 
-class _Block(Struct, gc=False):
+class _Block(MediaPiece, gc=False):
     type: str = ""
     id: str | None = None
     name: str | None = None
@@ -58,6 +59,7 @@ class _Message(Struct, gc=False):
     content: list[_Block] | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
+    content: list[_Block] | None = None
 
 
 class _Event(Struct, gc=False):
@@ -93,12 +95,10 @@ class MessagesDecoder:
         self._stop_reason = ""
         """The provider's word for the stop reason, or for what isn't one."""
         self._explanation: str | None = None
-        self._has_blocks = False
-        """Whether a block has started."""
         self._in_block = False
         """Whether the last block that started hasn't stopped."""
-        self._initial_blocks: list[_Block] = []
-        """The blocks in `message_start`, used only if no others arrive."""
+        self._held: list[_Block] = []
+        """The blocks that came with `message_start`. They are used unless the stream begins them again."""
         self._calls = OpenCalls(self.parts)
         self._open_calls: dict[int, OpenCall] = {}
         """Map from a block's index to its tool call."""
@@ -107,6 +107,7 @@ class MessagesDecoder:
         self._initial_thoughts: dict[int, tuple[str, int]] = {}
         """Map from a block's index to the thinking at its start, and the number of its characters that were repeated."""
         self._has_hosted_calls = False
+        self._media = Media(self.parts)
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
@@ -136,15 +137,16 @@ class MessagesDecoder:
 
         Raise `ProviderError` if the answer has no known stop reason, or if its stop reason is a failure.
         """
+        self._use_held()
         if not self.done and self._stop_reason in _PAUSES:
             self._finish = None
         complete = self._finish not in (None, "failed")
         if complete:
-            self._add_initial_blocks()
             for call, arguments in self._initial_arguments.items():
                 self._calls.append(call, arguments)
         self._calls.close(complete=complete)
         if complete:
+            self._media.close()
             self.parts.close()
         if self._explanation:
             self.parts.append_text("refusal", self._explanation)
@@ -193,21 +195,27 @@ class MessagesDecoder:
             self._report_usage()
             raise self._failures.incomplete("a second message began in the middle of the answer")
         message = event.message or _Message()
-        self._initial_blocks = message.content or self._initial_blocks
+        self._held = message.content or self._held
         self._usage.begin_message(message.id, message.usage)
         self._report_usage()
 
-    def _add_initial_blocks(self) -> None:
-        blocks, self._initial_blocks = self._initial_blocks, []
-        if not self._has_blocks and not self.parts.count:
-            for index, block in enumerate(blocks):
-                self._block_start(_Event(index=index, content_block=block))
-                self._block_stop(_Event(index=index))
+    def _use_held(self) -> None:
+        """Add the blocks that came with `message_start`, because no event begins them again."""
+        held, self._held = self._held, []
+        for index, block in enumerate(held):
+            self._start_block(index, block)
+            self._block_stop(_Event(index=index))
 
     def _block_start(self, event: _Event) -> None:
+        if self._held:
+            if event.index < len(self._held):
+                self._held = []
+            self._use_held()
+        self._start_block(event.index, event.content_block or _Block())
+
+    def _start_block(self, index: int, block: _Block) -> None:
         """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
-        index, block = event.index, event.content_block or _Block()
-        self._has_blocks = self._in_block = True
+        self._in_block = True
         # Some hosts give several blocks one index.
         self.parts.remove_key(index)
         self._open_calls.pop(index, None)
@@ -227,8 +235,21 @@ class MessagesDecoder:
             self.parts.append(part, block.thinking or "")
             self._initial_thoughts[index] = block.thinking or "", 0
             self.parts.append_signature(part, block.signature or "")
+        elif block.type != "thinking":
+            self._add_other(block)
+
+    def _add_other(self, block: _Block) -> None:
+        """Add a block of another type: its text, its image, or a sentence in its place."""
+        if block.type.startswith("image"):
+            self._media.add_image(block.source or block.image_url or block.data)
+        elif block.text and not block.type.endswith(("_use", "_result")):
+            self.parts.append_text("text", block.text)
+        else:
+            self._media.add_piece(block.type, block)
 
     def _block_delta(self, event: _Event) -> None:
+        if self._held:
+            self._use_held()
         index, delta = event.index, event.delta or _Delta()
         if delta.type == "text_delta":
             self.parts.append_text("text", delta.text or "")

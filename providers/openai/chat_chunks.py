@@ -18,6 +18,7 @@ from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
+from providers.media import Media, MediaPiece
 from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
 from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
@@ -48,7 +49,7 @@ class _ToolCall(Struct, gc=False):
     extra_content: _Extra | None = None
 
 
-class _Piece(Struct, gc=False):
+class _Piece(MediaPiece, gc=False):
     """A piece of list content, or a reasoning detail."""
 
     type: str = ""
@@ -90,6 +91,8 @@ class _Delta(Struct, gc=False):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     annotations: list[_Annotation] | None = None
+    images: Any = None
+    audio: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -149,6 +152,7 @@ class ChatDecoder:
         """Whether the stream is the whole answer. The parts of an interrupted answer can't be withdrawn."""
         self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
+        self._media = Media(self.parts)
         self._signed: set[int] = set()
         """The numbers of the reasoning parts that have their signature."""
         self._citation_urls: list[str] = []
@@ -201,6 +205,7 @@ class ChatDecoder:
             self.parts.close()
         for url in self._citation_urls:
             self.parts.add_citation(url=url, title=None, text=None)
+        self._media.close()
         self._report_usage()
         if self._finish == "failed":
             raise self._failures.from_finish_reason(self._finish_word)
@@ -299,13 +304,20 @@ class ChatDecoder:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
             self._add_tool_calls(delta)
-        if delta.annotations:
-            self._add_citations(delta.annotations)
+        if delta.annotations or delta.images or delta.audio:
+            self._add_more(delta)
 
-    def _add_citations(self, annotations: list[_Annotation]) -> None:
-        for annotation in annotations:
+    def _add_more(self, delta: _Delta) -> None:
+        """Add what stands beside the content: citations, images (as OpenRouter sends them) and sound."""
+        for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
+        if self._calls.pending and (delta.images or delta.audio):
+            self._calls.open_named()
+        if delta.images:
+            self._media.add_images(delta.images)
+        if delta.audio:
+            self._media.add_audio(delta.audio)
 
     def _add_pieces(self, content: Sequence[_Piece | str], extra: _Extra | None = None) -> None:
         for piece in content:
@@ -317,6 +329,11 @@ class ChatDecoder:
                 self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
             else:
                 self._add_text(piece.text or "")
+                self._add_media(piece)
+
+    def _add_media(self, piece: _Piece) -> None:
+        if piece.type != "text" and not is_thought(piece.type, piece):
+            self._media.add_piece(piece.type, piece, has_text=bool(piece.text))
 
     def _add_text(self, text: str) -> None:
         if self._tags is None:
@@ -426,8 +443,13 @@ class ChatDecoder:
             tool_calls=None,
             function_call=None,
             extra_content=None,
+            images=message.images,
+            audio=None if self._media.has_transcript else message.audio,
         )
         self._add_delta(missing)
+        for piece in message.content if isinstance(message.content, list) else ():
+            if not isinstance(piece, str) and not (piece.transcript and self._media.has_transcript):
+                self._add_media(piece)
         calls = message.tool_calls or ()
         for position, call in enumerate(call for call in calls if not self._is_hosted(call)):
             function = call.function or _Function()

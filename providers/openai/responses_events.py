@@ -28,6 +28,9 @@ _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
     "response.reasoning": ("reasoning", "content"),
     "response.reasoning_summary_text": ("reasoning", "summary"),
     "response.reasoning_summary": ("reasoning", "summary"),
+    "response.output_audio_transcript": ("text", "content"),
+    "response.audio_transcript": ("text", "content"),
+    "response.audio.transcript": ("text", "content"),
 }
 _DELTAS: Final = {f"{name}.delta": field for name, field in _TEXTS.items()}
 _WHOLE_TEXTS: Final = {f"{name}.done": field for name, field in _TEXTS.items()}
@@ -55,6 +58,8 @@ class _Event(Struct, gc=False):
     item_id: str | None = None
     text: str | None = None
     refusal: str | None = None
+    transcript: str | None = None
+    partial_image_b64: str | None = None
     arguments: Arguments = None
     part: Piece | None = None
     item: Item | None = None
@@ -118,7 +123,10 @@ class ResponsesDecoder:
                 self._output.add_text(part, _item_key(event), source, index, delta)
                 return bool(delta)
             else:
-                self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
+                text = event.text or event.refusal or event.transcript or ""
+                self._output.add_whole_text(part, _item_key(event), source, index, text)
+            if "transcript" in kind:
+                self._output.add_transcript()
         elif (handler := _HANDLERS.get(kind)) is not None:
             handler(self, event)
             return handler is not ResponsesDecoder._response_started
@@ -174,9 +182,7 @@ class ResponsesDecoder:
         if kind is not None:
             is_summary = piece.type == "summary_text"
             index = event.summary_index if is_summary else event.content_index
-            add(
-                kind, _item_key(event), "summary" if is_summary else "content", index, piece.text or piece.refusal or ""
-            )
+            add(kind, _item_key(event), "summary" if is_summary else "content", index, piece.words)
 
     def _annotated(self, event: _Event) -> None:
         if event.annotation is not None:
@@ -195,6 +201,15 @@ class ResponsesDecoder:
     def _item_done(self, event: _Event) -> None:
         if event.item is not None:
             self._output.complete_item(_item_key(event), event.item)
+
+    def _image_progress(self, event: _Event) -> None:
+        """Keep the preview of an image that the provider is making. Its other events only show that it works."""
+        if event.partial_image_b64:
+            self._output.add_preview(_item_key(event), event.partial_image_b64)
+
+    def _sound(self, event: _Event) -> None:
+        if event.delta:
+            self._output.add_sound(event.delta)
 
     def _failed(self, event: _Event) -> None:
         response = event.response or _Response()
@@ -243,6 +258,12 @@ _HANDLERS: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
     "response.function_call_arguments.done": ResponsesDecoder._arguments_done,
     "response.output_item.added": ResponsesDecoder._item_added,
     "response.output_item.done": ResponsesDecoder._item_done,
+    "response.image_generation_call.in_progress": ResponsesDecoder._image_progress,
+    "response.image_generation_call.generating": ResponsesDecoder._image_progress,
+    "response.image_generation_call.partial_image": ResponsesDecoder._image_progress,
+    "response.image_generation_call.completed": ResponsesDecoder._image_progress,
+    "response.audio.delta": ResponsesDecoder._sound,
+    "response.output_audio.delta": ResponsesDecoder._sound,
     "response.completed": ResponsesDecoder._ended,
     "response.done": ResponsesDecoder._ended,
     "response.incomplete": ResponsesDecoder._ended,

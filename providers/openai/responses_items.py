@@ -15,6 +15,7 @@ from msgspec import Struct
 from providers.base import PartKind
 from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
+from providers.media import Media, MediaPiece
 from providers.openai.reasoning import thought_text
 
 SIGNATURE_MARK: Final = ":"
@@ -30,6 +31,8 @@ KINDS: Final[dict[str, PartKind]] = {
     "output_text": "text",
     "text": "text",
     "refusal": "refusal",
+    "output_audio": "text",
+    "audio": "text",
     "reasoning_text": "reasoning",
     "summary_text": "reasoning",
 }
@@ -50,13 +53,20 @@ class Annotation(Struct, gc=False):
     filename: str | None = None
 
 
-class Piece(Struct, gc=False):
+class Piece(MediaPiece, gc=False):
     """A piece of an item's content or summary."""
 
     type: str = ""
     text: str | None = None
     refusal: str | None = None
     annotations: list[Annotation] | None = None
+    data: Any = None
+
+    @property
+    def words(self) -> str:
+        """The text of the piece: its own, its refusal's, or the transcript of its sound."""
+        transcript = self.transcript if isinstance(self.transcript, str) else ""
+        return self.text or self.refusal or transcript
 
 
 class Item(Struct, gc=False):
@@ -72,6 +82,8 @@ class Item(Struct, gc=False):
     content: list[Piece] | None = None
     summary: Any = None
     encrypted_content: str | None = None
+    result: Any = None
+    output_format: str | None = None
 
 
 class _Said:
@@ -106,7 +118,7 @@ class _Call:
 
 
 class OutputItems:
-    """The output items so far. Hosted tools, which the provider runs itself, produce no part.
+    """The output items so far. Hosted tools, which the provider runs itself, produce no part, except for images.
 
     `tools` are the names of the client's tools, or None if they aren't known.
     """
@@ -114,6 +126,11 @@ class OutputItems:
     def __init__(self, parts: DeltaBuffer, tools: Collection[str] | None = None) -> None:
         self._parts = parts
         self._tools = tools
+        self._media = Media(parts)
+        self._images: dict[ItemKey, str] = {}
+        """Map from an item whose image isn't complete to its newest preview, which is used if no image follows."""
+        self._complete: set[tuple[ItemKey, str]] = set()
+        """The pairs (item, type) of the items without text that were added."""
         self._said: dict[tuple[PartKind, ItemKey, int], _Said] = {}
         """Map from (kind, item, piece index) to its text."""
         self._pieces: dict[tuple[ItemKey, PartKind], list[int]] = {}
@@ -151,6 +168,11 @@ class OutputItems:
         for call in self._calls.values() if complete else ():
             self._add_initial(call)
         self._opened.close(complete=complete)
+        for preview in self._images.values():
+            self._media.add_image(preview, "image/png")
+        self._images.clear()
+        if complete:
+            self._media.close()
 
     def add_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
         """Append `text` to piece number `index` of the item `item_key`."""
@@ -212,6 +234,32 @@ class OutputItems:
         elif item.type == "custom_tool_call" and not self._is_hosted(item):
             # The input of a custom tool is free text, but arguments are JSON, so wrap it in an object.
             self._complete_call(item_key, item, json.dumps({"input": item.input or ""}))
+        elif (item_key, item.type) not in self._complete and item.type != "custom_tool_call":
+            self._complete.add((item_key, item.type))
+            self._complete_media(item_key, item)
+
+    def add_preview(self, item_key: ItemKey, image: str) -> None:
+        """Keep the newest preview of an image that isn't complete. Only the previews of one item are kept."""
+        if (item_key, "image_generation_call") not in self._complete:
+            self._images = {item_key: image}
+
+    def add_sound(self, sound: str) -> None:
+        """Add a piece of sound without its words. See `Media.add_audio`."""
+        self._media.add_audio(sound)
+
+    def add_transcript(self) -> None:
+        """Record that the words of the answer's sound are among its texts."""
+        self._media.has_transcript = True
+
+    def _complete_media(self, item_key: ItemKey, item: Item) -> None:
+        """Add the image that the provider's own tool made, or the content of an item of an unknown type."""
+        if item.type == "image_generation_call":
+            preview = self._images.pop(item_key, None)
+            self._media.add_image(item.result or preview, f"image/{item.output_format or 'png'}")
+        elif item.content:
+            self._complete_message(item_key, item)
+        else:
+            self._media.add_unknown(item.type)
 
     def complete_output(self, items: Sequence[Item]) -> None:
         """Add the content of all items of the answer, except what was added before."""
@@ -259,7 +307,7 @@ class OutputItems:
 
     def _is_said(self, piece: Piece) -> bool:
         """Add what is missing of a piece's text to the piece that begins with the same text. Return whether there is one."""
-        kind, text = KINDS.get(piece.type), piece.text or piece.refusal or ""
+        kind, text = KINDS.get(piece.type), piece.words
         for place, ((said_kind, item_key, index), said) in enumerate(self._unmatched):
             if said_kind == kind and text and (missing := said.missing(text)) is not None:
                 del self._unmatched[place]
@@ -314,12 +362,13 @@ class OutputItems:
 
     def _complete_message(self, item_key: ItemKey, item: Item) -> None:
         for index, piece in enumerate(item.content or ()):
-            kind, text = KINDS.get(piece.type), piece.text or piece.refusal or ""
+            kind, text = KINDS.get(piece.type), piece.words
             known = self._pieces.get((item_key, kind), []) if kind is not None else []
             if kind is not None and (index in known or not known):
                 self.add_whole_text(kind, item_key, "content", index, text)
             elif kind is not None and index > max(known):
                 self._add_other_piece(kind, item_key, index, text)
+            self._add_media(piece)
             self.add_other_citations(item_key, index, piece)
 
     def _add_other_piece(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
@@ -329,6 +378,15 @@ class OutputItems:
                 self._append(kind, item_key, known, missing)
                 return
         self.add_text(kind, item_key, "content", index, text)
+
+    def _add_media(self, piece: Piece) -> None:
+        """Add what a piece of a complete message holds besides its words."""
+        if piece.words and piece.type in ("output_audio", "audio"):
+            self.add_transcript()
+        elif piece.type in ("output_audio", "audio"):
+            self._media.add_audio(piece.data or piece.audio)
+        elif piece.type not in KINDS:
+            self._media.add_piece(piece.type, piece)
 
     def _complete_reasoning(self, item_key: ItemKey, item: Item) -> None:
         summary = item.summary if isinstance(item.summary, list) else [item.summary]

@@ -7,7 +7,7 @@ import { authorizationHeader, getCredential } from "./credential.js";
 
 const ONE_LINE_CHARS = 72;
 /** The path of an image that the gateway stores. */
-const STORED_PART = /^\/v1\/messages\/[\w-]+\/parts\/\d+$/;
+const STORED_PART = /^\/v1\/messages\/[\w-]+\/parts\/\d+(\?turn=[\w.-]+)?$/;
 
 /**
  * Creates the view of a part.
@@ -24,7 +24,7 @@ export function createPartView(part) {
     case "citation":
       return citationView(part);
     case "image":
-      return { node: createImage(part), update: () => true };
+      return { node: createImage({ ...part, name: part.name ?? "Image by the model" }), update: () => true };
     case "file":
       return { node: el("p", { class: "file", text: part.name ?? part.media_type ?? "File" }), update: () => true };
     default: {
@@ -78,7 +78,7 @@ export function createToolResult(part) {
 export function createImage({ data, media_type, url, name }) {
   const alt = name ?? "Image";
   const isStored = STORED_PART.test(url ?? "");
-  if ((data || isStored) && /^image\/(png|jpeg|gif|webp)$/.test(media_type)) {
+  if ((data || isStored) && /^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(media_type)) {
     const image = el("img", { class: "image", alt });
     image.addEventListener("error", () => image.replaceWith(createImageLink(alt, null)));
     // A relative URL, without the leading slash, works under a path prefix.

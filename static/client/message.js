@@ -4,7 +4,7 @@
 
 import { LawViolation } from "./errors.js";
 
-const ENVELOPE = new Set(["type", "turn", "seq", "part", "as"]);
+const ENVELOPE = new Set(["type", "turn", "seq", "after", "part", "as"]);
 
 /**
  * Applies an event to a turn's message and status.

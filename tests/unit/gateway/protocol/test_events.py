@@ -28,7 +28,7 @@ from tests.turn_events import TIMING, cancelled, completed, part, started
 TURN_EVENTS = {
     "turn.started": "turn seq epoch status conversation model input message parent",
     "turn.status": "turn seq status position attempt delay_ms model messages epoch",
-    "turn.part": "turn seq part kind call name url title text media_type redacted",
+    "turn.part": "turn seq part kind call name url title text media_type redacted size after",
     "turn.delta": "turn seq part text signature after",
     "turn.reset": "turn seq epoch reason",
     "turn.completed": "turn seq finish_reason usage cost timing message",

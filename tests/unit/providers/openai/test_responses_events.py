@@ -8,6 +8,7 @@ import pytest
 from providers.base import ProviderError, Usage
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent
+from providers.media import NOTES
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
 from tests.answers import Answer
@@ -241,7 +242,8 @@ def test_custom_tool() -> None:
 
 
 def test_hosted_tools() -> None:
-    """Events of hosted tools make no parts, whatever they contain, but the citations of the text do."""
+    """Events of hosted tools make no parts, whatever they contain, but an image and the citations of the text do. Sound
+    without a transcript is named."""
     cited = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0}
     filed = {"type": "file_citation", "filename": "b.pdf", "file_id": "f", "index": 1}
     hosted: list[dict[str, Any]] = [
@@ -280,8 +282,10 @@ def test_hosted_tools() -> None:
         ),
         ended(),
     )
-    assert (answer.parts, answer.finish) == ([("text", "See both."), ("citation", ""), ("citation", "")], "stop")
-    assert [(part.url, part.title) for part in answer.started[1:]] == [("https://a.example", "A"), (None, "b.pdf")]
+    note = ("text", f"\n\n{NOTES['audio']}")
+    assert answer.parts == [("image", ""), ("text", "See both."), ("citation", ""), ("citation", ""), note]
+    assert answer.finish == "stop"
+    assert [(part.url, part.title) for part in answer.started[2:4]] == [("https://a.example", "A"), (None, "b.pdf")]
 
 
 def test_fields_of_another_type() -> None:
