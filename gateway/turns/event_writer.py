@@ -34,6 +34,7 @@ from providers.base import (
     UsageReported,
 )
 from providers.catalog.prices import cost_usd
+from providers.fit.ids import own_call_id
 from providers.route import Route
 
 ID_BYTES_MAX = 512
@@ -140,6 +141,10 @@ class EventWriter:
         if started.part != self._part_count:
             raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
         self._part_count += 1
+        if started.kind == "tool_call":
+            live_turn = self.live_turn
+            call = own_call_id(live_turn.message or live_turn.turn, started.part, started.call or "")
+            started = structs.replace(started, call=call)
         return _part_event(self.live_turn.turn, seq, started)
 
     def _abort_at_limit(self, limit: str) -> None:
