@@ -140,9 +140,11 @@ def _sent_by_user(parts: Iterable[Part]) -> list[Part]:
 def _sent_by_assistant(parts: list[Part]) -> list[Part]:
     """Return the parts of an answer, without thoughts at its end. They were cut off, and dialects refuse them there.
 
-    Blank text is left out if there is no other. Return no parts if none of them can be sent.
+    A refusal becomes text, because few dialects have it. Blank text is left out if there is no other. Return no parts
+    if none of them can be sent.
     """
-    if all(_is_blank(part) for part in parts if isinstance(part, TextPart | RefusalPart)):
+    parts = [TextPart(part.text) if isinstance(part, RefusalPart) else part for part in parts]
+    if all(_is_blank(part) for part in parts if isinstance(part, TextPart)):
         parts = [part for part in parts if not _is_blank(part)]
     end = len(parts)
     while end and (isinstance(parts[end - 1], ReasoningPart | CitationPart) or _is_blank(parts[end - 1])):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -133,6 +133,10 @@ def histories(draw: st.DrawFn, *, system: bool = True) -> list[ChatMessage]:
     return messages
 
 
+def _images(messages: list[ChatMessage]) -> list[ImagePart]:
+    return [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
+
+
 def requested(messages: list[ChatMessage], **fields: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=tuple(messages), **fields)
 
@@ -160,6 +164,8 @@ def test_any_history_follows_the_rules_of_the_dialect(
 def test_any_end_of_a_history_follows_the_rules_or_is_refused(dialect: str, history: list[ChatMessage]) -> None:
     """Also a context that ends with an answer, a result or nothing that can be sent."""
     model, check = DIALECTS[dialect]
+    # An image of an unknown type in the new input is left to the provider to refuse.
+    assume(not any(part.media_type == "image/svg+xml" for part in _images(history[-1:])))
     try:
         body = body_of(model, requested(history))
     except ProviderError as error:
@@ -176,7 +182,7 @@ def test_a_longer_context_begins_with_the_same_messages(
     """An id doesn't depend on what follows, so that a provider's cache of prefixes can be used."""
     model, _ = DIALECTS[dialect]
     asked = [*history, ChatMessage("user", (TextPart("Well?"),))]
-    short, long = (fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more]))
+    short, long = (fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more, ASK]))
     assert long.messages[: len(short.messages) - 1] == short.messages[:-1]
     assert fit_request(model, requested(asked), stateless=True) == short
 
