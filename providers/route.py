@@ -72,9 +72,9 @@ class Quirks(BaseModel):
     """The form of the ids of tool calls in a context: `short` (at most 40 of `A-Za-z0-9_-`), `nine` (nine letters and
     digits) or `functions` (`functions.NAME:INDEX`, where the index counts the calls of the context). None means the
     form of the dialect: `nine` in Chat Completions, `short` in the others."""
-    strict_roles: bool = True
+    strict_roles: bool = False
     """Whether, in Chat Completions, the system prompt has to be one text at the start, followed by messages of the user
-    and the assistant in turn, as in the chat templates of many open models."""
+    and the assistant in turn, as in the chat templates of many open models. In the catalog, the default is true."""
     tools_without_reasoning: bool = False
     """Whether `none` is the only effort that the model accepts together with tools in this dialect."""
     tools_forced: bool = True

@@ -19,7 +19,9 @@ def _unique(ids: list[str], pattern: str) -> None:
 
 
 def _name(name: str) -> None:
-    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name), f"the name of a function is 1 to 64 of a-z, A-Z, 0-9, _ and -: {name!r}"
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name), (
+        f"the name of a function is 1 to 64 of a-z, A-Z, 0-9, _ and -: {name!r}"
+    )
 
 
 def _object(text: str) -> None:
@@ -38,7 +40,8 @@ def _content(content: Any, *, texts: tuple[str, ...], media: tuple[str, ...] = (
     if isinstance(content, str):
         assert content.strip(), "a text isn't blank"
         return
-    assert isinstance(content, list) and content, "content isn't empty"
+    assert isinstance(content, list)
+    assert content, "content isn't empty"
     for piece in content:
         assert piece["type"] in texts + media, f"a piece of content has a type that its role may have: {piece['type']}"
         if piece["type"] in texts:
@@ -95,7 +98,7 @@ def _check_turns(roles: list[str]) -> None:
     if roles[0] == "system":
         roles = roles[1:]
     assert "system" not in roles, "only the first message is a system message"
-    assert roles and roles[0] == "user", "the user begins"
+    assert roles[:1] == ["user"], "the user begins"
     assert roles[-1] in ("user", "tool"), "the last message is of the user or a tool"
     after = {"user": {"assistant"}, "assistant": {"user", "tool"}, "tool": {"tool", "assistant"}}
     for role, following in zip(roles, roles[1:], strict=False):
@@ -125,7 +128,9 @@ def check_responses(body: dict[str, Any], *, vision: bool = True, tools: bool = 
             calls.append(item["call_id"])
             unanswered.append(item["call_id"])
         else:
-            assert not unanswered or item["role"] == "assistant", "only the same answer is between a call and its output"
+            assert not unanswered or item["role"] == "assistant", (
+                "only the same answer is between a call and its output"
+            )
             media = ("input_image", "input_file") if vision else ("input_file",)
             is_user = item["role"] == "user"
             _content(item["content"], texts=("input_text", "output_text"), media=media if is_user else ())
@@ -136,13 +141,15 @@ def check_responses(body: dict[str, Any], *, vision: bool = True, tools: bool = 
 def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = True) -> None:
     """Check a body of Anthropic's Messages, as its newest models take it."""
     messages = body["messages"]
-    assert messages and messages[0]["role"] == "user", "the first message is of the user"
+    assert messages, "there is at least one message"
+    assert messages[0]["role"] == "user", "the first message is of the user"
     assert messages[-1]["role"] == "user", "the newest models take no prefill"
     assert body.get("system") is None or body["system"].strip(), "the system prompt isn't blank"
     calls: list[str] = []
     for before, message in zip([{}, *messages], messages, strict=False):
         blocks = message["content"]
-        assert isinstance(blocks, list) and blocks, "content isn't empty"
+        assert isinstance(blocks, list)
+        assert blocks, "content isn't empty"
         assert message["role"] != before.get("role"), "roles alternate"
         open_calls = [block["id"] for block in before.get("content", ()) if block["type"] == "tool_use"]
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]

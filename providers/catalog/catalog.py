@@ -141,7 +141,8 @@ class Catalog:
         features = row.features if row else provider_row.features
         if row is None and any(fnmatchcase(model, pattern) for pattern in provider_row.unthinking):
             features = tuple(feature for feature in features if feature != "thinking")
-        quirks = provider_row.quirks | (row.quirks if row else {})
+        # What an unknown model takes isn't known, and every model takes strict roles.
+        quirks = {"strict_roles": True} | provider_row.quirks | (row.quirks if row else {})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}

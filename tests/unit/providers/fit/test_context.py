@@ -61,9 +61,9 @@ DIALECTS: dict[str, tuple[Route, Check]] = {
     "vllm": (CATALOG.resolve("vllm/any"), _chat(ids=NINE, strict=True)),
     "ollama": (CATALOG.resolve("ollama/any"), _chat(ids=NINE, strict=True)),
     "lmstudio": (CATALOG.resolve("lmstudio/any"), _chat(ids=NINE, strict=True)),
-    "unknown base": (route(), _chat(ids=NINE, strict=True)),
-    "chat without vision": (route(features=BLIND), _chat(ids=NINE, strict=True, vision=False)),
-    "chat without tools": (route(features=TOOLLESS), _chat(strict=True, tools=False)),
+    "unknown base": (route(strict_roles=True), _chat(ids=NINE, strict=True)),
+    "chat without vision": (route(features=BLIND), _chat(ids=NINE, vision=False)),
+    "chat without tools": (route(features=TOOLLESS, strict_roles=True), _chat(strict=True, tools=False)),
     "responses": (CATALOG.resolve("gpt-6-sol"), check_responses),
     "responses without vision": (
         route("openai_responses", features=BLIND),
@@ -83,17 +83,45 @@ DIALECTS: dict[str, tuple[Route, Check]] = {
 
 blanks = st.sampled_from(["", "\n\n", " "])
 words = st.sampled_from(["Hello", "Oslo?", "It is sunny. ", "x" * 300]) | blanks
-calls = st.sampled_from(["call_0", "functions.weather:0", "c" * 85, "toolu_01", "é", "a b", "abcdefghi", "1", "1 call_0"])
+calls = st.sampled_from(
+    ["call_0", "functions.weather:0", "c" * 85, "toolu_01", "é", "a b", "abcdefghi", "1", "1 call_0"]
+)
 names = st.sampled_from(["weather", "get.weather", "", "n" * 10_000, "weather ", "7", "wetter!", "get_weather"])
 arguments = st.sampled_from(
-    ['{"city":"Oslo"}', "{}", "", " ", "null", "[1]", '"x"', '{"text":"once upon a ti', '{"a":NaN}', '{"a":1e999}', "[" * 5000]
-    + ['"{\\"city\\":\\"Oslo\\"}"', '{"a":"\\ud800"}', "write it", "{}{}", "x" * 10_000]
+    [
+        '{"city":"Oslo"}',
+        "{}",
+        "",
+        " ",
+        "null",
+        "[1]",
+        '"x"',
+        '{"text":"once upon a ti',
+        '{"a":NaN}',
+        '{"a":1e999}',
+        "[" * 5000,
+        '"{\\"city\\":\\"Oslo\\"}"',
+        '{"a":"\\ud800"}',
+        "write it",
+        "{}{}",
+        "x" * 10_000,
+    ]
 )
-signatures = st.sampled_from([None, "c2ln", "rs_1:ZW5j", json.dumps({"type": "reasoning.encrypted", "data": "d", "id": "t"})])
+signatures = st.sampled_from(
+    [None, "c2ln", "rs_1:ZW5j", json.dumps({"type": "reasoning.encrypted", "data": "d", "id": "t"})]
+)
 images = st.builds(
-    ImagePart, st.sampled_from(["image/png", "image/jpg", "image/svg+xml"]), data=st.just("aGk="), name=st.none() | words
+    ImagePart,
+    st.sampled_from(["image/png", "image/jpg", "image/svg+xml"]),
+    data=st.just("aGk="),
+    name=st.none() | words,
 )
-files = st.builds(FilePart, st.sampled_from(["application/pdf", "text/plain", "audio/wav"]), data=st.just("aGk="), name=st.none() | words)
+files = st.builds(
+    FilePart,
+    st.sampled_from(["application/pdf", "text/plain", "audio/wav"]),
+    data=st.just("aGk="),
+    name=st.none() | words,
+)
 results = st.builds(ToolResultPart, calls, words, st.booleans())
 citations = st.builds(CitationPart, st.none() | st.just("https://x.example"), st.none() | words, st.none() | words)
 answer_parts = st.one_of(
@@ -107,7 +135,9 @@ answer_parts = st.one_of(
     files,
     citations,
 )
-input_parts = st.one_of(st.builds(TextPart, words), images, files, citations, st.builds(ToolCallPart, calls, names, arguments))
+input_parts = st.one_of(
+    st.builds(TextPart, words), images, files, citations, st.builds(ToolCallPart, calls, names, arguments)
+)
 new_inputs = st.lists(st.builds(TextPart, words), max_size=2).map(lambda parts: [*parts, TextPart("And now?")])
 
 
@@ -116,7 +146,11 @@ def histories(draw: st.DrawFn, *, system: bool = True) -> list[ChatMessage]:
     """Messages in any order. The calls of an answer are often followed by their results, some of them twice or late."""
     messages: list[ChatMessage] = []
     for _ in range(draw(st.integers(0, 6))):
-        match draw(st.sampled_from(["user", "assistant", "answered", "system"] if system else ["user", "assistant", "answered"])):
+        match draw(
+            st.sampled_from(
+                ["user", "assistant", "answered", "system"] if system else ["user", "assistant", "answered"]
+            )
+        ):
             case "system":
                 messages.append(ChatMessage("system", tuple(draw(st.lists(st.builds(TextPart, words), max_size=2)))))
             case "user":
@@ -182,7 +216,9 @@ def test_a_longer_context_begins_with_the_same_messages(
     """An id doesn't depend on what follows, so that a provider's cache of prefixes can be used."""
     model, _ = DIALECTS[dialect]
     asked = [*history, ChatMessage("user", (TextPart("Well?"),))]
-    short, long = (fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more, ASK]))
+    short, long = (
+        fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more, ASK])
+    )
     assert long.messages[: len(short.messages) - 1] == short.messages[:-1]
     assert fit_request(model, requested(asked), stateless=True) == short
 
@@ -192,7 +228,9 @@ def test_ids_that_differ_by_turn_and_part_begin_with_the_providers() -> None:
     given_ids = ["functions.weather:0", "", "c" * 10_000, "é\x1b", "call_1"]
     made = [own_call_id(message, part, one) for message in ("m_1", "m_2") for part in (0, 1) for one in given_ids]
     assert len(set(made)) == len(made)
-    assert made == [own_call_id(message, part, one) for message in ("m_1", "m_2") for part in (0, 1) for one in given_ids]
+    assert made == [
+        own_call_id(message, part, one) for message in ("m_1", "m_2") for part in (0, 1) for one in given_ids
+    ]
     assert all(len(one) <= 40 and one.replace("_", "").isascii() and one.replace("_", "").isalnum() for one in made)
     assert made[0].startswith("functions_weather_0_")
 
@@ -252,7 +290,12 @@ def test_system_messages_are_first_where_roles_are_strict() -> None:
     strict = body_of(DIALECTS["vllm"][0], request)["messages"]
     assert [message["role"] for message in strict] == ["system", "user"]
     assert strict[0]["content"] == "Be brief.\n\nIt is late."
-    assert [m["role"] for m in body_of(DIALECTS["openai"][0], request)["messages"]] == ["system", "user", "system", "user"]
+    assert [m["role"] for m in body_of(DIALECTS["openai"][0], request)["messages"]] == [
+        "system",
+        "user",
+        "system",
+        "user",
+    ]
     assert body_of(DIALECTS["anthropic"][0], requested([note]))["messages"][0]["role"] == "user"
 
 
