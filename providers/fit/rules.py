@@ -12,7 +12,7 @@ _COMMON_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "imag
 
 
 class Rules(Struct, frozen=True):
-    """What a dialect takes.
+    """The rules of one dialect.
 
     `call_ids` is the form of the ids of tool calls. `strict_roles`: the system prompt is one text at the start, then
     messages of the user and of the assistant alternate, and the last one isn't the assistant's. `results_in_user`: tool
