@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -107,9 +108,20 @@ def object_arguments(arguments: str) -> str:
     return json.dumps({"arguments": broken})
 
 
+def _finite(text: str) -> float:
+    """Return the number, which isn't an integer. Raise `ValueError` if it is too large: it couldn't be sent."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("number out of range")
+    return number
+
+
+_decoder: Final = msgspec.json.Decoder(float_hook=_finite)
+
+
 def _decode(text: str) -> object:
     """Return the value of a JSON text, or None if it isn't one. Numbers and characters that JSON lacks are refused."""
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return _decoder.decode(text)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         return None

@@ -60,6 +60,8 @@ from providers.demo.tokens import split
 from providers.errors.failures import Failures, retry_after_ms
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.words import loggable_words, redact
+from providers.fit.calls import legal_name, object_arguments
+from providers.fit.ids import CallIdMaker, own_call_id
 from providers.http.aws_events import AwsEventParser
 from providers.http.body import ResponseBody, _ChunkFastPath
 from providers.http.lenient_json import parse_documents
@@ -441,6 +443,16 @@ ROWS = [
         lambda: messages_body(request_of(image("data:" + fill("a"))), ROUTE),
         "anthropic.request._DATA_URL",
     ),
+    Row("the id of a provider's call", lambda: own_call_id("m", 0, fill("é")), "ids._UNSAFE"),
+    Row("the id of a stored call", lambda: CallIdMaker("short").next(fill("a"), "f"), "ids._SHORT"),
+    Row("the id of a stored call, of nine", lambda: CallIdMaker("nine").next(fill("a"), "f"), "ids._NINE"),
+    Row("the name of an invented tool", lambda: legal_name(fill("é")), "calls._NAME calls._NAME_UNSAFE"),
+    *(
+        Row(f"arguments of {piece}", lambda piece=piece: object_arguments(fill(piece)))
+        for piece in ("[", "1e999,", '"')
+    ),
+    Row("arguments with long numbers", lambda: object_arguments("[" + fill("1." + "9" * 300 + "e308,") + "1]")),
+    Row("arguments with one long number", lambda: object_arguments(fill("9"))),
     Row("a request with a call", lambda: messages_body(request_of(ToolCallPart("c", "f", fill("["))), ROUTE)),
     Row(
         "a request with a reasoning detail",
