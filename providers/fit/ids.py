@@ -47,6 +47,7 @@ class CallIdMaker:
         self._form = form
         self._count = 0
         self._used: set[str] = set()
+        self._again: dict[str, int] = {}
 
     def next(self, stored: str, name: str) -> str:
         """Return the id of the next call of the context. `stored` is its id in our protocol, `name` the tool's name."""
@@ -55,9 +56,9 @@ class CallIdMaker:
             return f"functions.{name}:{self._count - 1}"
         valid = (_NINE if self._form == "nine" else _SHORT).fullmatch(stored)
         made = stored if valid else self._make(stored)
-        again = 0
         while made in self._used:
-            again += 1
+            # Counted for each id, so that a history in which all calls have the same id takes linear time.
+            self._again[stored] = again = self._again.get(stored, 0) + 1
             made = self._make(f"{again} {stored}")
         self._used.add(made)
         return made
