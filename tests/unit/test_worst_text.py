@@ -447,10 +447,8 @@ ROWS = [
     Row("the id of a stored call", lambda: CallIdMaker("short").next(fill("a"), "f"), "ids._SHORT"),
     Row("the id of a stored call, of nine", lambda: CallIdMaker("nine").next(fill("a"), "f"), "ids._NINE"),
     Row("the name of an invented tool", lambda: legal_name(fill("é")), "calls._NAME calls._NAME_UNSAFE"),
-    *(
-        Row(f"arguments of {piece}", lambda piece=piece: object_arguments(fill(piece)))
-        for piece in ("[", "1e999,", '"')
-    ),
+    Row("arguments of brackets", lambda: object_arguments(fill("["))),
+    Row("arguments of quotes", lambda: object_arguments(fill('"'))),
     Row("arguments with long numbers", lambda: object_arguments("[" + fill("1." + "9" * 300 + "e308,") + "1]")),
     Row("arguments with one long number", lambda: object_arguments(fill("9"))),
     Row("a request with a call", lambda: messages_body(request_of(ToolCallPart("c", "f", fill("["))), ROUTE)),

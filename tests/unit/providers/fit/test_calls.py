@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
 from providers.base import ChatMessage, ToolCallPart, ToolResultPart
 from providers.fit.calls import BROKEN_CHARS_MAX, drop_unanswered, legal_name, match_results, object_arguments
+from providers.fit.ids import CallIdMaker
+from providers.route import CallIds
 
 
 @pytest.mark.parametrize("name", ["", ".", "get.weather", "n" * 10_000, "wetter in münchen", "-", "7 up", "a" * 65])
@@ -65,3 +68,11 @@ def test_one_result_for_two_calls_of_one_id_leaves_one_call() -> None:
     result = ChatMessage("tool", (ToolResultPart("c", "x"),))
     kept = drop_unanswered([ChatMessage("assistant", calls), result])
     assert kept == (ChatMessage("assistant", calls[:1]), result)
+
+
+@pytest.mark.parametrize("form", ["short", "nine"])
+def test_a_history_of_calls_with_one_id_takes_linear_time(form: CallIds) -> None:
+    """Hosts exist that give every call the same id, over thousands of turns."""
+    maker, start = CallIdMaker(form), time.process_time()
+    assert len({maker.next("call_0", "f") for _ in range(20_000)}) == 20_000
+    assert time.process_time() - start < 5
