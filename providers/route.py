@@ -41,6 +41,7 @@ DialectName = Literal[
 ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
 Continue = Literal["", "prefill", "instruct", "off"]
 """How an answer that broke off may be continued. Empty means `prefill`."""
+CallIds = Literal["short", "nine", "functions"]
 
 
 class Quirks(BaseModel):
@@ -65,8 +66,17 @@ class Quirks(BaseModel):
     """Whether the model expects the text of its reasoning back: in Chat Completions as `reasoning_content`."""
     signed_calls: bool = False
     """Whether tool calls carry Google's thought signature, which has to be sent back with them."""
+    unsigned_call: str = ""
+    """The signature of a tool call that has none, because another model made it. Empty: none is needed."""
     reasoning_details: bool = False
     """Whether the model expects its `reasoning_details` back, in the format of OpenRouter."""
+    call_ids: CallIds | None = None
+    """The form of the ids of tool calls in a context: `short` (at most 40 of `A-Za-z0-9_-`), `nine` (nine letters and
+    digits) or `functions` (`functions.NAME:INDEX`, where the index counts the calls of the context). None means the
+    form of the dialect: `nine` in Chat Completions, `short` in the others."""
+    strict_roles: bool = False
+    """Whether, in Chat Completions, the system prompt has to be one text at the start, followed by messages of the user
+    and the assistant in turn, as in the chat templates of many open models. In the catalog, the default is true."""
     tools_without_reasoning: bool = False
     """Whether `none` is the only effort that the model accepts together with tools in this dialect."""
     tools_forced: bool = True
@@ -209,6 +219,17 @@ class Route(Struct, frozen=True):
         if "prefill" in self.features and self.dialect != "openai_responses":
             return "prefill"
         return "instruct" if self.continues == "instruct" else None
+
+    def takes(self, part: Part) -> bool:
+        """Return whether the model can take `part`, if it is an image or a file. Other parts are always taken."""
+        if isinstance(part, ImagePart):
+            return "vision" in self.features
+        if isinstance(part, FilePart):
+            try:
+                self._check_file(part)
+            except ProviderError:
+                return False
+        return True
 
     def check(self, request: ChatRequest) -> None:
         """Raise `ProviderError` if the model can't take something in `request`: it is unsupported or out of range."""

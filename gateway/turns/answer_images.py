@@ -1,15 +1,9 @@
-"""Find the data of an image in an answer: in a running turn on any instance, or in an answer without a conversation.
-
-Also the context's rule for such images: no dialect takes an image from the model's side of a conversation.
-"""
+"""Find the data of an image in an answer: in a running turn on any instance, or in an answer without a conversation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Protocol
-
-from msgspec import structs
 
 from gateway.offload import offload
 from gateway.protocol.events import TurnEvent
@@ -18,15 +12,13 @@ from gateway.turns.live_turn import LiveTurn, mirror_of
 from gateway.turns.mirror import read_log
 from gateway.turns.registry import TurnRegistry
 from gateway.turns.state import fold_image
-from providers.base import ChatMessage, ImagePart, Part, TextPart
+from providers.base import ImagePart
 from store.api import HistoryStore, TurnStore
 from store.records import NotFound, TurnRecord
 
 WAIT_S = 2.0
 """How long to wait for data that another instance hasn't written to the log yet."""
 POLL_S = 0.1
-IMAGE_PLACEHOLDER = "[An image was here.]"
-"""The text in place of the images of an answer that is sent back to a model."""
 
 
 class AnswerStore(HistoryStore, TurnStore, Protocol):
@@ -99,25 +91,3 @@ async def _read(store: TurnStore, record: TurnRecord | None) -> list[TurnEvent]:
     assert record is not None, "a turn of another instance has its record"
     turn_log, _ = await read_log(store, mirror_of(record))
     return turn_log.events
-
-
-def without_answer_images(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """Return `messages` with one text in place of the images of each answer.
-
-    The dialects refuse or ignore an image that isn't the user's. A user who wants the model to see it sends it again.
-    """
-    return tuple(_without_images(message) for message in messages)
-
-
-def _without_images(message: ChatMessage) -> ChatMessage:
-    if message.role != "assistant" or not any(isinstance(part, ImagePart) for part in message.parts):
-        return message
-    parts: list[Part] = []
-    is_named = False
-    for part in message.parts:
-        if not isinstance(part, ImagePart):
-            parts.append(part)
-        elif not is_named:
-            is_named = True
-            parts.append(TextPart(IMAGE_PLACEHOLDER))
-    return structs.replace(message, parts=tuple(parts))

@@ -13,9 +13,9 @@ from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import has_visible
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import linked_results, misplaced_result, unlinked_result
+from gateway.protocol.validation import misplaced_result, unlinked_result
 from gateway.protocol.views import body_of, parse_part_turn, parse_part_url
-from gateway.turns.answer_images import AnswerStore, stateless_body, without_answer_images
+from gateway.turns.answer_images import AnswerStore, stateless_body
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -24,10 +24,10 @@ from providers.base import (
     Part,
     ReasoningPart,
     TextPart,
-    ToolCallPart,
     ToolResultPart,
     Usage,
 )
+from providers.fit.calls import drop_unanswered
 from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
 IMAGE_TOKENS = 1600
@@ -51,9 +51,7 @@ def without_history(
     if system is not None and not has_visible(system):
         system = None  # providers refuse a blank one
     if request.messages is not None:
-        messages = without_answer_images(
-            ChatMessage(message.role, tuple(message.parts)) for message in request.messages
-        )
+        messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:
         messages = (ChatMessage("user", tuple(request.input_parts)),)
     return ChatRequest(
@@ -179,7 +177,7 @@ async def build_chat_request(
     """
     chat_request = without_history(request, upstream_model, operator_prompt, conversation)
     if request.messages is not None:
-        answered = await offload(request_size(chat_request), _drop_unanswered_calls, chat_request.messages)
+        answered = await offload(request_size(chat_request), drop_unanswered, chat_request.messages)
         with_data = [await history.with_data(message) for message in answered]
         return structs.replace(chat_request, messages=tuple(with_data))
     branch, omitted = await history.branch(turn.conversation, turn.parent, turn.model)
@@ -231,32 +229,7 @@ def _chat_messages(
     messages = _from_first_exchange(found) if is_cut else found
     if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
-    return _drop_unanswered_calls(without_answer_images(messages)), count - len(messages)
-
-
-def _drop_unanswered_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """Drop tool calls without a result, results without a call, and messages that are empty after that.
-
-    Every provider refuses a conversation that continues without the results of a call. If a call has two results,
-    keep the later one: the first was sent to a turn that failed.
-    """
-    kept: list[ChatMessage] = []
-    answered: set[str] = set()
-    for message, linked in zip(reversed(messages), reversed(linked_results(messages)), strict=True):
-        parts: list[Part] = []
-        for part in reversed(message.parts):
-            if isinstance(part, ToolResultPart):
-                if part.call not in linked or part.call in answered:
-                    continue
-                answered.add(part.call)
-            elif isinstance(part, ToolCallPart) and part.call not in answered:
-                continue
-            parts.append(part)
-        if parts:
-            kept.append(structs.replace(message, parts=tuple(reversed(parts))))
-        if message.role == "assistant" and message.parts:
-            answered = set()
-    return tuple(reversed(kept))
+    return drop_unanswered(messages), count - len(messages)
 
 
 def _address(part: Part) -> tuple[str, int] | None:

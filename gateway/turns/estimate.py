@@ -64,8 +64,7 @@ async def estimate_start(
     output_tokens_max = request.params.max_tokens or route.max_output
     # In a thread, because the first use of the price list imports it.
     cost, cost_max = await asyncio.to_thread(_costs, route, input_tokens, output_tokens_max)
-    omitted = fitted.omitted_messages + len(whole.messages) - len(fitted.messages)
-    return Estimated(route, size, input_tokens, output_tokens_max, cost, cost_max, omitted)
+    return Estimated(route, size, input_tokens, output_tokens_max, cost, cost_max, fitted.omitted_messages)
 
 
 def _fit_and_count(route: Route, chat_request: ChatRequest, *, stateless: bool) -> tuple[ChatRequest, int]:

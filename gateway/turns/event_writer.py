@@ -38,6 +38,7 @@ from providers.base import (
     UsageReported,
 )
 from providers.catalog.prices import cost_usd
+from providers.fit.ids import own_call_id
 from providers.route import Route
 
 ID_BYTES_MAX = 512
@@ -159,6 +160,10 @@ class EventWriter:
         self._part_count += 1
         if started.size is not None:
             return self._open_image(started, seq)
+        if started.kind == "tool_call":
+            live_turn = self.live_turn
+            call = own_call_id(live_turn.message or live_turn.turn, started.part, started.call or "")
+            started = structs.replace(started, call=call)
         return _part_event(self.live_turn.turn, seq, started)
 
     def _open_image(self, image: PartStarted, seq: int) -> TurnPart:

@@ -11,6 +11,8 @@ from gateway.turns.context import fits, trim
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
 from providers.base import ChatRequest, Delta, ProviderError, too_long
+from providers.fit.context import fit
+from providers.fit.media import leave_out_media
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
@@ -24,19 +26,23 @@ async def check_request(route: Route, chat_request: ChatRequest) -> None:
 
 
 def _check(route: Route, chat_request: ChatRequest) -> None:
-    route.check(chat_request)
+    route.check(leave_out_media(chat_request, route))
     route.check_length(chat_request)
 
 
 def fit_request(route: Route, chat_request: ChatRequest, *, stateless: bool) -> ChatRequest:
-    """Return the request, trimmed to the context window of the model of `route` unless it is `stateless`.
+    """Return the request as the model of `route` takes it (`providers/fit`), trimmed to its context window.
 
-    Raise `ProviderError` if the model can't take it.
+    A `stateless` request isn't trimmed. `omitted_messages` also counts the messages that are trimmed here. Raise
+    `ProviderError` if the model can't take the request.
     """
+    chat_request = leave_out_media(chat_request, route)
     if not stateless:
-        chat_request = trim(chat_request, route.context_window, answer_tokens(route, chat_request))
+        kept = trim(chat_request, route.context_window, answer_tokens(route, chat_request))
+        trimmed = len(chat_request.messages) - len(kept.messages)
+        chat_request = structs.replace(kept, omitted_messages=kept.omitted_messages + trimmed)
     _check(route, chat_request)
-    return chat_request
+    return fit(chat_request, route)
 
 
 def answer_tokens(route: Route, chat_request: ChatRequest) -> int:
@@ -99,7 +105,7 @@ class RequestBuilder:
 
     def on_request(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
-        dropped = chat_request.omitted_messages + len(self._chat_request.messages) - len(chat_request.messages)
+        dropped = chat_request.omitted_messages
         if dropped != self._dropped:
             self._dropped = dropped
             self._event_writer.publish_status(status="trimmed", messages=dropped)

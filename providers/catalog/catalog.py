@@ -157,7 +157,9 @@ class Catalog:
         dialect = (row.dialect if row else None) or provider_row.dialect
         if "prefill" not in features and _takes_prefix(model, provider_row.prefill):
             features = (*features, "prefill")
-        quirks = self._tag_quirks(provider, dialect, model) | provider_row.quirks | (row.quirks if row else {})
+        # What an unknown model takes isn't known, and every model takes strict roles.
+        quirks = {"strict_roles": True} | self._tag_quirks(provider, dialect, model)
+        quirks |= provider_row.quirks | (row.quirks if row else {})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}

@@ -146,6 +146,8 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart) and not part.redacted)
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCallPart)]
+    if calls and quirks.unsigned_call and not any("extra_content" in call for call in calls):
+        calls[0]["extra_content"] = {"google": {"thought_signature": quirks.unsigned_call}}
     # A refusal is sent back as the model's text, because few providers have a field for it.
     answer: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
     if calls:
@@ -153,6 +155,7 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     if quirks.reasoning_back and (thought or calls):
         answer["reasoning_content"] = thought
     if quirks.reasoning_details and (details := _details(parts)):
+        _link_details(details, calls)
         answer["reasoning_details"] = details
     return [answer] if text or refusal or calls else []
 
@@ -183,6 +186,18 @@ def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
             details.append({"type": "reasoning.summary", "summary": part.text})
         details.append(detail)
     return details
+
+
+def _link_details(details: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
+    """Set the ids of Gemini's details, which are those of the answer's calls in the same order, to the calls' new ids."""
+    new_ids = [call["id"] for call in calls]
+    linked: dict[str, str] = {}
+    for detail in details:
+        named = detail.get("id")
+        if isinstance(named, str) and str(detail.get("format")).startswith("google-gemini"):
+            if named not in linked:
+                linked[named] = new_ids[len(linked)] if len(linked) < len(new_ids) else named
+            detail["id"] = linked[named]
 
 
 def _piece(part: Part) -> dict[str, Any] | None:

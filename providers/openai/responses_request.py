@@ -159,7 +159,7 @@ def _answer_items(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]
                 reasoning += _reasoning_items(part, quirks)
                 continue
             # A refusal is sent back as the model's text.
-            case TextPart(text=str(text)) | RefusalPart(text=str(text)) if text:
+            case TextPart(text=str(text)) | RefusalPart(text=str(text)) if text.strip():
                 item: dict[str, Any] = {"role": "assistant", "content": text}
             case ToolCallPart():
                 arguments = part.arguments or "{}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,8 +103,8 @@ async def test_reasoning_in_the_text_is_a_part_of_its_own(tmp_path: Path) -> Non
 
 
 async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> None:
-    """The client gets the escaped id and sends its tool result with it. The provider gets the escaped id for both the
-    call and its result."""
+    """The client gets an id of safe characters and sends its tool result with it. The provider gets one id, in the form
+    that it takes, for both the call and its result."""
     called = {"index": 0, "id": "call\x1b[2J\n1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
@@ -111,13 +112,14 @@ async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> Non
         talk = (await c.request("conversation.create"))["id"]
         view = await turn(c, "t1", "openai/m", conversation=talk, tools=tools)
         seen = [frame["call"] for frame in view.frames if frame["type"] == "turn.part" and "call" in frame]
-        assert seen == [r"call\x1b[2J\n1"]
+        assert re.fullmatch(r"call__2J_1_\w{11}", seen[0])
         answer = {"kind": "tool_result", "call": seen[0], "output": "12:00"}
         await c.request("turn.start", turn="t2", input=[answer], model="openai/m", conversation=talk, tools=tools)
         assert (await c.ending("t2"))["type"] == "turn.completed"
         sent = upstream.requests[1].body["messages"]
-        assert [message["tool_calls"][0]["id"] for message in sent if message.get("tool_calls")] == seen
-        assert [message["tool_call_id"] for message in sent if message["role"] == "tool"] == seen
+        ids = [message["tool_calls"][0]["id"] for message in sent if message.get("tool_calls")]
+        assert [message["tool_call_id"] for message in sent if message["role"] == "tool"] == ids
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,40}", *ids)
         with pytest.raises(RequestFailed) as refused:
             await c.request("turn.start", turn="t3", input=[answer | {"call": called["id"]}], model="openai/m")
         assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", "input[0].call")

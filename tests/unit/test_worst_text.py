@@ -61,6 +61,8 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.retry_headers import retry_after_ms
 from providers.errors.words import redact
+from providers.fit.calls import legal_name, object_arguments
+from providers.fit.ids import CallIdMaker, own_call_id
 from providers.http.aws_events import AwsEventParser
 from providers.http.body import ResponseBody, _ChunkFastPath
 from providers.http.lenient_json import parse_documents
@@ -571,6 +573,14 @@ ROWS = [
         lambda: messages_body(request_of(image("data:" + fill("a"))), ROUTE),
         "anthropic.request._DATA_URL",
     ),
+    Row("the id of a provider's call", lambda: own_call_id("m", 0, fill("é")), "ids._UNSAFE"),
+    Row("the id of a stored call", lambda: CallIdMaker("short").next(fill("a"), "f"), "ids._SHORT"),
+    Row("the id of a stored call, of nine", lambda: CallIdMaker("nine").next(fill("a"), "f"), "ids._NINE"),
+    Row("the name of an invented tool", lambda: legal_name(fill("é")), "calls._NAME calls._NAME_UNSAFE"),
+    Row("arguments of brackets", lambda: object_arguments(fill("["))),
+    Row("arguments of quotes", lambda: object_arguments(fill('"'))),
+    Row("arguments with long numbers", lambda: object_arguments("[" + fill("1." + "9" * 300 + "e308,") + "1]")),
+    Row("arguments with one long number", lambda: object_arguments(fill("9"))),
     Row("a request with a call", lambda: messages_body(request_of(ToolCallPart("c", "f", fill("["))), ROUTE)),
     Row(
         "a request with a reasoning detail",

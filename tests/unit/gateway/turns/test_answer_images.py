@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 
 import msgspec
-import pytest
 
 from gateway.protocol.codec import CODECS, JSON
 from gateway.protocol.events import TurnDelta, TurnPart, TurnReset
 from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
-from gateway.turns.answer_images import IMAGE_PLACEHOLDER, without_answer_images
 from gateway.turns.event_writer import TOO_LARGE
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import APPEND_BYTES_MAX, decode_events, next_append
 from gateway.turns.mirror import apply_entry
 from gateway.turns.state import BROKEN_IMAGE, fold, fold_final, fold_image, fold_shown
-from providers.base import ChatMessage, Delta, ImagePart, PartDelta, PartStarted, TextPart
+from providers.base import Delta, ImagePart, PartDelta, PartStarted, TextPart
 from providers.retry.replay_dedupe import ReplayFilter
 from store.records import LogEntry
 from tests.unit.gateway.turns.test_event_writer import events, make_writer
@@ -144,12 +142,3 @@ def test_an_entry_of_data_is_decoded() -> None:
         "part": 0,
         "text": "x",
     }
-
-
-@pytest.mark.parametrize("role", ["user", "assistant"])
-def test_only_images_of_answers_are_left_out_of_the_context(role: str) -> None:
-    """One text stands for all images of an answer. Those of the user stay."""
-    parts = (TextPart("a"), ImagePart("image/png", data="AAAA"), TextPart("b"), ImagePart("image/png", url="/v1/x"))
-    message = ChatMessage(role, parts)  # type: ignore[arg-type]
-    left = (TextPart("a"), TextPart(IMAGE_PLACEHOLDER), TextPart("b"))
-    assert without_answer_images([message]) == (message if role == "user" else ChatMessage("assistant", left),)

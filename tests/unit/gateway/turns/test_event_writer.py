@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from decimal import Decimal
 
@@ -35,11 +36,13 @@ from providers.base import (
     Usage,
     UsageReported,
 )
+from providers.fit.ids import own_call_id
 from providers.route import Price
 from tests.answers import route
 from tests.turn_events import EPOCH, started
 
 TURN = "t" * 64
+CALL = own_call_id(TURN, 1, "c1")
 TEXT = st.one_of(
     st.text(max_size=20),
     st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n"]), st.integers(0, 9000)),
@@ -92,9 +95,26 @@ def test_a_tool_call_id_can_be_sent_back_by_a_client(text: str, unseen: str) -> 
     events = [event for event in writer.live_turn.log.events if isinstance(event, TurnPart)]
     for event in events:
         assert event.call is not None
-        assert is_plain(event.call)
-        assert event.name == event.call
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,40}", event.call)
+        assert event.name is not None
+        assert is_plain(event.name)
     assert events[0].call != events[1].call
+
+
+async def test_the_ids_of_calls_differ_by_message_and_part_and_are_repeatable() -> None:
+    """A provider that gives every call the same id doesn't make two calls of a conversation alike. A takeover or a
+    replay of the same answer gives the same ids."""
+
+    async def calls_of(message: str) -> list[str | None]:
+        writer = await make_writer()
+        writer.live_turn.message = message
+        writer.deliver([PartStarted(n, "tool_call", call="functions.weather:0", name="weather") for n in range(3)])
+        return [event.call for event in events(writer) if isinstance(event, TurnPart)]
+
+    made = [*await calls_of("m_1"), *await calls_of("m_2")]
+    assert len(set(made)) == 6
+    assert await calls_of("m_1") == made[:3]
+    assert all(call is not None and call.startswith("functions_weather_0_") for call in made)
 
 
 async def test_a_batch_is_published_in_one_step() -> None:
@@ -113,11 +133,11 @@ async def test_a_batch_is_published_in_one_step() -> None:
     assert events(writer) == [
         TurnPart(turn=TURN, seq=2, part=0, kind="text"),
         TurnDelta(TURN, 3, 0, "Hi"),
-        TurnPart(turn=TURN, seq=4, part=1, kind="tool_call", call="c1", name="add"),
+        TurnPart(turn=TURN, seq=4, part=1, kind="tool_call", call=CALL, name="add"),
         TurnDelta(TURN, 5, 1, "{}"),
         TurnDelta(TURN, 6, 0, signature="S"),
     ]
-    assert writer.parts() == [TextPart("Hi", "S"), ToolCallPart("c1", "add", "{}")]
+    assert writer.parts() == [TextPart("Hi", "S"), ToolCallPart(CALL, "add", "{}")]
     assert writer.usage(writer.parts()) == Usage(1, 2)
     assert writer.outcome_of_answer().finish_reason == "tool_calls"
 

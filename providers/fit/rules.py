@@ -1,0 +1,53 @@
+"""The rules that the dialects have for a context, as data. The quirks of a provider or a model override some of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, structs
+
+from providers.route import CallIds, DialectName, Route
+
+_COMMON_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+class Rules(Struct, frozen=True):
+    """The rules of one dialect.
+
+    `call_ids` is the form of the ids of tool calls. `strict_roles`: the system prompt is one text at the start, then
+    messages of the user and of the assistant alternate, and the last one isn't the assistant's. `results_in_user`: tool
+    results are part of the user's message after them. `image_types` are the types of images, None if they aren't known.
+    """
+
+    call_ids: CallIds = "short"
+    strict_roles: bool = False
+    results_in_user: bool = False
+    image_types: frozenset[str] | None = None
+
+
+# OpenAI: ids of at most 40 characters (the newest models take 64), png, jpeg, gif and webp.
+_RESPONSES: Final = Rules(image_types=_COMMON_IMAGES)
+# Anthropic: ids of the form ^[a-zA-Z0-9_-]{1,64}$, which are unique; all results of a message's calls are at the start
+# of the next message; the newest models refuse a context that ends with an answer.
+_MESSAGES: Final = Rules(strict_roles=True, results_in_user=True, image_types=_COMMON_IMAGES)
+
+DIALECT_RULES: Final[dict[DialectName, Rules]] = {
+    "demo": Rules(),
+    # Nine letters and digits is the only form that every provider of this dialect takes.
+    "openai_chat": Rules(call_ids="nine"),
+    "openai_responses": _RESPONSES,
+    "anthropic": _MESSAGES,
+    "anthropic_bedrock": _MESSAGES,
+    "anthropic_vertex": _MESSAGES,
+    "anthropic_foundry": _MESSAGES,
+}
+"""Map from each dialect to its rules, without the quirks of its providers."""
+
+
+def rules_of(route: Route) -> Rules:
+    """Return the rules for the model of `route`."""
+    rules = DIALECT_RULES[route.dialect]
+    quirks = route.quirks
+    if route.dialect == "openai_chat":
+        rules = structs.replace(rules, strict_roles=quirks.strict_roles)
+    return structs.replace(rules, call_ids=quirks.call_ids) if quirks.call_ids else rules
