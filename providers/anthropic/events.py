@@ -59,7 +59,6 @@ class _Message(Struct, gc=False):
     content: list[_Block] | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
-    content: list[_Block] | None = None
 
 
 class _Event(Struct, gc=False):

@@ -208,7 +208,7 @@ class ResponsesDecoder:
             self._output.add_preview(_item_key(event), event.partial_image_b64)
 
     def _sound(self, event: _Event) -> None:
-        if event.delta:
+        if isinstance(event.delta, str) and event.delta:
             self._output.add_sound(event.delta)
 
     def _failed(self, event: _Event) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.turns.answer_images import IMAGE_PLACEHOLDER
+from providers.fit.media import OWN_IMAGE_WORD
 from providers.media import NOTES
 from tests.client import TurnView, client
 from tests.credentials import SECRET, bearer, token
@@ -73,9 +73,9 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_an_image_is_shown_stored_and_left_out_later(tmp_path: Path, model: str) -> None:
-    """In every dialect, the image is a part with an address that has its bytes. The next turn of the conversation sends
-    a word in its place, and the turn after that can send the image by its address as the user's."""
+async def test_an_image_is_shown_stored_and_sent_back(tmp_path: Path, model: str) -> None:
+    """In every dialect, the image is a part with an address that has its bytes. In the next turn of the conversation,
+    a word is in its place, and it is part of the user's message. The user can also send it by its address."""
     first, _ = MODELS[model]
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(first)
@@ -98,8 +98,8 @@ async def test_an_image_is_shown_stored_and_left_out_later(tmp_path: Path, model
             await c.request("turn.start", turn=name, conversation=talk, model=model, input=asked)
             assert (await c.ending(name))["type"] == "turn.completed"
         second, third = (json.dumps(request.body) for request in upstream.requests[1:3])
-        assert IMAGE_PLACEHOLDER in second
-        assert (ENCODED in second, third.count(ENCODED)) == (False, 1)
+        assert OWN_IMAGE_WORD in second
+        assert (second.count(ENCODED), third.count(ENCODED)) == (1, 2)
 
 
 async def test_a_stateless_turn_keeps_its_image(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_a_stateless_turn_keeps_its_image(tmp_path: Path) -> None:
         await c.request("turn.start", turn="t2", model="openai/m", messages=history)
         assert (await c.ending("t2"))["type"] == "turn.completed"
         sent = json.dumps(upstream.requests[1].body["messages"])
-        assert (sent.count(ENCODED), sent.count(IMAGE_PLACEHOLDER)) == (1, 1)
+        assert (sent.count(ENCODED), sent.count(OWN_IMAGE_WORD)) == (2, 1)
 
 
 async def test_law_12_an_image_belongs_to_its_user(tmp_path: Path) -> None:

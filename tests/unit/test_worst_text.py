@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -450,7 +451,7 @@ ROWS = [
     Row("chat: an error's numbers", lambda: decode(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
     Row("chat: a call's name in each piece", named_calls, "json_scan._MARK json_scan._IN_STRING"),
     *(
-        Row(f"chat: arguments of {text[:9]!r}", lambda text=text: argued(fill(text)))
+        Row(f"chat: arguments of {text[:9]!r}", partial(lambda text: argued(fill(text)), text))
         for text in ("{", "[", "}", " ", '"', "\\", "\\n", '{"', "{}", '{"a":1}', '{"a":[[],', "null", '"x",')
     ),
     Row("chat: arguments in blanks", lambda: argued(*[" "] * 100_000), "call_arguments._PLACEHOLDERS"),

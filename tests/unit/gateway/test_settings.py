@@ -375,4 +375,4 @@ def test_the_limit_while_a_provider_shows_life(
     """Unless it is set, the limit while a provider shows life is at most five times that on real silence."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert Settings().timeouts.alive_s == seconds
+    assert make().timeouts.alive_s == seconds

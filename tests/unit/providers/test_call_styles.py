@@ -41,7 +41,7 @@ def call_lists(draw: st.DrawFn) -> Calls:
 class Cuts:
     """A source of splits."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self._draw = draw
 
     def __call__(self, text: str) -> list[str]:
