@@ -218,7 +218,8 @@ def test_responses(calls: Calls, data: st.DataObject) -> None:
         kind = "response.function_call_arguments"
         if "deltas" in steps:
             pieces = Cuts(data.draw)(text)
-            if steps & {"arguments done", "item done"} and data.draw(st.booleans()):
+            is_cut = data.draw(st.booleans())
+            if is_cut and steps & {"arguments done", "item done"}:
                 pieces.pop()  # the rest comes only with the whole arguments
             events += [{"type": f"{kind}.delta", **where, "delta": each} for each in pieces]
         if "arguments done" in steps:
