@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from providers.base import ChatRequest
 from providers.call_arguments import as_text
@@ -15,10 +14,26 @@ from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
-from providers.errors.minimax import is_failed_status
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
-from providers.media import Media, MediaPiece
+from providers.media import Media
+from providers.openai.chat_schema import (
+    Choice,
+    Chunk,
+    Content,
+    Delta,
+    Extra,
+    Function,
+    Piece,
+    ToolCall,
+    chunk_decoder,
+    encode_detail,
+    find_failed,
+    has_content,
+    has_failed,
+    is_marked_as_thought,
+    signature_of,
+)
 from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
 from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
@@ -26,100 +41,11 @@ from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
 from providers.token_counts import UsageReports
 
-
-class _Function(Struct, gc=False):
-    name: str | None = None
-    arguments: str | dict[str, Any] | list[Any] | None = None
-
-
-class _Google(Struct, gc=False):
-    thought_signature: str | None = None
-    thought: bool | None = None
-
-
-class _Extra(Struct, gc=False):
-    google: _Google | None = None
-
-
-class _ToolCall(Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
-    function: _Function | None = None
-    extra_content: _Extra | None = None
-
-
-class _Piece(MediaPiece, gc=False):
-    """A piece of list content, or a reasoning detail."""
-
-    type: str = ""
-    text: str | None = None
-    thinking: Any = None
-    reasoning: Any = None
-    reasoning_text: Any = None
-    summary: Any = None
-    content: Any = None
-    data: str | None = None
-    signature: str | None = None
-    id: str | None = None
-    format: str | None = None
-    index: int | None = None
-
-
-class _Cited(Struct, gc=False):
-    url: str | None = None
-    title: str | None = None
-
-
-class _Annotation(Struct, gc=False):
-    url_citation: _Cited | None = None
-
-
-_Content = str | list[_Piece | str] | _Piece | None
-
-
-class _Delta(Struct, gc=False):
-    content: _Content = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_text: Any = None
-    thinking: Any = None
-    thinking_blocks: Any = None
-    reasoning_details: list[_Piece] | _Piece | None = None
-    extra_content: _Extra | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
-    annotations: list[_Annotation] | None = None
-    images: Any = None
-    audio: Any = None
-
-
-class _Choice(Struct, gc=False):
-    index: int = 0
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-class _Chunk(Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    citations: list[str] | None = None
-    error: Any = None
-    base_resp: Any = None
-    """MiniMax's status of the answer, in every chunk or in the last one."""
-
-
 UNDECIDED: Final = -1
 """What stands for the index of the choice that is decoded while it isn't known."""
 OTHER_CHOICES_MAX: Final = 8
 """How many pieces of choices with another index than 0 are held back until one of them is decoded."""
 
-_decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
-_EMPTY_DELTAS = (_Delta(), _Delta(content=""), _Delta(content="", reasoning_content=""))
 _RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
 
@@ -141,7 +67,7 @@ class ChatDecoder:
         """The host's word for the finish reason, or for what isn't one."""
         self._choice = 0
         """The index of the choice that is decoded, or `UNDECIDED`."""
-        self._other_choices: list[_Choice] = []
+        self._other_choices: list[Choice] = []
         """The choices with another index, while it isn't known whether there is one with the index 0."""
         self._said: list[str] = []
         """The text so far, as it arrived."""
@@ -166,14 +92,14 @@ class ChatDecoder:
         if name == "error":
             raise self._failures.from_event(parse_documents(data))
         is_checked = progress = False
-        for chunk in decode_events(data, _decoder):
-            if (chunk.error is not None or chunk.base_resp is not None) and _has_failed(chunk):
+        for chunk in decode_events(data, chunk_decoder):
+            if (chunk.error is not None or chunk.base_resp is not None) and has_failed(chunk):
                 self._report_usage()
-                raise self._failures.from_event(_find_failed(parse_documents(data)))
+                raise self._failures.from_event(find_failed(parse_documents(data)))
             self._add_chunk(chunk)
             if not progress:
                 choices = chunk.choices
-                progress = bool(choices and (delta := choices[0].delta) and delta.content) or _has_content(chunk)
+                progress = bool(choices and (delta := choices[0].delta) and delta.content) or has_content(chunk)
             if chunk.choices is None and not is_checked:
                 is_checked = True
                 if (failure := self._failures.from_documents(parse_documents(data))) is not None:
@@ -220,7 +146,7 @@ class ChatDecoder:
             has_hosted_calls=self._calls.has_hosted,
         )
 
-    def _add_chunk(self, chunk: _Chunk) -> None:
+    def _add_chunk(self, chunk: Chunk) -> None:
         if chunk.usage:
             self._usage.add(chunk.usage)
         if chunk.citations:
@@ -248,12 +174,12 @@ class ChatDecoder:
             self._finish, self._finish_word = finish, word
         self.finishing = self._finish is not None
 
-    def _add_other_choice(self, choice: _Choice) -> None:
+    def _add_other_choice(self, choice: Choice) -> None:
         """Hold back a choice with another index than 0, until it is known whether there is one with the index 0."""
         if self._choice == UNDECIDED and not choice.index:
             self._choice = 0
             self._other_choices.clear()
-            self._add_chunk(_Chunk(choices=[choice]))
+            self._add_chunk(Chunk(choices=[choice]))
         elif self._choice <= 0 and not self.parts.count:
             self._choice = UNDECIDED
             self._other_choices.append(choice)
@@ -265,13 +191,13 @@ class ChatDecoder:
         choices, self._other_choices = self._other_choices, []
         if choices:
             self._choice = choices[0].index
-            self._add_chunk(_Chunk(choices=[choice for choice in choices if choice.index == self._choice]))
+            self._add_chunk(Chunk(choices=[choice for choice in choices if choice.index == self._choice]))
 
     def _fail(self, error: object) -> None:
         self._report_usage()
         raise self._failures.from_event({"error": error})
 
-    def _add_delta(self, delta: _Delta) -> None:
+    def _add_delta(self, delta: Delta) -> None:
         parts = self.parts
         thought = (
             delta.reasoning_content
@@ -307,7 +233,7 @@ class ChatDecoder:
         if delta.annotations or delta.images or delta.audio:
             self._add_more(delta)
 
-    def _add_more(self, delta: _Delta) -> None:
+    def _add_more(self, delta: Delta) -> None:
         """Add what stands beside the content: citations, images (as OpenRouter sends them) and sound."""
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
@@ -319,9 +245,9 @@ class ChatDecoder:
         if delta.audio:
             self._media.add_audio(delta.audio)
 
-    def _add_pieces(self, content: Sequence[_Piece | str], extra: _Extra | None = None) -> None:
+    def _add_pieces(self, content: Sequence[Piece | str], extra: Extra | None = None) -> None:
         for piece in content:
-            if isinstance(piece, str) and extra is not None and _is_marked(extra):
+            if isinstance(piece, str) and extra is not None and is_marked_as_thought(extra):
                 self._reasoning.say("extra_content", piece.removeprefix("<thought>").removesuffix("</thought>"))
             elif isinstance(piece, str):
                 self._add_text(piece)
@@ -331,7 +257,7 @@ class ChatDecoder:
                 self._add_text(piece.text or "")
                 self._add_media(piece)
 
-    def _add_media(self, piece: _Piece) -> None:
+    def _add_media(self, piece: Piece) -> None:
         if piece.type != "text" and not is_thought(piece.type, piece):
             self._media.add_piece(piece.type, piece, has_text=bool(piece.text))
 
@@ -341,7 +267,7 @@ class ChatDecoder:
         elif text:
             self._add_tagged(self._tags.feed(text))
 
-    def _add_thoughts(self, delta: _Delta) -> None:
+    def _add_thoughts(self, delta: Delta) -> None:
         """Add the reasoning in fields of its own. Several of them may have the same text."""
         reasoning = self._reasoning
         if value := delta.reasoning_content:
@@ -357,7 +283,7 @@ class ChatDecoder:
         if self._tags is not None and reasoning.part >= 0:
             self._tags.expect_text()
 
-    def _add_details(self, details: list[_Piece]) -> None:
+    def _add_details(self, details: list[Piece]) -> None:
         """Process reasoning in the format of OpenRouter."""
         parts = self.parts
         for detail in details:
@@ -368,7 +294,7 @@ class ChatDecoder:
                 if part < 0 or part in self._signed:
                     part = parts.open_part("reasoning", redacted=detail.data is not None)
                 self._signed.add(part)
-                parts.append_signature(part, _encode_detail(detail) if self._quirks.reasoning_details else signature)
+                parts.append_signature(part, encode_detail(detail) if self._quirks.reasoning_details else signature)
 
     def _think_tags(self, request: ChatRequest | None) -> ThinkTags:
         if request is None:
@@ -408,35 +334,35 @@ class ChatDecoder:
             self.parts.withdraw(_RESTATED)
             self.parts.append_text("text", text)
 
-    def _add_tool_calls(self, delta: _Delta) -> None:
+    def _add_tool_calls(self, delta: Delta) -> None:
         for call in delta.tool_calls or ():
-            function = call.function or _Function()
+            function = call.function or Function()
             self._calls.add(
                 call.index,
                 call.id or "",
                 function.name or "",
                 as_text(function.arguments),
-                _signature(call),
+                signature_of(call),
                 hosted=self._is_hosted(call),
             )
         if (function_call := delta.function_call) is not None:
             self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
 
-    def _is_hosted(self, call: _ToolCall) -> bool:
+    def _is_hosted(self, call: ToolCall) -> bool:
         """Return whether the provider runs the call itself, as Kimi does with `$web_search`."""
         name = call.function.name if call.function else None
         if self._tools is not None and name in self._tools:
             return False
         return (name or "").startswith("$") or "builtin" in (call.type or "")
 
-    def _add_message(self, message: _Delta) -> None:
+    def _add_message(self, message: Delta) -> None:
         """Add a whole message: all of it if it is all there is, else what is missing in the deltas before it."""
         if not self.parts.count and not self._calls.pending and not self._said:
             self._add_delta(message)
             return
         kinds = self.parts.kinds
         missing = msgspec.structs.replace(
-            _Delta() if "reasoning" in kinds else message,
+            Delta() if "reasoning" in kinds else message,
             content=self._missing_text(message.content),
             refusal=None if "refusal" in kinds else message.refusal,
             annotations=None if "citation" in kinds else message.annotations,
@@ -452,14 +378,14 @@ class ChatDecoder:
                 self._add_media(piece)
         calls = message.tool_calls or ()
         for position, call in enumerate(call for call in calls if not self._is_hosted(call)):
-            function = call.function or _Function()
+            function = call.function or Function()
             self._calls.fill(
-                position, call.id or "", function.name or "", as_text(function.arguments), _signature(call)
+                position, call.id or "", function.name or "", as_text(function.arguments), signature_of(call)
             )
         if message.function_call is not None and not self._calls:
-            self._add_tool_calls(_Delta(function_call=message.function_call))
+            self._add_tool_calls(Delta(function_call=message.function_call))
 
-    def _missing_text(self, content: _Content) -> str:
+    def _missing_text(self, content: Content) -> str:
         """Return what the whole text has more than the text so far."""
         if content is not None and not isinstance(content, str):
             pieces = content if isinstance(content, list) else [content]
@@ -474,43 +400,3 @@ class ChatDecoder:
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:
             self.parts.append_delta(reported)
-
-
-def _has_content(chunk: _Chunk) -> bool:
-    """Return whether a chunk shows progress: it says something, ends the answer, or reports usage."""
-    for choice in chunk.choices or ():
-        delta = choice.delta
-        if delta is not None and (delta.content or delta not in _EMPTY_DELTAS):
-            return True
-        if choice.finish_reason or choice.message is not None:
-            return True
-    return not chunk.choices and bool(chunk.usage)
-
-
-def _has_failed(chunk: _Chunk) -> bool:
-    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
-    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
-        return bool(chunk.error)
-    return is_failed_status(chunk.base_resp)
-
-
-def _find_failed(documents: list[Any]) -> object:
-    """Return the document that reports a failure as `_has_failed` finds it."""
-    objects = [document for document in documents if isinstance(document, dict)]
-    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
-
-
-def _is_marked(extra: _Extra) -> bool:
-    """Return whether Google marks the text as a thought."""
-    return extra.google is not None and extra.google.thought is True
-
-
-def _signature(call: _ToolCall) -> str:
-    google = call.extra_content.google if call.extra_content else None
-    return (google.thought_signature if google else None) or ""
-
-
-def _encode_detail(detail: _Piece) -> str:
-    """Return a reasoning detail as JSON, as it has to be sent back, without its text, which is in the part."""
-    fields = ("type", "signature", "data", "id", "format", "index")
-    return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})

@@ -1,0 +1,143 @@
+"""The chunks of OpenAI's Chat Completions API, as msgspec decodes them: the fields that hosts use. Without I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from providers.errors.minimax import is_failed_status
+from providers.media import MediaPiece
+
+
+class Function(Struct, gc=False):
+    name: str | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
+
+
+class Google(Struct, gc=False):
+    thought_signature: str | None = None
+    thought: bool | None = None
+
+
+class Extra(Struct, gc=False):
+    google: Google | None = None
+
+
+class ToolCall(Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: Function | None = None
+    extra_content: Extra | None = None
+
+
+class Piece(MediaPiece, gc=False):
+    """A piece of list content, or a reasoning detail."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    summary: Any = None
+    content: Any = None
+    data: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    format: str | None = None
+    index: int | None = None
+
+
+class Cited(Struct, gc=False):
+    url: str | None = None
+    title: str | None = None
+
+
+class Annotation(Struct, gc=False):
+    url_citation: Cited | None = None
+
+
+Content = str | list[Piece | str] | Piece | None
+
+
+class Delta(Struct, gc=False):
+    content: Content = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_text: Any = None
+    thinking: Any = None
+    thinking_blocks: Any = None
+    reasoning_details: list[Piece] | Piece | None = None
+    extra_content: Extra | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+    annotations: list[Annotation] | None = None
+    images: Any = None
+    audio: Any = None
+
+
+class Choice(Struct, gc=False):
+    index: int = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+class Chunk(Struct, gc=False):
+    choices: list[Choice] | None = None
+    usage: dict[str, Any] | None = None
+    citations: list[str] | None = None
+    error: Any = None
+    base_resp: Any = None
+    """MiniMax's status of the answer, in every chunk or in the last one."""
+
+
+chunk_decoder = msgspec.json.Decoder(Chunk, float_hook=float)
+_EMPTY_DELTAS = (Delta(), Delta(content=""), Delta(content="", reasoning_content=""))
+
+
+def has_content(chunk: Chunk) -> bool:
+    """Return whether a chunk shows progress: it says something, ends the answer, or reports usage."""
+    for choice in chunk.choices or ():
+        delta = choice.delta
+        if delta is not None and (delta.content or delta not in _EMPTY_DELTAS):
+            return True
+        if choice.finish_reason or choice.message is not None:
+            return True
+    return not chunk.choices and bool(chunk.usage)
+
+
+def has_failed(chunk: Chunk) -> bool:
+    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
+    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
+        return bool(chunk.error)
+    return is_failed_status(chunk.base_resp)
+
+
+def find_failed(documents: list[Any]) -> object:
+    """Return the document that reports a failure as `has_failed` finds it."""
+    objects = [document for document in documents if isinstance(document, dict)]
+    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
+
+
+def is_marked_as_thought(extra: Extra) -> bool:
+    """Return whether Google marks the text as a thought."""
+    return extra.google is not None and extra.google.thought is True
+
+
+def signature_of(call: ToolCall) -> str:
+    """Return Google's signature of a call, or an empty text."""
+    google = call.extra_content.google if call.extra_content else None
+    return (google.thought_signature if google else None) or ""
+
+
+def encode_detail(detail: Piece) -> str:
+    """Return a reasoning detail as JSON, as it has to be sent back, without its text, which is in the part."""
+    fields = ("type", "signature", "data", "id", "format", "index")
+    return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})
