@@ -52,7 +52,7 @@ _FIELDS: Final = (
 def thought_text(value: object, depth: int = 0) -> str:
     """Return the text of a thought in any shape: a string, an object with one of `_FIELDS`, or a list of these.
 
-    Several summaries in one list are separated by an empty line.
+    Several summaries in one list are separated by an empty line. `depth` is that of `value` in an outer one.
     """
     if isinstance(value, str):
         return value
@@ -82,7 +82,7 @@ def is_thought(kind: str, fields: Any) -> bool:
 
 
 class _Source:
-    """How much of the recorded reasoning one field has given: all pieces before `piece`, and `offset` characters of it."""
+    """The reasoning that one field has given so far: all recorded pieces before `piece`, and `offset` characters of it."""
 
     __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
 
