@@ -49,6 +49,7 @@ _SILENT_WORDS: Final = (
     "citation",
     "search",
     "compact",
+    "container",
     "fallback",
 )
 """Words in types that have nothing to show besides their text, or that aren't part of the answer."""
