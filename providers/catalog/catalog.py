@@ -142,7 +142,11 @@ class Catalog:
         features = row.features if row else provider_row.features
         if row is None and any(fnmatchcase(model, pattern) for pattern in provider_row.unthinking):
             features = tuple(feature for feature in features if feature != "thinking")
+        dialect = (row.dialect if row else None) or provider_row.dialect
         quirks = provider_row.quirks | (row.quirks if row else {})
+        if dialect.startswith("anthropic"):
+            is_cached = row is not None or not any(fnmatchcase(model, pattern) for pattern in provider_row.uncached)
+            quirks = {"prompt_cache": "blocks"} | quirks | ({} if is_cached else {"prompt_cache": ""})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}
@@ -151,7 +155,7 @@ class Catalog:
             model=model,
             provider=provider,
             title=provider_row.title,
-            dialect=(row.dialect if row else None) or provider_row.dialect,
+            dialect=dialect,
             features=features,
             quirks=Quirks.model_validate(quirks),
             context_window=row.context_window if row else None,

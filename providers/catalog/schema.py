@@ -50,6 +50,8 @@ class ProviderRow(BaseModel):
     """Patterns for the names of models without a row that are routed to this provider."""
     unthinking: tuple[str, ...] = ()
     """Patterns for the names of models without a row that can't think, even if `features` has "thinking"."""
+    uncached: tuple[str, ...] = ()
+    """Patterns for the names of models without a row that refuse a request to cache the prompt. See `Quirks.prompt_cache`."""
     variant_of: str = ""
     """The name of the provider that this one is a variant of. The variant has the same models, and inherits
     every field that it doesn't set, except `also` and `patterns`."""
