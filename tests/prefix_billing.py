@@ -69,7 +69,7 @@ class BillingUpstream(Upstream):
         texts = [
             json.dumps({name: value for name, value in block.items() if name != "cache_control"}) for block in blocks
         ]
-        prefixes = [body["model"] + text for text in accumulate(texts)]
+        prefixes = [str(body.get("model")) + text for text in accumulate(texts)]
         tokens = [len(prefix) // 4 for prefix in prefixes]
         marked = [number for number, block in enumerate(blocks) if "cache_control" in block]
         if "cache_control" in body:

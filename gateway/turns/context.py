@@ -336,6 +336,8 @@ def _end_of_step(messages: Sequence[ChatMessage], starts: list[int], first: int,
     sizes = [_tokens(message.parts) for message in messages]
     limit = -(-(sum(sizes) - room) // step) * step
     dropped = list(accumulate(sizes, initial=0))
+    if dropped[first] > limit:
+        limit += step  # drop the next step at once, so that the first message changes only once in a step
     return max((start for start in starts if start > first and dropped[start] <= limit), default=first)
 
 

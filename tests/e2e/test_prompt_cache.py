@@ -97,11 +97,13 @@ async def test_claude_reads_the_history_from_its_cache(tmp_path: Path) -> None:
             assert value(text, "turnwire_tokens_total", kind=kind, model="claude-haiku-4-5") == tokens
         await converse(c, "claude-haiku-4-5", "other", rounds=1)
         assert bills[10]["read"] > bills[10]["written"]
-    file = tmp_path / "models.toml"
+    folder = tmp_path / "uncached"
+    folder.mkdir()
+    file = folder / "models.toml"
     file.write_text(UNCACHED)
     async with (
         BillingUpstream() as upstream,
-        gateway_with_upstream(upstream, tmp_path / "uncached", TURNWIRE_MODELS=str(file)) as (_, c),
+        gateway_with_upstream(upstream, folder, TURNWIRE_MODELS=str(file)) as (_, c),
     ):
         uncached = await converse(c, "claude-haiku-4-5", "uncached")
         assert upstream.total("read") == upstream.total("written") == 0
