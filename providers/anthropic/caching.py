@@ -17,7 +17,7 @@ _UNCACHEABLE: Final = ("thinking", "redacted_thinking")
 
 
 def add_breakpoints(body: dict[str, Any], style: PromptCache) -> None:
-    """Add at most four breakpoints, the API's limit, to a request body whose messages are complete.
+    """Add at most four breakpoints, the API's limit, to `body`, a request body whose messages are complete.
 
     Those after the tools and after the system prompt serve other conversations too. The one at the end of the user's
     last message serves the next turn. It never is in an answer that the model has to continue. With `style` "request",
