@@ -42,6 +42,7 @@ ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "
 Continue = Literal["", "prefill", "instruct", "off"]
 """How an answer that broke off may be continued. Empty means `prefill`."""
 CallIds = Literal["short", "nine", "functions"]
+PromptCache = Literal["", "request", "blocks"]
 
 
 class Quirks(BaseModel):
@@ -102,6 +103,10 @@ class Quirks(BaseModel):
     includes them."""
     ends_without_finish: bool = False
     """Whether a stream that ends without a finish reason is complete."""
+    prompt_cache: PromptCache = ""
+    """How a request asks the provider to cache its prompt. In Messages: `request` (the field `cache_control` of the
+    request) or `blocks` (only the field `cache_control` of single blocks, which every host of this API takes). Empty: not
+    at all. Any other provider caches without being asked, or not at all."""
     background: bool = False
     """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
     prefill_mark: Literal["", "prefix", "partial"] = ""

@@ -545,7 +545,9 @@ export interface Usage {
   input_tokens: number;
   output_tokens: number;
   reasoning_tokens?: number;
+  /** The part of the input that the provider read from its prompt cache. */
   cache_read_tokens?: number;
+  /** The part of the input that the provider wrote to its prompt cache. */
   cache_write_tokens?: number;
   estimated?: boolean;
 }

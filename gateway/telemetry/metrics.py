@@ -124,7 +124,7 @@ class Telemetry:
                 "cache_write": usage.cache_write_tokens,
             }
             for kind, tokens in kinds.items():
-                if tokens:
+                if tokens is not None:
                     self.tokens.labels(kind, model).inc(tokens)
         if cost_nano:
             self.cost.labels(model).inc(cost_nano / NANOS_PER_USD)

@@ -73,6 +73,10 @@ class TurnTrace:
         if usage is not None:
             span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+            if usage.cache_read_tokens is not None:
+                span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
+            if usage.cache_write_tokens is not None:
+                span.set_attribute("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_tokens)
         if error is not None:
             self._tracing.set_error(span, error)
         self._end_attempt()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +32,8 @@ from providers.fit.calls import drop_unanswered
 from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
 IMAGE_TOKENS = 1600
+TRIM_STEPS = 4
+"""Messages are dropped in steps of this fraction of the context window. See `trim`."""
 MESSAGE_TOKENS = 8
 PARTS_PER_SLICE = 1000
 
@@ -59,7 +62,8 @@ def without_history(
         messages=messages,
         system=f"{operator_prompt}\n\n{system}" if operator_prompt and system else operator_prompt or system,
         params=request.params,
-        tools=tuple(request.tools or ()),
+        # In one order, whatever the client's: providers cache a prompt up to its first difference, and tools come first.
+        tools=tuple(sorted(request.tools or (), key=lambda tool: tool.name)),
         tool_choice=request.tool_choice,
     )
 
@@ -282,10 +286,13 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
 
     An exchange is a user message with all messages up to the next one, so a tool call and its result stay together.
     The last exchange is kept even if it doesn't fit; the provider reports that.
+
+    If something is dropped, then about a quarter of what fits, so that the next turns begin with the same messages:
+    providers cache a prompt up to its first difference. What is dropped depends on the conversation alone.
     """
     if context_window is None:
         return chat_request
-    remaining = context_window - answer_tokens - _fixed_tokens(chat_request)
+    room = remaining = context_window - answer_tokens - _fixed_tokens(chat_request)
     starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
     first = len(chat_request.messages)
     for start in reversed(starts):
@@ -296,7 +303,24 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
         first = start
     if not starts or first == starts[0]:
         return chat_request
+    first = _end_of_step(chat_request.messages, starts, first, room)
     return structs.replace(chat_request, messages=chat_request.messages[first:])
+
+
+def _end_of_step(messages: Sequence[ChatMessage], starts: list[int], first: int, room: int) -> int:
+    """Return the number of the first message to keep, if those from number `first` on fit `room` tokens.
+
+    Exchanges beginning at `starts` are dropped up to the next multiple of a step, and not beyond it.
+    """
+    step = room // TRIM_STEPS
+    if step <= 0:
+        return first
+    sizes = [_tokens(message.parts) for message in messages]
+    limit = -(-(sum(sizes) - room) // step) * step
+    dropped = list(accumulate(sizes, initial=0))
+    if dropped[first] > limit:
+        limit += step  # drop the next step at once, so that the first message changes only once in a step
+    return max((start for start in starts if start > first and dropped[start] <= limit), default=first)
 
 
 def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:

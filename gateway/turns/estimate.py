@@ -73,5 +73,6 @@ def _fit_and_count(route: Route, chat_request: ChatRequest, *, stateless: bool) 
 
 
 def _costs(route: Route, input_tokens: int, output_tokens_max: int | None) -> tuple[int | None, int | None]:
-    longest = None if output_tokens_max is None else Usage(input_tokens, output_tokens_max)
+    written = input_tokens if route.quirks.prompt_cache else None  # costs more than other input
+    longest = None if output_tokens_max is None else Usage(input_tokens, output_tokens_max, cache_write_tokens=written)
     return cost_nano(route, Usage(input_tokens, 0)), cost_nano(route, longest)

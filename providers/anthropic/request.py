@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any, Final
 
+from providers.anthropic.caching import add_breakpoints
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -71,6 +72,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
                 if isinstance(request.tool_choice, ToolName)
                 else {"type": _CHOICES[request.tool_choice]}
             )
+    add_breakpoints(body, quirks.prompt_cache)
     return body
 
 

@@ -160,6 +160,9 @@ class Catalog:
         # What an unknown model takes isn't known, and every model takes strict roles.
         quirks = {"strict_roles": True} | self._tag_quirks(provider, dialect, model)
         quirks |= provider_row.quirks | (row.quirks if row else {})
+        if dialect.startswith("anthropic"):
+            is_cached = row is not None or not any(fnmatchcase(model, pattern) for pattern in provider_row.uncached)
+            quirks = {"prompt_cache": "blocks"} | quirks | ({} if is_cached else {"prompt_cache": ""})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}

@@ -55,6 +55,8 @@ class ProviderRow(BaseModel):
     A pattern after `!` excludes models."""
     continues: Continue = ""
     """How an answer that broke off may be continued. Empty: as `CatalogRows` says."""
+    uncached: tuple[str, ...] = ()
+    """Patterns for the names of models without a row that refuse a request to cache the prompt. See `Quirks.prompt_cache`."""
     variant_of: str = ""
     """The name of the provider that this one is a variant of. The variant has the same models, and inherits
     every field that it doesn't set, except `also` and `patterns`."""

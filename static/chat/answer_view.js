@@ -218,7 +218,11 @@ function stateOf({ turn, ended }) {
 function usageTitle(usage) {
   const facts = [`${usage.input_tokens} input, ${usage.output_tokens} output`];
   if (usage.reasoning_tokens) facts.push(`${usage.reasoning_tokens} of them for reasoning`);
-  if (usage.cache_read_tokens) facts.push(`${usage.cache_read_tokens} from the cache`);
+  if (usage.cache_read_tokens) {
+    const percent = Math.min(100, Math.floor((100 * usage.cache_read_tokens) / usage.input_tokens));
+    facts.push(`${usage.cache_read_tokens} of the input from the cache (${percent}%)`);
+  }
+  if (usage.cache_write_tokens) facts.push(`${usage.cache_write_tokens} written to it`);
   if (usage.estimated) facts.push("estimated");
   return facts.join("; ");
 }

@@ -30,6 +30,15 @@ def test_an_ending_is_counted_once() -> None:
     assert value(text, "turnwire_cost_usd_total", model="m") == 0.0015
 
 
+def test_a_cache_that_never_hits_has_a_sample() -> None:
+    """A reported 0 is a hit rate of 0. If a provider reports nothing about its cache, there is no sample."""
+    telemetry = Telemetry(["m", "n"])
+    telemetry.record_turn("completed", "m", Usage(10, 20, cache_read_tokens=0), None, Timing(0, 1, 1))
+    telemetry.record_turn("completed", "n", Usage(10, 20), None, Timing(0, 1, 1))
+    read = [line for line in rendered(telemetry).splitlines() if 'kind="cache_read"' in line]
+    assert read == ['turnwire_tokens_total{kind="cache_read",model="m"} 0.0']
+
+
 def test_an_unlisted_model_has_the_label_other() -> None:
     """All model names that clients invent share one label."""
     telemetry = Telemetry(["m"])

@@ -77,7 +77,7 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     Spans have names, token counts and error codes, but no content.
     """
     async with Upstream() as upstream:
-        usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+        usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16, "cached_tokens": 4}
         upstream.play(error_response(500, {"error": {"message": CANARY}}), chat(*[CANARY] * 50, usage=usage))
         environment = {
             **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": CANARY},
@@ -107,6 +107,7 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     assert (failed.status.code, answered.status.code) == (2, 0)
     values = attributes(turns["t"])
     assert (values["gen_ai.usage.input_tokens"], values["gen_ai.usage.output_tokens"]) == (7, 9)
+    assert values["gen_ai.usage.cache_read.input_tokens"] == 4
     assert (values["turnwire.status"], values["user.id"]) == ("completed", "local")
     assert attributes(turns["u"])["turnwire.status"] == "cancelled"
     assert attributes(turns["v"])["error.type"] == "upstream_error"

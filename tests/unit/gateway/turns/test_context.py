@@ -427,3 +427,40 @@ def test_a_result_is_not_separated_from_its_call() -> None:
         sized_message("user", 100),
     )
     assert trim(ChatRequest(model="m", messages=talk), 320, 50).messages == talk[4:]
+
+
+def test_tools_have_one_order() -> None:
+    """Tools are sent in the order of their names, whatever the client's, so that the prompt begins with the same bytes."""
+    tools = [Tool(name) for name in ("b", "c", "a")]
+    for offered in (tools, tools[::-1]):
+        made = without_history(TurnStart(input="x", tools=offered), "u")
+        assert [tool.name for tool in made.tools] == ["a", "b", "c"]
+
+
+def test_exchanges_are_trimmed_in_steps() -> None:
+    """While a conversation grows beyond the window, its first message stays the same for several turns. At least three
+    quarters of what fits is kept, and what is kept fits."""
+    window, free = 4000, 200
+    room = window - free - 8
+    starts = []
+    talk: tuple[ChatMessage, ...] = ()
+    for number in range(100):
+        talk += (sized_message("user", 42 + number % 5),)
+        kept = trim(ChatRequest(model="m", messages=talk), window, free).messages
+        size = sum(len(cast("TextPart", message.parts[0]).text) // 3 + 8 for message in kept)
+        assert size <= room
+        if len(kept) < len(talk):
+            assert size >= room * 3 // 4 - 100
+        starts.append(len(talk) - len(kept))
+        talk += (sized_message("assistant", 42),)
+    assert starts == sorted(starts)
+    trimmed = [start for start in starts if start]
+    assert len(trimmed) > 50
+    assert len(set(trimmed)) <= len(trimmed) / 8
+
+
+def test_a_step_doesnt_drop_a_large_exchange() -> None:
+    """A step ends before an exchange that is larger than the rest of the step, such as one with a long document."""
+    talk = tuple(sized_message("user", tokens) for tokens in (50, 50, 700, 100, 100))
+    kept = trim(ChatRequest(model="m", messages=talk), 1050, 50).messages
+    assert kept == talk[2:]

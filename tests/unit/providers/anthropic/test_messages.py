@@ -107,6 +107,7 @@ async def test_request() -> None:
             "stream": True,
             "thinking": {"type": "adaptive", "display": "summarized"},
             "output_config": {"effort": "low"},
+            "cache_control": {"type": "ephemeral"},
         }
 
 
