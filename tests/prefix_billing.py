@@ -85,7 +85,7 @@ class BillingUpstream(Upstream):
 
     def _answer_chat(self, body: dict[str, Any]) -> Script:
         prompt = body["model"] + json.dumps(body.get("tools")) + json.dumps(body["messages"]).removesuffix("]")
-        common = max((_common_length(prompt, earlier) for earlier in self._prompts), default=0) // 4
+        common = max((_measure_prefix(prompt, earlier) for earlier in self._prompts), default=0) // 4
         read = common // STEP_TOKENS * STEP_TOKENS if common >= MINIMUM_TOKENS else 0
         self._prompts.append(prompt)
         whole = len(prompt) // 4
@@ -137,7 +137,7 @@ def _fault(path: str, body: dict[str, Any]) -> str | None:
     return None
 
 
-def _common_length(one: str, other: str) -> int:
+def _measure_prefix(one: str, other: str) -> int:
     """Return the length of the common beginning."""
     low, high = 0, min(len(one), len(other))
     while low < high:
