@@ -144,7 +144,10 @@ def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = T
     assert messages, "there is at least one message"
     assert messages[0]["role"] == "user", "the first message is of the user"
     assert messages[-1]["role"] == "user", "the newest models take no prefill"
-    assert body.get("system") is None or body["system"].strip(), "the system prompt isn't blank"
+    system = body.get("system")
+    texts = [block["text"] for block in system] if isinstance(system, list) else [] if system is None else [system]
+    assert all(text.strip() for text in texts), "the system prompt isn't blank"
+    assert json.dumps(body).count('"cache_control":') <= 4, "there are at most four cache breakpoints"
     calls: list[str] = []
     for before, message in zip([{}, *messages], messages, strict=False):
         blocks = message["content"]
