@@ -94,12 +94,12 @@ async def test_an_image_is_shown_stored_and_sent_back(tmp_path: Path, model: str
         assert "sandbox" in answer.headers["content-security-policy"]
         look = [{"kind": "text", "text": "Look"}, {"kind": "image", "media_type": "image/png", "url": shown["url"]}]
         for name, asked in (("t2", "And now?"), ("t3", look)):
-            upstream.play(MODELS[model][1] or image_block())
+            upstream.play(MODELS[model][1] or image_block())  # the second answer may be the image again
             await c.request("turn.start", turn=name, conversation=talk, model=model, input=asked)
             assert (await c.ending(name))["type"] == "turn.completed"
         second, third = (json.dumps(request.body) for request in upstream.requests[1:3])
         assert OWN_IMAGE_WORD in second
-        assert (second.count(ENCODED), third.count(ENCODED)) == (1, 2)
+        assert (second.count(ENCODED), third.count(ENCODED)) == (1, 2 if MODELS[model][1] else 3)
 
 
 async def test_a_stateless_turn_keeps_its_image(tmp_path: Path) -> None:
