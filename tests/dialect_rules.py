@@ -166,8 +166,25 @@ def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = T
         assert blocks[-1]["type"] not in ("thinking", "redacted_thinking"), "a message doesn't end with a thought"
     assert not any(block["type"] == "tool_use" for block in messages[-1]["content"]), "each call has a result"
     _unique(calls, r"[a-zA-Z0-9_-]{1,64}")
+    _check_thinking(body)
     assert not calls or body.get("tools"), "a request with calls defines tools"
     assert not calls or tools, "a model without tools gets no calls"
+
+
+def _check_thinking(body: dict[str, Any]) -> None:
+    """Check the answer whose calls the last message answers: it begins with a thought if there is a thinking budget."""
+    turn: list[dict[str, Any]] = []
+    for message in reversed(body["messages"]):
+        if message["role"] == "user" and not any(block["type"] == "tool_result" for block in message["content"]):
+            break
+        if message["role"] == "assistant":
+            turn.insert(0, message)
+    kinds = [block["type"] for message in turn for block in message["content"]]
+    thinking = body.get("thinking", {}).get("type")
+    if turn and thinking == "enabled":
+        assert kinds[0] in ("thinking", "redacted_thinking"), "with a budget, an open answer begins with a thought"
+    if thinking == "disabled":
+        assert not {"thinking", "redacted_thinking"} & set(kinds), "without thinking, an open answer has no thought"
 
 
 def _check_block(block: dict[str, Any], role: str, *, vision: bool) -> None:
@@ -178,7 +195,7 @@ def _check_block(block: dict[str, Any], role: str, *, vision: bool) -> None:
         case "text":
             assert block["text"].strip(), "a text isn't blank"
         case "thinking":
-            assert block["signature"], "a thought has its signature"
+            assert re.fullmatch(r"[A-Za-z0-9+/=_-]+", block["signature"]), "a thought has its signature, in base64"
         case "tool_use":
             _name(block["name"])
             assert isinstance(block["input"], dict), "the input of a call is an object"
@@ -186,3 +203,4 @@ def _check_block(block: dict[str, Any], role: str, *, vision: bool) -> None:
         case "image":
             assert vision, "a model that can't see gets no images"
             assert block["source"]["type"] == "url" or block["source"]["media_type"] in IMAGE_TYPES
+            assert len(block["source"].get("data", "")) <= 5 * 2**20, "an image has at most 5 MiB of base64"

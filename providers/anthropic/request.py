@@ -12,6 +12,7 @@ import re
 from typing import Any, Final
 
 from providers.anthropic.caching import add_breakpoints
+from providers.anthropic.thinking import fit_thinking
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -60,6 +61,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     if params.stop:
         body["stop_sequences"] = params.stop
     body |= _thinking(request, quirks, max_tokens)
+    fit_thinking(body, quirks)
     if params.response_format is not None and (schema := find_schema(params.response_format)) is not None:
         body["output_config"] = body.get("output_config", {}) | {"format": {"type": "json_schema", "schema": schema}}
     if request.tools:

@@ -76,6 +76,7 @@ class _Pairing:
     def __init__(self, request: ChatRequest, route: Route, rules: Rules) -> None:
         self._messages = request.messages
         self._has_tools = "tools" in route.features
+        self._foreign = rules.foreign_signature
         self._ids = CallIdMaker(rules.call_ids)
         self._result_of = match_results(request.messages)
 
@@ -88,9 +89,15 @@ class _Pairing:
                 found += _message(role, _sent_by_user(message.parts))
                 continue
             for parts, results in self._segments(number, message.parts):
-                found += _message("assistant", _sent_by_assistant(parts))
+                found += _message("assistant", _sent_by_assistant([self._without_foreign(part) for part in parts]))
                 found += _message("tool" if self._has_tools else "user", results)
         return found
+
+    def _without_foreign(self, part: Part) -> Part:
+        """Return `part` without a signature of another dialect. Clients' `messages` don't say which model made it."""
+        if isinstance(part, ReasoningPart) and part.signature and any(mark in part.signature for mark in self._foreign):
+            return structs.replace(part, signature=None)
+        return part
 
     def _segments(self, number: int, parts: Iterable[Part]) -> list[_Segment]:
         segments = [_Segment([], [])]

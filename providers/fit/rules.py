@@ -17,19 +17,39 @@ class Rules(Struct, frozen=True):
     `call_ids` is the form of the ids of tool calls. `strict_roles`: the system prompt is one text at the start, then
     messages of the user and of the assistant alternate, and the last one isn't the assistant's. `results_in_user`: tool
     results are part of the user's message after them. `image_types` are the types of images, None if they aren't known.
+    `image_chars` is the most base64 characters of one image, `media_chars` of all images and files, and `images` the
+    most images of a request; None means no known limit. `image_urls`: an image may be an https address. A signature of
+    reasoning with one of the characters `foreign_signature` was made for another dialect.
     """
 
     call_ids: CallIds = "short"
     strict_roles: bool = False
     results_in_user: bool = False
     image_types: frozenset[str] | None = None
+    image_chars: int | None = None
+    media_chars: int | None = None
+    images: int | None = None
+    image_urls: bool = True
+    foreign_signature: str = ""
 
 
 # OpenAI: ids of at most 40 characters (the newest models take 64), png, jpeg, gif and webp.
-_RESPONSES: Final = Rules(image_types=_COMMON_IMAGES)
+# Signatures are an item's id, a colon and base64.
+_RESPONSES: Final = Rules(image_types=_COMMON_IMAGES, foreign_signature="{")
 # Anthropic: ids of the form ^[a-zA-Z0-9_-]{1,64}$, which are unique; all results of a message's calls are at the start
 # of the next message; the newest models refuse a context that ends with an answer.
-_MESSAGES: Final = Rules(strict_roles=True, results_in_user=True, image_types=_COMMON_IMAGES)
+# An image has at most 5 MiB of base64, and a request 100 images and 32 MB. Signatures are base64.
+_MESSAGES: Final = Rules(
+    strict_roles=True,
+    results_in_user=True,
+    image_types=_COMMON_IMAGES,
+    image_chars=5 * 2**20,
+    media_chars=24_000_000,
+    images=100,
+    foreign_signature="{:",
+)
+# Their requests are smaller (20 and 30 MB), and they load no images from addresses.
+_MESSAGES_IN_CLOUD: Final = structs.replace(_MESSAGES, media_chars=15_000_000, image_urls=False)
 
 DIALECT_RULES: Final[dict[DialectName, Rules]] = {
     "demo": Rules(),
@@ -37,8 +57,8 @@ DIALECT_RULES: Final[dict[DialectName, Rules]] = {
     "openai_chat": Rules(call_ids="nine"),
     "openai_responses": _RESPONSES,
     "anthropic": _MESSAGES,
-    "anthropic_bedrock": _MESSAGES,
-    "anthropic_vertex": _MESSAGES,
+    "anthropic_bedrock": _MESSAGES_IN_CLOUD,
+    "anthropic_vertex": _MESSAGES_IN_CLOUD,
     "anthropic_foundry": _MESSAGES,
 }
 """Map from each dialect to its rules, without the quirks of its providers."""

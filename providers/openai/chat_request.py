@@ -29,6 +29,8 @@ from providers.continuation import said_text
 from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.route import Quirks, Route
 
+NO_THOUGHT: Final = " "
+"""The reasoning of a tool call that has none, such as another model's. Kimi and DeepSeek refuse an empty one as missing."""
 _SDK_PARAMETERS: Final = frozenset(
     {
         "model",
@@ -153,7 +155,7 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     if calls:
         answer["tool_calls"] = calls
     if quirks.reasoning_back and (thought or calls):
-        answer["reasoning_content"] = thought
+        answer["reasoning_content"] = thought or NO_THOUGHT
     if quirks.reasoning_details and (details := _details(parts)):
         _link_details(details, calls)
         answer["reasoning_details"] = details

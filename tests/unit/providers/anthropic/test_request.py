@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from providers.anthropic.request import messages_body
 from providers.base import (
@@ -11,6 +12,7 @@ from providers.base import (
     CitationPart,
     FilePart,
     ImagePart,
+    Params,
     Part,
     ReasoningPart,
     RefusalPart,
@@ -185,3 +187,34 @@ def test_trailing_thinking_is_left_out() -> None:
     """Thinking at the end, from an answer that was stopped before its text, is left out because the API rejects it."""
     thought = ReasoningPart("why", signature="s")
     assert [block["type"] for block in blocks("assistant", thought, TextPart("a"), thought)] == ["thinking", "text"]
+
+
+@pytest.mark.parametrize(
+    ("style", "effort", "thought", "thinking", "kinds"),
+    [
+        ("budget", "high", True, "enabled", ["thinking", "tool_use"]),
+        ("budget", "high", False, "disabled", ["tool_use"]),
+        ("budget", None, True, None, ["tool_use"]),
+        ("budget", "none", True, "disabled", ["tool_use"]),
+        ("adaptive", "high", False, "adaptive", ["tool_use"]),
+        ("adaptive", "none", True, "disabled", ["tool_use"]),
+        ("adaptive", None, True, None, ["thinking", "tool_use"]),
+    ],
+)
+def test_thinking_agrees_with_the_calls_that_are_answered(
+    style: str, effort: Any, thought: bool, thinking: str | None, kinds: list[str]
+) -> None:
+    """With a budget, an answer whose calls another model made can't be thought about. Without, it has no thoughts."""
+    parts = (*([ReasoningPart("why", signature="c2ln")] if thought else []), ToolCallPart("c", "f", "{}"))
+    messages = (
+        ChatMessage("user", (TextPart("Hi"),)),
+        ChatMessage("assistant", parts),
+        ChatMessage("user", (ToolResultPart("c", "ok"),)),
+    )
+    request = ChatRequest(model="m", messages=messages, params=Params(reasoning=effort), tools=(Tool("f"),))
+    sent = body(request, reasoning=style)
+    assert sent.get("thinking", {}).get("type") == thinking
+    assert [block["type"] for block in sent["messages"][1]["content"]] == kinds
+    later = (*messages, ChatMessage("assistant", (TextPart("So."),)), ChatMessage("user", (TextPart("And?"),)))
+    sent = body(structs.replace(request, messages=later, params=Params(reasoning="high")), reasoning="budget")
+    assert sent["thinking"]["type"] == "enabled"

@@ -17,8 +17,10 @@ from providers.base import (
     ChatMessage,
     ChatRequest,
     CitationPart,
+    Effort,
     FilePart,
     ImagePart,
+    Params,
     Part,
     ProviderError,
     ReasoningPart,
@@ -31,7 +33,7 @@ from providers.base import (
 from providers.catalog.catalog import Catalog
 from providers.fit.context import BEGIN, CONTINUE, NO_ANSWER, fit
 from providers.fit.ids import own_call_id
-from providers.fit.media import IMAGE_WORD, OWN_IMAGE_WORD
+from providers.fit.media import IMAGE_WORD, LARGE_WORD, OWN_IMAGE_WORD
 from providers.openai.chat_request import chat_body
 from providers.openai.responses_request import responses_body
 from providers.route import Route
@@ -74,6 +76,7 @@ DIALECTS: dict[str, tuple[Route, Check]] = {
         lambda body: check_responses(body, tools=False),
     ),
     "anthropic": (CATALOG.resolve("claude-opus-5-5"), check_messages),
+    "anthropic with budgets": (CATALOG.resolve("claude-haiku-4-5"), check_messages),
     "bedrock": (CATALOG.resolve("bedrock/any"), check_messages),
     "vertex": (CATALOG.resolve("vertex/any"), check_messages),
     "foundry": (CATALOG.resolve("foundry/any"), check_messages),
@@ -183,25 +186,34 @@ def body_of(model: Route, request: ChatRequest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@given(history=histories(), new=new_inputs, system=st.none() | st.just("Be brief."), offered=st.booleans())
+@given(
+    history=histories(),
+    new=new_inputs,
+    system=st.none() | st.just("Be brief."),
+    offered=st.booleans(),
+    effort=st.sampled_from([None, "none", "high"]),
+)
 def test_any_history_follows_the_rules_of_the_dialect(
-    dialect: str, history: list[ChatMessage], new: list[Part], system: str | None, offered: bool
+    dialect: str, history: list[ChatMessage], new: list[Part], system: str | None, offered: bool, effort: Effort | None
 ) -> None:
     """Failed and stopped turns, duplicate ids, broken arguments, images, thoughts: all of it goes back in a legal form."""
     model, check = DIALECTS[dialect]
     tools = (Tool("weather"), Tool("get_weather")) if offered and "tools" in model.features else ()
-    check(body_of(model, requested([*history, ChatMessage("user", tuple(new))], system=system, tools=tools)))
+    messages = [*history, ChatMessage("user", tuple(new))]
+    check(body_of(model, requested(messages, system=system, tools=tools, params=Params(reasoning=effort))))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@given(history=histories())
-def test_any_end_of_a_history_follows_the_rules_or_is_refused(dialect: str, history: list[ChatMessage]) -> None:
+@given(history=histories(), effort=st.sampled_from([None, "none", "high"]))
+def test_any_end_of_a_history_follows_the_rules_or_is_refused(
+    dialect: str, history: list[ChatMessage], effort: Effort | None
+) -> None:
     """Also a context that ends with an answer, a result or nothing that can be sent."""
     model, check = DIALECTS[dialect]
     # An image of an unknown type in the new input is left to the provider to refuse.
     assume(not any(part.media_type == "image/svg+xml" for part in _images(history[-1:])))
     try:
-        body = body_of(model, requested(history))
+        body = body_of(model, requested(history, params=Params(reasoning=effort)))
     except ProviderError as error:
         assert error.code in ("unsupported", "invalid_request")
     else:
@@ -325,6 +337,62 @@ def test_files_of_the_history_are_left_out_for_a_model_that_can_not_read_them() 
     assert "a.wav was left out" in body["messages"][0]["content"][0]["text"]
     with pytest.raises(ProviderError, match="can't read files"):
         body_of(DIALECTS["anthropic"][0], requested([wav]))
+
+
+def test_large_images_of_the_history_are_left_out_where_the_provider_refuses_them() -> None:
+    """Otherwise each later turn is refused. OpenAI takes them."""
+    large = ImagePart("image/png", data="A" * (5 * 2**20 + 4))
+    history = [ChatMessage("user", (large, TextPart("See"))), ChatMessage("assistant", (large, TextPart("Yes."))), ASK]
+    body = body_of(DIALECTS["anthropic"][0], requested(history))
+    check_messages(body)
+    assert body["messages"][0]["content"][0]["text"] == LARGE_WORD
+    assert OWN_IMAGE_WORD in body["messages"][1]["content"][0]["text"]
+    assert body_of(DIALECTS["openai"][0], requested(history))["messages"][0]["content"][0]["type"] == "image_url"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "count", "chars", "kept"),
+    [
+        ("anthropic", 130, 4, 100),
+        ("anthropic", 10, 4 * 2**20, 5),
+        ("bedrock", 10, 4 * 2**20, 3),
+        ("openai", 130, 4, 130),
+    ],
+)
+def test_the_newest_images_are_sent_where_the_provider_limits_them(
+    dialect: str, count: int, chars: int, kept: int
+) -> None:
+    """Anthropic takes 100 images and 32 MB in a request, and fewer bytes in the clouds."""
+    shown = [ChatMessage("user", (ImagePart("image/png", data="A" * chars), TextPart(str(n)))) for n in range(count)]
+    body = body_of(DIALECTS[dialect][0], requested([*shown, ASK]))
+    pieces = [piece["type"] for message in body["messages"] for piece in message["content"]]
+    assert sum(kind in ("image", "image_url") for kind in pieces) == kept
+    assert pieces[0] == ("text" if kept < count else "image_url")
+
+
+def test_images_at_addresses_are_left_out_where_the_provider_loads_none() -> None:
+    """Bedrock and Vertex take only data."""
+    linked = ChatMessage("user", (ImagePart("image/png", url="https://x.example/a.png"), TextPart("See")))
+    for dialect, kind in (("anthropic", "image"), ("foundry", "image"), ("bedrock", "text"), ("vertex", "text")):
+        body = body_of(DIALECTS[dialect][0], requested([linked, ASK]))
+        assert body["messages"][0]["content"][0]["type"] == kind, dialect
+
+
+@pytest.mark.parametrize(
+    ("dialect", "signature", "is_sent"),
+    [
+        ("anthropic", "c2ln", True),
+        ("anthropic", "rs_1:ZW5j", False),
+        ("anthropic", '{"type":"reasoning.text"}', False),
+        ("responses", "rs_1:ZW5j", True),
+        ("responses", '{"type":"reasoning.text"}', False),
+    ],
+)
+def test_signatures_of_other_dialects_are_left_out(dialect: str, signature: str, is_sent: bool) -> None:
+    """The `messages` of a client don't say which model signed them, and a provider refuses those of another one."""
+    answer = ChatMessage("assistant", (ReasoningPart("why", signature=signature), TextPart("Because.")))
+    body = body_of(DIALECTS[dialect][0], requested([ASK, answer, ASK]))
+    assert ("why" in json.dumps(body)) == is_sent
 
 
 def test_an_image_that_the_model_made_moves_to_the_next_question() -> None:

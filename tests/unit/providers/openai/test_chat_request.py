@@ -81,11 +81,11 @@ def test_tool_calls_and_results() -> None:
 
 
 def test_reasoning_is_sent_back_where_required() -> None:
-    """Reasoning is sent back only to models that require it. For them, a tool call without reasoning gets an empty one."""
+    """Reasoning is sent back only to models that require it. For them, a tool call without reasoning gets a blank."""
     thought = (ReasoningPart("why"), TextPart("so"))
     assert convert("assistant", *thought) == [{"role": "assistant", "content": "so"}]
     assert convert("assistant", *thought, reasoning_back=True)[0]["reasoning_content"] == "why"
-    assert convert("assistant", ToolCallPart("c", "f", "{}"), reasoning_back=True)[0]["reasoning_content"] == ""
+    assert convert("assistant", ToolCallPart("c", "f", "{}"), reasoning_back=True)[0]["reasoning_content"] == " "
     assert "reasoning_content" not in convert("assistant", TextPart("so"), reasoning_back=True)[0]
 
 
