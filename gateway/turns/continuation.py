@@ -50,8 +50,9 @@ class AnswerContinuer:
         tokens = estimate_tokens(self._parts)
         if route.context_window is not None and request_tokens(request) + tokens > route.context_window:
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
-        if (max_tokens := request.params.max_tokens) is not None:
+        if (max_tokens := self._chat_request.params.max_tokens) is not None:
             left = max(min(max_tokens, MAX_TOKENS_MIN), max_tokens - tokens)
+            left = min(left, route.max_output or left)
             request = structs.replace(request, params=structs.replace(request.params, max_tokens=left))
         return request.continuing(self._parts)
 

@@ -32,6 +32,8 @@ REPEATED_LETTERS_MIN: Final = 4
 RESTART_CHARS: Final = 64
 """A continuation that repeats this many characters of the start of the text, and then differs, is another answer."""
 _WORD_STARTS: Final = re.compile(r"(?<!\w)\S|[^\w\s]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_SINGLE_TOKEN: Final = re.compile(r"[^\w\s]{0,3}\w{1,40}(?:[>,;)}\]]|\(\))[,;]?")
+"""A closing tag, an item of a list, or a short statement. Code and tables often have two such tokens one after the other."""
 _FIRST_WITH_BLANKS: Final = 0x0E00
 """From this character on, most scripts write words without blanks between them."""
 
@@ -134,7 +136,8 @@ class Seam:
         self.is_done = True
         if self._blank:
             # Two spaces in a line are one too many, but a line break after another one may be a new paragraph.
-            is_known = self._stripped or "\n" not in self._blank
+            is_whole = len(self._blank) > 1 and self._lead.startswith(self._blank)
+            is_known = self._stripped or is_whole or "\n" not in self._blank
             return (_without(self._lead, self._blank) if is_known else self._lead) + text
         is_glued = self._asked and not self._lead and bool(self._said) and bool(text)
         if is_glued and _has_blank_between(self._said[-1], text[0]):
@@ -150,7 +153,7 @@ class Seam:
             return letters >= (2 if is_word else REPEATED_LETTERS_MIN)
         if self._echoes and start == self._first:
             return True
-        if letters < REPEATED_LETTERS_MIN:
+        if letters < REPEATED_LETTERS_MIN or _SINGLE_TOKEN.fullmatch(repeated):
             return False
         before = self._said[max(0, start - len(repeated) - RESTART_CHARS) : start].rstrip()
         shorter = (len(self._said) - other for other in self._repeated if other > start)
