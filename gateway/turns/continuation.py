@@ -36,6 +36,7 @@ class AnswerContinuer:
         self._parts: list[Part] | None = None
         self._way: Way | None = None
         self._is_begun = False
+        self._is_retry_announced = False
 
     async def build_continuation(self, route: Route) -> ChatRequest:
         """See `Continuer`."""
@@ -67,16 +68,21 @@ class AnswerContinuer:
             return None
         return way_to_continue(parts, self._chat_request.params.response_format)
 
-    def on_continue(self, route: Route, error: ProviderError | None) -> None:
+    def on_break(self, error: ProviderError | None) -> None:
         """See `Continuer`."""
-        writer = self._event_writer
         if not self._is_begun:
             self._is_begun = True
-            writer.metrics.on_continue()
+            self._event_writer.metrics.on_continue()
             self._end_request(error)
+
+    def on_continue(self, route: Route) -> None:
+        """See `Continuer`."""
+        writer = self._event_writer
         if self._way == "continue":
             writer.live_turn.set_model(route.id)
             writer.publish_status(status="continued", model=route.id)
+        elif self._is_retry_announced:
+            pass
         elif self._builder.is_primary(route):
             writer.metrics.on_retry()
             writer.publish_status(status="retrying", attempt=writer.attempts + 1, delay_ms=0)
@@ -97,6 +103,7 @@ class AnswerContinuer:
     def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
         """See `Continuer`. Clients were told already that an answer with text is being continued."""
         if self._way == "restart":
+            self._is_retry_announced = True
             self._builder.on_retry(self._event_writer.attempts + 1, delay_ms)
         else:
             self._event_writer.metrics.on_retry()
