@@ -176,7 +176,10 @@ class Seam:
             return False
         before = self._said[max(0, start - len(repeated) - RESTART_CHARS) : start].rstrip()
         shorter = (len(self._said) - other for other in self._repeated if other > start)
-        is_periodic = any(not repeated[size : len(repeated) - size].strip() for size in shorter)
+        is_periodic = any(
+            2 * size >= len(repeated) or (repeated[size].isspace() and repeated[size:-size].isspace())
+            for size in shorter
+        )
         return not is_periodic and not before.endswith(repeated)
 
     def _trim(self, text: str, *, is_end: bool = False) -> str:
