@@ -22,7 +22,14 @@ from providers.base import (
 from providers.route import Route
 
 CONTINUED_CODES: Final[frozenset[ErrorCode]] = frozenset(
-    {"upstream_error", "upstream_incomplete", "upstream_timeout", "upstream_overloaded"}
+    {
+        "upstream_auth",
+        "upstream_error",
+        "upstream_incomplete",
+        "upstream_overloaded",
+        "upstream_rate_limited",
+        "upstream_timeout",
+    }
 )
 """The failures in the middle of an answer after which a model is asked to go on."""
 REPEATED_CHARS: Final = 60

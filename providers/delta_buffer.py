@@ -19,7 +19,9 @@ _HIGH_AT_END = re.compile("[\ud800-\udbff]\\Z")
 class DeltaBuffer:
     """The parts of one answer. A `key` is the dialect's own identifier for a part that may get more content later."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_rest: bool = False) -> None:
+        self.is_rest = is_rest
+        """Whether the answer is the rest of one that broke off. It may be empty, because all was said before."""
         self._batch: list[Delta] = []
         self._keys: dict[Hashable, int] = {}
         self.count = 0

@@ -25,7 +25,7 @@ def finish_answer(
     if finish in ("stop", "tool_calls"):
         if has_half_call:
             raise failures.incomplete("the arguments of a tool call broke off")
-        if not parts.count and parts.output_tokens:
+        if not parts.count and parts.output_tokens and not parts.is_rest:
             raise failures.incomplete("the answer has output tokens but no content")
         if has_calls:
             finish = "tool_calls"  # a forced tool call ends with "stop"

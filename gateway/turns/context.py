@@ -267,6 +267,8 @@ def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage
         TextPart(chat_request.system or ""),
         *_tools_as_text(chat_request),
     ]
+    if chat_request.response_handle is None:
+        request_parts += chat_request.partial_answer
     images = sum(IMAGE_TOKENS for part in request_parts if isinstance(part, ImagePart))
     reasoning: list[Part] = [part for part in answer_parts if isinstance(part, ReasoningPart)]
     return Usage(

@@ -36,6 +36,7 @@ class AnswerContinuer:
         self._parts: list[Part] | None = None
         self._way: Way | None = None
         self._is_begun = False
+        self._is_retry_announced = False
 
     async def build_continuation(self, route: Route) -> ChatRequest:
         """See `Continuer`."""
@@ -50,8 +51,9 @@ class AnswerContinuer:
         tokens = estimate_tokens(self._parts)
         if route.context_window is not None and request_tokens(request) + tokens > route.context_window:
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
-        if (max_tokens := request.params.max_tokens) is not None:
+        if (max_tokens := self._chat_request.params.max_tokens) is not None:
             left = max(min(max_tokens, MAX_TOKENS_MIN), max_tokens - tokens)
+            left = min(left, route.max_output or left)
             request = structs.replace(request, params=structs.replace(request.params, max_tokens=left))
         return request.continuing(self._parts)
 
@@ -66,16 +68,21 @@ class AnswerContinuer:
             return None
         return way_to_continue(parts, self._chat_request.params.response_format)
 
-    def on_continue(self, route: Route, error: ProviderError | None) -> None:
+    def on_break(self, error: ProviderError | None) -> None:
         """See `Continuer`."""
-        writer = self._event_writer
         if not self._is_begun:
             self._is_begun = True
-            writer.metrics.on_continue()
+            self._event_writer.metrics.on_continue()
             self._end_request(error)
+
+    def on_continue(self, route: Route) -> None:
+        """See `Continuer`."""
+        writer = self._event_writer
         if self._way == "continue":
             writer.live_turn.set_model(route.id)
             writer.publish_status(status="continued", model=route.id)
+        elif self._is_retry_announced:
+            pass
         elif self._builder.is_primary(route):
             writer.metrics.on_retry()
             writer.publish_status(status="retrying", attempt=writer.attempts + 1, delay_ms=0)
@@ -96,6 +103,7 @@ class AnswerContinuer:
     def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
         """See `Continuer`. Clients were told already that an answer with text is being continued."""
         if self._way == "restart":
+            self._is_retry_announced = True
             self._builder.on_retry(self._event_writer.attempts + 1, delay_ms)
         else:
             self._event_writer.metrics.on_retry()

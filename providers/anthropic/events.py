@@ -84,8 +84,8 @@ _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 class MessagesDecoder:
     """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both."""
 
-    def __init__(self, failures: Failures) -> None:
-        self.parts = DeltaBuffer()
+    def __init__(self, failures: Failures, *, is_rest: bool = False) -> None:
+        self.parts = DeltaBuffer(is_rest=is_rest)
         self.finishing = False
         self.done = False
         self._failures = failures

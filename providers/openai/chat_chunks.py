@@ -56,7 +56,7 @@ class ChatDecoder:
     """
 
     def __init__(self, quirks: Quirks, failures: Failures, request: ChatRequest | None = None) -> None:
-        self.parts = DeltaBuffer()
+        self.parts = DeltaBuffer(is_rest=request is not None and bool(request.partial_answer))
         self.finishing = False
         self.done = False
         self._quirks = quirks

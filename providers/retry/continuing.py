@@ -14,11 +14,14 @@ class Continuer(DeltaSink, Protocol):
     async def build_continuation(self, route: Route) -> ChatRequest:
         """Return the request with which this route's model continues the answer. Raise `ProviderError` if it can't."""
 
-    def on_continue(self, route: Route, error: ProviderError | None) -> None:
-        """Called before the model of `route` is asked to continue the answer, which broke off with `error`.
+    def on_break(self, error: ProviderError | None) -> None:
+        """Called once a model is to be asked to continue the answer, which broke off with `error`, before all else.
 
-        `error` is None if the answer broke off in another process.
+        `error` is None if the answer broke off in another process. Further calls change nothing.
         """
+
+    def on_continue(self, route: Route) -> None:
+        """Called before the model of `route` is asked to continue the answer."""
 
     def on_request(self, route: Route, request: ChatRequest) -> None:
         """See `Requester`."""
@@ -52,7 +55,8 @@ class ContinuingRequester:
         """See `Requester`."""
         if route is not self._asked:
             self._asked = route
-            self._continuer.on_continue(route, self._error)
+            self._continuer.on_break(self._error)
+            self._continuer.on_continue(route)
         self._continuer.on_request(route, request)
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
@@ -60,7 +64,8 @@ class ContinuingRequester:
         self._continuer.on_failure(route, error)
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
-        """See `Requester`."""
+        """See `Requester`. A key that cools down makes even the first request wait."""
+        self._continuer.on_break(self._error)
         self._continuer.on_continue_retry(attempt, delay_ms)
 
     def on_start(self) -> None:

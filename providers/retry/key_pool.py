@@ -91,6 +91,11 @@ class KeyCheckout:
         else:
             self.release()
 
+    def record_interruption(self, error: ProviderError) -> None:
+        """Record that an answer broke off with `error` after `record_success`. A limited or rejected key cools down."""
+        if error.code in KEY_CODES:
+            self._pool.cool_down(self._key, self._model, error)
+
     def release(self) -> None:
         """Return the key without an outcome that shows whether the provider works."""
         self._key.breaker.release(probe=self._is_probe)

@@ -326,7 +326,8 @@ class _Attempts:
         except ProviderError as error:
             checkout.record_failure(error)
             raise
-        except _Interrupted:
+        except _Interrupted as interrupted:
+            checkout.record_interruption(interrupted.error)
             raise
         except BaseException:
             checkout.release()

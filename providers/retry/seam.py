@@ -32,6 +32,11 @@ REPEATED_LETTERS_MIN: Final = 4
 RESTART_CHARS: Final = 64
 """A continuation that repeats this many characters of the start of the text, and then differs, is another answer."""
 _WORD_STARTS: Final = re.compile(r"(?<!\w)\S|[^\w\s]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_MARKS: Final = ("<<<", "...", "…")
+"""What a model may write before the words that it was asked to repeat: the mark of the instruction, or an ellipsis."""
+_END_MARKS: Final = ("", ">", ">>")
+_SINGLE_TOKEN: Final = re.compile(r"[^\w\s]{0,3}\w{1,40}(?:[>,;)}\]]|\(\))[,;]?")
+"""A closing tag, an item of a list, or a short statement. Code and tables often have two such tokens one after the other."""
 _FIRST_WITH_BLANKS: Final = 0x0E00
 """From this character on, most scripts write words without blanks between them."""
 
@@ -67,6 +72,10 @@ class Seam:
         self._held: list[str] = []
         self._length = 0
         self._trims_blank = False
+        self._is_marked = False
+        """Whether a mark stands before the repetition, so that one may follow."""
+        self._tail = ""
+        """The start of the mark after the repetition."""
         self.is_done = False
         """Whether everything that follows is passed on unchanged."""
 
@@ -80,14 +89,25 @@ class Seam:
         if self._trims_blank:
             return self._trim(text)
         if not self._length:
-            stripped = text.lstrip()
-            self._lead += text[: len(text) - len(stripped)]
-            text = stripped
+            text = self._skip_lead(text)
             if not text:
                 return self.close() if len(self._lead) > WINDOW_CHARS else ""
         self._held.append(text)
         self._match(text)
         return "" if self._open else self._decide()
+
+    def _skip_lead(self, text: str) -> str:
+        """Move the blank at the start of `text` to the lead, and also a mark before a repetition that was asked for."""
+        lead = self._lead + text
+        text = lead.lstrip()
+        if self._asked and not self._said.startswith(_MARKS):
+            if text and any(mark != text and mark.startswith(text) for mark in _MARKS):
+                self._lead = lead
+                return ""
+            mark = next((mark for mark in _MARKS if text.startswith(mark)), "")
+            text = text[len(mark) :].lstrip()
+        self._lead = lead[: len(lead) - len(text)]
+        return text
 
     def close(self) -> str:
         """Return what is still held, at the end of the continuation."""
@@ -129,12 +149,14 @@ class Seam:
         for start in self._repeated:
             if self._is_repetition(start):
                 self._trims_blank = True
+                self._is_marked = "<<<" in self._lead
                 self._lead = ""
                 return self._trim(text[len(self._said) - start :])
         self.is_done = True
         if self._blank:
             # Two spaces in a line are one too many, but a line break after another one may be a new paragraph.
-            is_known = self._stripped or "\n" not in self._blank
+            is_whole = len(self._blank) > 1 and self._lead.startswith(self._blank)
+            is_known = self._stripped or is_whole or "\n" not in self._blank
             return (_without(self._lead, self._blank) if is_known else self._lead) + text
         is_glued = self._asked and not self._lead and bool(self._said) and bool(text)
         if is_glued and _has_blank_between(self._said[-1], text[0]):
@@ -150,15 +172,28 @@ class Seam:
             return letters >= (2 if is_word else REPEATED_LETTERS_MIN)
         if self._echoes and start == self._first:
             return True
-        if letters < REPEATED_LETTERS_MIN:
+        if letters < REPEATED_LETTERS_MIN or _SINGLE_TOKEN.fullmatch(repeated):
             return False
         before = self._said[max(0, start - len(repeated) - RESTART_CHARS) : start].rstrip()
         shorter = (len(self._said) - other for other in self._repeated if other > start)
-        is_periodic = any(not repeated[size : len(repeated) - size].strip() for size in shorter)
+        is_periodic = any(
+            2 * size >= len(repeated) or (repeated[size].isspace() and repeated[size:-size].isspace())
+            for size in shorter
+        )
         return not is_periodic and not before.endswith(repeated)
 
     def _trim(self, text: str, *, is_end: bool = False) -> str:
         """Return `text`, which follows a repetition, without the blank that the text already ends with."""
+        text = self._tail + text
+        self._tail = ""
+        if self._is_marked:
+            if text in _END_MARKS and not is_end:
+                self._tail = text
+                return ""
+            self._is_marked = False
+            text = text.removeprefix(">>>")
+            if not text and not is_end:
+                return ""
         stripped = text.lstrip()
         self._lead += text[: len(text) - len(stripped)]
         if self._blank and not stripped and not is_end and len(self._lead) <= WINDOW_CHARS:

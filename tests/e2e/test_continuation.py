@@ -247,6 +247,56 @@ async def test_an_answer_is_continued_once(tmp_path: Path) -> None:
         assert view.ended["usage"]["output_tokens"] == 4 + 3
 
 
+async def test_nothing_was_missing(tmp_path: Path) -> None:
+    """If the answer broke off after its last word, the rest is empty but for the token that ends it."""
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
+        upstream.play(broken("The quick", " brown"), chat(usage=USAGE))
+        check(await turn(c, "t", "kimi/some-model"), "The quick brown")
+        upstream.play(broken_messages("The quick ", "brown"), messages())
+        check(await turn(c, "u", "claude-haiku-4-5"), "The quick brown")
+
+
+@pytest.mark.parametrize("code", [401, 402, 429])
+@pytest.mark.parametrize("begun", ["The quick brown", {"reasoning_content": "Hm."}])
+async def test_a_key_that_is_refused_in_mid_answer(tmp_path: Path, code: int, begun: dict[str, Any] | str) -> None:
+    """A rate limit or a rejected key is a failure of the provider too: the next request has the other key."""
+    failure = sse({"error": {"code": code, "message": "no more"}})
+    keys = {"MOONSHOT_API_KEY": "key-one,key-two"}
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **keys) as (_, c):
+        first = broken(begun)
+        rest = chat(" fox jumps over the lazy dog." if isinstance(begun, str) else WHOLE)
+        upstream.play(Script((*first.blocks, failure)), rest)
+        view = await turn(c, "t", "kimi/some-model")
+        assert (view.ended or {})["type"] == "turn.completed"
+        assert view.text() == WHOLE
+        one, two = (received.headers["authorization"] for received in upstream.requests)
+        assert one != two
+
+
+async def test_a_restart_waits_for_a_limited_key(tmp_path: Path) -> None:
+    """If the only key cools down, the reasoning is withdrawn before the wait is reported, once."""
+    failure = sse({"error": {"code": 429, "message": "slow down"}})
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
+        upstream.play(Script((*broken({"reasoning_content": "Hm."}).blocks, failure)), chat(WHOLE))
+        view = await turn(c, "t", "kimi/some-model")
+        assert ((view.ended or {})["type"], view.text(), view.resets) == ("turn.completed", WHOLE, 1)
+        assert [status for status in statuses(c, "t") if status[0] != "waiting"] == [("retrying", 2)]
+
+
+async def test_the_room_for_a_fallbacks_rest(tmp_path: Path) -> None:
+    """A fallback that answers in fewer tokens than were said still gets its whole limit for the rest."""
+    settings = models(tmp_path, "") | {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}
+    with (tmp_path / "models.toml").open("a") as file:
+        file.write("max_output = 500\n")
+    async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
+        upstream.play(broken("word " * 2000, " brown"), chat(" fox"))
+        view = await turn(c, "t", "first", params={"max_tokens": 10_000})
+        assert (view.ended or {})["type"] == "turn.completed"
+        assert upstream.requests[1].body["max_tokens"] == 500
+        assert view.ended is not None
+        assert view.ended["usage"]["input_tokens"] > 2000  # the second request holds what was said
+
+
 CALL = {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": '{"a":'}}]}
 WHOLE_CALL = {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": '{"a": 1}'}}]}
 

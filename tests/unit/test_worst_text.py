@@ -519,6 +519,9 @@ ROWS = [
     Row("an answer that broke off: words", lambda: Seam(fill("ab ")).feed(fill("ab ")), "seam._WORD_STARTS"),
     Row("an answer that broke off: letters", lambda: Seam(fill("a")).feed(fill("a")), "seam._WORD_STARTS"),
     Row("an answer that broke off: signs", lambda: Seam(fill("-")).feed(fill("-")), "seam._WORD_STARTS"),
+    Row(
+        "an answer that broke off: one token", lambda: Seam(fill("a") + ",").feed(fill("a") + ","), "seam._SINGLE_TOKEN"
+    ),
     Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
     # Requests from clients.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),

@@ -134,6 +134,12 @@ def test_a_missing_blank(whole: str, split: int, cuts: list[int]) -> None:
         ("ha ", "ha ha!", "ha ha ha!"),
         ("0, 0, ", "0, 0]", "0, 0, 0, 0]"),
         ("tell me why, tell me why, ", "tell me why, now", "tell me why, tell me why, tell me why, now"),
+        ("<span><span>a</span>", "</span>", "<span><span>a</span></span>"),
+        ("a,true,", "true,false", "a,true,true,false"),
+        ("[0, null,", " null, 3]", "[0, null, null, 3]"),
+        # A blank of several characters that is written again.
+        ("One.\n\n", "\n\nTwo.", "One.\n\nTwo."),
+        ("def f():\n    ", "\n    return 1", "def f():\n    return 1"),
         # Indentation
         ("def f():\n  ", "  return 1", "def f():\n    return 1"),
         ("One.\n", "\nTwo.", "One.\n\nTwo."),
@@ -149,6 +155,26 @@ def test_seams(said: str, continuation: str, whole: str) -> None:
     """Each seam, in one piece and in single characters."""
     assert join(said, continuation, []) == whole
     assert join(said, continuation, list(range(200))) == whole
+
+
+@pytest.mark.parametrize(
+    ("continuation", "whole"),
+    [
+        ("<<<The quick brown>>> fox", "The quick brown fox"),
+        ("<<<quick brown fox", "The quick brown fox"),
+        ("<<<The quick brown>>>", "The quick brown"),
+        ("...quick brown fox", "The quick brown fox"),
+        ("… quick brown fox", "The quick brown fox"),
+        ("... fox", "The quick brown... fox"),
+        ("<<< fox", "The quick brown<<< fox"),
+        ("..", "The quick brown.."),
+        ("quick brown>>> fox", "The quick brown>>> fox"),
+    ],
+)
+def test_marks_around_a_repetition(continuation: str, whole: str) -> None:
+    """A model may copy the marks of the instruction, or begin with an ellipsis. They go with the words it repeats."""
+    for cuts in ([], list(range(200))):
+        assert join("The quick brown", continuation, cuts, asked=True) == whole
 
 
 def test_another_answer_is_no_continuation() -> None:
