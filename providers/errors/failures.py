@@ -24,6 +24,7 @@ from providers.route import Endpoint
 _UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _FINAL_CODES: Final[frozenset[ErrorCode]] = frozenset({"model_not_found", "context_length_exceeded"})
 """The codes of failures that the same request to the same model meets again, whatever the provider says."""
+_WORD: Final = re.compile(r"[A-Za-z_]{1,40}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
@@ -85,11 +86,9 @@ class Failures:
 
     def no_finish_reason(self, word: str) -> ProviderError:
         """Return the error for an answer that ended without a known finish reason. `word` is the unknown one, if any."""
-        return (
-            self.incomplete(f"unknown finish reason {self._name(word) or '(not a name)'}")
-            if word
-            else self.incomplete()
-        )
+        if not word:
+            return self.incomplete()
+        return self.incomplete(f"unknown finish reason {word if _WORD.fullmatch(word) else '(not a word)'}")
 
     def unreadable(self, detail: object) -> ProviderError:
         """Return the error for a stream that isn't valid in its dialect. `detail` is for the log."""

@@ -330,7 +330,7 @@ def _comparable(view: TurnView) -> list[dict[str, Any]]:
     merged."""
     joined: list[dict[str, Any]] = []
     for frame in view.frames:
-        volatile = {"turn", "epoch", "conversation", "message", "parent", "input", "timing", "after"}
+        volatile = {"turn", "epoch", "conversation", "message", "parent", "input", "call", "timing", "after"}
         kept = {key: value for key, value in frame.items() if key not in volatile}
         if kept["type"] == "turn.delta" and joined and joined[-1]["type"] == "turn.delta":
             if joined[-1]["part"] == kept["part"]:
