@@ -416,6 +416,7 @@ ROWS = [
         lambda: [map_finish_reason(fill(word)) for word in ("time_", "finish_reason_", "end_of_", "STOP")],
         "finish_reasons._map finish_reasons._PREFIX finish_reasons._STOP",
     ),
+    Row("an unknown finish reason", lambda: FAILURES.no_finish_reason(fill("a")), "failures._WORD"),
     Row("a count as text", lambda: read_counts({"prompt_tokens": fill("1")}), "token_counts._DIGITS"),
     Row("a count as text: blanks", lambda: read_counts({"prompt_tokens": fill(" ")}), "token_counts._DIGITS"),
     Row("a wait: digits", lambda: retry_after_ms({"retry-after": fill("1")}), OF_WAITS),
