@@ -5,6 +5,7 @@ Many hosts repeat the reasoning: in a second field of the same chunk, in a later
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from providers.delta_buffer import DeltaBuffer
@@ -70,6 +71,12 @@ def is_thought(kind: str, fields: Any) -> bool:
         return fields.thought is True or (
             not kind and bool(fields.thinking or fields.reasoning or fields.reasoning_text or fields.reasoning_content)
         )
+    return is_thought_type(kind)
+
+
+@lru_cache(100)
+def is_thought_type(kind: str) -> bool:
+    """Return whether content of the type `kind` is reasoning."""
     lower = kind[:100].lower()
     return any(word in lower for word in _KIND_WORDS)
 
