@@ -206,15 +206,13 @@ class ChatDecoder:
             or delta.thinking
             or delta.thinking_blocks
             or delta.reasoning_details
-            or delta.thoughts
-            or delta.thought
-            or delta.reasoning_summary
+            or (not delta.content and (delta.thoughts or delta.thought or delta.reasoning_summary))
         )
         if self._calls.pending and (delta.content or thought or delta.refusal):
             self._calls.open_named()
         if thought:
             self._add_thoughts(delta)
-        content = None if delta.thought is True else delta.content
+        content = delta.content
         if content:
             if not isinstance(content, str) or delta.extra_content is not None:
                 self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
@@ -238,9 +236,8 @@ class ChatDecoder:
             delta.annotations
             or delta.images
             or delta.audio
-            or delta.image
-            or delta.image_url
             or delta.multi_mod_content
+            or (not content and (delta.image or delta.image_url))
         ):
             self._add_more(delta)
 
@@ -322,7 +319,7 @@ class ChatDecoder:
             reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
         if delta.thoughts or delta.thought or delta.reasoning_summary:
             reasoning.say("thoughts", thought_text(delta.thoughts))
-            reasoning.say("thought", thought_text(delta.content if delta.thought is True else delta.thought))
+            reasoning.say("thought", thought_text(delta.thought))
             reasoning.say("reasoning_summary", thought_text(delta.reasoning_summary))
         if details := delta.reasoning_details:
             self._add_details(details if isinstance(details, list) else [details])

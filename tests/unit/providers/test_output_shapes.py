@@ -67,7 +67,6 @@ def responses(*events: dict[str, Any]) -> list[tuple[str, str]]:
     [
         {"thoughts": THOUGHT},
         {"thought": THOUGHT},
-        {"thought": True, "content": THOUGHT},
         {"reasoning_summary": THOUGHT},
         {"reasoning_details": THOUGHT},
         {"reasoning_details": [THOUGHT]},
