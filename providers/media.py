@@ -77,6 +77,11 @@ class MediaPiece(Struct, gc=False):
     b64_json: Any = None
     source: Any = None
     inline_data: Any = None
+    inlineData: Any = None
+    file: Any = None
+    media_type: str | None = None
+    mime_type: str | None = None
+    mimeType: str | None = None
     audio: Any = None
     input_audio: Any = None
     transcript: Any = None
@@ -146,12 +151,13 @@ class Media:
         `has_text`: the piece has a text, so that it needs no name.
         """
         sound = piece.audio or piece.input_audio
+        media_type = piece.media_type or piece.mime_type or piece.mimeType or ""
         if piece.transcript:
             self.add_transcript(piece.transcript)
         elif sound:
             self.add_audio(sound)
-        elif image := next(filter(None, _image_values(piece, kind)), None):
-            self.add_image(image)
+        elif image := next(filter(None, _image_values(piece, kind or media_type)), None):
+            self.add_image(image, media_type)
         elif not has_text:
             self.add_unknown(kind)
 
@@ -181,10 +187,18 @@ def _image_values(piece: MediaPiece, kind: str) -> Iterable[Any]:
     yield piece.image
     yield piece.b64_json
     yield piece.inline_data
-    if "image" in kind.lower():
+    yield piece.inlineData
+    if _holds_image(piece.file):
+        yield piece.file["file_data"]
+    if "image" in kind.lower() or (piece.media_type or piece.mime_type or piece.mimeType or "").startswith("image/"):
         yield piece.source
         yield getattr(piece, "data", None)
         yield getattr(piece, "url", None)
+
+
+def _holds_image(file: Any) -> bool:
+    address = file.get("file_data") if isinstance(file, dict) else None
+    return isinstance(address, str) and address[:11].lower() == "data:image/"
 
 
 def _find_address(value: Any, media_type: str, depth: int = 0) -> tuple[str, str]:

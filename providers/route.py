@@ -93,7 +93,7 @@ class Quirks(BaseModel):
     """Parameters that the model rejects unless `params.reasoning` is `none`."""
     think_tags: bool = False
     """Whether the host may send reasoning at the start of the text, in tags such as `<think>…</think>`. By default, this
-    is so in Chat Completions if the base URL isn't one of the shipped catalog."""
+    is so in Chat Completions and Messages if the base URL isn't one of the shipped catalog."""
     think_opened: bool = False
     """Whether the prompt has the opening tag, so that the text begins with reasoning. With `think_tags` only."""
     usage_has_cost: bool = False

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from providers.anthropic.usage import MessagesUsage
-from providers.base import UsageReported
+from providers.base import ChatRequest, UsageReported
 from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
@@ -18,6 +18,9 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.http.lenient_json import decode_events
 from providers.media import Media, MediaPiece
+from providers.openai.reasoning import is_thought_type, thought_text
+from providers.route import Quirks
+from providers.tagged_text import TaggedText
 
 
 class _Citation(Struct, gc=False):
@@ -32,7 +35,8 @@ class _Block(MediaPiece, gc=False):
     id: str | None = None
     name: str | None = None
     text: str | None = None
-    thinking: str | None = None
+    thinking: Any = None
+    reasoning: Any = None
     signature: str | None = None
     data: str | None = None
     input: str | dict[str, Any] | list[Any] | None = None
@@ -46,7 +50,10 @@ class _StopDetails(Struct, gc=False):
 class _Delta(Struct, gc=False):
     type: str = ""
     text: str | None = None
-    thinking: str | None = None
+    thinking: Any = None
+    reasoning: Any = None
+    source: Any = None
+    data: Any = None
     partial_json: str | dict[str, Any] | list[Any] | None = None
     signature: str | None = None
     citation: _Citation | None = None
@@ -84,8 +91,14 @@ _decoder = msgspec.json.Decoder(_Event, float_hook=float)
 class MessagesDecoder:
     """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both."""
 
-    def __init__(self, failures: Failures, *, is_rest: bool = False) -> None:
-        self.parts = DeltaBuffer(is_rest=is_rest)
+    def __init__(self, failures: Failures, quirks: Quirks | None = None, request: ChatRequest | None = None) -> None:
+        self.parts = DeltaBuffer(is_rest=request is not None and bool(request.partial_answer))
+        self._text = _tagged_text(self.parts, quirks, request)
+        """The text of a host that may send reasoning in it, else None."""
+        self._thoughts: set[int] = set()
+        """The indexes of the blocks of reasoning."""
+        self._images: dict[int, _Block] = {}
+        """Map from a block's index to its image, whose data hasn't arrived yet."""
         self.finishing = False
         self.done = False
         self._failures = failures
@@ -140,7 +153,11 @@ class MessagesDecoder:
         if not self.done and self._stop_reason in _PAUSES:
             self._finish = None
         complete = self._finish not in (None, "failed")
+        if self._text is not None:
+            self._text.close()
         if complete:
+            for index in list(self._images):
+                self._close_image(index)
             for call, arguments in self._initial_arguments.items():
                 self._calls.append(call, arguments)
         self._calls.close(complete=complete)
@@ -218,6 +235,9 @@ class MessagesDecoder:
         # Some hosts give several blocks one index.
         self.parts.remove_key(index)
         self._open_calls.pop(index, None)
+        self._thoughts.discard(index)
+        if self._text is not None and block.type not in ("text", "thinking"):
+            self._text.settle()
         if block.type == "tool_use":
             call = self._open_calls[index] = self._calls.open(block.id or "", block.name or "")
             self._initial_arguments[call] = as_text(block.input)
@@ -226,23 +246,37 @@ class MessagesDecoder:
         elif block.type == "redacted_thinking":
             self.parts.append_signature(self.parts.open_part("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
-            self.parts.append_text("text", block.text or "")
+            self._say(block.text or "")
             for citation in block.citations or ():
                 self._add_citation(citation)
-        elif block.type == "thinking" and (block.thinking or block.signature):
-            part = self.parts.open_part("reasoning", key=index)
-            self.parts.append(part, block.thinking or "")
-            self._initial_thoughts[index] = block.thinking or "", 0
-            self.parts.append_signature(part, block.signature or "")
-        elif block.type != "thinking":
-            self._add_other(block)
+        elif is_thought_type(block.type):
+            self._start_thinking(index, block)
+        else:
+            self._add_other(index, block)
 
-    def _add_other(self, block: _Block) -> None:
+    def _start_thinking(self, index: int, block: _Block) -> None:
+        self._thoughts.add(index)
+        thought = thought_text(block.thinking or block.reasoning or block.text)
+        if thought or block.signature:
+            part = self.parts.open_part("reasoning", key=index)
+            self.parts.append(part, thought)
+            self._initial_thoughts[index] = thought, 0
+            self.parts.append_signature(part, block.signature or "")
+            if self._text is not None:
+                self._text.record(thought, block.signature or "")
+
+    def _say(self, text: str) -> None:
+        if self._text is None:
+            self.parts.append_text("text", text)
+        else:
+            self._text.say(text)
+
+    def _add_other(self, index: int, block: _Block) -> None:
         """Add a block of another type: its text, its image, or a sentence in its place."""
-        if block.type.startswith("image"):
-            self._media.add_image(block.source or block.image_url or block.data)
+        if "image" in block.type:
+            self._images[index] = block
         elif block.text and not block.type.endswith(("_use", "_result")):
-            self.parts.append_text("text", block.text)
+            self._say(block.text)
         else:
             self._media.add_piece(block.type, block)
 
@@ -250,11 +284,13 @@ class MessagesDecoder:
         if self._held:
             self._use_held()
         index, delta = event.index, event.delta or _Delta()
-        if delta.type == "text_delta":
-            self.parts.append_text("text", delta.text or "")
-        elif delta.type == "thinking_delta":
-            if thought := self._without_initial(index, delta.thinking or delta.text or ""):
-                self.parts.append(self._thinking_part(index), thought)
+        if delta.type == "text_delta" and index not in self._thoughts:
+            if self._text is None:
+                self.parts.append_text("text", delta.text or "")
+            else:
+                self._text.say(delta.text or "")
+        elif is_thought_type(delta.type) or (delta.text and index in self._thoughts) or delta.thinking:
+            self._think(index, thought_text(delta.thinking or delta.reasoning or delta.text))
         elif delta.type == "input_json_delta":
             call = self._open_calls.get(index)
             if call is not None and delta.partial_json:
@@ -262,9 +298,39 @@ class MessagesDecoder:
                 self._open_calls[index] = self._calls.append(call, as_text(delta.partial_json))
         elif delta.type == "signature_delta":
             if delta.signature:
-                self.parts.append_signature(self._thinking_part(index), delta.signature)
+                self._sign(index, delta.signature)
+        else:
+            self._add_other_delta(index, delta)
+
+    def _add_other_delta(self, index: int, delta: _Delta) -> None:
+        if delta.type.startswith("image"):
+            self._add_image(index, delta.source or delta.data)
+        elif not delta.type and delta.text:
+            self._say(delta.text)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._add_citation(delta.citation)
+
+    def _think(self, index: int, text: str) -> None:
+        if thought := self._without_initial(index, text):
+            self.parts.append(self._thinking_part(index), thought)
+            if self._text is not None:
+                self._text.record(thought)
+
+    def _sign(self, index: int, signature: str) -> None:
+        self.parts.append_signature(self._thinking_part(index), signature)
+        if self._text is not None:
+            self._text.record(signature=signature)
+
+    def _add_image(self, index: int, image: Any) -> None:
+        """Add the image that arrives after the start of its block."""
+        if image:
+            block = self._images.pop(index, _Block())
+            claimed = block.source.get("media_type") if isinstance(block.source, dict) else block.media_type
+            self._media.add_image(image, claimed if isinstance(claimed, str) else "")
+
+    def _close_image(self, index: int) -> None:
+        if (block := self._images.pop(index, None)) is not None:
+            self._media.add_piece(block.type, block)
 
     def _without_initial(self, index: int, thought: str) -> str:
         """Return `thought` without the thinking that the start of its block already had: some hosts repeat it."""
@@ -290,6 +356,8 @@ class MessagesDecoder:
 
     def _block_stop(self, event: _Event) -> None:
         self._in_block = False
+        if self._images:
+            self._close_image(event.index)
         if (call := self._open_calls.get(event.index)) is not None:
             self._open_calls[event.index] = self._calls.append(call, self._initial_arguments.pop(call, ""))
 
@@ -318,7 +386,25 @@ class MessagesDecoder:
 
 
 def _has_content(delta: _Delta) -> bool:
-    return bool(delta.thinking or delta.partial_json or delta.signature or delta.citation)
+    return bool(
+        delta.thinking
+        or delta.partial_json
+        or delta.signature
+        or delta.citation
+        or delta.reasoning
+        or delta.source
+        or delta.data
+    )
+
+
+def _tagged_text(parts: DeltaBuffer, quirks: Quirks | None, request: ChatRequest | None) -> TaggedText | None:
+    if quirks is None or not quirks.think_tags:
+        return None
+    if request is None:
+        return TaggedText(parts, is_opened=quirks.think_opened, is_whole=True)
+    is_whole = not (request.partial_answer or request.is_continuation)
+    is_opened = quirks.think_opened and is_whole and request.params.reasoning != "none"
+    return TaggedText(parts, is_opened=is_opened, is_whole=is_whole)
 
 
 _HANDLERS: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {

@@ -25,4 +25,4 @@ class Dialect(SdkDialect):
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         create = self._client.messages.with_streaming_response.create
         opening = create(**as_is(messages_body(request, route)), timeout=self._timeout(route))
-        await self._stream(opening, MessagesDecoder(self._failures, is_rest=bool(request.partial_answer)), sink)
+        await self._stream(opening, MessagesDecoder(self._failures, route.quirks, request), sink)

@@ -108,10 +108,22 @@ def _convert_value(value: Any, kind: Any, budget: Iterator[int]) -> Any:
             if isinstance(option, inspect.StructType) and isinstance(value, dict):
                 return _convert_struct(value, option.cls, budget)
             if isinstance(option, inspect.ListType) and isinstance(value, list):
-                inner = option.item_type
-                if isinstance(inner, inspect.StructType):
-                    return [_convert_struct(each, inner.cls, budget) for each in value if isinstance(each, dict)]
+                return _convert_items(value, option.item_type, budget)
         raise
+
+
+def _convert_items(items: list[Any], kind: inspect.Type, budget: Iterator[int]) -> list[Any]:
+    """Convert the items of a list whose items are structs, texts, or both, without those that are neither."""
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    struct = next((each.cls for each in kinds if isinstance(each, inspect.StructType)), None)
+    if struct is None:
+        raise msgspec.ValidationError("not a list of objects")
+    has_texts = any(isinstance(each, inspect.StrType) for each in kinds)
+    return [
+        item if isinstance(item, str) else _convert_struct(item, struct, budget)
+        for item in items
+        if isinstance(item, dict) or (has_texts and isinstance(item, str))
+    ]
 
 
 @cache

@@ -206,6 +206,7 @@ class ChatDecoder:
             or delta.thinking
             or delta.thinking_blocks
             or delta.reasoning_details
+            or (not delta.content and (delta.thoughts or delta.thought or delta.reasoning_summary))
         )
         if self._calls.pending and (delta.content or thought or delta.refusal):
             self._calls.open_named()
@@ -229,8 +230,15 @@ class ChatDecoder:
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
+            self._settle_tags()
             self._add_tool_calls(delta)
-        if delta.annotations or delta.images or delta.audio:
+        if (
+            delta.annotations
+            or delta.images
+            or delta.audio
+            or delta.multi_mod_content
+            or (not content and (delta.image or delta.image_url))
+        ):
             self._add_more(delta)
 
     def _add_more(self, delta: Delta) -> None:
@@ -238,12 +246,39 @@ class ChatDecoder:
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
-        if self._calls.pending and (delta.images or delta.audio):
-            self._calls.open_named()
-        if delta.images:
-            self._media.add_images(delta.images)
+        images = delta.images or delta.image or delta.image_url
+        if images or delta.audio or delta.multi_mod_content:
+            self._settle_tags()
+            if self._calls.pending:
+                self._calls.open_named()
+        if images:
+            self._media.add_images(images)
         if delta.audio:
-            self._media.add_audio(delta.audio)
+            self._add_audio(delta.audio, delta.content)
+        if pieces := delta.multi_mod_content:
+            for piece in pieces if isinstance(pieces, list) else [pieces]:
+                if not isinstance(piece, str) and not piece.words:
+                    self._add_media(piece)
+                elif not delta.content:
+                    self._add_pieces([piece])
+
+    def _add_audio(self, audio: Any, content: Content) -> None:
+        """Add sound. Its transcript may repeat the content of the same chunk, or all content so far."""
+        transcript = audio.get("transcript") if isinstance(audio, dict) else None
+        if transcript and (transcript == content or transcript == self._said_so_far()):
+            self._media.has_transcript = True
+        else:
+            self._media.add_audio(audio)
+
+    def _said_so_far(self) -> str:
+        said = "".join(self._said)
+        self._said[:] = [said]
+        return said
+
+    def _settle_tags(self) -> None:
+        """Decide on a closing tag at the end of the text so far, because something else than text follows it."""
+        if self._tags is not None:
+            self._add_tagged(self._tags.settle())
 
     def _add_pieces(self, content: Sequence[Piece | str], extra: Extra | None = None) -> None:
         for piece in content:
@@ -254,12 +289,16 @@ class ChatDecoder:
             elif is_thought(piece.type, piece):
                 self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
             else:
-                self._add_text(piece.text or "")
+                self._add_text(piece.words)
+                if piece.refusal:
+                    self.parts.append_text("refusal", piece.refusal)
                 self._add_media(piece)
 
     def _add_media(self, piece: Piece) -> None:
         if piece.type != "text" and not is_thought(piece.type, piece):
-            self._media.add_piece(piece.type, piece, has_text=bool(piece.text))
+            if not piece.words:
+                self._settle_tags()
+            self._media.add_piece(piece.type, piece, has_text=bool(piece.words))
 
     def _add_text(self, text: str) -> None:
         if self._tags is None:
@@ -278,17 +317,24 @@ class ChatDecoder:
             reasoning.say("reasoning_text", thought_text(delta.reasoning_text))
             reasoning.say("thinking", thought_text(delta.thinking))
             reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
+        if delta.thoughts or delta.thought or delta.reasoning_summary:
+            reasoning.say("thoughts", thought_text(delta.thoughts))
+            reasoning.say("thought", thought_text(delta.thought))
+            reasoning.say("reasoning_summary", thought_text(delta.reasoning_summary))
         if details := delta.reasoning_details:
             self._add_details(details if isinstance(details, list) else [details])
         if self._tags is not None and reasoning.part >= 0:
             self._tags.expect_text()
 
-    def _add_details(self, details: list[Piece]) -> None:
+    def _add_details(self, details: Sequence[Piece | str]) -> None:
         """Process reasoning in the format of OpenRouter."""
         parts = self.parts
         for detail in details:
-            text = detail.text or thought_text(detail.summary)
-            self._reasoning.say_snapshot("reasoning_details" if detail.text else "reasoning_summaries", text)
+            if isinstance(detail, str):
+                self._reasoning.say_snapshot("reasoning_details", detail)
+                continue
+            text = detail.words or thought_text(detail.summary)
+            self._reasoning.say_snapshot("reasoning_details" if detail.words else "reasoning_summaries", text)
             if signature := detail.signature or detail.data:
                 part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
                 if part < 0 or part in self._signed:
@@ -369,7 +415,7 @@ class ChatDecoder:
             tool_calls=None,
             function_call=None,
             extra_content=None,
-            images=message.images,
+            images=message.images or message.image or message.image_url,
             audio=None if self._media.has_transcript else message.audio,
         )
         self._add_delta(missing)
@@ -390,9 +436,8 @@ class ChatDecoder:
         if content is not None and not isinstance(content, str):
             pieces = content if isinstance(content, list) else [content]
             texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))
-            content = "".join(piece if isinstance(piece, str) else piece.text or "" for piece in texts)
-        said = "".join(self._said)
-        self._said[:] = [said]
+            content = "".join(piece if isinstance(piece, str) else piece.words for piece in texts)
+        said = self._said_so_far()
         if said or "text" not in self.parts.kinds:
             return content[len(said) :] if content and content.startswith(said) else ""
         return ""  # the text arrived as a list

@@ -38,10 +38,13 @@ class Piece(MediaPiece, gc=False):
     """A piece of list content, or a reasoning detail."""
 
     type: str = ""
-    text: str | None = None
+    text: str | dict[str, Any] | None = None
+    refusal: str | None = None
     thinking: Any = None
     reasoning: Any = None
     reasoning_text: Any = None
+    reasoning_content: Any = None
+    thought: Any = None
     summary: Any = None
     content: Any = None
     data: str | None = None
@@ -49,6 +52,14 @@ class Piece(MediaPiece, gc=False):
     id: str | None = None
     format: str | None = None
     index: int | None = None
+
+    @property
+    def words(self) -> str:
+        """The text of the piece, which some hosts give as an object with the field `value`."""
+        text = self.text or (self.content if self.type in ("", "text") else None)
+        if isinstance(text, dict):
+            text = text.get("value") or text.get("text")
+        return text if isinstance(text, str) else ""
 
 
 class Cited(Struct, gc=False):
@@ -70,14 +81,21 @@ class Delta(Struct, gc=False):
     reasoning_text: Any = None
     thinking: Any = None
     thinking_blocks: Any = None
-    reasoning_details: list[Piece] | Piece | None = None
+    reasoning_details: list[Piece | str] | Piece | str | None = None
+    thoughts: Any = None
+    thought: Any = None
+    reasoning_summary: Any = None
     extra_content: Extra | None = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
     annotations: list[Annotation] | None = None
     images: Any = None
+    image: Any = None
+    image_url: Any = None
     audio: Any = None
+    multi_mod_content: list[Piece | str] | Piece | None = None
+    """The content again as a list, with its images, where a host keeps `content` a text."""
 
 
 class Choice(Struct, gc=False):

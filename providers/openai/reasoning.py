@@ -5,6 +5,7 @@ Many hosts repeat the reasoning: in a second field of the same chunk, in a later
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from providers.delta_buffer import DeltaBuffer
@@ -21,27 +22,15 @@ DEPTH_MAX: Final = 8
 TEXT: Final = "text"
 """The source of reasoning in tags within the text."""
 
-_KINDS: Final = frozenset(
-    {
-        "reasoning",
-        "reasoning_text",
-        "reasoning_content",
-        "reasoning.text",
-        "reasoning.summary",
-        "reasoning_summary",
-        "summary_text",
-        "thinking",
-        "thinking_text",
-        "thought",
-        "redacted_thinking",
-    }
-)
+_KIND_WORDS: Final = ("reason", "think", "thought", "summary", "analysis")
+"""Words in the types of pieces that are reasoning, as in `reasoning_text`, `thinking` and `redacted_thinking`."""
 _FIELDS: Final = (
     "thinking",
     "reasoning",
     "reasoning_text",
     "reasoning_content",
     "thought",
+    "thoughts",
     "summary",
     "text",
     "content",
@@ -78,7 +67,18 @@ def _has_summaries(pieces: list[Any]) -> bool:
 
 def is_thought(kind: str, fields: Any) -> bool:
     """Return whether a piece of list content of this type is reasoning. `fields` is the piece, as a struct."""
-    return kind in _KINDS or (not kind and bool(fields.thinking or fields.reasoning or fields.reasoning_text))
+    if kind == "text" or not kind:
+        return fields.thought is True or (
+            not kind and bool(fields.thinking or fields.reasoning or fields.reasoning_text or fields.reasoning_content)
+        )
+    return is_thought_type(kind)
+
+
+@lru_cache(100)
+def is_thought_type(kind: str) -> bool:
+    """Return whether content of the type `kind` is reasoning."""
+    lower = kind[:100].lower()
+    return any(word in lower for word in _KIND_WORDS)
 
 
 class _Source:

@@ -174,6 +174,8 @@ class ResponsesDecoder:
     def _piece_done(self, event: _Event) -> None:
         self._add_piece(event, self._output.add_whole_text)
         if event.part is not None:
+            if "image" in event.part.type:
+                self._output.add_media(event.part)
             self._output.add_other_citations(_item_key(event), event.content_index, event.part)
 
     def _add_piece(self, event: _Event, add: Callable[[PartKind, ItemKey, Source, int, str], None]) -> None:

@@ -34,6 +34,8 @@ KINDS: Final[dict[str, PartKind]] = {
     "output_audio": "text",
     "audio": "text",
     "reasoning_text": "reasoning",
+    "reasoning": "reasoning",
+    "thinking": "reasoning",
     "summary_text": "reasoning",
 }
 MATCHES_MAX: Final = 100
@@ -61,12 +63,13 @@ class Piece(MediaPiece, gc=False):
     refusal: str | None = None
     annotations: list[Annotation] | None = None
     data: Any = None
+    thinking: Any = None
 
     @property
     def words(self) -> str:
         """The text of the piece: its own, its refusal's, or the transcript of its sound."""
         transcript = self.transcript if isinstance(self.transcript, str) else ""
-        return self.text or self.refusal or transcript
+        return self.text or self.refusal or transcript or thought_text(self.thinking)
 
 
 class Item(Struct, gc=False):
@@ -79,11 +82,18 @@ class Item(Struct, gc=False):
     arguments: Arguments = None
     input: str | None = None
     phase: str | None = None
-    content: list[Piece] | None = None
+    content: list[Piece] | str | None = None
     summary: Any = None
     encrypted_content: str | None = None
     result: Any = None
     output_format: str | None = None
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The content, which some hosts give as one text."""
+        if isinstance(self.content, str):
+            return [Piece(type="reasoning_text" if self.type == "reasoning" else "output_text", text=self.content)]
+        return self.content or []
 
 
 class _Said:
@@ -287,7 +297,7 @@ class OutputItems:
         """Complete an item that has no part by its key. It may have one by another key, with the same content."""
         key: ItemKey = f"{index} of the whole answer"
         if item.type == "message":
-            others = [piece for piece in item.content or () if not self._is_said(piece)]
+            others = [piece for piece in item.pieces if not self._is_said(piece)]
             for piece in others:
                 piece.annotations = [each for each in piece.annotations or () if _page(each) not in self._citations]
             self.complete_item(key, Item(type="message", content=others))
@@ -361,14 +371,14 @@ class OutputItems:
             call.opened = self._opened.append(call.opened, initial)
 
     def _complete_message(self, item_key: ItemKey, item: Item) -> None:
-        for index, piece in enumerate(item.content or ()):
+        for index, piece in enumerate(item.pieces):
             kind, text = KINDS.get(piece.type), piece.words
             known = self._pieces.get((item_key, kind), []) if kind is not None else []
             if kind is not None and (index in known or not known):
                 self.add_whole_text(kind, item_key, "content", index, text)
             elif kind is not None and index > max(known):
                 self._add_other_piece(kind, item_key, index, text)
-            self._add_media(piece)
+            self.add_media(piece)
             self.add_other_citations(item_key, index, piece)
 
     def _add_other_piece(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
@@ -379,7 +389,7 @@ class OutputItems:
                 return
         self.add_text(kind, item_key, "content", index, text)
 
-    def _add_media(self, piece: Piece) -> None:
+    def add_media(self, piece: Piece) -> None:
         """Add what a piece of a complete message holds besides its words."""
         if piece.words and piece.type in ("output_audio", "audio"):
             self.add_transcript()
@@ -392,7 +402,7 @@ class OutputItems:
         summary = item.summary if isinstance(item.summary, list) else [item.summary]
         whole: dict[Source, list[str]] = {
             "summary": [thought_text(piece) for piece in summary],
-            "content": [piece.text or "" for piece in item.content or ()],
+            "content": [piece.words for piece in item.pieces],
         }
         source, _ = self._sources.get(item_key, ("summary" if any(whole["summary"]) else "content", 0))
         said = "".join(said.text for key, said in self._said.items() if key[:2] == ("reasoning", item_key))

@@ -17,6 +17,8 @@ TAGS: Final = {
     "<reasoning>": "</reasoning>",
     "<mm:think>": "</mm:think>",
     "<seed:think>": "</seed:think>",
+    "<longcat_think>": "</longcat_think>",
+    "<|channel>thought": "<channel|>",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "[think]": "[/think]",
     "◁think▷": "◁/think▷",
@@ -31,7 +33,7 @@ BLANKS_MAX: Final = 1000
 WATCH_MAX: Final = 1_000_000
 """The maximum number of characters of text before a closing tag whose opening tag is missing."""
 
-_LONE_CLOSE: Final = ("</think>", "</thinking>", "</mm:think>")
+_LONE_CLOSE: Final = ("</think>", "</thinking>", "</thought>", "</reasoning>", "</mm:think>", "</seed:think>")
 """The closing tags whose opening tag may be in the prompt."""
 _AT_START: Final = (*TAGS, *_LONE_CLOSE)
 _WATCHED_TAGS: Final = (*(tag for tag, close in TAGS.items() if close in _LONE_CLOSE), *_LONE_CLOSE)
@@ -88,6 +90,13 @@ class ThinkTags:
         """Note that the reasoning comes in a field of its own, so that text without tags is the answer."""
         self._is_opened = False
 
+    def settle(self) -> list[Piece]:
+        """Return what follows from a closing tag at the end of the text so far, because something else follows it."""
+        if self._state != "watching" or self._pending.lower() not in _LONE_CLOSE:
+            return []
+        pending, self._pending = self._pending, ""
+        return self._judge(pending, "")
+
     def close(self) -> list[Piece]:
         """Return the text that was held back for the rest of a tag."""
         pending, self._pending = self._pending, ""
@@ -95,6 +104,8 @@ class ThinkTags:
             return []
         if self._state == "watching" and pending.lower() in _LONE_CLOSE:
             return self._judge(pending, "")
+        if self._state == "leaving" and pending.strip().lower() in _LONE_CLOSE:
+            return []
         return [("reasoning" if self._state == "thinking" else "text", pending)]
 
     def _before(self, text: str) -> list[Piece]:
@@ -154,11 +165,17 @@ class ThinkTags:
             self._tag = tag
             self._state = "entering"
             return self._entering(start[len(tag) :])
+        if tag is not None:
+            return self._leaving(start[len(tag) :])
         if len(text) <= BLANKS_MAX and (not start or _is_start_of_tag(start)):
             self._pending = text
             return []
-        self._state = "after"
-        return [("text", text)]
+        if self._may_restate is None or self.is_assumed:
+            self._state = "after"
+            return [("text", text)]
+        # The model may think again, and end that with another closing tag.
+        self._state = "watching"
+        return self._watching(text)
 
     def _watching(self, text: str) -> list[Piece]:
         """Return `text` as text, unless it has a closing tag whose opening tag is missing."""

@@ -110,12 +110,13 @@ def test_model_quirks_override_provider_quirks() -> None:
         ("qwen/any", {"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com/compatible-mode/v1"}, False),
         ("qwen-cn/any", {}, False),
         ("azure/any", {}, False),
-        ("anthropic/any", {"ANTHROPIC_BASE_URL": "http://localhost:1"}, False),
+        ("anthropic/any", {}, False),
+        ("anthropic/any", {"ANTHROPIC_BASE_URL": "http://localhost:1"}, True),
         ("gpt-6-sol", {"OPENAI_BASE_URL": "http://localhost:1"}, False),
     ],
 )
 def test_think_tags(model_id: str, environment: dict[str, str], think_tags: bool) -> None:
-    """In Chat Completions, hosts outside the shipped catalog and those on one's own machine may send think tags."""
+    """In Chat Completions and Messages, hosts outside the shipped catalog and those on one's own machine may send think tags."""
     assert Catalog(ALL_KEYS | environment).resolve(model_id).quirks.think_tags == think_tags
 
 
