@@ -183,6 +183,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     is_continuation: bool = False
     response_handle: ResponseHandle | None = None
 
+    @property
+    def asks_for_rest(self) -> bool:
+        """Whether the answer is only the rest of one that was interrupted."""
+        return bool(self.partial_answer) or self.is_continuation
+
     def continuing(self, partial_answer: list[Part], response_handle: ResponseHandle | None = None) -> ChatRequest:
         """Return a copy that continues `partial_answer`, by `response_handle` if given."""
         return msgspec.structs.replace(self, partial_answer=tuple(partial_answer), response_handle=response_handle)

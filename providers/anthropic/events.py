@@ -92,7 +92,7 @@ class MessagesDecoder:
     """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both."""
 
     def __init__(self, failures: Failures, quirks: Quirks | None = None, request: ChatRequest | None = None) -> None:
-        self.parts = DeltaBuffer(is_rest=request is not None and bool(request.partial_answer))
+        self.parts = DeltaBuffer(is_rest=request is not None and request.asks_for_rest)
         self._text = _tagged_text(self.parts, quirks, request)
         """The text of a host that may send reasoning in it, else None."""
         self._thoughts: set[int] = set()
@@ -402,7 +402,7 @@ def _tagged_text(parts: DeltaBuffer, quirks: Quirks | None, request: ChatRequest
         return None
     if request is None:
         return TaggedText(parts, is_opened=quirks.think_opened, is_whole=True)
-    is_whole = not (request.partial_answer or request.is_continuation)
+    is_whole = not request.asks_for_rest
     is_opened = quirks.think_opened and is_whole and request.params.reasoning != "none"
     return TaggedText(parts, is_opened=is_opened, is_whole=is_whole)
 

@@ -56,7 +56,7 @@ class ChatDecoder:
     """
 
     def __init__(self, quirks: Quirks, failures: Failures, request: ChatRequest | None = None) -> None:
-        self.parts = DeltaBuffer(is_rest=request is not None and bool(request.partial_answer))
+        self.parts = DeltaBuffer(is_rest=request is not None and request.asks_for_rest)
         self.finishing = False
         self.done = False
         self._quirks = quirks
@@ -74,8 +74,6 @@ class ChatDecoder:
         self._say = self._said.append
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
-        self._is_whole = request is None or not (request.partial_answer or request.is_continuation)
-        """Whether the stream is the whole answer. The parts of an interrupted answer can't be withdrawn."""
         self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._media = Media(self.parts)
@@ -365,7 +363,7 @@ class ChatDecoder:
     def _may_restate(self) -> bool:
         """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""
         return (
-            self._is_whole
+            not self.parts.is_rest
             and self.parts.kinds <= {"text", "reasoning"}
             and not self._signed
             and not self._calls.pending

@@ -205,7 +205,8 @@ def test_thinking_agrees_with_the_calls_that_are_answered(
     style: str, effort: Any, thought: bool, thinking: str | None, kinds: list[str]
 ) -> None:
     """With a budget, an answer whose calls another model made can't be thought about. Without, it has no thoughts."""
-    parts = (*([ReasoningPart("why", signature="c2ln")] if thought else []), ToolCallPart("c", "f", "{}"))
+    call = ToolCallPart("c", "f", "{}")
+    parts: tuple[Part, ...] = (ReasoningPart("why", signature="c2ln"), call) if thought else (call,)
     messages = (
         ChatMessage("user", (TextPart("Hi"),)),
         ChatMessage("assistant", parts),
