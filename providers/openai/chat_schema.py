@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.errors.minimax import is_failed_status
 from providers.media import MediaPiece
 
 
@@ -73,7 +74,7 @@ class Delta(Struct, gc=False):
     reasoning_details: list[Piece] | Piece | None = None
     extra_content: Extra | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | ToolCall | None = None
     function_call: Function | None = None
     annotations: list[Annotation] | None = None
     images: Any = None
@@ -98,6 +99,11 @@ class Chunk(Struct, gc=False):
     """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
+_HOSTED_TYPE: Final = re.compile(
+    r"builtin|server|hosted|mcp|search|retrieval|code_interpreter|code_execution|browser|drawing_tool"
+)
+"""What is in the types of the tools that Kimi, GLM, xAI and other providers run themselves."""
+
 chunk_decoder = msgspec.json.Decoder(Chunk, float_hook=float)
 _EMPTY_DELTAS = (Delta(), Delta(content=""), Delta(content="", reasoning_content=""))
 
@@ -113,17 +119,15 @@ def has_content(chunk: Chunk) -> bool:
     return not chunk.choices and bool(chunk.usage)
 
 
-def has_failed(chunk: Chunk) -> bool:
-    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
-    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
-        return bool(chunk.error)
-    return is_failed_status(chunk.base_resp)
+def calls_of(delta: Delta) -> Sequence[ToolCall]:
+    """Return the tool calls of a delta. Some hosts send a single call without a list."""
+    calls = delta.tool_calls
+    return [calls] if isinstance(calls, ToolCall) else calls or ()
 
 
-def find_failed(documents: list[Any]) -> object:
-    """Return the document that reports a failure as `has_failed` finds it."""
-    objects = [document for document in documents if isinstance(document, dict)]
-    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
+def is_hosted_type(call_type: str | None) -> bool:
+    """Return whether a call's type says that the provider runs it itself."""
+    return bool(call_type) and call_type != "function" and _HOSTED_TYPE.search(call_type) is not None
 
 
 def is_marked_as_thought(extra: Extra) -> bool:

@@ -104,3 +104,10 @@ def test_a_cost_alone() -> None:
     expected = UsageReported(Usage(9, 2), Decimal("0.5"))
     assert merged(counts, {"cost": 0.5}, quirks=quirks) == expected
     assert merged({"cost": 0.5}, counts, {"cost": 0}, quirks=quirks) == expected
+
+
+def test_costs_of_any_type() -> None:
+    """A cost may be a text. A value of another type is no cost."""
+    quirks = Quirks(usage_has_cost=True)
+    costs = [chat_cost({"cost": cost}, quirks) for cost in ("0.01", "1e-3", True, "x", "9" * 50, [1], float("nan"))]
+    assert costs == [Decimal("0.01"), Decimal("0.001"), None, None, None, None, None]
