@@ -20,7 +20,6 @@ Counts = dict[str, int]
 """Map from one of our names (`input`, `output`, `total`, `reasoning`, `cached`, `written`) to a reported count."""
 
 _DIGITS: Final = re.compile(r"\s{0,9}(\d{1,12})(?:\.0{0,9})?\s{0,9}")
-_DECIMAL: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,20})?(?:e-?[0-9]{1,2})?", re.IGNORECASE)
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 _NAMES: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
@@ -79,8 +78,6 @@ def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
     """Return the cost in US dollars that the provider reports in `usage`. None if it reports none or an implausible one."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
-    if isinstance(cost, str) and len(cost) < 40 and _DECIMAL.fullmatch(cost):
-        cost = float(cost)
     if isinstance(cost, bool) or not isinstance(cost, int | float):
         return None
     return Decimal(repr(cost)) if 0 <= cost < COST_MAX else None

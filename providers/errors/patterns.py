@@ -39,7 +39,8 @@ TOO_LONG: Final = "|".join(
         r"max(?:imum)? (?:context|prompt|model|input|sequence) length|max_model_len|maximum allowed length",
         rf"context {_LENGTH}|exceed\w* (?:the )?model's context\b|input length \S{{1,20}} exceed",
         rf"{_NO_OUTPUT}(?:{'|'.join(_TOKENS)})",
-        rf"exceed\w*[\w\s']{{0,40}}\b(?:context|input|prompt|model|model's|model token)[\s_-]?{_LENGTH}",
+        r"(?<!maximum tokens you requested )exceed\w*[\w\s']{0,40}"
+        rf"\b(?:context|input|prompt|model|model's|model token)[\s_-]?{_LENGTH}",
         # "exceeds the maximum number of tokens" (Gemini), "the number of input tokens … cannot exceed" (watsonx, Cohere).
         r"exceed\w* (?:the )?max(?:imum)? (?:number of )?(?:input |prompt )?tokens|input tokens exceed",
         r"(?:input|prompt) tokens? counts?|number of (?:input |prompt )?tokens[\w\s(),]{0,40}exceed",
@@ -53,7 +54,8 @@ TOO_LONG: Final = "|".join(
         r"reduce your (?:prompt|message size)|reduce the input token|(?:shorten|shorter) (?:your |the )?(?:prompt|conversation)",
         r"context the overflows|context overflow|expected maxlength: \d{1,12}, actual: \d",
         r"(?:超过|超出|大于).{0,20}(?:长度|上下文)|(?:长度|上下文).{0,20}(?:超过|超出|超限|过长)",
-        r"(?:输入|提示词?|prompt).{0,10}(?:过长|超长|太长)|(?:输入|提示词?|prompt|^) ?tokens? ?(?:数量?|总数).{0,10}(?:超过|超出|超限)",
+        r"(?:输入|提示词?|prompt).{0,10}(?:过长|超长|太长)",
+        r"(?:输入|提示词?|prompt|^) ?tokens? ?(?:数量?|总数).{0,10}(?:超过|超出|超限)",
     )
 )
 
@@ -82,7 +84,8 @@ ABSENT: Final = "|".join(
     (
         r"model[\w\s'\"`:./@()-]{0,80}(?:does not exist|doesn't exist|not exist|not found|is not available|not loaded)",
         r"model[\w\s'\"`:./@()-]{0,80}(?:isn't available|cannot be found|can't be found|has expired)",
-        rf"\b(?:gemini|gpt|claude|llama|mistral|qwen|grok|deepseek|glm|kimi|palm)[\w .:/-]{{0,60}} (?:is|was|been) {_GONE_STATES}\b",
+        r"\b(?:gemini|gpt|claude|llama|mistral|qwen|grok|deepseek|glm|kimi|palm)[\w .:/-]{0,60} "
+        rf"(?:is|was|been) {_GONE_STATES}\b",
         r"model[\w\s'\"`:./@()-]{0,80}no longer (?:available|supported|served|offered|exists?|accessible|active)",
         # A deprecated parameter of a model isn't a deprecated model.
         r"^(?!.{0,300}\b(?:parameters?|arguments?|fields?|options?|headers?|features?|endpoint)\b)"

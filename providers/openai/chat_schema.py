@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -99,8 +98,17 @@ class Chunk(Struct, gc=False):
     """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
-_HOSTED_TYPE: Final = re.compile(
-    r"builtin|server|hosted|mcp|search|retrieval|code_interpreter|code_execution|browser|drawing_tool"
+_HOSTED_TYPES: Final = (
+    "builtin",
+    "server",
+    "hosted",
+    "mcp",
+    "search",
+    "retrieval",
+    "code_interpreter",
+    "code_execution",
+    "browser",
+    "drawing_tool",
 )
 """What is in the types of the tools that Kimi, GLM, xAI and other providers run themselves."""
 
@@ -127,7 +135,11 @@ def calls_of(delta: Delta) -> Sequence[ToolCall]:
 
 def is_hosted_type(call_type: str | None) -> bool:
     """Return whether a call's type says that the provider runs it itself."""
-    return bool(call_type) and call_type != "function" and _HOSTED_TYPE.search(call_type) is not None
+    return (
+        call_type is not None
+        and call_type != "function"
+        and _HOSTED_TYPE.search(call_type[:TYPE_CHARS_MAX]) is not None
+    )
 
 
 def is_marked_as_thought(extra: Extra) -> bool:

@@ -309,6 +309,6 @@ def test_other_forms_of_calls_in_chat() -> None:
 
 def test_a_whole_message_after_lists() -> None:
     """A whole message fills up a text that arrived in lists of pieces."""
-    piece = {"choices": [{"delta": {"content": [{"type": "text", "text": "ab"}]}}]}
-    whole = {"choices": [{"message": {"content": "abc"}, "finish_reason": "stop"}]}
+    piece = {"delta": {"content": [{"type": "text", "text": "ab"}]}}
+    whole = {"message": {"content": "abc"}, "finish_reason": "stop"}
     assert chat(piece, whole).parts == [("text", "abc")]

@@ -50,7 +50,7 @@ def test_chat(reported: dict[str, Any], usage: Usage) -> None:
     assert chat_usage(reported, Quirks()) == usage
 
 
-@pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None])
+@pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None, True, [1]])
 def test_invalid_costs(cost: object) -> None:
     """A value that isn't a valid amount of money isn't a cost."""
     assert chat_cost({"cost": cost}, Quirks(usage_has_cost=True)) is None
@@ -104,10 +104,3 @@ def test_a_cost_alone() -> None:
     expected = UsageReported(Usage(9, 2), Decimal("0.5"))
     assert merged(counts, {"cost": 0.5}, quirks=quirks) == expected
     assert merged({"cost": 0.5}, counts, {"cost": 0}, quirks=quirks) == expected
-
-
-def test_costs_of_any_type() -> None:
-    """A cost may be a text. A value of another type is no cost."""
-    quirks = Quirks(usage_has_cost=True)
-    costs = [chat_cost({"cost": cost}, quirks) for cost in ("0.01", "1e-3", True, "x", "9" * 50, [1], float("nan"))]
-    assert costs == [Decimal("0.01"), Decimal("0.001"), None, None, None, None, None]
