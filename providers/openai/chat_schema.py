@@ -135,11 +135,9 @@ def calls_of(delta: Delta) -> Sequence[ToolCall]:
 
 def is_hosted_type(call_type: str | None) -> bool:
     """Return whether a call's type says that the provider runs it itself."""
-    return (
-        call_type is not None
-        and call_type != "function"
-        and _HOSTED_TYPE.search(call_type[:TYPE_CHARS_MAX]) is not None
-    )
+    if call_type is None or call_type == "function":
+        return False
+    return any(word in call_type for word in _HOSTED_TYPES)
 
 
 def is_marked_as_thought(extra: Extra) -> bool:
