@@ -200,8 +200,8 @@ class OpenCalls:
         return self._pass_on(call, *call.arguments.fill(whole))
 
     def has_half(self) -> bool:
-        """Return whether the arguments of a call broke off."""
-        return any(call.arguments.is_half for call in self.calls)
+        """Return whether the arguments of a call broke off, or a call has no name."""
+        return any(call.arguments.is_half or not call.name for call in self.calls)
 
     def close(self, *, complete: bool) -> None:
         """Pass on what was held back. If the answer is `complete`, a call without arguments has the arguments `{}`."""

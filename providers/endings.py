@@ -18,17 +18,19 @@ def finish_answer(
 ) -> None:
     """Add the end of the answer to `parts`, after its usage.
 
-    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client, of which one broke off if
-    `has_half_call`. `has_hosted_calls`: the provider ran calls itself, which are no parts.
+    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client. `has_half_call`: a call broke off
+    or has no name. `has_hosted_calls`: the provider ran calls itself, which are no parts.
     Raise `ProviderError` if the answer claims to be whole but isn't.
     """
     if finish in ("stop", "tool_calls"):
         if has_half_call:
-            raise failures.incomplete("the arguments of a tool call broke off")
+            raise failures.incomplete("a tool call broke off or has no name")
         if not parts.count and parts.output_tokens and not parts.is_rest:
             raise failures.incomplete("the answer has output tokens but no content")
         if has_calls:
             finish = "tool_calls"  # a forced tool call ends with "stop"
+        elif finish == "tool_calls" and not parts.count and not has_hosted_calls:
+            raise failures.incomplete("the answer ends with tool calls but has none")
         elif finish == "tool_calls" and has_hosted_calls:
             finish = "stop"  # the client has no call to answer
         if finish == "stop" and parts.last_kind == "refusal":

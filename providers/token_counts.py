@@ -78,7 +78,9 @@ def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
     """Return the cost in US dollars that the provider reports in `usage`. None if it reports none or an implausible one."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
-    return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return None
+    return Decimal(repr(cost)) if 0 <= cost < COST_MAX else None
 
 
 def read_counts(usage: dict[str, Any]) -> Counts:

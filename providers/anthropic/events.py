@@ -16,6 +16,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
+from providers.errors.shapes import find_failure
 from providers.http.lenient_json import decode_events
 from providers.media import Media, MediaPiece
 from providers.openai.reasoning import is_thought_type, thought_text
@@ -63,7 +64,7 @@ class _Delta(Struct, gc=False):
 
 class _Message(Struct, gc=False):
     id: str | None = None
-    content: list[_Block] | None = None
+    content: list[_Block] | str | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
 
@@ -77,7 +78,9 @@ class _Event(Struct, gc=False):
     usage: dict[str, Any] | None = None
     error: Any = None
     stop_reason: str | None = None
-    """The stop reason, where a host puts it in `message_stop` itself."""
+    """The stop reason, where a host puts it in the event itself."""
+    base_resp: Any = None
+    """MiniMax's status of the answer."""
 
 
 _SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))
@@ -125,8 +128,16 @@ class MessagesDecoder:
         """Process one event. See `stream.Decoder`. A ping or an empty delta isn't progress of the model."""
         progress = False
         for event in decode_events(data, _decoder):
+            if event.type in ("", "error") or event.error is not None or event.base_resp is not None:
+                self._check_failed(event, data)
             progress = self._process(event, name) or progress
         return progress
+
+    def _check_failed(self, event: _Event, data: bytes) -> None:
+        """Raise the failure that an event reports in another way than Anthropic does, if it reports one."""
+        if (failure := find_failure(event, data, self._failures)) is not None:
+            self._report_usage()
+            raise failure
 
     def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a message that wasn't streamed. Return False if `body` isn't one. See `stream.Decoder`."""
@@ -211,7 +222,8 @@ class MessagesDecoder:
             self._report_usage()
             raise self._failures.incomplete("a second message began in the middle of the answer")
         message = event.message or _Message()
-        self._held = message.content or self._held
+        content = message.content
+        self._held = ([_Block(type="text", text=content)] if isinstance(content, str) else content) or self._held
         self._usage.begin_message(message.id, message.usage)
         self._report_usage()
 
@@ -309,6 +321,8 @@ class MessagesDecoder:
             self._say(delta.text)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._add_citation(delta.citation)
+        elif not delta.type and delta.text:
+            self.parts.append_text("text", delta.text)
 
     def _think(self, index: int, text: str) -> None:
         if thought := self._without_initial(index, text):
@@ -364,8 +378,9 @@ class MessagesDecoder:
     def _message_delta(self, event: _Event) -> None:
         self._usage.add(event.usage)
         delta = event.delta
+        if reason := (delta.stop_reason if delta else None) or event.stop_reason:
+            self._stopped(reason)
         if delta is not None and delta.stop_reason:
-            self._stopped(delta.stop_reason)
             self._explanation = delta.stop_details.explanation if delta.stop_details else None
 
     def _message_stop(self, event: _Event) -> None:

@@ -15,10 +15,11 @@ from typing import Final
 WAIT_MAX_MS: Final = 86_400_000
 """The maximum wait that is taken from the headers: one day. No caller waits that long."""
 VALUE_CHARS_MAX: Final = 200
+CLOCKS_APART_MAX_S: Final = 60.0
 EPOCH_S_MIN: Final = 1_000_000_000
 """A number of seconds from here on is a time since 1970, not a wait. So is a number of ms from a thousand times this."""
 
-_NUMBER: Final = re.compile(r"\d{1,18}(?:\.\d{0,18})?(?:e[+-]?\d{1,3})?")
+_NUMBER: Final = re.compile(r"\+?[0-9]{1,18}(?:\.[0-9]{0,18})?(?:e[+-]?[0-9]{1,3})?|\.[0-9]{1,18}")
 _SPAN: Final = re.compile(
     r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|milliseconds?|h|hours?|hrs?|m|min|minutes?|s|sec|secs|seconds?|d|days?)\s?)+"
 )
@@ -26,9 +27,12 @@ _PIECE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mil|[dhms])[a-z]*")
 _UNITS_MS: Final = {"ms": 1.0, "mil": 1.0, "s": 1e3, "m": 6e4, "h": 36e5, "d": 864e5}
 _RESETS: Final = (
     ("x-ratelimit-remaining", "x-ratelimit-reset", 1e3),
+    ("ratelimit-remaining", "ratelimit-reset", 1e3),
+    ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute", 1e3),
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", 1e3),
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", 1e3),
     ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", 1e3),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", 1e3),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", 1e3),
     ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", 1e3),
 )
@@ -38,13 +42,24 @@ _RESETS: Final = (
 def retry_after_ms(headers: Mapping[str, str], now_s: float | None = None) -> int | None:
     """Return the wait in ms, at most `WAIT_MAX_MS`, or None if no header gives one that is longer than 0.
 
-    A date is compared with the provider's own clock in `Date`, or else with `now_s`, by default this machine's clock.
+    A date is compared with the provider's clock in `Date` and with `now_s`, by default this machine's clock. If these
+    are far apart, one of them is wrong, and the shorter wait is used: a cache may give an old `Date`.
     """
     now = time.time() if now_s is None else now_s
     remote = _date_s(headers.get("date", ""))
-    clock = now if remote is None else remote
-    wait_ms = (
+    if remote is None or abs(remote - now) <= CLOCKS_APART_MAX_S:
+        wait_ms = _first_wait_ms(headers, now if remote is None else remote)
+    else:
+        waits = (_first_wait_ms(headers, clock) for clock in (remote, now))
+        wait_ms = min((wait for wait in waits if wait > 0), default=0.0)
+    return max(1, round(min(wait_ms, WAIT_MAX_MS))) if wait_ms > 0 else None
+
+
+def _first_wait_ms(headers: Mapping[str, str], clock: float) -> float:
+    """Return the wait that the first readable header gives, or 0. Dates are compared with `clock`."""
+    return (
         _wait_ms(headers.get("retry-after-ms", ""), 1.0, clock)
+        or _wait_ms(headers.get("x-ms-retry-after-ms", ""), 1.0, clock)
         or _wait_ms(headers.get("retry-after", ""), 1e3, clock)
         or max(
             (
@@ -55,7 +70,6 @@ def retry_after_ms(headers: Mapping[str, str], now_s: float | None = None) -> in
             default=0.0,
         )
     )
-    return max(1, round(min(wait_ms, WAIT_MAX_MS))) if wait_ms > 0 else None
 
 
 def _is_zero(value: str | None) -> bool:

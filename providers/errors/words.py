@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from ast import literal_eval
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -36,6 +37,8 @@ _ADDRESS: Final = re.compile(
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
 _RETRY_TEXT: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
 _RETRY_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+_OBJECT: Final = re.compile(r"""(\S?)[\s'"]{0,9}\{(?=\s{0,9}["'])""")
+_ERROR_FIELDS: Final = frozenset(("error", "errors", "message", "detail", "base_resp"))
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
 
@@ -62,7 +65,7 @@ class Reason(NamedTuple):
         if not isinstance(body, Mapping):
             return cls(text=_text_of(body or ""))
         fields = _fields_of(body)
-        text = _text_of(next((fields[name] for name in _TEXT_FIELDS if fields.get(name)), ""))
+        text = _text_in(next((fields[name] for name in _TEXT_FIELDS if fields.get(name)), ""))
         reason = cls(
             type=_name(next((fields[name] for name in _TYPE_FIELDS if fields.get(name)), "")),
             code=_name(next((fields[name] for name in _CODE_FIELDS if fields.get(name)), "")),
@@ -106,11 +109,18 @@ def _fields_of(body: Mapping[str, object]) -> Mapping[str, object]:
     if is_failed_status(status := body.get("base_resp")):
         assert isinstance(status, Mapping)
         return read_status(status)
-    inner = body.get("error", body.get("errors"))
+    inner: object = body.get("error", body.get("errors"))
     for _ in range(DEPTH_MAX):
-        if not (isinstance(inner, list) and inner):
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        elif (
+            isinstance(inner, Mapping)
+            and isinstance(deeper := inner.get("error"), Mapping)
+            and not any(inner.get(name) for name in _TEXT_FIELDS)
+        ):
+            inner = deeper
+        else:
             break
-        inner = inner[0]
     if isinstance(inner, Mapping):
         return inner
     if not isinstance(inner, str):
@@ -128,12 +138,38 @@ def _quoted_body(fields: Mapping[str, object], text: str) -> object:
     if isinstance(raw, Mapping):
         return raw
     for quoted in (raw, text):
-        if isinstance(quoted, str) and (begin := quoted[:TEXT_CHARS_MAX].lstrip()).startswith("{"):
-            try:
-                return from_json(begin.encode("utf-8", "replace"), partial_mode="trailing-strings")
-            except ValueError:
-                continue
+        if isinstance(quoted, str) and (begin := _OBJECT.search(quoted, 0, TEXT_CHARS_MAX)) is not None:
+            found = _parse_quoted(quoted[begin.end() - 1 : TEXT_CHARS_MAX])
+            if found is not None and (not begin[1] or not _ERROR_FIELDS.isdisjoint(found)):
+                return found
     return None
+
+
+def _parse_quoted(text: str) -> Mapping[str, object] | None:
+    """Return the object that `text` begins with, as JSON, which may be truncated, or as Python writes it, or None."""
+    parsers: tuple[Callable[[], object], ...] = (
+        lambda: _parse_start(text)[0],
+        lambda: from_json(text.encode("utf-8", "replace"), partial_mode="trailing-strings"),
+        lambda: literal_eval(text[: text.rfind("}") + 1]),
+    )
+    for parse in parsers:
+        try:
+            found = parse()
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, Mapping) else None
+    return None
+
+
+_parse_start: Final = json.JSONDecoder().raw_decode
+
+
+def _text_in(value: object) -> str:
+    """Return the text of the first item of a list, such as FastAPI's `detail`, or of any other value."""
+    item = value[0] if isinstance(value, list) and value else None
+    if isinstance(item, Mapping):
+        return _text_of(next((item[name] for name in _TEXT_FIELDS if item.get(name)), value))
+    return _text_of(value)
 
 
 def _text_of(value: object) -> str:

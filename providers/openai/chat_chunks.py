@@ -14,6 +14,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
+from providers.errors.shapes import find_failed, has_failed
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
 from providers.media import Media
@@ -26,11 +27,11 @@ from providers.openai.chat_schema import (
     Function,
     Piece,
     ToolCall,
+    calls_of,
     chunk_decoder,
     encode_detail,
-    find_failed,
     has_content,
-    has_failed,
+    is_hosted_type,
     is_marked_as_thought,
     signature_of,
 )
@@ -299,6 +300,7 @@ class ChatDecoder:
             self._media.add_piece(piece.type, piece, has_text=bool(piece.words))
 
     def _add_text(self, text: str) -> None:
+        self._say(text)
         if self._tags is None:
             self.parts.append_text("text", text)
         elif text:
@@ -379,7 +381,7 @@ class ChatDecoder:
             self.parts.append_text("text", text)
 
     def _add_tool_calls(self, delta: Delta) -> None:
-        for call in delta.tool_calls or ():
+        for call in calls_of(delta):
             function = call.function or Function()
             self._calls.add(
                 call.index,
@@ -389,7 +391,8 @@ class ChatDecoder:
                 signature_of(call),
                 hosted=self._is_hosted(call),
             )
-        if (function_call := delta.function_call) is not None:
+        # Some hosts give a call in both fields.
+        if (function_call := delta.function_call) is not None and not delta.tool_calls:
             self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
 
     def _is_hosted(self, call: ToolCall) -> bool:
@@ -397,7 +400,7 @@ class ChatDecoder:
         name = call.function.name if call.function else None
         if self._tools is not None and name in self._tools:
             return False
-        return (name or "").startswith("$") or "builtin" in (call.type or "")
+        return (name or "").startswith("$") or is_hosted_type(call.type)
 
     def _add_message(self, message: Delta) -> None:
         """Add a whole message: all of it if it is all there is, else what is missing in the deltas before it."""
@@ -420,8 +423,7 @@ class ChatDecoder:
         for piece in message.content if isinstance(message.content, list) else ():
             if not isinstance(piece, str) and not (piece.transcript and self._media.has_transcript):
                 self._add_media(piece)
-        calls = message.tool_calls or ()
-        for position, call in enumerate(call for call in calls if not self._is_hosted(call)):
+        for position, call in enumerate(call for call in calls_of(message) if not self._is_hosted(call)):
             function = call.function or Function()
             self._calls.fill(
                 position, call.id or "", function.name or "", as_text(function.arguments), signature_of(call)
@@ -436,9 +438,7 @@ class ChatDecoder:
             texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))
             content = "".join(piece if isinstance(piece, str) else piece.words for piece in texts)
         said = self._said_so_far()
-        if said or "text" not in self.parts.kinds:
-            return content[len(said) :] if content and content.startswith(said) else ""
-        return ""  # the text arrived as a list
+        return content[len(said) :] if content and content.startswith(said) else ""
 
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.errors.minimax import is_failed_status
 from providers.media import MediaPiece
 
 
@@ -87,7 +87,7 @@ class Delta(Struct, gc=False):
     reasoning_summary: Any = None
     extra_content: Extra | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | ToolCall | None = None
     function_call: Function | None = None
     annotations: list[Annotation] | None = None
     images: Any = None
@@ -116,6 +116,20 @@ class Chunk(Struct, gc=False):
     """MiniMax's status of the answer, in every chunk or in the last one."""
 
 
+_HOSTED_TYPES: Final = (
+    "builtin",
+    "server",
+    "hosted",
+    "mcp",
+    "search",
+    "retrieval",
+    "code_interpreter",
+    "code_execution",
+    "browser",
+    "drawing_tool",
+)
+"""What is in the types of the tools that Kimi, GLM, xAI and other providers run themselves."""
+
 chunk_decoder = msgspec.json.Decoder(Chunk, float_hook=float)
 _EMPTY_DELTAS = (Delta(), Delta(content=""), Delta(content="", reasoning_content=""))
 
@@ -131,17 +145,17 @@ def has_content(chunk: Chunk) -> bool:
     return not chunk.choices and bool(chunk.usage)
 
 
-def has_failed(chunk: Chunk) -> bool:
-    """Return whether a chunk reports a failure in another way than by an object, a list or a text as `error`."""
-    if chunk.error is not None and not isinstance(chunk.error, dict | list | str):
-        return bool(chunk.error)
-    return is_failed_status(chunk.base_resp)
+def calls_of(delta: Delta) -> Sequence[ToolCall]:
+    """Return the tool calls of a delta. Some hosts send a single call without a list."""
+    calls = delta.tool_calls
+    return [calls] if isinstance(calls, ToolCall) else calls or ()
 
 
-def find_failed(documents: list[Any]) -> object:
-    """Return the document that reports a failure as `has_failed` finds it."""
-    objects = [document for document in documents if isinstance(document, dict)]
-    return next((body for body in objects if body.get("error") or is_failed_status(body.get("base_resp"))), objects)
+def is_hosted_type(call_type: str | None) -> bool:
+    """Return whether a call's type says that the provider runs it itself."""
+    if call_type is None or call_type == "function":
+        return False
+    return any(word in call_type for word in _HOSTED_TYPES)
 
 
 def is_marked_as_thought(extra: Extra) -> bool:

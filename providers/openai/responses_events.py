@@ -14,6 +14,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.shapes import find_failure
 from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
 from providers.openai.reasoning import thought_text
@@ -66,6 +67,8 @@ class _Event(Struct, gc=False):
     annotation: Annotation | None = None
     response: _Response | None = None
     error: Any = None
+    base_resp: Any = None
+    """MiniMax's status of the answer."""
     code: Any = None
     message: Any = None
     param: Any = None
@@ -109,6 +112,11 @@ class ResponsesDecoder:
             return True
         progress = False
         for event in decode_events(data, _decoder):
+            if (not event.type or event.error is not None or event.base_resp is not None) and (
+                failure := find_failure(event, data, self._failures)
+            ) is not None:
+                self._report_usage()
+                raise failure
             progress = self._process(event, name) or progress
         return progress
 
@@ -191,10 +199,11 @@ class ResponsesDecoder:
             self._output.add_citation(_item_key(event), event.content_index, event.annotation)
 
     def _arguments_delta(self, event: _Event) -> None:
-        self._output.add_arguments(_item_key(event), event.delta if isinstance(event.delta, str) else "")
+        piece = event.delta if isinstance(event.delta, str) else ""
+        self._output.add_arguments(_item_key(event), piece, event.item_id)
 
     def _arguments_done(self, event: _Event) -> None:
-        self._output.add_whole_arguments(_item_key(event), event.arguments)
+        self._output.add_whole_arguments(_item_key(event), event.arguments, event.item_id)
 
     def _item_added(self, event: _Event) -> None:
         if event.item is not None:

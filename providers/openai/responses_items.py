@@ -158,6 +158,10 @@ class OutputItems:
         """Map from (item, call id) to the call."""
         self._newest_calls: dict[ItemKey, _Call] = {}
         """Map from an item to its newest call. Some hosts give all items one index."""
+        self._calls_by_item: dict[tuple[ItemKey, str], _Call] = {}
+        """Map from (item, its id) to the call."""
+        self._nameless: set[ItemKey] = set()
+        """The complete calls that have no name."""
         self._unmatched: list[tuple[tuple[PartKind, ItemKey, int], _Said]] = []
         """At the end, the pieces that none of the whole answer's pieces was found for yet."""
         self._keys: dict[str, ItemKey] = {}
@@ -170,8 +174,8 @@ class OutputItems:
 
     @property
     def has_half_call(self) -> bool:
-        """Whether the arguments of a call broke off."""
-        return self._opened.has_half()
+        """Whether the arguments of a call broke off, or a call has no name."""
+        return self._opened.has_half() or bool(self._nameless)
 
     def close(self, *, complete: bool = True) -> None:
         """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
@@ -214,17 +218,23 @@ class OutputItems:
         for annotation in (piece.annotations or [])[self._citation_counts.get((item_key, index), 0) :]:
             self.add_citation(item_key, index, annotation)
 
-    def add_arguments(self, item_key: ItemKey, piece: str) -> None:
-        """Append a piece to the arguments of the call `item_key`."""
-        call = self._newest_calls.get(item_key)
+    def add_arguments(self, item_key: ItemKey, piece: str, item_id: str | None = None) -> None:
+        """Append a piece to the arguments of the call `item_key`. `item_id` tells calls with one index apart."""
+        call = self._call_of(item_key, item_id)
         if call is not None and piece:
             call.initial = ""
             call.opened = self._opened.append(call.opened, piece)
 
-    def add_whole_arguments(self, item_key: ItemKey, arguments: Arguments) -> None:
-        """Add what is missing of all arguments of the call `item_key`."""
-        if (call := self._newest_calls.get(item_key)) is not None:
+    def add_whole_arguments(self, item_key: ItemKey, arguments: Arguments, item_id: str | None = None) -> None:
+        """Add what is missing of all arguments of the call `item_key`. See `add_arguments`."""
+        if (call := self._call_of(item_key, item_id)) is not None:
             self._fill(call, as_text(arguments))
+
+    def _call_of(self, item_key: ItemKey, item_id: str | None) -> _Call | None:
+        call = self._newest_calls.get(item_key)
+        if call is None or not item_id or item_id == call.item_id:
+            return call
+        return self._calls_by_item.get((item_key, item_id), call)
 
     def start_item(self, item_key: ItemKey, item: Item) -> None:
         """Start a tool call. Its arguments are used only if no others arrive."""
@@ -346,12 +356,15 @@ class OutputItems:
         if call is None and item.name:
             call = _Call(self._opened.open(call_id, item.name), item.id)
             self._calls[item_key, call_id] = self._newest_calls[item_key] = call
+            self._calls_by_item[item_key, item.id or ""] = call
         return call
 
     def _complete_call(self, item_key: ItemKey, item: Item, arguments: str) -> None:
         call = self._open_call(item_key, item)
         if call is None:
+            self._nameless.add(item_key)
             return
+        self._nameless.discard(item_key)
         is_other = bool(item.id and call.item_id and item.id != call.item_id and item.name)
         if is_other and call.opened.arguments.is_whole and not call.opened.arguments.is_like(arguments):
             # Two calls with one index and one id.

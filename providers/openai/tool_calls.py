@@ -117,8 +117,8 @@ class ToolCallAssembler:
             self._open(call)
 
     def has_half(self) -> bool:
-        """Return whether the arguments of a call broke off."""
-        return self._opened.has_half()
+        """Return whether the arguments of a call broke off, or a call with arguments has no name."""
+        return self._opened.has_half() or any("".join(call.pieces).strip() not in ("", "{}") for call in self.pending)
 
     def close(self, *, complete: bool = True) -> None:
         """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""

@@ -354,7 +354,7 @@ def header(name: str, value: str) -> Headers:
     return Headers({name: value})
 
 
-WORDS = "words._QUOTED words._KEYLIKE words._ADDRESS words._LONG"
+WORDS = "words._QUOTED words._KEYLIKE words._ADDRESS words._LONG words._OBJECT"
 OF_FAILURES = f"{WORDS} words._RETRY_TEXT failures._NAME failures.Failures._match"
 NAMES_IN_FRAMES = "gateway.protocol.requests.TurnId base.Tool.name"
 PLAIN_NAMES = "requests.Key requests.ModelId requests.RequestId requests.UserName operation.Identifier"

@@ -253,3 +253,62 @@ def test_reasoning_that_only_the_last_event_says() -> None:
         answer = responses(*events, output=[whole, text_item("a")])
         assert answer.parts == [("reasoning", "One\n\nTwo"), ("text", "a")]
         assert answer.signatures == {0: "rs:g"}
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_a_call_without_a_name(dialect: str) -> None:
+    """A call that nobody can answer isn't left out of an answer that claims to be whole."""
+    if dialect == "chat":
+        answer = chat(delta(content="a"), delta(**call('{"a":1}', name="")), delta("tool_calls"))
+    elif dialect == "messages":
+        answer = messages(block(0, "tool_use", id="t"), arguments(0, '{"a":1}'), *stopped("tool_use"))
+    else:
+        nameless = {"type": "function_call", "call_id": "c", "arguments": "{}"}
+        text = {"type": "response.output_text.delta", "output_index": 0, "delta": "a"}
+        answer = responses(text, item("done", 1, **nameless))
+    assert (answer.code, answer.finish) == ("upstream_incomplete", None)
+
+
+def test_tool_calls_that_are_missing() -> None:
+    """An answer that ends with tool calls and has no part isn't whole."""
+    assert chat(delta("tool_calls")).code == "upstream_incomplete"
+
+
+def test_calls_with_one_index() -> None:
+    """In Responses, the item's id tells the calls apart that have one index."""
+    events = [item("added", 0, type="function_call", id=f"i{n}", call_id=f"c{n}", name="f") for n in (1, 2)]
+    for n in (1, 2):
+        name = "response.function_call_arguments.delta"
+        events.append({"type": name, "output_index": 0, "item_id": f"i{n}", "delta": f'{{"n":{n}}}'})
+    assert responses(*events).parts == [("tool_call", '{"n":1}'), ("tool_call", '{"n":2}')]
+
+
+def test_a_content_that_is_a_text() -> None:
+    """A text in place of a list of pieces is read as one."""
+    assert responses(item("done", 0, type="message", content="a")).parts == [("text", "a")]
+    start = {"type": "message_start", "message": {"content": "a"}}
+    assert messages(start, *stopped("end_turn")).parts == [("text", "a")]
+
+
+def test_failures_of_minimax() -> None:
+    """MiniMax's status is read in all dialects."""
+    failed = {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}
+    assert messages(failed).code == responses(failed).code == "upstream_rate_limited"
+    assert messages({"error": True, "message": "rate limit reached"}).code == "upstream_rate_limited"
+
+
+def test_other_forms_of_calls_in_chat() -> None:
+    """One call may come without a list, in both fields, or be the provider's own."""
+    only = call('{"a":1}')["tool_calls"][0]
+    expected = [("tool_call", '{"a":1}')]
+    assert chat(delta(tool_calls=only), delta("tool_calls")).parts == expected
+    assert chat(delta(tool_calls=[only], function_call=only["function"]), delta("tool_calls")).parts == expected
+    hosted = chat(delta(tool_calls=[only | {"type": "mcp"}]), delta(content="a"), delta("tool_calls"))
+    assert (hosted.parts, hosted.finish) == ([("text", "a")], "stop")
+
+
+def test_a_whole_message_after_lists() -> None:
+    """A whole message fills up a text that arrived in lists of pieces."""
+    piece = {"delta": {"content": [{"type": "text", "text": "ab"}]}}
+    whole = {"message": {"content": "abc"}, "finish_reason": "stop"}
+    assert chat(piece, whole).parts == [("text", "abc")]

@@ -50,7 +50,7 @@ def test_chat(reported: dict[str, Any], usage: Usage) -> None:
     assert chat_usage(reported, Quirks()) == usage
 
 
-@pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None])
+@pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None, True, [1]])
 def test_invalid_costs(cost: object) -> None:
     """A value that isn't a valid amount of money isn't a cost."""
     assert chat_cost({"cost": cost}, Quirks(usage_has_cost=True)) is None

@@ -340,6 +340,46 @@ NOT_GONE: list[tuple[int, Any, str]] = [
     (500, openai("The model has crashed"), "upstream_error"),
 ]
 
+TOO_LONG += [
+    (400, openai("Token limit exceeded")),
+    (400, openai("Prompt tokens limit exceeded: 220000 > 200000", code=400)),
+    (400, openai("The request was too long for the model. Reduce the number of tokens.")),
+    (400, openai("Input length 40000 exceeds the maximum length 32768", code="InvalidParameter")),
+    (400, openai("Total tokens of image and text exceed max message tokens.", code="InvalidParameter")),
+    (400, {"message": "Malformed input request: expected maxLength: 2048, actual: 5000, please reformat your input"}),
+    (422, {"detail": [{"loc": ["body", "messages"], "msg": "Input is too long, max 8192 tokens"}]}),
+    (422, {"object": "error", "message": {"detail": [{"type": "context_length", "msg": "prompt too long"}]}}),
+    (400, openai("The prompt has 9000 tokens which exceeds the model's maximum of 8192.")),
+    (400, openai("This request would exceed the model's context of 128k")),
+    (400, openai("Input exceeds maximum token limit")),
+    (400, openai("Total input tokens 300000 exceeds limit of 200000")),
+    (400, openai("Sequence length 5000 is longer than the maximum sequence length for this model (4096)")),
+    (413, openai("Request body too large for gpt-4o model. Max size: 8000 tokens.", code="tokens_limit_reached")),
+    (400, openai("输入内容过长")),
+    (400, openai("输入token数超过限制")),
+    (400, openai("x", metadata={"raw": 'ERROR: {"message":"Input is too long for requested model."}'})),
+    (400, openai('litellm.BadRequestError: - b\'{"error":{"message":"prompt is too long: 2 > 1"}}\'')),
+    (400, openai("Error code: 400 - {'error': {'message': 'prompt is too long: 2 tokens > 1 maximum'}}")),
+]
+GONE += [
+    (404, openai("Gemini 2.0 Flash has been shut down", status="NOT_FOUND")),
+    (400, openai("Gemini 1.0 Pro Vision has been deprecated on July 12, 2024.")),
+    (403, {"message": "You don't have access to the model with the specified model ID."}),
+    (400, {"message": "Invocation of model ID a.b-v1:0 with on-demand throughput isn't supported."}),
+    (400, {"error": "Model not supported by provider hf-inference"}),
+    (400, openai("Model foo has been taken offline")),
+    (400, openai("Model foo was phased out; please migrate to bar")),
+    (400, openai("foo is deprecated and no longer served. Use bar.")),
+    (400, openai("Could not find model foo")),
+    (404, openai("Model foo cannot be found")),
+    (400, openai("The model `foo` is obsolete")),
+]
+NOT_TOO_LONG += [
+    (400, openai("max_tokens has been deprecated, use max_completion_tokens"), "invalid_request"),
+    (400, openai("The maximum tokens you requested exceeds the model limit of 4096 for completion"), "invalid_request"),
+    (429, openai("Token limit exceeded"), "upstream_rate_limited"),
+]
+
 
 def code(status: int, body: Any) -> tuple[str, bool]:
     raw = body if isinstance(body, str) else json.dumps(body)

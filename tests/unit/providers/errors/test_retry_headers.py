@@ -102,3 +102,11 @@ def test_limits_that_are_used_up() -> None:
     assert retry_after_ms(headers | {"x-ratelimit-remaining-requests": "1"}, NOW) is None
     epoch_ms = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW * 1000) + 4_000)}
     assert retry_after_ms(epoch_ms, NOW) == 4_000
+
+
+@pytest.mark.parametrize("away_s", [-86_400, -3600, 3600, 86_400])
+def test_a_clock_that_is_far_off(away_s: float) -> None:
+    """Whether the provider's clock is wrong or only its `Date`, the wait is that of the right one."""
+    wrong_date = {"date": formatdate(NOW + away_s, usegmt=True)}
+    assert retry_after_ms(wrong_date | {"retry-after": formatdate(NOW + 3, usegmt=True)}, NOW) == 3000
+    assert retry_after_ms(wrong_date | {"retry-after": formatdate(NOW + away_s + 3, usegmt=True)}, NOW) == 3000
