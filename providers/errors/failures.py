@@ -95,6 +95,11 @@ class Failures:
         detail = f"{len(detail)} bytes that aren't an event" if isinstance(detail, bytes) else detail
         return self._error("upstream_error", "{title} sent an answer that can't be read. Try again.", detail)
 
+    def too_large(self, detail: object) -> ProviderError:
+        """Return the error for an event over the bound, such as a large image. The same request would get it again."""
+        message = "{title} sent more at once than can be read. Ask for less, for example for a smaller image."
+        return self._error("upstream_error", message, detail, retryable=False)
+
     def from_documents(self, documents: list[Any]) -> ProviderError | None:
         """Return the first error in `documents`, or None. Some hosts send an error without an `error` field."""
         for body in documents:

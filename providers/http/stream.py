@@ -257,6 +257,8 @@ class DeltaStream:
         try:
             if self._decoder.finishing:
                 self._end()
+            elif isinstance(error, EventTooLarge):
+                self._failure = self._failures.too_large(error)
             elif isinstance(error, InvalidEvent | RecursionError):
                 self._failure = self._failures.unreadable(error)
             elif isinstance(error, httpx2.TimeoutException):
