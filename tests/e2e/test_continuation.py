@@ -274,8 +274,8 @@ async def test_a_key_that_is_refused_in_mid_answer(tmp_path: Path, code: int, be
 
 
 async def test_a_restart_waits_for_a_limited_key(tmp_path: Path) -> None:
-    """If the only key cools down, the reasoning is withdrawn before the wait is reported, once."""
-    failure = sse({"error": {"code": 429, "message": "slow down"}})
+    """If the provider tells the only key to wait, the reasoning is withdrawn before the wait is reported, once."""
+    failure = sse({"error": {"code": 429, "message": "Slow down. Please try again in 0.5s."}})
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(Script((*broken({"reasoning_content": "Hm."}).blocks, failure)), chat(WHOLE))
         view = await turn(c, "t", "kimi/some-model")
