@@ -186,7 +186,7 @@ class Catalog:
 
     def _tag_quirks(self, provider: str, dialect: DialectName, model: str) -> dict[str, Any]:
         """Return the quirks of think tags that a host has unless its rows say otherwise. See `Quirks`."""
-        if dialect == "anthropic":
+        if dialect in ("anthropic", "openai_responses"):
             return {"think_tags": provider in self._unknown_hosts}
         if dialect != "openai_chat":
             return {}

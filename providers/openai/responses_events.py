@@ -19,6 +19,7 @@ from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
 from providers.openai.reasoning import thought_text
 from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
+from providers.openai.think_tags import ThinkTags
 from providers.route import Quirks
 from providers.token_counts import UsageReports
 
@@ -95,7 +96,8 @@ class ResponsesDecoder:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
-        self._output = OutputItems(self.parts, tools)
+        tags = ThinkTags(is_opened=quirks.think_opened) if quirks.think_tags else None
+        self._output = OutputItems(self.parts, tools, tags)
         self._quirks = quirks
         self._failures = failures
         self._stored_for = stored_for

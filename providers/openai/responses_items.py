@@ -17,6 +17,8 @@ from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.media import Media, MediaPiece
 from providers.openai.reasoning import thought_text
+from providers.openai.think_tags import Piece as TaggedPiece
+from providers.openai.think_tags import ThinkTags
 
 SIGNATURE_MARK: Final = ":"
 """The separator between a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
@@ -97,12 +99,13 @@ class Item(Struct, gc=False):
 
 
 class _Said:
-    """The text of one piece so far."""
+    """The text of one piece so far, as it arrived. `part` is None until text comes that isn't reasoning in `tags`."""
 
-    __slots__ = ("part", "pieces")
+    __slots__ = ("part", "pieces", "tags")
 
-    def __init__(self, part: int) -> None:
+    def __init__(self, part: int | None, tags: ThinkTags | None = None) -> None:
         self.part = part
+        self.tags = tags
         self.pieces: list[str] = []
 
     @property
@@ -130,11 +133,13 @@ class _Call:
 class OutputItems:
     """The output items so far. Hosted tools, which the provider runs itself, produce no part, except for images.
 
-    `tools` are the names of the client's tools, or None if they aren't known.
+    `tools` are the names of the client's tools, or None if they aren't known. `tags` finds reasoning at the start of the
+    first text; None if there is none.
     """
 
-    def __init__(self, parts: DeltaBuffer, tools: Collection[str] | None = None) -> None:
+    def __init__(self, parts: DeltaBuffer, tools: Collection[str] | None = None, tags: ThinkTags | None = None) -> None:
         self._parts = parts
+        self._tags = tags
         self._tools = tools
         self._media = Media(parts)
         self._images: dict[ItemKey, str] = {}
@@ -179,6 +184,9 @@ class OutputItems:
 
     def close(self, *, complete: bool = True) -> None:
         """Finish the answer. If it is `complete`, give the arguments `{}` to each call that has none."""
+        for (_, item_key, index), said in self._said.items():
+            if said.tags is not None:
+                self._add_tagged(said, item_key, index, said.tags.close())
         for call in self._calls.values() if complete else ():
             self._add_initial(call)
         self._opened.close(complete=complete)
@@ -447,10 +455,29 @@ class OutputItems:
             return
         said = self._said.get((kind, item_key, index))
         if said is None:
-            said = self._said[kind, item_key, index] = _Said(self._open_part(kind, item_key, index))
+            if kind == "text" and self._tags is not None:
+                said, self._tags = _Said(None, self._tags), None
+            else:
+                said = _Said(self._open_part(kind, item_key, index))
+            self._said[kind, item_key, index] = said
             self._pieces.setdefault((item_key, kind), []).append(index)
         said.pieces.append(text)
-        self._parts.append(said.part, text)
+        if said.part is not None and said.tags is None:
+            self._parts.append(said.part, text)
+        elif said.tags is not None:
+            self._add_tagged(said, item_key, index, said.tags.feed(text))
+
+    def _add_tagged(self, said: _Said, item_key: ItemKey, index: int, pieces: list[TaggedPiece]) -> None:
+        """Append text whose start may be reasoning between tags."""
+        for kind, text in pieces:
+            if kind != "text":
+                self._parts.append_text("reasoning", text)
+                continue
+            if said.part is None:
+                said.part = self._open_part("text", item_key, index)
+            self._parts.append(said.part, text)
+        if said.part is not None and said.tags is not None and said.tags.is_done:
+            said.tags = None
 
     def _open_part(self, kind: PartKind, item_key: ItemKey, index: int) -> int:
         """Return the part of this piece. All reasoning of an item is one part."""

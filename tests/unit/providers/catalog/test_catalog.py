@@ -112,7 +112,8 @@ def test_model_quirks_override_provider_quirks() -> None:
         ("azure/any", {}, False),
         ("anthropic/any", {}, False),
         ("anthropic/any", {"ANTHROPIC_BASE_URL": "http://localhost:1"}, True),
-        ("gpt-6-sol", {"OPENAI_BASE_URL": "http://localhost:1"}, False),
+        ("gpt-6-sol", {}, False),
+        ("gpt-6-sol", {"OPENAI_BASE_URL": "http://localhost:1"}, True),
     ],
 )
 def test_think_tags(model_id: str, environment: dict[str, str], think_tags: bool) -> None:

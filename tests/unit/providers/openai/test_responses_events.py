@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from providers.base import ProviderError, Usage
 from providers.errors.failures import Failures
@@ -12,6 +14,7 @@ from providers.media import NOTES
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
 from tests.answers import Answer
+from tests.examples import examples
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 USAGE = {"input_tokens": 3, "output_tokens": 5}
@@ -407,3 +410,18 @@ def test_a_whole_response(framed: bool) -> None:
     decoder.end()
     answer.add(decoder.parts.drain())
     assert (answer.parts, answer.finish, answer.usage) == ([("text", "Hello")], "stop", Usage(3, 5))
+
+
+@settings(deadline=None, max_examples=examples(100))
+@given(st.lists(st.integers(0, 40), max_size=6), st.booleans(), st.booleans())
+def test_reasoning_between_tags_in_the_text(cuts: list[int], is_whole: bool, is_opened: bool) -> None:
+    """A host's tags at the start of the first text are split off, wherever the text is cut; the whole text adds nothing."""
+    text = ("" if is_opened else "<think>") + "I think so.</think>\n\nHello <think> there"
+    places = sorted({min(cut, len(text)) for cut in (0, *cuts, len(text))})
+    pieces = [text[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    deltas = [make_event("output_text.delta", content_index=0, delta=piece) for piece in pieces]
+    done = make_event("output_item.done", item=message(text))
+    answer = decode(*([] if is_whole else deltas), done, ended(), think_tags=True, think_opened=is_opened)
+    assert (answer.error, answer.parts) == (None, [("reasoning", "I think so."), ("text", "Hello <think> there")])
+    plain = decode(*deltas, done, ended())
+    assert plain.parts == [("text", text)]
