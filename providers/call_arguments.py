@@ -20,7 +20,7 @@ MERGED_CALLS_MAX: Final = 256
 """The maximum number of calls in one answer that are recognized by their arguments alone."""
 
 _PLACEHOLDERS: Final = re.compile(r'(?:\s*+(?:\{\s*+\}|\[\s*+\]|null|"")\s*+(?=[{"]))++')
-"""Placeholders that the arguments follow."""
+"""Placeholders, and after them the first character of the arguments."""
 _HALF_PLACEHOLDERS: Final = ("{", "[", '"', "n", "nu", "nul")
 _UNDECIDED: Final = re.compile(r'\s*+(?:\{\s*+\}?+|\[\s*+\]?+|n(?:u(?:ll?+)?+)?+|"{0,2}+)?+\s*+')
 """A beginning that is a placeholder, or may become one."""
@@ -34,7 +34,7 @@ def as_text(arguments: Any) -> str:
 
 
 class CallArguments:
-    """The arguments of one call so far. What isn't decided yet is held back until more arrives, or the end."""
+    """The arguments of one call so far. What can't be passed on yet is held back until more arrives, or the end."""
 
     __slots__ = ("_encodings", "_held", "_is_valid", "_pieces", "_scan")
 
@@ -45,7 +45,7 @@ class CallArguments:
         """The text so far, without `_held`."""
         self._scan = JsonScan()
         self._is_valid: bool | None = None
-        """Whether the value that has ended is JSON. None if that isn't known."""
+        """Whether the value that has ended is valid JSON. None if that hasn't been checked."""
         self._encodings = 0
 
     @property
@@ -99,7 +99,10 @@ class CallArguments:
         return text + more, rest
 
     def fill(self, whole: str) -> tuple[str, str]:
-        """Add what is missing in comparison to `whole`. Add nothing if the arguments so far aren't its beginning."""
+        """Add the rest of `whole`, the whole arguments, and return as `add` does.
+
+        Add nothing if the arguments so far aren't its beginning.
+        """
         if self._held is not None:
             self._held = ""
             return self.add(whole)
@@ -130,7 +133,10 @@ class CallArguments:
         self._is_valid = False
 
     def _decode_string(self) -> tuple[str, str]:
-        """Add the arguments in the string that has ended, as `add` does. A string that holds none is passed on itself."""
+        """Replace the string that has ended by the arguments that it encodes, and return as `add` does.
+
+        A string that encodes none is kept, and is itself the text to pass on.
+        """
         text = "".join(self._pieces)
         try:
             inner = json.loads(text, strict=False)
@@ -166,7 +172,7 @@ def _is_json(text: str) -> bool:
 
 
 class OpenCall:
-    """A tool call that is a part. `id` is the host's id."""
+    """A tool call whose part has started. `id` is the host's id, which may be empty."""
 
     __slots__ = ("arguments", "id", "name", "part")
 
@@ -178,7 +184,7 @@ class OpenCall:
 
 
 class OpenCalls:
-    """The tool calls of one answer that are parts."""
+    """The tool calls of one answer. It fills the buffer `parts`."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
@@ -192,11 +198,14 @@ class OpenCalls:
         return call
 
     def append(self, call: OpenCall, piece: str) -> OpenCall:
-        """Append to the arguments of `call`. Return the call that they belong to: a new one if `call` was whole."""
+        """Append `piece` to the arguments of `call`. Return the call that the next piece belongs to.
+
+        It is a new one if the arguments of `call` were whole.
+        """
         return self._pass_on(call, *call.arguments.add(piece))
 
     def fill(self, call: OpenCall, whole: str) -> OpenCall:
-        """Append what is missing in comparison to the whole arguments. Return the call as `append` does."""
+        """Append the rest of `whole`, the whole arguments. Return the call as `append` does."""
         return self._pass_on(call, *call.arguments.fill(whole))
 
     def has_half(self) -> bool:

@@ -1,6 +1,6 @@
-"""The rules for an answer that broke off: what can be continued, and the request that asks a model to go on.
+"""The rules for an answer that broke off: what can be continued, and the request that asks a model to continue it.
 
-A model goes on from a prefix, or by an instruction where the operator allows it. This module does no I/O.
+A model continues a prefix, or follows an instruction where the operator allows that. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONTINUED_CODES: Final[frozenset[ErrorCode]] = frozenset(
         "upstream_timeout",
     }
 )
-"""The failures in the middle of an answer after which a model is asked to go on."""
+"""The failures in the middle of an answer after which a model is asked to continue it."""
 REPEATED_CHARS: Final = 60
 """About how many of the last characters an instruction asks the model to repeat, so that the seam can be found."""
 _INSTRUCTION: Final = (
@@ -40,19 +40,17 @@ _INSTRUCTION: Final = (
     "<<<{words}>>> Then go on at once. Write no introduction, no apology and no comment about the interruption."
 )
 _NO_THINKING: Final = ("thinking", "toggle", "budget")
-"""The styles of `params.reasoning` with which thinking can be turned off for one request."""
+"""The reasoning styles (`Quirks.reasoning`) with which thinking can be turned off for one request."""
 
 Way = Literal["continue", "restart"]
 
 
 def way_to_continue(parts: Sequence[Part], response_format: dict[str, Any] | None) -> Way | None:
-    """Return how an answer with these parts goes on after it broke off, or None if it can't.
+    """Return how to complete an answer that broke off after `parts`, or None if that isn't possible.
 
-    `response_format` is that of the request.
-
-    An answer that has text is continued, and one that has only reasoning starts again. An answer with a tool call is
-    never continued, because the call may be complete. Text in a format that the provider enforces can't be continued,
-    because the provider would begin the format again.
+    `response_format` is that of the request. An answer that has text is continued, and one that has only reasoning
+    starts again. An answer with a tool call is never continued, because the call may be complete. Text in a format that
+    the provider enforces can't be continued, because the provider would begin the format again.
     """
     if any(not isinstance(part, TextPart | ReasoningPart | CitationPart) for part in parts):
         return None
@@ -64,15 +62,15 @@ def way_to_continue(parts: Sequence[Part], response_format: dict[str, Any] | Non
 
 
 def said_text(parts: Sequence[Part]) -> str:
-    """Return the text of the parts."""
+    """Return all text of the text parts, without reasoning."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
 def continuing_request(request: ChatRequest, route: Route) -> ChatRequest:
     """Return `request`, which has a partial answer, as the dialect of `route` is to send it.
 
-    By instruction, the partial answer becomes two more messages. As a prefix, it is left to the dialect, and thinking is
-    turned off where that is possible, because thoughts can't follow a prefix.
+    If the model is instructed, the partial answer and the instruction become two more messages. Otherwise the dialect
+    sends the partial answer as a prefix. Then thinking is turned off where possible, because it can't follow a prefix.
     """
     if route.continuation == "instruct":
         text = said_text(request.partial_answer).rstrip()

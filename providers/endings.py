@@ -18,8 +18,8 @@ def finish_answer(
 ) -> None:
     """Add the end of the answer to `parts`, after its usage.
 
-    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client. `has_half_call`: a call broke off
-    or has no name. `has_hosted_calls`: the provider ran calls itself, which are no parts.
+    `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client. `has_half_call`: a call
+    broke off or has no name. `has_hosted_calls`: there were calls that the provider ran itself. They aren't parts.
     Raise `ProviderError` if the answer claims to be whole but isn't.
     """
     if finish in ("stop", "tool_calls"):

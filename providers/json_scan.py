@@ -31,7 +31,7 @@ class JsonScan:
         return not self.closed and self.opener in ("{", "[", '"')
 
     def feed(self, piece: str) -> int:
-        """Read the next piece of the value. Return the offset of the value's end in `piece`, or -1 if it isn't there."""
+        """Read the next piece of the value. Return the offset of the value's end in `piece`, or -1 if it goes on."""
         if not self.opener:
             stripped = piece.lstrip()
             if not stripped:

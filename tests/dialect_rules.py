@@ -1,6 +1,6 @@
-"""The documented rules of the dialects for the context in a request body, as checks of their own.
+"""The documented rules of the dialects for the context in a request body, as checks.
 
-Each check raises `AssertionError` with the rule that is broken. None of them uses the code that makes a body.
+Each check raises `AssertionError` with the rule that is broken. None of them uses the code that builds a body.
 """
 
 from __future__ import annotations
@@ -172,7 +172,10 @@ def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = T
 
 
 def _check_thinking(body: dict[str, Any]) -> None:
-    """Check the answer whose calls the last message answers: it begins with a thought if there is a thinking budget."""
+    """Check the answer whose calls the last message answers, the open answer.
+
+    It begins with a thought if there is a thinking budget, and has none if thinking is disabled.
+    """
     turn: list[dict[str, Any]] = []
     for message in reversed(body["messages"]):
         if message["role"] == "user" and not any(block["type"] == "tool_result" for block in message["content"]):

@@ -12,7 +12,7 @@ from providers.route import PromptCache
 
 CONTROL: Final = {"type": "ephemeral"}
 LOOKBACK_BLOCKS: Final = 15
-"""How many blocks may follow the end of the previous request. The API searches about 20 blocks back from a breakpoint."""
+"""How many blocks may follow the previous request without another breakpoint. The API searches about 20 blocks back."""
 _UNCACHEABLE: Final = ("thinking", "redacted_thinking")
 
 
@@ -20,8 +20,9 @@ def add_breakpoints(body: dict[str, Any], style: PromptCache) -> None:
     """Add at most four breakpoints, the API's limit, to `body`, a request body whose messages are complete.
 
     Those after the tools and after the system prompt serve other conversations too. The one at the end of the user's
-    last message serves the next turn. It never is in an answer that the model has to continue. With `style` "request",
-    the API places it: the messages then stay the same from turn to turn. With an empty `style`, do nothing.
+    last message serves the next turn. It is never in an answer that the model has to continue. With `style` "request",
+    the API places it: the messages then stay the same from turn to turn. If many blocks were added since the user's
+    message before that one, it gets a breakpoint too, so that the API finds it. With an empty `style`, do nothing.
     """
     if not style:
         return

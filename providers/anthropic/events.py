@@ -84,6 +84,7 @@ class _Event(Struct, gc=False):
 
 
 _SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))
+"""The types of events with which a host only shows that the connection is alive."""
 
 _PAUSES: Final = ("pause_turn", "pause_run", "compaction")
 """The stop reasons after which the same message may go on, until `message_stop`."""
@@ -108,7 +109,7 @@ class MessagesDecoder:
         self._usage = MessagesUsage()
         self._finish: Finish | None = None
         self._stop_reason = ""
-        """The provider's word for the stop reason, or for what isn't one."""
+        """The stop reason in the provider's word, which may be an unknown one."""
         self._explanation: str | None = None
         self._in_block = False
         """Whether the last block that started hasn't stopped."""
@@ -120,7 +121,7 @@ class MessagesDecoder:
         self._initial_arguments: dict[OpenCall, str] = {}
         """Map from a tool call to its initial arguments, used only if no others arrive."""
         self._initial_thoughts: dict[int, tuple[str, int]] = {}
-        """Map from a block's index to the thinking at its start, and the number of its characters that were repeated."""
+        """Map from a block's index to the thinking at its start, and how many of its characters a host has repeated."""
         self._has_hosted_calls = False
         self._media = Media(self.parts)
 
@@ -211,9 +212,9 @@ class MessagesDecoder:
         raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: _Event) -> None:
-        """Start the message. A proxy may repeat the event, and a fallback may start again after a whole thought.
+        """Start the message. A proxy may repeat the event, and another model may start again after a whole thought.
 
-        After anything else, another message would repeat it, or leave half of it.
+        After any other content, a second message is an error: it would repeat the content, or leave it incomplete.
         """
         if self._finish is not None:
             self.done = True
@@ -228,7 +229,7 @@ class MessagesDecoder:
         self._report_usage()
 
     def _use_held(self) -> None:
-        """Add the blocks that came with `message_start`, because no event begins them again."""
+        """Add the blocks that came with `message_start`, if no event has begun them again."""
         held, self._held = self._held, []
         for index, block in enumerate(held):
             self._start_block(index, block)
@@ -242,12 +243,13 @@ class MessagesDecoder:
         self._start_block(event.index, event.content_block or _Block())
 
     def _start_block(self, index: int, block: _Block) -> None:
-        """Start a block. The part of a text or thinking block starts only with its first content: some blocks stay empty."""
+        """Start a block. The part of a text or thinking block starts with its first content: some blocks stay empty."""
         self._in_block = True
         # Some hosts give several blocks one index.
         self.parts.remove_key(index)
         self._open_calls.pop(index, None)
         self._thoughts.discard(index)
+        self._initial_thoughts.pop(index, None)
         if self._text is not None and block.type not in ("text", "thinking"):
             self._text.settle()
         if block.type == "tool_use":
@@ -321,8 +323,6 @@ class MessagesDecoder:
             self._say(delta.text)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._add_citation(delta.citation)
-        elif not delta.type and delta.text:
-            self.parts.append_text("text", delta.text)
 
     def _think(self, index: int, text: str) -> None:
         if thought := self._without_initial(index, text):

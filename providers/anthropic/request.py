@@ -50,7 +50,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "stream": True,
     }
     if request.partial_answer:
-        # The API refuses a blank at its end.
+        # The API refuses white space at the end of the answer to continue.
         start = said_text(request.partial_answer).rstrip()
         body["messages"].append({"role": "assistant", "content": [{"type": "text", "text": start}]})
     if system := _system(request):

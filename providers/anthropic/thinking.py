@@ -1,7 +1,7 @@
 """The rules of the Messages API for thinking between a tool call and the answer. This module does no I/O.
 
-They hold for the messages of the assistant whose calls are being answered, that is, since the user's last message that
-has no tool result.
+They hold for the messages of the assistant whose calls are being answered: those after the last message of the user
+without a tool result.
 """
 
 from __future__ import annotations

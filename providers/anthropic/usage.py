@@ -1,4 +1,4 @@
-"""The token counts of one answer in Anthropic's Messages API, merged from all reports in its stream. Without I/O."""
+"""The token counts of one answer in Anthropic's Messages API, merged from all reports in its stream. No I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from providers.base import Usage
 from providers.token_counts import read_count
 
 ITERATIONS_MAX: Final = 1000
+"""The maximum number of iterations that are added up."""
 PLACEHOLDER: Final = 1
 """The output that the start of a message reports before there is any."""
 
 _INPUT, _READ, _WRITTEN = "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
 _OUTPUT, _THINKING = "output_tokens", "thinking_tokens"
 _INPUT_GROUP: Final = (_INPUT, _READ, _WRITTEN)
-"""What the whole input consists of. `input_tokens` excludes the cached ones."""
+"""The counts that make up the whole input. `input_tokens` excludes the cached ones."""
 _NAMES: Final = (*_INPUT_GROUP, _OUTPUT, _THINKING)
 
 Counts = dict[str, int]
@@ -25,8 +26,8 @@ Counts = dict[str, int]
 class MessagesUsage:
     """The usage of one answer. Neither its input nor its output shrinks.
 
-    Reports are cumulative, and a later one may omit counts or give 0 for them. If an answer consists of several messages,
-    they are added up.
+    Reports are cumulative, and a later one may omit counts or give 0 for them. If an answer consists of several
+    messages, their counts are added up.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class MessagesUsage:
         """Whether a report at the end of the message gave its output. The one at its start is preliminary."""
 
     def begin_message(self, message: str | None, usage: dict[str, Any] | None) -> None:
-        """Begin the message with the id `message`, unless it is the current one again. `usage` is its first report, or None."""
+        """Begin the message with the id `message`, if it is another one. `usage` is its first report, or None."""
         if self._counts and (self._has_ended or (message and self._message and message != self._message)):
             self._earlier = _sum((self._earlier, self._counts))
             self._counts = {}
@@ -60,7 +61,7 @@ class MessagesUsage:
     def usage(self, *, is_complete: bool) -> Usage | None:
         """Return the usage so far, or None if there was no report.
 
-        It is estimated if the answer `is_complete`, but nothing reported its output at the end.
+        It is estimated if the answer `is_complete` but no report at its end gave its output.
         """
         counts = _sum((self._earlier, self._counts))
         if not counts:

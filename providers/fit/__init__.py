@@ -1,1 +1,1 @@
-"""Make a context fit for the dialect that it is sent in. Everything here is pure: no I/O, no state."""
+"""Make a context fit for the dialect in which it is sent. This package does no I/O."""

@@ -18,7 +18,7 @@ Place = tuple[int, int]
 """The number of a message in its context, and of a part in the message."""
 
 BROKEN_CHARS_MAX: Final = 4000
-"""The number of characters of broken arguments that are sent back."""
+"""The maximum number of characters of broken arguments that are sent back."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_KEPT: Final = 50
@@ -82,8 +82,8 @@ def drop_unanswered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
 def legal_name(name: str) -> str:
     """Return the name of a tool as it may be sent back: 1 to 64 of `A-Za-z0-9_-`.
 
-    A name that a model invented may be empty, too long or have other characters. Then the end of the legal name depends
-    on the whole name, so that it can't be that of another tool.
+    A name that a model invented may be empty, too long or have other characters. Then the legal name ends with a digest
+    of the whole name, so that it isn't that of another tool.
     """
     if _NAME.fullmatch(name):
         return name
@@ -93,9 +93,9 @@ def legal_name(name: str) -> str:
 def object_arguments(arguments: str) -> str:
     """Return the arguments of a call as the JSON text of an object, which every dialect needs.
 
-    Text that encodes such a text again is decoded. No arguments, or null, become an empty object. Of anything else, such
-    as arguments that broke off, the first `BROKEN_CHARS_MAX` characters are sent as the field `arguments` of an object,
-    so that the model sees what it wrote.
+    A JSON string that holds the text of an object is decoded. No arguments, or null, become an empty object. Of
+    anything else, such as arguments that broke off, the first `BROKEN_CHARS_MAX` characters become the field
+    `arguments` of an object, so that the model sees what it wrote.
     """
     value = _decode(arguments)
     if isinstance(value, dict):
@@ -109,7 +109,7 @@ def object_arguments(arguments: str) -> str:
 
 
 def _finite(text: str) -> float:
-    """Return the number, which isn't an integer. Raise `ValueError` if it is too large: it couldn't be sent."""
+    """Return the number that `text` stands for. Raise `ValueError` if it is infinite, which JSON can't express."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("number out of range")
@@ -120,7 +120,7 @@ _decoder: Final = msgspec.json.Decoder(float_hook=_finite)
 
 
 def _decode(text: str) -> object:
-    """Return the value of a JSON text, or None if it isn't one. Numbers and characters that JSON lacks are refused."""
+    """Return the value of a JSON text, or None if it isn't valid. It has no infinite numbers or lone surrogates."""
     try:
         return _decoder.decode(text)
     except (ValueError, msgspec.MsgspecError, RecursionError):

@@ -39,9 +39,9 @@ def fit(request: ChatRequest, route: Route) -> ChatRequest:
     """Return `request` with a context that the dialect of `route` takes.
 
     Each tool call is directly followed by its result, has an id of the dialect's form that is unique in the context, a
-    legal name, and an object as arguments. Empty messages are left out, and two messages of one role are merged. A model
-    without tools gets the calls and results as text. The same context gives the same messages, and the messages of a
-    longer context begin with those of a shorter one, so that a provider's cache of prefixes can be used.
+    legal name, and an object as arguments. Empty messages are left out, and successive messages of one role are merged.
+    A model without tools gets the calls and results as text. The same context gives the same messages, and a context
+    that has grown begins with the same messages as before, so that the provider's prompt cache can be used.
 
     Raise `ProviderError` if nothing is left to send.
     """
@@ -54,7 +54,7 @@ def fit(request: ChatRequest, route: Route) -> ChatRequest:
         system, messages = _system_first(system, messages)
     messages = _merged(messages, rules)
     if rules.strict_roles:
-        messages = _in_turn(messages, rules, ends_with_user=not request.partial_answer)
+        messages = _in_turn(messages, ends_with_user=not request.partial_answer)
     if not messages:
         raise ProviderError(
             "invalid_request", "The conversation has nothing that the model can be sent. Send `input` with some text."
@@ -64,7 +64,7 @@ def fit(request: ChatRequest, route: Route) -> ChatRequest:
 
 
 class _Segment(NamedTuple):
-    """Parts of an answer up to a tool result that is among them, and the results of the calls in them."""
+    """The parts of an answer up to a tool result in it, and the results of the calls among these parts."""
 
     parts: list[Part]
     results: list[Part]
@@ -94,7 +94,7 @@ class _Pairing:
         return found
 
     def _without_foreign(self, part: Part) -> Part:
-        """Return `part` without a signature of another dialect. Clients' `messages` don't say which model made it."""
+        """Return `part` without a signature of another dialect: a client's `messages` don't say which model made it."""
         if isinstance(part, ReasoningPart) and part.signature and any(mark in part.signature for mark in self._foreign):
             return structs.replace(part, signature=None)
         return part
@@ -104,7 +104,7 @@ class _Pairing:
         result_seen = False
         for index, part in enumerate(parts):
             if isinstance(part, ToolResultPart):
-                # A provider's own tool: what follows its result follows in a message of its own.
+                # The provider ran this tool itself: what the model said after the result goes into the next message.
                 result_seen = bool(segments[-1].results)
                 continue
             if result_seen:
@@ -145,10 +145,10 @@ def _sent_by_user(parts: Iterable[Part]) -> list[Part]:
 
 
 def _sent_by_assistant(parts: list[Part]) -> list[Part]:
-    """Return the parts of an answer, without thoughts at its end. They were cut off, and dialects refuse them there.
+    """Return the parts of an answer that can be sent, which may be none.
 
-    A refusal becomes text, because few dialects have it. Blank text is left out if there is no other. Return no parts
-    if none of them can be sent.
+    Reasoning at the end is left out: it was cut off, and dialects refuse it there. So are citations and blank text at
+    the end, and all blank text if there is no other text. A refusal becomes text, because few dialects have it.
     """
     parts = [TextPart(part.text) if isinstance(part, RefusalPart) else part for part in parts]
     if all(_is_blank(part) for part in parts if isinstance(part, TextPart)):
@@ -166,7 +166,7 @@ def _is_blank(part: Part) -> bool:
 def _system_first(system: str | None, messages: list[ChatMessage]) -> tuple[str | None, list[ChatMessage]]:
     """Return the system prompt with all system messages, and the other messages.
 
-    If there are none, the last system message becomes a message of the user.
+    If there are no others, the last system message becomes a message of the user.
     """
     others = [message for message in messages if message.role != "system"]
     prompts = [message for message in messages if message.role == "system"]
@@ -177,7 +177,7 @@ def _system_first(system: str | None, messages: list[ChatMessage]) -> tuple[str 
 
 
 def _merged(messages: list[ChatMessage], rules: Rules) -> list[ChatMessage]:
-    """Merge the messages that follow each other with the same role, such as two of the user after a stopped turn."""
+    """Merge successive messages of one role, such as two of the user if the turn between them was stopped."""
     merged: list[tuple[Role, list[Part]]] = []
     for message in messages:
         role: Role = "user" if message.role == "tool" and rules.results_in_user else message.role
@@ -191,8 +191,11 @@ def _merged(messages: list[ChatMessage], rules: Rules) -> list[ChatMessage]:
     return [ChatMessage(role, tuple(parts)) for role, parts in merged]
 
 
-def _in_turn(messages: list[ChatMessage], rules: Rules, *, ends_with_user: bool) -> list[ChatMessage]:
-    """Return the messages so that the user begins, answers and messages of the user alternate, and the user ends."""
+def _in_turn(messages: list[ChatMessage], *, ends_with_user: bool) -> list[ChatMessage]:
+    """Add what is missing so that the user begins, and answers and messages of the user alternate.
+
+    If `ends_with_user`, the last message isn't an answer either.
+    """
     turns: list[ChatMessage] = []
     for message in messages:
         before = turns[-1].role if turns else "system"
@@ -207,9 +210,9 @@ def _in_turn(messages: list[ChatMessage], rules: Rules, *, ends_with_user: bool)
 
 
 def _with_called_tools(request: ChatRequest) -> ChatRequest:
-    """Define the tools that were called earlier, if the request has none: Anthropic refuses calls without definitions.
+    """Define the tools of earlier calls in `request`, which has no tools: Anthropic refuses calls without definitions.
 
-    The model may not call them.
+    The model may not call these tools.
     """
     names = {part.name for message in request.messages for part in message.parts if isinstance(part, ToolCallPart)}
     if not names:

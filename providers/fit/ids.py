@@ -40,7 +40,7 @@ def own_call_id(message: str, part: int, given: str) -> str:
 class CallIdMaker:
     """The maker of the ids of one context, which are unique in it and have the form `form`.
 
-    An id depends only on the calls before it, so that a longer context begins with the same bytes.
+    An id depends only on its call and on those before it, so that a context that has grown begins with the same bytes.
     """
 
     def __init__(self, form: CallIds) -> None:

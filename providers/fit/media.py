@@ -1,4 +1,4 @@
-"""Images and files of a history that a model can't take: a word stands in their place."""
+"""Replace the images and files of a history that a model can't take by a note. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, 
 from providers.fit.rules import Rules, rules_of
 from providers.route import Route
 
-IMAGE_WORD: Final = "[An image was left out here: this model can't see it.]"
-LARGE_WORD: Final = "[An image was left out here: it is too large, or there are too many.]"
-OWN_IMAGE_WORD: Final = "[You made an image here.]"
+IMAGE_NOTE: Final = "[An image was left out here: this model can't see it.]"
+LARGE_NOTE: Final = "[An image was left out here: it is too large, or there are too many.]"
+OWN_IMAGE_NOTE: Final = "[You made an image here.]"
 NAME_CHARS_MAX: Final = 80
 
 
 def leave_out_media(request: ChatRequest, route: Route) -> ChatRequest:
-    """Replace the images and files that the model of `route` can't take by a word, except in the last message.
+    """Replace the images and files that the model of `route` can't take by a note, except in the last message.
 
     The last message is the new input. `Route.check` refuses it if the model can't take what it holds. An image in an
-    answer moves to the next message of the user, because no dialect takes images in answers.
+    answer moves to the next message of the user, because no dialect takes images in answers. A note takes its place.
     """
     last = len(request.messages) - 1
     if request.messages and request.messages[last].role == "assistant":
@@ -46,25 +46,25 @@ def leave_out_media(request: ChatRequest, route: Route) -> ChatRequest:
             part = _with_known_type(part)
             is_taken = route.takes(part) and _is_allowed(part, rules) and (number, index) >= (first, first_index)
             if message.role == "assistant":
-                parts.append(TextPart(OWN_IMAGE_WORD if isinstance(part, ImagePart) else _word(part)))
+                parts.append(TextPart(OWN_IMAGE_NOTE if isinstance(part, ImagePart) else _note(part)))
                 own_images += [part] if is_taken and isinstance(part, ImagePart) else []
             elif message.role != "system" and (is_taken or number == last):
                 parts.append(part)
             else:
-                parts.append(TextPart(_word(part, is_seen=route.takes(part) and _has_form(part, rules))))
+                parts.append(TextPart(_note(part, is_seen=route.takes(part) and _has_form(part, rules))))
         messages.append(structs.replace(message, parts=tuple(parts)))
     return structs.replace(request, messages=tuple(messages)) if changed else request
 
 
 def _with_known_type(part: ImagePart | FilePart) -> ImagePart | FilePart:
-    """Return `part`, with the registered name of its type if it has a common wrong one, which providers refuse."""
+    """Return `part`, with its registered media type instead of a common wrong one, which providers refuse."""
     return structs.replace(part, media_type="image/jpeg") if part.media_type == "image/jpg" else part
 
 
 def _first_that_fits(messages: Sequence[ChatMessage], rules: Rules) -> tuple[int, int]:
-    """Return the place of the first image or file of the newest ones that are within the limits of `rules`.
+    """Return the place of the oldest image or file that, with all newer ones, is within the limits of `rules`.
 
-    A place is the number of a message and of a part in it. An image that is too large itself isn't counted.
+    A place is the number of a message and of a part in it. An image that isn't allowed on its own isn't counted.
     """
     images = chars = 0
     first = (len(messages), 0)
@@ -104,8 +104,8 @@ def _data_chars(part: ImagePart | FilePart) -> int:
     return len(part.data or "") or (len(part.url) if part.url is not None and part.url.startswith("data:") else 0)
 
 
-def _word(part: ImagePart | FilePart, *, is_seen: bool = False) -> str:
+def _note(part: ImagePart | FilePart, *, is_seen: bool = False) -> str:
     if isinstance(part, ImagePart):
-        return LARGE_WORD if is_seen else IMAGE_WORD
+        return LARGE_NOTE if is_seen else IMAGE_NOTE
     name = f" {part.name[:NAME_CHARS_MAX]}" if part.name else ""
     return f"[The file{name} was left out here: this model can't read it.]"

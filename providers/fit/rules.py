@@ -1,4 +1,4 @@
-"""The rules that the dialects have for a context, as data. The quirks of a provider or a model override some of them."""
+"""The rules that the dialects have for a context, as data. A provider's or a model's quirks override some."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Rules(Struct, frozen=True):
 
     `call_ids` is the form of the ids of tool calls. `strict_roles`: the system prompt is one text at the start, then
     messages of the user and of the assistant alternate, and the last one isn't the assistant's. `results_in_user`: tool
-    results are part of the user's message after them. `image_types` are the types of images, None if they aren't known.
-    `image_chars` is the most base64 characters of one image, `media_chars` of all images and files, and `images` the
-    most images of a request; None means no known limit. `image_urls`: an image may be an https address. A signature of
-    reasoning with one of the characters `foreign_signature` was made for another dialect.
+    results are part of the user's message after them. `image_types` are the media types of images, None if they aren't
+    known. `image_chars` is the most base64 characters of one image, `media_chars` of all images and files, and `images`
+    the most images of a request; None means no known limit. `image_urls`: an image may be an https address. A signature
+    of reasoning with one of the characters `foreign_signature` was made for another dialect.
     """
 
     call_ids: CallIds = "short"
@@ -48,7 +48,7 @@ _MESSAGES: Final = Rules(
     images=100,
     foreign_signature="{:",
 )
-# Their requests are smaller (20 and 30 MB), and they load no images from addresses.
+# Bedrock and Vertex AI take smaller requests (20 and 30 MB), and load no images from addresses.
 _MESSAGES_IN_CLOUD: Final = structs.replace(_MESSAGES, media_chars=15_000_000, image_urls=False)
 
 DIALECT_RULES: Final[dict[DialectName, Rules]] = {
@@ -61,7 +61,7 @@ DIALECT_RULES: Final[dict[DialectName, Rules]] = {
     "anthropic_vertex": _MESSAGES_IN_CLOUD,
     "anthropic_foundry": _MESSAGES,
 }
-"""Map from each dialect to its rules, without the quirks of its providers."""
+"""Map from each dialect to its rules, which don't include the quirks of its providers."""
 
 
 def rules_of(route: Route) -> Rules:

@@ -9,15 +9,15 @@ from providers.route import Route
 
 
 class Continuer(DeltaSink, Protocol):
-    """The part of a `Requester` that an answer that broke off needs."""
+    """The receiver of the rest of an answer that broke off. It also builds the request for each model."""
 
     async def build_continuation(self, route: Route) -> ChatRequest:
         """Return the request with which this route's model continues the answer. Raise `ProviderError` if it can't."""
 
     def on_break(self, error: ProviderError | None) -> None:
-        """Called once a model is to be asked to continue the answer, which broke off with `error`, before all else.
+        """Called before the other `on_` methods, at least once. `error` is the failure with which the answer broke off.
 
-        `error` is None if the answer broke off in another process. Further calls change nothing.
+        It is None if the answer broke off in another process. Only the first call has an effect.
         """
 
     def on_continue(self, route: Route) -> None:
@@ -30,14 +30,14 @@ class Continuer(DeltaSink, Protocol):
         """See `Requester`."""
 
     def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
-        """Called before attempt number `attempt`, which is made in `delay_ms`. Clients need not hear of it."""
+        """Called before attempt number `attempt`, which is made in `delay_ms`. Clients needn't be told."""
 
     def on_start(self) -> None:
         """See `Requester`."""
 
 
 class ContinuingRequester:
-    """A `Requester` of the rest of an answer, which `continuer` receives. The answer broke off with `error`."""
+    """A `Requester` that passes the rest of an answer to `continuer`. See `Continuer.on_break` for `error`."""
 
     def __init__(self, continuer: Continuer, error: ProviderError | None) -> None:
         self._continuer = continuer
@@ -64,7 +64,7 @@ class ContinuingRequester:
         self._continuer.on_failure(route, error)
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
-        """See `Requester`. A key that cools down makes even the first request wait."""
+        """See `Requester`. The first request is delayed too if every key is cooling down."""
         self._continuer.on_break(self._error)
         self._continuer.on_continue_retry(attempt, delay_ms)
 

@@ -24,7 +24,7 @@ class ReplayMismatch(Exception):
 
 
 class ReplayFilter:
-    """A filter that removes the parts `received` from a replayed answer, by their kinds and the lengths of their content."""
+    """A filter that removes the parts `received` from a replayed answer, by their kinds and lengths."""
 
     def __init__(self, received: Iterable[Part]) -> None:
         self._kinds: list[PartKind] = []

@@ -43,7 +43,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Retries(Struct, frozen=True):
-    """The retry limits. `attempts` is the maximum number of requests to one model, not counting those with another key."""
+    """The retry limits. `attempts` is the maximum number of requests to one model, without those with another key."""
 
     attempts: int = 3
     wait_max_s: float = 60.0
@@ -141,7 +141,7 @@ class RetryingClient:
     ) -> None:
         """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
-        Every wait before a retry ends by `deadline` (seconds on the event loop's clock), or at most 0.25 s later because
+        Every wait before a retry ends by `deadline` (seconds on the event loop's clock), or up to 0.25 s later because
         of jitter. `once` is for a request that replays an answer, and allows only one attempt. If the answer breaks off
         after its start, `continuer` receives the rest. Raise `ProviderError` with the failure of the requested model or
         of the started answer.
@@ -186,9 +186,8 @@ class RetryingClient:
         """Pass the rest of an answer of `route` that broke off with `error` to `continuer`.
 
         The route's model is asked first, then `fallbacks`, each with retries before its first words, until `deadline`
-        (see `answer`). Return whether the
-        rest is complete. If it isn't, no model can continue, or none has begun to. Raise `ProviderError` if the rest
-        breaks off too.
+        (see `answer`). Return whether the rest is complete. If it isn't, no model can continue the answer, or none has
+        begun to. Raise `ProviderError` if the rest breaks off too.
         """
         routes = [candidate for candidate in (route, *fallbacks) if candidate.provider in self._pools]
         while routes and _now() < deadline:

@@ -1,7 +1,7 @@
-"""The seam between the text that was said and its continuation. This module does no I/O.
+"""The seam between the text of an answer that broke off and its continuation. This module does no I/O.
 
-A continuation may begin exactly where the text ends, repeat its last words or all of it, and have a blank too many or too
-few. The start of the continuation is held back until that is decided; a repetition can't be longer than what was said.
+A continuation may begin exactly where the text ends, repeat its last words or all of it, and have too much or too
+little white space. Its start is held back until that is decided: as long as it may still repeat the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from providers.continuation import said_text
 WINDOW_CHARS: Final = 4096
 """How far before the end of the text a repetition may begin. It may also begin at the start of the text."""
 REPEATED_LETTERS_MIN: Final = 4
-"""A repetition that has fewer letters and digits counts as the model's own words. A Chinese, Japanese or Korean one is two."""
+"""A repetition that has fewer letters and digits counts as the model's own words. A CJK character is two."""
 RESTART_CHARS: Final = 64
 """A continuation that repeats this many characters of the start of the text, and then differs, is another answer."""
 _WORD_STARTS: Final = re.compile(r"(?<!\w)\S|[^\w\s]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -36,9 +36,9 @@ _MARKS: Final = ("<<<", "...", "…")
 """What a model may write before the words that it was asked to repeat: the mark of the instruction, or an ellipsis."""
 _END_MARKS: Final = ("", ">", ">>")
 _SINGLE_TOKEN: Final = re.compile(r"[^\w\s]{0,3}\w{1,40}(?:[>,;)}\]]|\(\))[,;]?")
-"""A closing tag, an item of a list, or a short statement. Code and tables often have two such tokens one after the other."""
+"""A closing tag, an item of a list, or a short statement. Code and tables often have the same one twice in a row."""
 _FIRST_WITH_BLANKS: Final = 0x0E00
-"""From this character on, most scripts write words without blanks between them."""
+"""From this code point on, most scripts write words without blanks between them."""
 
 
 class AnotherAnswer(Exception):
@@ -46,20 +46,23 @@ class AnotherAnswer(Exception):
 
 
 class Seam:
-    """The seam after the text `said`.
+    """The seam after the text `said`. A repetition at the start of the continuation is left out.
 
-    `asked`: the model was asked to repeat the last words, so that any repeated word counts. `echoes`: the provider repeats
-    the whole text. Otherwise a repetition of `REPEATED_LETTERS_MIN` letters counts, unless the text repeated it before.
-    `stripped`: the model got the text without the blank at its end, so that it writes that blank again.
+    `asked`: the model was asked to repeat the last words, so any repeated word is a repetition. `echoes`: the provider
+    repeats the whole text. Otherwise, a repetition has at least `REPEATED_LETTERS_MIN` letters, and `said` doesn't
+    itself end with it twice. `stripped`: the model got the text without the blank at its end, so it writes that blank
+    again. A blank is any amount of white space.
     """
 
     def __init__(self, said: str, *, asked: bool = False, echoes: bool = False, stripped: bool = False) -> None:
         self._said = said.rstrip()
         self._blank = said[len(self._said) :]
+        """The white space at the end of the text. `_said` is the text without it."""
         self._asked = asked
         self._echoes = echoes
         self._stripped = stripped or asked
         self._first = len(self._said) - len(self._said.lstrip())
+        """The place of the first character that isn't a blank."""
         window = max(self._first, len(self._said) - WINDOW_CHARS)
         starts = [match.start() for match in _WORD_STARTS.finditer(self._said, window)]
         if self._said and (not starts or starts[0] != self._first):
@@ -69,20 +72,23 @@ class Seam:
         self._repeated: list[int] = []
         """The places from which the continuation has repeated the text to its end, in their order."""
         self._lead = ""
+        """The blank, and the mark, at the start of the continuation. After a repetition, the blank that follows it."""
         self._held: list[str] = []
         self._length = 0
+        """The number of characters of the continuation so far, without `_lead`."""
         self._trims_blank = False
+        """Whether the repetition has ended, and only the blank after it isn't decided."""
         self._is_marked = False
-        """Whether a mark stands before the repetition, so that one may follow."""
+        """Whether a mark came before the repetition, so that one may follow it."""
         self._tail = ""
-        """The start of the mark after the repetition."""
+        """What may be the start of the mark after the repetition."""
         self.is_done = False
         """Whether everything that follows is passed on unchanged."""
 
     def feed(self, text: str) -> str:
-        """Return what to append to the text now: nothing as long as that isn't decided.
+        """Return what to append to the text now: nothing until the seam is decided.
 
-        Raise `AnotherAnswer` if the continuation isn't one.
+        `text` is the next piece of the continuation. Raise `AnotherAnswer` if it turns out to be another answer.
         """
         if self.is_done:
             return text
@@ -125,7 +131,7 @@ class Seam:
         return "" if self.is_done else self._trim("", is_end=True)
 
     def _match(self, text: str) -> None:
-        """Keep the places from which the text goes on with `text`."""
+        """Keep the places from which `text` repeats more of what was said, or all the rest of it."""
         said, matched = self._said, self._length
         still: list[int] = []
         repeated: list[int] = []
@@ -183,7 +189,7 @@ class Seam:
         return not is_periodic and not before.endswith(repeated)
 
     def _trim(self, text: str, *, is_end: bool = False) -> str:
-        """Return `text`, which follows a repetition, without the blank that the text already ends with."""
+        """Return `text`, which follows a repetition, without the blank that was already said, and without a mark."""
         text = self._tail + text
         self._tail = ""
         if self._is_marked:
@@ -203,7 +209,10 @@ class Seam:
 
 
 def _without(lead: str, blank: str) -> str:
-    """Return the blank `lead` without `blank`, which was said before it."""
+    """Return the blank `lead` without the beginning that repeats `blank`, which was said before it.
+
+    If it repeats nothing, it is kept only if it has a line break.
+    """
     if not blank:
         return lead
     pairs = zip(lead, blank, strict=False)
@@ -212,7 +221,7 @@ def _without(lead: str, blank: str) -> str:
 
 
 def _has_blank_between(before: str, after: str) -> bool:
-    """Return whether a blank belongs between the two characters if one is the end and one the start of a sentence's words."""
+    """Return whether a blank belongs between `before`, the end of a text, and `after`, the start of the next word."""
     if ord(before) >= _FIRST_WITH_BLANKS or ord(after) >= _FIRST_WITH_BLANKS:
         return False
     return after.isalnum() and (before.isalnum() or before in ",.;:!?)")
@@ -265,7 +274,10 @@ class SeamSink:
             await self._sink.put(held)
 
     def _number(self, batch: list[Delta]) -> list[Delta]:
-        """Return the batch as it continues the answer. Once the seam is decided, a batch can be passed in again."""
+        """Return `batch` with the parts numbered after those that were said, and with the text joined.
+
+        Once the seam is decided, the same batch may be passed again, and gives the same result.
+        """
         numbered: list[Delta] = []
         for delta in batch:
             if type(delta) is PartDelta:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from providers.fit.media import OWN_IMAGE_WORD
+from providers.fit.media import OWN_IMAGE_NOTE
 from providers.media import NOTES
 from tests.client import TurnView, client
 from tests.credentials import SECRET, bearer, token
@@ -98,7 +98,7 @@ async def test_an_image_is_shown_stored_and_sent_back(tmp_path: Path, model: str
             await c.request("turn.start", turn=name, conversation=talk, model=model, input=asked)
             assert (await c.ending(name))["type"] == "turn.completed"
         second, third = (json.dumps(request.body) for request in upstream.requests[1:3])
-        assert OWN_IMAGE_WORD in second
+        assert OWN_IMAGE_NOTE in second
         assert (second.count(ENCODED), third.count(ENCODED)) == (1, 2 if MODELS[model][1] else 3)
 
 
@@ -121,7 +121,7 @@ async def test_a_stateless_turn_keeps_its_image(tmp_path: Path) -> None:
         await c.request("turn.start", turn="t2", model="openai/m", messages=history)
         assert (await c.ending("t2"))["type"] == "turn.completed"
         sent = json.dumps(upstream.requests[1].body["messages"])
-        assert (sent.count(ENCODED), sent.count(OWN_IMAGE_WORD)) == (2, 1)
+        assert (sent.count(ENCODED), sent.count(OWN_IMAGE_NOTE)) == (2, 1)
 
 
 async def test_law_12_an_image_belongs_to_its_user(tmp_path: Path) -> None:

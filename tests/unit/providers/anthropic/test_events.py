@@ -296,3 +296,15 @@ def test_other_thinking_after_the_start_is_kept() -> None:
         *stopping("end_turn"),
     )
     assert answer.text("reasoning") == "I see. I think."
+
+
+def test_thinking_of_another_block_with_the_same_index_is_kept() -> None:
+    """The thinking at the start of a block isn't removed from a later block, even if a host gives both one index."""
+    answer = decode(
+        block(0, "thinking", thinking="Wait. "),
+        {"type": "content_block_stop", "index": 0},
+        block(0, "thinking", thinking=""),
+        delta(0, "thinking_delta", thinking="Wait. I see."),
+        *STOP,
+    )
+    assert answer.parts == [("reasoning", "Wait. "), ("reasoning", "Wait. I see.")]

@@ -33,7 +33,7 @@ from providers.base import (
 from providers.catalog.catalog import Catalog
 from providers.fit.context import BEGIN, CONTINUE, NO_ANSWER, fit
 from providers.fit.ids import own_call_id
-from providers.fit.media import IMAGE_WORD, LARGE_WORD, OWN_IMAGE_WORD
+from providers.fit.media import IMAGE_NOTE, LARGE_NOTE, OWN_IMAGE_NOTE
 from providers.openai.chat_request import chat_body
 from providers.openai.responses_request import responses_body
 from providers.route import Route
@@ -325,7 +325,7 @@ def test_images_of_the_history_are_left_out_for_a_model_that_can_not_see() -> No
     blind = DIALECTS["chat without vision"][0]
     shown = ChatMessage("user", (TextPart("See:"), picture))
     body = body_of(blind, requested([shown, ChatMessage("assistant", (TextPart("Nice."),)), ASK]))
-    assert body["messages"][0]["content"] == f"See:\n\n{IMAGE_WORD}"
+    assert body["messages"][0]["content"] == f"See:\n\n{IMAGE_NOTE}"
     with pytest.raises(ProviderError, match="can't see images"):
         body_of(blind, requested([ASK, shown]))
 
@@ -345,8 +345,8 @@ def test_large_images_of_the_history_are_left_out_where_the_provider_refuses_the
     history = [ChatMessage("user", (large, TextPart("See"))), ChatMessage("assistant", (large, TextPart("Yes."))), ASK]
     body = body_of(DIALECTS["anthropic"][0], requested(history))
     check_messages(body)
-    assert body["messages"][0]["content"][0]["text"] == LARGE_WORD
-    assert OWN_IMAGE_WORD in body["messages"][1]["content"][0]["text"]
+    assert body["messages"][0]["content"][0]["text"] == LARGE_NOTE
+    assert OWN_IMAGE_NOTE in body["messages"][1]["content"][0]["text"]
     assert body_of(DIALECTS["openai"][0], requested(history))["messages"][0]["content"][0]["type"] == "image_url"
 
 
@@ -399,7 +399,7 @@ def test_an_image_that_the_model_made_moves_to_the_next_question() -> None:
     """No dialect takes images in answers, but the next question may be about one."""
     drawn = ChatMessage("assistant", (ImagePart("image/png", data="aGk="),))
     body = body_of(DIALECTS["openai"][0], requested([ASK, drawn, ASK]))
-    assert body["messages"][1]["content"] == OWN_IMAGE_WORD
+    assert body["messages"][1]["content"] == OWN_IMAGE_NOTE
     assert [piece["type"] for piece in body["messages"][2]["content"]] == ["image_url", "text"]
 
 
