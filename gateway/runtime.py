@@ -170,7 +170,7 @@ def create_runtime(
         telemetry,
         clients,
     )
-    telemetry.register_gauges(lambda: _live_gauges(services, writer, providers))
+    telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
     return Runtime(
         services,
         writer,
@@ -182,7 +182,7 @@ def create_runtime(
     )
 
 
-def _live_gauges(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
+def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
     """Return the metrics that are looked up, with their current values."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
@@ -195,7 +195,7 @@ def _live_gauges(services: Services, writer: LogWriter, providers: Providers) ->
         gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.is_degraded)]),
         counter(
             "provider_skipped_events",
-            "Events of providers without a chunk of an answer, skipped.",
+            "Skipped events of providers, without a chunk of an answer.",
             [((provider,), count) for provider, count in providers.skipped_events().items()],
             "provider",
         ),

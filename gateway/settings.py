@@ -30,7 +30,7 @@ PREFIX = "TURNWIRE_"
 ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
 
 ALIVE_FACTOR = 5
-"""How many times as long as without pings a provider may be silent that sends pings, unless a setting says otherwise."""
+"""If `alive_timeout_s` isn't set, it is at most this many times `event_timeout_s`."""
 
 LEVELS = ("debug", "info", "warning", "error")
 _LEVEL_SYNONYMS = {
@@ -365,7 +365,7 @@ class Settings(BaseSettings):
 
     @property
     def _alive_s(self) -> float:
-        """`alive_timeout_s`, or in proportion to a shorter `event_timeout_s` if only that is set."""
+        """`alive_timeout_s`. If it isn't set, a short `event_timeout_s` shortens it."""
         if "alive_timeout_s" in self.model_fields_set:
             return self.alive_timeout_s
         return min(self.alive_timeout_s, ALIVE_FACTOR * self.event_timeout_s)

@@ -223,7 +223,7 @@ class PartStarted(Struct, frozen=True, gc=False):
 class PartDelta(Struct, frozen=True, gc=False):
     """More of part number `part`: text (JSON arguments for a tool call), a piece of its signature, or base64 data.
 
-    Never more than one of them.
+    At most one of them is present.
     """
 
     part: int

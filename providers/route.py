@@ -40,7 +40,8 @@ DialectName = Literal[
 ]
 ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
 Continue = Literal["", "prefill", "instruct", "off"]
-"""How an answer that broke off may be continued. Empty means `prefill`."""
+"""How an answer that broke off may be continued: `prefill` (only by models that take its start), `instruct` (by other
+models too, with an instruction) or `off`. Empty means `prefill`."""
 CallIds = Literal["short", "nine", "functions"]
 PromptCache = Literal["", "request", "blocks"]
 
@@ -68,7 +69,7 @@ class Quirks(BaseModel):
     signed_calls: bool = False
     """Whether tool calls carry Google's thought signature, which has to be sent back with them."""
     unsigned_call: str = ""
-    """The signature of a tool call that has none, because another model made it. Empty: none is needed."""
+    """The signature to send with a tool call that has none, because another model made it. Empty: none is needed."""
     reasoning_details: bool = False
     """Whether the model expects its `reasoning_details` back, in the format of OpenRouter."""
     call_ids: CallIds | None = None
@@ -115,7 +116,8 @@ class Quirks(BaseModel):
     prefill_body: dict[str, Any] = {}
     """Additional fields for the body of such a request in Chat Completions."""
     prefill_path: str = ""
-    """The path of the API that takes such a request, if it isn't that of the base URL. It replaces a `/v1` at the end."""
+    """The path of the API that takes such a request, if it isn't that of the base URL. It replaces
+    a `/v1` at the end of the base URL."""
     prefill_echoed: bool = False
     """Whether the answer to such a request repeats the start that was sent."""
     stream_options: dict[str, Any] = {}

@@ -91,7 +91,7 @@ async def _find_part(context: RequestContext, request: PartGet) -> Part | None:
 
 def _decode(data: str) -> bytes:
     """Decode base64 in slices, so that other threads may run between them."""
-    if len(data) <= SLICE_CHARS or "\n" in data:
+    if len(data) <= SLICE_CHARS:
         return binascii.a2b_base64(data)
     starts = range(0, len(data), SLICE_CHARS)
     return b"".join([binascii.a2b_base64(data[start : start + SLICE_CHARS]) for start in starts])

@@ -38,7 +38,7 @@ TOKEN_GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 FIRST_TOKEN_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 TURN_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
-ReadGauges = Callable[[], Iterable[Metric]]
+ReadMetrics = Callable[[], Iterable[Metric]]
 
 
 class Telemetry:
@@ -104,7 +104,7 @@ class Telemetry:
         """Return the label of the model."""
         return model if model in self._models else OTHER
 
-    def register_gauges(self, read: ReadGauges) -> None:
+    def register_live_metrics(self, read: ReadMetrics) -> None:
         """Add metrics that `read` returns each time the metrics are requested."""
         self._registry.register(_CallbackCollector(read))
 
@@ -154,7 +154,7 @@ class Telemetry:
 class _CallbackCollector(Collector):
     """A collector of metrics that are read when they are requested."""
 
-    def __init__(self, read: ReadGauges) -> None:
+    def __init__(self, read: ReadMetrics) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:

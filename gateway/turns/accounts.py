@@ -10,7 +10,7 @@ from providers.base import Part, Usage
 
 
 class Accounts(Struct):
-    """The sums over the requests that have ended, before the latest one. `said` holds the parts that they brought.
+    """The sums over all requests of a turn before the latest one. `said` holds the parts of the answer that they brought.
 
     `cost_nano` is in billionths of a dollar, and None if no cost is known.
     """
@@ -24,7 +24,7 @@ class Accounts(Struct):
         return _sum(self.usage, usage), _sum_known(self.cost_nano, cost_nano)
 
     def rest(self, parts: list[Part]) -> list[Part]:
-        """Return the parts, and the text, that the latest request brought."""
+        """Return what the latest request brought: of the answer's `parts`, the new ones, and the new text of the others."""
         if not self.said:
             return parts
         rest: list[Part] = []

@@ -289,8 +289,8 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
     An exchange is a user message with all messages up to the next one, so a tool call and its result stay together.
     The last exchange is kept even if it doesn't fit; the provider reports that.
 
-    If something is dropped, then about a quarter of what fits, so that the next turns begin with the same messages:
-    providers cache a prompt up to its first difference. What is dropped depends on the conversation alone.
+    Exchanges are dropped in steps of about a quarter of what fits, so that the next turns begin with the same messages:
+    providers cache a prompt up to its first difference. What earlier turns dropped doesn't matter.
     """
     if context_window is None:
         return chat_request

@@ -60,8 +60,8 @@ class AnswerContinuer:
     def _find_way(self, parts: list[Part]) -> Way | None:
         """Return how the answer goes on, or None.
 
-        The start of an answer that the client itself sent as the last message is left alone, and so is an answer that
-        the provider goes on with by itself.
+        An answer whose start the client itself sent as the last message isn't continued. Neither is one that the
+        provider completes and keeps.
         """
         messages = self._chat_request.messages
         if self._event_writer.live_turn.response_handle is not None or (messages and messages[-1].role == "assistant"):
@@ -90,7 +90,7 @@ class AnswerContinuer:
             self._builder.on_fallback(route)
 
     def _end_request(self, error: ProviderError | None) -> None:
-        """Close the accounts of the request whose answer broke off."""
+        """Record the usage and the failure of the request whose answer broke off."""
         writer = self._event_writer
         if self._answering is not None:
             writer.record_lost_request(self._answering, self._chat_request)

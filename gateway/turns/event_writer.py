@@ -195,7 +195,7 @@ class EventWriter:
         """
         if isinstance(delta, PartsWithdrawn):
             events.append(TurnReset(self.live_turn.turn, seq + 1, self.live_turn.epoch, delta.reason))
-            self._part_count = 0
+            self._forget_parts()
             return seq + 1
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
@@ -292,7 +292,7 @@ class EventWriter:
         )
 
     def end_request(self, parts: list[Part]) -> None:
-        """Close the accounts of the latest request, because another one follows. `parts` are the answer's parts so far."""
+        """Add the latest request to the sums, because another one follows. `parts` are the answer's parts so far."""
         self._accounts.usage, self._accounts.cost_nano = self.totals(parts)
         self._accounts.said = parts
         self.drop_request()
@@ -309,9 +309,13 @@ class EventWriter:
     def reset(self, reason: str) -> None:
         """Discard the parts so far: publish a `turn.reset`."""
         live_turn = self.live_turn
-        self._part_count = 0
+        self._forget_parts()
         self._accounts.said = ()
         self.publish(TurnReset(live_turn.turn, live_turn.log.end + 1, live_turn.epoch, reason))
+
+    def _forget_parts(self) -> None:
+        self._part_count = 0
+        self._left_out.clear()
 
     def totals(self, parts: list[Part]) -> tuple[Usage | None, int | None]:
         """Return the usage and the cost of all requests, each None if it isn't known. `parts`: the answer's parts.

@@ -72,7 +72,8 @@ class RunPlan:
 
     `request` is None while a turn with a large request waits; the store has the request. `answer_parts` holds the parts
     of the answer that an earlier owner published, to be continued. `resumed`: the provider still has that answer,
-    under the live turn's response handle, and continues it. Otherwise one of `continuing` is asked to continue it.
+    under the live turn's response handle, and continues it. `continuing`: the routes whose models are asked to continue it,
+    in this order, if the provider doesn't.
     """
 
     request: TurnStart | None
@@ -116,7 +117,10 @@ class TurnRunner:
         return self._newest_epoch
 
     def answering_routes(self, requested: Route, model: str) -> list[Route]:
-        """Return the route of `model`, which began to answer in place of the requested one or is that, and its fallbacks."""
+        """Return the route of `model`, which began the answer, then the fallbacks that come after it.
+
+        `model` is the requested model or one of its fallbacks.
+        """
         route = requested
         if model != requested.id:
             with suppress(ProviderError):

@@ -157,7 +157,7 @@ class Catalog:
         dialect = (row.dialect if row else None) or provider_row.dialect
         if "prefill" not in features and _takes_prefix(model, provider_row.prefill):
             features = (*features, "prefill")
-        # What an unknown model takes isn't known, and every model takes strict roles.
+        # Strict roles are the default, because every model takes them.
         quirks = {"strict_roles": True} | self._tag_quirks(provider, dialect, model)
         quirks |= provider_row.quirks | (row.quirks if row else {})
         if dialect.startswith("anthropic"):

@@ -110,7 +110,7 @@ class CatalogRows(BaseModel):
     think_opened: tuple[str, ...] = ()
     """Patterns, in lowercase, for the names of models whose prompt opens the reasoning. See `Quirks.think_opened`."""
     continues: Continue = ""
-    """How an answer that broke off may be continued, for models and providers that don't say it."""
+    """How an answer that broke off may be continued, for models and providers that don't say."""
     aliases: dict[str, str] = {}
     """Map from a name chosen by the operator to a model's id."""
 

@@ -53,7 +53,7 @@ def test_gauges_are_read_on_each_request() -> None:
     """No value is kept between two requests."""
     telemetry = Telemetry([])
     values = {("running",): 2.0}
-    telemetry.register_gauges(lambda: [gauge("turns", "Turns", values.items(), "state")])
+    telemetry.register_live_metrics(lambda: [gauge("turns", "Turns", values.items(), "state")])
     assert value(rendered(telemetry), "turnwire_turns", state="running") == 2
     values.clear()
     assert value(rendered(telemetry), "turnwire_turns") == 0

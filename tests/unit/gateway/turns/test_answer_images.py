@@ -15,7 +15,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import APPEND_BYTES_MAX, decode_events, next_append
 from gateway.turns.mirror import apply_entry
 from gateway.turns.state import BROKEN_IMAGE, fold, fold_final, fold_image, fold_shown
-from providers.base import Delta, ImagePart, PartDelta, PartStarted, TextPart
+from providers.base import Delta, ImagePart, PartDelta, PartStarted, PartsWithdrawn, TextPart
 from providers.retry.replay_dedupe import ReplayFilter
 from store.records import LogEntry
 from tests.unit.gateway.turns.test_event_writer import events, make_writer
@@ -86,6 +86,15 @@ async def test_an_image_that_is_too_large_becomes_a_text() -> None:
     writer.deliver([*image(1), PartStarted(2, "text"), PartDelta(2, "Two.")])
     assert not writer.live_turn.signal.is_aborted
     assert writer.parts() == [ImagePart("image/png", data=DATA), TextPart(TOO_LARGE), TextPart("Two.")]
+
+
+async def test_a_withdrawn_image_that_is_too_large_replaces_no_later_text() -> None:
+    """After a reset, a long text with the number of an image that was left out arrives."""
+    writer = await make_writer(output_bytes_max=len(DATA) - 1)
+    writer.deliver([*image(), PartsWithdrawn("again")])
+    long_text = "word " * 4000
+    writer.deliver([PartStarted(0, "text"), PartDelta(0, long_text)])
+    assert writer.parts() == [TextPart(long_text)]
 
 
 async def test_data_is_logged_in_bounded_entries_and_read_elsewhere() -> None:
