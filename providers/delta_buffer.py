@@ -97,7 +97,6 @@ class DeltaBuffer:
         if started.kind != "citation":
             self.last_kind, self.last = started.kind, started.part
         self.count += 1
-        self.kinds.add(started.kind)
         if key is not None:
             self._keys[key] = started.part
         return started.part
