@@ -9,7 +9,7 @@ CHARS_MAX: Final = 8 * 1024 * 1024
 """The maximum length of an image's base64 data."""
 URL_BYTES_MAX: Final = 8192
 SLICE_CHARS: Final = 256 * 1024
-"""How much base64 is decoded at once, a multiple of 4. Other threads may run between two slices."""
+"""The number of base64 characters that are decoded at once, a multiple of 4. Other threads can run in between."""
 SAFE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"})
 """The media types of an answer's images. None of them can hold a script, unlike SVG."""
 
@@ -20,7 +20,7 @@ _MAGIC: Final = (
     (8, (b"WEBP",), "image/webp"),
     (4, (b"ftypavif", b"ftypavis"), "image/avif"),
 )
-"""The position of the bytes that tell a format, these bytes, and the media type."""
+"""The position of the bytes that tell a format, the possible bytes, and the media type."""
 _BLANKS: Final = b" \t\r\n"
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -34,7 +34,7 @@ class Image(NamedTuple):
 
 
 class InvalidImage(ValueError):
-    """An image that can't be shown. `media_type` is the one that it claims, if that isn't an image's."""
+    """An image that can't be shown. `media_type` is the type that it has or claims to have, or empty."""
 
     def __init__(self, reason: str, media_type: str = "") -> None:
         super().__init__(reason)

@@ -1,7 +1,7 @@
 """The output of a model besides text: images become parts, transcripts text, and the rest is named in a sentence.
 
 The dialects' decoders share this module. It does no I/O. A decoder runs in another thread while it decodes a large
-event, so the check of large data blocks nothing; it releases the interpreter between slices.
+event, so the check of large data doesn't block the event loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOTES: Final = {
     "file": "[The model sent a file, which can't be shown here.]",
     "other": "[The model sent something that can't be shown here.]",
 }
-"""The sentences for what can't be shown, by kind. Each of them stands at most once in an answer."""
+"""The sentences for what can't be shown, by kind. An answer has each of them at most once."""
 
 _WORDS: Final = {
     "image": "image",
@@ -38,7 +38,7 @@ _WORDS: Final = {
 }
 """Map from a word in the type of a piece to its kind."""
 _SILENT_ENDS: Final = ("_call", "_output", "_use", "_result", "_tools", "_request")
-"""The ends of the types of what a provider's own tools do. It isn't part of the answer."""
+"""The ends of the types of a provider's own tool calls and their results, which aren't part of the answer."""
 _SILENT_WORDS: Final = (
     "text",
     "refusal",
@@ -146,9 +146,9 @@ class Media:
             self._parts.append_text("text", transcript)
 
     def add_piece(self, kind: str, piece: MediaPiece, *, has_text: bool = False) -> None:
-        """Add what a piece of content of the type `kind` holds besides its text. Name it if that is nothing known.
+        """Add the image or sound in a piece of content of the type `kind`. If it has neither, call `add_unknown`.
 
-        `has_text`: the piece has a text, so that it needs no name.
+        `has_text`: the piece has a text, so it isn't unknown.
         """
         sound = piece.audio or piece.input_audio
         media_type = piece.media_type or piece.mime_type or piece.mimeType or ""
@@ -162,13 +162,13 @@ class Media:
             self.add_unknown(kind)
 
     def add_unknown(self, kind: str) -> None:
-        """Name content of the unknown type `kind`, in a part at the end of the answer, unless it has nothing to show."""
+        """Record content of the unknown type `kind`, unless such content has nothing to show. See `add_note`."""
         lower = kind[:100].lower()
         if lower and not lower.endswith(_SILENT_ENDS) and not any(word in lower for word in _SILENT_WORDS):
             self.add_note(_kind_of(lower))
 
     def add_note(self, kind: str) -> None:
-        """Name content of a kind of `NOTES`, in a part at the end of the answer."""
+        """Record that content of this kind, a key of `NOTES`, can't be shown. `close` names it in the answer."""
         self._notes[kind] = None
 
     def close(self) -> None:

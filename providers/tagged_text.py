@@ -1,6 +1,6 @@
 """The text of an answer in which a host may send reasoning between tags, for dialects with thinking blocks.
 
-Chat Completions has its own, because its hosts repeat reasoning in other fields. This module does no I/O.
+`ChatDecoder` has its own code for this, because its hosts repeat reasoning in other fields. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ RESTATED: Final = "the model's reasoning was taken for its answer, so both are s
 
 
 class TaggedText:
-    """The text of one answer, without the reasoning in it. It fills the buffer `parts`."""
+    """The text of one answer, without the reasoning in it. It fills the buffer `parts`.
+
+    `is_opened` is that of `ThinkTags`. `is_whole`: the answer isn't the rest of another one, so it can be withdrawn.
+    """
 
     def __init__(self, parts: DeltaBuffer, *, is_opened: bool, is_whole: bool) -> None:
         self._parts = parts

@@ -14,7 +14,7 @@ COUNT_MAX: Final = 1_000_000_000
 """Token counts from here on, or below 0, are ignored. No request has so many tokens, and the stores can sum up smaller
 counts without rounding."""
 COST_MAX: Final = 1_000_000
-"""The cost in US dollars that no single request reaches. Such costs are ignored."""
+"""A cost in US dollars from here on is ignored. No single request costs so much."""
 
 Counts = dict[str, int]
 """Map from one of our names (`input`, `output`, `total`, `reasoning`, `cached`, `written`) to a reported count."""
@@ -63,16 +63,6 @@ class UsageReports:
             return None
         self._is_new = False
         return UsageReported(usage_of(self._counts, self._quirks), self._cost)
-
-
-def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Return the token counts of a Chat Completions `usage` object, whichever names the provider uses for them."""
-    return usage_of(read_counts(usage), quirks)
-
-
-def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Return the token counts of a Responses `usage` object."""
-    return usage_of(read_counts(usage), quirks)
 
 
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:

@@ -23,7 +23,7 @@ from providers.route import Endpoint
 
 _UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _FINAL_CODES: Final[frozenset[ErrorCode]] = frozenset({"model_not_found", "context_length_exceeded"})
-"""The codes of failures that the same request to the same model meets again, whatever the provider says."""
+"""The codes of failures that a retry of the same request can't avoid, whatever the provider says."""
 _WORD: Final = re.compile(r"[A-Za-z_]{1,40}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
@@ -96,7 +96,7 @@ class Failures:
         return self._error("upstream_error", "{title} sent an answer that can't be read. Try again.", detail)
 
     def too_large(self, detail: object) -> ProviderError:
-        """Return the error for an event over the bound, such as a large image. The same request would get it again."""
+        """Return the error for an event that is too large, such as an image. A retry would get it again."""
         message = "{title} sent more at once than can be read. Ask for less, for example for a smaller image."
         return self._error("upstream_error", message, detail, retryable=False)
 

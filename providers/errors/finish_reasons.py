@@ -60,19 +60,18 @@ _PATTERNS: Final[tuple[tuple[str, Finish], ...]] = (
     (r"(?<![a-z])(?:tool|function)", "tool_calls"),
 )
 
-
 REASON_CHARS_MAX: Final = 200
 """The maximum number of characters to read from a reason."""
 
 
 def map_finish_reason(reason: str) -> Finish | None:
-    """Map a provider's finish reason to ours, or to "failed". Return None if it is unknown, so that nothing has ended."""
+    """Map a provider's finish reason to ours, or to "failed". Return None for an unknown one: it ends nothing."""
     return _EXACT.get(reason) or _map(reason[:REASON_CHARS_MAX])
 
 
 @lru_cache(256)
 def _map(reason: str) -> Finish | None:
-    """Map a reason that isn't exactly one of the common words. Some hosts repeat a placeholder in every chunk."""
+    """Map a reason that isn't exactly one of the common words. Some hosts repeat one in every chunk, so cache it."""
     word = reason.strip().lower()
     if prefix := _PREFIX.match(word):
         word = word[prefix.end() :]

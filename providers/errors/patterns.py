@@ -1,6 +1,7 @@
-"""The words with which providers say that a request is too long, or that a model isn't (or no longer) there. Data only.
+"""The words of providers for a request that is too long, and for a model that doesn't exist or was retired. Data only.
 
-They are matched in lower case, without quotations, and collected from the documentation and the sources of the providers.
+They are collected from the documentation and the sources of the providers, and matched against a text in lower case
+without quotations (`Reason.words`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _SUBJECT: Final = r"(?:prompt|inputs?|messages?|conversation|context|history|pro
 _NO_OUTPUT: Final = (
     r"^(?!.{0,300}\b(?:rate|quota|per (?:minute|day|hour)|please wait|completion|maximum tokens you)\b).{0,300}"
 )
-"""Words about a number of tokens may also be about a rate or the output."""
+"""A lookahead for a text that isn't about a rate or the output, which also speak of a number of tokens."""
 _TOKENS: Final = (
     # "token limit exceeded", "exceeds the token limit", "prompt tokens limit exceeded: 3 > 2" (OpenRouter).
     r"\btokens? limit (?:is |was )?exceeded|exceed\w* (?:the )?(?:max(?:imum)? )?token limit|exceed max message tokens",
@@ -75,6 +76,7 @@ GONE: Final = "|".join(
         r"模型不存在|模型.{0,20}(?:下线|停用|弃用|不存在)",
     )
 )
+"""Words that only a missing model has. They are matched before the rules of other failures."""
 
 _GONE_STATES: Final = (
     r"(?:deprecated|decommissioned|retired|removed|discontinued|sunset|sunsetted|shut ?down|archived|withdrawn|disabled"
@@ -94,3 +96,4 @@ ABSENT: Final = "|".join(
         r"^not_found_error.*\bmodel\b|has not activated the model",
     )
 )
+"""Words that other failures may have too. They are matched after the rules of content, quota and access."""

@@ -26,17 +26,17 @@ _SPAN: Final = re.compile(
 _PIECE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mil|[dhms])[a-z]*")
 _UNITS_MS: Final = {"ms": 1.0, "mil": 1.0, "s": 1e3, "m": 6e4, "h": 36e5, "d": 864e5}
 _RESETS: Final = (
-    ("x-ratelimit-remaining", "x-ratelimit-reset", 1e3),
-    ("ratelimit-remaining", "ratelimit-reset", 1e3),
-    ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute", 1e3),
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", 1e3),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", 1e3),
-    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", 1e3),
-    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", 1e3),
-    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", 1e3),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", 1e3),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+    ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute"),
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
 )
-"""What says that a limit is used up (its value is 0), and when it ends."""
+"""Pairs of headers: the first says how much of a limit is left, and if that is 0, the second says when it resets."""
 
 
 def retry_after_ms(headers: Mapping[str, str], now_s: float | None = None) -> int | None:
@@ -62,11 +62,7 @@ def _first_wait_ms(headers: Mapping[str, str], clock: float) -> float:
         or _wait_ms(headers.get("x-ms-retry-after-ms", ""), 1.0, clock)
         or _wait_ms(headers.get("retry-after", ""), 1e3, clock)
         or max(
-            (
-                _wait_ms(headers.get(reset, ""), unit, clock)
-                for left, reset, unit in _RESETS
-                if _is_zero(headers.get(left))
-            ),
+            (_wait_ms(headers.get(reset, ""), 1e3, clock) for left, reset in _RESETS if _is_zero(headers.get(left))),
             default=0.0,
         )
     )

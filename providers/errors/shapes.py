@@ -21,8 +21,8 @@ class Reporting(Protocol):
 def has_failed(event: Reporting) -> bool:
     """Return whether an event reports a failure in another way than by an object, a list or a text as `error`."""
     error = event.error
-    if error is not None and not isinstance(error, dict | list | str):
-        return bool(error)
+    if error and not isinstance(error, dict | list | str):
+        return True
     return event.base_resp is not None and is_failed_status(event.base_resp)
 
 
@@ -33,7 +33,10 @@ def find_failed(documents: list[Any]) -> Mapping[str, Any] | None:
 
 
 def find_failure(event: Reporting, data: bytes, failures: Failures) -> ProviderError | None:
-    """Return the failure that `event`, decoded from `data`, reports, but not one by an error object. None if there is none."""
+    """Return the failure that `event`, decoded from `data`, reports without an error object or text, or None.
+
+    With any `error`, only what `has_failed` finds is returned: the caller reads the rest.
+    """
     if has_failed(event):
         return failures.from_event(find_failed(parse_documents(data)))
     return failures.from_documents(parse_documents(data)) if event.error is None else None

@@ -40,7 +40,10 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
 class Stalled(httpx2.ReadTimeout):
-    """No progress for `waited_s`. `started` says whether there was progress before, `alive` whether something else came."""
+    """No progress for `waited_s`. `started` says whether there was progress before.
+
+    `alive` says whether something that isn't progress, such as pings, kept the connection open.
+    """
 
     def __init__(self, waited_s: float, *, started: bool, alive: bool = False) -> None:
         super().__init__(f"no progress for {waited_s:g} s" if alive else f"no data for {waited_s:g} s")
@@ -297,9 +300,9 @@ class ResponseBody(httpx2.AsyncByteStream):
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
 
     def show_life(self, seconds: float, limit_s: float) -> None:
-        """Report that something arrived that isn't progress. It extends the deadline to at least `seconds` from now.
+        """Report that something arrived that isn't progress. The next sign of life is due within `seconds`.
 
-        The deadline is never later than `limit_s` after the last progress because of that.
+        This extends the deadline to at most `limit_s` after the last progress, and never shortens it.
         """
         deadline = min(self._loop.time() + seconds, self._progress_at + limit_s)
         if deadline > self._deadline:
@@ -338,6 +341,6 @@ class ResponseBody(httpx2.AsyncByteStream):
 def map_error(error: BaseException) -> httpx2.TransportError:
     """Return the httpx2 transport error for an aiohttp error, because the SDKs understand only httpx2's."""
     kind = next((to for source, to in _ERROR_TYPES if isinstance(error, source)), httpx2.ReadError)
-    # aiohttp quotes the bytes that it can't parse, which may be of the answer or of an error, so that isn't logged.
+    # In these errors, aiohttp quotes bytes that it can't parse. They may be of the answer, so they must not be logged.
     text = "" if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError) else f": {error}"
     return kind(f"{type(error).__name__}{text}")

@@ -56,8 +56,7 @@ def _skip_separators(text: str, begin: int) -> int:
 def decode_events(data: bytes, decoder: msgspec.json.Decoder[S]) -> list[S]:
     """Decode the data of an event. If `decoder` rejects it, decode it leniently.
 
-    Return several structs if frames were merged, without those that held no object. Raise `InvalidEvent` if `data` isn't
-    valid.
+    If frames were merged, return one struct for each that held an object. Raise `InvalidEvent` if `data` isn't valid.
     """
     try:
         return [decoder.decode(data)]
@@ -113,7 +112,7 @@ def _convert_value(value: Any, kind: Any, budget: Iterator[int]) -> Any:
 
 
 def _convert_items(items: list[Any], kind: inspect.Type, budget: Iterator[int]) -> list[Any]:
-    """Convert the items of a list whose items are structs, texts, or both, without those that are neither."""
+    """Convert a list whose items are structs, or structs and texts. Drop the other items."""
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     struct = next((each.cls for each in kinds if isinstance(each, inspect.StructType)), None)
     if struct is None:

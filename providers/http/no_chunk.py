@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from providers.http.sse import is_end_mark
 
 SIGN_CHARS_MAX: Final = 100
-"""A longer text that isn't JSON isn't a sign of life."""
+"""The maximum length of a text that is taken for a sign of life or a failure."""
 
 _COMMON_SIGNS: Final = frozenset(
     (
@@ -32,7 +32,7 @@ _COMMON_SIGNS: Final = frozenset(
 )
 _OBJECT: Final = re.compile(rb"\s*+\{")
 _BROKEN: Final = ("[", '"', "<", "}", "]")
-"""A text that isn't JSON and begins so is a page, or JSON that was cut."""
+"""A text that isn't JSON but begins with one of these is a page or truncated JSON."""
 _FAILURE_WORDS: Final = re.compile(
     r"(?i)error|fail|exception|overload|unavailable|time[d ]*out|refused|denied|unauthori[sz]ed|forbidden|invalid"
     r"|limit|too many|exceed|quota|not found|bad gateway|disconnect|reset|abort|crash|unhealthy|no healthy|unable"

@@ -180,7 +180,7 @@ class DeltaStream:
         return progress
 
     def _decode_other(self, name: str | None, data: bytes) -> bool:
-        """Process data that may be no chunk, which is then skipped. Return whether it shows progress."""
+        """Process data that may hold no chunk. Skip it if it holds nothing of use. Return whether it shows progress."""
         if (other := read_no_chunk(name, data)) is None:
             return self._decoder.decode_event(name, data)
         if other.failure is not None:

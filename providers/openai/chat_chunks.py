@@ -43,9 +43,9 @@ from providers.route import Quirks
 from providers.token_counts import UsageReports
 
 UNDECIDED: Final = -1
-"""What stands for the index of the choice that is decoded while it isn't known."""
+"""The index of the decoded choice while that isn't known."""
 OTHER_CHOICES_MAX: Final = 8
-"""How many pieces of choices with another index than 0 are held back until one of them is decoded."""
+"""The number of held-back pieces of choices with another index than 0 at which the first of them is decoded."""
 
 _RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
 
@@ -65,7 +65,7 @@ class ChatDecoder:
         self._tools = None if request is None else {tool.name for tool in request.tools}
         self._finish: Finish | None = None
         self._finish_word = ""
-        """The host's word for the finish reason, or for what isn't one."""
+        """The host's finish reason, which may be an unknown word."""
         self._choice = 0
         """The index of the choice that is decoded, or `UNDECIDED`."""
         self._other_choices: list[Choice] = []
@@ -121,8 +121,8 @@ class ChatDecoder:
         complete = self._finish not in (None, "failed") or (
             self._finish is None and self._quirks.ends_without_finish and self.parts.count > 0
         )
-        # An interrupted answer isn't closed: `close` would fill in missing arguments, or U+FFFD for half a surrogate
-        # pair.
+        # An interrupted answer is left as it is: without arguments that never came, without U+FFFD for half a surrogate
+        # pair, and without a note about what can't be shown.
         self._calls.close(complete=complete)
         if complete:
             if self._finish != "length":
@@ -130,7 +130,8 @@ class ChatDecoder:
             self.parts.close()
         for url in self._citation_urls:
             self.parts.add_citation(url=url, title=None, text=None)
-        self._media.close()
+        if complete:
+            self._media.close()
         self._report_usage()
         if self._finish == "failed":
             raise self._failures.from_finish_reason(self._finish_word)
@@ -241,7 +242,7 @@ class ChatDecoder:
             self._add_more(delta)
 
     def _add_more(self, delta: Delta) -> None:
-        """Add what stands beside the content: citations, images (as OpenRouter sends them) and sound."""
+        """Add what comes beside the content: citations, images (as OpenRouter sends them) and sound."""
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
@@ -403,7 +404,7 @@ class ChatDecoder:
         return (name or "").startswith("$") or is_hosted_type(call.type)
 
     def _add_message(self, message: Delta) -> None:
-        """Add a whole message: all of it if it is all there is, else what is missing in the deltas before it."""
+        """Add a whole message. If deltas came before it, add only what they lack."""
         if not self.parts.count and not self._calls.pending and not self._said:
             self._add_delta(message)
             return
@@ -432,7 +433,7 @@ class ChatDecoder:
             self._add_tool_calls(Delta(function_call=message.function_call))
 
     def _missing_text(self, content: Content) -> str:
-        """Return what the whole text has more than the text so far."""
+        """Return the rest of the whole text after the text so far, or "" if it doesn't begin with that text."""
         if content is not None and not isinstance(content, str):
             pieces = content if isinstance(content, list) else [content]
             texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))

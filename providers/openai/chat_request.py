@@ -30,7 +30,7 @@ from providers.openai.request_parts import accepted, citation_text, data_url, me
 from providers.route import Quirks, Route
 
 NO_THOUGHT: Final = " "
-"""The reasoning of a tool call that has none, such as another model's. Kimi and DeepSeek refuse an empty one as missing."""
+"""The reasoning of a message that has tool calls but no reasoning. Kimi and DeepSeek treat an empty one as missing."""
 _SDK_PARAMETERS: Final = frozenset(
     {
         "model",
@@ -191,7 +191,7 @@ def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
 
 
 def _link_details(details: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
-    """Set the ids of Gemini's details, which are those of the answer's calls in the same order, to the calls' new ids."""
+    """Replace the ids in Gemini's details, which name the calls in their order, by the new ids of these calls."""
     new_ids = [call["id"] for call in calls]
     linked: dict[str, str] = {}
     for detail in details:

@@ -95,7 +95,7 @@ class Delta(Struct, gc=False):
     image_url: Any = None
     audio: Any = None
     multi_mod_content: list[Piece | str] | Piece | None = None
-    """The content again as a list, with its images, where a host keeps `content` a text."""
+    """The content again as a list, with its images, from hosts whose `content` is always a text."""
 
 
 class Choice(Struct, gc=False):
@@ -128,7 +128,7 @@ _HOSTED_TYPES: Final = (
     "browser",
     "drawing_tool",
 )
-"""What is in the types of the tools that Kimi, GLM, xAI and other providers run themselves."""
+"""Words in the types of the tools that Kimi, GLM, xAI and other providers run themselves."""
 
 chunk_decoder = msgspec.json.Decoder(Chunk, float_hook=float)
 _EMPTY_DELTAS = (Delta(), Delta(content=""), Delta(content="", reasoning_content=""))

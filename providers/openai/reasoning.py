@@ -11,7 +11,7 @@ from typing import Any, Final
 from providers.delta_buffer import DeltaBuffer
 
 RECORD_MAX: Final = 1_000_000
-"""The maximum number of characters that are compared. What a field repeats beyond that isn't said again either."""
+"""The maximum number of characters of reasoning that are compared. After that, only one field is used."""
 REPEATED_MIN: Final = 32
 """From this number of equal characters on, a field repeats the reasoning, even if it differs afterward."""
 SNAPSHOT_MIN: Final = 5
@@ -41,7 +41,7 @@ _FIELDS: Final = (
 def thought_text(value: object, depth: int = 0) -> str:
     """Return the text of a thought in any shape: a string, an object with one of `_FIELDS`, or a list of these.
 
-    Several summaries in one list are separated by an empty line. `depth` is that of `value` in an outer one.
+    Several summaries in one list are separated by an empty line. `depth` is the number of values around `value`.
     """
     if isinstance(value, str):
         return value
@@ -97,7 +97,7 @@ class _Source:
         self.blanks = ""
         """White space after the end of the record, which is said if more follows."""
         self.repeats: bool | None = None
-        """Whether the field repeats the others, which is None until it differs."""
+        """None until the field differs from the record. Then: whether it had repeated enough of it before."""
 
 
 class Reasoning:
@@ -114,8 +114,8 @@ class Reasoning:
         """The source that has given everything in the record."""
         self._others: dict[str, _Source] = {}
         self.spoken = False
-        """Whether a source has given reasoning in the current chunk. Different texts of two fields of one chunk are two
-        accounts of the same reasoning. The caller sets it to False after each chunk."""
+        """Whether a source has given reasoning in the current chunk. The caller sets it to False after each chunk. If
+        two fields of one chunk differ, they are two accounts of the same reasoning, and only the first is said."""
         self.part = -1
         """The number of the last reasoning part with text, or -1."""
 
@@ -146,7 +146,7 @@ class Reasoning:
         self.spoken = True
 
     def say_snapshot(self, source: str, text: str) -> None:
-        """Add `text`, which some hosts send as a whole again and again: it may begin with all reasoning so far."""
+        """Add `text`, without what it repeats. Some hosts begin each text with all reasoning so far."""
         if len(text) < self._size - self._segment_size:
             self.say(source, text)
             return
@@ -183,7 +183,7 @@ class Reasoning:
             self._record.append(text)
 
     def _lead(self, source: str) -> None:
-        """Make `source` the leader, and keep the position of the leader so far, which is the end of the record."""
+        """Make `source` the leader, and record that the previous leader has given everything so far."""
         if source == self._leader:
             return
         self._move_to_end(self._leader)
@@ -233,7 +233,7 @@ class Reasoning:
             self._append(rest)
 
     def _differ(self, source: _Source, rest: str) -> None:
-        """Process text that differs from what other sources have given at the same place."""
+        """Process `rest`, which differs from what other sources have given at the same position."""
         if source.matched >= REPEATED_MIN:
             source.repeats = True
             return

@@ -39,7 +39,8 @@ class Dialect(OpenAiDialect):
         if (handle := request.response_handle) is None:
             stored_for = route.id if route.quirks.background else None
             opening = self._responses.create(**as_is(responses_arguments(request, route)), timeout=timeout)
-            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, stored_for, tools), sink)
+            decoder = ResponsesDecoder(route.quirks, self._failures, stored_for, tools, is_rest=request.asks_for_rest)
+            await self._stream(opening, decoder, sink)
             return
         opening = self._responses.retrieve(handle.id, **retrieve_arguments(route), timeout=timeout)
         replay_sink = ReplaySink(request.partial_answer, sink)

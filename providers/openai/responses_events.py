@@ -83,7 +83,7 @@ class ResponsesDecoder:
 
     `stored_for` is the id of the route if the provider stores the answer. In that case, one of the deltas is a
     `ResponseHandle` with the provider's id of the answer.
-    `tools` are the names of the client's tools, or None if they aren't known.
+    `tools` are the names of the client's tools, or None if they aren't known. `is_rest` is that of `DeltaBuffer`.
     """
 
     def __init__(
@@ -92,8 +92,10 @@ class ResponsesDecoder:
         failures: Failures,
         stored_for: str | None = None,
         tools: Collection[str] | None = None,
+        *,
+        is_rest: bool = False,
     ) -> None:
-        self.parts = DeltaBuffer()
+        self.parts = DeltaBuffer(is_rest=is_rest)
         self.finishing = False
         self.done = False
         tags = ThinkTags(is_opened=quirks.think_opened) if quirks.think_tags else None
@@ -159,7 +161,8 @@ class ResponsesDecoder:
         """Process the end of the stream. Raise `ProviderError` if the answer is incomplete. See `stream.Decoder`."""
         self._report_usage()
         if self._finish is None and not (self._quirks.ends_without_finish and self.parts.count):
-            # An interrupted answer isn't closed: `close` would fill in missing arguments or half of a surrogate pair.
+            # An interrupted answer is left as it is: without arguments that never came, without U+FFFD for half a
+            # surrogate pair, and without a note about what can't be shown.
             self._output.close(complete=False)
             raise self._failures.incomplete()
         self._output.close()
@@ -216,7 +219,7 @@ class ResponsesDecoder:
             self._output.complete_item(_item_key(event), event.item)
 
     def _image_progress(self, event: _Event) -> None:
-        """Keep the preview of an image that the provider is making. Its other events only show that it works."""
+        """Keep the preview of an image that the provider is making. An event without a preview is only progress."""
         if event.partial_image_b64:
             self._output.add_preview(_item_key(event), event.partial_image_b64)
 

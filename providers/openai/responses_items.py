@@ -41,7 +41,7 @@ KINDS: Final[dict[str, PartKind]] = {
     "summary_text": "reasoning",
 }
 MATCHES_MAX: Final = 100
-"""How many items, and how many of the whole answer's, are compared if the host counts its items otherwise there."""
+"""How many items, and how many pieces, are compared with the whole answer at its end if it numbers them differently."""
 _XAI_TOOLS: Final = frozenset(
     "x_search x_keyword_search x_semantic_search x_user_search x_thread_fetch view_x_video view_image"
     " web_search web_search_with_snippets browse_page code_execution".split()
@@ -114,7 +114,7 @@ class _Said:
         return self.pieces[0]
 
     def missing(self, whole: str) -> str | None:
-        """Return what `whole` has more than the text so far. None if neither text is the beginning of the other."""
+        """Return the rest of `whole` after the text so far. None if neither text is the beginning of the other."""
         said = self.text
         return whole[len(said) :] if whole.startswith(said) else "" if said.startswith(whole) else None
 
@@ -168,7 +168,7 @@ class OutputItems:
         self._nameless: set[ItemKey] = set()
         """The complete calls that have no name."""
         self._unmatched: list[tuple[tuple[PartKind, ItemKey, int], _Said]] = []
-        """At the end, the pieces that none of the whole answer's pieces was found for yet."""
+        """The pieces that match no piece of the whole answer at its end yet."""
         self._keys: dict[str, ItemKey] = {}
         """Map from the id of an item to its key, if it has an index."""
 
@@ -304,7 +304,10 @@ class OutputItems:
                 self._complete_other(index, item)
 
     def _is_known(self, item_key: ItemKey, item: Item) -> bool:
-        """Return whether an item of this type has a part. With another type, it is another item: the host counts otherwise."""
+        """Return whether the item `item_key` has content of the type of `item`.
+
+        If its type differs, it is another item: the host numbers the items of the whole answer differently.
+        """
         if item.type == "reasoning":
             return item_key in self._sources
         if item.type in ("function_call", "custom_tool_call"):
@@ -312,10 +315,10 @@ class OutputItems:
         return item.type != "message" or any((item_key, kind) in self._pieces for kind in ("text", "refusal"))
 
     def _complete_other(self, index: int, item: Item) -> None:
-        """Complete an item that has no part by its key. It may have one by another key, with the same content."""
+        """Complete an item whose key is unknown. Its content may have been added with another key."""
         key: ItemKey = f"{index} of the whole answer"
         if item.type == "message":
-            others = [piece for piece in item.pieces if not self._is_said(piece)]
+            others = [piece for piece in item.pieces if not self._add_missing(piece)]
             for piece in others:
                 piece.annotations = [each for each in piece.annotations or () if _page(each) not in self._citations]
             self.complete_item(key, Item(type="message", content=others))
@@ -333,8 +336,8 @@ class OutputItems:
         calls = self._opened.calls[-MATCHES_MAX:]
         return any(call.name == name and call.arguments.is_like(arguments) for call in calls)
 
-    def _is_said(self, piece: Piece) -> bool:
-        """Add what is missing of a piece's text to the piece that begins with the same text. Return whether there is one."""
+    def _add_missing(self, piece: Piece) -> bool:
+        """Add what is missing of the text of `piece` to the piece that begins the same. Return whether there is one."""
         kind, text = KINDS.get(piece.type), piece.words
         for place, ((said_kind, item_key, index), said) in enumerate(self._unmatched):
             if said_kind == kind and text and (missing := said.missing(text)) is not None:

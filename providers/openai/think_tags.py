@@ -29,7 +29,7 @@ TAG_MAX: Final = max(map(len, (*TAGS, *TAGS.values())))
 _CLOSE: Final = {tag: re.compile(re.escape(close), re.IGNORECASE) for tag, close in TAGS.items()}
 
 BLANKS_MAX: Final = 1000
-"""The maximum number of characters, blanks and a piece of the tag, that are held back until the tag is complete."""
+"""The maximum number of characters (white space and the start of a tag) that are held back for the rest of the tag."""
 WATCH_MAX: Final = 1_000_000
 """The maximum number of characters of text before a closing tag whose opening tag is missing."""
 
@@ -63,7 +63,7 @@ class ThinkTags:
         calling `feed`. None in any other state."""
         self._text: list[str] = []
         self.is_assumed = False
-        """Whether there was reasoning, but no tag that says so."""
+        """Whether the text was taken for reasoning, although no tag has said so."""
 
     def feed(self, text: str) -> list[Piece]:
         """Return the pieces of reasoning and text that `text` adds."""
@@ -91,7 +91,7 @@ class ThinkTags:
         self._is_opened = False
 
     def settle(self) -> list[Piece]:
-        """Return what follows from a closing tag at the end of the text so far, because something else follows it."""
+        """Return the pieces of a closing tag at the end of the text so far. Something else than text follows."""
         if self._state != "watching" or self._pending.lower() not in _LONE_CLOSE:
             return []
         pending, self._pending = self._pending, ""

@@ -209,6 +209,19 @@ def test_what_a_providers_own_tools_do_is_not_named() -> None:
     assert chat({"content": "Hi"}, {"content": pieces}).parts == [("text", "Hi")]
 
 
+@pytest.mark.parametrize("name", ["chat", "responses"])
+def test_an_interrupted_answer_has_no_note(name: str) -> None:
+    """A note would become part of the text that a model is asked to continue."""
+    if name == "chat":
+        deltas: list[dict[str, Any]] = [{"content": "Hel"}, {"audio": {"data": "AA=="}}]
+        answer = decode(ChatDecoder(Quirks(), FAILURES), *({"choices": [{"delta": delta}]} for delta in deltas))
+    else:
+        text, sound = "response.output_text.delta", "response.audio.delta"
+        events = ({"type": text, "delta": "Hel"}, {"type": sound, "delta": "AA=="})
+        answer = decode(ResponsesDecoder(Quirks(), FAILURES), *events)
+    assert (answer.parts, answer.code) == ([("text", "Hel")], "upstream_incomplete")
+
+
 def test_a_note_doesnt_hide_a_refusal() -> None:
     """The finish reason is that of the answer, whatever note follows it."""
     answer = chat({"refusal": "No."}, {"audio": {"data": "AA=="}})

@@ -8,7 +8,7 @@ import pytest
 
 from providers.base import Usage, UsageReported
 from providers.route import Quirks
-from providers.token_counts import UsageReports, chat_cost, chat_usage, responses_usage
+from providers.token_counts import UsageReports, chat_cost, read_counts, usage_of
 
 HOLES: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, "1" * 400, float("nan"), True, [], {})
 
@@ -47,7 +47,7 @@ def merged(*reports: Any, quirks: Quirks | None = None) -> UsageReported | None:
 )
 def test_chat(reported: dict[str, Any], usage: Usage) -> None:
     """Cached and reasoning tokens are found under every provider's field names. An invalid count is ignored."""
-    assert chat_usage(reported, Quirks()) == usage
+    assert usage_of(read_counts(reported), Quirks()) == usage
 
 
 @pytest.mark.parametrize("cost", [float("inf"), float("nan"), -1, "1", None, True, [1]])
@@ -60,13 +60,14 @@ def test_reasoning_excluded_from_the_output() -> None:
     """If a provider leaves the reasoning out of the output tokens, it is added to them."""
     quirks = Quirks(usage_excludes_reasoning=True)
     chat = {"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}}
-    assert chat_usage(chat, quirks) == Usage(0, 9, 4)
-    assert chat_usage(chat | {"prompt_tokens": 2, "total_tokens": 11}, quirks) == Usage(2, 9, 4)
-    assert chat_usage({"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 11}, quirks) == Usage(2, 9, 4)
-    assert chat_usage({"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 7}, quirks) == Usage(2, 5)
-    assert responses_usage({"output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 4}}, quirks) == Usage(
-        0, 9, 4
+    assert usage_of(read_counts(chat), quirks) == Usage(0, 9, 4)
+    assert usage_of(read_counts(chat | {"prompt_tokens": 2, "total_tokens": 11}), quirks) == Usage(2, 9, 4)
+    assert usage_of(read_counts({"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 11}), quirks) == Usage(
+        2, 9, 4
     )
+    assert usage_of(read_counts({"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 7}), quirks) == Usage(2, 5)
+    responses = {"output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 4}}
+    assert usage_of(read_counts(responses), quirks) == Usage(0, 9, 4)
 
 
 def test_no_hole_shrinks_a_count() -> None:

@@ -250,6 +250,10 @@ def test_error_event(data: bytes) -> None:
         ({"choices": [], "error": 1, "message": "overloaded"}, "upstream_overloaded"),
         ({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "upstream_rate_limited"),
         ({"choices": [], "base_resp": {"status_code": 1008, "status_msg": "x"}}, "upstream_rate_limited"),
+        (
+            {"choices": [], "error": False, "base_resp": {"status_code": 1002, "status_msg": "x"}},
+            "upstream_rate_limited",
+        ),
         ({"error": [{"code": 503, "message": "x"}]}, "upstream_overloaded"),
         ({"code": 1302, "msg": "concurrency too high", "success": False}, "upstream_rate_limited"),
         ({"code": "Throttling", "message": "Requests throttled"}, "upstream_rate_limited"),

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
@@ -159,6 +160,15 @@ async def test_background_answer_is_continued() -> None:
         assert received.path.startswith(f"/v1/responses/{RESPONSE}?")
         assert "stream=true" in received.path
         assert "reasoning.encrypted_content" in received.path
+
+
+async def test_the_rest_of_an_answer_may_be_empty() -> None:
+    """A model that is asked for the rest of its answer may have said all. Any other empty answer is incomplete."""
+    async with open_providers() as (upstream, providers):
+        for is_rest, code in ((True, None), (False, "upstream_incomplete")):
+            upstream.play(responses(""))
+            request = structs.replace(chat_request(), is_continuation=is_rest)
+            assert (await providers.answer(request, ROUTE)).code == code
 
 
 async def test_missing_background_answer() -> None:
