@@ -1,6 +1,8 @@
 /** One animation frame for all views: each view paints at most once per frame, and together they keep a budget. */
 
 const BUDGET_MS = 6;
+/** In addition, for deferred views in a frame in which nothing else is left to paint. */
+const BUDGET_IDLE_MS = 10;
 /** For a view that is painted alone. */
 const BUDGET_ALONE_MS = 4;
 /** Each painted view also costs style, layout and paint, which the browser does after the time budget. */
@@ -56,10 +58,11 @@ function paintTogether(deadline) {
     view.paint(deadline);
     if (performance.now() > deadline) break;
   }
+  const idleDeadline = scheduled.size > 0 ? deadline : deadline + BUDGET_IDLE_MS;
   // Each frame paints at least one deferred view, so that they make progress while the page is busy.
-  for (let first = true; deferred.size > 0 && (first || (scheduled.size === 0 && performance.now() < deadline)); first = false) {
+  for (let first = true; deferred.size > 0 && (first || (scheduled.size === 0 && performance.now() < idleDeadline)); first = false) {
     const view = [...deferred].at(-1);
     deferred.delete(view);
-    view.paint(deadline);
+    view.paint(idleDeadline);
   }
 }
