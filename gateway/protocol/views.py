@@ -32,7 +32,7 @@ _PART_URL = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})(?:\?
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
-    """The fields of a `Message` that the store's message record doesn't have itself, with the same names."""
+    """The fields of a `Message` that are stored encoded, in the body of its record. They have the same names."""
 
     parts: list[Part]
     model: str | None = None

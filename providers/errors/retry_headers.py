@@ -40,7 +40,7 @@ _RESETS: Final = (
 
 
 def retry_after_ms(headers: Mapping[str, str], now_s: float | None = None) -> int | None:
-    """Return the wait in ms, at most `WAIT_MAX_MS`, or None if no header gives one that is longer than 0.
+    """Return how long to wait before a retry, in ms and at most `WAIT_MAX_MS`. None if no header gives a wait over 0.
 
     A date is compared with the provider's clock in `Date` and with `now_s`, by default this machine's clock. If these
     are far apart, one of them is wrong, and the shorter wait is used: a cache may give an old `Date`.

@@ -164,7 +164,7 @@ def _is_blank(part: Part) -> bool:
 
 
 def _system_first(system: str | None, messages: list[ChatMessage]) -> tuple[str | None, list[ChatMessage]]:
-    """Return the system prompt with all system messages, and the other messages.
+    """Return the system prompt, to which the text of all system messages is added, and the other messages.
 
     If there are no others, the last system message becomes a message of the user.
     """

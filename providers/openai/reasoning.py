@@ -39,7 +39,7 @@ _FIELDS: Final = (
 
 
 def thought_text(value: object, depth: int = 0) -> str:
-    """Return the text of a thought in any shape: a string, an object with one of `_FIELDS`, or a list of these.
+    """Return the text of a thought. It may be a string, an object that has the text in one of `_FIELDS`, or a list.
 
     Several summaries in one list are separated by an empty line. `depth` is the number of values around `value`.
     """
@@ -245,7 +245,7 @@ class Reasoning:
             self._append(rest)
 
     def _skip(self, source: _Source, text: str) -> str:
-        """Return `text` without what it repeats from the source's position on. Differences in white space are ignored."""
+        """Return `text` without its start that repeats the record after the source's position, in any white space."""
         record, at = self._record, 0
         before_blanks: tuple[int, int, int] | None = None
         while at < len(text) and source.piece < len(record):

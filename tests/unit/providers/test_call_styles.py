@@ -118,7 +118,7 @@ def chat_streams(draw: st.DrawFn) -> tuple[Calls, list[dict[str, Any]]]:
 @settings(deadline=None, max_examples=examples(600))
 @given(chat_streams())
 def test_chat(stream: tuple[Calls, list[dict[str, Any]]]) -> None:
-    """Chat Completions: own, same or missing index and id; whole, in pieces, as objects, encoded twice, or a placeholder."""
+    """Each call is found, whatever its index, its id and the form of its arguments: whole, in pieces, or encoded twice."""
     calls, chunks = stream
     check(decode(ChatDecoder(Quirks(), FAILURES), [*chunks, CHAT_END]), calls)
 

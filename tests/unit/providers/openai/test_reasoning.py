@@ -27,7 +27,7 @@ WEIGHTS = st.lists(st.integers(1, 9), min_size=1, max_size=20)
 
 
 def decode(deltas: Iterable[Delta], *, drains: bool = True, finish: str | None = "stop", **quirks: Any) -> Answer:
-    """Return the answer of a host with these deltas. `drains`: each chunk is a read of its own."""
+    """Return the answer that these deltas decode to. `drains`: the parts are taken after each delta, not at the end."""
     decoder = ChatDecoder(Quirks(**quirks), FAILURES)
     answer = Answer()
     for delta in deltas:

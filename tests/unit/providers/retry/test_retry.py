@@ -239,7 +239,7 @@ async def test_a_stalled_first_event_without_a_fallback() -> None:
 
 
 async def test_signs_of_life_without_an_answer() -> None:
-    """A provider that only shows life before its first event is handled as after any other timeout."""
+    """If only signs of life come before the timeout, the request is retried as after any other timeout."""
     endless = Script((b": alive\n\n",) * 500).replace(rate=20)
     timeouts = Timeouts(first_event_s=0.5, between_events_s=0.5, alive_s=1)
     async with world(fallbacks=["b"], timeouts=timeouts) as w:
