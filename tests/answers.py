@@ -5,6 +5,7 @@ The sink `Answer` folds a stream into parts, usage and finish reason, for compar
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -34,6 +35,7 @@ from providers.base import (
 )
 from providers.catalog.catalog import Catalog, Providers
 from providers.catalog.schema import shipped_rows
+from providers.http.stream import Decoder
 from providers.route import Quirks, Route, Timeouts
 from tests.upstream import Upstream
 
@@ -200,6 +202,22 @@ async def open_providers(
             yield upstream, providers
         finally:
             await providers.providers.aclose()
+
+
+def decode_events(decoder: Decoder, *events: dict[str, Any]) -> Answer:
+    """Return the answer that the decoder makes of these events, with its error if it fails."""
+    answer = Answer()
+    try:
+        for event in events:
+            if decoder.done:
+                break
+            decoder.decode_event(None, json.dumps(event).encode())
+            answer.add(decoder.parts.drain())
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.drain())
+    return answer
 
 
 def recordings() -> Path:

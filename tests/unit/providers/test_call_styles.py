@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.anthropic.events import MessagesDecoder
-from providers.base import ProviderError
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
-from tests.answers import Answer
+from tests.answers import Answer, decode_events
 from tests.examples import examples
 
 FAILURES = Failures(Endpoint("x", "X", "", ()))
@@ -47,19 +46,6 @@ class Cuts:
     def __call__(self, text: str) -> list[str]:
         cuts = sorted(self._draw(st.lists(st.integers(0, len(text)), max_size=3)))
         return [text[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-
-def decode(decoder: Any, events: list[dict[str, Any]]) -> Answer:
-    answer = Answer()
-    try:
-        for event in events:
-            decoder.decode_event(None, json.dumps(event).encode())
-            answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
 
 
 def check(answer: Answer, calls: Calls) -> None:
@@ -120,7 +106,7 @@ def chat_streams(draw: st.DrawFn) -> tuple[Calls, list[dict[str, Any]]]:
 def test_chat(stream: tuple[Calls, list[dict[str, Any]]]) -> None:
     """Each call is found, whatever its index, its id and the form of its arguments: whole, in pieces, or encoded twice."""
     calls, chunks = stream
-    check(decode(ChatDecoder(Quirks(), FAILURES), [*chunks, CHAT_END]), calls)
+    check(decode_events(ChatDecoder(Quirks(), FAILURES), *chunks, CHAT_END), calls)
 
 
 @settings(deadline=None, max_examples=examples(200))
@@ -136,7 +122,7 @@ def test_chat_interleaved(calls: Calls, rng: Any, data: st.DataObject) -> None:
     chunks = [queue.pop(0) for queue in queues]
     while any(queues):
         chunks.append(rng.choice([queue for queue in queues if queue]).pop(0))
-    answer = decode(ChatDecoder(Quirks(), FAILURES), [*chunks, CHAT_END])
+    answer = decode_events(ChatDecoder(Quirks(), FAILURES), *chunks, CHAT_END)
     got = sorted(json.loads(text)["n"] for _, text in answer.parts)
     assert got == list(range(len(calls)))
 
@@ -155,7 +141,7 @@ def test_chat_with_a_whole_message(stream: tuple[Calls, list[dict[str, Any]]], h
         for name, arguments in calls
     ]
     end = {"choices": [{"message": {"tool_calls": whole}, "finish_reason": "tool_calls"}]}
-    check(decode(ChatDecoder(Quirks(), FAILURES), [end] if is_alone else [*chunks, end]), calls)
+    check(decode_events(ChatDecoder(Quirks(), FAILURES), *([] if is_alone else chunks), end), calls)
 
 
 @settings(deadline=None, max_examples=examples(300))
@@ -185,7 +171,7 @@ def test_messages(calls: Calls, data: st.DataObject) -> None:
         if stops:
             events.append({"type": "content_block_stop", "index": index})
     events += [{"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"}]
-    check(decode(MessagesDecoder(FAILURES), events), calls)
+    check(decode_events(MessagesDecoder(FAILURES), *events), calls)
 
 
 Sender = Callable[[int, dict[str, Any], str], list[dict[str, Any]]]
@@ -228,7 +214,7 @@ def test_responses(calls: Calls, data: st.DataObject) -> None:
             events.append({"type": "response.output_item.done", **where, "item": item | {"arguments": text}})
     last = {"status": "completed", "output": output if output_again else []}
     events.append({"type": "response.completed", "response": last})
-    check(decode(ResponsesDecoder(Quirks(), FAILURES), events), calls)
+    check(decode_events(ResponsesDecoder(Quirks(), FAILURES), *events), calls)
 
 
 def test_hundreds_of_calls_and_large_arguments() -> None:
@@ -240,8 +226,8 @@ def test_hundreds_of_calls_and_large_arguments() -> None:
         piece(number, None, None, texts[number][at : at + 30]) for at in range(0, 120, 30) for number in range(500)
     ]
     chunks += [piece(number, None, None, texts[number][120:]) for number in range(500)]
-    check(decode(ChatDecoder(Quirks(), FAILURES), [*chunks, CHAT_END]), calls)
+    check(decode_events(ChatDecoder(Quirks(), FAILURES), *chunks, CHAT_END), calls)
     text = json.dumps({"x": '\\"{' * 1_200_000})
     pieces = [piece(0, None, None, text[at : at + 2000]) for at in range(0, len(text), 2000)]
-    answer = decode(ChatDecoder(Quirks(), FAILURES), [piece(0, "c", "f", ""), *pieces, CHAT_END])
+    answer = decode_events(ChatDecoder(Quirks(), FAILURES), piece(0, "c", "f", ""), *pieces, CHAT_END)
     assert answer.text("tool_call") == text

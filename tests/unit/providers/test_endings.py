@@ -8,34 +8,19 @@ from typing import Any
 import pytest
 
 from providers.anthropic.events import MessagesDecoder
-from providers.base import ProviderError, Tool, Usage
+from providers.base import Tool, Usage
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
-from tests.answers import Answer, chat_request
+from tests.answers import Answer, chat_request, decode_events
 
 FAILURES = Failures(Endpoint("x", "X", "", ()))
 
 
-def decode(decoder: Any, *events: dict[str, Any]) -> Answer:
-    answer = Answer()
-    try:
-        for event in events:
-            if decoder.done:
-                break
-            decoder.decode_event(None, json.dumps(event).encode())
-            answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
-
-
 def chat(*choices: dict[str, Any], tools: list[str] | None = None) -> Answer:
     request = None if tools is None else chat_request(tools=tuple(Tool(name) for name in tools))
-    return decode(ChatDecoder(Quirks(), FAILURES, request), *({"choices": [choice]} for choice in choices))
+    return decode_events(ChatDecoder(Quirks(), FAILURES, request), *({"choices": [choice]} for choice in choices))
 
 
 def delta(finish: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
@@ -47,7 +32,7 @@ def call(arguments: Any, name: str = "f", kind: str = "function") -> dict[str, A
 
 
 def messages(*events: dict[str, Any]) -> Answer:
-    return decode(MessagesDecoder(FAILURES), *events)
+    return decode_events(MessagesDecoder(FAILURES), *events)
 
 
 def block(index: int, kind: str, **fields: Any) -> dict[str, Any]:
@@ -65,7 +50,7 @@ def stopped(reason: str, **usage: int) -> list[dict[str, Any]]:
 def responses(*events: dict[str, Any], tools: list[str] | None = None, **last: Any) -> Answer:
     kind = last.setdefault("status", "completed")
     ending = {"type": f"response.{kind}", "response": last}
-    return decode(ResponsesDecoder(Quirks(), FAILURES, tools=tools), *events, ending)
+    return decode_events(ResponsesDecoder(Quirks(), FAILURES, tools=tools), *events, ending)
 
 
 def item(kind: str, at: int | None = None, **fields: Any) -> dict[str, Any]:
@@ -103,7 +88,7 @@ def test_no_content_but_output_tokens() -> None:
     """An answer with output tokens but without a part is incomplete. One that was cut or filtered says so itself."""
     paid = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 9}}
     for finish, code in (("stop", "upstream_incomplete"), ("length", None), ("content_filter", None)):
-        answer = decode(ChatDecoder(Quirks(), FAILURES), {"choices": [delta(finish)]}, paid)
+        answer = decode_events(ChatDecoder(Quirks(), FAILURES), {"choices": [delta(finish)]}, paid)
         assert (answer.code, answer.usage) == (code, Usage(1, 9))
     assert messages(*stopped("end_turn", output_tokens=9)).code == "upstream_incomplete"
     assert messages(*stopped("end_turn", output_tokens=0)).finish == "stop"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from providers.anthropic.events import MessagesDecoder
-from providers.base import ProviderError
 from providers.errors.failures import Failures
-from providers.http.stream import Decoder
 from providers.media import IMAGES_MAX, NOTES
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
-from tests.answers import Answer
+from tests.answers import Answer, decode_events
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -24,30 +21,17 @@ URL = f"data:image/png;base64,{PNG}"
 LINK = "https://images.example/1.png"
 
 
-def decode(decoder: Decoder, *events: dict[str, Any]) -> Answer:
-    answer = Answer()
-    try:
-        for event in events:
-            decoder.decode_event(None, json.dumps(event).encode())
-            answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
-
-
 def chat(*deltas: dict[str, Any], message: dict[str, Any] | None = None) -> Answer:
     choices: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
     if message is not None:
         choices.append({"message": message})
     choices.append({"delta": {}, "finish_reason": "stop"})
-    return decode(ChatDecoder(Quirks(), FAILURES), *({"choices": [choice]} for choice in choices))
+    return decode_events(ChatDecoder(Quirks(), FAILURES), *({"choices": [choice]} for choice in choices))
 
 
 def response(*events: dict[str, Any], output: list[dict[str, Any]] | None = None) -> Answer:
     ending = {"type": "response.completed", "response": {"status": "completed", "output": output or []}}
-    return decode(ResponsesDecoder(Quirks(), FAILURES), *events, ending)
+    return decode_events(ResponsesDecoder(Quirks(), FAILURES), *events, ending)
 
 
 def done(item: dict[str, Any], index: int = 0) -> dict[str, Any]:
@@ -64,7 +48,7 @@ def message(*blocks: dict[str, Any], content: list[dict[str, Any]] | None = None
 
 def ended(*events: dict[str, Any]) -> Answer:
     stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
-    return decode(MessagesDecoder(FAILURES), *events, stop, {"type": "message_stop"})
+    return decode_events(MessagesDecoder(FAILURES), *events, stop, {"type": "message_stop"})
 
 
 IMAGES: dict[str, Answer] = {
@@ -214,11 +198,11 @@ def test_an_interrupted_answer_has_no_note(name: str) -> None:
     """A note would become part of the text that a model is asked to continue."""
     if name == "chat":
         deltas: list[dict[str, Any]] = [{"content": "Hel"}, {"audio": {"data": "AA=="}}]
-        answer = decode(ChatDecoder(Quirks(), FAILURES), *({"choices": [{"delta": delta}]} for delta in deltas))
+        answer = decode_events(ChatDecoder(Quirks(), FAILURES), *({"choices": [{"delta": delta}]} for delta in deltas))
     else:
         text, sound = "response.output_text.delta", "response.audio.delta"
         events = ({"type": text, "delta": "Hel"}, {"type": sound, "delta": "AA=="})
-        answer = decode(ResponsesDecoder(Quirks(), FAILURES), *events)
+        answer = decode_events(ResponsesDecoder(Quirks(), FAILURES), *events)
     assert (answer.parts, answer.code) == ([("text", "Hel")], "upstream_incomplete")
 
 
