@@ -137,6 +137,17 @@ class FeedbackRecord(Struct, frozen=True, kw_only=True):
     rated_ms: int
 
 
+class Found(Struct, frozen=True, kw_only=True):
+    """A conversation that a search has found, the message in which it was found, and the text around the place.
+
+    `message` and `snippet` are None if only the title matches.
+    """
+
+    record: ConversationRecord
+    message: str | None = None
+    snippet: str | None = None
+
+
 class FeedbackFilter(Struct, frozen=True, kw_only=True):
     """The feedback to list: of one model, with one rating, from `since_ms` on, before `until_ms`. None selects any."""
 

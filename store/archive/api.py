@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from store.archive.records import Applied, ArchivedConversation, ArchivedMessage, Found, OutboxBatch
-from store.records import ConversationRecord, Counters, FeedbackFilter, FeedbackRecord, StoreError
+from store.archive.records import Applied, ArchivedConversation, ArchivedMessage, OutboxBatch
+from store.records import ConversationRecord, Counters, FeedbackFilter, FeedbackRecord, Found, StoreError
 
 
 class ArchiveError(StoreError):

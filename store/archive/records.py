@@ -84,10 +84,10 @@ class OutboxBatch(Struct, frozen=True, kw_only=True):
 class Applied(Struct, frozen=True, kw_only=True):
     """The result of applying an `OutboxBatch`.
 
-    `done`: the entries that the archive has now, or that don't belong in it. `stale_until`: entries with a change up to this
-    one were skipped, because the archive has applied a later one before; None if there were none. The outbox renumbers those of them that it
-    still has. `poisoned`: the entries that the database refuses for what they contain, each with the reason.
-    `conversations` and `stored_bytes`: what the user has in the archive now.
+    `done`: the entries that the archive has now, or that don't belong in it. `stale_until`: entries with a change up to
+    this one were skipped, because the archive has applied a later one before; the outbox renumbers those of them that
+    it still has. None if there were none. `poisoned`: the entries that the database refuses for what they contain, each
+    with the reason. `conversations` and `stored_bytes`: what the user has in the archive now.
     """
 
     user: str
@@ -96,14 +96,3 @@ class Applied(Struct, frozen=True, kw_only=True):
     poisoned: tuple[tuple[OutboxEntry, str], ...] = ()
     conversations: int = 0
     stored_bytes: int = 0
-
-
-class Found(Struct, frozen=True, kw_only=True):
-    """A conversation that a search has found, the message in which it was found, and the text around the place.
-
-    `message` and `snippet` are None if only the title matches.
-    """
-
-    record: ConversationRecord
-    message: str | None = None
-    snippet: str | None = None
