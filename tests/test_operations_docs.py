@@ -203,19 +203,23 @@ def known_variables() -> set[str]:
     return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
 
 
-def test_compose_runs_two_instances_on_one_redis() -> None:
+def test_compose_runs_two_instances_on_one_redis_and_one_archive() -> None:
     """Both instances are behind nginx, whose configuration is deploy/nginx.conf and whose port is open on loopback only.
 
     The instances stop within their grace period and trust only the network of this Compose file. Redis keeps its data
-    on disk and evicts none.
+    on disk and evicts none. PostgreSQL keeps its data in a volume, and its port isn't published.
     """
     (compose,) = documents("docker-compose.yml")
     services = compose["services"]
-    assert set(services) == {"turnwire-1", "turnwire-2", "proxy", "redis"}
+    assert set(services) == {"turnwire-1", "turnwire-2", "proxy", "redis", "postgres"}
+    account = services["postgres"]["environment"]
     for name in ("turnwire-1", "turnwire-2"):
         environment = services[name]["environment"]
         assert {one for one in environment if one.startswith("TURNWIRE_")} <= known_variables()
         assert environment["TURNWIRE_STORE"] == "redis://redis:6379"
+        assert environment["TURNWIRE_ARCHIVE"] == (
+            f"postgresql://{account['POSTGRES_USER']}:{account['POSTGRES_PASSWORD']}@postgres/{account['POSTGRES_DB']}"
+        )
         assert int(services[name]["stop_grace_period"][:-1]) > float(environment["TURNWIRE_DRAIN_S"]) + HANDOVER_S
         assert f"server {name}:8000" in (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
         assert environment["TURNWIRE_TRUSTED_PROXIES"] == compose["networks"]["default"]["ipam"]["config"][0]["subnet"]
@@ -226,6 +230,10 @@ def test_compose_runs_two_instances_on_one_redis() -> None:
     redis = " ".join(services["redis"]["command"])
     for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
         assert setting in redis
+    assert "ports" not in services["postgres"]
+    assert {volume.partition(":")[0] for name in ("redis", "postgres") for volume in services[name]["volumes"]} == set(
+        compose["volumes"]
+    )
     named = {name for service in services.values() for name in service.get("depends_on", [])}
     assert named <= set(services)
 
