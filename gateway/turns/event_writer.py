@@ -19,10 +19,10 @@ from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANOS_PER_USD, part_url
 from gateway.turns.abort import Abort
 from gateway.turns.accounts import Accounts
-from gateway.turns.context import estimate_usage
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
 from gateway.turns.state import IllegalTransition, fold, fold_final
+from gateway.turns.token_estimate import estimate_usage
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatRequest,
