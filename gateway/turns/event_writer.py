@@ -13,12 +13,12 @@ from gateway.offload import request_size
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
-from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData, data_chars
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
-from gateway.protocol.views import NANOS_PER_USD, part_url
+from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.abort import Abort
 from gateway.turns.accounts import Accounts
+from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
 from gateway.turns.state import IllegalTransition, fold, fold_final
@@ -45,8 +45,6 @@ ID_BYTES_MAX = 512
 TITLE_BYTES_MAX = 1024
 TEXT_BYTES_MAX = 4096
 URL_BYTES_MAX = 8192
-TOO_LARGE = "[The model sent an image that is too large for this answer.]"
-"""The text in place of an image that would exceed the limit of the answer's size."""
 UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
 """A text of this many characters always fits in a frame, even if every character is escaped."""
 
@@ -87,10 +85,7 @@ class EventWriter:
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
         self._part_count = 0
-        self._image_chars = 0
-        """The length of the data of the images that the current batch began."""
-        self._left_out: set[int] = set()
-        """The numbers of the images that are too large. Their data is replaced by a text."""
+        self._images = ImageEvents(live_turn, output_bytes_max)
         self._is_resumed = False
         self._attempts = 0
         self._chat_request: ChatRequest | None = None
@@ -121,7 +116,7 @@ class EventWriter:
         live_turn = self.live_turn
         events: list[TurnEvent] = []
         seq = live_turn.log.end
-        self._image_chars = 0
+        self._images.batch_chars = 0
         for delta in batch:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._part_count:
@@ -159,30 +154,16 @@ class EventWriter:
             raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
         self._part_count += 1
         if started.size is not None:
-            return self._open_image(started, seq)
-        if started.kind == "tool_call":
+            started = self._images.open(started)
+        elif started.kind == "tool_call":
             live_turn = self.live_turn
             call = own_call_id(live_turn.message or live_turn.turn, started.part, started.call or "")
             started = structs.replace(started, call=call)
         return _part_event(self.live_turn.turn, seq, started)
 
-    def _open_image(self, image: PartStarted, seq: int) -> TurnPart:
-        """Return the event that begins an image with its address, or a text in place of an image that is too large."""
-        live_turn = self.live_turn
-        size = image.size or 0
-        self._image_chars += data_chars(size)
-        if live_turn.output_bytes + self._image_chars > self._output_bytes_max:
-            self._image_chars -= data_chars(size)
-            self._left_out.add(image.part)
-            return TurnPart(turn=live_turn.turn, seq=seq, part=image.part, kind="text")
-        stateless = live_turn.turn if live_turn.conversation is None else None
-        url = part_url(live_turn.message, image.part, stateless)
-        event = _part_event(live_turn.turn, seq, structs.replace(image, url=url))
-        return structs.replace(event, size=size)
-
     def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-        if delta.part in self._left_out:
-            return [TurnDelta(self.live_turn.turn, seq + 1, delta.part, TOO_LARGE)]
+        if delta.data is not None:
+            return self._images.data_events(seq, delta.part, delta.data)
         return _delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:
@@ -315,7 +296,7 @@ class EventWriter:
 
     def _forget_parts(self) -> None:
         self._part_count = 0
-        self._left_out.clear()
+        self._images.forget()
 
     def totals(self, parts: list[Part]) -> tuple[Usage | None, int | None]:
         """Return the usage and the cost of all requests, each None if it isn't known. `parts`: the answer's parts.
@@ -364,11 +345,7 @@ def _ms(seconds: float) -> int:
 
 
 def _delta_events(turn: str, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-    """Return the delta as one event, or as several if one wouldn't fit into a frame (law 10)."""
-    if (data := delta.data) is not None:
-        starts = range(0, len(data), DATA_PIECE_CHARS)
-        pieces_of_data = [data[start : start + DATA_PIECE_CHARS] for start in starts]
-        return [PartData(turn, seq + n, delta.part, data=piece) for n, piece in enumerate(pieces_of_data, 1)]
+    """Return a delta without data as one event, or as several if one wouldn't fit into a frame (law 10)."""
     text = delta.text
     if text is not None:
         pieces = split_text(text, PIECE_BYTES_MAX)
@@ -399,4 +376,5 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
         text=clip(part.text, TEXT_BYTES_MAX),
         media_type=clip(part.media_type, ID_BYTES_MAX),
         redacted=part.redacted,
+        size=part.size,
     )

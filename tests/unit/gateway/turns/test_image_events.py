@@ -10,7 +10,7 @@ from gateway.protocol.codec import CODECS, JSON
 from gateway.protocol.events import TurnDelta, TurnPart, TurnReset
 from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
-from gateway.turns.event_writer import TOO_LARGE
+from gateway.turns.image_events import TOO_LARGE
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import APPEND_BYTES_MAX, decode_events, next_append
 from gateway.turns.mirror import apply_entry
