@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -15,14 +15,12 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
-from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.abort import Abort
-from gateway.turns.accounts import Accounts
+from gateway.turns.accounts import Accounts, complete_usage, cost_nano
 from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
 from gateway.turns.state import IllegalTransition, fold, fold_final
-from gateway.turns.token_estimate import estimate_usage
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatRequest,
@@ -37,7 +35,6 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog.prices import cost_usd
 from providers.fit.ids import own_call_id
 from providers.route import Route
 
@@ -247,30 +244,9 @@ class EventWriter:
 
         Counts that the provider didn't report, or didn't report to the end, are estimated.
         """
-        chat_request = self._chat_request
-        reported: Usage | None = self._usage
-        if chat_request is None or (
-            reported
-            and reported.input_tokens
-            and reported.output_tokens
-            and self._finish_reason
-            and not reported.estimated
-        ):
-            return reported
-        estimate = estimate_usage(chat_request, parts)
-        if reported is None:
-            return estimate
-        input_tokens = reported.input_tokens or estimate.input_tokens
-        output_tokens = reported.output_tokens
-        if reported.estimated:
-            output_tokens = max(output_tokens, estimate.output_tokens)
-        elif output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
-            # Anthropic reports a count at the start and one at the end. An answer that was cut off has only the first.
-            output_tokens = estimate.output_tokens
-        estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)
-        return structs.replace(
-            reported, input_tokens=input_tokens, output_tokens=output_tokens, estimated=reported.estimated or estimated
-        )
+        if self._chat_request is None:
+            return self._usage
+        return complete_usage(self._chat_request, self._usage, parts, is_whole=self._finish_reason is not None)
 
     def end_request(self, parts: list[Part]) -> None:
         """Add the latest request to the sums, because another one follows. `parts` are the answer's parts so far."""
@@ -329,15 +305,6 @@ class EventWriter:
             attempts=self._attempts,
             ttft_ms=None if first_token_at is None else _ms(first_token_at - self.accepted_at),
         )
-
-
-def cost_nano(route: Route, usage: Usage | None, reported: Decimal | None = None) -> int | None:
-    """Return the cost of `usage` in billionths of a dollar, or None if there is no usage or no known price.
-
-    `reported` is the cost that the provider itself reports, in US dollars.
-    """
-    cost = None if usage is None else cost_usd(route, usage, reported)
-    return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
 
 
 def _ms(seconds: float) -> int:
