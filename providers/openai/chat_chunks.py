@@ -39,6 +39,7 @@ from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
 from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
+from providers.openai.whole_message import missing_delta
 from providers.route import Quirks
 from providers.token_counts import UsageReports
 
@@ -408,19 +409,8 @@ class ChatDecoder:
         if not self.parts.count and not self._calls.pending and not self._said:
             self._add_delta(message)
             return
-        kinds = self.parts.kinds
-        missing = msgspec.structs.replace(
-            Delta() if "reasoning" in kinds else message,
-            content=self._missing_text(message.content),
-            refusal=None if "refusal" in kinds else message.refusal,
-            annotations=None if "citation" in kinds else message.annotations,
-            tool_calls=None,
-            function_call=None,
-            extra_content=None,
-            images=message.images or message.image or message.image_url,
-            audio=None if self._media.has_transcript else message.audio,
-        )
-        self._add_delta(missing)
+        kinds, said = self.parts.kinds, self._said_so_far()
+        self._add_delta(missing_delta(message, kinds, said, has_transcript=self._media.has_transcript))
         for piece in message.content if isinstance(message.content, list) else ():
             if not isinstance(piece, str) and not (piece.transcript and self._media.has_transcript):
                 self._add_media(piece)
@@ -431,15 +421,6 @@ class ChatDecoder:
             )
         if message.function_call is not None and not self._calls:
             self._add_tool_calls(Delta(function_call=message.function_call))
-
-    def _missing_text(self, content: Content) -> str:
-        """Return the rest of the whole text after the text so far, or "" if it doesn't begin with that text."""
-        if content is not None and not isinstance(content, str):
-            pieces = content if isinstance(content, list) else [content]
-            texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))
-            content = "".join(piece if isinstance(piece, str) else piece.words for piece in texts)
-        said = self._said_so_far()
-        return content[len(said) :] if content and content.startswith(said) else ""
 
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:
