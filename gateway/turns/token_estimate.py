@@ -54,7 +54,7 @@ def fixed_tokens(chat_request: ChatRequest) -> int:
 
 
 def message_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Return an upper estimate of the tokens of one message.
+    """Return an upper estimate of the tokens of one message with these `parts`.
 
     It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size.
     """

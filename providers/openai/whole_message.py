@@ -1,4 +1,4 @@
-"""What a whole message (`message` instead of `delta`) adds to the deltas before it. This module does no I/O.
+"""Find what a whole message (`message` instead of `delta`) adds to the deltas before it. This module does no I/O.
 
 Some hosts send one at the end of a stream. Its tool calls are completed by `ToolCallAssembler.fill`.
 """
