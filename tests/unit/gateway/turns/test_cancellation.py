@@ -183,7 +183,7 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
     """Law 8: after the store was unavailable or lost its data, instances have the grace period to report their
     attachments again."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
+    monkeypatch.setattr("gateway.turns.presence.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
@@ -223,7 +223,7 @@ async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: N
 async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the turn is restored while a presence check runs. Attachments have the grace period nevertheless."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
+    monkeypatch.setattr("gateway.turns.presence.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
