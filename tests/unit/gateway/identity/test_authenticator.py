@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity import api_keys, authenticator
+from gateway.identity import api_keys, credential_sweeps
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import DEFAULT_SCOPES, Credential, Principal, principal_of
@@ -26,7 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the interval of sweeps and the delay before a missing key is invalid."""
-    monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
+    monkeypatch.setattr(credential_sweeps, "SWEEP_S", 0.01)
     monkeypatch.setattr(api_keys, "REMOVAL_DELAY_S", 0.05)
     yield
 
