@@ -10,16 +10,14 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from gateway.offload import request_size
-from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
-from gateway.protocol.plain_text import escape_invisible
-from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.turns.abort import Abort
 from gateway.turns.accounts import Accounts, complete_usage, cost_nano
 from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
+from gateway.turns.part_events import UNSPLIT_CHARS_MAX, delta_events, part_event
 from gateway.turns.state import IllegalTransition, fold, fold_final
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
@@ -37,13 +35,6 @@ from providers.base import (
 )
 from providers.fit.ids import own_call_id
 from providers.route import Route
-
-ID_BYTES_MAX = 512
-TITLE_BYTES_MAX = 1024
-TEXT_BYTES_MAX = 4096
-URL_BYTES_MAX = 8192
-UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
-"""A text of this many characters always fits in a frame, even if every character is escaped."""
 
 
 class OnEvents(Protocol):
@@ -156,12 +147,12 @@ class EventWriter:
             live_turn = self.live_turn
             call = own_call_id(live_turn.message or live_turn.turn, started.part, started.call or "")
             started = structs.replace(started, call=call)
-        return _part_event(self.live_turn.turn, seq, started)
+        return part_event(self.live_turn.turn, seq, started)
 
     def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
         if delta.data is not None:
             return self._images.data_events(seq, delta.part, delta.data)
-        return _delta_events(self.live_turn.turn, seq, delta)
+        return delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
@@ -309,39 +300,3 @@ class EventWriter:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _delta_events(turn: str, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-    """Return a delta without data as one event, or as several if one wouldn't fit into a frame (law 10)."""
-    text = delta.text
-    if text is not None:
-        pieces = split_text(text, PIECE_BYTES_MAX)
-        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1) if piece]
-    pieces = split_text(delta.signature or "", PIECE_BYTES_MAX)
-    return [TurnDelta(turn, seq + n, delta.part, None, piece) for n, piece in enumerate(pieces, 1) if piece]
-
-
-def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
-    def clip(text: str | None, bytes_max: int) -> str | None:
-        return None if text is None else clip_text(text, bytes_max)
-
-    def visible(text: str | None) -> str | None:
-        """An id or a name in visible characters: clients send it back, and logs show it."""
-        return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
-
-    # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
-    url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
-    return TurnPart(
-        turn=turn,
-        seq=seq,
-        part=part.part,
-        kind=part.kind,
-        call=visible(part.call),
-        name=visible(part.name),
-        url=url,
-        title=clip(part.title, TITLE_BYTES_MAX),
-        text=clip(part.text, TEXT_BYTES_MAX),
-        media_type=clip(part.media_type, ID_BYTES_MAX),
-        redacted=part.redacted,
-        size=part.size,
-    )
