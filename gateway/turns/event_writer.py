@@ -150,8 +150,8 @@ class EventWriter:
         return part_event(self.live_turn.turn, seq, started)
 
     def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-        if delta.data is not None:
-            return self._images.data_events(seq, delta.part, delta.data)
+        if delta.data is not None or delta.part in self._images.left_out:
+            return self._images.data_events(seq, delta.part, delta.data or "")
         return delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:

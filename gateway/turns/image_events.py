@@ -22,17 +22,17 @@ class ImageEvents:
     def __init__(self, live_turn: LiveTurn, output_bytes_max: int) -> None:
         self.batch_chars = 0
         """The length of the data of the images that the current batch began."""
+        self.left_out: set[int] = set()
+        """The numbers of the images that are too large. Their data is replaced by a text."""
         self._live_turn = live_turn
         self._output_bytes_max = output_bytes_max
-        self._left_out: set[int] = set()
-        """The numbers of the images that are too large. Their data is replaced by a text."""
 
     def open(self, image: PartStarted) -> PartStarted:
         """Return the image with its address, or a text part in place of an image that is too large."""
         live_turn = self._live_turn
         chars = data_chars(image.size or 0)
         if live_turn.output_bytes + self.batch_chars + chars > self._output_bytes_max:
-            self._left_out.add(image.part)
+            self.left_out.add(image.part)
             return PartStarted(image.part, "text")
         self.batch_chars += chars
         stateless = live_turn.turn if live_turn.conversation is None else None
@@ -41,7 +41,7 @@ class ImageEvents:
     def data_events(self, seq: int, part: int, data: str) -> Sequence[TurnDelta]:
         """Return `data` of part number `part` as events after `seq`: in pieces, or as a text if it is left out."""
         turn = self._live_turn.turn
-        if part in self._left_out:
+        if part in self.left_out:
             return [TurnDelta(turn, seq + 1, part, TOO_LARGE)]
         starts = range(0, len(data), DATA_PIECE_CHARS)
         pieces = [data[start : start + DATA_PIECE_CHARS] for start in starts]
@@ -49,4 +49,4 @@ class ImageEvents:
 
     def forget(self) -> None:
         """Forget all images, because the answer begins again."""
-        self._left_out.clear()
+        self.left_out.clear()
