@@ -40,6 +40,7 @@ async def test_one_of_two_running_answers_is_stopped_and_the_other_completes(wat
 
     await ended(kept, "completed")
     await expect(kept.get_by_test_id("ending")).to_have_text("finished")
+    await expect(kept.get_by_test_id("ending")).to_have_js_property("title", "")
     await expect(kept.get_by_test_id("tokens")).to_have_text("100 tokens")
     await expect(kept.get_by_test_id("first-token")).to_have_text(re.compile(r"^\d+(\.\d+)? m?s$"))
     await expect(kept.get_by_test_id("speed")).to_have_text(re.compile(r"^\d+(\.\d+)? tok/s$"))
