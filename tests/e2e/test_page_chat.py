@@ -154,7 +154,7 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
     )
     await expect(page.get_by_test_id("conversations-error")).to_contain_text("Couldn't rename: ")
     await expect(item).to_have_count(0)
-    await expect(page.get_by_test_id("not-found")).to_be_in_viewport()
+    await expect(page.get_by_test_id("unavailable")).to_be_in_viewport()
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:

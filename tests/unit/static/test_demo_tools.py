@@ -18,7 +18,7 @@ console.log(JSON.stringify(runTools(calls).map(({ output }) => output)));
 
 def calculate(*expressions: str) -> list[str]:
     """Return the outputs of the calculator."""
-    command = [program("node"), "--input-type=module", "-e", CALCULATE, SCRIPT.as_uri(), *expressions]
+    command = [str(program("node")), "--input-type=module", "-e", CALCULATE, SCRIPT.as_uri(), *expressions]
     outputs: list[str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return outputs
 
