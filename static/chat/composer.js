@@ -16,7 +16,7 @@ export class Composer {
   #conversationId = null;
   /** The unsent images of each conversation, by its id. @type {Map<string, {part: object, node: HTMLElement}[]>} */
   #imagesById = new Map();
-  /** The unsent images of this conversation. Each conversation keeps its array, so the array tells where a file belongs. */
+  /** The unsent images of this conversation. It always has the same array, so a file is added to the right one. */
   #images = [];
   /** Resolves when all added files are processed. */
   #processed = Promise.resolve();
@@ -46,7 +46,7 @@ export class Composer {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const images = this.#images;
-      // An image that was pasted just before belongs to the prompt. If another conversation is open then, nothing is sent.
+      // An image pasted just before belongs to the prompt. If another conversation is open by then, nothing is sent.
       void this.#processed.then(() => images === this.#images && this.#submit(onSend));
     });
     this.#listenForFiles();
