@@ -154,7 +154,7 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
     )
     await expect(page.get_by_test_id("conversations-error")).to_contain_text("Couldn't rename: ")
     await expect(item).to_have_count(0)
-    await expect(page.get_by_test_id("not-found")).to_be_in_viewport()
+    await expect(page.get_by_test_id("unavailable")).to_be_in_viewport()
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
@@ -262,6 +262,19 @@ async def test_a_prompt_sent_right_after_a_paste_has_its_image(watched: WatchedP
     await page.evaluate("probes.pasteNoise(5)")
     await expect(page.locator(".composer-note")).to_have_text("A prompt can have 4 images. The others were not added.")
     await expect(page.locator(".thumbnail")).to_have_count(4)
+
+
+async def test_an_image_stays_with_its_conversation(watched: WatchedPage) -> None:
+    """An image that is still being made smaller when another conversation is opened isn't added to that one."""
+    page = watched.page
+    await ended(await watched.say("Something.", rate=0), "completed")
+    await expect(page.get_by_role("button", name="Add image")).to_be_visible()
+    await page.evaluate("probes.pasteNoise().then(() => document.querySelector('.sidebar .new-conversation').click())")
+    await expect(page.locator("body[data-new=true]")).to_be_attached()
+    await page.get_by_test_id("conversation").get_by_role("link").click()
+    await expect(page.locator(".thumbnail")).to_have_count(1)
+    await page.get_by_test_id("new-conversation").click()
+    await expect(page.locator(".thumbnail")).to_have_count(0)
 
 
 async def test_the_settings_apply_to_the_turn(watched: WatchedPage) -> None:
