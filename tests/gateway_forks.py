@@ -1,4 +1,4 @@
-"""Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
+"""Start gateways by forking a process that has already imported everything, which saves the imports in each test.
 
 A forked process runs the `turnwire` command, with its own arguments, environment and output.
 

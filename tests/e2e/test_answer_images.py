@@ -201,7 +201,7 @@ async def test_law_9_an_image_survives_its_owner(tmp_path: Path, background: boo
         w.upstream.play(script.replace(rate=40))
         talk = (await there.request("conversation.create"))["id"]
         await here.request("turn.start", turn="t", conversation=talk, model="gpt-6-sol", input="Draw")
-        await here.deltas("t", 12)
+        await here.until_seq("t", 12)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "text" in there.turns["t"].kinds.values())
         page = w.urls()[1].replace("ws://", "http://").removesuffix("/ws")

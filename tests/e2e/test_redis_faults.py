@@ -124,7 +124,7 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
                 w.redis.kill()  # from here on, nothing may depend on the demoted server
                 async with client(w.urls()[0]) as here:
                     await _start_again(here, "t", conversation)
-                    await there.deltas("t", 20)
+                    await there.until_seq("t", 20)
                     with within(1):
                         assert (await there.request("turn.cancel", turn="t"))["turns"] == {"t": "cancelled"}
                     assert (await here.ending("t"))["type"] == "turn.cancelled"
@@ -180,7 +180,7 @@ async def test_law_7_a_turn_lost_with_its_owner_is_gone(tmp_path: Path) -> None:
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
             await there.request("turn.attach", turn="t")
-            await there.deltas("t", 20)
+            await there.until_seq("t", 20)
         w.kill(0)
         w.lose_data()
         began = time.monotonic()
@@ -259,7 +259,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_p
     memory again, new turns are accepted."""
     async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
         await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
-        await c.deltas("runs", 10)
+        await c.until_seq("runs", 10)
         async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
             await admin.config_set("maxmemory-policy", "noeviction")
             await admin.config_set("maxmemory", "1mb")
@@ -267,7 +267,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_p
                 await c.request("turn.start", turn="new", input="x")
             assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
             seen = c.turns["runs"].seq
-            await c.deltas("runs", seen + 50)
+            await c.until_seq("runs", seen + 50)
             await admin.config_set("maxmemory", "0")
         assert (await c.ending("runs"))["type"] == "turn.completed"
         assert (await c.request("turn.start", turn="new", input="x"))["status"] == "running"

@@ -119,7 +119,7 @@ async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path
         context = await browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
         watched = WatchedPage(await context.new_page())
         await watched.page.goto(gateway.url)
-        await watched.is_live()
+        await watched.until_live()
         await ended(await watched.ask("Hello"), "completed")
         assert watched.errors == []
         await context.close()

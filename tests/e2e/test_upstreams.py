@@ -150,14 +150,14 @@ async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, pr
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
         received = await upstream.wait_for_request(1)
         await c.request("turn.start", turn="other", input="x", model=MODELS[provider])
-        await c.deltas("t", 10)
+        await c.until_seq("t", 10)
         assert not received.disconnected.is_set()
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         async with asyncio.timeout(5):
             await received.disconnected.wait()
         assert (await c.ending("t"))["type"] == "turn.cancelled"
         seen = c.turns["other"].seq
-        await c.deltas("other", seen + 5)
+        await c.until_seq("other", seen + 5)
         assert "".join(words).startswith(c.turns["t"].text())
         await c.request("turn.cancel", mine=True)
 
@@ -185,7 +185,7 @@ async def test_law_8_the_providers_connection_is_closed_after_the_last_detach(tm
         upstream.play(chat(*["x "] * 2000).replace(rate=50))
         async with client(gateway.ws_url) as leaving:
             await leaving.request("turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel")
-            await leaving.deltas("t", 5)
+            await leaving.until_seq("t", 5)
         received = await upstream.wait_for_request(1)
         async with asyncio.timeout(5):
             await received.disconnected.wait()
