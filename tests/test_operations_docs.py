@@ -43,7 +43,8 @@ def test_the_settings_are_those_of_the_code() -> None:
 
 
 def test_the_example_of_an_env_file_has_every_variable() -> None:
-    """`make settings` has been run. The file sets nothing. Docker Compose passes the operator's `.env` to both instances."""
+    """`make settings` has been run. The file sets nothing. Docker Compose passes the operator's `.env` to both
+    instances."""
     text = FILE.read_text(encoding="utf-8")
     assert example() == text, "run make settings"
     named = set(re.findall(r"^# ([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))

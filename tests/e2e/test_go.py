@@ -60,7 +60,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
 
 
 async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """A request without a session is refused, also one with a credential of the gateway. The proxy replaces an identity
+    """A request without a session is refused, even with a credential of the gateway. The proxy replaces an identity
     that a client adds, passes on neither probes nor metrics, and no secret is logged."""
     key, settings = proxy_settings(tmp_path)
     async with (

@@ -44,7 +44,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.timed
 @checks_time_limit
 async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) -> None:
-    """The process is ready within 3 s. The ready line has the URL, the providers with keys, and that auth is off. No
+    """The process is ready within 3 s. The ready line shows the URL, the providers with keys, and that auth is off. No
     line has a key. The modules that a gateway imports at its start don't import the OpenAI SDK."""
     began = time.monotonic()
     async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}, fresh=True) as gateway:
@@ -247,7 +247,7 @@ async def test_the_printed_ipv6_url_can_be_opened(tmp_path: Path) -> None:
 
 
 async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
-    """A process that was started with core files allowed and the fault handler on crashes. Its output has neither the
+    """A process crashes that was started with core files allowed and with the fault handler. Its output has neither the
     key nor the prompt that are in its memory, and its core file limit is 0."""
     process = await asyncio.create_subprocess_exec(
         *(

@@ -131,7 +131,7 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
 
 
 def _is_demoted(redis: RedisProcess) -> bool:
-    """Return whether Redis is a replica now. It closes its connections at that moment."""
+    """Return whether Redis is a replica. While it becomes one, it closes its connections: then return False."""
     try:
         return bool(redis.execute("ROLE")[0] == b"slave")
     except RedisConnectionError:

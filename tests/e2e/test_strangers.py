@@ -115,7 +115,7 @@ PATHS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def two_users(folder: Path, mode: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
-    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares a service's socket by `as`."""
+    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares a service's socket with `as`."""
     file = KeyFile(folder)
     credential = token("eve") if mode == "sockets" else file.add_service()
     settings = {

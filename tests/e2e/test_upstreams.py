@@ -18,7 +18,7 @@ import pytest
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import checks_time_limit, within
-from tests.upstream import Script, Upstream, chat, error_response, messages, recorded, responses
+from tests.upstream import Script, Upstream, Write, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
 
@@ -74,8 +74,8 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("write", ["event", "whole", "pieces"])
-async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> None:
+@pytest.mark.parametrize("write", ["event", "whole", "piece"])
+async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Write) -> None:
     """The client gets the upstream's text, however it is split and however the catalog matches the model's name."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
@@ -336,8 +336,8 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
     splits: list[dict[str, Any]] = [
         {},
         {"write": "whole"},
-        {"write": "pieces", "piece": 1},
-        {"write": "pieces", "piece": 7, "comments": True},
+        {"write": "piece", "piece": 1},
+        {"write": "piece", "piece": 7, "comments": True},
         {"crlf": True},
     ]
     once = {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}  # retries would take most of the test's time
@@ -350,7 +350,7 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
             for n, split in enumerate(splits):
                 size = sum(len(block) for block in script.blocks)
                 if split.get("piece") == 1 and size > 30_000:
-                    split = {"write": "pieces", "piece": 13}
+                    split = {"write": "piece", "piece": 13}
                 upstream.play(script.replace(**split))
                 view = await turn_after_limits(c, f"{name}-{n}".replace(".", "-")[:60], MODELS[dialect])
                 outcomes.append(comparable(view))
