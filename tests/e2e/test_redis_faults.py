@@ -19,6 +19,7 @@ from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
 from tests.in_time import checks_time_limit, within
+from tests.raw_socket import OPENING
 from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
@@ -231,10 +232,7 @@ async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> Non
 
 async def _check_connections(w: World, c: Client, sockets: ExitStack) -> None:
     parts = urlsplit(w.instances[0].url)
-    opening = (
-        f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
+    opening = OPENING.format(host=parts.netloc, more="").encode()
 
     def open_sockets() -> None:
         for _ in range(2000):
