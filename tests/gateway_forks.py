@@ -160,8 +160,8 @@ class ForkServer:
 def _serve(orders: socket.socket) -> dict[str, Any] | None:
     """Fork a process for each order until the client closes its end of the socket.
 
-    An order describes a process to start: arguments, environment and working folder. In the forked process the result
-    is its order; in the server it is None.
+    An order describes a process to start: arguments, environment and working folder. Return the order in the forked
+    process, and None in the server.
     """
     woken, wake = socket.socketpair()
     for end in (woken, wake):

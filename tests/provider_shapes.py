@@ -1,4 +1,4 @@
-"""Each provider's request and response shapes, by hand from its documentation, and the models of recorded streams."""
+"""The shapes of each provider's requests and responses, as its documentation says; the models of recorded streams."""
 
 from __future__ import annotations
 
