@@ -1,4 +1,4 @@
-"""Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
+"""Start gateways by forking a process that has already imported everything, which saves the imports in each test.
 
 A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
@@ -160,8 +160,8 @@ class ForkServer:
 def _serve(orders: socket.socket) -> dict[str, Any] | None:
     """Fork a process for each order until the client closes its end of the socket.
 
-    An order describes a process to start: arguments, environment and working folder. In the forked process the result
-    is its order; in the server it is None.
+    An order describes a process to start: arguments, environment and working folder. Return the order in the forked
+    process, and None in the server.
     """
     woken, wake = socket.socketpair()
     for end in (woken, wake):

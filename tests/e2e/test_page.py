@@ -62,7 +62,7 @@ async def test_a_lost_socket_loses_no_text(watched: WatchedPage) -> None:
     before = await again.get_by_test_id("answer").inner_text()
 
     await ended(again, "completed")
-    await watched.is_live()
+    await watched.until_live()
     assert await watched.page.evaluate("sockets.length") == 2
     assert await again.get_by_test_id("answer").inner_text() == expected
     assert len(before) < len(expected)

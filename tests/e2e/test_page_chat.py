@@ -100,7 +100,7 @@ async def test_law_5_a_turn_of_another_tab_is_shown_and_can_be_stopped(watched: 
     await ended(await watched.ask("hello from the first tab"), "completed")
     other = WatchedPage(await watched.page.context.new_page())
     await other.page.goto(watched.page.url)
-    await other.is_live()
+    await other.until_live()
     await other.choose(rate=20, tokens=500)
     there = await other.ask("hello from the second tab")
     here = watched.turn("hello from the second tab")
@@ -187,7 +187,7 @@ async def test_turns_missed_while_offline_are_loaded_after_a_reconnect(watched: 
     page = watched.page
     await ended(await watched.say("First.", rate=0), "completed")
     await page.evaluate(MISSED)
-    await watched.is_live()
+    await watched.until_live()
     answers = page.get_by_test_id("answer")
     texts = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
     await expect(answers).to_have_text(texts)

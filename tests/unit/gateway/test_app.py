@@ -49,7 +49,7 @@ async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatc
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     async with serving(store=store) as running, client(running.ws_url) as c:
         placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        await c.deltas("t", 4)
+        await c.until_seq("t", 4)
         # Simulate a crash: there is no drain, and the store is closed.
         await running.gateway.store.close()
         for task in running.gateway.services.runner._running:
@@ -68,7 +68,7 @@ async def test_a_drain_lets_turns_end_and_then_closes() -> None:
     """A drain sends `going_away` first, then the turn's ending, then the close with 4503."""
     async with serving(drain_s=5) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 200, "tokens": 40}})
-        await c.deltas("t", 4)
+        await c.until_seq("t", 4)
         leaving = asyncio.get_running_loop().create_task(running.gateway.drain())
         assert (await c.ending("t"))["type"] == "turn.completed"
         assert (await c.until_closed())[0] == 4503
@@ -81,7 +81,7 @@ async def test_a_drain_fails_turns_after_its_time_limit() -> None:
     """After `drain_s` a running turn fails with `shutting_down`, and its client receives the ending."""
     async with serving(drain_s=0) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        await c.deltas("t", 4)
+        await c.until_seq("t", 4)
         await running.gateway.drain()
         ended = c.turns["t"].ended
         assert ended is not None

@@ -56,7 +56,7 @@ async def test_turns_and_connections_are_listed() -> None:
     ):
         for c in (ann, bob):
             await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-            await c.deltas("t", 1)
+            await c.until_seq("t", 1)
         found = (await admin_request(server.url, "GET", "turns")).json()
         assert [(turn["user"], turn["status"], turn["readers"]) for turn in found["turns"]] == [
             ("ann", "running", 1),

@@ -49,7 +49,7 @@ async def test_the_metrics_record_requests() -> None:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         await c.ending("t")
         await c.request("turn.start", turn="u", input="Hi", params={"demo": {"rate": 20, "tokens": 1000}})
-        await c.deltas("u", 2)
+        await c.until_seq("u", 2)
         text = (await get(server.url)).text
         assert value(text, "turnwire_turns", state="running", model="demo") == 1
         assert value(text, "turnwire_connections", transport="websocket") == 1
