@@ -73,7 +73,7 @@ async def test_turns_and_connections_are_listed() -> None:
 
 @pytest.mark.parametrize("shared", [False, True], ids=["sqlite", "redis"])
 async def test_feedback_is_listed_for_the_operator(tmp_path: Path, shared: bool) -> None:
-    """It is filtered by model, rating and time, and read in pages, the newest first. A deleted conversation has none."""
+    """It is filtered by model, rating and time, and read in pages, newest first. A deleted conversation has none."""
     async with AsyncExitStack() as stack:
         store = stack.enter_context(redis_process(tmp_path)).url if shared else "sqlite:///:memory:"
         server = await stack.enter_async_context(serving(store=store, **JWT))
@@ -138,7 +138,7 @@ async def test_a_page_of_feedback_is_bounded() -> None:
 
 
 async def test_a_turn_is_stopped_by_the_operator() -> None:
-    """The turn is cancelled by `admin` with the reason. An id that two users have requires `user`.
+    """The turn is cancelled by `admin` with the given reason. If two users have a turn of this id, `user` is required.
 
     An unknown id is `not_found`.
     """

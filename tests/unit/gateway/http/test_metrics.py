@@ -75,7 +75,7 @@ async def test_the_metrics_record_requests() -> None:
 
 
 async def test_feedback_is_counted_by_model_and_rating() -> None:
-    """A changed rating is counted again; a repeated one, or another comment, isn't. The input has no model."""
+    """A changed rating is counted again; a repeated one, or another comment, isn't. A user's message has no model."""
     async with serving() as server, client(server.ws_url) as c:
         placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         answer = (await c.ending("t"))["message"]

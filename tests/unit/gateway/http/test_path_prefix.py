@@ -1,4 +1,4 @@
-"""Tests of a path prefix: everything is served below it as without one."""
+"""Tests of a path prefix: everything is served below it, with the same contents as without a prefix."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: p
 
 
 async def test_each_opening_of_a_socket_leaves_one_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
-    """An opening is logged when it is answered, also if it is refused, with the id that the client got."""
+    """An opening is logged when it is accepted or refused, with the id that the client got."""
     caplog.set_level(logging.DEBUG, "turnwire")
     async with serving() as server:
         async with connect(server.ws_url, additional_headers={"X-Request-ID": "s1"}):

@@ -304,8 +304,8 @@ async def test_a_draining_gateway_refuses_streams(http: httpx2.AsyncClient, serv
 
 
 async def test_text_has_the_same_bound_over_http_and_over_the_socket() -> None:
-    """A text over the bound is refused in the same words on both, whichever field has it; the data of an image isn't
-    text, and has the bound of the body."""
+    """A text that is too long is refused with the same error on both, in any field. The data of an image isn't text, so
+    only the limit of the body applies to it."""
     async with (
         serving(input_bytes=2000, body_bytes=65_536) as server,
         http_client(server.url) as http,

@@ -104,13 +104,14 @@ async def test_with_auth_off_everyone_is_local() -> None:
     On loopback the client has the default scopes and `admin`, with `TURNWIRE_INSECURE=1` only the default ones.
     """
     async with open_store() as store:
-        closed = Authenticator(make_settings(), store.as_store)
-        assert await closed.authenticate(headers()) == await closed.authenticate_socket(bearer("nonsense"), b"ticket=x")
-        assert (await closed.authenticate(headers())).scopes == DEFAULT_SCOPES | {"admin"}
-        assert await code(closed.authenticate(headers(x_turnwire_identity="x"))) == "forbidden"
-        anybody = Authenticator(make_settings(insecure=True), store.as_store)
-        assert (await anybody.authenticate(headers())).scopes == DEFAULT_SCOPES
-        assert closed.background_tasks() == []
+        on_loopback = Authenticator(make_settings(), store.as_store)
+        local = await on_loopback.authenticate(headers())
+        assert local == await on_loopback.authenticate_socket(bearer("nonsense"), b"ticket=x")
+        assert local.scopes == DEFAULT_SCOPES | {"admin"}
+        assert await code(on_loopback.authenticate(headers(x_turnwire_identity="x"))) == "forbidden"
+        insecure = Authenticator(make_settings(insecure=True), store.as_store)
+        assert (await insecure.authenticate(headers())).scopes == DEFAULT_SCOPES
+        assert on_loopback.background_tasks() == []
 
 
 async def test_a_token_and_a_key_are_accepted_in_a_header(tmp_path: Path) -> None:

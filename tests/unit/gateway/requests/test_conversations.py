@@ -37,7 +37,7 @@ async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionCl
 
 
 async def test_a_client_may_choose_the_id(services: Services, ann: SessionClient) -> None:
-    """Creating it again returns it as it is. Another user's conversation of that id is a different one (law 12)."""
+    """Creating it again returns it unchanged. Another user's conversation of that id is a different one (law 12)."""
     made = await ann.request("conversation.create", conversation="mine", title="T")
     assert (made["id"], made["title"]) == ("mine", "T")
     assert await ann.request("conversation.create", conversation="mine", title="Other", system="S") == made
@@ -123,7 +123,7 @@ async def test_a_page_is_bounded_in_bytes(ann: SessionClient) -> None:
 
 
 async def test_messages_are_the_complete_tree_by_time(ann: SessionClient) -> None:
-    """Branches are included, oldest first within a page, and the last page comes first."""
+    """All branches are included. The newest page comes first, and each page begins with its oldest message."""
     where = (await ann.start("a"))["conversation"]
     ending = await ann.ending("a")
     await ann.start("b", conversation=where)
@@ -371,8 +371,8 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
 
 
 async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore) -> None:
-    """Each rating reads its message. The reads of one connection follow one another. The bytes that a user reads in this
-    way are limited as those of long answers are."""
+    """Each rating reads its message. A connection reads one message at a time, and large ones count toward the user's
+    limit on long answers."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
     async with open_services(store, user_body_bytes_per_s=1024, **fields) as services, open_client(services) as ann:
         await ann.start("t", demo={"text": "word " * 50, "tokens": 15_000, "rate": 0})

@@ -40,8 +40,8 @@ async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: SessionClient, 
 
 
 async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, services: Services) -> None:
-    """It is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated start
-    doesn't change it. A start without metadata has none."""
+    """Metadata is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated
+    start doesn't change it. Other messages have none."""
     metadata = {"page": "/prices", "n": [1, 2.5, None, 2**63], "deep": {"ü": True}}
     placed = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
     await ann.ending("t")
@@ -57,7 +57,7 @@ async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, servi
 
 
 async def test_metadata_of_a_start_is_bounded(store: ControlledStore) -> None:
-    """Beyond the setting it is `too_large`, also in a start that stores no message; a refused start leaves no trace."""
+    """Above the limit it is `too_large`, even if the start stores no message. The id of a refused start is free."""
     fits, too_long = {"a": "x" * 92}, {"a": "x" * 93}
     async with open_services(store, metadata_bytes=100) as services, open_client(services) as ann:
         for fields in ({"input": "Hi"}, {"messages": MESSAGES}):

@@ -148,8 +148,7 @@ async def test_a_turn_runs_while_any_client_is_attached(quick: None) -> None:
 
 
 async def test_a_failed_presence_check_is_repeated(quick: None) -> None:
-    """Law 8: if the store can't be asked for other attachments, the question is repeated, and the turn isn't
-    cancelled."""
+    """Law 8: if the check for attachments on other instances fails, it is repeated, and the turn isn't cancelled."""
     async with open_pair(disconnect_grace_s=0.02) as (one, _):
         with one.store.failing("has_other_presence", 3):
             async with open_client(one.services) as here:
@@ -221,7 +220,8 @@ async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: N
 
 
 async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: the turn is restored while a presence check runs. Attachments have the grace period nevertheless."""
+    """Law 8: if the turn is restored while a presence check runs, instances still have the grace period to report their
+    attachments."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), open_client(two.services) as there:

@@ -233,15 +233,15 @@ async def test_a_referenced_part_is_read_once_and_counted_each_time(store: Contr
     """Law 11: a frame that references a large image many times can't make a request larger than the bound."""
     await store_exchanges(store, ImagePart("image/png", data="A" * 3000))
 
-    def naming(times: int) -> TurnStart:
+    def referencing(times: int) -> TurnStart:
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
 
     before = store.calls.count("message")
-    (sent,) = (await built_request(store, naming(2), "t", 10_000)).messages
+    (sent,) = (await built_request(store, referencing(2), "t", 10_000)).messages
     assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
     assert store.calls.count("message") == before + 1
     with pytest.raises(ApiError) as refused:
-        await built_request(store, naming(3), "t", 10_000)
+        await built_request(store, referencing(3), "t", 10_000)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -254,14 +254,14 @@ async def test_old_exchanges_with_too_much_data_are_left_out(store: ControlledSt
 
 
 def test_a_usage_is_estimated() -> None:
-    """The input estimate has messages, system prompt, tools and images. The output estimate lists reasoning tokens
+    """The input estimate counts messages, system prompt, tools and images. The output estimate lists reasoning tokens
     separately."""
     messages = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
-    question = ChatRequest(model="m", messages=messages, system="y" * 40)
+    request = ChatRequest(model="m", messages=messages, system="y" * 40)
     answer: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
-    assert estimate_usage(question, answer) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
-    assert estimate_usage(question, []) == Usage(1620, 0, estimated=True)
-    tools = estimate_usage(replace(question, tools=(Tool("f", "x" * 400),)), [])
+    assert estimate_usage(request, answer) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
+    assert estimate_usage(request, []) == Usage(1620, 0, estimated=True)
+    tools = estimate_usage(replace(request, tools=(Tool("f", "x" * 400),)), [])
     assert tools.input_tokens > 1720
 
 
@@ -309,8 +309,8 @@ TALK = (
 )
 def test_the_oldest_exchanges_are_trimmed_first(window: int | None, kept: int) -> None:
     """Whole exchanges are removed, with a tool's call and result together; the last exchange stays."""
-    question = ChatRequest(model="m", messages=TALK, system="Be brief.")
-    fitting = trim(question, window, 50)
+    request = ChatRequest(model="m", messages=TALK, system="Be brief.")
+    fitting = trim(request, window, 50)
     assert len(fitting.messages) == kept
     assert fitting.messages == TALK[7 - kept :]
     assert fitting.messages[0].role == "user"
@@ -319,9 +319,9 @@ def test_the_oldest_exchanges_are_trimmed_first(window: int | None, kept: int) -
 def test_an_image_counts_against_the_window() -> None:
     """An image in an old exchange is estimated at a large number of tokens."""
     picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
-    question = ChatRequest(model="m", messages=(picture, sized_message("assistant", 10), sized_message("user", 10)))
-    assert trim(question, 1000, 50).messages == question.messages[2:]
-    assert trim(question, 3000, 50) is question
+    request = ChatRequest(model="m", messages=(picture, sized_message("assistant", 10), sized_message("user", 10)))
+    assert trim(request, 1000, 50).messages == request.messages[2:]
+    assert trim(request, 3000, 50) is request
 
 
 async def test_a_reference_to_stored_data_is_replaced_by_the_data(store: ControlledStore) -> None:
@@ -366,8 +366,8 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(store: Contro
         stored = encode_body(MessageBody(cast("list[Part]", parts), model))
         await store.end(replace(made, answer=replace(made.answer, body=stored)))
     await store.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
-    made_of = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
-    assert [found.parts for found in made_of.messages] == [
+    built = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in built.messages] == [
         (TextPart("one"),),
         (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
         (ToolResultPart("kept", "3"),),
@@ -430,7 +430,7 @@ def test_a_result_is_not_separated_from_its_call() -> None:
 
 
 def test_tools_have_one_order() -> None:
-    """Tools are sent in the order of their names, whatever the client's, so that the prompt begins with the same bytes."""
+    """Tools are sent in the order of their names, not in the client's, so that prompts begin with the same bytes."""
     tools = [Tool(name) for name in ("b", "c", "a")]
     for offered in (tools, tools[::-1]):
         made = without_history(TurnStart(input="x", tools=offered), "u")

@@ -73,8 +73,8 @@ async def test_the_estimate_is_that_of_the_turn_that_follows(tmp_path: Path) -> 
         await c.ending("now")
         sent = upstream.requests[-1].body["messages"]
         assert found["trimmed"] == 2 * 4 + 1 - len(sent) > 0
-        told = [frame["messages"] for frame in c.turns["now"].frames if frame.get("status") == "trimmed"]
-        assert told == [found["trimmed"]]
+        reported = [frame["messages"] for frame in c.turns["now"].frames if frame.get("status") == "trimmed"]
+        assert reported == [found["trimmed"]]
 
 
 async def test_tools_take_room_in_the_context(tmp_path: Path) -> None:

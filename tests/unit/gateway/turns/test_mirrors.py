@@ -245,8 +245,8 @@ async def test_a_former_owner_with_an_expired_log_detaches_its_clients(quick: No
 
 
 async def test_a_turn_lost_with_its_owner_is_gone(quick: None) -> None:
-    """With store and owner lost, no instance can restore the turn: clients receive `gone`, and turns queued after it
-    run."""
+    """If the owner and the store's data are lost, no instance can restore the turn. Clients receive `gone`, and turns
+    queued after it run."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:

@@ -15,8 +15,7 @@ Pair = tuple[Instance, Instance]
 
 
 async def test_a_drain_hands_over_running_turns(quick: None) -> None:
-    """In a deployment, a running turn is flushed and released, and another instance continues it at once without a
-    gap."""
+    """A drain flushes and releases a running turn, and another instance continues it at once without a gap."""
     demo = {"rate": 200, "tokens": 150}
     async with (
         open_pair(lease_s=30) as (one, two),

@@ -80,7 +80,7 @@ async def test_a_failed_check_after_a_reconnect_is_harmless(pair: Pair) -> None:
 
 
 async def test_a_failed_subscription_leaves_nothing(pair: Pair) -> None:
-    """An attach is refused if the store fails, and leaves no subscription. The next one subscribes, a detach unsubscribes."""
+    """If the store fails, an attach is refused and leaves no subscription. The next attach subscribes again."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
