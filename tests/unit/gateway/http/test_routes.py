@@ -97,9 +97,9 @@ LIBRARY = ("turnwire.js", "turnwire.d.ts")
 def needed(folder: Path) -> set[str]:
     """Return the pages, the client library, all files that these load (directly or not), and the vendored licenses."""
     found: set[str] = set()
-    ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
-    while ahead:
-        path = ahead.pop()
+    pending = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    while pending:
+        path = pending.pop()
         name = str(path.relative_to(folder))
         if name in found:
             continue
@@ -108,7 +108,7 @@ def needed(folder: Path) -> set[str]:
         for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
             named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
             if named.is_relative_to(folder):
-                ahead += named.parent.glob(named.name)
+                pending += named.parent.glob(named.name)
     return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
 
 

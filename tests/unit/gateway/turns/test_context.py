@@ -50,8 +50,10 @@ async def built_request(
     store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25, items_max: int = 10_000
 ) -> Any:
     record = await store.turn("ann", turn)
-    placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
-    return await build_chat_request(history_of(store, bytes_max, items_max), record, placed, request, "upstream-name")
+    conversation_record = None if record.conversation is None else await store.conversation("ann", record.conversation)
+    return await build_chat_request(
+        history_of(store, bytes_max, items_max), record, conversation_record, request, "upstream-name"
+    )
 
 
 def test_a_request_keeps_all_its_fields() -> None:
@@ -139,10 +141,10 @@ async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: C
     prompt doesn't remove it. A stateless turn has it too, even if its messages include one with the role `system`."""
     await store.create_conversation(conversation(system="Be kind."))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    record, placed = await store.turn("ann", "t"), await store.conversation("ann", "c1")
+    record, conversation_record = await store.turn("ann", "t"), await store.conversation("ann", "c1")
     for own, expected in ((None, "Obey.\n\nBe kind."), ("Be brief.", "Obey.\n\nBe brief."), ("", "Obey.")):
         request = TurnStart(conversation="c1", input="now", system=own)
-        made = await build_chat_request(history_of(store), record, placed, request, "u", "Obey.")
+        made = await build_chat_request(history_of(store), record, conversation_record, request, "u", "Obey.")
         assert made.system == expected
     await store.accept(new_turn("s", stateless=True, conversation=None, input=None))
     roles = cast("Any", ("system", "user"))

@@ -186,9 +186,9 @@ async def test_an_ending_restores_a_lost_turn(store: ControlledStore) -> None:
 async def test_a_deletion_waits_for_the_ending(ann: SessionClient, store: ControlledStore) -> None:
     """A conversation is deleted after its running turns have ended, so that no turn writes to a deleted
     conversation."""
-    placed = await ann.start("t", demo={"rate": 100, "tokens": 1000})
-    assert await ann.request("conversation.delete", conversation=placed["conversation"]) == {}
+    result = await ann.start("t", demo={"rate": 100, "tokens": 1000})
+    assert await ann.request("conversation.delete", conversation=result["conversation"]) == {}
     ending = await ann.ending("t")
     assert (ending["type"], ending["reason"]) == ("turn.cancelled", "The conversation was deleted.")
     with pytest.raises(RequestFailed):
-        await ann.request("conversation.get", conversation=placed["conversation"])
+        await ann.request("conversation.get", conversation=result["conversation"])

@@ -19,7 +19,7 @@ async def test_a_running_turn_is_restored(store: ControlledStore, failing: str |
     await empty.open()
     try:
         async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
-            placed = await ann.start("t", demo=DEMO)
+            result = await ann.start("t", demo=DEMO)
             await ann.until(lambda: ann.turns["t"].seq > 20)
             store.real = empty
             if failing is None:
@@ -31,7 +31,7 @@ async def test_a_running_turn_is_restored(store: ControlledStore, failing: str |
             assert (ann.turns["t"].text(), ann.turns["t"].resets) == (expected("Hello", DEMO), 0)
             seqs = [e.seq for entry in await empty.log("ann", "t", 0) for e in decode_events(entry.payload)]
             assert seqs == list(range(1, ann.turns["t"].seq + 1))
-            conversation = await empty.conversation("ann", placed["conversation"])
+            conversation = await empty.conversation("ann", result["conversation"])
             assert conversation.head == ann.turns["t"].frames[0]["message"]
     finally:
         store.real = empty
