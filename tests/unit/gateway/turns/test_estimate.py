@@ -1,4 +1,4 @@
-"""`turn.estimate` agrees with the turn that a local provider then receives, refuses what `turn.start` refuses, and stores
+"""`turn.estimate` agrees with the request that a provider then receives, refuses what `turn.start` refuses, and stores
 nothing."""
 
 from __future__ import annotations
