@@ -48,7 +48,7 @@ async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatc
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.02)
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     async with serving(store=store) as running, client(running.ws_url) as c:
-        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        result = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await c.until_seq("t", 4)
         # Simulate a crash: there is no drain, and the store is closed.
         await running.gateway.store.close()
@@ -56,11 +56,11 @@ async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatc
             task.cancel()
     async with serving(store=store) as running, client(running.ws_url) as c:
         await c.request("turn.attach", turn="t")
-        await c.until(lambda: "t" in c.turns and (c.turns["t"].epoch or 0) > placed["epoch"])
+        await c.until(lambda: "t" in c.turns and (c.turns["t"].epoch or 0) > result["epoch"])
         assert (await c.request("turn.get", turn="t"))["status"] == "running"
         await c.request("turn.cancel", turn="t")
         ended = await c.ending("t")
-        conversation = await c.request("conversation.get", conversation=placed["conversation"])
+        conversation = await c.request("conversation.get", conversation=result["conversation"])
         assert conversation["head"] == ended["message"]
 
 

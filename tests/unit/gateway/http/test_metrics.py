@@ -75,13 +75,13 @@ async def test_the_metrics_record_requests() -> None:
 
 
 async def test_feedback_is_counted_by_model_and_rating() -> None:
-    """A changed rating is counted again; a repeated one, or another comment, isn't. The input has no model."""
+    """A changed rating is counted again; a repeated one, or another comment, isn't. A user's message has no model."""
     async with serving() as server, client(server.ws_url) as c:
-        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
+        result = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         answer = (await c.ending("t"))["message"]
         for rating, comment in (("up", None), ("up", "Good."), ("down", None), ("up", None), (5, None)):
             await c.request("feedback.put", message=answer, rating=rating, comment=comment)
-        page = await c.request("conversation.messages", conversation=placed["conversation"])
+        page = await c.request("conversation.messages", conversation=result["conversation"])
         await c.request("feedback.put", message=page["messages"][0]["id"], rating="up")
         text = (await get(server.url)).text
     for (model, rating), count in {

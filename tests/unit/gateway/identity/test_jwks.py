@@ -21,7 +21,7 @@ NEW = public_jwk(private_key("ES256"), "new")
 
 
 @pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_cooldown_after_failure(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Set the pause after a failed fetch to zero."""
     monkeypatch.setattr(jwks, "FAILED_COOLDOWN_S", 0.0)
     yield

@@ -41,8 +41,10 @@ async def built_request(
     store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25, items_max: int = 10_000
 ) -> Any:
     record = await store.turn("ann", turn)
-    placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
-    return await build_chat_request(history_of(store, bytes_max, items_max), record, placed, request, "upstream-name")
+    conversation_record = None if record.conversation is None else await store.conversation("ann", record.conversation)
+    return await build_chat_request(
+        history_of(store, bytes_max, items_max), record, conversation_record, request, "upstream-name"
+    )
 
 
 def test_a_request_keeps_all_its_fields() -> None:
@@ -130,10 +132,10 @@ async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: C
     prompt doesn't remove it. A stateless turn has it too, even if its messages include one with the role `system`."""
     await store.create_conversation(conversation(system="Be kind."))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    record, placed = await store.turn("ann", "t"), await store.conversation("ann", "c1")
+    record, conversation_record = await store.turn("ann", "t"), await store.conversation("ann", "c1")
     for own, expected in ((None, "Obey.\n\nBe kind."), ("Be brief.", "Obey.\n\nBe brief."), ("", "Obey.")):
         request = TurnStart(conversation="c1", input="now", system=own)
-        made = await build_chat_request(history_of(store), record, placed, request, "u", "Obey.")
+        made = await build_chat_request(history_of(store), record, conversation_record, request, "u", "Obey.")
         assert made.system == expected
     await store.accept(new_turn("s", stateless=True, conversation=None, input=None))
     roles = cast("Any", ("system", "user"))
@@ -214,15 +216,15 @@ async def test_a_referenced_part_is_read_once_and_counted_each_time(store: Contr
     """Law 11: a frame that references a large image many times can't make a request larger than the bound."""
     await store_exchanges(store, ImagePart("image/png", data="A" * 3000))
 
-    def naming(times: int) -> TurnStart:
+    def referencing(times: int) -> TurnStart:
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
 
     before = store.calls.count("message")
-    (sent,) = (await built_request(store, naming(2), "t", 10_000)).messages
+    (sent,) = (await built_request(store, referencing(2), "t", 10_000)).messages
     assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
     assert store.calls.count("message") == before + 1
     with pytest.raises(ApiError) as refused:
-        await built_request(store, naming(3), "t", 10_000)
+        await built_request(store, referencing(3), "t", 10_000)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -281,8 +283,8 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(store: Contro
         stored = encode_body(MessageBody(cast("list[Part]", parts), model))
         await store.end(replace(made, answer=replace(made.answer, body=stored)))
     await store.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
-    made_of = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
-    assert [found.parts for found in made_of.messages] == [
+    built = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in built.messages] == [
         (TextPart("one"),),
         (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
         (ToolResultPart("kept", "3"),),
@@ -332,7 +334,7 @@ async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -
 
 
 def test_tools_have_one_order() -> None:
-    """Tools are sent in the order of their names, whatever the client's, so that the prompt begins with the same bytes."""
+    """Tools are sent in the order of their names, not in the client's, so that prompts begin with the same bytes."""
     tools = [Tool(name) for name in ("b", "c", "a")]
     for offered in (tools, tools[::-1]):
         made = without_history(TurnStart(input="x", tools=offered), "u")

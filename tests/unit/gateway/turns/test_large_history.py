@@ -98,25 +98,25 @@ async def test_law_11_a_long_history_holds_the_loop_in_short_steps(
             }
             settings: dict[str, Any] = {"store": urls[store], "models": str(file), "turn_log_ttl_s": 0}
             async with serving(environment, **settings) as server, client(server.ws_url) as c:
-                where: dict[str, Any] = {}
+                conversation: dict[str, Any] = {}
                 for n in range(TURNS):
                     text = f"{n} " + "w\u00f6rd " * (TURN_BYTES // 6)
                     demo = {"model": "demo", "params": {"demo": {"rate": 0, "text": "Yes."}}}
-                    placed = await c.request("turn.start", turn=f"t{n}", input=text, **demo, **where)
-                    where = {"conversation": placed["conversation"]}
+                    result = await c.request("turn.start", turn=f"t{n}", input=text, **demo, **conversation)
+                    conversation = {"conversation": result["conversation"]}
                     await c.ending(f"t{n}")
                 with measured_steps(monkeypatch) as steps:
                     held_s = []
                     for n in range(3):  # the first request of a provider imports its SDK
                         upstream.play(answer)
                         steps.longest_s = 0.0
-                        await c.request("turn.start", turn=f"u{n}", input="And now?", model=model, **where)
+                        await c.request("turn.start", turn=f"u{n}", input="And now?", model=model, **conversation)
                         assert (await c.ending(f"u{n}"))["type"] == "turn.completed"
                         held_s.append(steps.longest_s)
                         steps.longest_s = 0.0
-                        await c.request("turn.estimate", input="And now?", model=model, **where)
+                        await c.request("turn.estimate", input="And now?", model=model, **conversation)
                         held_s.append(steps.longest_s)
-                # On a busy machine, some of them may have the collection of garbage in a step.
+                # A garbage collection can make some of these steps longer, so only the shortest is checked.
                 assert min(held_s[::2][1:]) < TURN_HELD_S
                 assert min(held_s[1::2]) < CONTEXT_HELD_S
             assert len(json.dumps(upstream.requests[-1].body)) > HISTORY_BYTES

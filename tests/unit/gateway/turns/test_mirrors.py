@@ -140,10 +140,10 @@ async def test_an_idle_mirror_is_removed(quick: None, monkeypatch: pytest.Monkey
     """A mirror without attachments is removed after a while, unless a queue waits for the turn's ending."""
     monkeypatch.setattr("gateway.turns.mirrors.IDLE_S", 0.4)
     async with open_pair() as (one, two), open_client(one.services) as here, open_client(two.services) as there:
-        where = (await here.start("a", demo=SLOW))["conversation"]
-        await here.start("b", conversation=where, demo=SLOW)
+        conversation = (await here.start("a", demo=SLOW))["conversation"]
+        await here.start("b", conversation=conversation, demo=SLOW)
         await here.start("c", demo=SLOW)
-        await there.start("last", conversation=where, on_busy="queue")
+        await there.start("last", conversation=conversation, on_busy="queue")
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)
         await there.request("turn.detach", turn="c")
@@ -243,16 +243,16 @@ async def test_a_former_owner_with_an_expired_log_detaches_its_clients(quick: No
 
 
 async def test_a_turn_lost_with_its_owner_is_gone(quick: None) -> None:
-    """With store and owner lost, no instance can restore the turn: clients receive `gone`, and turns queued after it
-    run."""
+    """If the owner and the store's data are lost, no instance can restore the turn. Clients receive `gone`, and turns
+    queued after it run."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_pair(lease_s=SHORT_LEASE_S) as (one, two), open_client(two.services) as there:
             async with open_client(one.services) as here:
-                where = (await here.start("first", demo=SLOW))["conversation"]
+                conversation = (await here.start("first", demo=SLOW))["conversation"]
                 await there.request("turn.attach", turn="first")
-                await there.start("second", conversation=where, on_busy="queue")
+                await there.start("second", conversation=conversation, on_busy="queue")
                 real, two.store.real = two.store.real, empty
                 await one.kill()
             assert (await there.ending("second"))["type"] == "turn.completed"
