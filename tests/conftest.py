@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from gateway.telemetry.logs import configure_structlog
-from tests import gateway_process as gateway_processes
 from tests.examples import FUZZED, examples
-from tests.gateway_forks import ForkServer
-from tests.gateway_process import GatewayProcess, gateway_process
+from tests.gateway_forks import ForkServer, Imported
+from tests.gateway_process import FORKS, GatewayProcess, gateway_process
 
 configure_structlog()
 # Examples have no deadline, because other load on a shared machine makes some of them slow.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
+
+FORKED = os.environ.get("TESTS_FORK") != "0"
+ADDRESS_VARIABLE = "TESTS_FORK_ADDRESS"
+"""The variable by which workers find the process from which gateways are forked."""
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
@@ -30,16 +34,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(0), append=False)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process from which the gateways of all workers are forked."""
+    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if is_controller and not config.option.collectonly and FORKED:
+        imported = Imported()
+        os.environ[ADDRESS_VARIABLE] = imported.address
+        config.add_cleanup(imported.stop)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
-    """Start the process that forks gateways. For coverage, each gateway starts as a new interpreter instead."""
-    if os.environ.get("TESTS_FORK") == "0":
+    """Let gateways be forked. For coverage, each gateway starts as a new interpreter instead."""
+    with ExitStack() as stack:
+
+        def make() -> ForkServer:
+            address = os.environ.get(ADDRESS_VARIABLE)
+            if address is None:
+                imported = Imported()
+                stack.callback(imported.stop)
+                address = imported.address
+            return ForkServer(address)
+
+        FORKS.make = make if FORKED else None
         yield
-        return
-    server = gateway_processes.fork_server = ForkServer()
-    yield
-    gateway_processes.fork_server = None
-    server.stop()
+        FORKS.close()
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
-`python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
+`python -m tests.gateway_forks FD` is the process that has imported everything; `Imported` starts it. For each
+`ForkServer`, its client, it forks a process that forks gateways.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -27,14 +29,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from providers.catalog import prices
+from providers.catalog.schema import shipped_rows
 
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
     *("gateway.__main__", "gateway.app", "gateway.server", "gateway.supervisor", "gateway.identity.tokens"),
     *("gateway.telemetry.logs", "providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
     # Modules that a gateway imports after it is ready, or for a turn or a signal.
-    *("providers.demo.model", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
-    *("genai_prices.data_snapshot", "httpcore2", "truststore", "uvloop", "uvicorn.lifespan.on"),
+    *("providers.demo.model", "openai.resources.chat.completions", "openai.resources.responses"),
+    *("anthropic.resources.messages", "genai_prices.data_snapshot", "httpcore2", "truststore", "stringprep"),
+    *("uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
 )
 ORDER_BYTES_MAX = 1 << 18
 
@@ -91,15 +95,34 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class ForkServer:
-    """The process that forks, and the exit codes of the forked processes."""
+class Imported:
+    """A process that has imported everything, for one or more `ForkServer`s. They connect to it at `address`."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", "tests.gateway_forks", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
-        self._socket = ours
+        self._folder = tempfile.TemporaryDirectory()
+        self.address = str(Path(self._folder.name) / "forks")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(self.address)
+            listening.listen()
+            command = [sys.executable, "-m", "tests.gateway_forks", str(listening.fileno())]
+            fds = [listening.fileno()]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=fds, stdin=subprocess.PIPE)
+
+    def stop(self) -> None:
+        """Wait until its `ForkServer`s have ended, and end it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+class ForkServer:
+    """The process that forks for this one, and the exit codes of the forked processes. It is itself a fork of the
+    `Imported` at `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(address)
         self._started: dict[int, Future[int]] = {}
         self._ended: dict[int, Future[int]] = {}
         self._orders = 0
@@ -133,9 +156,8 @@ class ForkServer:
 
     def stop(self) -> None:
         """End the server and every forked process that still runs."""
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._process.wait()
-        self._listener.join()
+        self._socket.shutdown(socket.SHUT_WR)
+        self._listener.join()  # until the server's end closes the socket
         self._socket.close()
 
     def _listen(self) -> None:
@@ -206,13 +228,33 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
 
 
+def _serve_each(listening: socket.socket) -> dict[str, Any] | None:
+    """Fork a process that serves each client, until the standard input is closed. See `_serve`."""
+    while True:
+        ready, _, _ = select.select([listening, sys.stdin], [], [])
+        if listening not in ready:
+            break
+        orders, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            with open(os.devnull, "rb") as nothing:
+                os.dup2(nothing.fileno(), 0)
+            return _serve(orders)
+        orders.close()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return None
+
+
 def _main() -> None:
     for name in IMPORTED:
         import_module(name)
     prices.load()
+    shipped_rows()
     gc.collect()
     gc.freeze()
-    order = _serve(socket.socket(fileno=int(sys.argv[1])))
+    order = _serve_each(socket.socket(fileno=int(sys.argv[1])))
     if order is None:
         return
     os.environ.clear()

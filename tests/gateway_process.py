@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,29 @@ STOP_TIMEOUT_S = 45
 KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_|^OTEL_")
 LINE_BYTES_MAX = 2**20
 
-fork_server: ForkServer | None = None
-"""The process that forks gateways, if `conftest.py` has started it."""
+
+@dataclass
+class Forks:
+    """The process that forks gateways, from the first gateway on. `make` is None if gateways aren't forked."""
+
+    make: Callable[[], ForkServer] | None = None
+    server: ForkServer | None = None
+
+    def open(self) -> ForkServer | None:
+        """Start the process if it doesn't run, and return it. Return None if gateways aren't forked."""
+        if self.server is None and self.make is not None:
+            self.server = self.make()
+        return self.server
+
+    def close(self) -> None:
+        """End the process if it runs."""
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
+
+
+FORKS = Forks()
+"""The forks of this test process. `conftest.py` sets how they are made."""
 
 
 @dataclass
@@ -66,7 +87,7 @@ async def gateway_process(
     """Start a gateway on a free port with its store in `folder`. On exit, stop it.
 
     `allow_kill`: on exit, the gateway may have to be killed because it doesn't end in time. `fresh`: start a new
-    interpreter, even if `fork_server` runs.
+    interpreter, even if gateways are forked.
 
     Raises:
         RuntimeError: The gateway ended, or wasn't ready in time. The message has its output.
@@ -75,7 +96,8 @@ async def gateway_process(
     command = ["serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'turnwire.db'}", *arguments]
     variables = clean_environment(environment or {})
     process: Process
-    if fork_server is not None and not fresh:
+    fork_server = None if fresh else FORKS.open()
+    if fork_server is not None:
         process = await fork_server.start(command, variables, ROOT, LINE_BYTES_MAX)
     else:
         process = await asyncio.create_subprocess_exec(

@@ -10,15 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_forks import Forked, ForkServer
+from tests.gateway_forks import Forked, ForkServer, Imported
 
 SERVE = ("serve", "--port", "0", "--store", "sqlite:///:memory:")
 
 
+@pytest.fixture(scope="module")
+def imported() -> Iterator[Imported]:
+    """A process that has imported everything, and that only these tests use."""
+    made = Imported()
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-def server() -> Iterator[ForkServer]:
+def server(imported: Imported) -> Iterator[ForkServer]:
     """A fork server that only this test uses."""
-    made = ForkServer()
+    made = ForkServer(imported.address)
     yield made
     made.stop()
 
@@ -66,13 +74,18 @@ async def test_a_forked_process_receives_signals(server: ForkServer, tmp_path: P
     killed.close()
 
 
-async def test_processes_end_with_the_fork_server(tmp_path: Path) -> None:
-    """When the fork server stops, its processes are ended."""
-    server = ForkServer()
-    process = await server.start(SERVE, {}, tmp_path, 1 << 16)
+async def test_processes_end_with_the_fork_server(imported: Imported, server: ForkServer, tmp_path: Path) -> None:
+    """When a fork server stops, its processes are ended. Those of another one go on."""
+    ending = ForkServer(imported.address)
+    process, other = [await each.start(SERVE, {}, tmp_path, 1 << 16) for each in (ending, server)]
     await ready(process)
-    await asyncio.to_thread(server.stop)
+    await ready(other)
+    await asyncio.to_thread(ending.stop)
     async with asyncio.timeout(10):
         await output(process)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+    assert other.returncode is None
+    other.terminate()
+    assert await other.wait() == 0
+    other.close()
