@@ -9,6 +9,7 @@ A forked process runs the `turnwire` command, with its own arguments, environmen
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -256,14 +257,32 @@ def _main() -> None:
     gc.freeze()
     order = _serve_each(socket.socket(fileno=int(sys.argv[1])))
     if order is None:
-        return
+        os._exit(0)
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["cwd"])
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = ["turnwire", *order["arguments"]]
     random.seed()
-    import_module("gateway.__main__").main()
+    _run(import_module("gateway.__main__").main)
+
+
+def _run(main: Callable[[], None]) -> None:
+    """Run `main` and end the process. The interpreter's objects aren't freed one by one, as that would take as long as the
+    start. Threads are awaited, exit handlers run, and what is found to be unfinished is printed, as always."""
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
