@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,13 @@ from hypothesis import settings
 
 from gateway.telemetry.logs import configure_structlog
 from tests.examples import FUZZED, examples
-from tests.gateway_forks import ForkServer, Imported
-from tests.gateway_process import FORKS, GatewayProcess, gateway_process
+from tests.gateway_forks import Imported
+from tests.gateway_process import FORKED, FORKS, FORKS_VARIABLE, GatewayProcess, gateway_process
 
 configure_structlog()
 # Examples have no deadline, because other load on a shared machine makes some of them slow.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
-
-FORKED = os.environ.get("TESTS_FORK") != "0"
-ADDRESS_VARIABLE = "TESTS_FORK_ADDRESS"
-"""The variable by which workers find the process from which gateways are forked."""
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
@@ -39,26 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if is_controller and not config.option.collectonly and FORKED:
         imported = Imported()
-        os.environ[ADDRESS_VARIABLE] = imported.address
+        os.environ[FORKS_VARIABLE] = imported.address
         config.add_cleanup(imported.stop)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fork_server() -> Iterator[None]:
-    """Let gateways be forked. For coverage, each gateway starts as a new interpreter instead."""
-    with ExitStack() as stack:
-
-        def make() -> ForkServer:
-            address = os.environ.get(ADDRESS_VARIABLE)
-            if address is None:
-                imported = Imported()
-                stack.callback(imported.stop)
-                address = imported.address
-            return ForkServer(address)
-
-        FORKS.make = make if FORKED else None
-        yield
-        FORKS.close()
+def forks() -> Iterator[None]:
+    """End the process that forks gateways, if one of the tests has started it."""
+    yield
+    FORKS.close()
 
 
 @pytest.fixture

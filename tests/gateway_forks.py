@@ -131,9 +131,16 @@ class ForkServer:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    async def start(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, limit: int) -> Forked:
-        """Run the `turnwire` command. `limit` is the maximum length of a line of its output in bytes. Raises
-        `OSError`."""
+    async def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        limit: int,
+        errors: int | None = None,
+    ) -> Forked:
+        """Run the `turnwire` command. `limit` is the maximum length of a line of its output in bytes. `errors` is the
+        file descriptor of its standard error, which by default is part of its output. Raises `OSError`."""
         reading, writing = os.pipe()
         try:
             with self._lock:
@@ -141,7 +148,8 @@ class ForkServer:
                 number = self._orders
                 started = self._started[number] = Future()
                 order = {"number": number, "arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}
-                socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
+                fds = [writing, writing if errors is None else errors]
+                socket.send_fds(self._socket, [json.dumps(order).encode()], fds)
             pid = await asyncio.wrap_future(started)
         except BaseException:
             os.close(reading)
@@ -205,14 +213,14 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 with suppress(OSError):
                     orders.send(json.dumps({"pid": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
         if orders in ready:
-            order, fds, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 1)
+            order, fds, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 2)
             if not order:
                 for pid in running:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                 return None
             wanted: dict[str, Any] = json.loads(order)
-            (output,) = fds
+            output, errors = fds
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -220,10 +228,12 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 for each in (orders, woken, wake):
                     each.close()
                 os.dup2(output, 1)
-                os.dup2(output, 2)
+                os.dup2(errors, 2)
                 os.close(output)
+                os.close(errors)
                 return wanted
             os.close(output)
+            os.close(errors)
             running.add(pid)
             with suppress(OSError):  # the client has closed; the next read ends the loop
                 orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())

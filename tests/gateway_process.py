@@ -7,42 +7,55 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.gateway_forks import Forked, ForkServer, Process
+from tests.gateway_forks import Forked, ForkServer, Imported, Process
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 45
 KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_|^OTEL_")
 LINE_BYTES_MAX = 2**20
+FORKED = os.environ.get("TESTS_FORK") != "0"
+"""Whether gateways are forked. For coverage, each starts as a new interpreter instead."""
+FORKS_VARIABLE = "TESTS_FORK_ADDRESS"
+"""The variable by which workers find the process from which gateways are forked."""
 
 
-@dataclass
 class Forks:
-    """The process that forks gateways, from the first gateway on. `make` is None if gateways aren't forked."""
+    """What forks the gateways of this test process, from the first gateway on."""
 
-    make: Callable[[], ForkServer] | None = None
-    server: ForkServer | None = None
+    def __init__(self) -> None:
+        self._imported: Imported | None = None
+        self._server: ForkServer | None = None
+
+    def address(self) -> str:
+        """Return the address of the `Imported` of this test run, or start one."""
+        if address := os.environ.get(FORKS_VARIABLE):
+            return address
+        if self._imported is None:
+            self._imported = Imported()
+        return self._imported.address
 
     def open(self) -> ForkServer | None:
-        """Start the process if it doesn't run, and return it. Return None if gateways aren't forked."""
-        if self.server is None and self.make is not None:
-            self.server = self.make()
-        return self.server
+        """Start the process that forks if it doesn't run, and return it. Return None if gateways aren't forked."""
+        if self._server is None and FORKED:
+            self._server = ForkServer(self.address())
+        return self._server
 
     def close(self) -> None:
-        """End the process if it runs."""
-        if self.server is not None:
-            self.server.stop()
-            self.server = None
+        """End what was started."""
+        if self._server is not None:
+            self._server.stop()
+        if self._imported is not None:
+            self._imported.stop()
+        self._server = self._imported = None
 
 
 FORKS = Forks()
-"""The forks of this test process. `conftest.py` sets how they are made."""
 
 
 @dataclass

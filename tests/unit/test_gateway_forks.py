@@ -10,23 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_forks import Forked, ForkServer, Imported
+from tests.gateway_forks import Forked, ForkServer
+from tests.gateway_process import FORKS
 
 SERVE = ("serve", "--port", "0", "--store", "sqlite:///:memory:")
 
 
-@pytest.fixture(scope="module")
-def imported() -> Iterator[Imported]:
-    """A process that has imported everything, and that only these tests use."""
-    made = Imported()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def server(imported: Imported) -> Iterator[ForkServer]:
+def server() -> Iterator[ForkServer]:
     """A fork server that only this test uses."""
-    made = ForkServer(imported.address)
+    made = ForkServer(FORKS.address())
     yield made
     made.stop()
 
@@ -74,9 +67,9 @@ async def test_a_forked_process_receives_signals(server: ForkServer, tmp_path: P
     killed.close()
 
 
-async def test_processes_end_with_the_fork_server(imported: Imported, server: ForkServer, tmp_path: Path) -> None:
+async def test_processes_end_with_the_fork_server(server: ForkServer, tmp_path: Path) -> None:
     """When a fork server stops, its processes are ended. Those of another one go on."""
-    ending = ForkServer(imported.address)
+    ending = ForkServer(FORKS.address())
     process, other = [await each.start(SERVE, {}, tmp_path, 1 << 16) for each in (ending, server)]
     await ready(process)
     await ready(other)
