@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
@@ -18,6 +20,9 @@ configure_structlog()
 # Examples have no deadline, because other load on a shared machine makes some of them slow.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
+
+# A TLS context takes longer to make than most requests of the tests, which hardly ever use it. So their clients share it.
+httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
