@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,20 @@ configure_structlog()
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
 
-# A TLS context takes longer to make than most requests of the tests, which hardly ever use it. So their clients share it.
-httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
+new_ssl_context = httpcore2.default_ssl_context
+
+
+@cache
+def _ssl_context(cert_file: str | None, cert_folder: str | None, trust_env: bool) -> ssl.SSLContext:
+    return new_ssl_context(_trust_env=trust_env)
+
+
+def shared_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
+    """Return the TLS context of all clients. It takes longer to make than most requests of the tests, few of which use it."""
+    return _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), _trust_env)
+
+
+httpcore2.default_ssl_context = shared_ssl_context
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
