@@ -33,7 +33,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
 endif
 
-.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 again
+.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 FORCE
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -123,7 +123,7 @@ ENVIRONMENTS := .venv .venv-upkeep .venv-litellm
 usable = $(shell test ! -e $(1).installing && cd $(1) 2>/dev/null && { read -r place; read -r python; } < .created && \
 	test "$$place" = "$$(pwd -P)" && test "$(or $(PYTHON),$$python)" = "$$python" && bin/python -c '' 2>/dev/null && echo yes)
 $(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),\
-	$(if $(call usable,$(environment)),,$(eval $(environment)/.created: again))))
+	$(if $(call usable,$(environment)),,$(eval $(environment)/.created: FORCE))))
 
 $(ENVIRONMENTS:=/.created):
 	@owner=$$(cat $(@D).installing 2>/dev/null); \
@@ -157,9 +157,8 @@ $(ENVIRONMENTS:=/.created):
 		exit 1; \
 	fi
 
-# The locks have every package, so pip resolves neither dependencies (otherwise it would resolve those of an extra, such
-# as `coverage[toml]`, again) nor build requirements.
-# `pip check` then reports packages that are missing from the locks.
+# The locks list every package, so pip resolves no dependencies and no build requirements. Without --no-deps, it would
+# resolve those of an extra, such as `coverage[toml]`, again. `pip check` then reports packages that the locks lack.
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
 install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D).installing; \
 	$(PIP) -q install --no-deps --require-hashes --no-build-isolation --use-pep517 -r $(1) || { \

@@ -1,6 +1,6 @@
 """Scenarios of replay, memory, start, workers, overload, a slow client, the cost for Redis, and costs that must not grow.
 
-Each starts its own gateways. `Sizes` has their sizes.
+Each starts its own gateways. `Sizes` says how large the scenarios are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import redis.asyncio as redis_client
 
 from bench.client import Socket, Tally, close_sockets, open_sockets
-from bench.harness import ENDLESS_TOKENS, FAST, gateway, live_turns, question, read, redis, upstream
+from bench.harness import ENDLESS_TOKENS, FAST, gateway, live_turns, measure_period, redis, start_fields, upstream
 from bench.process import cpu_s, memory_bytes
 from bench.scenarios import NS_PER_MS, Figures, Sizes, spread
 
@@ -25,7 +25,7 @@ async def replay(sizes: Sizes) -> Figures:
     async with upstream() as provider, gateway(provider) as running:
         (first,) = await open_sockets(running.url, 1, Tally())
         ended = first.ending("long")
-        await first.ask("turn.start", **question("long", FAST, tokens))
+        await first.ask("turn.start", **start_fields("long", FAST, tokens))
         await ended
         tally = Tally()
         sockets = await open_sockets(running.url, 20, tally)
@@ -52,9 +52,8 @@ async def idle_sockets(sizes: Sizes) -> Figures:
     """Memory per socket without attachments."""
     async with upstream() as provider, gateway(provider) as running:
         warm = await open_sockets(running.url, 20, Tally())
-        await asyncio.sleep(
-            2 * sizes.seconds
-        )  # the gateway loads SDKs meanwhile, which would be measured as memory of the sockets
+        # The gateway loads SDKs meanwhile, which would be measured as memory of the sockets.
+        await asyncio.sleep(2 * sizes.seconds)
         before = memory_bytes(running.process.pid)
         sockets = await open_sockets(running.url, sizes.idle_sockets, Tally())
         await asyncio.sleep(1)
@@ -64,7 +63,8 @@ async def idle_sockets(sizes: Sizes) -> Figures:
 
 
 async def memory(sizes: Sizes) -> Figures:
-    """Memory per live turn in the first of three bursts. Memory before the bursts, and after each when its turns have expired.
+    """Memory per live turn in the first of three bursts; memory before the bursts, and after each, once its turns
+    expired.
 
     The process keeps freed memory that lies between live objects for the next burst, so the first burst sets the level.
     """
@@ -100,9 +100,8 @@ async def flat(sizes: Sizes) -> Figures:
         sockets = await open_sockets(running.url, 8, Tally())
         batch = max(sizes.samples, 16)
         await _short_turns(sockets, batch * 4, pid)
-        await asyncio.sleep(
-            2 * sizes.seconds
-        )  # the gateway loads SDKs meanwhile, which would be measured as cost of the turns
+        # The gateway loads SDKs meanwhile, which would be measured as cost of the turns.
+        await asyncio.sleep(2 * sizes.seconds)
         first = await _short_turns(sockets, batch * 8, pid)
         await _short_turns(sockets, sizes.ended_turns, pid)
         later = await _short_turns(sockets, batch * 8, pid)
@@ -136,7 +135,7 @@ async def _short_turns(sockets: list[Socket], count: int, pid: int, resting: flo
         for _ in range(mine):
             turn = f"s{random.getrandbits(64):x}"
             ended = socket.ending(turn)
-            socket.send({"type": "turn.start", **question(turn, FAST, 10)})
+            socket.send({"type": "turn.start", **start_fields(turn, FAST, 10)})
             await ended
 
     share = max(count // len(sockets), 1)
@@ -150,12 +149,12 @@ async def slow_client(sizes: Sizes) -> Figures:
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         async with live_turns(running.url, turns, 1, 50, settle_s=sizes.seconds) as (tally, _):
-            without = await read(tally, [pid], provider, sizes.seconds)
+            without = await measure_period(tally, [pid], provider, sizes.seconds)
             (slow,) = await open_sockets(running.url, 1, Tally())
             for number in range(10):
-                await slow.ask("turn.start", **question(f"flood{number}", FAST, ENDLESS_TOKENS))
+                await slow.ask("turn.start", **start_fields(f"flood{number}", FAST, ENDLESS_TOKENS))
             slow.transport.underlying_transport.pause_reading()
-            beside = await read(tally, [pid], provider, sizes.seconds)
+            beside = await measure_period(tally, [pid], provider, sizes.seconds)
             slow.transport.underlying_transport.resume_reading()
             slow.send({"type": "turn.cancel", "mine": True})
             slow.transport.disconnect()
@@ -167,7 +166,7 @@ async def overload(sizes: Sizes) -> Figures:
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         async with live_turns(running.url, min(200, sizes.live_turns), 1, 25, settle_s=sizes.seconds) as (tally, _):
-            before = await read(tally, [pid], provider, sizes.seconds)
+            before = await measure_period(tally, [pid], provider, sizes.seconds)
             flood, more = Tally(), sizes.overload_turns
             flood.checked_turns = {}
             sockets = await open_sockets(running.url, more // 10, flood)
@@ -175,13 +174,13 @@ async def overload(sizes: Sizes) -> Figures:
             asked = [(socket, f"o{n}-{k}") for n, socket in enumerate(sockets) for k in range(10)]
             endings = [socket.ending(turn) for socket, turn in asked]
             for socket, turn in asked:
-                socket.send({"type": "turn.start", **question(turn, 50, tokens)})
+                socket.send({"type": "turn.start", **start_fields(turn, 50, tokens)})
             await asyncio.sleep(3)
-            during = await read(flood, [pid], provider, sizes.seconds)
+            during = await measure_period(flood, [pid], provider, sizes.seconds)
             async with asyncio.timeout(60):
                 await asyncio.gather(*endings)
             await asyncio.sleep(2)
-            after = await read(tally, [pid], provider, sizes.seconds)
+            after = await measure_period(tally, [pid], provider, sizes.seconds)
             whole = sum(not turn.broken and turn.tokens == tokens for turn in flood.checked_turns.values())
             await close_sockets(sockets)
     return {

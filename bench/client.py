@@ -58,7 +58,7 @@ class Tally:
         turn.seq = event["seq"]
         turn.tokens += len(event.get("text") or "") // TOKEN_CHARS
 
-    def take(self, payload: bytes) -> None:
+    def count(self, payload: bytes) -> None:
         """Count the tokens in the payload of a delta frame, and record their latency if needed."""
         written = _TOKEN.findall(payload)
         self.tokens += len(written)
@@ -105,7 +105,7 @@ class Socket(WSListener):
         tally.bytes += len(payload)
         head = payload[:TYPE_WITHIN]
         if DELTA in head:
-            tally.take(payload)
+            tally.count(payload)
             if tally.checked_turns is not None:
                 tally.check(self._decode(payload))
             if self._firsts:

@@ -46,7 +46,7 @@ class Upstream:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Measurement:
     """The measurements of a period. Latencies are in ms, sizes in bytes."""
 
     seconds: float
@@ -150,7 +150,7 @@ async def redis() -> AsyncIterator[str]:
             server.kill()
 
 
-def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, Any]:
+def start_fields(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, Any]:
     """Return the fields of a `turn.start` with a paced answer. The input is the turn's id."""
     return {"turn": turn, "model": f"openai/paced-{rate}-{tokens}", "input": turn}
 
@@ -170,7 +170,7 @@ async def live_turns(
     asked = 0
     for socket in sockets:
         await asyncio.gather(
-            *(socket.ask("turn.start", **question(f"{run}-{asked + n}", rate)) for n in range(per_socket))
+            *(socket.ask("turn.start", **start_fields(f"{run}-{asked + n}", rate)) for n in range(per_socket))
         )
         asked += per_socket
     async with asyncio.timeout(START_S):
@@ -185,7 +185,7 @@ async def live_turns(
         await close_sockets(sockets)
 
 
-async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float) -> Reading:
+async def measure_period(tally: Tally, pids: list[int], provider: Upstream, seconds: float) -> Measurement:
     """Measure for `seconds`. `pids` are the processes of the gateway."""
     tally.late_ns = type(tally.late_ns)("q")
     tally.keep_latency = True
@@ -196,7 +196,7 @@ async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float
     tally.keep_latency = False
     tokens, frames, size, cpu, provider_cpu = (b - a for a, b in zip(before, after, strict=True))
     late = [late_ns / 1e6 for late_ns in tally.late_ns]
-    return Reading(time.monotonic() - began, int(tokens), int(frames), int(size), cpu, provider_cpu, late)
+    return Measurement(time.monotonic() - began, int(tokens), int(frames), int(size), cpu, provider_cpu, late)
 
 
 def machine() -> dict[str, Any]:

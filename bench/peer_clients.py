@@ -25,14 +25,14 @@ class Answer:
         self.first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tail = b""
 
-    def take(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """Process some bytes of the answer. They may end within a token."""
         buffer = self._tail + data
         end = 0
         for found in TOKEN.finditer(buffer):
             end = found.end()
         if end:
-            self.tally.take(buffer[:end])
+            self.tally.count(buffer[:end])
             if not self.first.done():
                 self.first.set_result(time.monotonic_ns())
         self._tail = buffer[end:][-TOKEN_BYTES:]
@@ -51,7 +51,7 @@ class WebSocketPeer(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """See `WSListener`."""
         if frame.msg_type == WSMsgType.TEXT and self.answer is not None:
-            self.answer.take(frame.get_payload_as_bytes())
+            self.answer.feed(frame.get_payload_as_bytes())
 
     def ask(self, model: str, tally: Tally) -> Answer:
         """Send a request. Return its answer, which is updated while it streams."""
@@ -78,7 +78,7 @@ class HttpPeer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self.answer is not None:
-            self.answer.take(data)
+            self.answer.feed(data)
 
     def ask(self, model: str, tally: Tally) -> Answer:
         """Send a request. Return its answer, which is updated while it streams."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.client import Tally
-from bench.harness import ENDLESS_TOKENS, Upstream, gateway, live_turns, program, read, upstream
+from bench.harness import ENDLESS_TOKENS, Upstream, gateway, live_turns, measure_period, program, upstream
 from bench.peer_clients import Peer, connect_http, connect_socket
 from bench.peers.litellm_proxy import COMMAND as LITELLM
 from bench.scenarios import NS_PER_MS, Figures, Sizes, first_tokens, spread
@@ -65,15 +65,15 @@ async def _load(
     answers = [peer.ask(f"paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
     await asyncio.gather(*(answer.first for answer in answers))
     await asyncio.sleep(sizes.seconds)
-    reading = await read(tally, [pid], provider, sizes.seconds)
+    measurement = await measure_period(tally, [pid], provider, sizes.seconds)
     for peer in peers:
         peer.close()
-    return {**reading.summary(), "first_token": spread(waited[3:])}
+    return {**measurement.summary(), "first_token": spread(waited[3:])}
 
 
 async def _ours(provider: Upstream, turns: int, rate: int, sizes: Sizes) -> dict[str, Any]:
     async with gateway(provider) as running:
         waited = await first_tokens(running.url, sizes.samples)
         async with live_turns(running.url, turns, 1, rate, settle_s=sizes.seconds) as (tally, _):
-            reading = await read(tally, [running.process.pid], provider, sizes.seconds)
-    return {**reading.summary(), "first_token": spread(waited)}
+            measurement = await measure_period(tally, [running.process.pid], provider, sizes.seconds)
+    return {**measurement.summary(), "first_token": spread(waited)}

@@ -10,7 +10,7 @@ KIB = 1024
 
 
 def cpu_s(pid: int) -> float:
-    """Return the user and system time of the process in seconds, with a resolution of 1/100."""
+    """Return the user and system time of the process in seconds, with a resolution of 0.01 s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 

@@ -1,4 +1,4 @@
-"""Scenarios of speed, which run several times for medians. Each starts its own gateway. `Sizes` has their sizes."""
+"""Scenarios of speed, run several times for medians. Each starts its own gateway. `Sizes` says how large they are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.harness import (
     Upstream,
     gateway,
     live_turns,
+    measure_period,
     quantile,
-    question,
-    read,
     redis,
+    start_fields,
     upstream,
 )
 
@@ -53,8 +53,8 @@ async def throughput(sizes: Sizes) -> Figures:
                 gateway(provider) as running,
                 live_turns(running.url, turns, per_socket, rate, codec, settle_s=sizes.seconds) as (tally, _),
             ):
-                reading = await read(tally, [running.process.pid], provider, sizes.seconds)
-            figures[f"{turns} turns x {rate}/s, {per_socket} per socket, {codec}"] = reading.summary()
+                measurement = await measure_period(tally, [running.process.pid], provider, sizes.seconds)
+            figures[f"{turns} turns x {rate}/s, {per_socket} per socket, {codec}"] = measurement.summary()
     return figures
 
 
@@ -68,8 +68,8 @@ async def throughput_redis(sizes: Sizes) -> Figures:
                 gateway(provider, store=url) as running,
                 live_turns(running.url, turns, 1, rate, settle_s=sizes.seconds) as (tally, _),
             ):
-                reading = await read(tally, [running.process.pid], provider, sizes.seconds)
-            figures[f"{turns} turns x {rate}/s, 1 per socket, json"] = reading.summary()
+                measurement = await measure_period(tally, [running.process.pid], provider, sizes.seconds)
+            figures[f"{turns} turns x {rate}/s, 1 per socket, json"] = measurement.summary()
     return figures
 
 
@@ -81,7 +81,7 @@ async def latency(sizes: Sizes) -> Figures:
         gateway(provider) as running,
         live_turns(running.url, turns, 1, 50, settle_s=sizes.seconds) as (tally, _),
     ):
-        return (await read(tally, [running.process.pid], provider, sizes.seconds)).summary()
+        return (await measure_period(tally, [running.process.pid], provider, sizes.seconds)).summary()
 
 
 async def first_token(sizes: Sizes) -> Figures:
@@ -102,7 +102,7 @@ async def first_tokens(url: str, samples: int) -> list[float]:
         turn = f"f{number}-{random.getrandbits(32)}"
         first, ended = socket.first_token(turn), socket.ending(turn)
         began = time.monotonic_ns()
-        socket.send({"type": "turn.start", **question(turn, FAST, 2)})
+        socket.send({"type": "turn.start", **start_fields(turn, FAST, 2)})
         waited.append((await first - began) / NS_PER_MS)
         await ended
     await close_sockets([socket])
@@ -145,7 +145,7 @@ async def _cancels(provider: Upstream, starter: Socket, stopper: Socket, samples
     for number in range(samples):
         turn = f"c{number}-{random.getrandbits(32)}"
         first, ended = starter.first_token(turn), starter.ending(turn)
-        await starter.ask("turn.start", **question(turn, 50))
+        await starter.ask("turn.start", **start_fields(turn, 50))
         await first
         asked[turn] = time.monotonic_ns()
         at, _ = await stopper.ask("turn.cancel", turn=turn)

@@ -20,7 +20,7 @@ import redis.asyncio
 import uvloop
 
 from bench.client import Socket, Tally, close_sockets, open_sockets
-from bench.harness import FAST, ROUND_TIMEOUT_S, gateway, question, upstream
+from bench.harness import FAST, ROUND_TIMEOUT_S, gateway, start_fields, upstream
 from bench.harness import redis as redis_server
 from bench.process import memory_bytes, open_files
 
@@ -72,7 +72,7 @@ async def _ask(socket: Socket, prefix: str, pick: random.Random) -> None:
     for number in range(TURNS_PER_SOCKET):
         turn = f"{prefix}-{number}"
         kind = {"on_disconnect": "cancel"} if number == 3 else {}
-        await socket.ask("turn.start", **question(turn, FAST, pick.randint(20, 300)), **kind)
+        await socket.ask("turn.start", **start_fields(turn, FAST, pick.randint(20, 300)), **kind)
     await socket.ask("turn.cancel", turn=f"{prefix}-1")
 
 

@@ -87,7 +87,7 @@ class Stream(asyncio.Protocol):
         self._pacer = pacer
         self._buffer = b""
         self._left = self._tokens = 0
-        self._question: str | None = None
+        self._input: str | None = None
         self.interval_ticks = 1
         self.gone = False
 
@@ -98,8 +98,8 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.gone = True
-        if self._question is not None:
-            self._pacer.closed[self._question] = time.monotonic_ns()
+        if self._input is not None:
+            self._pacer.closed[self._input] = time.monotonic_ns()
 
     def data_received(self, data: bytes) -> None:
         """Process a request once it is complete."""
@@ -126,7 +126,7 @@ class Stream(asyncio.Protocol):
         self._left = self._tokens = int(paced[2])
         messages = request["messages"]
         assert isinstance(messages, list)
-        self._question = str(messages[-1]["content"])
+        self._input = str(messages[-1]["content"])
         self._transport.write(_HEAD)
         self._pacer.add(self)
 
@@ -135,7 +135,7 @@ class Stream(asyncio.Protocol):
         if self._left == 0:
             last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
             self._transport.write(last)
-            self._question = None
+            self._input = None
             return True
         self._left -= 1
         self._transport.write(_chunked(_CHUNK % time.monotonic_ns()))

@@ -1,12 +1,10 @@
-"""All settings. The environment is read here and nowhere else."""
+"""All settings. The environment is read here and nowhere else. The checks are in `setting_values`."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from decimal import Decimal
-from ipaddress import ip_network
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import quote
 
@@ -14,15 +12,25 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.secret_file import Secret, Text
+from gateway.setting_values import (
+    LEVELS,
+    check_bodies,
+    check_certificate,
+    check_credentials,
+    check_origins,
+    check_proxies,
+    log_level,
+    normalize_path,
+    read_level,
+    split_list,
+    split_origins,
+)
 from providers.route import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 SECRET_CHARS_MIN = 32
-_ORIGIN = re.compile(r"(?!wss?:)[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:(\d{1,5}))?")
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-"""As browsers write it: in lower case, and without a path."""
 TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 
 
@@ -31,14 +39,6 @@ ENV_FILE_VARIABLE = "TURNWIRE_ENV_FILE"
 
 ALIVE_FACTOR = 5
 """If `alive_timeout_s` isn't set, it is at most this many times `event_timeout_s`."""
-
-LEVELS = ("debug", "info", "warning", "error")
-_LEVEL_SYNONYMS = {
-    **dict.fromkeys(("trace", "verbose"), "debug"),
-    **dict.fromkeys(("notice", "information"), "info"),
-    "warn": "warning",
-    **dict.fromkeys(("err", "critical", "crit", "fatal", "alert", "emerg", "emergency", "panic"), "error"),
-}
 
 
 class TokenSettings(NamedTuple):
@@ -214,93 +214,21 @@ class Settings(BaseSettings):
             return others
         return {"log_level": level, **others}
 
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _read_level(cls, value: object) -> object:
-        return log_level(value) if isinstance(value, str) else value
-
-    @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        """Split the comma-separated value of a variable."""
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Raise `ValueError` for what isn't an address or a network, and for a network that has every address.
-
-        If every address were a trusted proxy, none would be left for a client.
-        """
-        for name in values:
-            try:
-                network = ip_network(name)
-            except ValueError:
-                raise ValueError(f"{name!r} isn't an IP address or a network such as 10.0.0.0/8") from None
-            if not network.prefixlen:
-                raise ValueError(f"{name} includes every address; list only your proxies")
-        return values
-
-    @field_validator("allowed_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: object) -> object:
-        """Split the comma-separated origins of a variable, and write each as a browser does."""
-        if not isinstance(value, str):
-            return value
-        return tuple(_written_by_browsers(origin) for origin in value.split(",") if origin.strip())
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _check_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Raise `ValueError` for anything that isn't the origin of a page: scheme, host and, if needed, port."""
-        for origin in values:
-            match = _ORIGIN.fullmatch(origin)
-            if match is None or int(match[3] or 0) > 65535:
-                raise ValueError(
-                    f"{origin!r} isn't an origin. List each one in full, scheme://host:port without a path, for example "
-                    "https://chat.example.com,http://localhost:5173"
-                )
-        return values
+    _read_level = field_validator("log_level", mode="before")(read_level)
+    _split_lists = field_validator("jwt_algorithms", "trusted_proxies", mode="before")(split_list)
+    _check_proxies = field_validator("trusted_proxies")(check_proxies)
+    _split_origins = field_validator("allowed_origins", mode="before")(split_origins)
+    _check_origins = field_validator("allowed_origins")(check_origins)
+    _normalize_path = field_validator("path_prefix")(normalize_path)
 
     @model_validator(mode="after")
-    def _check_credentials(self) -> Self:
-        """Check that `auth` has the keys it needs and that no key is set without effect. Raises `ValueError`."""
-        jwt = _has_one({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
-        if "jwt" in self.auth and not jwt:
-            raise ValueError(
-                "TURNWIRE_AUTH=jwt requires a key. Set TURNWIRE_JWT_SECRET, TURNWIRE_JWT_PUBLIC_KEY or TURNWIRE_JWT_JWKS_URL"
-            )
-        if "jwt" not in self.auth and jwt:
-            raise ValueError(
-                "a key for tokens is set (TURNWIRE_JWT_…), but TURNWIRE_AUTH doesn't include jwt. Add it, or unset the key"
-            )
-        if ("keys" in self.auth) != (self.api_keys is not None):
-            raise ValueError(
-                "TURNWIRE_AUTH=keys and TURNWIRE_API_KEYS, the file with the keys, require each other. Set both, or neither"
-            )
-        named = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
-        if _has_one(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
-            raise ValueError(
-                "a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off. Set TURNWIRE_AUTH, or unset the key"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_certificate(self) -> Self:
-        """Check that a key for TLS has its certificate. Raises `ValueError`."""
-        if self.keyfile and not self.certfile:
-            raise ValueError("TURNWIRE_KEYFILE is set without TURNWIRE_CERTFILE. Set both, or neither")
-        return self
-
-    @model_validator(mode="after")
-    def _check_bodies(self) -> Self:
-        """Check that the other limits have room for the largest body. Raises `ValueError`."""
-        if self.bodies_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_BODIES_BYTES must be at least TURNWIRE_BODY_BYTES. Raise it")
-        if 0 < self.user_live_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_USER_LIVE_BYTES must be at least TURNWIRE_BODY_BYTES, or 0. Raise it")
-        if self.context_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_CONTEXT_BYTES must be at least TURNWIRE_BODY_BYTES. Raise it")
+    def _check_together(self) -> Self:
+        """Check the settings that depend on each other. Raises `ValueError`."""
+        jwt_keys = {name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}
+        identity_keys = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
+        check_credentials(self.auth, self.api_keys, jwt_keys, identity_keys)
+        check_certificate(self.certfile, self.keyfile)
+        check_bodies(self.body_bytes, self.bodies_bytes, self.user_live_bytes, self.context_bytes)
         return self
 
     @property
@@ -328,15 +256,6 @@ class Settings(BaseSettings):
             return None
         issuer, audience = self.identity_issuer, self.identity_audience
         return TokenSettings("TURNWIRE_IDENTITY_", *values, (), issuer, audience, self.jwt_leeway_s, self.scope_prefix)
-
-    @field_validator("path_prefix")
-    @classmethod
-    def _normalize_path(cls, value: str) -> str:
-        """Return the path with one leading slash and no trailing slash; "/" becomes "". Raises `ValueError`."""
-        if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", value) is None:
-            raise ValueError("it must be a path such as /chat")
-        path = value.strip("/")
-        return f"/{path}" if path else ""
 
     @property
     def store_url(self) -> str:
@@ -383,12 +302,6 @@ class Settings(BaseSettings):
         return f"{'https' if self.certfile else 'http'}://{bracketed}:{self.port}"
 
 
-def log_level(word: str) -> str:
-    """Return the level of `LEVELS` that `word` means, in any case; an unknown word is returned in lower case."""
-    word = word.strip().lower()
-    return _LEVEL_SYNONYMS.get(word, word)
-
-
 def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of a setting and the variables that set it.
 
@@ -406,20 +319,6 @@ def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
 def setting_variables() -> set[str]:
     """Return the environment variables that set a setting."""
     return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
-
-
-def _written_by_browsers(origin: str) -> str:
-    """Return an origin as browsers write it: in lower case, without a path's slash and a default port."""
-    origin = origin.strip().rstrip("/").lower()
-    return origin.removesuffix(_DEFAULT_PORTS.get(origin.partition("://")[0], ""))
-
-
-def _has_one(values: Mapping[str, object], prefix: str) -> bool:
-    """Return whether one of `values` is set. Raises `ValueError` if more than one is."""
-    found = [prefix + name.upper() for name in values if values[name] is not None]
-    if len(found) > 1:
-        raise ValueError(f"{' and '.join(found)} are set, but only one key can check tokens. Unset the others")
-    return bool(found)
 
 
 def environment() -> Mapping[str, str]:

@@ -24,8 +24,8 @@ export interface ConnectOptions {
   /** Returns a credential for the `auth` frame. Called for each new socket and shortly before the credential expires. */
   token?: () => string | Promise<string>;
   /**
-   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called as `token` is. If one of
-   * them fails for a new socket with an error whose `retryable` is false, the connection closes.
+   * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called at the same times as `token`. If
+   * either fails for a new socket with an error whose `retryable` is false, the connection closes.
    */
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
@@ -63,7 +63,7 @@ export interface Traffic {
   out: { frames: number; bytes: number };
 }
 
-export type LinkState =
+export type ConnectionState =
   | { state: "connecting" }
   | { state: "live"; ready: Ready }
   /** `delay_ms` null: waits until `online()` is called. */
@@ -102,7 +102,7 @@ export interface Emitter<Events> {
 }
 
 export interface ConnectionEvents {
-  state: LinkState;
+  state: ConnectionState;
   /** In ms. */
   roundtrip: number;
   /** A turn that was started elsewhere, in an attached conversation. */
@@ -115,7 +115,7 @@ export interface ConnectionEvents {
 export interface Connection extends Emitter<ConnectionEvents> {}
 export class Connection {
   private constructor();
-  readonly state: LinkState;
+  readonly state: ConnectionState;
   /** The codec of the current and of the next socket. */
   readonly codec: CodecName;
   readonly traffic: Readonly<Traffic>;
@@ -227,7 +227,8 @@ export interface Pages<Item, Page = { next?: string; [items: string]: unknown }>
  *
  * It has one consumer, and its last event is the ending. A slow consumer gets adjacent deltas merged. A canceled turn
  * resolves with the text so far. A failed turn rejects with a TurnwireError whose `final` has that text. Because a turn
- * is a promise, an async function that returns it awaits it: pass it as an argument or inside an object.
+ * is a promise, an async function that returns it gives its caller the message. To hand over the turn itself, return it
+ * inside an object.
  */
 export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent> {
   private constructor();
@@ -323,15 +324,15 @@ export interface StartFields {
 export interface Estimate {
   model: string;
   input_tokens: number;
-  /** The longest answer that the request and the model allow. Null: there is no bound. */
+  /** The maximum length of the answer, by the request and the model. Null: there is no bound. */
   output_tokens_max: number | null;
   estimated: true;
   context_window: number | null;
   /** The number of messages that would be left out of the context. */
   trimmed: number;
-  /** Of the input alone. Null: no price is known. */
+  /** The cost of the input alone. Null: no price is known. */
   cost: Cost | null;
-  /** With the longest answer. */
+  /** The cost with an answer of `output_tokens_max`. */
   cost_max: Cost | null;
 }
 

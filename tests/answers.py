@@ -1,4 +1,4 @@
-"""Helpers for tests of providers: requests, routes, providers whose address is an upstream, and sinks of deltas.
+"""Helpers for tests of providers: requests, routes, providers at a test's upstream, and sinks of deltas.
 
 The sink `Answer` folds a stream into parts, usage and finish reason, for comparison.
 """

@@ -39,7 +39,7 @@ class StoreTimedOut(RequestFailed, TooLate):
 
 
 class TurnView:
-    """The events that one attachment has received of a turn."""
+    """The events of one turn that one attachment has received."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -215,9 +215,9 @@ class Client:
                     assert failed.code == "not_found", failed
                 await asyncio.sleep(0.02)
 
-    async def deltas(self, turn: str, count: int) -> None:
-        """Wait until the event with seq `count` has been received."""
-        await self.until(lambda: turn in self.turns and self.turns[turn].seq >= count)
+    async def until_seq(self, turn: str, seq: int) -> None:
+        """Wait until the turn's event with this seq has been received."""
+        await self.until(lambda: turn in self.turns and self.turns[turn].seq >= seq)
 
 
 def small_buffer_socket(url: str) -> socket.socket:

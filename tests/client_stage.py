@@ -80,7 +80,12 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Scripted:
-    """A gateway that follows a script, one list of steps for each opening, and records the frames that it receives."""
+    """A gateway that follows a script, one list of steps for each opening, and records the frames that it receives.
+
+    Each step is a dict with one of these keys: `ready` sends `ready` with these fields, `send` sends this frame,
+    `expect` reads until a frame of this type (which `answer` or `refuse` answers), `deaf_s` reads nothing for this
+    time, and `close` closes the socket with this code.
+    """
 
     def __init__(self, openings: list[list[dict[str, Any]]]) -> None:
         self._openings = openings

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
 from gateway.telemetry.logs import configure_structlog
-from tests import gateway_process as gateway_processes
 from tests.examples import FUZZED, examples
-from tests.gateway_forks import ForkServer
-from tests.gateway_process import GatewayProcess, gateway_process
+from tests.gateway_forks import Imported
+from tests.gateway_process import FORKED, FORKS, FORKS_VARIABLE, GatewayProcess, gateway_process
 
 configure_structlog()
 # Examples have no deadline, because other load on a shared machine makes some of them slow.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
+
+new_ssl_context = httpcore2.default_ssl_context
+
+
+@cache
+def _ssl_context(cert_file: str | None, cert_folder: str | None, trust_env: bool) -> ssl.SSLContext:
+    return new_ssl_context(_trust_env=trust_env)
+
+
+def shared_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
+    """Return the TLS context of all clients. It takes longer to make than most requests of the tests, few of which use it."""
+    return _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), _trust_env)
+
+
+httpcore2.default_ssl_context = shared_ssl_context
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
@@ -30,16 +47,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(0), append=False)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process from which the gateways of all workers are forked."""
+    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if is_controller and not config.option.collectonly and FORKED:
+        imported = Imported()
+        os.environ[FORKS_VARIABLE] = imported.address
+        config.add_cleanup(imported.stop)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def fork_server() -> Iterator[None]:
-    """Start the process that forks gateways. For coverage, each gateway starts as a new interpreter instead."""
-    if os.environ.get("TESTS_FORK") == "0":
-        yield
-        return
-    server = gateway_processes.fork_server = ForkServer()
+def forks() -> Iterator[None]:
+    """End the process that forks gateways, if one of the tests has started it."""
     yield
-    gateway_processes.fork_server = None
-    server.stop()
+    FORKS.close()
 
 
 @pytest.fixture

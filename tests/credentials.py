@@ -1,4 +1,4 @@
-"""Credentials for tests: keys, tokens, a file of API keys, and a server of a JWKS."""
+"""Credentials for tests: keys, tokens, a file of API keys, and a JWKS server."""
 
 from __future__ import annotations
 
@@ -105,35 +105,35 @@ class KeyFile:
         return self.path.read_text().splitlines()
 
     def replace(self, lines: list[str]) -> None:
-        """Replace the file by a rename, as docs/operations.md says."""
+        """Replace the file with a renamed new one, as docs/operations.md says."""
         beside = self.path.with_suffix(".new")
         beside.write_text("".join(f"{line}\n" for line in lines))
         beside.replace(self.path)
 
 
 class JwksServer:
-    """A server of a JWKS.
+    """A JWKS server.
 
-    It serves `keys` with the HTTP status `status`, and counts its `requests`. If `byte_s` isn't 0, it pauses for so many
-    seconds after each byte.
+    It serves `keys` with the HTTP status `status`, and counts its `requests`. If `pause_s` isn't 0, it pauses for that
+    many seconds after each byte.
     """
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
         self.requests = 0
         self.status = 200
-        self.byte_s = 0.0
+        self.pause_s = 0.0
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Respond with the JWKS."""
         self.requests += 1
-        if self.byte_s:
+        if self.pause_s:
             slow = web.StreamResponse()
             await slow.prepare(request)
             for byte in json.dumps({"keys": self.keys}).encode():
                 await slow.write(bytes([byte]))
-                await asyncio.sleep(self.byte_s)
+                await asyncio.sleep(self.pause_s)
             return slow
         return web.json_response({"keys": self.keys}, status=self.status)
 

@@ -28,12 +28,12 @@ if [[ ! -e "$folder/.complete" ]]; then
     touch "$folder/.complete"
 fi
 
-# A clone of the committed files, and the recorded streams if this machine has them.
+# A clone of the committed files, and the recorded streams if this machine has them, where .ci/run looks for them.
 rm -rf "$folder/src"
-mkdir -p "$folder/src"
+mkdir -p "$folder/src/shared"
 git clone --quiet . "$folder/src/turnwire"
 recorded="${RECORDED_STREAMS:-$PWD/../shared/fixtures}"
-[[ -d "$recorded" ]] && cp -r "$recorded" "$folder/src/recorded"
+[[ ! -d "$recorded" ]] || cp -r "$recorded" "$folder/src/shared/fixtures"
 
 # A network whose proxy inspects TLS has its own certificate authorities.
 cp -L "$authorities" "$folder$authorities"
@@ -51,5 +51,5 @@ exec unshare --mount --propagation private bash -euo pipefail -c '
     exec chroot "$folder" env -i "${proxies[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$authorities" PIP_CERT="$authorities" NODE_EXTRA_CA_CERTS="$authorities" \
-        RECORDED_STREAMS=/src/recorded bash /src/turnwire/.ci/run
+        bash /src/turnwire/.ci/run
 '

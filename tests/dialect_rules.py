@@ -53,7 +53,7 @@ def check_chat(
 ) -> None:
     """Check a body of Chat Completions.
 
-    `ids` is the pattern of the ids of calls; `functions` means Kimi's `functions.NAME:INDEX` with an index that counts.
+    `ids` is the pattern of the ids of calls; `functions` means Kimi's `functions.NAME:INDEX`, numbered from 0.
     `strict` adds the rules of Mistral and of the chat templates of open models.
     """
     messages = body["messages"]
@@ -87,7 +87,7 @@ def check_chat(
     assert not unanswered, "each call is followed by a tool message"
     if ids == "functions":
         expected = [f"functions.{name}:{number}" for number, (_, name) in enumerate(calls)]
-        assert [call for call, _ in calls] == expected, "ids are functions.NAME:INDEX with an index that counts"
+        assert [call for call, _ in calls] == expected, "ids are functions.NAME:INDEX, numbered from 0"
     else:
         _unique([call for call, _ in calls], ids)
     if strict:
@@ -99,14 +99,14 @@ def _check_turns(roles: list[str]) -> None:
         roles = roles[1:]
     assert "system" not in roles, "only the first message is a system message"
     assert roles[:1] == ["user"], "the user begins"
-    assert roles[-1] in ("user", "tool"), "the last message is of the user or a tool"
+    assert roles[-1] in ("user", "tool"), "the last message is from the user or a tool"
     after = {"user": {"assistant"}, "assistant": {"user", "tool"}, "tool": {"tool", "assistant"}}
     for role, following in zip(roles, roles[1:], strict=False):
         assert following in after[role], f"unexpected role {following} after role {role}"
 
 
 def check_responses(body: dict[str, Any], *, vision: bool = True, tools: bool = True) -> None:
-    """Check a body of OpenAI's Responses."""
+    """Check a body of OpenAI's Responses API."""
     items = body["input"]
     assert items, "there is at least one item"
     calls: list[str] = []
@@ -129,7 +129,7 @@ def check_responses(body: dict[str, Any], *, vision: bool = True, tools: bool = 
             unanswered.append(item["call_id"])
         else:
             assert not unanswered or item["role"] == "assistant", (
-                "only the same answer is between a call and its output"
+                "only parts of the same answer are between a call and its output"
             )
             media = ("input_image", "input_file") if vision else ("input_file",)
             is_user = item["role"] == "user"
@@ -139,11 +139,11 @@ def check_responses(body: dict[str, Any], *, vision: bool = True, tools: bool = 
 
 
 def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = True) -> None:
-    """Check a body of Anthropic's Messages, as its newest models take it."""
+    """Check a body of Anthropic's Messages API, as its newest models accept it."""
     messages = body["messages"]
     assert messages, "there is at least one message"
-    assert messages[0]["role"] == "user", "the first message is of the user"
-    assert messages[-1]["role"] == "user", "the newest models take no prefill"
+    assert messages[0]["role"] == "user", "the first message is from the user"
+    assert messages[-1]["role"] == "user", "the newest models accept no prefill"
     system = body.get("system")
     texts = [block["text"] for block in system] if isinstance(system, list) else [] if system is None else [system]
     assert all(text.strip() for text in texts), "the system prompt isn't blank"
@@ -172,7 +172,7 @@ def check_messages(body: dict[str, Any], *, vision: bool = True, tools: bool = T
 
 
 def _check_thinking(body: dict[str, Any]) -> None:
-    """Check the answer whose calls the last message answers, the open answer.
+    """Check the thoughts of the open answer: the one to which the model now adds, after the results of its calls.
 
     It begins with a thought if there is a thinking budget, and has none if thinking is disabled.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from posixpath import normpath
 from textwrap import wrap
 
 from gateway.settings import Settings, environment_variables
@@ -16,6 +17,8 @@ from tests.settings_table import DOCUMENT, default_of, descriptions_of, split_do
 
 FILE = Path(__file__).parents[1] / ".env.example"
 WIDTH = 118
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)[^)]*\)")
+"""A link in docs/operations.md. Only its target is kept, as a path from the root of the repository."""
 HEAD = """\
 # Copy this file to .env in the directory in which Turnwire runs: `turnwire` reads it at the start. Variables of the
 # environment override it. Remove the "# " before what you set, and let nobody else read the file: chmod 600 .env
@@ -37,8 +40,9 @@ def example() -> str:
     described = descriptions_of(split_document(DOCUMENT.read_text(encoding="utf-8"))[1])
     for name, field in Settings.model_fields.items():
         variable, *others = environment_variables(name)[1]
-        words = re.sub(r"[`*]|\\(?=\|)", "", described.get(variable, ""))
-        words += f" (or {', '.join(others)})" if others else ""
+        words = LINK.sub(lambda link: normpath(f"docs/{link[1]}"), described.get(variable, ""))
+        words = re.sub(r"[`*]|\\(?=\|)", "", words)
+        words += f" (other name: {', '.join(others)})" if others else ""
         text += "\n" + "".join(f"# {line}\n" for line in wrap(words, WIDTH)) + f"# {variable}={default_of(field)}\n"
     return text
 

@@ -1,13 +1,15 @@
-"""Start gateway processes by forking one that has imported everything, as the imports would take time in hundreds of tests.
+"""Start gateways by forking a process that has already imported everything, which saves the imports in each test.
 
 A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
-`python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
+`python -m tests.gateway_forks FD` is the process that has imported everything; `Imported` starts it. For each
+`ForkServer`, its client, it forks a process that forks gateways.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import json
 import os
@@ -17,8 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,14 +30,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from providers.catalog import prices
+from providers.catalog.schema import shipped_rows
 
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
     *("gateway.__main__", "gateway.app", "gateway.server", "gateway.supervisor", "gateway.identity.tokens"),
     *("gateway.telemetry.logs", "providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
     # Modules that a gateway imports after it is ready, or for a turn or a signal.
-    *("providers.demo.model", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
-    *("genai_prices.data_snapshot", "httpcore2", "truststore", "uvloop", "uvicorn.lifespan.on"),
+    *("providers.demo.model", "openai.resources.chat.completions", "openai.resources.responses"),
+    *("anthropic.resources.messages", "genai_prices.data_snapshot", "httpcore2", "truststore", "stringprep"),
+    *("uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
 )
 ORDER_BYTES_MAX = 1 << 18
 
@@ -91,15 +96,34 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class ForkServer:
-    """The process that forks, and the exit codes of the forked processes."""
+class Imported:
+    """A process that has imported everything, for one or more `ForkServer`s. They connect to it at `address`."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", "tests.gateway_forks", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
-        self._socket = ours
+        self._folder = tempfile.TemporaryDirectory()
+        self.address = str(Path(self._folder.name) / "forks")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(self.address)
+            listening.listen()
+            command = [sys.executable, "-m", "tests.gateway_forks", str(listening.fileno())]
+            fds = [listening.fileno()]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=fds, stdin=subprocess.PIPE)
+
+    def stop(self) -> None:
+        """Wait until its `ForkServer`s have ended, and end it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+class ForkServer:
+    """The process that forks for this one, and the exit codes of the forked processes. It is itself a fork of the
+    `Imported` at `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(address)
         self._started: dict[int, Future[int]] = {}
         self._ended: dict[int, Future[int]] = {}
         self._orders = 0
@@ -107,9 +131,16 @@ class ForkServer:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    async def start(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, limit: int) -> Forked:
-        """Run the `turnwire` command. `limit` is the maximum length of a line of its output in bytes. Raises
-        `OSError`."""
+    async def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        limit: int,
+        errors: int | None = None,
+    ) -> Forked:
+        """Run the `turnwire` command. `limit` is the maximum length of a line of its output in bytes. `errors` is the
+        file descriptor of its standard error, which by default is part of its output. Raises `OSError`."""
         reading, writing = os.pipe()
         try:
             with self._lock:
@@ -117,7 +148,8 @@ class ForkServer:
                 number = self._orders
                 started = self._started[number] = Future()
                 order = {"number": number, "arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}
-                socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
+                fds = [writing, writing if errors is None else errors]
+                socket.send_fds(self._socket, [json.dumps(order).encode()], fds)
             pid = await asyncio.wrap_future(started)
         except BaseException:
             os.close(reading)
@@ -133,9 +165,8 @@ class ForkServer:
 
     def stop(self) -> None:
         """End the server and every forked process that still runs."""
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._process.wait()
-        self._listener.join()
+        self._socket.shutdown(socket.SHUT_WR)
+        self._listener.join()  # until the server's end closes the socket
         self._socket.close()
 
     def _listen(self) -> None:
@@ -160,8 +191,8 @@ class ForkServer:
 def _serve(orders: socket.socket) -> dict[str, Any] | None:
     """Fork a process for each order until the client closes its end of the socket.
 
-    An order describes a process to start: arguments, environment and working folder. In the forked process the result
-    is its order; in the server it is None.
+    An order describes a process to start: arguments, environment and working folder. Return the order in the forked
+    process, and None in the server.
     """
     woken, wake = socket.socketpair()
     for end in (woken, wake):
@@ -182,14 +213,14 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 with suppress(OSError):
                     orders.send(json.dumps({"pid": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
         if orders in ready:
-            order, fds, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 1)
+            order, fds, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 2)
             if not order:
                 for pid in running:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                 return None
             wanted: dict[str, Any] = json.loads(order)
-            (output,) = fds
+            output, errors = fds
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -197,31 +228,71 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 for each in (orders, woken, wake):
                     each.close()
                 os.dup2(output, 1)
-                os.dup2(output, 2)
+                os.dup2(errors, 2)
                 os.close(output)
+                os.close(errors)
                 return wanted
             os.close(output)
+            os.close(errors)
             running.add(pid)
             with suppress(OSError):  # the client has closed; the next read ends the loop
                 orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
+
+
+def _serve_each(listening: socket.socket) -> dict[str, Any] | None:
+    """Fork a process that serves each client, until the standard input is closed. See `_serve`."""
+    while True:
+        ready, _, _ = select.select([listening, sys.stdin], [], [])
+        if listening not in ready:
+            break
+        orders, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            with open(os.devnull, "rb") as nothing:
+                os.dup2(nothing.fileno(), 0)
+            return _serve(orders)
+        orders.close()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return None
 
 
 def _main() -> None:
     for name in IMPORTED:
         import_module(name)
     prices.load()
+    shipped_rows()
     gc.collect()
     gc.freeze()
-    order = _serve(socket.socket(fileno=int(sys.argv[1])))
+    order = _serve_each(socket.socket(fileno=int(sys.argv[1])))
     if order is None:
-        return
+        os._exit(0)
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["cwd"])
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = ["turnwire", *order["arguments"]]
     random.seed()
-    import_module("gateway.__main__").main()
+    _run(import_module("gateway.__main__").main)
+
+
+def _run(main: Callable[[], None]) -> None:
+    """Run `main` and end the process. The interpreter's objects aren't freed one by one, as that would take as long as the
+    start. Threads are awaited, exit handlers run, and what is found to be unfinished is printed, as always."""
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

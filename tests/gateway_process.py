@@ -12,16 +12,50 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.gateway_forks import Forked, ForkServer, Process
+from tests.gateway_forks import Forked, ForkServer, Imported, Process
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 45
 KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_|^OTEL_")
 LINE_BYTES_MAX = 2**20
+FORKED = os.environ.get("TESTS_FORK") != "0"
+"""Whether gateways are forked. For coverage, each starts as a new interpreter instead."""
+FORKS_VARIABLE = "TESTS_FORK_ADDRESS"
+"""The variable by which workers find the process from which gateways are forked."""
 
-fork_server: ForkServer | None = None
-"""The process that forks gateways, if `conftest.py` has started it."""
+
+class Forks:
+    """What forks the gateways of this test process, from the first gateway on."""
+
+    def __init__(self) -> None:
+        self._imported: Imported | None = None
+        self._server: ForkServer | None = None
+
+    def address(self) -> str:
+        """Return the address of the `Imported` of this test run, or start one."""
+        if address := os.environ.get(FORKS_VARIABLE):
+            return address
+        if self._imported is None:
+            self._imported = Imported()
+        return self._imported.address
+
+    def open(self) -> ForkServer | None:
+        """Start the process that forks if it doesn't run, and return it. Return None if gateways aren't forked."""
+        if self._server is None and FORKED:
+            self._server = ForkServer(self.address())
+        return self._server
+
+    def close(self) -> None:
+        """End what was started."""
+        if self._server is not None:
+            self._server.stop()
+        if self._imported is not None:
+            self._imported.stop()
+        self._server = self._imported = None
+
+
+FORKS = Forks()
 
 
 @dataclass
@@ -66,7 +100,7 @@ async def gateway_process(
     """Start a gateway on a free port with its store in `folder`. On exit, stop it.
 
     `allow_kill`: on exit, the gateway may have to be killed because it doesn't end in time. `fresh`: start a new
-    interpreter, even if `fork_server` runs.
+    interpreter, even if gateways are forked.
 
     Raises:
         RuntimeError: The gateway ended, or wasn't ready in time. The message has its output.
@@ -75,7 +109,8 @@ async def gateway_process(
     command = ["serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'turnwire.db'}", *arguments]
     variables = clean_environment(environment or {})
     process: Process
-    if fork_server is not None and not fresh:
+    fork_server = None if fresh else FORKS.open()
+    if fork_server is not None:
         process = await fork_server.start(command, variables, ROOT, LINE_BYTES_MAX)
     else:
         process = await asyncio.create_subprocess_exec(

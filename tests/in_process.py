@@ -199,8 +199,7 @@ async def open_store() -> AsyncIterator[ControlledStore]:
 
 @asynccontextmanager
 async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
-    """Open a store in memory for several instances, and yield a function that returns the access of a new
-    instance."""
+    """Open a store in memory for several instances, and yield a function that returns a new instance's access to it."""
     store = SqliteStore(":memory:")
     await store.open()
     listeners: list[SharedStore] = []

@@ -1,4 +1,4 @@
-"""Parses the response of `/metrics`."""
+"""Parse the response of `/metrics`."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class WatchedPage:
         await expect(turn).to_be_visible()
         return turn
 
-    async def is_live(self) -> None:
+    async def until_live(self) -> None:
         """Wait until the connection is live."""
         await expect(self.page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
 
@@ -150,7 +150,7 @@ async def browser_context(
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
-    By default animations are off, because they take a quarter of a core on a machine without a graphics card.
+    By default animations are off, because they cost much CPU time on a machine without a graphics card.
     """
     viewport = ViewportSize(width=width, height=height)
     context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
@@ -163,7 +163,7 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
     """Open the page and wait until it is live."""
     watched = WatchedPage(await context.new_page())
     await watched.page.goto(url)
-    await watched.is_live()
+    await watched.until_live()
     return watched
 
 

@@ -1,6 +1,6 @@
 """A local provider that bills by prefix: it keeps the beginnings of earlier prompts and charges less for them.
 
-It follows the documented rules of Anthropic's and OpenAI's prompt caches, and counts a token for four bytes of JSON. Its
+It follows the documented rules of Anthropic's and OpenAI's prompt caches, and counts four bytes of JSON as a token. Its
 answers to a user's text call two tools if the request has tools; its answers to tool results are text.
 """
 
@@ -21,7 +21,11 @@ STEP_TOKENS = 128
 
 
 class BillingUpstream(Upstream):
-    """The provider. `bills` has one dict for each answer: the tokens that it read, wrote and processed anew."""
+    """The provider. `calls` is the number of tool calls in an answer.
+
+    `bills` has one dict for each answer: how many tokens of the prompt were `read` from the cache, `written` to it, and
+    processed without it (`new`).
+    """
 
     def __init__(self, calls: int = 2) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """A small reverse proxy for HTTP and WebSockets that removes a prefix from each path, or adds one.
 
-It forwards no request body, and of the request's headers only `FORWARDED_HEADERS` and the offered subprotocols.
+It forwards no request body. Of the request's headers, it forwards only `FORWARDED_HEADERS` and the offered
+subprotocols.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each provider's request and response shapes, by hand from its documentation, and the models of recorded streams."""
+"""The shapes of each provider's requests and responses, as its documentation says; the models of recorded streams."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SHAPES: dict[str, Shape] = {
     "openai": Shape(
         "openai/some-model",
         stream(
-            delta(role="assistant", content="", error_response=None),
+            delta(role="assistant", content="", refusal=None),
             delta(content="Hello wörld", _obfuscation="aB3x"),
             delta(_finish="stop"),
             sse({"id": "c1", "choices": [], "usage": USAGE, "obfuscation": ""}),

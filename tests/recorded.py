@@ -88,7 +88,7 @@ def bytewise(script: Script, decoder: Decoder) -> Answer:
 
 
 def failures(title: str) -> Failures:
-    """Return the failures of a provider that has no special rules."""
+    """Return the `Failures` of a provider without special rules."""
     return Failures(Endpoint(title.lower(), title, "", ()))
 
 

@@ -25,7 +25,10 @@ def headers_of(user: str | None) -> dict[str, str]:
 
 
 class TurnLost(Exception):
-    """No ending will come, because the gateway no longer has the turn or its events. Its text is the value in `lost`."""
+    """No ending will come, because the gateway no longer has the turn or its events.
+
+    The text is the turn's value in `Resilient.lost`.
+    """
 
 
 class Resilient:

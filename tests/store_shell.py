@@ -1,4 +1,4 @@
-"""`make redis-cli` and `make db-shell`: open the store of the settings in its own shell.
+"""`make redis-cli` and `make db-shell`: open the configured store in redis-cli or sqlite3.
 
 The settings are read as the gateway reads them. A password is passed in the environment, not on the command line.
 """
@@ -21,7 +21,7 @@ from store.sqlite.database import MEMORY
 
 
 def redis_cli(url: str, arguments: list[str]) -> NoReturn:
-    """Replace this process by redis-cli on the Redis of `url`."""
+    """Replace this process with redis-cli, connected to the Redis at `url`."""
     if not url.startswith(REDIS_PREFIXES):
         fail("The store isn't a Redis. Set TURNWIRE_STORE or REDIS_URL, or run make db-shell.", EXIT_USAGE)
     fields: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ def redis_cli(url: str, arguments: list[str]) -> NoReturn:
 
 
 def db_shell(url: str, arguments: list[str]) -> NoReturn:
-    """Replace this process by sqlite3 on the file of `url`. The gateway may run meanwhile."""
+    """Replace this process with sqlite3 on the file of `url`. The gateway may be running."""
     if url.startswith(REDIS_PREFIXES):
         fail("The store is a Redis, not a SQLite file. Run make redis-cli.", EXIT_USAGE)
     path = url.removeprefix(SQLITE_PREFIX)
@@ -55,14 +55,14 @@ def db_shell(url: str, arguments: list[str]) -> NoReturn:
 
 
 def run(program: str, package: str, arguments: list[str]) -> NoReturn:
-    """Replace this process by the program; if it isn't installed, say how to install it."""
+    """Replace this process with the program; if it isn't installed, say how to install it."""
     if shutil.which(program) is None:
         fail(f"{program} isn't installed. On Debian and Ubuntu: apt install {package}", EXIT_FAILED)
     os.execvp(program, [program, *arguments])
 
 
 def main() -> None:
-    """Open the shell that the first argument names. The others are arguments of that shell."""
+    """Open the shell that the first argument names, with the other arguments."""
     load_env_file()
     url = load_settings(Namespace()).store_url
     shell = {"redis-cli": redis_cli, "db-shell": db_shell}[sys.argv[1]]

@@ -43,7 +43,8 @@ def test_the_settings_are_those_of_the_code() -> None:
 
 
 def test_the_example_of_an_env_file_has_every_variable() -> None:
-    """`make settings` has been run. The file sets nothing, and Docker Compose passes such a file on."""
+    """`make settings` has been run. The file sets nothing. Docker Compose passes the operator's `.env` to both
+    instances."""
     text = FILE.read_text(encoding="utf-8")
     assert example() == text, "run make settings"
     named = set(re.findall(r"^# ([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
@@ -128,9 +129,9 @@ def alert_rules() -> list[dict[str, Any]]:
 
 
 async def test_the_alert_rules_use_existing_metrics_and_labels() -> None:
-    """A parser of Prometheus's language accepts each expression. Each metric in it is in the output of `/metrics`, except
-    `up`, which Prometheus makes. Each label is documented for one of its metrics, or is Prometheus's own. Annotations use
-    no other labels. Each rule has its own name, a severity, a summary and a description."""
+    """A PromQL parser accepts each expression. Each metric in it is in the output of `/metrics`, except `up`, which
+    Prometheus adds. Each label is documented for one of its metrics, or is Prometheus's own. Annotations use no other
+    labels. Each rule has its own name, a severity, a summary and a description."""
     samples = {sample for names in (await metrics()).values() for sample in names}
     rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
     labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}

@@ -17,7 +17,7 @@ from tests.answers import every_key
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES_MAX = 229
-"""The most lines that README.md may have, without the figures, which are as long as the bench's report."""
+"""The maximum number of lines of README.md, without the figures that `make bench` writes."""
 VARIABLE = re.compile(r"(?<![\w$])(?:[A-Z]+_[A-Z_]+|HOST|PORT)(?!\w)")
 PROXY_VARIABLES = {"TURNWIRE_KEY", "USERS"}
 """Variables of examples/go-proxy."""
@@ -49,7 +49,7 @@ def test_linked_headings_exist(path: str, anchor: str) -> None:
 
 
 def test_every_variable_is_a_setting_or_a_key() -> None:
-    """Each variable is read by the gateway, by a provider, or by the example of a proxy."""
+    """Each variable is read by the gateway, by a provider, or by the example proxy."""
     known = {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
     known |= {variable for row in shipped_rows().providers.values() for variable in row.keys}
     named = set(VARIABLE.findall(TEXT))
@@ -77,7 +77,7 @@ def test_the_defaults_are_those_of_the_code() -> None:
 
 
 def test_the_models_in_the_text_exist() -> None:
-    """The example of a model id is in the catalog, and the example of a provider's model is accepted."""
+    """The first example of a model id is in the catalog. The second isn't, but the catalog accepts it."""
     catalog = Catalog(every_key())
     listed, unlisted = re.findall(r"\(`([\w./-]+)`\)", section("Models").partition("**Keys.**")[0])
     assert listed in {row.id for row in shipped_rows().models}

@@ -25,7 +25,7 @@ MISTAKES = {"TURNWIRE_LOGLEVEL"}
 
 
 def test_the_variables_exist() -> None:
-    """Each variable is one of a setting or of a provider, except `TOKEN` of the shell and the one in `MISTAKES`."""
+    """Each variable belongs to a setting or a provider, except the shell's `TOKEN` and the one in `MISTAKES`."""
     known = setting_variables().union(*map(variables_of, shipped_rows().providers.values())) | {"TOKEN"}
     named = set(re.findall(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|TOKEN|PORT)\b", TEXT))
     assert len(named) > 20
@@ -33,7 +33,7 @@ def test_the_variables_exist() -> None:
 
 
 def test_the_addresses_exist() -> None:
-    """Each path in a URL, and each path at the beginning of `code`, is one of the gateway's."""
+    """Each path in a URL, and each path at the beginning of a code span, is one of the gateway's."""
     known = {operation.path for operation in OPERATIONS} | {
         route.path for route in routes(make_settings()) if isinstance(route, Route)
     }
@@ -70,5 +70,5 @@ def test_linked_files_exist(target: str) -> None:
 
 
 def test_the_operations_page_links_here() -> None:
-    """An operator finds this page from docs/operations.md."""
+    """docs/operations.md links to this page."""
     assert "](troubleshooting.md)" in DOCUMENT.with_name("operations.md").read_text(encoding="utf-8")

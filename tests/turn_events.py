@@ -93,8 +93,8 @@ def one_of_each() -> dict[str, TurnEvent]:
 def answer(pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True) -> list[TurnEvent]:
     """Return all events of a turn that has one delta per piece. A part begins with its first delta.
 
-    A piece is the number of its part, whether its content is a signature (or else text), and the content. A number above
-    that of the next new part means that part. With `ended` false, the turn has no ending.
+    A piece is (part number, whether the content is a signature instead of text, content). A number that is too high
+    means the next new part. With `ended` false, the turn has no ending.
     """
     events: list[TurnEvent] = [started(turn)]
     opened = 0

@@ -1,8 +1,8 @@
 """A real local provider: an HTTP server that plays scripted or recorded streams and notices disconnects.
 
-It answers POST requests to the `_PATHS`. It keeps background responses: GET …/responses/ID plays such a response again,
-POST …/responses/ID/cancel removes it. It runs in the test's own event loop. The gateway under test may be another process
-that is configured with `openai_url` or `anthropic_url`.
+It answers POST requests whose path ends in one of `_PATHS`. It keeps background responses: GET …/responses/ID plays
+such a response again, POST …/responses/ID/cancel removes it. It runs in the test's own event loop. The gateway under
+test may be another process that is configured with `openai_url` or `anthropic_url`.
 """
 
 from __future__ import annotations

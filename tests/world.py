@@ -198,7 +198,7 @@ class World:
             self._check_asked(key, started, int(ended["type"] == "turn.completed"))
 
     def _check_asked(self, key: Key, started: Started, at_least: int) -> None:
-        """Check that the provider got at most one request per epoch of the turn (laws 6 and 9), and `at_least` many.
+        """Check that the provider got at least `at_least` requests for the turn, and one per epoch at most (laws 6, 9).
 
         After a loss of Redis' data nothing is checked, because the turn's epochs may be lost too.
         """

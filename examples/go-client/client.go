@@ -110,7 +110,7 @@ func (c *client) once(ctx context.Context) (opened bool, err error) {
 		if err != nil {
 			return true, err
 		}
-		if err := c.take(read); err != nil {
+		if err := c.apply(read); err != nil {
 			return true, err
 		}
 	}
@@ -132,7 +132,7 @@ func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	return socket, err
 }
 
-// startOrResume attaches to the user's turn after the held position, or starts the turn if no event of it was received.
+// startOrResume attaches to the user's turn at the held position, or starts the turn if no event of it was received.
 func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user string) error {
 	held, asked := c.turns[user], c.starts[user]
 	if held.ended != "" {
@@ -148,8 +148,8 @@ func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user
 	})
 }
 
-// take applies a frame to its turn, and returns the error in an answer.
-func (c *client) take(f frame) error {
+// apply applies a frame to its turn. If the frame is an answer with an error, it returns the error.
+func (c *client) apply(f frame) error {
 	if f.Type == "error" {
 		if f.Error.Retryable {
 			return f.Error // after the reconnect, the start or the attach is sent again
@@ -175,7 +175,7 @@ func (c *client) take(f frame) error {
 	if held == nil || f.Turn != c.starts[f.As].Turn {
 		return nil
 	}
-	text, again, err := held.take(f)
+	text, again, err := held.apply(f)
 	if err != nil {
 		return finalError{err}
 	}

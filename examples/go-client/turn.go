@@ -51,8 +51,8 @@ type turn struct {
 	text  strings.Builder // of its text parts
 }
 
-// take applies a frame and returns the new text. If again is true, the text starts over.
-func (t *turn) take(f frame) (text string, again bool, err error) {
+// apply applies a frame and returns the new text. If again is true, the text starts over.
+func (t *turn) apply(f frame) (text string, again bool, err error) {
 	if t.ended != "" {
 		return "", false, fmt.Errorf("law 2: %s after %s", f.Type, t.ended)
 	}

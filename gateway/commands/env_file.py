@@ -14,13 +14,12 @@ from dotenv.parser import parse_stream
 
 from gateway.commands.options import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
+from gateway.setting_values import LEVELS, log_level
 from gateway.settings import (
     ENV_FILE_VARIABLE,
-    LEVELS,
     PREFIX,
     add_to_environment,
     environment,
-    log_level,
     setting_variables,
 )
 

@@ -12,7 +12,8 @@ from gateway import settings as configuration
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.identity.origin import is_loopback
-from gateway.settings import LEVELS, Settings, log_level
+from gateway.setting_values import LEVELS, log_level
+from gateway.settings import Settings
 from gateway.tls import CertificateError, tls_context, validity_problem
 from providers.catalog.operator_file import CatalogError
 from store.records import StoreError

@@ -1,9 +1,8 @@
-"""Authentication by the modes of `TURNWIRE_AUTH`, and the checks of connected clients' credentials."""
+"""Authentication by the modes of `TURNWIRE_AUTH`. `CredentialSweeps` checks the credentials of connected clients."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,11 +10,12 @@ import structlog
 
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
 from gateway.identity.credential_lease import EXPIRED, REVOKED, CredentialLease
+from gateway.identity.credential_sweeps import CredentialSweeps
 from gateway.identity.origin import Headers, header_values
 from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, DEFAULT_SCOPES, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
-from gateway.identity.tokens import INVALID_TOKEN, AuthSetupError, Tokens
+from gateway.identity.tokens import INVALID_TOKEN, Tokens
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from gateway.settings import Settings
@@ -31,9 +31,6 @@ IDENTITY_HEADER = "X-Turnwire-Identity"
 QUERY_FIELDS_MAX = 32
 LONG_LIVED_PARAMETERS = ("token", "access_token", "api_key")
 
-SWEEP_S = 1.0
-SWEEP_BATCH_SIZE = 500
-
 
 class Authenticator:
     """The authenticator of a process. Raises `AuthSetupError` if the settings can't be used."""
@@ -45,8 +42,6 @@ class Authenticator:
         self._tokens = None if rules is None else Tokens(rules)
         self._identities = None if identity_rules is None else Tokens(identity_rules)
         self._keys = None if settings.api_keys is None else ApiKeys(settings.api_keys)
-        self._reload_lock = asyncio.Lock()
-        self._keys_changed = False
         if rules is not None and not rules.scope_prefix:
             log.warning(
                 "a token's scope admin grants admin access: set TURNWIRE_SCOPE_PREFIX if its issuer means something else by admin"
@@ -54,6 +49,7 @@ class Authenticator:
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
         self.revocations = Revocations(store)
+        self._sweeps = CredentialSweeps(self._leases, self._keys, self.revocations)
         # If the server listens on loopback only, its clients are on this machine, so they are the operator.
         self._local = Principal(
             user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
@@ -99,7 +95,7 @@ class Authenticator:
         Raises as `authenticate`.
         """
         stored = await self.tickets.redeem(ticket)
-        await self._reload_keys()  # the issuing instance may have read a newer key file than this one
+        await self._sweeps.reload_keys()  # the issuing instance may have read a newer key file than this one
         principal = await self._validate(stored)
         if principal.expires_ms is not None and now_ms() >= principal.expires_ms:
             raise ApiError("unauthenticated", EXPIRED)
@@ -157,31 +153,17 @@ class Authenticator:
     async def _validate(self, principal: Principal) -> Principal:
         """Return the principal with its current scopes and expiration.
 
-        Raise `ApiError` "unauthenticated" if it is revoked, or if `_refresh` returns None. Without the store, revocation
-        can't be checked; then raise "store_unavailable", so no new client is admitted.
+        Raise `ApiError` "unauthenticated" if it is revoked, or if `CredentialSweeps.refresh` returns None. Without the
+        store, revocation can't be checked; then raise "store_unavailable", so no new client is admitted.
         """
         try:
             (revoked,) = await self.revocations.revoked([principal])
         except StoreError:
             raise ApiError("store_unavailable") from None
-        current = None if revoked else self._refresh(principal)
+        current = None if revoked else self._sweeps.refresh(principal)
         if current is None:
             raise ApiError("unauthenticated", REVOKED)
         return current
-
-    def _refresh(self, principal: Principal) -> Principal | None:
-        """Return the principal with the current scopes and expiration of its API keys.
-
-        Return None if one of its keys is no longer valid, or if its service has lost the scope `as`.
-        """
-        keys = self._keys
-        current = [
-            one if not one.digest else None if keys is None else keys.current(one) for one in principal.credentials
-        ]
-        known = [one for one in current if one is not None]
-        if len(known) < len(current) or any("as" not in service.scopes for service in known[1:]):
-            return None
-        return principal_of(*known, withheld=principal.withheld) if known else principal
 
     async def _renew(self, principal: Principal, token: str) -> Principal:
         """Return the principal of a connection after its credential is renewed with `token`.
@@ -226,75 +208,7 @@ class Authenticator:
         """Return the coroutines that must run until they are cancelled."""
         token_checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
         fetches = [checker.jwks.run() for checker in token_checkers if checker.jwks is not None]
-        return fetches if self.is_open else [self._run_sweeps(), *fetches]
-
-    async def _run_sweeps(self) -> None:
-        """Watch for changed keys and for revocations, and apply them to the connected clients."""
-        version: bytes | None = None
-        revoked = False
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            await self._reload_keys()
-            changed, self._keys_changed = self._keys_changed, False
-            await self._sweep_keys(changed)
-            try:
-                found = await self.revocations.version()
-                revoked = revoked or found != version
-                version = found
-                await self._sweep_revocations(revoked)
-                revoked = False
-            except StoreError as error:
-                log.info("revocations can't be read", error=str(error))
-
-    def _sweep_batches(self, sweep_all: bool) -> Iterator[list[CredentialLease]]:
-        """Yield the leases to check, in batches: all of them, or those whose principal is new since the last sweep.
-
-        A new lease may have missed a change that happened while its client was being admitted.
-        """
-        found = [lease for lease in self._leases if sweep_all or lease.swept_principal is not lease.principal]
-        for start in range(0, len(found), SWEEP_BATCH_SIZE):
-            yield [lease for lease in found[start : start + SWEEP_BATCH_SIZE] if self._is_active(lease)]
-
-    def _is_active(self, lease: CredentialLease) -> bool:
-        return lease in self._leases and not lease.revoked
-
-    async def _sweep_keys(self, sweep_all: bool) -> None:
-        for batch in self._sweep_batches(sweep_all):
-            for lease in batch:
-                self._refresh_lease(lease)
-            await asyncio.sleep(0)
-
-    def _refresh_lease(self, lease: CredentialLease) -> None:
-        """Apply the current lines of the client's API keys to its lease, or revoke the lease if a key is gone."""
-        current = self._refresh(lease.principal)
-        if current is None:
-            lease.revoke()
-        elif current != lease.principal:
-            lease.update(current)
-
-    async def _sweep_revocations(self, sweep_all: bool) -> None:
-        for batch in self._sweep_batches(sweep_all):
-            principals = [lease.principal for lease in batch]
-            revoked = await self.revocations.revoked(principals)
-            for lease, principal, is_revoked in zip(batch, principals, revoked, strict=True):
-                if lease.principal is not principal or not self._is_active(lease):
-                    continue  # it was renewed or has left; a renewed one is checked in the next sweep
-                lease.swept_principal = principal
-                if is_revoked:
-                    lease.revoke()
-                else:
-                    self._refresh_lease(lease)  # it may have been admitted after the keys were swept
-
-    async def _reload_keys(self) -> None:
-        """Read the key file again if it has changed."""
-        if self._keys is not None:
-            async with self._reload_lock:
-                try:
-                    if await asyncio.to_thread(self._keys.reload):
-                        self._keys_changed = True
-                        log.info("API keys reloaded", keys=self._keys.count)
-                except AuthSetupError as error:
-                    log.error("API keys not reloaded", error=str(error))
+        return fetches if self.is_open else [self._sweeps.run(), *fetches]
 
 
 def _parse_query(query: bytes) -> dict[str, list[str]]:

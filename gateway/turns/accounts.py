@@ -1,12 +1,17 @@
-"""The usage and the cost of the requests of one turn, added up."""
+"""The usage and the cost of the requests of one turn: completed by estimates, priced, and added up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 
 from msgspec import Struct, structs
 
-from providers.base import Part, Usage
+from gateway.protocol.views import NANOS_PER_USD
+from gateway.turns.token_estimate import estimate_usage
+from providers.base import ChatRequest, Part, Usage
+from providers.catalog.prices import cost_usd
+from providers.route import Route
 
 
 class Accounts(Struct):
@@ -53,3 +58,36 @@ def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
 
 def _sum_known(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
+
+
+def complete_usage(chat_request: ChatRequest, reported: Usage | None, parts: list[Part], *, is_whole: bool) -> Usage:
+    """Return the usage of a request: `reported`, with estimates of the counts that the provider didn't report.
+
+    `parts` are what the request brought, and `is_whole` is whether the provider sent a finish reason. If it didn't, it
+    may not have reported its counts to the end.
+    """
+    if reported and reported.input_tokens and reported.output_tokens and is_whole and not reported.estimated:
+        return reported
+    estimate = estimate_usage(chat_request, parts)
+    if reported is None:
+        return estimate
+    input_tokens = reported.input_tokens or estimate.input_tokens
+    output_tokens = reported.output_tokens
+    if reported.estimated:
+        output_tokens = max(output_tokens, estimate.output_tokens)
+    elif output_tokens == 0 or (not is_whole and estimate.output_tokens > 2 * output_tokens):
+        # Anthropic reports a count at the start and one at the end. An answer that was cut off has only the first.
+        output_tokens = estimate.output_tokens
+    estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)
+    return structs.replace(
+        reported, input_tokens=input_tokens, output_tokens=output_tokens, estimated=reported.estimated or estimated
+    )
+
+
+def cost_nano(route: Route, usage: Usage | None, reported: Decimal | None = None) -> int | None:
+    """Return the cost of `usage` in billionths of a dollar, or None if there is no usage or no known price.
+
+    `reported` is the cost that the provider itself reports, in US dollars.
+    """
+    cost = None if usage is None else cost_usd(route, usage, reported)
+    return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))

@@ -1,13 +1,11 @@
-"""Build the request to a provider: the system prompts, the history and the input; trim it, and estimate its tokens."""
+"""Build the request to a provider: the system prompts, the history and the input."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-import msgspec
 from msgspec import structs
 
 from gateway.offload import offload, request_size
@@ -17,24 +15,11 @@ from gateway.protocol.requests import TurnStart
 from gateway.protocol.validation import misplaced_result, unlinked_result
 from gateway.protocol.views import body_of, parse_part_turn, parse_part_url
 from gateway.turns.answer_images import AnswerStore, stateless_body
-from providers.base import (
-    ChatMessage,
-    ChatRequest,
-    FilePart,
-    ImagePart,
-    Part,
-    ReasoningPart,
-    TextPart,
-    ToolResultPart,
-    Usage,
-)
+from gateway.turns.trimming import from_first_exchange
+from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part
 from providers.fit.calls import drop_unanswered
 from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
-IMAGE_TOKENS = 1600
-TRIM_STEPS = 4
-"""Messages are dropped in steps of this fraction of the context window. See `trim`."""
-MESSAGE_TOKENS = 8
 PARTS_PER_SLICE = 1000
 
 
@@ -205,7 +190,7 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
                 raise
             break
     newest.reverse()
-    return tuple(newest if len(newest) == len(messages) else _from_first_exchange(newest))
+    return tuple(newest if len(newest) == len(messages) else from_first_exchange(newest))
 
 
 def _chat_messages(
@@ -230,7 +215,7 @@ def _chat_messages(
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
         found.append(message if body.model in (None, model) else message.without_signatures())
     found.reverse()
-    messages = _from_first_exchange(found) if is_cut else found
+    messages = from_first_exchange(found) if is_cut else found
     if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
     return drop_unanswered(messages), count - len(messages)
@@ -238,112 +223,3 @@ def _chat_messages(
 
 def _address(part: Part) -> tuple[str, int] | None:
     return parse_part_url(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
-
-
-def _from_first_exchange(messages: list[ChatMessage]) -> list[ChatMessage]:
-    """Drop the messages before the first one that starts an exchange. Return all of them if none does."""
-    starts = (number for number, message in enumerate(messages) if _starts_exchange(message))
-    return messages[next(starts, 0) :]
-
-
-def _starts_exchange(message: ChatMessage) -> bool:
-    return message.role == "user" and not any(isinstance(part, ToolResultPart) for part in message.parts)
-
-
-def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Estimate the tokens of `parts`, at four bytes per token."""
-    size = 0
-    for part in parts:
-        for name in ("text", "arguments", "output"):
-            text = getattr(part, name, None) or ""
-            size += len(text) if text.isascii() else len(text.encode())
-    return (size + 3) // 4
-
-
-def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage:
-    """Estimate the token usage, if the provider didn't report it. `answer_parts` are the parts of the answer."""
-    request_parts = [
-        *(part for message in chat_request.messages for part in message.parts),
-        TextPart(chat_request.system or ""),
-        *_tools_as_text(chat_request),
-    ]
-    if chat_request.response_handle is None:
-        request_parts += chat_request.partial_answer
-    images = sum(IMAGE_TOKENS for part in request_parts if isinstance(part, ImagePart))
-    reasoning: list[Part] = [part for part in answer_parts if isinstance(part, ReasoningPart)]
-    return Usage(
-        estimate_tokens(request_parts) + images,
-        estimate_tokens(answer_parts),
-        reasoning_tokens=estimate_tokens(reasoning) if reasoning else None,
-        estimated=True,
-    )
-
-
-def _tools_as_text(chat_request: ChatRequest) -> list[Part]:
-    return [TextPart(msgspec.json.encode(chat_request.tools).decode())] if chat_request.tools else []
-
-
-def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> ChatRequest:
-    """Drop the oldest exchanges so that the request and its answer fit `context_window`, in tokens (None: no limit).
-
-    An exchange is a user message with all messages up to the next one, so a tool call and its result stay together.
-    The last exchange is kept even if it doesn't fit; the provider reports that.
-
-    Exchanges are dropped in steps of about a quarter of what fits, so that the next turns begin with the same messages:
-    providers cache a prompt up to its first difference. What earlier turns dropped doesn't matter.
-    """
-    if context_window is None:
-        return chat_request
-    room = remaining = context_window - answer_tokens - _fixed_tokens(chat_request)
-    starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
-    first = len(chat_request.messages)
-    for start in reversed(starts):
-        size = sum(_tokens(message.parts) for message in chat_request.messages[start:first])
-        if size > remaining and first < len(chat_request.messages):
-            break
-        remaining -= size
-        first = start
-    if not starts or first == starts[0]:
-        return chat_request
-    first = _end_of_step(chat_request.messages, starts, first, room)
-    return structs.replace(chat_request, messages=chat_request.messages[first:])
-
-
-def _end_of_step(messages: Sequence[ChatMessage], starts: list[int], first: int, room: int) -> int:
-    """Return the number of the first message to keep, if those from number `first` on fit `room` tokens.
-
-    Exchanges beginning at `starts` are dropped up to the next multiple of a step, and not beyond it.
-    """
-    step = room // TRIM_STEPS
-    if step <= 0:
-        return first
-    sizes = [_tokens(message.parts) for message in messages]
-    limit = -(-(sum(sizes) - room) // step) * step
-    dropped = list(accumulate(sizes, initial=0))
-    if dropped[first] > limit:
-        limit += step  # drop the next step at once, so that the first message changes only once in a step
-    return max((start for start in starts if start > first and dropped[start] <= limit), default=first)
-
-
-def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
-    """Return whether the request and its answer are estimated to fit `context_window`, in tokens; None: no limit."""
-    return context_window is None or request_tokens(chat_request) + answer_tokens <= context_window
-
-
-def request_tokens(chat_request: ChatRequest) -> int:
-    """Return an upper estimate of the tokens of the whole request."""
-    return _fixed_tokens(chat_request) + sum(_tokens(message.parts) for message in chat_request.messages)
-
-
-def _fixed_tokens(chat_request: ChatRequest) -> int:
-    """Return an upper estimate of the tokens of what is never trimmed: the system prompt and the tools."""
-    return _tokens([TextPart(chat_request.system or ""), *_tools_as_text(chat_request)])
-
-
-def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Return an upper estimate of the tokens of one message.
-
-    It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size.
-    """
-    images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
-    return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

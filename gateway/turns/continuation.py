@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec import structs
 
 from gateway.offload import offload
-from gateway.turns.context import estimate_tokens, request_tokens
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.request_builder import RequestBuilder
+from gateway.turns.token_estimate import estimate_tokens, request_tokens
 from providers.base import ChatRequest, Delta, Part, ProviderError, too_long
 from providers.continuation import Way, way_to_continue
 from providers.route import Route

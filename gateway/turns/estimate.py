@@ -12,11 +12,12 @@ from gateway.offload import offload, request_size
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.views import input_role
 from gateway.settings import Settings
+from gateway.turns.accounts import cost_nano
 from gateway.turns.answer_images import AnswerStore
-from gateway.turns.context import History, Place, build_chat_request, request_tokens
-from gateway.turns.event_writer import cost_nano
+from gateway.turns.context import History, Place, build_chat_request
 from gateway.turns.request_builder import fit_request
 from gateway.turns.runner import TurnRunner
+from gateway.turns.token_estimate import request_tokens
 from providers.base import ChatMessage, ChatRequest, Usage
 from providers.route import Route
 from store.records import NotFound

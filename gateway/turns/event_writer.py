@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import structs
 
 from gateway.offload import request_size
-from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
-from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData, data_chars
-from gateway.protocol.plain_text import escape_invisible
-from gateway.protocol.requests import PIECE_BYTES_MAX
-from gateway.protocol.views import NANOS_PER_USD, part_url
 from gateway.turns.abort import Abort
-from gateway.turns.accounts import Accounts
-from gateway.turns.context import estimate_usage
+from gateway.turns.accounts import Accounts, complete_usage, cost_nano
+from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
+from gateway.turns.part_events import UNSPLIT_CHARS_MAX, delta_events, part_event
 from gateway.turns.state import IllegalTransition, fold, fold_final
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
@@ -37,18 +33,8 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog.prices import cost_usd
 from providers.fit.ids import own_call_id
 from providers.route import Route
-
-ID_BYTES_MAX = 512
-TITLE_BYTES_MAX = 1024
-TEXT_BYTES_MAX = 4096
-URL_BYTES_MAX = 8192
-TOO_LARGE = "[The model sent an image that is too large for this answer.]"
-"""The text in place of an image that would exceed the limit of the answer's size."""
-UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
-"""A text of this many characters always fits in a frame, even if every character is escaped."""
 
 
 class OnEvents(Protocol):
@@ -87,10 +73,7 @@ class EventWriter:
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
         self._part_count = 0
-        self._image_chars = 0
-        """The length of the data of the images that the current batch began."""
-        self._left_out: set[int] = set()
-        """The numbers of the images that are too large. Their data is replaced by a text."""
+        self._images = ImageEvents(live_turn, output_bytes_max)
         self._is_resumed = False
         self._attempts = 0
         self._chat_request: ChatRequest | None = None
@@ -121,7 +104,7 @@ class EventWriter:
         live_turn = self.live_turn
         events: list[TurnEvent] = []
         seq = live_turn.log.end
-        self._image_chars = 0
+        self._images.batch_chars = 0
         for delta in batch:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._part_count:
@@ -159,31 +142,17 @@ class EventWriter:
             raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
         self._part_count += 1
         if started.size is not None:
-            return self._open_image(started, seq)
-        if started.kind == "tool_call":
+            started = self._images.open(started)
+        elif started.kind == "tool_call":
             live_turn = self.live_turn
             call = own_call_id(live_turn.message or live_turn.turn, started.part, started.call or "")
             started = structs.replace(started, call=call)
-        return _part_event(self.live_turn.turn, seq, started)
-
-    def _open_image(self, image: PartStarted, seq: int) -> TurnPart:
-        """Return the event that begins an image with its address, or a text in place of an image that is too large."""
-        live_turn = self.live_turn
-        size = image.size or 0
-        self._image_chars += data_chars(size)
-        if live_turn.output_bytes + self._image_chars > self._output_bytes_max:
-            self._image_chars -= data_chars(size)
-            self._left_out.add(image.part)
-            return TurnPart(turn=live_turn.turn, seq=seq, part=image.part, kind="text")
-        stateless = live_turn.turn if live_turn.conversation is None else None
-        url = part_url(live_turn.message, image.part, stateless)
-        event = _part_event(live_turn.turn, seq, structs.replace(image, url=url))
-        return structs.replace(event, size=size)
+        return part_event(self.live_turn.turn, seq, started)
 
     def _long_delta_events(self, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-        if delta.part in self._left_out:
-            return [TurnDelta(self.live_turn.turn, seq + 1, delta.part, TOO_LARGE)]
-        return _delta_events(self.live_turn.turn, seq, delta)
+        if delta.data is not None or delta.part in self._images.left_out:
+            return self._images.data_events(seq, delta.part, delta.data or "")
+        return delta_events(self.live_turn.turn, seq, delta)
 
     def _abort_at_limit(self, limit: str) -> None:
         self.live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {limit}."))
@@ -266,30 +235,9 @@ class EventWriter:
 
         Counts that the provider didn't report, or didn't report to the end, are estimated.
         """
-        chat_request = self._chat_request
-        reported: Usage | None = self._usage
-        if chat_request is None or (
-            reported
-            and reported.input_tokens
-            and reported.output_tokens
-            and self._finish_reason
-            and not reported.estimated
-        ):
-            return reported
-        estimate = estimate_usage(chat_request, parts)
-        if reported is None:
-            return estimate
-        input_tokens = reported.input_tokens or estimate.input_tokens
-        output_tokens = reported.output_tokens
-        if reported.estimated:
-            output_tokens = max(output_tokens, estimate.output_tokens)
-        elif output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
-            # Anthropic reports a count at the start and one at the end. An answer that was cut off has only the first.
-            output_tokens = estimate.output_tokens
-        estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)
-        return structs.replace(
-            reported, input_tokens=input_tokens, output_tokens=output_tokens, estimated=reported.estimated or estimated
-        )
+        if self._chat_request is None:
+            return self._usage
+        return complete_usage(self._chat_request, self._usage, parts, is_whole=self._finish_reason is not None)
 
     def end_request(self, parts: list[Part]) -> None:
         """Add the latest request to the sums, because another one follows. `parts` are the answer's parts so far."""
@@ -315,7 +263,7 @@ class EventWriter:
 
     def _forget_parts(self) -> None:
         self._part_count = 0
-        self._left_out.clear()
+        self._images.forget()
 
     def totals(self, parts: list[Part]) -> tuple[Usage | None, int | None]:
         """Return the usage and the cost of all requests, each None if it isn't known. `parts`: the answer's parts.
@@ -350,53 +298,5 @@ class EventWriter:
         )
 
 
-def cost_nano(route: Route, usage: Usage | None, reported: Decimal | None = None) -> int | None:
-    """Return the cost of `usage` in billionths of a dollar, or None if there is no usage or no known price.
-
-    `reported` is the cost that the provider itself reports, in US dollars.
-    """
-    cost = None if usage is None else cost_usd(route, usage, reported)
-    return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
-
-
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _delta_events(turn: str, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
-    """Return the delta as one event, or as several if one wouldn't fit into a frame (law 10)."""
-    if (data := delta.data) is not None:
-        starts = range(0, len(data), DATA_PIECE_CHARS)
-        pieces_of_data = [data[start : start + DATA_PIECE_CHARS] for start in starts]
-        return [PartData(turn, seq + n, delta.part, data=piece) for n, piece in enumerate(pieces_of_data, 1)]
-    text = delta.text
-    if text is not None:
-        pieces = split_text(text, PIECE_BYTES_MAX)
-        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1) if piece]
-    pieces = split_text(delta.signature or "", PIECE_BYTES_MAX)
-    return [TurnDelta(turn, seq + n, delta.part, None, piece) for n, piece in enumerate(pieces, 1) if piece]
-
-
-def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
-    def clip(text: str | None, bytes_max: int) -> str | None:
-        return None if text is None else clip_text(text, bytes_max)
-
-    def visible(text: str | None) -> str | None:
-        """An id or a name in visible characters: clients send it back, and logs show it."""
-        return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
-
-    # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
-    url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
-    return TurnPart(
-        turn=turn,
-        seq=seq,
-        part=part.part,
-        kind=part.kind,
-        call=visible(part.call),
-        name=visible(part.name),
-        url=url,
-        title=clip(part.title, TITLE_BYTES_MAX),
-        text=clip(part.text, TEXT_BYTES_MAX),
-        media_type=clip(part.media_type, ID_BYTES_MAX),
-        redacted=part.redacted,
-    )

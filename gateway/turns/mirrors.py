@@ -19,13 +19,13 @@ from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn, gone, mirror_of, was_deleted
 from gateway.turns.mirror import UNREADABLE, apply_entry, read_log
+from gateway.turns.presence import Presence
 from store.api import turn_channel
 from store.records import LogEntry, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.mirror")
 
 POLL_S = 1.0
-PRESENCE_RENEW_S = 3.0
 IDLE_S = 10.0
 SILENT_S = 3.0
 
@@ -55,8 +55,8 @@ class Mirrors:
         self._registry = instance.registry
         self._store = instance.store
         self._lease_s = instance.settings.lease_s
-        self._grace_s = instance.settings.disconnect_grace_s
         self._tasks = instance.tasks
+        self._presence = Presence(instance)
         self._mirrors: dict[str, _Mirror] = {}
         """The mirrors by channel."""
         self._loading: dict[str, asyncio.Future[LiveTurn]] = {}
@@ -148,7 +148,7 @@ class Mirrors:
     def _register(self, channel: str, live_turn: LiveTurn, *, needs_reload: bool = False) -> None:
         now = asyncio.get_running_loop().time()
         self._mirrors[channel] = _Mirror(live_turn, now, now, needs_reload)
-        live_turn.set_presence_callback(self._schedule_presence)
+        live_turn.set_presence_callback(lambda turn: self._presence.schedule([turn]))
 
     async def convert_to_mirror(self, live_turn: LiveTurn) -> None:
         """Make a mirror of a turn that this instance lost or handed over, and read its log from now on."""
@@ -156,7 +156,7 @@ class Mirrors:
         live_turn.become_mirror()
         self._register(channel, live_turn, needs_reload=True)
         if live_turn.is_attached:
-            self._schedule_presence(live_turn)
+            self._presence.schedule([live_turn])
         self._reading.add(channel)
         await self._read(channel)
 
@@ -232,7 +232,7 @@ class Mirrors:
         the attached ones too.
         """
         if channel is None:
-            spawn(self._tasks, self._renew_presence(self._attached()))
+            self._presence.schedule(self._attached())
         for name in list(self._mirrors) if channel is None else [channel]:
             if name not in self._reading:
                 self._reading.add(name)
@@ -291,7 +291,6 @@ class Mirrors:
 
     async def run(self) -> None:
         """Poll silent mirrors, renew the presence of attached ones, and drop unused ones, until cancelled."""
-        renewed_at = 0.0
         while True:
             await asyncio.sleep(POLL_S)
             now = asyncio.get_running_loop().time()
@@ -307,28 +306,7 @@ class Mirrors:
                     continue
                 if now - mirror.last_entry_at >= POLL_S:
                     self.schedule_read(channel)
-            if now - renewed_at >= PRESENCE_RENEW_S:
-                renewed_at = now
-                await self._renew_presence(self._attached())
+            await self._presence.renew_regularly(now, self._attached)
 
     def _attached(self) -> list[LiveTurn]:
         return [mirror.live_turn for mirror in self._mirrors.values() if mirror.live_turn.is_attached]
-
-    def _schedule_presence(self, live_turn: LiveTurn) -> None:
-        """Report presence now, because the first connection was attached or the last one left.
-
-        The owner may ask for it before the next regular report.
-        """
-        spawn(self._tasks, self._renew_presence([live_turn]))
-
-    async def _renew_presence(self, live_turns: list[LiveTurn]) -> None:
-        if live_turns:
-            # Presence expires one grace period after the last connection left (law 8). While a connection is attached,
-            # it lasts for two more report intervals, so that a missed report doesn't end it.
-            is_attached = any(live_turn.is_attached for live_turn in live_turns)
-            ttl_s = self._grace_s + (2 * PRESENCE_RENEW_S if is_attached else 0)
-            try:
-                turns = [(live_turn.user, live_turn.turn) for live_turn in live_turns]
-                await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))
-            except StoreError as error:
-                log.info("presence can't be renewed", error=str(error))

@@ -7,9 +7,9 @@ import asyncio
 from msgspec import structs
 
 from gateway.offload import offload, request_size
-from gateway.turns.context import fits, trim
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
+from gateway.turns.trimming import fits, trim
 from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.fit.context import fit
 from providers.fit.media import leave_out_media

@@ -6,23 +6,20 @@ A turn can also be lost to another instance or handed over to one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
-from gateway.offload import offload
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
-from gateway.protocol.requests import TurnStart, decode_turn_start
+from gateway.protocol.requests import TurnStart
 from gateway.tasks import run_logged
 from gateway.turns.abort import Abort, Aborted
-from gateway.turns.acceptance import restored_acceptance
-from gateway.turns.context import History, build_chat_request, without_history
+from gateway.turns.context import without_history
 from gateway.turns.continuation import AnswerContinuer
 from gateway.turns.endings import Endings
 from gateway.turns.error_mapping import as_api_error
@@ -35,8 +32,9 @@ from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue
 from gateway.turns.request_builder import RequestBuilder, check_request
+from gateway.turns.turn_input import InputReader
 from gateway.turns.turn_metrics import TurnMetrics
-from providers.base import ChatRequest, ErrorCode, Part, ProviderError, ResponseHandle
+from providers.base import ErrorCode, Part, ProviderError, ResponseHandle
 from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.retry import RetryingClient
 from providers.route import Route
@@ -44,10 +42,7 @@ from store.records import ConversationRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
-T = TypeVar("T")
-
 CLEANUP_TIMEOUT_S = 2.0
-CONTEXT_RETRY_S = 0.2
 REFUSALS = frozenset[ErrorCode](
     {
         "invalid_request",
@@ -103,6 +98,7 @@ class TurnRunner:
         self._leases = leases
         self._mirrors = mirrors
         self._endings = Endings(instance.store, writer)
+        self._input = InputReader(instance, writer)
         self._newest_epoch = 0
         self._running: set[asyncio.Task[None]] = set()
 
@@ -246,59 +242,6 @@ class TurnRunner:
         except StoreError as error:
             log.warning("cancel request can't be forwarded", turn=live_turn.turn, error=str(error))
 
-    async def _load_request(self, live_turn: LiveTurn) -> TurnStart:
-        """Read the request of a turn that has waited from the store, and set its acceptance. Raises `StoreError`."""
-        record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
-        input_message = None if record.input is None else await self._store.message(live_turn.user, record.input)
-        stored = record.request or b""
-        request = await offload(len(stored), decode_turn_start, stored)
-        acceptance = restored_acceptance(record, input_message, self._instance.lease_ms)
-        live_turn.set_acceptance(acceptance, live_turn.conversation_record)
-        return request
-
-    async def _retry(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
-        """Call `read` until the store answers, and return its result.
-
-        The turn is accepted, so it must not fail because the store can't be reached. Raise `StoreError` if the store
-        has lost what is read.
-        """
-        while True:
-            try:
-                return await read()
-            except NotFound as error:
-                raise StoreError(f"The input of the turn is lost: {error}.") from error
-            except StoreError as error:
-                log.warning("turn input can't be read, retrying", turn=live_turn.turn, error=str(error))
-                await asyncio.sleep(CONTEXT_RETRY_S)
-
-    async def _build_chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
-        """Return the request with its history. Raises `ApiError` and `StoreError`.
-
-        A store that was rolled back may have lost the turn itself. Then the turn is restored first.
-        """
-
-        async def read() -> ChatRequest:
-            settings = self._settings
-            history = History(self._store, live_turn.user, settings.context_bytes, settings.request_items)
-            return await build_chat_request(
-                history, plan.turn, plan.conversation, request, plan.route.model, settings.system_prompt
-            )
-
-        try:
-            return await read()
-        except ApiError as missing:
-            if missing.code != "not_found" or live_turn.acceptance is None or await self._is_stored(live_turn):
-                raise
-        await self._writer.restore(live_turn)
-        return await read()
-
-    async def _is_stored(self, live_turn: LiveTurn) -> bool:
-        try:
-            await self._store.turn(live_turn.user, live_turn.turn)
-        except NotFound:
-            return False
-        return True
-
     async def _execute(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish its answer. Return the outcome, or None if the turn was lost or handed over."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
@@ -309,9 +252,11 @@ class TurnRunner:
                 await plan.queue.wait(event_writer)
                 request = plan.request
                 if request is None:
-                    request = await self._retry(live_turn, partial(self._load_request, live_turn))
+                    request = await self._input.load_request(live_turn)
                 plan.request = None
-                chat_request = await self._retry(live_turn, partial(self._build_chat_request, live_turn, plan, request))
+                chat_request = await self._input.chat_request(
+                    live_turn, plan.turn, plan.conversation, request, plan.route.model
+                )
                 is_replayed = bool(plan.answer_parts or plan.resumed) and not plan.continuing
                 if is_replayed:
                     chat_request = chat_request.continuing(plan.answer_parts, live_turn.response_handle)

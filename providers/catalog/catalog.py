@@ -20,7 +20,7 @@ from typing import Any, Final
 import structlog
 from msgspec import structs
 
-from providers.base import ChatRequest, DeltaSink, Provider, ProviderError, ResponseHandle
+from providers.base import Provider, ProviderError, ResponseHandle
 from providers.catalog.endpoints import (
     build_endpoint,
     find_missing,
@@ -30,9 +30,8 @@ from providers.catalog.endpoints import (
     variables_of,
 )
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
-from providers.continuation import continuing_request
-from providers.retry.seam import AnotherAnswer, SeamSink
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
+from providers.routed_provider import RoutedProvider
 
 log = structlog.stdlib.get_logger("turnwire.provider")
 
@@ -251,43 +250,6 @@ def _create_dialect(name: DialectName, endpoint: Endpoint, timeouts: Timeouts) -
     """Return a client of this dialect. This imports the dialect's SDK, if it isn't imported."""
     dialect: Dialect = import_module(DIALECTS[name]).Dialect(endpoint, timeouts)
     return dialect
-
-
-class RoutedProvider:
-    """A `Provider` for one route of a dialect."""
-
-    def __init__(self, dialect: Dialect, route: Route) -> None:
-        self._dialect = dialect
-        self._route = route
-
-    async def answer(self, request: ChatRequest, sink: DeltaSink) -> None:
-        """Check `request` before anything is sent, then pass the answer to `sink`. See `Provider`.
-
-        Raise `ProviderError` if the model can't take the request or the answer fails.
-        """
-        self._route.check(request)
-        if request.partial_answer and request.response_handle is None and self._route.dialect != "demo":
-            await self._continue(request, sink)
-        else:
-            await self._dialect.answer(request, self._route, sink)
-
-    async def _continue(self, request: ChatRequest, sink: DeltaSink) -> None:
-        """Pass what follows the partial answer to `sink`, numbered after its parts."""
-        route, quirks = self._route, self._route.quirks
-        asked = route.continuation == "instruct"
-        if quirks.background:  # only a whole answer can be replayed
-            route = structs.replace(route, quirks=quirks.model_copy(update={"background": False}))
-        stripped = route.dialect.startswith("anthropic")
-        seam = SeamSink(request.partial_answer, sink, asked=asked, echoes=quirks.prefill_echoed, stripped=stripped)
-        try:
-            await self._dialect.answer(continuing_request(request, route), route, seam)
-        except AnotherAnswer as error:
-            message = f"The model {route.id} began another answer instead of continuing this one. Try again."
-            raise ProviderError("upstream_incomplete", message, retryable=True, detail="another answer") from error
-        except ProviderError:
-            await seam.end()
-            raise
-        await seam.end()
 
 
 class Providers:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from providers.base import ProviderError
 from providers.catalog.catalog import Catalog
+from providers.catalog.file_fields import FieldChecks, rename_fields
 from providers.catalog.schema import (
     ADDRESS,
-    VARIABLE,
     CatalogRows,
     ModelRow,
     ProviderRow,
@@ -27,34 +26,9 @@ from providers.catalog.schema import (
     provider_names,
     shipped_rows,
 )
-from providers.route import FEATURES, WORD, Continue, DialectName, Feature, Price, Quirks
+from providers.route import FEATURES, Continue, DialectName, Feature, Price, Quirks
 
 NEW_PROVIDER_FEATURES: Final = ("chat", "streaming", "tools")
-_FIELD_NAMES: Final = {
-    "type": "provider",
-    "envKey": "env_key",
-    "supportsThinkingMode": "thinking",
-    "contextWindow": "context_window",
-    "maxOutput": "max_output",
-    "defaultModel": "default_model",
-    "continue": "continues",
-}
-"""Map from the field names in JSON files of other software, and from words that Python reserves, to ours."""
-_ERROR_TEXTS: Final = {
-    "tuple_type": "must be a list",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-    "extra_forbidden": "unknown field. Remove it",
-    "missing": "the field is missing. Add it",
-}
-_PATTERN_TEXTS: Final = {
-    VARIABLE: "must be the name of an environment variable, not its value",
-    ADDRESS: "must begin with http:// or https://",
-    WORD: "must be a word in lowercase",
-}
-"""Map from a pattern to the error text for a value that doesn't match it."""
-
-_Row = TypeVar("_Row", bound=BaseModel)
 
 
 class CatalogError(ValueError):
@@ -117,6 +91,7 @@ class _FileReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._errors: list[str] = []
+        self._fields = FieldChecks(self._errors)
         shipped = shipped_rows()
         self._default = shipped.default_model
         self._think_opened = shipped.think_opened
@@ -127,7 +102,7 @@ class _FileReader:
 
     def rows(self) -> CatalogRows:
         parsed = self._parse()
-        file = self._validate(_File, _rename_fields(parsed), "", parsed) or _File()
+        file = self._fields.validate(_File, rename_fields(parsed), "", parsed) or _File()
         for name, table in file.providers.items():
             self._read_provider(name, table)
         for name in file.providers:
@@ -183,14 +158,14 @@ class _FileReader:
         )
         if previous is None and "base_url" not in table and "variant_of" not in table:
             self._errors.append(f"{where}.base_url: the field is missing for a new provider. Add it")
-        original, table = table, _rename_fields(table, ("continue",))
+        original, table = table, rename_fields(table, ("continue",))
         quirks = fields.get("quirks", {}) | table["quirks"] if isinstance(table.get("quirks"), dict) else None
-        row = self._validate(
+        row = self._fields.validate(
             ProviderRow, fields | table | ({"quirks": quirks} if quirks else {}), where, original, defaults=fields
         )
         assert row is not None, "the defaults are a valid row"
         self._check_features(row.features, where)
-        self._validate(Quirks, row.quirks, f"{where}.quirks")
+        self._fields.validate(Quirks, row.quirks, f"{where}.quirks")
         self._providers[name] = row
 
     def _check_variant(self, name: str) -> None:
@@ -210,7 +185,7 @@ class _FileReader:
         self._providers[name] = row.model_copy(update={"variant_of": ""})
 
     def _read_model(self, where: str, table: Any) -> None:
-        entry = self._validate(ModelEntry, _rename_fields(table), where, table)
+        entry = self._fields.validate(ModelEntry, rename_fields(table), where, table)
         if entry is None:
             return
         previous = self._models.get(entry.id)
@@ -222,7 +197,7 @@ class _FileReader:
             else self._resolve_provider(entry, provider_name, where)
         )
         self._check_features(entry.features or (), where)
-        self._validate(Quirks, entry.quirks, f"{where}.quirks")
+        self._fields.validate(Quirks, entry.quirks, f"{where}.quirks")
         if provider is None:
             self._invalid_names.add(entry.id)
             return
@@ -234,7 +209,9 @@ class _FileReader:
         fields["quirks"] = (previous.quirks if previous else {}) | entry.quirks
         if not fields.get("model") and entry.id.startswith(provider_name + "/"):
             fields["model"] = entry.id.removeprefix(provider_name + "/")
-        row = self._validate(ModelRow, {name: value for name, value in fields.items() if value is not None}, where)
+        row = self._fields.validate(
+            ModelRow, {name: value for name, value in fields.items() if value is not None}, where
+        )
         if row is not None:
             self._models[row.id] = row.model_copy(update={"own_price": entry.price} if entry.price else {})
 
@@ -288,47 +265,3 @@ class _FileReader:
                 catalog.find(target)
             except ProviderError:
                 self._errors.append(f"{where}: model {model} not found. Correct the name, or add it")
-
-    def _validate(
-        self,
-        kind: type[_Row],
-        fields: Any,
-        where: str,
-        original: object = None,
-        defaults: Mapping[str, Any] = MappingProxyType({}),
-    ) -> _Row | None:
-        """Return `fields` as a `kind`. Record errors, and drop invalid fields or take them from `defaults`.
-
-        Return None if the rest isn't valid. `original` is the row with the file's field names, which the errors use. The
-        errors don't quote the file's values.
-        """
-        try:
-            return kind.model_validate(fields)
-        except ValidationError as error:
-            errors = error.errors(include_url=False, include_input=False)
-        names = original if isinstance(original, dict) else {}
-        original_names = {_FIELD_NAMES[name]: name for name in names if name in _FIELD_NAMES}
-        for fault in errors:
-            first, *rest = fault["loc"] or ("",)
-            steps = (original_names.get(str(first), first), *rest)
-            path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-            text = (
-                _ERROR_TEXTS.get(fault["type"])
-                or _PATTERN_TEXTS.get(fault.get("ctx", {}).get("pattern", ""))
-                or fault["msg"].removeprefix("Value error, ")
-            )
-            self._errors.append(f"{(where + path).strip('.')}: {text}")
-        invalid = {fault["loc"][0] for fault in errors if fault["loc"]}
-        fields = fields if isinstance(fields, dict) else {}
-        valid = {name: value for name, value in fields.items() if name not in invalid}
-        try:
-            return kind.model_validate({**defaults, **valid})
-        except ValidationError:
-            return None
-
-
-def _rename_fields(entry: Any, renamed: Container[str] = _FIELD_NAMES) -> Any:
-    """Return `entry` with our names for those of its fields that are in `renamed`."""
-    if not isinstance(entry, dict):
-        return entry
-    return {_FIELD_NAMES[name] if name in renamed else name: value for name, value in entry.items()}

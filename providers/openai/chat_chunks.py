@@ -29,16 +29,17 @@ from providers.openai.chat_schema import (
     ToolCall,
     calls_of,
     chunk_decoder,
-    encode_detail,
     has_content,
     is_hosted_type,
     is_marked_as_thought,
     signature_of,
 )
 from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
+from providers.openai.reasoning_fields import ReasoningFields
 from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
+from providers.openai.whole_message import missing_delta
 from providers.route import Quirks
 from providers.token_counts import UsageReports
 
@@ -75,11 +76,10 @@ class ChatDecoder:
         self._say = self._said.append
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
+        self._reasoning_fields = ReasoningFields(self.parts, self._reasoning, keeps_details=quirks.reasoning_details)
         self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._media = Media(self.parts)
-        self._signed: set[int] = set()
-        """The numbers of the reasoning parts that have their signature."""
         self._citation_urls: list[str] = []
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
@@ -211,7 +211,9 @@ class ChatDecoder:
         if self._calls.pending and (delta.content or thought or delta.refusal):
             self._calls.open_named()
         if thought:
-            self._add_thoughts(delta)
+            self._reasoning_fields.add(delta)
+            if self._tags is not None and self._reasoning.part >= 0:
+                self._tags.expect_text()
         content = delta.content
         if content:
             if not isinstance(content, str) or delta.extra_content is not None:
@@ -307,42 +309,6 @@ class ChatDecoder:
         elif text:
             self._add_tagged(self._tags.feed(text))
 
-    def _add_thoughts(self, delta: Delta) -> None:
-        """Add the reasoning in fields of its own. Several of them may have the same text."""
-        reasoning = self._reasoning
-        if value := delta.reasoning_content:
-            reasoning.say("reasoning_content", value if isinstance(value, str) else thought_text(value))
-        if value := delta.reasoning:
-            reasoning.say("reasoning", value if isinstance(value, str) else thought_text(value))
-        if delta.reasoning_text or delta.thinking or delta.thinking_blocks:
-            reasoning.say("reasoning_text", thought_text(delta.reasoning_text))
-            reasoning.say("thinking", thought_text(delta.thinking))
-            reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
-        if delta.thoughts or delta.thought or delta.reasoning_summary:
-            reasoning.say("thoughts", thought_text(delta.thoughts))
-            reasoning.say("thought", thought_text(delta.thought))
-            reasoning.say("reasoning_summary", thought_text(delta.reasoning_summary))
-        if details := delta.reasoning_details:
-            self._add_details(details if isinstance(details, list) else [details])
-        if self._tags is not None and reasoning.part >= 0:
-            self._tags.expect_text()
-
-    def _add_details(self, details: Sequence[Piece | str]) -> None:
-        """Process reasoning in the format of OpenRouter."""
-        parts = self.parts
-        for detail in details:
-            if isinstance(detail, str):
-                self._reasoning.say_snapshot("reasoning_details", detail)
-                continue
-            text = detail.words or thought_text(detail.summary)
-            self._reasoning.say_snapshot("reasoning_details" if detail.words else "reasoning_summaries", text)
-            if signature := detail.signature or detail.data:
-                part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
-                if part < 0 or part in self._signed:
-                    part = parts.open_part("reasoning", redacted=detail.data is not None)
-                self._signed.add(part)
-                parts.append_signature(part, encode_detail(detail) if self._quirks.reasoning_details else signature)
-
     def _think_tags(self, request: ChatRequest | None) -> ThinkTags:
         if request is None:
             return ThinkTags(is_opened=self._quirks.think_opened, may_restate=self._may_restate)
@@ -368,7 +334,7 @@ class ChatDecoder:
         return (
             not self.parts.is_rest
             and self.parts.kinds <= {"text", "reasoning"}
-            and not self._signed
+            and not self._reasoning_fields.signed
             and not self._calls.pending
             and self._reasoning.is_recorded
         )
@@ -408,19 +374,8 @@ class ChatDecoder:
         if not self.parts.count and not self._calls.pending and not self._said:
             self._add_delta(message)
             return
-        kinds = self.parts.kinds
-        missing = msgspec.structs.replace(
-            Delta() if "reasoning" in kinds else message,
-            content=self._missing_text(message.content),
-            refusal=None if "refusal" in kinds else message.refusal,
-            annotations=None if "citation" in kinds else message.annotations,
-            tool_calls=None,
-            function_call=None,
-            extra_content=None,
-            images=message.images or message.image or message.image_url,
-            audio=None if self._media.has_transcript else message.audio,
-        )
-        self._add_delta(missing)
+        kinds, said = self.parts.kinds, self._said_so_far()
+        self._add_delta(missing_delta(message, kinds, said, has_transcript=self._media.has_transcript))
         for piece in message.content if isinstance(message.content, list) else ():
             if not isinstance(piece, str) and not (piece.transcript and self._media.has_transcript):
                 self._add_media(piece)
@@ -431,15 +386,6 @@ class ChatDecoder:
             )
         if message.function_call is not None and not self._calls:
             self._add_tool_calls(Delta(function_call=message.function_call))
-
-    def _missing_text(self, content: Content) -> str:
-        """Return the rest of the whole text after the text so far, or "" if it doesn't begin with that text."""
-        if content is not None and not isinstance(content, str):
-            pieces = content if isinstance(content, list) else [content]
-            texts = (piece for piece in pieces if isinstance(piece, str) or not is_thought(piece.type, piece))
-            content = "".join(piece if isinstance(piece, str) else piece.words for piece in texts)
-        said = self._said_so_far()
-        return content[len(said) :] if content and content.startswith(said) else ""
 
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:

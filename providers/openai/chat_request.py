@@ -171,7 +171,7 @@ def _call(part: ToolCallPart, quirks: Quirks) -> dict[str, Any]:
 
 
 def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Return the reasoning details from the parts' signatures and texts (see `chat_chunks`)."""
+    """Return the reasoning details from the parts' signatures and texts (see `reasoning_fields`)."""
     details: list[dict[str, Any]] = []
     for part in parts:
         if not isinstance(part, ReasoningPart):

@@ -18,8 +18,10 @@ from providers.errors.shapes import find_failure
 from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
 from providers.openai.reasoning import thought_text
-from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
+from providers.openai.responses_items import OutputItems
+from providers.openai.responses_schema import KINDS, Annotation, Arguments, Item, ItemKey, Piece, Source
 from providers.openai.think_tags import ThinkTags
+from providers.openai.whole_output import complete_output
 from providers.route import Quirks
 from providers.token_counts import UsageReports
 
@@ -100,6 +102,7 @@ class ResponsesDecoder:
         self.done = False
         tags = ThinkTags(is_opened=quirks.think_opened) if quirks.think_tags else None
         self._output = OutputItems(self.parts, tools, tags)
+        self._texts, self._calls = self._output.texts, self._output.calls
         self._quirks = quirks
         self._failures = failures
         self._stored_for = stored_for
@@ -132,11 +135,11 @@ class ResponsesDecoder:
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
                 delta = event.delta if isinstance(event.delta, str) else thought_text(event.delta)
-                self._output.add_text(part, _item_key(event), source, index, delta)
+                self._texts.add(part, _item_key(event), source, index, delta)
                 return bool(delta)
             else:
                 text = event.text or event.refusal or event.transcript or ""
-                self._output.add_whole_text(part, _item_key(event), source, index, text)
+                self._texts.add_whole(part, _item_key(event), source, index, text)
             if "transcript" in kind:
                 self._output.add_transcript()
         elif (handler := _HANDLERS.get(kind)) is not None:
@@ -171,8 +174,8 @@ class ResponsesDecoder:
             self.parts,
             self._failures,
             self._finish or "stop",
-            has_calls=self._output.has_tool_calls,
-            has_half_call=self._output.has_half_call,
+            has_calls=bool(self._calls),
+            has_half_call=self._calls.has_half(),
         )
 
     def _response_started(self, event: _Event) -> None:
@@ -182,10 +185,10 @@ class ResponsesDecoder:
 
     def _piece_added(self, event: _Event) -> None:
         """Add the text that a new piece begins with, if any."""
-        self._add_piece(event, self._output.add_text)
+        self._add_piece(event, self._texts.add)
 
     def _piece_done(self, event: _Event) -> None:
-        self._add_piece(event, self._output.add_whole_text)
+        self._add_piece(event, self._texts.add_whole)
         if event.part is not None:
             if "image" in event.part.type:
                 self._output.add_media(event.part)
@@ -205,10 +208,10 @@ class ResponsesDecoder:
 
     def _arguments_delta(self, event: _Event) -> None:
         piece = event.delta if isinstance(event.delta, str) else ""
-        self._output.add_arguments(_item_key(event), piece, event.item_id)
+        self._calls.append(_item_key(event), piece, event.item_id)
 
     def _arguments_done(self, event: _Event) -> None:
-        self._output.add_whole_arguments(_item_key(event), event.arguments, event.item_id)
+        self._calls.append_whole(_item_key(event), event.arguments, event.item_id)
 
     def _item_added(self, event: _Event) -> None:
         if event.item is not None:
@@ -239,7 +242,7 @@ class ResponsesDecoder:
         if response.error or response.status == "failed":
             self._failed(event)
         self._usage.add(response.usage)
-        self._output.complete_output(response.output or ())
+        complete_output(self._output, response.output or ())
         if "cancelled" in (response.status, event.type.removeprefix("response.")):
             self._report_usage()
             raise self._failures.incomplete("the response was cancelled")

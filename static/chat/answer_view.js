@@ -179,15 +179,15 @@ export class AnswerView {
   #paintStats() {
     const { ending, usage, cost, timing, timer, trimmedCount } = this.#message;
     const stats = [];
-    const add = (testid, text, title) => text && stats.push({ testid, text, title });
+    const add = (testid, text, title = "") => text && stats.push({ testid, text, title });
     if (ending) add("ending", endingText(ending));
     if (timer?.ttft_ms != null) add("first-token", formatDuration(timer.ttft_ms), firstTokenTitle(timing));
     if (timer?.total_ms != null) add("total", formatDuration(timer.total_ms), "Total time");
     const rate = timer?.rate(usage);
     if (rate) add("speed", formatRate(rate), "Tokens per second after the first token");
-    if (usage) add("tokens", `${formatCount(usage.output_tokens)} tokens`, usageTitle(usage));
+    if (usage) add("tokens", `${formatCount(usage.output_tokens)} token${usage.output_tokens === 1 ? "" : "s"}`, usageTitle(usage));
     if (timing?.attempts > 1) add("attempts", `${timing.attempts} attempts`, "Requests to the provider");
-    if (trimmedCount) add("trimmed", `${trimmedCount} messages omitted`, "The oldest messages didn't fit into the model's context window");
+    if (trimmedCount) add("trimmed", `${trimmedCount} message${trimmedCount === 1 ? "" : "s"} omitted`, "The oldest messages didn't fit into the model's context window");
     if (formatCost(cost)) add("cost", formatCost(cost), "Cost of this answer");
     this.#showStats(stats);
   }
@@ -197,7 +197,7 @@ export class AnswerView {
     for (const [index, { testid, text, title }] of stats.entries()) {
       const node = nodes[index] ?? this.#stats.appendChild(el("span"));
       if (node.dataset.testid !== testid) node.dataset.testid = testid;
-      if (title && node.title !== title) node.title = title;
+      if (node.title !== title) node.title = title;
       setText(node, text);
     }
     while (nodes.length > stats.length) nodes[nodes.length - 1].remove();

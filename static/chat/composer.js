@@ -14,9 +14,9 @@ export class Composer {
   #note;
   /** The conversation that is written to. Empty: a new one; null: none yet. */
   #conversationId = null;
-  /** The unsent images of the other conversations. @type {Map<string, {part: object, node: HTMLElement}[]>} */
-  #otherImages = new Map();
-  /** The unsent images of this conversation. */
+  /** The unsent images of each conversation, by its id. @type {Map<string, {part: object, node: HTMLElement}[]>} */
+  #imagesById = new Map();
+  /** The unsent images of this conversation. It always has the same array, so a file is added to the right one. */
   #images = [];
   /** Resolves when all added files are processed. */
   #processed = Promise.resolve();
@@ -45,7 +45,9 @@ export class Composer {
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      void this.#processed.then(() => this.#submit(onSend)); // an image pasted just before belongs to the prompt
+      const images = this.#images;
+      // An image pasted just before belongs to the prompt. If another conversation is open by then, nothing is sent.
+      void this.#processed.then(() => images === this.#images && this.#submit(onSend));
     });
     this.#listenForFiles();
     this.update();
@@ -62,10 +64,9 @@ export class Composer {
     if (this.#conversationId === null && this.#box.value) { // typed before this script was loaded
       setDraft(conversationId, [getDraft(conversationId), this.#box.value].filter(Boolean).join("\n"));
     }
-    if (this.#images.length > 0) this.#otherImages.set(this.#conversationId, this.#images);
-    else this.#otherImages.delete(this.#conversationId);
     this.#conversationId = conversationId;
-    this.#images = this.#otherImages.get(conversationId) ?? [];
+    this.#images = this.#imagesById.get(conversationId) ?? [];
+    this.#imagesById.set(conversationId, this.#images);
     this.#box.value = getDraft(conversationId);
     this.#attachments.replaceChildren(...this.#images.map(({ node }) => node));
     this.#showNote("");
@@ -75,8 +76,10 @@ export class Composer {
   /** Sets the id of the new conversation, once the gateway has created it. */
   setConversationId(id) {
     setDraft(this.#conversationId, "");
+    this.#imagesById.delete(this.#conversationId);
     this.#conversationId = id;
     setDraft(id, this.#box.value);
+    this.#imagesById.set(id, this.#images);
   }
 
   /** Updates the buttons for the current text and model. */
@@ -93,7 +96,7 @@ export class Composer {
     const parts = [...this.#images.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
     this.#box.value = "";
     setDraft(this.#conversationId, "");
-    this.#images = [];
+    this.#images.length = 0;
     this.#attachments.replaceChildren();
     this.#showNote("");
     this.update();
@@ -123,24 +126,26 @@ export class Composer {
 
   /** Queues files, so that those of two pastes are processed in order. */
   #addFiles(files) {
-    this.#processed = this.#processed.then(() => this.#processFiles(files));
+    const images = this.#images;
+    this.#processed = this.#processed.then(() => this.#processFiles(files, images));
   }
 
-  async #processFiles(files) {
+  /** Adds the images in `files` to `images`, those of the conversation that was open when the files were added. */
+  async #processFiles(files, images) {
     await this.#models.loaded; // an image may be pasted before the models are known
     if (!this.#models.supports("vision")) {
       this.#showNote("This model doesn't accept images. Choose one that does.");
       return;
     }
-    const room = IMAGES_MAX - this.#images.length;
+    const room = IMAGES_MAX - images.length;
     this.#showNote(files.length > room ? `A prompt can have ${IMAGES_MAX} images. The others were not added.` : "");
     for (const file of files.slice(0, room)) {
       try {
         const part = await toImagePart(file, IMAGES_MAX);
         const image = { part };
         image.node = this.#createThumbnail(image, file.name);
-        this.#images.push(image);
-        this.#attachments.append(image.node);
+        images.push(image);
+        if (images === this.#images) this.#attachments.append(image.node);
       } catch (error) {
         this.#showNote(`${file.name || "The file"}: ${error instanceof DOMException ? "it can't be read as an image." : error.message}`);
       }
@@ -151,7 +156,7 @@ export class Composer {
   #createThumbnail(image, name) {
     const { media_type, data } = image.part;
     const remove = el("button", { type: "button", class: "icon-button", "aria-label": `Remove ${name}`, onclick: () => {
-      this.#images = this.#images.filter((other) => other !== image);
+      this.#images.splice(this.#images.indexOf(image), 1);
       thumbnail.remove();
       this.update();
     } }, icon("close"));

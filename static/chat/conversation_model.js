@@ -25,6 +25,8 @@ export class ConversationModel extends EventTarget {
   /** The nodes of the streaming answers, by turn id. @type {Map<string, MessageNode>} */
   running = new Map();
   notFound = false;
+  /** Why its messages couldn't be loaded: the message of the error. @type {string | null} */
+  loadError = null;
   /** Whether its messages are being loaded. */
   loading = false;
   #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));

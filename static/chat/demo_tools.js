@@ -55,7 +55,7 @@ function rollDice({ count = 1, sides = 6 }) {
 /** Evaluates an expression by recursive descent: a model's output must never be evaluated as code. */
 function evaluate(text) {
   if (!EXPRESSION.test(text ?? "")) throw new Error("The expression may only contain numbers, + - * / and parentheses.");
-  const tokens = text.match(/\d+(?:\.\d+)?|[-+*/()]/g) ?? [];
+  const tokens = text.match(/[\d.]+|[-+*/()]/g) ?? [];
   const accept = (...expected) => expected.includes(tokens[0]) && tokens.shift();
   const sum = () => chain(product, { "+": (a, b) => a + b, "-": (a, b) => a - b });
   const product = () => chain(value, { "*": (a, b) => a * b, "/": (a, b) => a / b });

@@ -2,7 +2,7 @@
 
 const PREFIX = "turnwire.draft ";
 
-/** If storage is disabled or full, drafts last until a reload. */
+/** The drafts that were set on this page: a copy, in case storage is disabled or full. */
 const drafts = new Map();
 
 /** Returns a draft. @param {string} conversationId empty: a new conversation */

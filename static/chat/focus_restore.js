@@ -11,7 +11,7 @@ const FOCUSABLE = "button, a[href], input, select, textarea, summary, [tabindex=
 /** Elements that keep the focus within themselves as long as they exist. */
 const UNIT = ".turn, .prompt-view, .conversation-item, .drawer, .composer";
 
-/** Watches the page. @param {HTMLElement} fallback gets the focus if no closer element can */
+/** Starts to restore lost focus. @param {HTMLElement} fallback gets the focus if no closer element can */
 export function restoreFocus(fallback) {
   let lastFocus = null;
   let timers = [];

@@ -1,4 +1,7 @@
-/** Loads the stored messages of a conversation into its tree, page by page, with what this browser stored about them. */
+/**
+ * Loads the stored messages of a conversation into its tree, page by page. Restores whether their versions are shown side
+ * by side.
+ */
 
 import { getPref, setPref } from "../shared/local_prefs.js";
 

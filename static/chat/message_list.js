@@ -16,7 +16,7 @@ const SINGLE_ROW_COLUMNS_MAX = 6;
 /**
  * What the views call.
  * @typedef {object} MessageActions
- * @property {() => import("../turnwire.js").LinkState} connectionState
+ * @property {() => import("../turnwire.js").ConnectionState} connectionState
  * @property {(answer: MessageNode) => Promise<unknown>} stop
  * @property {(answer: MessageNode) => void} regenerate
  * @property {(prompt: MessageNode, parts: object[]) => void} edit

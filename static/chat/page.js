@@ -26,6 +26,7 @@ import { renderDemos } from "./welcome.js";
 /** If more conversations than this are in memory, those without a running turn are closed, oldest first. */
 const CONVERSATIONS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
+const NOT_FOUND = "This conversation doesn't exist or was deleted. Open another one on the left, or send a prompt to start a new one.";
 
 const find = (selector) => document.querySelector(selector);
 
@@ -144,8 +145,10 @@ function renderTitle() {
   const title = current.notFound ? "Conversation not found" : (current.info?.title ?? (current.id ? "" : "New conversation"));
   setText(find(".title"), title || "Untitled");
   document.title = current.info?.title ? `${current.info.title} · Turnwire` : "Turnwire";
-  document.body.dataset.notFound = String(current.notFound);
-  find(".not-found").hidden = !current.notFound;
+  const problem = current.notFound ? NOT_FOUND : current.loadError && `This conversation couldn't be loaded. ${current.loadError} Reload the page to try again.`;
+  document.body.dataset.unavailable = String(Boolean(problem));
+  setText(find(".unavailable"), problem ?? "");
+  find(".unavailable").hidden = !problem;
 }
 
 function renderActivity() {
@@ -221,6 +224,7 @@ function openFromUrl() {
     conversation.loading = true;
     conversation.load().catch((error) => {
       conversation.notFound = error.code === "not_found" || error.code === "invalid_request";
+      conversation.loadError = error.message;
       conversations.delete(id);
     }).finally(() => {
       conversation.loading = false;

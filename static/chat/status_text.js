@@ -30,16 +30,16 @@ const CANCELLED_BY = new Map([
 
 /** Why a completed answer isn't whole, and what to do about it, by its finish reason. */
 const CUT = new Map([
-  ["length", "The answer is cut: it reached the length limit. Ask the model to continue, or allow more tokens in the settings."],
-  ["content_filter", "The answer is cut: the provider's content filter stopped it. Rephrase the prompt."],
+  ["length", "The answer was cut off: it reached the length limit. Ask the model to continue, or allow more tokens in the settings."],
+  ["content_filter", "The answer was cut off: the provider's content filter stopped it. Rephrase the prompt."],
   ["refusal", "The model refused to answer. Rephrase the prompt, or choose another model."],
 ]);
 
-/** Why an answer was cancelled, if its user didn't stop it, by `by`. */
+/** Why an answer was cancelled, by the `by` of its ending. The user knows why after `client`, so it has no text. */
 const CANCELLED_WHY = new Map([
-  ["disconnect", "The answer is cut: it was stopped when its client disconnected."],
-  ["limit", "The answer is cut: it reached a limit of the gateway."],
-  ["admin", "The answer is cut: an operator stopped it."],
+  ["disconnect", "The answer was cut off: it was stopped when its client disconnected."],
+  ["limit", "The answer was cut off: it reached a limit of the gateway."],
+  ["admin", "The answer was cut off: an operator stopped it."],
 ]);
 
 const ADVICE = new Map([
@@ -69,9 +69,9 @@ const ADVICE = new Map([
 const STALLED_AFTER_MS = 3_000;
 
 /**
- * Returns why a turn makes no progress: no connection, or, after its first output, no more for 3 s. Null otherwise.
+ * Returns why a turn makes no progress: the connection is lost, or output has paused for more than 3 s. Null otherwise.
  * @param {object} turn
- * @param {import("../turnwire.js").LinkState} connection
+ * @param {import("../turnwire.js").ConnectionState} connection
  * @param {number} [now] in ms from `performance.now()`
  */
 export function stallText(turn, connection, now = performance.now()) {
@@ -83,7 +83,7 @@ export function stallText(turn, connection, now = performance.now()) {
 /**
  * Returns what a turn is doing.
  * @param {object} turn
- * @param {{status: string, at: number}} [lastStatus] its last `turn.status`, with its arrival in ms by
+ * @param {{status: string, at: number}} [lastStatus] its last `turn.status`, with its arrival in ms from
  *   `performance.now()`
  */
 export function statusText(turn, lastStatus) {

@@ -1,11 +1,11 @@
-/** The reason of a cancellation, as the text that the protocol has for it. */
+/** Converts the reason of a cancellation to the text that a request carries. */
 
 const REASON_CHARS_MAX = 300;
 /** The message of the error that `abort()` without a reason makes. */
 const DEFAULT_MESSAGE = globalThis.AbortSignal?.abort().reason.message;
 
 /**
- * Returns the text of a reason, which may be anything, as in `AbortController.abort(reason)`; undefined if it says nothing.
+ * Returns the text of a reason, which may be any value, as in `AbortController.abort(reason)`. Undefined: it has none.
  * @param {unknown} reason
  * @returns {string | undefined}
  */
@@ -31,6 +31,6 @@ function json(value) {
   try {
     return JSON.stringify(value);
   } catch {
-    return ""; // it refers to itself
+    return ""; // for example because it contains itself
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Computes the wait before a reconnect: the delay from `going_away`, none after close code 4502 or if this client dropped the
- * socket itself, or else exponential backoff with full jitter.
+ * Computes the wait before a reconnect: the delay from `going_away`; none after close code 4502, or if this client
+ * replaces the socket, for example to switch the codec; otherwise exponential backoff with full jitter.
  */
 
 import { LIFETIME_REACHED, SOCKET_DROPPED } from "./close_codes.js";

@@ -15,9 +15,9 @@ const PING_EVERY_MS = 10_000;
 /**
  * Created by `connect`.
  *
- * Dispatches CustomEvents. Their `detail` is: `state` (a LinkState), `roundtrip` (ms), `turn` (a Turn that was started
- * elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn of
- * this connection: `durability`, `going_away`, …).
+ * Dispatches CustomEvents. Their `detail` is: `state` (a ConnectionState), `roundtrip` (ms), `turn` (a Turn that was
+ * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
+ * of this connection: `durability`, `going_away`, …).
  */
 export class Connection extends EventTarget {
   #socket = null;

@@ -44,7 +44,7 @@ export class ReconnectingSocket {
    *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
    * @param {() => void} options.onWake the page or the network is back; the callback must send a request
-   * @param {(state: import("../turnwire.js").LinkState) => void} options.onState receives every state change
+   * @param {(state: import("../turnwire.js").ConnectionState) => void} options.onState receives every state change
    */
   constructor(options) {
     this.#options = options;

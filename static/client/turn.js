@@ -13,7 +13,8 @@ const ENDINGS = new Set(["turn.completed", "turn.cancelled", "turn.failed"]);
  * A started turn. Iterate it to get its events (one consumer; the last event is the ending), or await it to get its
  * message.
  *
- * Because it is a promise, an async function that returns it awaits it. Pass it as an argument or inside an object.
+ * It is also a promise, so an async function that returns a Turn gives its caller the message. To hand over the Turn
+ * itself, return it inside an object.
  */
 export class Turn {
   id;

@@ -121,8 +121,8 @@ export class BreakItPanel {
   }
 
   /**
-   * Opens a conversation for the tests, unless one is open already, so that the user's own stay unchanged. Returns the
-   * fields for the next turn.
+   * Opens a conversation for the tests, unless one is open already, so that the user's own conversations don't change.
+   * Returns the fields that place the next turn in it.
    */
   async #openTarget() {
     if (!this.#ownConversations.has(this.#page.conversation.id)) {

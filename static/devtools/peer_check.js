@@ -1,4 +1,4 @@
-/** Lets several tabs of one browser check the same turns, each for itself, and share their results. */
+/** Lets several tabs of one browser check the same turns independently, and share their results. */
 
 import { IntegrityCheck } from "./integrity_check.js";
 
@@ -43,7 +43,7 @@ export class PeerCheck {
     }
   }
 
-  /** Asks other tabs to follow a conversation. Returns whether one does. */
+  /** Asks other tabs to follow a conversation. Returns whether one does so within 20 s. */
   async waitForPeer(conversation) {
     this.#joined.delete(conversation);
     return this.#poll(() => {

@@ -1,8 +1,8 @@
 /**
  * The break-it scenarios. Each has an expected result and checks as much of it as the page can observe.
  *
- * A scenario uses the turns that are running, or starts turns whose text is a series of numbers, in which a missing one is
- * easy to see.
+ * A scenario uses the turns that are running, or starts turns whose text is a series of numbers, so that a missing number
+ * is easy to see.
  */
 
 import { formatCount } from "../shared/format.js";
@@ -15,8 +15,8 @@ const FAULTS = { before: "upstream_error", mid: "upstream_error", cut: "upstream
 let series = 0;
 
 /**
- * Returns `length` consecutive numbers as text. Each text begins with another number, so that text from another turn is
- * detected.
+ * Returns `length` consecutive numbers as text. Each call begins with a different number, so that text from another turn
+ * is detected.
  */
 function countingText(length) {
   const from = ++series * 1000 + 1;

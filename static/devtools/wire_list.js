@@ -98,7 +98,7 @@ export class WireList {
     const direction = record.gap ? "gap" : record.direction;
     if (node.dataset.direction !== direction) node.dataset.direction = direction;
     const values = record.gap
-      ? ["", "", "", "", `${record.gap} frames not recorded while this view was closed`, ""]
+      ? ["", "", "", "", `${record.gap} frame${record.gap === 1 ? "" : "s"} not recorded while this view was closed`, ""]
       : [formatTime(record.at), record.direction === "in" ? "↓" : "↑", record.frame.type, shortId(record.frame.turn), summarize(record), formatBytes(record.bytes)];
     for (const [index, text] of values.entries()) setText(cells[index], text);
   }

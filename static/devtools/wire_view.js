@@ -11,10 +11,10 @@ import { WireSpeed } from "./wire_speed.js";
 /** Faster updates can't be read. */
 const LIST_EVERY_MS = 100;
 const PLOT_EVERY_MS = 100;
-/** Nothing is drawn: frequent measuring keeps each time short. */
+/** Measuring draws nothing. It is frequent so that each run is short. */
 const MEASURE_EVERY_MS = 100;
 const TEXT_EVERY_MS = 250;
-/** Jobs that are due so soon run together with one that is due now. */
+/** A job that is due within this time runs together with one that is due now. */
 const SOON_MS = 50;
 const ROUNDTRIPS_MAX = 40;
 const CODEC_NAMES = { json: "JSON", msgpack: "MessagePack" };
@@ -119,7 +119,7 @@ export class WireView {
     const largest = Math.max(1, this.#sizes.json, this.#sizes.msgpack);
     for (const [name, { input, fill, size }] of Object.entries(this.#bars)) {
       const bytes = this.#sizes[name];
-      const difference = this.#sizes.json > 0 && name === "msgpack" ? ` (${Math.round((bytes / this.#sizes.json - 1) * 100)} %)`.replace("-", "−") : "";
+      const difference = this.#sizes.json > 0 && name === "msgpack" ? ` (${Math.round((bytes / this.#sizes.json - 1) * 100)}%)`.replace("-", "−") : "";
       input.checked = this.#connection.codec === name;
       fill.style.width = `${(bytes / largest) * 100}%`;
       setText(size, `${formatBytes(bytes)}${difference}`);

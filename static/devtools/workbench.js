@@ -8,7 +8,7 @@ import { el } from "../shared/dom.js";
 const CHANNEL = "turnwire.peer-check";
 
 /**
- * What the developer tabs need of the page.
+ * What the developer tabs need from the page.
  * @typedef {object} PageContext
  * @property {import("../chat/conversation_model.js").ConversationModel} conversation the one that is shown
  * @property {(id: string) => void} open shows another conversation

@@ -151,7 +151,7 @@ function render(openapi, asyncapi) {
 
 /** Opens the collapsed entry that the URL links to. */
 function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(location.hash.slice(1));
   if (target instanceof HTMLDetailsElement) target.open = true;
   target?.scrollIntoView();
 }

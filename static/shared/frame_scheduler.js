@@ -1,4 +1,4 @@
-/** One animation frame for all views: each view paints at most once per frame, and together they keep a budget. */
+/** One animation frame for all views: each view paints at most once per frame, and all of them share a time budget. */
 
 const BUDGET_MS = 6;
 /** In addition, for deferred views in a frame in which nothing else is left to paint. */

@@ -1,4 +1,4 @@
-/** Small values in `localStorage` that the gateway doesn't return: layout choices, timings and ratings. */
+/** Small values in `localStorage` that the gateway doesn't store, such as layout choices. */
 
 const KEY = "turnwire.prefs";
 const ENTRIES_MAX = 300;

@@ -1,7 +1,7 @@
 /** A program that uses the client's API. It is never run; TypeScript checks its types. */
 
 import { arrivedAt, codecs, connect, Connection, Conversation, LawViolation, socketUrl, Turn, TurnwireError } from "../../static/turnwire.js";
-import type { FinalMessage, LinkState, Message, Part, TurnEvent, WireEntry } from "../../static/turnwire.js";
+import type { ConnectionState, FinalMessage, Message, Part, TurnEvent, WireEntry } from "../../static/turnwire.js";
 
 const observed: WireEntry[] = [];
 const connection: Connection = connect({
@@ -20,7 +20,7 @@ connection.addEventListener("turn", ({ detail }) => void follow(detail));
 connection.addEventListener("roundtrip", ({ detail }) => console.log(detail.toFixed()));
 connection.addEventListener("event", ({ detail }) => console.log(detail.type));
 
-function show(state: LinkState): string {
+function show(state: ConnectionState): string {
   switch (state.state) {
     case "connecting": return "…";
     case "live": return state.ready.default_model;

@@ -50,14 +50,14 @@ async def test_admin_stops_a_turn_on_another_instance_and_drains(tmp_path: Path)
         ):
             await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 20, "tokens": 5000}})
             await c.request("turn.start", turn="u", input="Hi", params={"demo": demo})
-            await c.deltas("t", 3)
+            await c.until_seq("t", 3)
             assert "t  " in await admin(one, "turns")
             assert await admin(two, "turns") == "None.\n"
             assert await admin(two, "stop", "t", "--user", "local", "--reason", "Enough.") == "t: cancelled\n"
             ended = await c.ending("t")
             assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "admin", "Enough.")
 
-            await c.deltas("u", 3)
+            await c.until_seq("u", 3)
             await admin(one, "drain")
             assert (await c.until_closed())[0] == 4503
             assert await probes(one) == (200, 503)

@@ -1,5 +1,5 @@
-"""Attacks: tokens of a well-behaved client arrive on time meanwhile, ambiguous request heads are refused, and expensive
-JSON doesn't close a socket."""
+"""Attacks: meanwhile, tokens of a well-behaved client arrive on time. Ambiguous request heads are refused, and
+expensive JSON doesn't close a socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 RATE, TOKENS, TURNS = 100, 120, 8
 FLOOR_S = 0.015
-"""The least bound in seconds; above it, the bound is twice the quiet p99. A shared machine has pauses of its own."""
+"""The lowest bound in seconds, because a shared machine has pauses of its own. If twice the quiet p99 is more, that is
+the bound."""
 ROUNDS = 4
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG_LEVEL": "error"}

@@ -74,8 +74,9 @@ MODELS = {
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_an_image_is_shown_stored_and_sent_back(tmp_path: Path, model: str) -> None:
-    """In every dialect, the image is a part with an address that has its bytes. In the next turn of the conversation,
-    a word is in its place, and it is part of the user's message. The user can also send it by its address."""
+    """In every dialect, the image is a part with an address that has its bytes. In the request of the conversation's
+    next turn, a note is in its place, and the user's message has the image. The user can also send it by its
+    address."""
     first, _ = MODELS[model]
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(first)
@@ -150,8 +151,8 @@ async def test_law_12_an_image_belongs_to_its_user(tmp_path: Path) -> None:
 
 
 async def test_law_7_an_image_of_a_running_turn_is_read_on_any_instance(tmp_path: Path) -> None:
-    """Law 7: on Redis, a client of another instance gets the part of a running turn, and its bytes at once, by a replay
-    or live. It resumes behind the image without a gap."""
+    """Law 7: on Redis, a client of another instance gets the image's part while the turn runs, every instance serves
+    the image's bytes, and a client that resumes after the image continues without a gap."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         w.upstream.play(chat("Here: ", picture(), *["more "] * 200).replace(rate=20))
         talk = (await here.request("conversation.create"))["id"]
@@ -183,8 +184,8 @@ async def test_law_7_an_image_of_a_running_turn_is_read_on_any_instance(tmp_path
 
 @pytest.mark.parametrize("background", [True, False])
 async def test_law_9_an_image_survives_its_owner(tmp_path: Path, background: bool) -> None:
-    """Law 9: the owner is killed after an image. The answer that the provider keeps is continued, and the other one
-    ends with `owner_lost`; both have the whole image."""
+    """Law 9: the owner is killed after an image. A background response, which the provider keeps, is continued; any
+    other answer ends with `owner_lost`. Both have the whole image."""
     words = [f"w{n} " for n in range(60)]
     text = responses(*words)
     created, *rest = text.blocks
@@ -201,7 +202,7 @@ async def test_law_9_an_image_survives_its_owner(tmp_path: Path, background: boo
         w.upstream.play(script.replace(rate=40))
         talk = (await there.request("conversation.create"))["id"]
         await here.request("turn.start", turn="t", conversation=talk, model="gpt-6-sol", input="Draw")
-        await here.deltas("t", 12)
+        await here.until_seq("t", 12)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "text" in there.turns["t"].kinds.values())
         page = w.urls()[1].replace("ws://", "http://").removesuffix("/ws")
@@ -216,7 +217,7 @@ async def test_law_9_an_image_survives_its_owner(tmp_path: Path, background: boo
 
 
 async def test_an_image_that_may_hold_a_script_is_not_served(tmp_path: Path) -> None:
-    """HTML and SVG become a text, and the endpoint has nothing to serve."""
+    """A text takes the place of HTML and SVG, and the endpoint has nothing to serve."""
     page = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>").decode()
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(chat(picture(page, "image/svg+xml"), picture(page, "text/html"), picture("***")))
@@ -231,8 +232,11 @@ async def test_an_image_that_may_hold_a_script_is_not_served(tmp_path: Path) -> 
 
 @pytest.mark.timed
 async def test_law_11_a_large_image_delays_no_other_turn(tmp_path: Path) -> None:
-    """Law 11: while images of 5 MB arrive, another client's pings are answered. An image of 20 MB ends the turn with a
-    code, and one beyond the answer's size becomes a text. The time that a process waits for a core isn't counted."""
+    """Law 11: while large images arrive, another client's pings are answered within 0.1 s. A text takes the place of
+    the second image, which exceeds the answer's maximum size. An image of 20 MB fails the turn with `upstream_error`.
+
+    The time that a process waits for a core isn't counted.
+    """
     large = base64.b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(4_500_000)).decode()
     other = base64.b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(4_500_000)).decode()
     huge = base64.b64encode(os.urandom(20_000_000)).decode()
@@ -261,7 +265,7 @@ async def test_law_11_a_large_image_delays_no_other_turn(tmp_path: Path) -> None
         assert list(view.kinds.values()) == ["image", "text", "text"]
         assert view.text() == "[The model sent an image that is too large for this answer.]Two."
         assert (failed["error"]["code"], failed["error"]["retryable"]) == ("upstream_error", False)
-        assert len(upstream.requests) == 2, "the image isn't requested, and paid, again"
+        assert len(upstream.requests) == 2, "the image isn't requested, and paid for, again"
         assert sorted(delays)[len(delays) * 99 // 100] < 0.1
         async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as http:
             assert base64.b64encode((await http.get(part_frame(view)["url"])).content).decode() == large

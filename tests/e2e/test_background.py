@@ -40,7 +40,7 @@ async def test_law_9_a_killed_owners_response_is_continued(tmp_path: Path) -> No
         w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
-            await here.deltas("t", 30)
+            await here.until_seq("t", 30)
             await there.request("turn.attach", turn="t")
             w.kill(0)
         ended = await there.ending("t", timeout_s=30)
@@ -76,7 +76,7 @@ async def test_law_5_a_cancel_request_reaches_the_provider(tmp_path: Path, throu
         async with client(w.urls()[through]) as canceller:
             w.upstream.play(responses(*WORDS).replace(rate=60))
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
-            await here.deltas("t", 10)
+            await here.until_seq("t", 10)
             assert await canceller.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
             async with asyncio.timeout(5):
                 while not w.upstream.cancelled:
@@ -93,7 +93,7 @@ async def test_law_5_a_takeover_obeys_the_cancel_request(tmp_path: Path) -> None
         w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
-            await here.deltas("t", 10)
+            await here.until_seq("t", 10)
             w.kill(0)
         assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         async with asyncio.timeout(5):

@@ -196,8 +196,8 @@ async def test_a_model_continues_by_an_instruction(tmp_path: Path, dialect: str,
 
 @pytest.mark.parametrize("default", ["", "off"])
 async def test_a_fallback_continues(tmp_path: Path, default: str) -> None:
-    """If the model takes no prefix, the first fallback that does continues its answer, which then has that model. The
-    cost is the sum of both. With `continue = "off"`, the turn fails and keeps what was said."""
+    """If the model takes no prefix, the first fallback that does continues the answer, whose message then names the
+    fallback. The cost is the sum of both. With `continue = "off"`, the turn fails and keeps what was said."""
     price = 'price = { input = "1000", output = "0" }'
     settings = models(tmp_path, default, more=price)
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
@@ -225,7 +225,8 @@ async def test_the_same_model_then_the_fallback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("refusal", [OVERLOADED, error_response(400, {"error": {"message": "no prefix here"}})])
 async def test_a_continuation_that_is_refused(tmp_path: Path, refusal: Script) -> None:
-    """If nobody continues the answer, the turn has the error of the break, what was said, and the usage of that."""
+    """If no model continues the answer, the turn fails with the error that broke it off, and keeps its text and
+    usage."""
     settings = {"TURNWIRE_PROVIDER_ATTEMPTS": "1", "TURNWIRE_METRICS": "public"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (gateway, c):
         upstream.play(broken("The quick", " brown", how="overloaded"), refusal)
@@ -237,7 +238,7 @@ async def test_a_continuation_that_is_refused(tmp_path: Path, refusal: Script) -
 
 
 async def test_an_answer_is_continued_once(tmp_path: Path) -> None:
-    """If the continuation breaks off too, the turn fails with all that was said."""
+    """If the continuation breaks off too, the turn fails and keeps the text of both."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken("The quick", " brown"), broken(" fox", " jumps"))
         view = await turn(c, "t", "kimi/some-model")
@@ -274,7 +275,7 @@ async def test_a_key_that_is_refused_in_mid_answer(tmp_path: Path, code: int, be
 
 
 async def test_a_restart_waits_for_a_limited_key(tmp_path: Path) -> None:
-    """If the provider tells the only key to wait, the reasoning is withdrawn before the wait is reported, once."""
+    """If the only key has to wait, the reasoning is withdrawn once, before the wait is reported."""
     failure = sse({"error": {"code": 429, "message": "Slow down. Please try again in 0.5s."}})
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(Script((*broken({"reasoning_content": "Hm."}).blocks, failure)), chat(WHOLE))
@@ -284,7 +285,7 @@ async def test_a_restart_waits_for_a_limited_key(tmp_path: Path) -> None:
 
 
 async def test_the_room_for_a_fallbacks_rest(tmp_path: Path) -> None:
-    """A fallback that answers in fewer tokens than were said still gets its whole limit for the rest."""
+    """A fallback whose output limit is smaller than what was already said gets its whole limit for the rest."""
     settings = models(tmp_path, "") | {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}
     with (tmp_path / "models.toml").open("a") as file:
         file.write("max_output = 500\n")
@@ -303,7 +304,7 @@ WHOLE_CALL = {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", 
 
 @pytest.mark.parametrize("call", [CALL, WHOLE_CALL])
 async def test_a_tool_call_is_never_continued(tmp_path: Path, call: dict[str, Any]) -> None:
-    """An answer with a tool call, broken or whole, fails as before."""
+    """If an answer with a tool call breaks off, the turn fails, even if the call is whole."""
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken("Wait.", call))
@@ -314,7 +315,7 @@ async def test_a_tool_call_is_never_continued(tmp_path: Path, call: dict[str, An
 
 
 async def test_enforced_json_is_not_continued(tmp_path: Path) -> None:
-    """A provider that enforces a format would begin it again."""
+    """JSON that the provider enforces isn't continued, because the provider would begin it again."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken('{"a":', " 1"))
         view = await turn(c, "t", "kimi/some-model", params={"response_format": {"type": "json_object"}})
@@ -324,7 +325,8 @@ async def test_enforced_json_is_not_continued(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["kimi/some-model", "openai/some-model"])
 async def test_an_answer_without_a_word_starts_again(tmp_path: Path, model: str) -> None:
-    """If only reasoning arrived, the same request is sent again after a `turn.reset`, whatever the model takes."""
+    """If only reasoning arrived, the same request is sent again after a `turn.reset`, even if the model takes no
+    prefix."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(broken({"reasoning_content": "Hm, let me think."}), chat(WHOLE, usage=USAGE))
         view = await turn(c, "t", model)

@@ -90,7 +90,7 @@ async def test_list_update_and_delete(gateway: GatewayProcess) -> None:
         await c.request(
             "turn.start", turn="t", input="x", conversation=made[0]["id"], params={"demo": {"tokens": 5000}}
         )
-        await c.deltas("t", 3)
+        await c.until_seq("t", 3)
         assert await c.request("conversation.delete", conversation=made[0]["id"]) == {}
         assert (await c.ending("t"))["type"] == "turn.cancelled"
         with pytest.raises(RequestFailed) as refused:
@@ -124,7 +124,7 @@ async def test_law_7_every_attached_device_sees_every_turn(gateway: GatewayProce
         conversation = (await one.request("conversation.create"))["id"]
         demo = {"demo": {"rate": 100, "tokens": 60}}
         await one.request("turn.start", turn="running", input="x", conversation=conversation, params=demo)
-        await one.deltas("running", 10)
+        await one.until_seq("running", 10)
         attached = await two.request("conversation.attach", conversation=conversation)
         assert attached["turns"]["running"]["from"] == 0
         await one.request("turn.start", turn="later", input="y", conversation=conversation, params=demo)
@@ -173,7 +173,7 @@ async def test_on_busy(gateway: GatewayProcess) -> None:
         statuses = [(f["status"], f.get("position")) for f in queued if f["type"] == "turn.status"]
         assert statuses == [("queued", 1), ("running", None)]
         assert queued[0]["input"]["parent"] == first[0]["message"]
-        await c.deltas("queued-too", 20)
+        await c.until_seq("queued-too", 20)
         assert (await begin("taking-over", 5, on_busy="interrupt"))["status"] == "running"
         assert (await c.ending("queued-too"))["type"] == "turn.cancelled"
         assert (await c.ending("taking-over"))["type"] == "turn.completed"

@@ -98,7 +98,7 @@ def read(url: str) -> str:
 
 
 def seconds_until(condition: Callable[[], Any]) -> float:
-    """Wait until `condition` is true, and return for how long."""
+    """Wait until `condition` is true, and return how long it took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < CHANGE_TIMEOUT_S
@@ -112,7 +112,7 @@ def is_default_model(url: str, model: str) -> bool:
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
-    """Replace the first `old` in a file, which must have one, by `new`."""
+    """Replace the first `old` in a file with `new`. The file must contain `old`."""
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -18,7 +18,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_sco
 
 
 async def test_every_operation_and_message_is_shown(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """The page shows every HTTP operation, every request and event of the socket, and a schema, which a link unfolds."""
+    """The page shows every HTTP operation, every request and event of the socket, and a schema, which a link unfolds.
+
+    A malformed hash changes nothing.
+    """
     async with browser_context(browser) as context:
         watched = WatchedPage(await context.new_page())
         page = watched.page
@@ -32,4 +35,7 @@ async def test_every_operation_and_message_is_shown(browser: Browser, page_gatew
         await page.locator("#postTurns").get_by_role("link", name="ImagePart").first.click()
         await expect(page.locator("#schema-ImagePart")).to_have_attribute("open", "")
         await expect(page.locator("#schema-ImagePart")).to_contain_text("media_type")
+        await page.goto(f"{page_gateway.url}/docs#%")
+        await page.reload()
+        await expect(page.locator("#postTurns")).to_have_count(1)
     assert watched.errors == []

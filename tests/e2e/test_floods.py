@@ -27,11 +27,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG_LEVEL": "error"}
 FLOOR_S = 0.015
-"""The least bound in seconds; above it, the bound is twice the quiet p99. A shared machine has pauses of its own."""
+"""The lowest bound in seconds, because a shared machine has pauses of its own. If twice the quiet p99 is more, that is
+the bound."""
 ROUNDS = 8
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 FLOOD_SHARE, IDLE_SHARE = 0.1, 0.15
-"""Shares of a core: what one payer may take of the event loop's time, and the margin for all else that the process does."""
+"""Shares of a core: the part of the event loop's time that one payer (a user or a network) may use, and the margin for
+all else that the process does."""
 USERS, REQUESTS_EACH, EVERY_S = 5, 5, 0.06
 SHORT = {"input": "x", "params": {"demo": {"rate": 0, "tokens": 5}}}
 

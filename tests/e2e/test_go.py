@@ -51,7 +51,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
                     demo = {"demo": {"rate": 200, "tokens": 100}}
                     await c.request("turn.start", turn=f"{codec}{n}", input="x", params=demo)
                 await c.request("turn.start", turn=f"{codec}-stop", input="x", model="openai/m")
-                await c.deltas(f"{codec}-stop", 10)
+                await c.until_seq(f"{codec}-stop", 10)
                 assert await c.request("turn.cancel", turn=f"{codec}-stop") == {"turns": {f"{codec}-stop": "cancelled"}}
                 async with asyncio.timeout(5):
                     await upstream.requests[-1].disconnected.wait()
@@ -60,7 +60,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
 
 
 async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """A request without a session is refused, also one with a credential of the gateway. The proxy replaces an identity
+    """A request without a session is refused, even with a credential of the gateway. The proxy replaces an identity
     that a client adds, passes on neither probes nor metrics, and no secret is logged."""
     key, settings = proxy_settings(tmp_path)
     async with (

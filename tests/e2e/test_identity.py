@@ -330,8 +330,9 @@ async def test_a_ticket_is_only_as_valid_as_its_key(store: str, tmp_path: Path) 
 @both_stores
 @checks_time_limit
 async def test_a_revoked_service_loses_all_its_connections(store: str, tmp_path: Path) -> None:
-    """The service's user, key or token is revoked, or its line is removed. The connections of the users that it named are
-    closed (opened by header or by ticket, or renewed), and so is its own socket, on which it has started a turn by `as`."""
+    """The service's user, key or token is revoked, or its line is removed. The connections of the users that it named
+    are closed (opened by header or by ticket, or renewed), and so is its own socket, on which it has started a turn
+    with `as`."""
     file = KeyFile(tmp_path)
     environment = {
         **JWT,

@@ -47,13 +47,13 @@ async def test_law_4_an_event_reaches_other_instances_soon(tmp_path: Path) -> No
     """Law 4: an event of one instance reaches a client of the other instance within 0.1 s in the median."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         await here.request("turn.start", turn="t", input="x", params={"demo": {"rate": 50, "tokens": 100}})
-        await here.deltas("t", 3)
+        await here.until_seq("t", 3)
         await there.request("turn.attach", turn="t")
         lags = []
         while here.turns["t"].ended is None:
             seq = here.turns["t"].seq
             began = time.monotonic()
-            await there.deltas("t", seq)
+            await there.until_seq("t", seq)
             lags.append(time.monotonic() - began)
             await here.until(lambda: here.turns["t"].seq > seq or here.turns["t"].ended is not None)  # noqa: B023
         assert sorted(lags)[len(lags) // 2] < 0.1
@@ -67,7 +67,7 @@ async def test_law_5_cancel_on_another_instance(tmp_path: Path) -> None:
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=100))
         await here.request("turn.start", turn="t", input="x", model="openai/m")
-        await here.deltas("t", 10)
+        await here.until_seq("t", 10)
         received = await w.upstream.wait_for_request(1)
         with within(1):  # 150 ms on a quiet machine; this one may be loaded
             assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
@@ -86,7 +86,7 @@ async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
     2 s."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
-        await here.deltas("t", 20)
+        await here.until_seq("t", 20)
         await there.request("turn.attach", turn="t")
         w.freeze(0)
         with within(3):

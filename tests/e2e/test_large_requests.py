@@ -310,8 +310,8 @@ async def test_turns_are_refused_above_the_memory_limit(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
         await c.until(lambda: c.turns["running"].seq > seq)
         assert (await c.request("turn.cancel", turn="running")) == {"turns": {"running": "cancelled"}}
-        for turn in (await http.get("/v1/conversations")).json()["conversations"]:
-            await http.delete(f"/v1/conversations/{turn['id']}")
+        for conversation in (await http.get("/v1/conversations")).json()["conversations"]:
+            await http.delete(f"/v1/conversations/{conversation['id']}")
         await _until(ready, 200)
         assert (
             await http.post("/v1/turns", content=json.dumps({"input": "x", "params": QUICK}).encode())

@@ -79,7 +79,7 @@ async def test_law_5_no_delta_follows_the_result_of_a_cancel(gateway: GatewayPro
     async with client(gateway.ws_url) as c:
         conversation = (await start(c, "stop", demo={"tokens": 5000}))["conversation"]
         await start(c, "go", "Another")
-        await c.deltas("stop", 20)
+        await c.until_seq("stop", 20)
         assert await c.request("turn.cancel", turn="stop", reason="enough") == {"turns": {"stop": "cancelled"}}
         answered_at = len(c.frames)
         ended = await c.ending("stop")
@@ -101,7 +101,7 @@ async def test_law_5_a_cancel_from_another_connection_takes_effect_soon(gateway:
     """Law 5: other attachments get the end event soon after another connection's cancel request."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:
         await start(c, "t", demo={"tokens": 5000})
-        await c.deltas("t", 5)
+        await c.until_seq("t", 5)
         with within(1):  # 150 ms on a quiet machine
             await other.request("turn.cancel", turn="t")
             await c.ending("t")
@@ -248,7 +248,7 @@ async def test_law_8_a_turn_outlives_its_connection(gateway: GatewayProcess) -> 
     """Law 8: the socket is closed in the middle of the turn, and the turn completes normally."""
     async with client(gateway.ws_url) as c:
         conversation = (await start(c, "t"))["conversation"]
-        await c.deltas("t", 10)
+        await c.until_seq("t", 10)
     async with client(gateway.ws_url) as later:
         await later.request("turn.attach", turn="t")
         assert (await later.ending("t"))["type"] == "turn.completed"

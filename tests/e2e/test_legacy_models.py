@@ -1,4 +1,4 @@
-"""Outdated models: listed as such, priced, sent to their provider, and refused by the provider where it retired them."""
+"""Outdated models: listed as such, priced, sent to their provider, and refused by a provider that has retired them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def test_law_1_and_7_through_nginx_while_an_instance_stops(tmp_path: Path)
             ws = url.replace("http", "ws", 1) + "/ws"
             async with client(ws, additional_headers={"Origin": url}) as c:
                 await c.request("turn.start", turn="t", input="Hi", params={"demo": demo})
-                await c.deltas("t", 10)
+                await c.until_seq("t", 10)
                 here = c.ready["instance"]
                 names = {(await http.get(f"{gateway.url}/v1")).json()["instance"]: gateway for gateway in (one, two)}
                 names[here].terminate()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
@@ -40,6 +41,7 @@ async def test_one_of_two_running_answers_is_stopped_and_the_other_completes(wat
 
     await ended(kept, "completed")
     await expect(kept.get_by_test_id("ending")).to_have_text("finished")
+    await expect(kept.get_by_test_id("ending")).to_have_js_property("title", "")
     await expect(kept.get_by_test_id("tokens")).to_have_text("100 tokens")
     await expect(kept.get_by_test_id("first-token")).to_have_text(re.compile(r"^\d+(\.\d+)? m?s$"))
     await expect(kept.get_by_test_id("speed")).to_have_text(re.compile(r"^\d+(\.\d+)? tok/s$"))
@@ -60,7 +62,7 @@ async def test_a_lost_socket_loses_no_text(watched: WatchedPage) -> None:
     before = await again.get_by_test_id("answer").inner_text()
 
     await ended(again, "completed")
-    await watched.is_live()
+    await watched.until_live()
     assert await watched.page.evaluate("sockets.length") == 2
     assert await again.get_by_test_id("answer").inner_text() == expected
     assert len(before) < len(expected)
@@ -133,17 +135,43 @@ async def test_a_failure_shows_its_code_and_a_retry(watched: WatchedPage) -> Non
 async def test_an_unknown_conversation_shows_an_error(watched: WatchedPage) -> None:
     """The URL of an unknown conversation shows a message, and the next prompt starts a new conversation."""
     await watched.page.evaluate("location.hash = 'c_nothing'")
-    await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
+    await expect(watched.page.get_by_test_id("unavailable")).to_be_visible()
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("is anybody there"), "completed")
-    await expect(watched.page.get_by_test_id("not-found")).to_be_hidden()
+    await expect(watched.page.get_by_test_id("unavailable")).to_be_hidden()
+
+
+def refuse_messages(route: WebSocketRoute) -> None:
+    """Answer `conversation.messages` with an error, and forward all other frames to the gateway."""
+    server = route.connect_to_server()
+
+    def forward(message: str | bytes) -> None:
+        frame = json.loads(message)
+        if frame["type"] == "conversation.messages":
+            error = {"code": "store_unavailable", "message": "The store can't be reached.", "retryable": True}
+            route.send(json.dumps({"type": "error", "id": frame["id"], "error": error}))
+        else:
+            server.send(message)
+
+    route.on_message(forward)
+
+
+async def test_a_conversation_that_cant_be_loaded_shows_the_error(watched: WatchedPage) -> None:
+    """The page shows the error and how to try again, instead of an empty conversation."""
+    await watched.choose(rate=200, tokens=5)
+    await ended(await watched.ask("remember this"), "completed")
+    await watched.page.route_web_socket(re.compile("/ws"), refuse_messages)
+    await watched.page.reload()
+    shown = watched.page.get_by_test_id("unavailable")
+    await expect(shown).to_contain_text("couldn't be loaded. The store can't be reached. Reload the page to try again.")
+    await expect(watched.page.get_by_test_id("empty")).to_be_hidden()
 
 
 async def test_a_url_that_cant_be_decoded_shows_an_error(watched: WatchedPage) -> None:
     """A page that is opened with an invalid URL fragment shows a message and accepts a prompt."""
     await watched.page.evaluate("location.hash = '%zz'")
     await watched.page.reload()
-    await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
+    await expect(watched.page.get_by_test_id("unavailable")).to_be_visible()
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("is anybody there"), "completed")
 

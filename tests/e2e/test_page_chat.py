@@ -100,7 +100,7 @@ async def test_law_5_a_turn_of_another_tab_is_shown_and_can_be_stopped(watched: 
     await ended(await watched.ask("hello from the first tab"), "completed")
     other = WatchedPage(await watched.page.context.new_page())
     await other.page.goto(watched.page.url)
-    await other.is_live()
+    await other.until_live()
     await other.choose(rate=20, tokens=500)
     there = await other.ask("hello from the second tab")
     here = watched.turn("hello from the second tab")
@@ -154,7 +154,7 @@ async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
     )
     await expect(page.get_by_test_id("conversations-error")).to_contain_text("Couldn't rename: ")
     await expect(item).to_have_count(0)
-    await expect(page.get_by_test_id("not-found")).to_be_in_viewport()
+    await expect(page.get_by_test_id("unavailable")).to_be_in_viewport()
 
 
 async def test_a_draft_is_kept_per_conversation(watched: WatchedPage) -> None:
@@ -187,7 +187,7 @@ async def test_turns_missed_while_offline_are_loaded_after_a_reconnect(watched: 
     page = watched.page
     await ended(await watched.say("First.", rate=0), "completed")
     await page.evaluate(MISSED)
-    await watched.is_live()
+    await watched.until_live()
     answers = page.get_by_test_id("answer")
     texts = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
     await expect(answers).to_have_text(texts)
@@ -262,6 +262,19 @@ async def test_a_prompt_sent_right_after_a_paste_has_its_image(watched: WatchedP
     await page.evaluate("probes.pasteNoise(5)")
     await expect(page.locator(".composer-note")).to_have_text("A prompt can have 4 images. The others were not added.")
     await expect(page.locator(".thumbnail")).to_have_count(4)
+
+
+async def test_an_image_stays_with_its_conversation(watched: WatchedPage) -> None:
+    """An image that is still being made smaller when another conversation is opened isn't added to that one."""
+    page = watched.page
+    await ended(await watched.say("Something.", rate=0), "completed")
+    await expect(page.get_by_role("button", name="Add image")).to_be_visible()
+    await page.evaluate("probes.pasteNoise().then(() => document.querySelector('.sidebar .new-conversation').click())")
+    await expect(page.locator("body[data-new=true]")).to_be_attached()
+    await page.get_by_test_id("conversation").get_by_role("link").click()
+    await expect(page.locator(".thumbnail")).to_have_count(1)
+    await page.get_by_test_id("new-conversation").click()
+    await expect(page.locator(".thumbnail")).to_have_count(0)
 
 
 async def test_the_settings_apply_to_the_turn(watched: WatchedPage) -> None:

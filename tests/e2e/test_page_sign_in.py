@@ -80,13 +80,13 @@ async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
         await sign_in(watched, "two words")
         await expect(dialog.get_by_role("alert")).to_contain_text("no spaces")
         await sign_in(watched, f"  Bearer {key}\n")
-        await watched.is_live()
+        await watched.until_live()
         await expect(dialog).to_be_hidden()
         await watched.choose(rate=200, tokens=20)
         await ended(await watched.ask("who am I?"), "completed")
 
         await page.reload()
-        await watched.is_live()
+        await watched.until_live()
         await expect(dialog).to_be_hidden()
         await expect(watched.turn("who am I?")).to_be_visible()
         await expect(page.get_by_test_id("user")).to_have_text("ann")
@@ -112,7 +112,7 @@ async def test_a_revoked_key_asks_for_another_and_the_answer_continues(browser: 
     key, other = keys.add("ann"), keys.add("ann")
     async with sign_in_page(browser, tmp_path, keys) as watched:
         await sign_in(watched, key)
-        await watched.is_live()
+        await watched.until_live()
         await watched.choose(rate=20, tokens=300)
         turn = await watched.ask("keep talking")
         await watched.page.get_by_test_id("prompt-box").fill("not sent yet")
@@ -121,7 +121,7 @@ async def test_a_revoked_key_asks_for_another_and_the_answer_continues(browser: 
         await expect(dialog).to_be_visible(timeout=20_000)
         await expect(dialog).to_contain_text("Your sign-in has expired")
         await sign_in(watched, other)
-        await watched.is_live()
+        await watched.until_live()
         await ended(turn, "completed")
         await expect(turn.get_by_test_id("tokens")).to_have_text("300 tokens")
         await expect(watched.page.get_by_test_id("prompt-box")).to_have_value("not sent yet")
@@ -134,7 +134,7 @@ async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, t
     async with sign_in_page(browser, tmp_path, keys) as watched:
         page = watched.page
         await sign_in(watched, key)
-        await watched.is_live()
+        await watched.until_live()
         await watched.choose(rate=200, tokens=5)
         await ended(await watched.ask("only for ann"), "completed")
         await expect(page.get_by_test_id("conversation")).to_have_count(1)
@@ -142,7 +142,7 @@ async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, t
         await expect(page.get_by_test_id("sign-in")).to_be_visible(timeout=20_000)
         await sign_in(watched, token("bob"))
         await expect(page.get_by_test_id("user")).to_have_text("bob")
-        await watched.is_live()
+        await watched.until_live()
         await expect(page.get_by_text("only for ann")).to_have_count(0)
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
 
@@ -154,7 +154,7 @@ async def test_a_stored_image_is_loaded_with_the_credential(browser: Browser, tm
     key = keys.add("ann")
     async with sign_in_page(browser, tmp_path, keys, prefix="/tools/chat") as watched:
         await sign_in(watched, key)
-        await watched.is_live()
+        await watched.until_live()
         await watched.page.evaluate("probes.pasteNoise()")
         await expect(watched.page.locator(".thumbnail img")).to_be_visible()
         await ended(await watched.ask("what is in it?"), "completed")
@@ -171,11 +171,11 @@ async def test_an_expired_token_causes_few_requests_before_asking(browser: Brows
         tickets: list[str] = []
         watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
         await sign_in(watched, token("ann", exp=int(time.time()) + 8))
-        await watched.is_live()
+        await watched.until_live()
         await expect(watched.page.get_by_test_id("sign-in")).to_contain_text("has expired", timeout=30_000)
         assert len(tickets) <= 4
         await sign_in(watched, token("ann"))
-        await watched.is_live()
+        await watched.until_live()
 
 
 async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(

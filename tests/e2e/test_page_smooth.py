@@ -31,7 +31,7 @@ WARM_S = 1.5
 MEASURED_S = 4
 LONG_TASK_MS = 50
 LONG_TASKS_MAX = 2
-"""So many long tasks are allowed, because a coarse CPU clock can charge one task's time to another."""
+"""This many long tasks are allowed, because a coarse CPU clock can charge one task's time to another."""
 
 PROSE = (
     "These are plain words that a model might say, one after the other, until the paragraph is long enough. " * 3

@@ -257,6 +257,7 @@ SCRIPTED_TURN = """async (url) => {
   const { AnswerView } = await import("/static/chat/answer_view.js");
   const { ConnectionStatus } = await import("/static/chat/connection_status.js");
   const { MessageNode } = await import("/static/chat/message_tree.js");
+  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/static/turnwire.css" }));
   const status = document.body.appendChild(document.createElement("div"));
   for (const name of ["connection-text", "roundtrip"]) status.appendChild(document.createElement("span")).className = name;
   status.appendChild(document.createElement("button")).className = "connection-button";
@@ -278,7 +279,7 @@ NEXT = "connection.request('conversation.get', { conversation: 'c' }).then(() =>
 
 async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path: Path) -> None:
     """The turn's status shows the position in the queue, the wait for the first token, another model, a stall, and the
-    loss of the network. The connection's text shows the loss of the store."""
+    loss of the network. The stripe pulses until the first token. The connection's text shows the loss of the store."""
     fields = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),
@@ -296,7 +297,7 @@ async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path
     for number, (event, _) in enumerate(steps, 1):
         script += [{"send": {**fields, **event, "seq": number}}, {"expect": "conversation.get", "answer": {}}]
     script.append({"send": {"type": "durability", "state": "degraded"}})
-    async with client_stage(tmp_path) as stage, browser_context(browser) as context:
+    async with client_stage(tmp_path) as stage, browser_context(browser, motion="no-preference") as context:
         page = await context.new_page()
         await page.goto(stage.url)
         await page.evaluate(SCRIPTED_TURN, (await stage.do_scripted([script]))["url"])
@@ -306,6 +307,8 @@ async def test_the_status_shows_what_a_turn_waits_for(browser: Browser, tmp_path
             await expect(page.get_by_test_id("answer-model")).to_have_text(
                 "b" if shown.startswith(("Using", "The", "Str")) else "a"
             )
+            animation = "none" if shown == "Streaming" else "fade"
+            await expect(turn.locator(".stripe")).to_have_css("animation-name", animation)
             await page.evaluate(NEXT)
         await expect(page.locator(".connection-text")).to_have_text("Live, storage delayed")
         await page.evaluate("turn.lastAt -= 7000")

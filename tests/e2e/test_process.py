@@ -44,7 +44,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.timed
 @checks_time_limit
 async def test_the_process_is_ready_soon_and_prints_its_address(tmp_path: Path) -> None:
-    """The process is ready within 3 s. The ready line has the URL, the providers with keys, and that auth is off. No
+    """The process is ready within 3 s. The ready line shows the URL, the providers with keys, and that auth is off. No
     line has a key. The modules that a gateway imports at its start don't import the OpenAI SDK."""
     began = time.monotonic()
     async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}, fresh=True) as gateway:
@@ -180,7 +180,7 @@ async def test_turns_that_outlast_the_drain_fail_with_their_text_stored(tmp_path
     async with gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.3"}) as gateway, client(gateway.ws_url) as c:
         demo = {"demo": {"rate": 50, "tokens": 5000}}
         conversation = (await c.request("turn.start", turn="t", input="x", params=demo))["conversation"]
-        await c.deltas("t", 5)
+        await c.until_seq("t", 5)
         gateway.terminate()
         ended = await c.ending("t")
         assert ended["error"]["code"] == "shutting_down"
@@ -198,7 +198,7 @@ async def test_law_9_a_turn_continues_after_kill_9_and_a_restart(tmp_path: Path)
     demo = {"demo": {"rate": 100, "tokens": 400}}
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
         conversation = (await c.request("turn.start", turn="t", input="Hello?", params=demo))["conversation"]
-        await c.deltas("t", 60)
+        await c.until_seq("t", 60)
         gateway.process.kill()
         await gateway.wait()
         view = c.turns["t"]
@@ -223,7 +223,7 @@ async def test_law_9_other_turns_fail_with_owner_lost_after_kill_9(tmp_path: Pat
         upstream.play(chat(*[f"word{n} " for n in range(500)]).replace(rate=50))
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             started = await c.request("turn.start", turn="t", input="x", model="openai/m")
-            await c.deltas("t", 20)
+            await c.until_seq("t", 20)
             gateway.process.kill()
             await gateway.wait()
             text = c.turns["t"].text()
@@ -247,7 +247,7 @@ async def test_the_printed_ipv6_url_can_be_opened(tmp_path: Path) -> None:
 
 
 async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
-    """A process that was started with core files allowed and the fault handler on crashes. Its output has neither the
+    """A process crashes that was started with core files allowed and with the fault handler. Its output has neither the
     key nor the prompt that are in its memory, and its core file limit is 0."""
     process = await asyncio.create_subprocess_exec(
         *(
@@ -270,7 +270,7 @@ async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> Non
     async with until_ready(process) as gateway:
         async with client(gateway.ws_url) as c:
             await c.request("turn.start", turn="t", input="canary-prompt", params={"demo": {"rate": 20}})
-            await c.deltas("t", 3)
+            await c.until_seq("t", 3)
             limits = Path(f"/proc/{process.pid}/limits").read_text()
             assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
             process.send_signal(signal.SIGSEGV)

@@ -68,7 +68,7 @@ async def converse(c: Client, model: str, name: str, rounds: int = 5, **fields: 
 
 
 def dollars(endings: list[dict[str, Any]]) -> float:
-    """Return what the turns cost together."""
+    """Return the total cost of the turns in US dollars."""
     return sum(float(ended["cost"]["amount"]) for ended in endings)
 
 
@@ -121,7 +121,7 @@ async def test_many_parallel_calls_dont_hide_the_cache(tmp_path: Path) -> None:
 
 
 async def test_a_short_prompt_costs_the_same(tmp_path: Path) -> None:
-    """A prompt below the provider's minimum is answered as before, and nothing is charged for the cache."""
+    """For a prompt below the provider's minimum, nothing is charged for the cache."""
     async with BillingUpstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for name in ("a", "b"):
             ended = await run_turn(c, name, input="Hi", model="claude-haiku-4-5")
@@ -129,7 +129,7 @@ async def test_a_short_prompt_costs_the_same(tmp_path: Path) -> None:
 
 
 async def test_vertex_ai_caches_blocks(tmp_path: Path) -> None:
-    """Vertex AI refuses the request's own field, so the breakpoint is in a block there."""
+    """Vertex AI refuses `cache_control` at the top level of a request, so the breakpoint is in a block."""
     async with BillingUpstream() as upstream:
         environment = {
             "ANTHROPIC_VERTEX_ACCESS_TOKEN": "token-of-this-test",
@@ -144,7 +144,7 @@ async def test_vertex_ai_caches_blocks(tmp_path: Path) -> None:
 
 
 async def test_openais_own_cache_hits(tmp_path: Path) -> None:
-    """In Chat Completions each turn sends the bytes of the turn before it again, and then its own. So all of them hit."""
+    """In Chat Completions, each turn begins with the bytes of the turn before it, so the cache has all of them."""
     async with BillingUpstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         endings = await converse(c, "openai/gpt-4.1", "chat")
         bills = upstream.bills
@@ -155,7 +155,7 @@ async def test_openais_own_cache_hits(tmp_path: Path) -> None:
 
 
 async def test_a_trimmed_conversation_still_hits(tmp_path: Path) -> None:
-    """When a conversation outgrows the context window, its beginning changes only in some of the turns."""
+    """When a conversation outgrows the context window, its beginning changes in few turns, so the cache still helps."""
     file = tmp_path / "models.toml"
     file.write_text(SMALL)
     async with (

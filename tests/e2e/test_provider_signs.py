@@ -54,8 +54,8 @@ async def test_a_flood_of_signs_of_life(tmp_path: Path) -> None:
     ],
 )
 async def test_a_refusal_in_the_providers_words(tmp_path: Path, status: int, body: object, code: str) -> None:
-    """A refusal is asked once, though the provider says to retry, costs nothing, and no word of it is in the log or the
-    error."""
+    """A refused request is sent only once, even if the provider says to retry, and costs nothing. No word of the
+    refusal is in the log or the error."""
     async with Upstream() as upstream, gateway_process(tmp_path, environment(upstream)) as gateway:
         retry = {"x_should_retry": "true"} if code in ("model_not_found", "context_length_exceeded") else {}
         upstream.play(error_response(status, body, **retry))

@@ -64,7 +64,7 @@ class Oracle:
         self._opcode: int | None = None
         self._pieces: list[bytes] = []
 
-    def take(self, frame: RawFrame) -> None:
+    def add(self, frame: RawFrame) -> None:
         """Add a frame, unless the connection has been closed."""
         if self.is_over:
             return
@@ -175,7 +175,7 @@ async def test_any_frames_are_closed_with_the_right_code(
     for frame in [*frames, CLOSE_FRAME]:
         # After a close, or a large frame that isn't read, TCP may reset the connection and lose the close frame.
         certain = not oracle.codes and len(frame.payload) < FRAME_BYTES_MAX
-        oracle.take(frame)
+        oracle.add(frame)
         sent.append(frame)
         if oracle.is_over:
             break

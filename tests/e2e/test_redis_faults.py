@@ -19,6 +19,7 @@ from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
 from tests.in_time import checks_time_limit, within
+from tests.raw_socket import OPENING
 from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
@@ -124,14 +125,14 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
                 w.redis.kill()  # from here on, nothing may depend on the demoted server
                 async with client(w.urls()[0]) as here:
                     await _start_again(here, "t", conversation)
-                    await there.deltas("t", 20)
+                    await there.until_seq("t", 20)
                     with within(1):
                         assert (await there.request("turn.cancel", turn="t"))["turns"] == {"t": "cancelled"}
                     assert (await here.ending("t"))["type"] == "turn.cancelled"
 
 
 def _is_demoted(redis: RedisProcess) -> bool:
-    """Return whether Redis is a replica now. It closes its connections at that moment."""
+    """Return whether Redis is a replica. While it becomes one, it closes its connections: then return False."""
     try:
         return bool(redis.execute("ROLE")[0] == b"slave")
     except RedisConnectionError:
@@ -180,7 +181,7 @@ async def test_law_7_a_turn_lost_with_its_owner_is_gone(tmp_path: Path) -> None:
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
             await there.request("turn.attach", turn="t")
-            await there.deltas("t", 20)
+            await there.until_seq("t", 20)
         w.kill(0)
         w.lose_data()
         began = time.monotonic()
@@ -231,10 +232,7 @@ async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> Non
 
 async def _check_connections(w: World, c: Client, sockets: ExitStack) -> None:
     parts = urlsplit(w.instances[0].url)
-    opening = (
-        f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
+    opening = OPENING.format(host=parts.netloc, more="").encode()
 
     def open_sockets() -> None:
         for _ in range(2000):
@@ -259,7 +257,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_p
     memory again, new turns are accepted."""
     async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
         await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
-        await c.deltas("runs", 10)
+        await c.until_seq("runs", 10)
         async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
             await admin.config_set("maxmemory-policy", "noeviction")
             await admin.config_set("maxmemory", "1mb")
@@ -267,7 +265,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_p
                 await c.request("turn.start", turn="new", input="x")
             assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
             seen = c.turns["runs"].seq
-            await c.deltas("runs", seen + 50)
+            await c.until_seq("runs", seen + 50)
             await admin.config_set("maxmemory", "0")
         assert (await c.ending("runs"))["type"] == "turn.completed"
         assert (await c.request("turn.start", turn="new", input="x"))["status"] == "running"

@@ -1,5 +1,5 @@
-"""Law 7 for every pair of positions: a client that has received the events up to any one resumes when the turn has
-reached that or any later event, at either instance."""
+"""Law 7 for every pair of events: a client that has received the events up to the first one resumes, at either
+instance, when the turn has reached the second one."""
 
 from __future__ import annotations
 

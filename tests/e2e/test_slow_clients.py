@@ -6,23 +6,17 @@ Also heartbeats, a fragmented message, and two turns that share a socket.
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.client import client, small_buffer_socket
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import checks_time_limit, within
+from tests.raw_socket import CONTINUATION, TEXT, RawFrame, connect_tcp, connect_websocket, read_to_end
 
 pytestmark = pytest.mark.e2e
-
-OPENING = (
-    "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 async def wait_for_log(gateway: GatewayProcess, text: str, timeout_s: float = 10) -> None:
@@ -30,13 +24,6 @@ async def wait_for_log(gateway: GatewayProcess, text: str, timeout_s: float = 10
     async with asyncio.timeout(timeout_s):
         while not any(text in line for line in gateway.log):
             await asyncio.sleep(0.02)
-
-
-def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """Return a client frame. The payload may have at most 125 bytes."""
-    key = os.urandom(4)
-    body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
-    return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
 
 
 @pytest.mark.timed
@@ -105,38 +92,13 @@ async def test_a_client_that_answers_no_ping_is_disconnected(tmp_path: Path) -> 
         assert await gateway.wait(10) == 0
 
 
-async def raw(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a TCP connection to the gateway."""
-    parts = urlsplit(gateway.url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
-
-
-async def opened(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a connection, do the opening handshake and read `ready`."""
-    reader, writer = await raw(gateway)
-    writer.write(OPENING.format(host=urlsplit(gateway.url).netloc).encode())
-    await reader.readuntil(b"\r\n\r\n")
-    head = await reader.readexactly(4)
-    await reader.readexactly(int.from_bytes(head[2:4], "big"))
-    return reader, writer
-
-
-async def until_eof(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
-    """Return all bytes until the gateway closes the connection, or none if it resets the connection."""
-    async with asyncio.timeout(timeout_s):
-        try:
-            return await reader.read(-1)
-        except ConnectionResetError:
-            return b""
-
-
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["silent", "half"])
 async def test_an_unfinished_handshake_is_closed(tmp_path: Path, sent: bytes) -> None:
     """A connection that doesn't finish its request head is closed after the handshake timeout."""
     async with gateway_process(tmp_path, {"TURNWIRE_HANDSHAKE_TIMEOUT_S": "0.4"}) as gateway:
-        reader, writer = await raw(gateway)
+        reader, writer = await connect_tcp(gateway.url)
         writer.write(sent)
-        assert await until_eof(reader) == b""
+        assert await read_to_end(reader) == b""
         writer.close()
 
 
@@ -144,9 +106,9 @@ async def test_an_unfinished_handshake_is_closed(tmp_path: Path, sent: bytes) ->
 async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProcess, fragments: int) -> None:
     """A message of more than 64 fragments closes the socket with 4400, even if the fragments are empty and however many
     more follow."""
-    reader, writer = await opened(gateway)
-    writer.write(masked(b"{", 0x1, fin=False) + masked(b"", 0x0, fin=False) * fragments)
-    received = await until_eof(reader)
+    reader, writer = await connect_websocket(gateway.url)
+    writer.write(RawFrame(TEXT, b"{", fin=False).encode() + RawFrame(CONTINUATION, fin=False).encode() * fragments)
+    received = await read_to_end(reader)
     if fragments < 100:  # after a flood that isn't read, TCP may reset the connection and lose the close frame
         assert (4400).to_bytes(2, "big") in received
     writer.close()
@@ -155,16 +117,17 @@ async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProces
 async def test_a_message_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     """A message without its last fragment closes the socket with 4400 after the message timeout."""
     async with gateway_process(tmp_path, {"TURNWIRE_MESSAGE_TIMEOUT_S": "0.4"}) as gateway:
-        reader, writer = await opened(gateway)
-        writer.write(masked(b"{", 0x1, fin=False))
-        assert (4400).to_bytes(2, "big") in await until_eof(reader)
+        reader, writer = await connect_websocket(gateway.url)
+        writer.write(RawFrame(TEXT, b"{", fin=False).encode())
+        assert (4400).to_bytes(2, "big") in await read_to_end(reader)
         writer.close()
 
 
 async def test_a_fragmented_message_is_read(gateway: GatewayProcess) -> None:
     """A message in a few fragments is handled as one message."""
-    reader, writer = await opened(gateway)
-    writer.write(masked(b'{"type":"ping",', 0x1, fin=False) + masked(b'"id":"1","t":7}', 0x0))
+    reader, writer = await connect_websocket(gateway.url)
+    frames = RawFrame(TEXT, b'{"type":"ping",', fin=False), RawFrame(CONTINUATION, b'"id":"1","t":7}')
+    writer.write(b"".join(frame.encode() for frame in frames))
     async with asyncio.timeout(5):
         assert b'{"t":7}' in await reader.readuntil(b"}}")
     writer.close()

@@ -115,7 +115,7 @@ PATHS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def two_users(folder: Path, mode: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
-    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares a service's socket by `as`."""
+    """Start a gateway, and connect Ann and Eve. Eve has her own socket, or shares a service's socket with `as`."""
     file = KeyFile(folder)
     credential = token("eve") if mode == "sockets" else file.add_service()
     settings = {
@@ -145,7 +145,7 @@ async def two_users(folder: Path, mode: str) -> AsyncIterator[tuple[GatewayProce
 async def start_anns_turn(ann: Client) -> Ids:
     """Start a turn of Ann, and return the ids of its objects."""
     started = await ann.request("turn.start", turn="hers", input="Hello", params={"demo": DEMO})
-    await ann.deltas("hers", 3)
+    await ann.until_seq("hers", 3)
     conversation = started["conversation"]
     messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
     return {"turn": "hers", "conversation": conversation, "message": messages[0]["id"], "epoch": started["epoch"]}

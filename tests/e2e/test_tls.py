@@ -119,7 +119,7 @@ async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path
         context = await browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
         watched = WatchedPage(await context.new_page())
         await watched.page.goto(gateway.url)
-        await watched.is_live()
+        await watched.until_live()
         await ended(await watched.ask("Hello"), "completed")
         assert watched.errors == []
         await context.close()
@@ -179,7 +179,7 @@ def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 async def test_an_expired_certificate_and_an_exposed_key_have_a_warning(tmp_path: Path) -> None:
-    """The gateway starts, and says what its clients will refuse and what other users can read."""
+    """The gateway starts, and warns that clients refuse the certificate and that other users can read the key."""
     made = make_certificate(tmp_path, datetime(2020, 1, 2, tzinfo=UTC))
     made.keyfile.chmod(0o644)
     options = ("--certfile", str(made.certfile), "--keyfile", str(made.keyfile))

@@ -41,7 +41,7 @@ async def plain(folder: Path) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def proxy_without_upgrade(folder: Path) -> AsyncIterator[Stage]:
-    """nginx in front of a gateway, configured by somebody who didn't know about sockets."""
+    """nginx in front of a gateway, without the settings that WebSockets need."""
     port = free_port()
     async with gateway_process(folder, {"TURNWIRE_INSECURE": "1"}) as gateway:
         server = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {gateway.url}; }} }}"
@@ -117,7 +117,7 @@ async def full_redis(folder: Path) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def crowded_address(folder: Path) -> AsyncIterator[Stage]:
-    """An address that has all the connections that it may have."""
+    """An address that has as many connections as its limit allows."""
     async with (
         gateway_process(folder, {**JWT, "TURNWIRE_ADDRESS_CONNECTIONS": "2"}) as gateway,
         client(gateway.ws_url, additional_headers=bearer(token("ann"))),
@@ -167,7 +167,7 @@ async def output_of(command: str, stage: Stage, folder: Path) -> str:
 
 
 def without_numbers(text: str) -> str:
-    """Return `text` without what differs in each run: numbers, line ends of HTTP, and a line end at the end."""
+    """Return `text` without what may differ: numbers, carriage returns, and blanks at its beginning and end."""
     return re.sub(r"(?<![a-z_-])\d[\d.]*(?![a-z]{2})", "N", text.replace("\r", "")).strip()
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import checks_time_limit, within
-from tests.upstream import Script, Upstream, chat, error_response, messages, recorded, responses
+from tests.upstream import Script, Upstream, Write, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
 
@@ -74,8 +74,8 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("write", ["event", "whole", "pieces"])
-async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Any) -> None:
+@pytest.mark.parametrize("write", ["event", "whole", "piece"])
+async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Write) -> None:
     """The client gets the upstream's text, however it is split and however the catalog matches the model's name."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
@@ -150,14 +150,14 @@ async def test_law_5_a_cancel_closes_the_providers_connection(tmp_path: Path, pr
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
         received = await upstream.wait_for_request(1)
         await c.request("turn.start", turn="other", input="x", model=MODELS[provider])
-        await c.deltas("t", 10)
+        await c.until_seq("t", 10)
         assert not received.disconnected.is_set()
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         async with asyncio.timeout(5):
             await received.disconnected.wait()
         assert (await c.ending("t"))["type"] == "turn.cancelled"
         seen = c.turns["other"].seq
-        await c.deltas("other", seen + 5)
+        await c.until_seq("other", seen + 5)
         assert "".join(words).startswith(c.turns["t"].text())
         await c.request("turn.cancel", mine=True)
 
@@ -185,7 +185,7 @@ async def test_law_8_the_providers_connection_is_closed_after_the_last_detach(tm
         upstream.play(chat(*["x "] * 2000).replace(rate=50))
         async with client(gateway.ws_url) as leaving:
             await leaving.request("turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel")
-            await leaving.deltas("t", 5)
+            await leaving.until_seq("t", 5)
         received = await upstream.wait_for_request(1)
         async with asyncio.timeout(5):
             await received.disconnected.wait()
@@ -336,8 +336,8 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
     splits: list[dict[str, Any]] = [
         {},
         {"write": "whole"},
-        {"write": "pieces", "piece": 1},
-        {"write": "pieces", "piece": 7, "comments": True},
+        {"write": "piece", "piece": 1},
+        {"write": "piece", "piece": 7, "comments": True},
         {"crlf": True},
     ]
     once = {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}  # retries would take most of the test's time
@@ -350,7 +350,7 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
             for n, split in enumerate(splits):
                 size = sum(len(block) for block in script.blocks)
                 if split.get("piece") == 1 and size > 30_000:
-                    split = {"write": "pieces", "piece": 13}
+                    split = {"write": "piece", "piece": 13}
                 upstream.play(script.replace(**split))
                 view = await turn_after_limits(c, f"{name}-{n}".replace(".", "-")[:60], MODELS[dialect])
                 outcomes.append(comparable(view))

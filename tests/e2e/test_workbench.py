@@ -278,7 +278,7 @@ async def test_the_codec_can_be_switched_in_the_wire_view(watched: WatchedPage) 
         "turnwire.v1.json",
         "turnwire.v1.msgpack",
     ]
-    await expect(panel.get_by_test_id("size-msgpack")).to_have_text(re.compile(r"^\d.*B \(\u2212\d+ %\)$"))
+    await expect(panel.get_by_test_id("size-msgpack")).to_have_text(re.compile(r"^\d.*B \(\u2212\d+%\)$"))
     await expect(panel.get_by_test_id("wire-turns").locator("tbody tr")).to_have_count(1)
     await expect(panel.get_by_test_id("wire-turns").locator("tbody")).to_contain_text(re.compile(r"\d m?s\s*\d"))
 

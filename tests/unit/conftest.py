@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 0.05)
     monkeypatch.setattr("gateway.turns.mirrors.SILENT_S", 0.05)
-    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.05)
+    monkeypatch.setattr("gateway.turns.presence.PRESENCE_RENEW_S", 0.05)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway_forks import Forked, ForkServer
+from tests.gateway_process import FORKS
 
 SERVE = ("serve", "--port", "0", "--store", "sqlite:///:memory:")
 
@@ -18,7 +19,7 @@ SERVE = ("serve", "--port", "0", "--store", "sqlite:///:memory:")
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
     """A fork server that only this test uses."""
-    made = ForkServer()
+    made = ForkServer(FORKS.address())
     yield made
     made.stop()
 
@@ -66,13 +67,18 @@ async def test_a_forked_process_receives_signals(server: ForkServer, tmp_path: P
     killed.close()
 
 
-async def test_processes_end_with_the_fork_server(tmp_path: Path) -> None:
-    """When the fork server stops, its processes are ended."""
-    server = ForkServer()
-    process = await server.start(SERVE, {}, tmp_path, 1 << 16)
+async def test_processes_end_with_the_fork_server(server: ForkServer, tmp_path: Path) -> None:
+    """When a fork server stops, its processes are ended. Those of another one go on."""
+    ending = ForkServer(FORKS.address())
+    process, other = [await each.start(SERVE, {}, tmp_path, 1 << 16) for each in (ending, server)]
     await ready(process)
-    await asyncio.to_thread(server.stop)
+    await ready(other)
+    await asyncio.to_thread(ending.stop)
     async with asyncio.timeout(10):
         await output(process)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+    assert other.returncode is None
+    other.terminate()
+    assert await other.wait() == 0
+    other.close()

@@ -73,9 +73,11 @@ from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.chat_request import chat_body
 from providers.openai.responses_events import ResponsesDecoder
-from providers.openai.responses_items import Item, OutputItems, Piece
+from providers.openai.responses_items import OutputItems
+from providers.openai.responses_schema import Item, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
+from providers.openai.whole_output import complete_output
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.retry.seam import Seam
 from providers.route import Endpoint, Quirks, Timeouts
@@ -194,11 +196,12 @@ def renumbered() -> None:
     """Repeat 3,000 messages and calls in the whole answer, with other indexes and ids."""
     output = OutputItems(DeltaBuffer())
     for place in range(3000):
-        output.add_text("text", f"a{place}", "content", 0, f"text {place}")
+        output.texts.add("text", f"a{place}", "content", 0, f"text {place}")
         output.complete_item(f"b{place}", Item("function_call", call_id=f"c{place}", name="f", arguments=f"[{place}]"))
-    output.complete_output(
+    complete_output(
+        output,
         [Item("message", content=[Piece("output_text", f"text {place}")]) for place in range(3000)]
-        + [Item("function_call", call_id=f"d{place}", name="f", arguments=f"[{place}]") for place in range(3000)]
+        + [Item("function_call", call_id=f"d{place}", name="f", arguments=f"[{place}]") for place in range(3000)],
     )
 
 
@@ -624,8 +627,8 @@ NO_EXTERNAL_INPUT = {
     "gateway.commands.env_file._NAME": "the operator's file",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",
-    "gateway.settings.Settings._normalize_path": "the operator's setting",
-    "gateway.settings._ORIGIN": "the operator's setting",
+    "gateway.setting_values.normalize_path": "the operator's setting",
+    "gateway.setting_values._ORIGIN": "the operator's setting",
     "providers.catalog.endpoints._SCHEME": "the operator's keys",
     "providers.catalog.endpoints._VARIABLE": "the operator's file and our catalog",
     "store.redis.store.RedisStore._open": "what the operator's Redis reports at the start",

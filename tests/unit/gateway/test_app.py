@@ -48,19 +48,19 @@ async def test_a_new_process_resumes_unfinished_turns(tmp_path: Path, monkeypatc
     monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.02)
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     async with serving(store=store) as running, client(running.ws_url) as c:
-        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        await c.deltas("t", 4)
+        result = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await c.until_seq("t", 4)
         # Simulate a crash: there is no drain, and the store is closed.
         await running.gateway.store.close()
         for task in running.gateway.services.runner._running:
             task.cancel()
     async with serving(store=store) as running, client(running.ws_url) as c:
         await c.request("turn.attach", turn="t")
-        await c.until(lambda: "t" in c.turns and (c.turns["t"].epoch or 0) > placed["epoch"])
+        await c.until(lambda: "t" in c.turns and (c.turns["t"].epoch or 0) > result["epoch"])
         assert (await c.request("turn.get", turn="t"))["status"] == "running"
         await c.request("turn.cancel", turn="t")
         ended = await c.ending("t")
-        conversation = await c.request("conversation.get", conversation=placed["conversation"])
+        conversation = await c.request("conversation.get", conversation=result["conversation"])
         assert conversation["head"] == ended["message"]
 
 
@@ -68,7 +68,7 @@ async def test_a_drain_lets_turns_end_and_then_closes() -> None:
     """A drain sends `going_away` first, then the turn's ending, then the close with 4503."""
     async with serving(drain_s=5) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 200, "tokens": 40}})
-        await c.deltas("t", 4)
+        await c.until_seq("t", 4)
         leaving = asyncio.get_running_loop().create_task(running.gateway.drain())
         assert (await c.ending("t"))["type"] == "turn.completed"
         assert (await c.until_closed())[0] == 4503
@@ -81,7 +81,7 @@ async def test_a_drain_fails_turns_after_its_time_limit() -> None:
     """After `drain_s` a running turn fails with `shutting_down`, and its client receives the ending."""
     async with serving(drain_s=0) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        await c.deltas("t", 4)
+        await c.until_seq("t", 4)
         await running.gateway.drain()
         ended = c.turns["t"].ended
         assert ended is not None

@@ -20,9 +20,9 @@ async def test_small_work_is_done_at_once() -> None:
 
 async def test_large_work_does_not_block_the_loop() -> None:
     """Large work runs in another thread, and its exception is raised in the caller."""
-    gone_on = threading.Event()
-    asyncio.get_running_loop().call_later(0.05, gone_on.set)
-    assert await offload(LARGE_BYTES + 1, gone_on.wait, 10)
+    continued = threading.Event()
+    asyncio.get_running_loop().call_later(0.05, continued.set)
+    assert await offload(LARGE_BYTES + 1, continued.wait, 10)
     with pytest.raises(ValueError, match="invalid literal"):
         await offload(LARGE_BYTES + 1, int, "x")
 

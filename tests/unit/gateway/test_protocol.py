@@ -79,7 +79,7 @@ def test_a_valid_id_is_accepted(name: str, kind: type[p.Request], field: str) ->
 @OWN_IDS
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a/b", "t\n", "\nt"])
 def test_an_invalid_id_is_refused(name: str, kind: type[p.Request], field: str) -> None:
-    """Any other id is refused, also one with a line break at its start or end."""
+    """Any other id is refused, including one with a line break at its start or end."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"type": kind.__struct_config__.tag, field: name}, kind)
 

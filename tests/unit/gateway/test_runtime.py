@@ -21,12 +21,12 @@ async def test_each_notification_reaches_its_component(pair: Pair) -> None:
     request reaches the owner. After lost notifications, the subscription catches up."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
-        where = (await there.request("conversation.create"))["id"]
-        await there.request("conversation.attach", conversation=where)
-        await here.start("t", conversation=where, demo=SLOW)
+        conversation = (await there.request("conversation.create"))["id"]
+        await there.request("conversation.attach", conversation=conversation)
+        await here.start("t", conversation=conversation, demo=SLOW)
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 3)
         with two.shared.disconnected():
-            await here.start("u", conversation=where, demo=SLOW)
+            await here.start("u", conversation=conversation, demo=SLOW)
         await there.until(lambda: "u" in there.turns)
         await there.request("turn.cancel", turns=["t", "u"])
         for turn in ("t", "u"):

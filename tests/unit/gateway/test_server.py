@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
     assert refused.value.errno == errno.EADDRINUSE
 
 
-def test_it_listens_on_ipv6() -> None:
+def test_an_ipv6_address_can_be_listened_on() -> None:
     """An address with colons is an IPv6 address."""
     try:
         listening = listen("::1", 0, 1, BACKLOG)[0]

@@ -37,7 +37,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_setting_is_required() -> None:
-    """By default the gateway listens on loopback, stores into a file in its working directory, and requires no auth."""
+    """By default the gateway listens on loopback, stores data in a file in the working directory, and has no auth."""
     settings = make()
     assert (settings.host, settings.port, settings.store_url) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
     assert settings.loopback_only
@@ -140,7 +140,7 @@ LEVELS = {
 @pytest.mark.parametrize("variable", ["LOG_LEVEL", "TURNWIRE_LOG_LEVEL"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_may_have_another_name(monkeypatch: pytest.MonkeyPatch, variable: str, level: str) -> None:
-    """The names that other programs use for a level are accepted, in any case."""
+    """The names that other programs use for a level are accepted, in upper and lower case."""
     for word in LEVELS[level]:
         monkeypatch.setenv(variable, word)
         assert make().log_level == level
@@ -163,7 +163,7 @@ VARIABLES = [variable for name in Settings.model_fields for variable in environm
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """Except where an empty value says something: without trusted proxies, no header of a proxy is believed."""
+    """The exception is TURNWIRE_TRUSTED_PROXIES: if it is empty, no proxy is trusted."""
     default = make()
     monkeypatch.setenv(variable, "")
     settings = make()
@@ -202,7 +202,7 @@ NUMBERS = [name for name, field in Settings.model_fields.items() if field.annota
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity"])
 def test_a_number_is_finite(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """An infinite number, or none at all, is refused at the start."""
+    """Infinity and NaN are refused at the start."""
     monkeypatch.setenv(environment_variables(name)[1][0], value)
     with pytest.raises(ValidationError, match=r"finite|integer|greater than|decimal"):
         make()
@@ -260,7 +260,7 @@ def test_insecure_allows_access_from_the_network() -> None:
 def test_the_store_url_comes_from_several_variables(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
 ) -> None:
-    """`TURNWIRE_STORE` overrides `REDIS_URL`, and this overrides the parts of a Redis address. A `REDIS_PORT` that is a
+    """`TURNWIRE_STORE` overrides `REDIS_URL`, which overrides the parts of a Redis address. A `REDIS_PORT` that is a
     URL, as Kubernetes sets it, is ignored. A password may contain any character and isn't in the settings' `repr`."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -324,7 +324,7 @@ def test_auth_allows_access_from_the_network() -> None:
         '"https://a.example"',
     ],
 )
-def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_an_invalid_origin_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     """Only a page's origin, written in full, is accepted. The error shows the wrong value and an example, and not the
     valid value beside it."""
     monkeypatch.setenv("TURNWIRE_ALLOWED_ORIGINS", f"https://good.example,{wrong}")
@@ -369,10 +369,10 @@ def test_trusted_proxies_are_addresses_or_networks() -> None:
         ({"TURNWIRE_EVENT_TIMEOUT_S": "3", "TURNWIRE_ALIVE_TIMEOUT_S": "40"}, 40),
     ],
 )
-def test_the_limit_while_a_provider_shows_life(
+def test_a_short_event_timeout_shortens_the_alive_timeout(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], seconds: float
 ) -> None:
-    """Unless it is set, the limit while a provider shows life is at most five times that on real silence."""
+    """Unless `alive_timeout_s` is set, it is at most five times `event_timeout_s`."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert make().timeouts.alive_s == seconds

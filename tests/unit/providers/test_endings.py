@@ -177,31 +177,6 @@ def test_the_only_choice_has_another_index() -> None:
     assert (answer.parts, answer.finish) == ([("text", "a")], "stop")
 
 
-def test_a_whole_message_in_a_chunk() -> None:
-    """A whole message fills up what the deltas before it lack, and repeats nothing."""
-
-    def message(**fields: Any) -> dict[str, Any]:
-        return {"message": fields, "finish_reason": "stop"}
-
-    said = [delta(content="Hel"), delta(content="lo")]
-    assert chat(*said, message(content="Hello, you.")).parts == [("text", "Hello, you.")]
-    assert chat(*said, message(content=[{"type": "text", "text": "Hello!"}])).parts == [("text", "Hello!")]
-    for repeated in ("Hello", "Hel", "", None, "Something else"):
-        assert chat(*said, message(content=repeated)).parts == [("text", "Hello")]
-    assert chat(*said, message(content="Hello", **call('{"a":1}'))).parts == [
-        ("text", "Hello"),
-        ("tool_call", '{"a":1}'),
-    ]
-    begun = [delta(**call("")), delta(tool_calls=[{"index": 0, "function": {"arguments": '{"a"'}}])]
-    assert chat(*begun, message(**call('{"a":1}'))).parts == [("tool_call", '{"a":1}')]
-    growing = [message(content="Hello"[:size]) for size in range(1, 6)]
-    assert chat(*growing).parts == [("text", "Hello")]
-    assert chat(delta(reasoning_content="why"), message(reasoning_content="why", content="so")).parts == [
-        ("reasoning", "why"),
-        ("text", "so"),
-    ]
-
-
 def text_item(text: str, **fields: Any) -> dict[str, Any]:
     return {"type": "message", "content": [{"type": "output_text", "text": text}], **fields}
 
@@ -290,10 +265,3 @@ def test_other_forms_of_calls_in_chat() -> None:
     assert chat(delta(tool_calls=[only], function_call=only["function"]), delta("tool_calls")).parts == expected
     hosted = chat(delta(tool_calls=[only | {"type": "mcp"}]), delta(content="a"), delta("tool_calls"))
     assert (hosted.parts, hosted.finish) == ([("text", "a")], "stop")
-
-
-def test_a_whole_message_after_lists() -> None:
-    """A whole message fills up a text that arrived in lists of pieces."""
-    piece = {"delta": {"content": [{"type": "text", "text": "ab"}]}}
-    whole = {"message": {"content": "abc"}, "finish_reason": "stop"}
-    assert chat(piece, whole).parts == [("text", "abc")]

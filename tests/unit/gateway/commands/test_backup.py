@@ -1,4 +1,4 @@
-"""`turnwire backup`: a copy of the SQLite store, also while a gateway writes to it."""
+"""Tests of `turnwire backup`, which copies the SQLite store, even while a gateway writes to it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def back_up(path: Path, copy: Path) -> tuple[int | None, str]:
 
 
 async def test_the_copy_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
-    """While turns are stored without a pause, the command ends, and the copy has everything that was stored before it.
+    """The command ends while turns are stored without a pause. The copy has everything that was stored before it began.
 
     Only the OS user who ran the command can read the copy. The copy has no journal, and a store can open it.
     """

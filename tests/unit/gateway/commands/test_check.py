@@ -5,30 +5,43 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import tempfile
 
 import pytest
 
 from tests.answers import KEY
+from tests.gateway_forks import Forked, Process
+from tests.gateway_process import FORKS, LINE_BYTES_MAX, ROOT
 from tests.upstream import Script, Upstream, chat, error_response
 
 
-async def check(url: str, model: str) -> tuple[int | None, str, str]:
-    """Run the command as a process, and return its exit code, its stdout and its stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "check", model),
-        env={"KIMI_API_KEY": KEY, "KIMI_BASE_URL": url, "PATH": ""},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+async def check(url: str, model: str, *, fresh: bool = False) -> tuple[int | None, str, str]:
+    """Run the command as a process, and return its exit code, its stdout and its stderr. `fresh`: in a new interpreter,
+    not in a fork."""
+    environment = {"KIMI_API_KEY": KEY, "KIMI_BASE_URL": url, "PATH": ""}
+    forks = None if fresh else FORKS.open()
+    with tempfile.TemporaryFile() as errors:
+        process: Process
+        if forks is None:
+            command = (sys.executable, "-m", "gateway", "check", model)
+            pipe = asyncio.subprocess.PIPE
+            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=errors)
+        else:
+            process = await forks.start(("check", model), environment, ROOT, LINE_BYTES_MAX, errors.fileno())
+        assert process.stdout is not None
+        out = await process.stdout.read()
+        code = await process.wait()
+        if isinstance(process, Forked):
+            process.close()
+        errors.seek(0)
+        return code, out.decode(), errors.read().decode()
 
 
 async def test_a_working_model_is_reported_with_timings() -> None:
     """The command sends one short real request, and prints the time of each phase."""
     async with Upstream() as upstream:
         upstream.play(chat("ready", usage={"prompt_tokens": 9, "completion_tokens": 1}).replace(delay_s=0.05))
-        code, out, err = await check(upstream.openai_url, "kimi/some-model")
+        code, out, err = await check(upstream.openai_url, "kimi/some-model", fresh=True)
         assert (code, err) == (0, "")
         assert re.fullmatch(
             r"kimi/some-model: answered by Kimi as some-model\.\n"

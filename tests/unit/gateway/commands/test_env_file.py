@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[4]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory. What a test adds to the environment is removed again."""
+    """The working directory. Variables that a test sets are removed after it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TURNWIRE_ENV_FILE", raising=False)
     for name in ("TURNWIRE_LEASE_S", "KIMI_API_KEY", "PORT"):
@@ -31,7 +31,7 @@ def write(file: Path, text: str, mode: int = 0o600) -> None:
 
 
 def test_the_file_sets_what_the_environment_doesnt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quotes, comments, `export` and line ends of Windows are understood; a dollar sign is an ordinary character."""
+    """Quotes, comments, `export` and Windows line endings are understood; a dollar sign is an ordinary character."""
     write(
         folder / ".env",
         "# comment\r\nTURNWIRE_LEASE_S=3 # seconds\r\nexport KIMI_API_KEY='sk-${HOME}'\r\nPORT=1\r\n",
@@ -57,7 +57,7 @@ def test_no_file_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_file_that_others_can_read_has_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The warning says what to do. A file for this user alone has none."""
+    """The warning says what to do. A file that only this user can read has none."""
     write(folder / ".env", "KIMI_API_KEY=sk-secret\n")
     load_env_file()
     assert capsys.readouterr() == ("", "")
@@ -93,7 +93,7 @@ def test_a_file_that_others_can_read_has_a_warning(folder: Path, capsys: pytest.
 def test_a_line_that_cant_be_read_stops_the_start(
     folder: Path, capsys: pytest.CaptureFixture[str], text: str, line: int
 ) -> None:
-    """One sentence names the file, the line and what to write. It shows nothing of the line, and nothing is set."""
+    """One sentence names the file, the line and what to write. It doesn't quote the line, and no variable is set."""
     write(folder / ".env", text)
     with pytest.raises(SystemExit) as exited:
         main(["models"])
@@ -106,8 +106,8 @@ def test_a_line_that_cant_be_read_stops_the_start(
     assert not {"PORT", "KIMI_API_KEY", "TURNWIRE_LEASE_S"} & os.environ.keys()
 
 
-def test_what_a_shell_accepts_is_read(folder: Path) -> None:
-    """A value of several lines, an empty value, a byte order mark, blank lines, and the names of other programs."""
+def test_unusual_lines_are_read(folder: Path) -> None:
+    """This covers values of several lines, empty values, a byte order mark, blank lines, and names with dots."""
     write(
         folder / ".env", "\ufeff\n \n# a\nKIMI_API_KEY='a\nb'\n  PORT =  # none\nmy.app-name=x\nTURNWIRE_LEASE_S=\n\n"
     )
@@ -120,7 +120,7 @@ def test_what_a_shell_accepts_is_read(folder: Path) -> None:
 def test_a_file_in_another_encoding_stops_the_start(
     folder: Path, capsys: pytest.CaptureFixture[str], encoding: str
 ) -> None:
-    """One sentence says how to save the file. It shows nothing of the file."""
+    """One sentence says how to save the file. It doesn't quote the file."""
     (folder / ".env").write_bytes("KIMI_API_KEY=s3cret-é\n".encode(encoding))
     with pytest.raises(SystemExit) as exited:
         main(["models"])
@@ -156,7 +156,7 @@ def test_an_unknown_setting_has_a_warning(
         ({}, False),
     ],
 )
-def test_an_unknown_level_of_the_platform_has_a_warning(
+def test_an_unknown_log_level_has_a_warning(
     capsys: pytest.CaptureFixture[str], variables: dict[str, str], is_warned: bool
 ) -> None:
     """LOG_LEVEL may be meant for other programs, so it doesn't stop the start. The warning says what to set instead."""

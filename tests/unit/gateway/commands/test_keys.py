@@ -41,9 +41,9 @@ def test_a_service_key_has_the_scope_as(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_invalid_arguments_are_reported(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
     """The exit code is 2, and nothing is printed to stdout that could be taken for a key."""
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         command.main(arguments)
-    assert left.value.code == 2
+    assert exited.value.code == 2
     output = capsys.readouterr()
     assert words in output.err
     assert output.out == ""

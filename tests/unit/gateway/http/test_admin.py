@@ -56,7 +56,7 @@ async def test_turns_and_connections_are_listed() -> None:
     ):
         for c in (ann, bob):
             await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-            await c.deltas("t", 1)
+            await c.until_seq("t", 1)
         found = (await admin_request(server.url, "GET", "turns")).json()
         assert [(turn["user"], turn["status"], turn["readers"]) for turn in found["turns"]] == [
             ("ann", "running", 1),
@@ -73,7 +73,7 @@ async def test_turns_and_connections_are_listed() -> None:
 
 @pytest.mark.parametrize("shared", [False, True], ids=["sqlite", "redis"])
 async def test_feedback_is_listed_for_the_operator(tmp_path: Path, shared: bool) -> None:
-    """It is filtered by model, rating and time, and read in pages, the newest first. A deleted conversation has none."""
+    """It is filtered by model, rating and time, and read in pages, newest first. A deleted conversation has none."""
     async with AsyncExitStack() as stack:
         store = stack.enter_context(redis_process(tmp_path)).url if shared else "sqlite:///:memory:"
         server = await stack.enter_async_context(serving(store=store, **JWT))
@@ -83,8 +83,8 @@ async def test_feedback_is_listed_for_the_operator(tmp_path: Path, shared: bool)
             async with httpx2.AsyncClient(base_url=server.url, headers=bearer(token(user))) as http:
                 start = {"turn": f"t{n}", "input": "Hi", "params": {"demo": {"text": "Yes.", "rate": 0}}}
                 turn = (await http.post("/v1/turns", json=start)).json()
-                where = f"/v1/messages/{turn['message']['id']}/feedback"
-                assert (await http.post(where, json={"rating": rating, "comment": comment})).status_code == 200
+                address = f"/v1/messages/{turn['message']['id']}/feedback"
+                assert (await http.post(address, json={"rating": rating, "comment": comment})).status_code == 200
                 turns.append(turn)
 
         async def found(**query: Any) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ async def test_a_page_of_feedback_is_bounded() -> None:
 
 
 async def test_a_turn_is_stopped_by_the_operator() -> None:
-    """The turn is cancelled by `admin` with the reason. An id that two users have requires `user`.
+    """The turn is cancelled by `admin` with the given reason. If two users have a turn of this id, `user` is required.
 
     An unknown id is `not_found`.
     """
@@ -165,11 +165,11 @@ async def test_a_connection_is_closed_and_its_turns_continue() -> None:
     """The code is 4403, so that the client doesn't reconnect. A second close is `not_found`."""
     async with serving() as server, client(server.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        where = f"connections/{c.ready['connection']}/close"
-        assert (await admin_request(server.url, "POST", where, headers={})).status_code == 200
+        address = f"connections/{c.ready['connection']}/close"
+        assert (await admin_request(server.url, "POST", address, headers={})).status_code == 200
         assert (await c.until_closed())[0] == 4403
         assert [turn.turn for turn in server.gateway.services.registry.live()] == ["t"]
-        assert (await admin_request(server.url, "POST", where, headers={})).status_code == 404
+        assert (await admin_request(server.url, "POST", address, headers={})).status_code == 404
 
 
 async def test_a_stream_over_http_is_closed_too() -> None:

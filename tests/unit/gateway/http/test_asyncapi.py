@@ -32,5 +32,5 @@ def test_a_request_has_its_result() -> None:
 
 
 def test_the_server_has_the_gateways_host() -> None:
-    """A tool finds there the host and port to connect to."""
+    """A tool reads from it the host and port to connect to."""
     assert asyncapi("10.0.0.1:80")["servers"]["gateway"]["variables"]["host"]["default"] == "10.0.0.1:80"

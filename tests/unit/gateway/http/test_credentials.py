@@ -59,21 +59,21 @@ async def test_only_an_administrator_revokes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "hit"),
+    ("asked", "revoked"),
     [
         ({"jti": "j"}, token("ann", jti="j")),
         ({"user": "ann", "before": "2100-01-01T00:00:00Z"}, token("ann")),
         ({"user": "ann"}, token("ann", iat=1)),
     ],
 )
-async def test_a_revoked_token_is_refused(asked: dict[str, str], hit: str) -> None:
+async def test_a_revoked_token_is_refused(asked: dict[str, str], revoked: str) -> None:
     """The administrator's own token stays valid."""
     async with serving(**JWT) as server:
         admin = bearer(token("root", scope="admin"))
-        assert (await post(server.url, "/v1/tickets", bearer(hit))).status_code == 200
+        assert (await post(server.url, "/v1/tickets", bearer(revoked))).status_code == 200
         answer = await post(server.url, "/v1/revocations", admin, asked)
         assert (answer.status_code, answer.json()) == (200, {})
-        assert (await post(server.url, "/v1/tickets", bearer(hit))).status_code == 401
+        assert (await post(server.url, "/v1/tickets", bearer(revoked))).status_code == 401
         assert (await post(server.url, "/v1/tickets", admin)).status_code == 200
 
 

@@ -39,7 +39,7 @@ def test_every_operation_has_its_route() -> None:
 
 
 async def test_options_lists_the_methods_of_a_path(http: httpx2.AsyncClient) -> None:
-    """Another method is 405 with the same list. HEAD is GET without the body."""
+    """Any other method is answered 405 with the same list. HEAD is answered like GET, without the body."""
     answer = await http.options("/v1/conversations")
     assert (answer.status_code, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
     wrong = await http.put("/v1/conversations", json={})
@@ -97,7 +97,7 @@ async def test_an_allowed_origin_may_read_responses(http: httpx2.AsyncClient) ->
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example"])
 async def test_another_origin_is_refused(http: httpx2.AsyncClient, server: InLoopServer, origin: str) -> None:
-    """It can neither send requests nor read responses. Public paths answer it: they have no confidential content."""
+    """It can neither send requests nor read responses. Public paths answer it: their content is not confidential."""
     headers = {"origin": origin, "access-control-request-method": "POST"}
     preflight = await http.options("/v1/turns", headers=headers)
     assert "access-control-allow-origin" not in preflight.headers

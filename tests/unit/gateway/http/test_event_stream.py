@@ -29,7 +29,7 @@ async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader
 
 
 async def test_law_11_a_client_that_does_not_read_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    """Law 11: when its outbox exceeds the limit, the stream ends.
+    """Law 11: when the client's outbox exceeds the limit, the stream ends.
 
     The turn continues, and another client gets all its events.
     """

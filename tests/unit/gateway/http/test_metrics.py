@@ -49,7 +49,7 @@ async def test_the_metrics_record_requests() -> None:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         await c.ending("t")
         await c.request("turn.start", turn="u", input="Hi", params={"demo": {"rate": 20, "tokens": 1000}})
-        await c.deltas("u", 2)
+        await c.until_seq("u", 2)
         text = (await get(server.url)).text
         assert value(text, "turnwire_turns", state="running", model="demo") == 1
         assert value(text, "turnwire_connections", transport="websocket") == 1
@@ -75,13 +75,13 @@ async def test_the_metrics_record_requests() -> None:
 
 
 async def test_feedback_is_counted_by_model_and_rating() -> None:
-    """A changed rating is counted again; a repeated one, or another comment, isn't. The input has no model."""
+    """A changed rating is counted again; a repeated one, or another comment, isn't. A user's message has no model."""
     async with serving() as server, client(server.ws_url) as c:
-        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
+        result = await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
         answer = (await c.ending("t"))["message"]
         for rating, comment in (("up", None), ("up", "Good."), ("down", None), ("up", None), (5, None)):
             await c.request("feedback.put", message=answer, rating=rating, comment=comment)
-        page = await c.request("conversation.messages", conversation=placed["conversation"])
+        page = await c.request("conversation.messages", conversation=result["conversation"])
         await c.request("feedback.put", message=page["messages"][0]["id"], rating="up")
         text = (await get(server.url)).text
     for (model, rating), count in {

@@ -1,4 +1,4 @@
-"""Tests of the response that a client wants: media types by quality, `respond-async`, and `Last-Event-ID`."""
+"""Tests of the headers by which a client chooses its response: `Accept`, `Prefer` and `Last-Event-ID`."""
 
 from __future__ import annotations
 

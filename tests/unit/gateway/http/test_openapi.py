@@ -31,7 +31,7 @@ def test_the_document_is_valid(auth: str) -> None:
         assert shown.get("security") == (optional if operation.is_public else None), operation.path
 
 
-def test_every_operation_is_in_it() -> None:
+def test_every_operation_is_described() -> None:
     """Each operation occurs once and has a unique id."""
     paths = openapi("none")["paths"]
     shown = {(method.upper(), path) for path, methods in paths.items() for method in methods}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
-from gateway.identity import authenticator
+from gateway.identity import credential_sweeps
 from tests.client import client
 from tests.credentials import KeyFile, bearer
 from tests.in_loop_server import serving
@@ -37,9 +37,9 @@ def test_the_method_determines_the_place_of_the_fields(method: str, has_body: bo
 async def test_a_credential_is_checked_again_after_the_body(
     path: str, body: bytes, change: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first check is before the body, which can take a minute. A request whose credential has lost its permission
-    meanwhile has no effect."""
-    monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
+    """Reading the body can take a minute. If the credential is revoked or loses a scope meanwhile, the request has no
+    effect."""
+    monkeypatch.setattr(credential_sweeps, "SWEEP_S", 0.01)
     file = KeyFile(tmp_path)
     key = file.add(None, {"chat", "read", "admin", "as"}, service="backend")
     async with serving(auth="keys", api_keys=str(file.path)) as server:

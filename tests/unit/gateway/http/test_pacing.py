@@ -17,7 +17,7 @@ from tests.in_loop_server import InLoopServer, serving
 from tests.redis_process import redis_process
 
 LONG_S = 60.0
-CURRENT = "/v1/models"
+ADDRESS = "/v1/models"
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -56,11 +56,11 @@ async def test_law_11_a_user_over_its_share_waits_before_its_credential_is_verif
         http_client(server.url, headers=bearer(token("ann"))) as ann,
         verified(server, monkeypatch) as users,
     ):
-        assert (await eve.get(CURRENT)).status_code == 200
+        assert (await eve.get(ADDRESS)).status_code == 200
         loop_time.charge("eve", LONG_S)
-        waiting = asyncio.create_task(eve.get(CURRENT))
+        waiting = asyncio.create_task(eve.get(ADDRESS))
         for _ in range(5):
-            assert (await ann.get(CURRENT)).status_code == 200
+            assert (await ann.get(ADDRESS)).status_code == 200
         assert not waiting.done()
         assert users == ["eve", *["ann"] * 5]
         waiting.cancel()
@@ -85,10 +85,10 @@ async def test_the_time_of_a_request_is_charged_to_its_user(server: InLoopServer
     network = f"{NETWORK_PREFIX}127.0.0.1"
     async with http_client(server.url) as http:
         for _ in range(3):
-            assert (await http.get(CURRENT, headers=bearer(token("ann")))).status_code == 200
+            assert (await http.get(ADDRESS, headers=bearer(token("ann")))).status_code == 200
         first = charged.pop(network)
         assert charged["ann"] > 3 * first
-        for address, status in ((CURRENT, 401), ("/nothing", 404), ("/openapi.json", 200)):
+        for address, status in ((ADDRESS, 401), ("/nothing", 404), ("/openapi.json", 200)):
             before = charged.get(network, 0.0)
             assert (await http.get(address, headers=bearer("x.y.z"))).status_code == status
             assert charged[network] > before

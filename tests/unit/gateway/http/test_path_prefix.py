@@ -1,4 +1,4 @@
-"""Tests of a path prefix: everything is served below it as without one."""
+"""Tests of a path prefix: everything is served below it, with the same contents as without a prefix."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ async def test_location_headers_have_the_prefix(server: InLoopServer) -> None:
                 ("/v1/turns", start, {"prefer": "respond-async"}),
             ):
                 answer = await http.post(prefix + path, json=body, headers=headers)
-                where = answer.headers["location"]
-                assert where.startswith(f"{prefix}{path}/")
-                assert (await http.get(where)).status_code == 200
+                address = answer.headers["location"]
+                assert address.startswith(f"{prefix}{path}/")
+                assert (await http.get(address)).status_code == 200
 
 
 async def test_the_prefix_without_a_slash_redirects(server: InLoopServer) -> None:

@@ -112,7 +112,7 @@ def test_numbers_in_a_url_are_converted() -> None:
 
 
 def test_null_in_a_query_is_text() -> None:
-    """It is the text if the field may have any, and otherwise refused like any other value that doesn't fit."""
+    """A field that may have any text gets the text `null`. Any other field refuses it like any other invalid value."""
     assert decode_query(AdminFeedback, {}, {"model": "null"}).model == "null"
     with pytest.raises(ApiError) as refused:
         decode_query(AdminFeedback, {}, {"rating": "null"})

@@ -154,7 +154,7 @@ def has_lines(caplog: pytest.LogCaptureFixture, count: int) -> bool:
 
 @pytest.mark.parametrize("prefix", ["", "/chat"])
 async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It has the method, the template of the path without the client's values, the status and the duration in ms."""
+    """The line has the method, the template of the path without the client's values, the status, and the time in ms."""
     caplog.set_level(logging.DEBUG, "turnwire")
     async with serving(path_prefix=prefix) as server, http_client(server.url) as http:
         started_turn = {"turn": "secret", "input": "x", "params": {"demo": {"first_ms": 50, "text": "Yes."}}}
@@ -176,7 +176,7 @@ async def test_each_http_request_leaves_one_line_at_debug(prefix: str, caplog: p
 
 
 async def test_each_opening_of_a_socket_leaves_one_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
-    """An opening is logged when it is answered, also if it is refused, with the id that the client got."""
+    """An opening is logged when it is accepted or refused, with the id that the client got."""
     caplog.set_level(logging.DEBUG, "turnwire")
     async with serving() as server:
         async with connect(server.ws_url, additional_headers={"X-Request-ID": "s1"}):

@@ -63,15 +63,15 @@ async def test_every_address_is_listed(path_prefix: str) -> None:
     [None, "*/*", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "image/png", ""],
 )
 async def test_browsers_get_the_page(http: httpx2.AsyncClient, accept: str | None) -> None:
-    """So does every client that doesn't prefer JSON. A cache keeps both answers apart."""
+    """A client that doesn't prefer JSON gets the page. `Vary` lets a cache tell the page from the JSON."""
     page = await http.get("/", headers={} if accept is None else {"accept": accept})
     assert (page.status_code, page.headers["vary"].split(", ")[0]) == (200, "Accept")
     assert page.headers["content-type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-async def test_the_page_has_two_methods(http: httpx2.AsyncClient, accept: str) -> None:
-    """Any other is refused, whatever the client accepts. The JSON answer varies with `Accept` as well."""
+async def test_the_page_can_only_be_read(http: httpx2.AsyncClient, accept: str) -> None:
+    """Methods that change something are refused, whatever the client accepts. Both answers vary with `Accept`."""
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         refused = await http.request(method, "/", headers={"accept": accept})
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
@@ -97,9 +97,9 @@ LIBRARY = ("turnwire.js", "turnwire.d.ts")
 def needed(folder: Path) -> set[str]:
     """Return the pages, the client library, all files that these load (directly or not), and the vendored licenses."""
     found: set[str] = set()
-    ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
-    while ahead:
-        path = ahead.pop()
+    pending = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    while pending:
+        path = pending.pop()
         name = str(path.relative_to(folder))
         if name in found:
             continue
@@ -108,7 +108,7 @@ def needed(folder: Path) -> set[str]:
         for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
             named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
             if named.is_relative_to(folder):
-                ahead += named.parent.glob(named.name)
+                pending += named.parent.glob(named.name)
     return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
 
 

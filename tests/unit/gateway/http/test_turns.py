@@ -162,12 +162,12 @@ async def test_respond_async_returns_202(http: httpx2.AsyncClient, server: InLoo
     answer = await http.post("/v1/turns", json=body, headers={"prefer": "respond-async"})
     assert (answer.status_code, answer.headers["location"]) == (202, "/v1/turns/t")
     assert answer.headers["preference-applied"] == "respond-async"
-    placed = answer.json()
-    assert placed["status"] == "running"
+    result = answer.json()
+    assert result["status"] == "running"
     async with client(server.ws_url) as c:
         await c.request("turn.attach", turn="t")
         assert (await c.ending("t"))["type"] == "turn.completed"
-        assert c.turns["t"].epoch == placed["epoch"]
+        assert c.turns["t"].epoch == result["epoch"]
 
 
 @both
@@ -275,7 +275,7 @@ async def test_law_8_a_disconnect_applies_on_disconnect(
 
 @both
 async def test_a_quiet_stream_has_heartbeats(accept: str) -> None:
-    """They are sent while no other frame is."""
+    """A heartbeat is sent if no other frame was sent in the interval."""
     async with serving(heartbeat_s=0.1) as running, http_client(running.url) as http:
         demo = {"first_ms": 600, "text": "Hi"}
         async with started(http, accept=accept, turn="t", input="Hi", params={"demo": demo}) as events:
@@ -304,8 +304,8 @@ async def test_a_draining_gateway_refuses_streams(http: httpx2.AsyncClient, serv
 
 
 async def test_text_has_the_same_bound_over_http_and_over_the_socket() -> None:
-    """A text over the bound is refused in the same words on both, whichever field has it; the data of an image isn't
-    text, and has the bound of the body."""
+    """A text that is too long is refused with the same error on both, in any field. The data of an image isn't text, so
+    only the limit of the body applies to it."""
     async with (
         serving(input_bytes=2000, body_bytes=65_536) as server,
         http_client(server.url) as http,

@@ -21,7 +21,7 @@ NEW = public_jwk(private_key("ES256"), "new")
 
 
 @pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_cooldown_after_failure(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Set the pause after a failed fetch to zero."""
     monkeypatch.setattr(jwks, "FAILED_COOLDOWN_S", 0.0)
     yield
@@ -148,14 +148,14 @@ async def test_a_slow_response_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> 
         keys = Jwks(server.url)
         await keys.key("old")
         await asyncio.sleep(0.35)
-        server.keys, server.byte_s = [OLD, NEW], 0.05
+        server.keys, server.pause_s = [OLD, NEW], 0.05
         before, threads, began = server.requests, threading.active_count(), time.monotonic()
         assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
         assert await keys.key("new") is None
         assert time.monotonic() - began < 1
         assert server.requests - before == 1
         assert threading.active_count() <= threads + 1
-        server.byte_s = 0
+        server.pause_s = 0
         await asyncio.sleep(0.3)
         assert await keys.key("new") is not None
 

@@ -62,13 +62,13 @@ NOT_LOOPBACK = [
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_hosts_are_recognized(host: str) -> None:
-    """This covers hosts with and without a port, in any case, as IPv4, IPv6 and names."""
+    """This covers IPv4, IPv6 and names, in upper and lower case, with and without a port."""
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", NOT_LOOPBACK)
 def test_other_hosts_are_not_loopback(host: str) -> None:
-    """This covers names that contain a loopback name, also with user information or a path."""
+    """This covers names that contain a loopback name, and hosts with user information or a path."""
     assert not is_loopback(host)
 
 

@@ -36,7 +36,7 @@ async def test_a_users_credentials_issued_before_a_time_are_revoked() -> None:
 
 
 async def test_an_earlier_time_doesnt_replace_a_later_one() -> None:
-    """A credential that was revoked stays revoked, whatever is revoked after it, also at the same time."""
+    """A revoked credential stays revoked, even if earlier times are set afterwards or concurrently."""
     async with open_store() as store:
         revocations = Revocations(store.as_store)
         await revocations.revoke_user("ann", 1001)

@@ -34,7 +34,7 @@ async def test_a_ticket_can_be_redeemed_once() -> None:
         assert refused.value.code == "unauthenticated"
 
 
-async def test_only_one_of_several_concurrent_clients_redeems_it() -> None:
+async def test_only_one_of_several_concurrent_clients_redeems_a_ticket() -> None:
     """The store decides which one."""
     async with open_store() as store:
         both = [Tickets(store.as_store, 30) for _ in range(2)]

@@ -29,7 +29,7 @@ class Work:
         self.gates: dict[str, asyncio.Event] = {}
 
     def call(self, name: str) -> None:
-        """Start a call of the user that the name has before its dash."""
+        """Start a call. The part of `name` before the dash is its user."""
         self.gates[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._call(name))
 

@@ -25,7 +25,7 @@ def make_limits(**fields: Any) -> Limits:
 
 
 def test_cancel_and_attach_are_never_rate_limited() -> None:
-    """They use none of the rate limit. All other requests do, including an HTTP request without a frame type."""
+    """They don't count toward the rate limit. All other requests do, including an HTTP request without a frame type."""
     limits = make_limits(user_requests_burst=1)
     for _ in range(100):
         for kind in UNTHROTTLED:

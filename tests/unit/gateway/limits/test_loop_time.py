@@ -50,7 +50,7 @@ def test_a_user_pays_with_its_credential() -> None:
 
 
 def test_another_credential_of_the_user_waits_after_it_is_verified() -> None:
-    """A credential that is used for the first time doesn't let a user begin anew."""
+    """A user can't avoid the wait with a second credential."""
     accounts = Accounts()
     accounts.serve("eve's", 1, Principal(user="eve"))
     other = accounts.request("eve's second")

@@ -73,7 +73,7 @@ def test_a_request_after_the_given_wait_is_accepted(per_s: float, burst: int, ga
 
 
 def test_idle_users_are_removed() -> None:
-    """Only a bounded number of users who sent one request and left is kept."""
+    """At most `SWEEP_AT_USERS` users are kept, even if many send one request and leave."""
     clock = Clock()
     rate_limiter = RateLimiter(20, 40, clock)
     for number in range(10 * SWEEP_AT_USERS):

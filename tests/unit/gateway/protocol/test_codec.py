@@ -1,4 +1,4 @@
-"""Tests of both codecs: they carry requests unchanged and refuse invalid frames. Also of texts cut to a size."""
+"""Tests of both codecs, which carry requests unchanged and refuse invalid frames, and of texts cut to a size."""
 
 from __future__ import annotations
 

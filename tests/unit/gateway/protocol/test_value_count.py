@@ -1,4 +1,4 @@
-"""Tests of the count of values in a JSON text, without decoding it and for any division into pieces."""
+"""Tests of the count of values in a JSON text, which isn't decoded and may arrive in any pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The turns of a cancel: running turns are always stopped, and unknown ids count against their user only."""
+"""Tests of the ids in a cancel or an attach: running turns are always found, and unknown ids count as requests."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_unknown_ids_count_as_requests() -> None:
 
 
 async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> None:
-    """A rate-limited user can cancel and attach, here and on another instance, also together with unknown ids."""
+    """A rate-limited user can cancel and attach, here and on another instance, even in a frame with unknown ids."""
     async with rate_limited_pair() as (_, _, here, there):
         for turn in ("a", "b", "c"):
             await here.start(turn, demo=SLOW)
@@ -88,7 +88,7 @@ async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> Non
 
 
 async def test_an_ended_turn_is_found_when_the_rate_recovers() -> None:
-    """If the user is no longer over the rate limit once the running turns were read, the other turns are looked up."""
+    """After the running turns were read, the other ones are looked up if the user is below the rate limit again."""
     async with rate_limited_pair() as (_, two, here, there):
         await here.start("t", demo={"rate": 0, "tokens": 3})
         await here.ending("t")

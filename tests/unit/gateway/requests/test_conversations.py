@@ -37,7 +37,7 @@ async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionCl
 
 
 async def test_a_client_may_choose_the_id(services: Services, ann: SessionClient) -> None:
-    """Creating it again returns it as it is. Another user's conversation of that id is a different one (law 12)."""
+    """Creating it again returns it unchanged. Another user's conversation of that id is a different one (law 12)."""
     made = await ann.request("conversation.create", conversation="mine", title="T")
     assert (made["id"], made["title"]) == ("mine", "T")
     assert await ann.request("conversation.create", conversation="mine", title="Other", system="S") == made
@@ -58,8 +58,8 @@ async def test_a_start_may_create_its_conversation(ann: SessionClient) -> None:
     error = await ann.refused("turn.start", turn="t0", **fields)
     assert (error["code"], error["path"]) == ("not_found", "conversation")
     for turn, system in (("t1", "Be brief."), ("t2", "Be long.")):
-        placed = await ann.request("turn.start", turn=turn, create=True, system=system, model="demo", **fields)
-        assert placed["conversation"] == "mine"
+        result = await ann.request("turn.start", turn=turn, create=True, system=system, model="demo", **fields)
+        assert result["conversation"] == "mine"
         await ann.ending(turn)
     made = await ann.request("conversation.get", conversation="mine")
     assert (made["system"], made["model"], made["title"], made["messages"]) == ("Be brief.", "demo", "Hi", 4)
@@ -105,11 +105,11 @@ async def test_a_page_is_bounded_in_bytes(ann: SessionClient) -> None:
     rest = await ann.request("conversation.list", before=page["next"])
     assert [one["id"] for one in rest["conversations"]] == made[1::-1]
     assert "next" not in rest
-    where = made[0]
+    conversation = made[0]
     for n in range(3):
-        await ann.start(f"t{n}", "x" * 60_000, conversation=where)
+        await ann.start(f"t{n}", "x" * 60_000, conversation=conversation)
         await ann.ending(f"t{n}")
-    last = await ann.request("conversation.messages", conversation=where)
+    last = await ann.request("conversation.messages", conversation=conversation)
     assert [one["role"] for one in last["messages"]] == [
         "assistant",
         "user",
@@ -117,73 +117,73 @@ async def test_a_page_is_bounded_in_bytes(ann: SessionClient) -> None:
         "user",
         "assistant",
     ]
-    first = await ann.request("conversation.messages", conversation=where, before=last["next"])
+    first = await ann.request("conversation.messages", conversation=conversation, before=last["next"])
     assert [one["turn"] for one in first["messages"]] == ["t0"]
     assert "next" not in first
 
 
 async def test_messages_are_the_complete_tree_by_time(ann: SessionClient) -> None:
-    """Branches are included, oldest first within a page, and the last page comes first."""
-    where = (await ann.start("a"))["conversation"]
+    """All branches are included. The newest page comes first, and each page begins with its oldest message."""
+    conversation = (await ann.start("a"))["conversation"]
     ending = await ann.ending("a")
-    await ann.start("b", conversation=where)
+    await ann.start("b", conversation=conversation)
     await ann.ending("b")
-    await ann.start("c", conversation=where, parent=ending["message"])
+    await ann.start("c", conversation=conversation, parent=ending["message"])
     await ann.ending("c")
-    messages = (await ann.request("conversation.messages", conversation=where))["messages"]
+    messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
     assert [(one["turn"], one["role"]) for one in messages] == [
         (turn, role) for turn in "abc" for role in ("user", "assistant")
     ]
     assert messages[4]["parent"] == messages[2]["parent"] == ending["message"]
     assert [one["ended"] for one in messages if one["role"] == "assistant"] == ["completed"] * 3
-    page = await ann.request("conversation.messages", conversation=where, limit=2)
+    page = await ann.request("conversation.messages", conversation=conversation, limit=2)
     assert [one["turn"] for one in page["messages"]] == ["c", "c"]
     assert page["next"] == messages[4]["id"]
 
 
 async def test_an_answer_can_be_regenerated(ann: SessionClient) -> None:
     """A start without input whose `parent` is a user message regenerates the answer."""
-    where = (await ann.start("a"))["conversation"]
+    conversation = (await ann.start("a"))["conversation"]
     await ann.ending("a")
-    question = (await ann.request("conversation.messages", conversation=where))["messages"][0]["id"]
+    question = (await ann.request("conversation.messages", conversation=conversation))["messages"][0]["id"]
     await ann.request(
         "turn.start",
         turn="b",
-        conversation=where,
+        conversation=conversation,
         parent=question,
         params={"demo": {"rate": 0, "tokens": 3}},
     )
     ending = await ann.ending("b")
-    messages = (await ann.request("conversation.messages", conversation=where))["messages"]
+    messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
     assert [one["parent"] for one in messages] == [None, question, question]
-    assert (await ann.request("conversation.get", conversation=where))["head"] == ending["message"]
+    assert (await ann.request("conversation.get", conversation=conversation))["head"] == ending["message"]
 
 
 async def test_a_cleared_conversation_has_no_head(ann: SessionClient) -> None:
     """The head is empty, the history remains, and a later turn has no parent."""
-    where = (await ann.start("a"))["conversation"]
+    conversation = (await ann.start("a"))["conversation"]
     await ann.ending("a")
-    assert await ann.request("conversation.clear", conversation=where) == {}
-    assert (await ann.request("conversation.get", conversation=where))["head"] is None
-    await ann.start("b", conversation=where)
+    assert await ann.request("conversation.clear", conversation=conversation) == {}
+    assert (await ann.request("conversation.get", conversation=conversation))["head"] is None
+    await ann.start("b", conversation=conversation)
     await ann.ending("b")
     assert ann.turns["b"].frames[0]["input"].get("parent") is None
-    assert len((await ann.request("conversation.messages", conversation=where))["messages"]) == 4
+    assert len((await ann.request("conversation.messages", conversation=conversation))["messages"]) == 4
 
 
 async def test_an_attached_conversation_delivers_every_turn(ann: SessionClient, services: Services) -> None:
     """Running turns are replayed from 0, and new turns of other connections arrive, until the detach."""
-    where = (await ann.start("a", demo=SLOW))["conversation"]
+    conversation = (await ann.start("a", demo=SLOW))["conversation"]
     async with open_client(services) as other:
-        answer = await other.request("conversation.attach", conversation=where)
-        assert (answer["conversation"], answer["gone"]) == (where, {})
+        answer = await other.request("conversation.attach", conversation=conversation)
+        assert (answer["conversation"], answer["gone"]) == (conversation, {})
         assert answer["turns"]["a"]["from"] == 0
-        assert answer["revision"] == (await ann.request("conversation.get", conversation=where))["revision"]
-        await ann.start("b", conversation=where)
+        assert answer["revision"] == (await ann.request("conversation.get", conversation=conversation))["revision"]
+        await ann.start("b", conversation=conversation)
         await other.ending("b")
-        assert (await other.request("conversation.attach", conversation=where))["turns"] == {}
-        assert await other.request("conversation.detach", conversation=where) == {}
-        await ann.start("c", conversation=where)
+        assert (await other.request("conversation.attach", conversation=conversation))["turns"] == {}
+        assert await other.request("conversation.detach", conversation=conversation) == {}
+        await ann.start("c", conversation=conversation)
         await ann.ending("c")
         await ann.request("turn.cancel", turn="a")
         await other.ending("a")
@@ -192,20 +192,20 @@ async def test_an_attached_conversation_delivers_every_turn(ann: SessionClient, 
 
 async def test_an_attach_resumes_from_positions(ann: SessionClient, services: Services, store: ControlledStore) -> None:
     """Running and ended turns in `positions` continue. If a turn can't, it is in `gone`, with its message if there is one."""
-    where = (await ann.start("ended"))["conversation"]
+    conversation = (await ann.start("ended"))["conversation"]
     await ann.ending("ended")
-    await ann.start("old", conversation=where)
+    await ann.start("old", conversation=conversation)
     old = await ann.ending("old")
     services.registry.remove(services.registry.get("ann", "old"))  # type: ignore[arg-type]
     store.expire_logs()
-    await ann.start("running", conversation=where, demo=SLOW)
+    await ann.start("running", conversation=conversation, demo=SLOW)
     await ann.until(lambda: ann.turns["running"].seq > 3)
     async with open_client(services) as other:
         positions = {turn: ann.turns[turn].position for turn in ("ended", "old", "running")}
         other.resume("running", positions["running"])
         answer = await other.request(
             "conversation.attach",
-            conversation=where,
+            conversation=conversation,
             positions={**positions, "unknown": {"epoch": 1, "seq": 1}},
         )
         assert set(answer["turns"]) == {"ended", "running"}
@@ -232,12 +232,12 @@ async def test_a_turn_that_starts_while_attaching_is_not_missed(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """The conversation is subscribed to before it is read, so a turn that is accepted in between isn't missed."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     async with open_client(services) as other:
         with store.blocked("conversation") as reading:
-            attach = other.send("conversation.attach", conversation=where)
+            attach = other.send("conversation.attach", conversation=conversation)
             await reading.wait()
-        await ann.start("t", conversation=where)
+        await ann.start("t", conversation=conversation)
         await other.answer(attach)
         await other.ending("t")
 
@@ -246,18 +246,20 @@ async def test_another_users_attach_delivers_no_turn(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """Law 12: an attach to another user's conversation delivers none of its events, not even before the refusal."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     async with open_client(services, "eve") as eve:
         with store.blocked("conversation") as reading:
-            attach = eve.send("conversation.attach", conversation=where)
+            attach = eve.send("conversation.attach", conversation=conversation)
             await reading.wait()
-            start = ann.send("turn.start", turn="t", input="Secret", conversation=where, params={"demo": {"rate": 0}})
+            start = ann.send(
+                "turn.start", turn="t", input="Secret", conversation=conversation, params={"demo": {"rate": 0}}
+            )
             await asyncio.sleep(0)
         await ann.answer(start)
         await ann.ending("t")
         await eve.until(lambda: eve.answered(attach))
         assert (eve.answered(attach) or {})["error"]["code"] == "not_found"
-        await ann.start("later", conversation=where)
+        await ann.start("later", conversation=conversation)
         await ann.ending("later")
         eve.drain()
         assert [frame["type"] for frame in eve.frames] == ["error"]
@@ -267,13 +269,15 @@ async def test_a_failed_attach_subscribes_to_nothing(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
     """A failed attach leaves no subscription. A subscription from before it remains."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     async with open_client(services) as other, open_client(services) as subscriber:
-        await subscriber.request("conversation.attach", conversation=where)
+        await subscriber.request("conversation.attach", conversation=conversation)
         with store.failing("conversation"):
             for client in (other, subscriber):
-                assert (await client.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
-        await ann.start("t", conversation=where)
+                assert (await client.refused("conversation.attach", conversation=conversation))[
+                    "code"
+                ] == "store_unavailable"
+        await ann.start("t", conversation=conversation)
         await subscriber.ending("t")
         other.drain()
         assert other.turns == {}
@@ -281,38 +285,38 @@ async def test_a_failed_attach_subscribes_to_nothing(
 
 async def test_changes_reach_every_attached_connection(ann: SessionClient, services: Services) -> None:
     """An update, a clear and the deletion reach every connection that is attached to the conversation."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     async with open_client(services) as other:
-        await other.request("conversation.attach", conversation=where)
-        await ann.request("conversation.update", conversation=where, title="New")
-        await ann.request("conversation.clear", conversation=where)
-        await ann.request("conversation.delete", conversation=where)
+        await other.request("conversation.attach", conversation=conversation)
+        await ann.request("conversation.update", conversation=conversation, title="New")
+        await ann.request("conversation.clear", conversation=conversation)
+        await ann.request("conversation.delete", conversation=conversation)
         await other.until(lambda: other.frames[-1]["type"] == "conversation.deleted")
         assert other.frames[-3:] == [
             {
                 "type": "conversation.updated",
-                "conversation": where,
+                "conversation": conversation,
                 "revision": 1,
                 "title": "New",
                 "head": None,
             },
             {
                 "type": "conversation.updated",
-                "conversation": where,
+                "conversation": conversation,
                 "revision": 2,
                 "title": "New",
                 "head": None,
             },
-            {"type": "conversation.deleted", "conversation": where},
+            {"type": "conversation.deleted", "conversation": conversation},
         ]
 
 
 async def test_a_closed_connection_has_no_subscription(ann: SessionClient, services: Services) -> None:
     """A closed connection leaves no subscription in the registry."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     async with open_client(services) as other:
-        await other.request("conversation.attach", conversation=where)
-    await ann.start("t", conversation=where)
+        await other.request("conversation.attach", conversation=conversation)
+    await ann.start("t", conversation=conversation)
     await ann.ending("t")
     assert other.turns == {}
     assert services.registry._subscriptions == {}
@@ -334,35 +338,35 @@ async def test_another_users_conversation_is_not_found(
     ann: SessionClient, services: Services, kind: str, fields: dict[str, Any]
 ) -> None:
     """Law 12: another user's conversation is answered exactly like one that doesn't exist."""
-    where = (await ann.request("conversation.create", title="Mine"))["id"]
+    conversation = (await ann.request("conversation.create", title="Mine"))["id"]
     async with open_client(services, "bob") as bob:
-        theirs = await bob.refused(kind, conversation=where, **fields)
+        theirs = await bob.refused(kind, conversation=conversation, **fields)
         nothing = await bob.refused(kind, conversation="c_unknown", **fields)
         assert theirs == nothing
         assert theirs["code"] == "not_found"
-    assert (await ann.request("conversation.get", conversation=where))["title"] == "Mine"
+    assert (await ann.request("conversation.get", conversation=conversation))["title"] == "Mine"
 
 
 async def test_a_turn_started_during_the_deletion_is_cancelled(ann: SessionClient, store: ControlledStore) -> None:
     """A deletion also cancels a turn that the store accepts after the running turns of the conversation were read."""
-    where = (await ann.request("conversation.create"))["id"]
+    conversation = (await ann.request("conversation.create"))["id"]
     with store.blocked("delete_conversation") as deleting:
-        delete = ann.send("conversation.delete", conversation=where)
+        delete = ann.send("conversation.delete", conversation=conversation)
         await deleting.wait()
-        await ann.start("late", conversation=where, demo=SLOW)
+        await ann.start("late", conversation=conversation, demo=SLOW)
     assert await ann.answer(delete) == {}
     assert (await ann.ending("late"))["reason"] == "The conversation was deleted."
-    assert (await ann.refused("conversation.messages", conversation=where))["code"] == "not_found"
+    assert (await ann.refused("conversation.messages", conversation=conversation))["code"] == "not_found"
 
 
 async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient, services: Services) -> None:
     """A rating is up, down or 1 to 5, with or without a comment. Its user finds both in the message. Law 12: another
     user's message is not found."""
-    placed = await ann.start("t")
+    result = await ann.start("t")
     message = (await ann.ending("t"))["message"]
     for rating, comment in (("up", "So so."), ("down", None), (1, "So so."), (5, None), (5, "")):
         assert await ann.request("feedback.put", message=message, rating=rating, comment=comment) == {}
-        listed = (await ann.request("conversation.messages", conversation=placed["conversation"]))["messages"]
+        listed = (await ann.request("conversation.messages", conversation=result["conversation"]))["messages"]
         assert (listed[1]["rating"], listed[1].get("comment")) == (rating, comment or None)
         assert listed[1] == (await ann.request("turn.get", turn="t"))["message"]
         assert not {"rating", "comment"} & listed[0].keys()
@@ -371,8 +375,8 @@ async def test_feedback_is_stored_for_the_users_own_messages(ann: SessionClient,
 
 
 async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore) -> None:
-    """Each rating reads its message. The reads of one connection follow one another. The bytes that a user reads in this
-    way are limited as those of long answers are."""
+    """Each rating reads its message. A connection reads one message at a time, and large ones count toward the user's
+    limit on long answers."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "body_bytes": 65_536, "bodies_bytes": 65_536}
     async with open_services(store, user_body_bytes_per_s=1024, **fields) as services, open_client(services) as ann:
         await ann.start("t", demo={"text": "word " * 50, "tokens": 15_000, "rate": 0})
@@ -428,14 +432,14 @@ async def test_a_page_reads_a_bounded_size_of_messages(store: ControlledStore) -
         open_services(store, body_bytes=65_536, context_bytes=65_536) as services,
         open_client(services) as ann,
     ):
-        where = (await ann.request("conversation.create"))["id"]
+        conversation = (await ann.request("conversation.create"))["id"]
         for n in range(3):
-            await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=where)
+            await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=conversation)
             await ann.ending(f"t{n}")
         read: list[str] = []
         fields: dict[str, Any] = {}
         while "before" not in fields or fields["before"]:
-            page = await ann.request("conversation.messages", conversation=where, **fields)
+            page = await ann.request("conversation.messages", conversation=conversation, **fields)
             assert len(page["messages"]) < 6
             read = [one["turn"] for one in page["messages"]] + read
             fields["before"] = page.get("next")

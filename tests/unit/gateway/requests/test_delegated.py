@@ -57,7 +57,7 @@ def outbox_of(server: InLoopServer) -> MultiplexedOutbox:
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 async def test_two_users_have_their_own_turns_under_one_id(codec: str, tmp_path: Path) -> None:
-    """(`as`, `turn`) identifies a turn: laws 1 and 2 apply to each, and answers and events have `as`."""
+    """A turn is identified by `as` and `turn`: laws 1 and 2 apply to each, and answers and events have `as`."""
     async with service(tmp_path, codec) as (_, c):
         for user in ("ann", "bob"):
             started = await c.request("turn.start", **{"as": user}, turn="t", input=f"I am {user}", params=FAST)
@@ -160,7 +160,7 @@ async def test_limits_apply_to_each_user(tmp_path: Path) -> None:
 
 
 async def test_idle_users_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above a number of idle users, those with neither a subscription nor a running or attached turn are removed."""
+    """If there are too many users, those with neither a subscription nor a running or attached turn are removed."""
     monkeypatch.setattr(delegated, "IDLE_SESSIONS_MAX", 4)
     async with service(tmp_path) as (server, c):
         await c.request(
@@ -210,8 +210,8 @@ async def test_a_service_that_renews_without_the_scope_loses_as() -> None:
 
 
 async def test_a_service_that_does_not_read_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame names another user. There are few user outboxes until the service reads, and then no answer is
-    missing."""
+    """Each frame names a different user. The gateway has few user outboxes until the service reads. Then it sends every
+    answer."""
     monkeypatch.setattr(multiplexed_outbox, "USERS_WAITING_MAX", 50)
     file = KeyFile(tmp_path)
     key, count = file.add_service("backend"), 20_000

@@ -236,8 +236,8 @@ async def test_a_request_can_be_handled_without_a_frame(ann: SessionClient, stor
 
 
 async def test_requests_have_a_rate_limit(store: ControlledStore) -> None:
-    """It applies to the user over all connections. The refusal has the delay, affects no turn, and leaves the id
-    free."""
+    """The limit is for all connections of a user together. The refusal has a retry time and affects no turn, and its id
+    can be used again."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 1, "user_requests_burst": 3}
     async with (
         open_services(store, **fields) as services,

@@ -85,7 +85,7 @@ async def test_a_stream_takes_the_place_of_a_dead_socket() -> None:
             writer.close()
 
 
-async def test_where_all_answer_the_refusal_says_when_to_retry() -> None:
+async def test_if_all_sockets_answer_the_refusal_says_when_to_retry() -> None:
     """All sockets stay open, and the new one is refused before the end of the wait, with Retry-After."""
     async with serving(**JWT) as server, AsyncExitStack() as stack:
         for _ in range(LIMIT):
@@ -114,7 +114,7 @@ async def test_a_dead_socket_on_another_instance_gives_its_place_too(tmp_path: P
                 writer.close()
 
 
-async def test_where_all_answer_on_another_instance_the_new_one_is_refused(tmp_path: Path) -> None:
+async def test_if_all_sockets_of_another_instance_answer_the_new_one_is_refused(tmp_path: Path) -> None:
     """All sockets stay open on the other instance."""
     with redis_process(tmp_path / "redis") as redis:
         fields = {**JWT, "store": redis.url, "lease_s": 60}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.limits.loop_time import LOOP_TIME_BURST_MS, LOOP_TIME_MS_PER_S, SEND_COST_S_PER_BYTE, LoopTime
 from gateway.protocol.views import body_of
 from gateway.requests.services import Services
 from tests.client import RequestFailed
@@ -40,24 +41,24 @@ async def test_an_idle_client_keeps_no_ended_turn_in_memory(ann: SessionClient, 
 
 
 async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, services: Services) -> None:
-    """It is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated start
-    doesn't change it. A start without metadata has none."""
+    """Metadata is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated
+    start doesn't change it. Other messages have none."""
     metadata = {"page": "/prices", "n": [1, 2.5, None, 2**63], "deep": {"ü": True}}
-    placed = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
+    result = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
     await ann.ending("t")
     assert ann.turns["t"].frames[0]["input"]["metadata"] == metadata
     again = await ann.request("turn.start", turn="t", input="Hi", metadata={"page": "/other"})
     assert again["status"] == "attached"
-    await ann.request("turn.start", turn="u", input="Ho", conversation=placed["conversation"])
+    await ann.request("turn.start", turn="u", input="Ho", conversation=result["conversation"])
     await ann.ending("u")
-    listed = (await ann.request("conversation.messages", conversation=placed["conversation"]))["messages"]
+    listed = (await ann.request("conversation.messages", conversation=result["conversation"]))["messages"]
     assert [message.get("metadata") for message in listed] == [metadata, None, None, None]
     message = await services.store.message("ann", listed[0]["id"])
     assert body_of(message).metadata == metadata
 
 
 async def test_metadata_of_a_start_is_bounded(store: ControlledStore) -> None:
-    """Beyond the setting it is `too_large`, also in a start that stores no message; a refused start leaves no trace."""
+    """Above the limit it is `too_large`, even if the start stores no message. The id of a refused start is free."""
     fits, too_long = {"a": "x" * 92}, {"a": "x" * 93}
     async with open_services(store, metadata_bytes=100) as services, open_client(services) as ann:
         for fields in ({"input": "Hi"}, {"messages": MESSAGES}):
@@ -93,14 +94,14 @@ async def test_every_scope_of_a_cancel(ann: SessionClient, services: Services, s
     user's."""
     async with open_client(services, "bob") as bob:
         await bob.start("a", demo=SLOW)
-        where = (await ann.request("conversation.create"))["id"]
+        conversation = (await ann.request("conversation.create"))["id"]
         for turn in ("a", "b"):
-            await ann.start(turn, demo=SLOW, conversation=where)
+            await ann.start(turn, demo=SLOW, conversation=conversation)
         await ann.start("c", demo=SLOW)
         scopes: dict[str, dict[str, Any]] = {
             "turn": {"turn": "a"},
             "turns": {"turns": ["a", "c", "a", "unknown"]},
-            "conversation": {"conversation": where},
+            "conversation": {"conversation": conversation},
             "mine": {"mine": True},
         }
         wanted = {
@@ -333,9 +334,9 @@ async def test_get_returns_a_stateless_turn_with_its_message(ann: SessionClient)
 
 async def test_get_of_a_turn_whose_conversation_was_deleted(ann: SessionClient, services: Services) -> None:
     """The turn is found, but without its message."""
-    placed = await ann.start("t")
+    result = await ann.start("t")
     await ann.ending("t")
-    await ann.request("conversation.delete", conversation=placed["conversation"])
+    await ann.request("conversation.delete", conversation=result["conversation"])
     got = await ann.request("turn.get", turn="t")
     assert (got["status"], got["conversation"]) == ("completed", None)
     assert "message" not in got
@@ -375,7 +376,10 @@ async def test_a_refused_start_does_not_count(store: ControlledStore) -> None:
 
 @pytest.mark.parametrize("request_kind", ["turn.get", "turn.attach"])
 async def test_law_11_sending_a_long_answer_is_charged(store: ControlledStore, request_kind: str) -> None:
-    """A user that reads long answers again and again has used up its share of the event loop, and another user hasn't."""
+    """A user that repeatedly reads a long answer is charged for the loop time to send it. Another user isn't.
+
+    The clock stands still, so that a slow machine doesn't give the user its share back.
+    """
     async with (
         open_services(store, auth="jwt", jwt_secret=SECRET) as services,
         open_client(services) as ann,
@@ -383,10 +387,9 @@ async def test_law_11_sending_a_long_answer_is_charged(store: ControlledStore, r
     ):
         await ann.request("turn.start", turn="t", input="x", params={"demo": {"rate": 0, "text": "x" * 4_000_000}})
         await ann.ending("t")
-        loop_time = services.limits.loop_time
-        while loop_time.delay_s("ann"):
-            await asyncio.sleep(0.1)
+        loop_time = services.limits.loop_time = LoopTime(lambda: 1000.0, is_enforced=True)
         for _ in range(5):
             await reader.request(request_kind, turn="t")
-        assert loop_time.delay_s("ann") > 0
+        sent_ms = 5 * 4_000_000 * SEND_COST_S_PER_BYTE * 1000
+        assert loop_time.delay_s("ann") >= (sent_ms - LOOP_TIME_BURST_MS) / LOOP_TIME_MS_PER_S
         assert loop_time.delay_s("bob") == 0

@@ -45,38 +45,38 @@ def check_contiguous(frames: list[dict[str, Any]], position: int) -> None:
         position = frame["seq"]
 
 
-def growths(events: list[TurnEvent]) -> list[tuple[int, str, str]]:
+def added_by_events(events: list[TurnEvent]) -> list[tuple[int, str, str]]:
     """Return what each delta adds: part, field and text. Neighbors of one part and field are joined."""
-    grown: list[tuple[int, str, str]] = []
+    added: list[tuple[int, str, str]] = []
     for event in events:
         if isinstance(event, TurnDelta):
             field, content = ("text", event.text) if event.text is not None else ("signature", event.signature)
-            if grown and grown[-1][:2] == (event.part, field):
-                grown[-1] = (event.part, field, grown[-1][2] + (content or ""))
+            if added and added[-1][:2] == (event.part, field):
+                added[-1] = (event.part, field, added[-1][2] + (content or ""))
             else:
-                grown.append((event.part, field, content or ""))
+                added.append((event.part, field, content or ""))
         else:
-            grown.append((-1, event_name(event), ""))
-    return grown
+            added.append((-1, event_name(event), ""))
+    return added
 
 
 def event_name(event: TurnEvent) -> str:
     return str(type(event).__struct_config__.tag)
 
 
-def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
-    """Return what each frame adds, in the form of `growths`. One frame has one field of one part (law 1)."""
-    grown: list[tuple[int, str, str]] = []
+def added_by_frames(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
+    """Return what each frame adds, in the form of `added_by_events`. One frame has one field of one part (law 1)."""
+    added: list[tuple[int, str, str]] = []
     for frame in frames:
         if frame["type"] != "turn.delta":
-            grown.append((-1, frame["type"], ""))
+            added.append((-1, frame["type"], ""))
             continue
         (field,) = {"text", "signature"} & set(frame)
-        if grown and grown[-1][:2] == (frame["part"], field):
-            grown[-1] = (frame["part"], field, grown[-1][2] + frame[field])
+        if added and added[-1][:2] == (frame["part"], field):
+            added[-1] = (frame["part"], field, added[-1][2] + frame[field])
         else:
-            grown.append((frame["part"], field, frame[field]))
-    return grown
+            added.append((frame["part"], field, frame[field]))
+    return added
 
 
 @given(PIECES, st.data())
@@ -100,7 +100,7 @@ def test_a_reader_of_any_speed_gets_contiguous_frames(pieces: list[tuple[int, bo
         all_frames = frames[codec.name] + rest
         assert end == len(events)
         check_contiguous(all_frames, 0)
-        assert grown_by(all_frames) == growths(events)
+        assert added_by_frames(all_frames) == added_by_events(events)
         for frame in all_frames:
             assert max(len(JSON.encode(frame)), len(MSGPACK.encode(frame))) <= FRAME_BYTES_OUT_MAX
 
@@ -115,7 +115,7 @@ def test_a_replay_from_any_position_is_complete(pieces: list[tuple[int, bool, st
     for codec in CODECS:
         frames, _ = read(log, codec, start)
         check_contiguous(frames, start)
-        assert grown_by(frames) == growths(events[start:])
+        assert added_by_frames(frames) == added_by_events(events[start:])
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
@@ -186,7 +186,7 @@ def test_a_frame_is_encoded_once_for_each_codec() -> None:
 
 
 def test_which_positions_can_be_continued() -> None:
-    """Position 0 can always be continued, others only in the log's own epoch, also ahead of its end."""
+    """Position 0 can always be continued. Another one can in the log's own epoch, even if it is ahead of the log."""
     log = filled(started())
     assert log.can_resume(None, 0)
     assert log.can_resume(EPOCH - 5, 0)

@@ -89,7 +89,7 @@ def test_one_turn_id_of_two_users_is_two_turns(codec: Codec) -> None:
         source = sources[user] = Source("t")
         source.attach(reader.outbox.open_user_outbox(user))
         source.begin()
-        source.say(user)
+        source.publish_text(user)
         source.end()
     got = reader.drain()
     for user in sources:
@@ -99,13 +99,13 @@ def test_one_turn_id_of_two_users_is_two_turns(codec: Codec) -> None:
 
 
 def test_a_new_frame_wakes_the_writer() -> None:
-    """An empty outbox wakes the writer once for new events, also after it was drained."""
+    """An empty outbox wakes the writer once for new events, and again after it was drained."""
     reader = Reader()
     source = Source()
     source.attach(reader.outbox.open_user_outbox("ann"))
     for _ in range(3):
         woken = reader.wakes
-        source.begin() if source.log.end == 0 else source.say()
+        source.begin() if source.log.end == 0 else source.publish_text()
         assert reader.wakes == woken + 1
         assert reader.drain()
 
@@ -123,7 +123,7 @@ def test_past_its_bound_only_one_user_is_detached() -> None:
     kept.attach(other)
     kept.begin()
     while slow.attachments:
-        turns[0].say("x" * 100)
+        turns[0].publish_text("x" * 100)
     assert reader.overflows == 0
     assert all(source.attachments == [] for source in turns)
     assert len(kept.attachments) == 1
@@ -134,7 +134,7 @@ def test_past_its_bound_only_one_user_is_detached() -> None:
     ]
     assert [frame["seq"] for frame in got if frame["as"] == "bob"] == [1, 2]
     turns[0].attach(slow, cursor=turns[0].log.end)
-    turns[0].say("again")
+    turns[0].publish_text("again")
     assert [frame["text"] for frame in reader.drain()] == ["again"]
     assert slow.waiting_bytes == 0
 
@@ -197,7 +197,7 @@ def test_the_bound_applies_to_each_user() -> None:
         source.attach(user_outbox)
         source.begin()
         while user_outbox.waiting_bytes < BYTES_MAX - 600:
-            source.say("x" * 100)
+            source.publish_text("x" * 100)
         assert source.attachments
     assert reader.overflows == 0
 

@@ -39,7 +39,7 @@ class Reader:
     def count_large_sent(self) -> None:
         self.large_sent += 1
 
-    def take(self) -> dict[str, Any] | None:
+    def next_frame(self) -> dict[str, Any] | None:
         payload = self.outbox.next_frame()
         if payload is None:
             return None
@@ -48,7 +48,7 @@ class Reader:
 
     def drain(self) -> list[dict[str, Any]]:
         frames = []
-        while (frame := self.take()) is not None:
+        while (frame := self.next_frame()) is not None:
             frames.append(frame)
         return frames
 
@@ -82,7 +82,7 @@ class Source:
         turn = self.log.turn
         self.publish(started(turn), part(2, turn=turn))
 
-    def say(self, text: str = "x") -> None:
+    def publish_text(self, text: str = "x") -> None:
         self.publish(delta(self.log.end + 1, text, turn=self.log.turn))
 
     def end(self) -> None:
@@ -116,10 +116,10 @@ def test_an_answer_follows_the_earlier_events_of_its_turns() -> None:
     source.begin()
     other.begin()
     for text in ("a", "b"):
-        source.say(text)
-        other.say(text)
+        source.publish_text(text)
+        other.publish_text(text)
     reader.outbox.put(Heartbeat(0), [attachment])
-    source.say("late")
+    source.publish_text("late")
     frames = reader.drain()
     at = turn_positions(frames).index(("answer", 0))
     assert max(seq for turn, seq in turn_positions(frames)[:at] if turn == "t") >= 4
@@ -185,13 +185,13 @@ def test_past_its_bound_an_outbox_overflows_once_and_closes() -> None:
     source.begin()
     published = 0
     while not reader.overflows:
-        source.say("x" * 100)
+        source.publish_text("x" * 100)
         published += 100
     assert published <= BYTES_MAX + 200
     assert reader.outbox.is_closed
     assert source.attachments == []
     assert len(source.detached) == 1
-    source.say("more")
+    source.publish_text("more")
     reader.outbox.put(Heartbeat(0))
     assert reader.drain() == []
     assert reader.overflows == 1
@@ -216,7 +216,7 @@ def test_a_large_answer_is_not_counted() -> None:
     assert reader.outbox.has_large_answer
     reader.outbox.when_large_sent(reader.count_large_sent)
     for calls in (0, 0, 1):
-        assert reader.take() is not None
+        assert reader.next_frame() is not None
         assert reader.large_sent == calls
     assert not reader.outbox.has_large_answer
 
@@ -227,13 +227,13 @@ def test_replay_is_pulled_and_not_counted() -> None:
     reader, source = Reader(), Source()
     source.begin()
     for _ in range(100):
-        source.say("x" * 500)
+        source.publish_text("x" * 500)
     source.attach(reader.outbox)
     assert reader.outbox.waiting_bytes == 0
-    source.say("y" * 1000)
+    source.publish_text("y" * 1000)
     waiting = reader.outbox.waiting_bytes
     assert waiting >= 1000
-    assert reader.take() is not None
+    assert reader.next_frame() is not None
     assert reader.outbox.waiting_bytes == waiting
     text = "".join(frame.get("text", "") for frame in reader.drain())
     assert text == "x" * 50_000 + "y" * 1000
@@ -246,15 +246,15 @@ def test_a_burst_is_pulled_and_not_counted() -> None:
     reader, source = Reader(), Source()
     source.attach(reader.outbox)
     source.begin()
-    source.say("a" * 1000)
+    source.publish_text("a" * 1000)
     source.publish(*(delta(source.log.end + n, "b" * 1000) for n in range(1, 100)))
     assert (reader.overflows, reader.outbox.waiting_bytes) == (0, 0)
-    source.say("c" * 1000)
+    source.publish_text("c" * 1000)
     assert reader.outbox.waiting_bytes >= 1000
     assert "".join(frame.get("text", "") for frame in reader.drain()) == "a" * 1000 + "b" * 99_000 + "c" * 1000
     assert reader.outbox.waiting_bytes == 0
     for _ in range(10):
-        source.say("d" * 1000)
+        source.publish_text("d" * 1000)
     assert reader.overflows == 1
 
 
@@ -264,10 +264,10 @@ def test_waiting_bytes_decrease_with_each_frame() -> None:
     source.attach(reader.outbox)
     source.begin()
     for n in range(5):
-        source.say("abc")
+        source.publish_text("abc")
         source.publish(part(source.log.end + 1, n + 1))
     waits = [reader.outbox.waiting_bytes]
-    while reader.take() is not None:
+    while reader.next_frame() is not None:
         waits.append(reader.outbox.waiting_bytes)
     assert waits == sorted(waits, reverse=True)
     assert len(set(waits)) == len(waits)
@@ -279,7 +279,7 @@ def test_a_second_attachment_to_a_turn_replaces_the_first() -> None:
     reader, source = Reader(), Source()
     first = source.attach(reader.outbox)
     source.begin()
-    source.say("abc")
+    source.publish_text("abc")
     second = source.attach(reader.outbox, cursor=2)
     assert source.detached == [first]
     assert reader.outbox.waiting_bytes == 0
@@ -354,7 +354,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if not source.log.events:
             source.begin()
         for _ in range(count):
-            source.say("x" * size)
+            source.publish_text("x" * size)
 
     @rule(turn=st.sampled_from("ab"))
     def open_part(self, turn: str) -> None:
@@ -373,10 +373,10 @@ class OutboxMachine(RuleBasedStateMachine):
         self.answers += 1
 
     @rule(frames=st.integers(1, 10))
-    def take(self, frames: int) -> None:
-        """Take some frames, and check each of them."""
+    def read(self, frames: int) -> None:
+        """Read some frames, and check each of them."""
         for _ in range(frames):
-            frame = self.reader.take()
+            frame = self.reader.next_frame()
             if frame is None:
                 return
             self._check(frame)
@@ -409,7 +409,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert cursors == self.positions
 
     def teardown(self) -> None:
-        """After a drain of an open outbox no bytes wait, and every answer and every event of an attached turn was received.
+        """Drain the outbox. If it is open, no bytes wait then, and all answers and events of attached turns arrived.
 
         A closed outbox has no attachments."""
         outbox = self.reader.outbox

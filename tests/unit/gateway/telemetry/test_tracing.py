@@ -88,7 +88,7 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
                 await c.request("turn.start", turn="t", input=CANARY, model="kimi/any")
                 assert (await c.ending("t"))["type"] == "turn.completed"
                 await c.request("turn.start", turn="u", input=CANARY, params={"demo": SLOW})
-                await c.deltas("u", 1)
+                await c.until_seq("u", 1)
                 await c.request("turn.cancel", turn="u")
                 await c.ending("u")
             async with httpx2.AsyncClient() as http:

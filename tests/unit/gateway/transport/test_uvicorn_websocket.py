@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,19 +21,15 @@ from tests.client import client, small_buffer_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
+from tests.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawFrame
+from tests.raw_socket import OPENING as ANY_OPENING
 
-OPENING = (
-    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
-)
-TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
+OPENING = ANY_OPENING.replace("{host}", "127.0.0.1")
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
-    """Return one client frame. Its payload has at most 125 bytes."""
-    key = os.urandom(4)
-    body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
-    return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
+    """Return one client frame."""
+    return RawFrame(opcode, payload, fin).encode()
 
 
 class Raw:
@@ -106,7 +101,7 @@ async def test_an_open_websocket_outlives_the_deadline() -> None:
 async def test_an_opening_that_is_not_accepted_is_closed() -> None:
     """If the application fails before it accepts an upgrade, there is no 101, and the connection is closed."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]
+        server.gateway.services.limits.connection_permit = _fail  # type: ignore[method-assign]
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
 
@@ -135,7 +130,7 @@ async def test_a_refused_opening_is_answered_at_once(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def _never() -> NoReturn:
+def _fail() -> NoReturn:
     raise RuntimeError("not ready")
 
 

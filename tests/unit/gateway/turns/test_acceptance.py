@@ -187,11 +187,11 @@ async def test_a_queued_turn_follows_the_one_ahead(store: ControlledStore) -> No
     first = await accepted(store, TurnStart(input="one"), "a")
     assert first.conversation is not None
     assert first.input is not None
-    where = first.conversation.id
-    second = await accepted(store, TurnStart(input="two", conversation=where, on_busy="queue"), "b")
+    conversation = first.conversation.id
+    second = await accepted(store, TurnStart(input="two", conversation=conversation, on_busy="queue"), "b")
     assert second.input is not None
     assert (second.input.parent, second.ahead) == (first.turn.message, ("a",))
-    request = TurnStart(input="three", conversation=where, parent=first.input.id, on_busy="queue")
+    request = TurnStart(input="three", conversation=conversation, parent=first.input.id, on_busy="queue")
     third = await accepted(store, request, "c")
     assert third.input is not None
     assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))

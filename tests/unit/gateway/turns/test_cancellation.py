@@ -43,9 +43,9 @@ async def test_a_scope_includes_turns_of_all_instances(pair: Pair, scope: str) -
     """The turns of a conversation, or all turns of a user, are cancelled on every instance."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
-        where = (await here.start("a", demo=SLOW))["conversation"]
-        await there.start("b", conversation=where, demo=SLOW)
-        fields = {"mine": True} if scope == "mine" else {"conversation": where}
+        conversation = (await here.start("a", demo=SLOW))["conversation"]
+        await there.start("b", conversation=conversation, demo=SLOW)
+        fields = {"mine": True} if scope == "mine" else {"conversation": conversation}
         answer = await there.request("turn.cancel", **fields)
         assert answer == {"turns": {"a": "cancelled", "b": "cancelled"}}
         await here.ending("a")
@@ -148,8 +148,7 @@ async def test_a_turn_runs_while_any_client_is_attached(quick: None) -> None:
 
 
 async def test_a_failed_presence_check_is_repeated(quick: None) -> None:
-    """Law 8: if the store can't be asked for other attachments, the question is repeated, and the turn isn't
-    cancelled."""
+    """Law 8: if the check for attachments on other instances fails, it is repeated, and the turn isn't cancelled."""
     async with open_pair(disconnect_grace_s=0.02) as (one, _):
         with one.store.failing("has_other_presence", 3):
             async with open_client(one.services) as here:
@@ -183,7 +182,7 @@ async def test_a_turn_survives_a_store_that_lost_its_attachments(
     """Law 8: after the store was unavailable or lost its data, instances have the grace period to report their
     attachments again."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
+    monkeypatch.setattr("gateway.turns.presence.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
@@ -221,9 +220,10 @@ async def test_a_pending_presence_check_from_before_the_loss_is_ignored(quick: N
 
 
 async def test_a_presence_reply_from_before_the_loss_is_ignored(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: the turn is restored while a presence check runs. Attachments have the grace period nevertheless."""
+    """Law 8: if the turn is restored while a presence check runs, instances still have the grace period to report their
+    attachments."""
     monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
+    monkeypatch.setattr("gateway.turns.presence.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), open_client(two.services) as there:
         stream, store = await attached_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
@@ -242,14 +242,14 @@ async def test_on_busy_considers_turns_of_all_instances(pair: Pair) -> None:
     """`reject`, `queue` and `interrupt` apply to turns on other instances too."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
-        where = (await here.start("a", demo=SLOW))["conversation"]
-        assert (await there.refused("turn.start", turn="b", input="x", conversation=where, on_busy="reject"))[
+        conversation = (await here.start("a", demo=SLOW))["conversation"]
+        assert (await there.refused("turn.start", turn="b", input="x", conversation=conversation, on_busy="reject"))[
             "code"
         ] == "busy"
-        assert (await there.start("c", conversation=where, on_busy="queue"))["status"] == "queued"
+        assert (await there.start("c", conversation=conversation, on_busy="queue"))["status"] == "queued"
         await there.until(lambda: there.of("c", "turn.status"))
         assert there.turns["c"].ended is None
-        await there.start("d", conversation=where, on_busy="interrupt")
+        await there.start("d", conversation=conversation, on_busy="interrupt")
         assert (await here.ending("a"))["type"] == "turn.cancelled"
         assert (await there.ending("c"))["type"] == "turn.cancelled"
         assert (await there.ending("d"))["type"] == "turn.completed"

@@ -1,5 +1,4 @@
-"""The request to a model: the fields of `turn.start`, the messages of the branch and their bounds, stored data, trimming,
-and estimated tokens."""
+"""The request to a model: the fields of `turn.start`, the messages of the branch and their bounds, and stored data."""
 
 from __future__ import annotations
 
@@ -13,14 +12,7 @@ from msgspec.structs import replace
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.views import MessageBody, encode_body
-from gateway.turns.context import (
-    History,
-    build_chat_request,
-    estimate_tokens,
-    estimate_usage,
-    trim,
-    without_history,
-)
+from gateway.turns.context import History, build_chat_request, without_history
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -32,7 +24,6 @@ from providers.base import (
     Tool,
     ToolCallPart,
     ToolResultPart,
-    Usage,
 )
 from tests.in_process import ControlledStore
 from tests.store_conformance import conversation, ending, message, new_turn
@@ -50,8 +41,10 @@ async def built_request(
     store: ControlledStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25, items_max: int = 10_000
 ) -> Any:
     record = await store.turn("ann", turn)
-    placed = None if record.conversation is None else await store.conversation("ann", record.conversation)
-    return await build_chat_request(history_of(store, bytes_max, items_max), record, placed, request, "upstream-name")
+    conversation_record = None if record.conversation is None else await store.conversation("ann", record.conversation)
+    return await build_chat_request(
+        history_of(store, bytes_max, items_max), record, conversation_record, request, "upstream-name"
+    )
 
 
 def test_a_request_keeps_all_its_fields() -> None:
@@ -139,10 +132,10 @@ async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: C
     prompt doesn't remove it. A stateless turn has it too, even if its messages include one with the role `system`."""
     await store.create_conversation(conversation(system="Be kind."))
     await store.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
-    record, placed = await store.turn("ann", "t"), await store.conversation("ann", "c1")
+    record, conversation_record = await store.turn("ann", "t"), await store.conversation("ann", "c1")
     for own, expected in ((None, "Obey.\n\nBe kind."), ("Be brief.", "Obey.\n\nBe brief."), ("", "Obey.")):
         request = TurnStart(conversation="c1", input="now", system=own)
-        made = await build_chat_request(history_of(store), record, placed, request, "u", "Obey.")
+        made = await build_chat_request(history_of(store), record, conversation_record, request, "u", "Obey.")
         assert made.system == expected
     await store.accept(new_turn("s", stateless=True, conversation=None, input=None))
     roles = cast("Any", ("system", "user"))
@@ -150,16 +143,6 @@ async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: C
     made = await build_chat_request(history_of(store), await store.turn("ann", "s"), None, request, "u", "Obey.")
     assert (made.system, made.messages[0].role) == ("Obey.", "system")
     assert without_history(TurnStart(input="Hi"), "u").system is None
-
-
-def test_the_operators_prompt_takes_room_from_the_history() -> None:
-    """A longer prompt of the operator leaves fewer exchanges of the conversation."""
-    talk = tuple(sized_message(role, 100) for role in ("user", "assistant") * 4)
-    kept = [
-        len(trim(replace(without_history(TurnStart(input="x"), "u", prompt), messages=talk), 1000, 50).messages)
-        for prompt in ("", "Obey." * 200)
-    ]
-    assert kept[0] > kept[1] > 0
 
 
 async def test_a_conversation_deleted_meanwhile_is_not_found(store: ControlledStore) -> None:
@@ -233,15 +216,15 @@ async def test_a_referenced_part_is_read_once_and_counted_each_time(store: Contr
     """Law 11: a frame that references a large image many times can't make a request larger than the bound."""
     await store_exchanges(store, ImagePart("image/png", data="A" * 3000))
 
-    def naming(times: int) -> TurnStart:
+    def referencing(times: int) -> TurnStart:
         return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
 
     before = store.calls.count("message")
-    (sent,) = (await built_request(store, naming(2), "t", 10_000)).messages
+    (sent,) = (await built_request(store, referencing(2), "t", 10_000)).messages
     assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
     assert store.calls.count("message") == before + 1
     with pytest.raises(ApiError) as refused:
-        await built_request(store, naming(3), "t", 10_000)
+        await built_request(store, referencing(3), "t", 10_000)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -253,75 +236,9 @@ async def test_old_exchanges_with_too_much_data_are_left_out(store: ControlledSt
     assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
 
-def test_a_usage_is_estimated() -> None:
-    """The input estimate has messages, system prompt, tools and images. The output estimate lists reasoning tokens
-    separately."""
-    messages = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
-    question = ChatRequest(model="m", messages=messages, system="y" * 40)
-    answer: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
-    assert estimate_usage(question, answer) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
-    assert estimate_usage(question, []) == Usage(1620, 0, estimated=True)
-    tools = estimate_usage(replace(question, tools=(Tool("f", "x" * 400),)), [])
-    assert tools.input_tokens > 1720
-
-
-@pytest.mark.parametrize(
-    ("parts", "tokens"),
-    [
-        ([], 0),
-        ([TextPart("abcd")], 1),
-        ([TextPart("abcde")], 2),
-        ([TextPart("ééé"), ToolCallPart("c", "n", "{}"), ToolResultPart("c", "x" * 8)], 4),
-        ([ImagePart("image/png", data="x" * 1000)], 0),
-    ],
-    ids=["nothing", "four", "five", "several", "image"],
-)
-def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
-    """Text, arguments and outputs have one token for every four bytes, rounded up."""
-    assert estimate_tokens(parts) == tokens
-    assert estimate_tokens(tuple(parts)) == tokens
-
-
 def test_a_stored_body_can_be_decoded() -> None:
     """A stored message body is decoded to the same parts."""
     assert msgspec.json.decode(body(TextPart("Hi")), type=MessageBody).parts == [TextPart("Hi")]
-
-
-def sized_message(role: str, tokens: int) -> ChatMessage:
-    """Return a message of about `tokens` tokens by the upper estimate."""
-    return ChatMessage(cast("Any", role), (TextPart("abc" * tokens),))
-
-
-TALK = (
-    sized_message("user", 100),
-    sized_message("assistant", 100),
-    sized_message("user", 100),
-    sized_message("assistant", 50),
-    sized_message("tool", 20),
-    sized_message("assistant", 50),
-    sized_message("user", 100),
-)
-
-
-@pytest.mark.parametrize(
-    ("window", "kept"),
-    [(None, 7), (10_000, 7), (600, 5), (500, 5), (300, 1), (10, 1)],
-)
-def test_the_oldest_exchanges_are_trimmed_first(window: int | None, kept: int) -> None:
-    """Whole exchanges are removed, with a tool's call and result together; the last exchange stays."""
-    question = ChatRequest(model="m", messages=TALK, system="Be brief.")
-    fitting = trim(question, window, 50)
-    assert len(fitting.messages) == kept
-    assert fitting.messages == TALK[7 - kept :]
-    assert fitting.messages[0].role == "user"
-
-
-def test_an_image_counts_against_the_window() -> None:
-    """An image in an old exchange is estimated at a large number of tokens."""
-    picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
-    question = ChatRequest(model="m", messages=(picture, sized_message("assistant", 10), sized_message("user", 10)))
-    assert trim(question, 1000, 50).messages == question.messages[2:]
-    assert trim(question, 3000, 50) is question
 
 
 async def test_a_reference_to_stored_data_is_replaced_by_the_data(store: ControlledStore) -> None:
@@ -366,8 +283,8 @@ async def test_foreign_signatures_and_unanswered_calls_are_removed(store: Contro
         stored = encode_body(MessageBody(cast("list[Part]", parts), model))
         await store.end(replace(made, answer=replace(made.answer, body=stored)))
     await store.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
-    made_of = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
-    assert [found.parts for found in made_of.messages] == [
+    built = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in built.messages] == [
         (TextPart("one"),),
         (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
         (ToolResultPart("kept", "3"),),
@@ -416,51 +333,9 @@ async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -
     ]
 
 
-def test_a_result_is_not_separated_from_its_call() -> None:
-    """An exchange begins with a user's question. A message with a tool result belongs to the exchange before it."""
-    result = ChatMessage("user", (ToolResultPart("c", "abc" * 20), TextPart("and?")))
-    talk = (
-        sized_message("user", 100),
-        sized_message("assistant", 50),
-        result,
-        sized_message("assistant", 50),
-        sized_message("user", 100),
-    )
-    assert trim(ChatRequest(model="m", messages=talk), 320, 50).messages == talk[4:]
-
-
 def test_tools_have_one_order() -> None:
-    """Tools are sent in the order of their names, whatever the client's, so that the prompt begins with the same bytes."""
+    """Tools are sent in the order of their names, not in the client's, so that prompts begin with the same bytes."""
     tools = [Tool(name) for name in ("b", "c", "a")]
     for offered in (tools, tools[::-1]):
         made = without_history(TurnStart(input="x", tools=offered), "u")
         assert [tool.name for tool in made.tools] == ["a", "b", "c"]
-
-
-def test_exchanges_are_trimmed_in_steps() -> None:
-    """While a conversation grows beyond the window, its first message stays the same for several turns. At least three
-    quarters of what fits is kept, and what is kept fits."""
-    window, free = 4000, 200
-    room = window - free - 8
-    starts = []
-    talk: tuple[ChatMessage, ...] = ()
-    for number in range(100):
-        talk += (sized_message("user", 42 + number % 5),)
-        kept = trim(ChatRequest(model="m", messages=talk), window, free).messages
-        size = sum(len(cast("TextPart", message.parts[0]).text) // 3 + 8 for message in kept)
-        assert size <= room
-        if len(kept) < len(talk):
-            assert size >= room * 3 // 4 - 100
-        starts.append(len(talk) - len(kept))
-        talk += (sized_message("assistant", 42),)
-    assert starts == sorted(starts)
-    trimmed = [start for start in starts if start]
-    assert len(trimmed) > 50
-    assert len(set(trimmed)) <= len(trimmed) / 8
-
-
-def test_a_step_doesnt_drop_a_large_exchange() -> None:
-    """A step ends before an exchange that is larger than the rest of the step, such as one with a long document."""
-    talk = tuple(sized_message("user", tokens) for tokens in (50, 50, 700, 100, 100))
-    kept = trim(ChatRequest(model="m", messages=talk), 1050, 50).messages
-    assert kept == talk[2:]

@@ -45,24 +45,24 @@ async def accepted(store: ControlledStore, turn: str = "t") -> tuple[LiveTurn, E
     stream = LiveTurn("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
-    delivery = EventWriter(stream, 10**9, 10_000, found.turn.parent, TurnMetrics(Telemetry(())))
-    delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
-    return stream, delivery, found
+    event_writer = EventWriter(stream, 10**9, 10_000, found.turn.parent, TurnMetrics(Telemetry(())))
+    event_writer.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
+    return stream, event_writer, found
 
 
-async def end(store: ControlledStore, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
+async def end(store: ControlledStore, stream: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
     """Store and publish an ending, as the turn's owner does."""
     async with asyncio.TaskGroup() as tasks:
         writer = LogWriter(store.as_store, 0.025, lambda _: None, tasks)
-        return await Endings(store.as_store, writer).store(stream, delivery, outcome)
+        return await Endings(store.as_store, writer).store(stream, event_writer, outcome)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
 async def test_the_stored_ending_equals_the_published_one(store: ControlledStore, name: str) -> None:
     """Laws 2 and 3: the published ending and the stored one are equal, and the answer and its usage are stored."""
-    stream, delivery, found = await accepted(store)
+    stream, event_writer, found = await accepted(store)
     outcome = OUTCOMES[name]
-    assert await end(store, stream, delivery, outcome)
+    assert await end(store, stream, event_writer, outcome)
     assert stream.stored_seq == stream.log.end
     published = stream.log.events[-1]
     turn = await store.turn("ann", "t")
@@ -88,10 +88,10 @@ async def test_an_ending_is_published_only_after_it_is_stored(
     """Law 3: while the store is unavailable, storing the ending is retried. Then the ending is published once."""
     monkeypatch.setattr("gateway.turns.endings.RETRY_FIRST_S", 0.001)
     monkeypatch.setattr("gateway.turns.endings.RETRY_MAX_S", 0.002)
-    stream, delivery, _ = await accepted(store)
+    stream, event_writer, _ = await accepted(store)
     with store.failing("end", 5):
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            tasks.create_task(end(store, stream, delivery, OUTCOMES["completed"]))
+            tasks.create_task(end(store, stream, event_writer, OUTCOMES["completed"]))
             while store.calls.count("end") < 6:
                 assert not stream.log.is_ended
                 await asyncio.sleep(0)
@@ -110,8 +110,8 @@ async def test_long_answers_are_stored_one_after_the_other(store: ControlledStor
         endings = Endings(store.as_store, LogWriter(store.as_store, 1, print, tasks))
 
         def begin(name: str) -> asyncio.Task[bool]:
-            stream, delivery, _ = turns[name]
-            return tasks.create_task(endings.store(stream, delivery, OUTCOMES["completed"]))
+            stream, event_writer, _ = turns[name]
+            return tasks.create_task(endings.store(stream, event_writer, OUTCOMES["completed"]))
 
         with store.blocked("end") as reached:
             long, longer = begin("long"), begin("longer")
@@ -140,17 +140,17 @@ async def test_a_client_receives_the_ending_after_an_outage(ann: SessionClient, 
 
 async def test_a_turn_whose_record_is_gone_still_ends(store: ControlledStore) -> None:
     """An ending whose turn is no longer in the store can't be stored, but it is published."""
-    stream, delivery, _ = await accepted(store)
+    stream, event_writer, _ = await accepted(store)
     stream.turn = "deleted"
-    assert await end(store, stream, delivery, OUTCOMES["completed"])
+    assert await end(store, stream, event_writer, OUTCOMES["completed"])
     assert stream.log.is_ended
 
 
 async def test_an_ending_of_a_former_owner_is_not_published(store: ControlledStore) -> None:
     """Laws 2 and 9: a turn that another instance has taken over gets no ending from its former owner."""
-    stream, delivery, _ = await accepted(store)
+    stream, event_writer, _ = await accepted(store)
     assert await store.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
-    assert not await end(store, stream, delivery, OUTCOMES["completed"])
+    assert not await end(store, stream, event_writer, OUTCOMES["completed"])
     assert not stream.log.is_ended
     assert (await store.turn("ann", "t")).status == "running"
 
@@ -158,23 +158,23 @@ async def test_an_ending_of_a_former_owner_is_not_published(store: ControlledSto
 async def test_an_ending_continues_at_the_end_of_the_stored_log(store: ControlledStore) -> None:
     """Law 3: there is no gap after a flush whose reply came late, or after the store lost its newest events."""
     for turn, is_logged, stored in (("a", True, 0), ("b", True, 1), ("c", True, 3), ("d", False, 3)):
-        stream, delivery, found = await accepted(store, turn)
+        stream, event_writer, found = await accepted(store, turn)
         if is_logged:
             await store.append([unstored(stream)])
         stream.stored_seq = stored
-        assert await end(store, stream, delivery, OUTCOMES["completed"])
+        assert await end(store, stream, event_writer, OUTCOMES["completed"])
         entries = await store.log("ann", found.turn.turn, 0)
         assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
 
 
 async def test_an_ending_restores_a_lost_turn(store: ControlledStore) -> None:
     """Laws 3 and 7: if the store came back empty, an ending also restores the turn, its conversation and its log."""
-    stream, delivery, found = await accepted(store)
+    stream, event_writer, found = await accepted(store)
     stream.acceptance, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
-        assert await end(ControlledStore(empty), stream, delivery, OUTCOMES["completed"])
+        assert await end(ControlledStore(empty), stream, event_writer, OUTCOMES["completed"])
         assert (await empty.turn("ann", "t")).status == "completed"
         assert body_of(await empty.message("ann", "t.answer")).parts == [TextPart("Hi")]
         assert (await empty.conversation("ann", "c1")).head == "t.answer"
@@ -186,9 +186,9 @@ async def test_an_ending_restores_a_lost_turn(store: ControlledStore) -> None:
 async def test_a_deletion_waits_for_the_ending(ann: SessionClient, store: ControlledStore) -> None:
     """A conversation is deleted after its running turns have ended, so that no turn writes to a deleted
     conversation."""
-    placed = await ann.start("t", demo={"rate": 100, "tokens": 1000})
-    assert await ann.request("conversation.delete", conversation=placed["conversation"]) == {}
+    result = await ann.start("t", demo={"rate": 100, "tokens": 1000})
+    assert await ann.request("conversation.delete", conversation=result["conversation"]) == {}
     ending = await ann.ending("t")
     assert (ending["type"], ending["reason"]) == ("turn.cancelled", "The conversation was deleted.")
     with pytest.raises(RequestFailed):
-        await ann.request("conversation.get", conversation=placed["conversation"])
+        await ann.request("conversation.get", conversation=result["conversation"])

@@ -1,4 +1,4 @@
-"""`turn.estimate` agrees with the turn that a local provider then receives, refuses what `turn.start` refuses, and stores
+"""`turn.estimate` agrees with the request that a provider then receives, refuses what `turn.start` refuses, and stores
 nothing."""
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ async def test_the_estimate_is_that_of_the_turn_that_follows(tmp_path: Path) -> 
         await c.ending("now")
         sent = upstream.requests[-1].body["messages"]
         assert found["trimmed"] == 2 * 4 + 1 - len(sent) > 0
-        told = [frame["messages"] for frame in c.turns["now"].frames if frame.get("status") == "trimmed"]
-        assert told == [found["trimmed"]]
+        reported = [frame["messages"] for frame in c.turns["now"].frames if frame.get("status") == "trimmed"]
+        assert reported == [found["trimmed"]]
 
 
 async def test_tools_take_room_in_the_context(tmp_path: Path) -> None:
     """The tools of a start are counted by the estimate and by the trimming, and older messages make room for them."""
     async with small_model(tmp_path) as (_, upstream, c):
         upstream.play(chat("Yes."))
-        where = (await c.request("turn.start", turn="t", input=LONG * 2))["conversation"]
+        conversation = (await c.request("turn.start", turn="t", input=LONG * 2))["conversation"]
         await c.ending("t")
-        start = {"conversation": where, "input": "And now?", "params": {"max_tokens": 400}}
+        start = {"conversation": conversation, "input": "And now?", "params": {"max_tokens": 400}}
         plain = await c.request("turn.estimate", **start)
         tools = await c.request("turn.estimate", **start, tools=[TOOL])
         assert (plain["trimmed"], tools["trimmed"]) == (0, 2)
@@ -121,10 +121,10 @@ async def test_an_estimate_of_what_would_be_refused_is_refused(tmp_path: Path) -
 async def test_a_regenerated_answer_and_a_stateless_turn_are_estimated(ann: SessionClient) -> None:
     """With `parent` and no input, the history ends at that message. The messages of a stateless turn are counted as
     given. A model without a price has no cost."""
-    where = (await ann.start("t", "x" * 300))["conversation"]
+    conversation = (await ann.start("t", "x" * 300))["conversation"]
     await ann.ending("t")
-    asked = (await ann.request("conversation.messages", conversation=where))["messages"][0]["id"]
-    again = await ann.request("turn.estimate", conversation=where, parent=asked)
+    asked = (await ann.request("conversation.messages", conversation=conversation))["messages"][0]["id"]
+    again = await ann.request("turn.estimate", conversation=conversation, parent=asked)
     new = await ann.request("turn.estimate", input="x" * 300)
     messages = [{"role": "user", "parts": [{"kind": "text", "text": "x" * 300}]}]
     assert again == new == await ann.request("turn.estimate", messages=messages)
@@ -133,12 +133,12 @@ async def test_a_regenerated_answer_and_a_stateless_turn_are_estimated(ann: Sess
 
 async def test_an_estimate_stores_nothing(ann: SessionClient, store: ControlledStore) -> None:
     """The store is only read."""
-    where = (await ann.start("t"))["conversation"]
+    conversation = (await ann.start("t"))["conversation"]
     await ann.ending("t")
     store.calls.clear()
-    await ann.request("turn.estimate", conversation=where, input="x", turn="t2")
+    await ann.request("turn.estimate", conversation=conversation, input="x", turn="t2")
     assert set(store.calls) - {"append", "renew", "get_ephemeral"} == {"conversation", "branch"}
-    assert [one["id"] for one in (await ann.request("conversation.list"))["conversations"]] == [where]
+    assert [one["id"] for one in (await ann.request("conversation.list"))["conversations"]] == [conversation]
 
 
 async def test_an_estimate_requires_the_scope_read_and_is_charged_as_a_request() -> None:

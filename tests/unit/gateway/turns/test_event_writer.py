@@ -59,7 +59,7 @@ def events(writer: EventWriter) -> list[TurnEvent]:
     return writer.live_turn.log.events[1:]
 
 
-QUESTION = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x" * 40),)),), system="y" * 40)
+REQUEST = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x" * 40),)),), system="y" * 40)
 
 
 @settings(deadline=None)
@@ -194,11 +194,11 @@ async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:
 
 
 async def test_usage_is_estimated_if_the_provider_reports_none() -> None:
-    """The estimate is four bytes a token of request and answer. There is no usage if no provider was called."""
+    """The estimate is a token for every four bytes of request and answer. If no provider was called, there is none."""
     writer = await make_writer()
     assert writer.usage([]) is None
     assert writer.cost_nano(None) is None
-    writer.record_request(route(), QUESTION)
+    writer.record_request(route(), REQUEST)
     assert writer.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
     writer.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
     assert writer.usage([]) == Usage(9, 10)
@@ -222,7 +222,7 @@ async def test_incomplete_provider_usage_is_estimated(counted: Usage, finished: 
     """A count from the start of an answer that was cut off, or a missing count, is replaced by an estimate and
     marked."""
     writer = await make_writer()
-    writer.record_request(route(), QUESTION)
+    writer.record_request(route(), REQUEST)
     writer.deliver([UsageReported(counted)])
     if finished:
         writer.deliver([Finished("stop")])
@@ -234,9 +234,9 @@ async def test_the_cost_of_a_turn() -> None:
     that the provider reports."""
     writer = await make_writer()
     priced = structs.replace(route(), price=Price(input=Decimal("0.15"), output=Decimal("0.4712345")))
-    writer.record_request(route(), QUESTION)
+    writer.record_request(route(), REQUEST)
     assert writer.cost_nano(Usage(1, 1)) is None
-    writer.record_request(priced, QUESTION)
+    writer.record_request(priced, REQUEST)
     assert writer.cost_nano(Usage(1, 1)) == 621, "0.6212345 millionths of a dollar, rounded"
     writer.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
     assert writer.cost_nano(Usage(1, 1)) == 250_000_000
@@ -280,9 +280,9 @@ async def test_the_timing_starts_at_the_acceptance(monkeypatch: pytest.MonkeyPat
     now += 0.5
     timing = writer.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 0, None, 500)
-    writer.record_request(route(), QUESTION)
+    writer.record_request(route(), REQUEST)
     now += 0.15
-    writer.record_request(route(), QUESTION)
+    writer.record_request(route(), REQUEST)
     now += 0.1
     writer.deliver([PartStarted(0, "text")])
     now += 1

@@ -22,7 +22,7 @@ from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta
 
 
 async def test_each_attachment_gets_every_event_once_from_its_position() -> None:
-    """Law 7: from the start, from the middle, from the end and live, in either codec."""
+    """Law 7: the position can be the start, the middle or the end of the log. This holds in either codec."""
     stream, readers = stream_of(), []
     begin(stream)
     publish_text(stream, "a", "b")
@@ -74,7 +74,8 @@ def random_step(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader]
 @settings(deadline=None, max_examples=examples(150))
 @given(PIECES, st.data())
 def test_random_interleavings_lose_and_repeat_nothing(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
-    """Laws 1, 2, 7: publish, attach, detach, reattach and drain in any order. Frames are contiguous and complete."""
+    """Laws 1, 2 and 7: frames are contiguous and complete, in whatever order a turn publishes and readers attach,
+    detach and read."""
     events = answer(pieces)
 
     async def live() -> None:

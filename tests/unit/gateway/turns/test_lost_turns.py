@@ -14,12 +14,12 @@ DEMO = {"rate": 200, "tokens": 100}
 
 @pytest.mark.parametrize("failing", [None, "accept"])
 async def test_a_running_turn_is_restored(store: ControlledStore, failing: str | None) -> None:
-    """It has the same ids, the whole log, and its answer in its conversation, even if the restore fails once."""
+    """It has the same ids, the whole log, and its answer in its conversation, even if the first restore fails."""
     empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
-            placed = await ann.start("t", demo=DEMO)
+            result = await ann.start("t", demo=DEMO)
             await ann.until(lambda: ann.turns["t"].seq > 20)
             store.real = empty
             if failing is None:
@@ -31,7 +31,7 @@ async def test_a_running_turn_is_restored(store: ControlledStore, failing: str |
             assert (ann.turns["t"].text(), ann.turns["t"].resets) == (expected("Hello", DEMO), 0)
             seqs = [e.seq for entry in await empty.log("ann", "t", 0) for e in decode_events(entry.payload)]
             assert seqs == list(range(1, ann.turns["t"].seq + 1))
-            conversation = await empty.conversation("ann", placed["conversation"])
+            conversation = await empty.conversation("ann", result["conversation"])
             assert conversation.head == ann.turns["t"].frames[0]["message"]
     finally:
         store.real = empty
@@ -60,7 +60,7 @@ async def test_a_turn_lost_before_its_context_is_read_is_restored(store: Control
     await empty.open()
     try:
         async with open_instance(store, lease_s=30) as instance, open_client(instance.services) as ann:
-            with store.failing("append"):  # else the log's next flush may notice it first
+            with store.failing("append"):  # otherwise the log's next flush may notice the loss first
                 with store.failing("branch", 1):
                     await ann.start("t", demo=DEMO)
                     await eventually(lambda: "branch" in store.calls)

@@ -117,8 +117,8 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
 async def test_the_conversation_queue_and_the_user_queue_combine(store: ControlledStore) -> None:
     """A turn in both queues starts when both allow it. A turn that waits only for its conversation takes no slot."""
     async with open_instance(store, **LIMITED) as one, open_client(one.services) as ann:
-        where = (await ann.start("a", demo=SLOW))["conversation"]
-        await ann.start("after_a", conversation=where, on_busy="queue", demo=SLOW)
+        conversation = (await ann.start("a", demo=SLOW))["conversation"]
+        await ann.start("after_a", conversation=conversation, on_busy="queue", demo=SLOW)
         assert (await ann.start("b", demo=SLOW))["status"] == "running"
         assert (await ann.start("c"))["status"] == "queued"
         await ann.request("turn.cancel", turn="a")

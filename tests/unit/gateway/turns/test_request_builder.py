@@ -88,8 +88,8 @@ async def test_omitted_messages_are_reported_as_trimmed() -> None:
     """Clients receive the number of all messages that the model wasn't given."""
     writer = make_writer()
     requested = model("requested", context_window=9000)
-    question = structs.replace(conversation("Hi", "now"), omitted_messages=7)
-    builder = RequestBuilder(writer, LEASES, requested, question, stateless=False)
+    request = structs.replace(conversation("Hi", "now"), omitted_messages=7)
+    builder = RequestBuilder(writer, LEASES, requested, request, stateless=False)
     builder.on_request(requested, await builder.build_request(requested))
     assert [(one.status, one.messages) for one in statuses(writer)] == [("trimmed", 7)]
 
@@ -136,12 +136,12 @@ async def test_a_retry_is_reported_with_its_delay() -> None:
 async def test_a_fallback_with_too_small_a_window_is_skipped() -> None:
     """A request that can't be trimmed must fit a fallback's window. For the requested model the provider decides."""
     small = model("small", context_window=3000)
-    for question, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
-        builder = RequestBuilder(make_writer(), LEASES, model("requested"), question, stateless=stateless)
+    for request, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
+        builder = RequestBuilder(make_writer(), LEASES, model("requested"), request, stateless=stateless)
         with pytest.raises(ProviderError) as caught:
             await builder.build_request(small)
         assert caught.value.code == "context_length_exceeded"
-        requested = RequestBuilder(make_writer(), LEASES, small, question, stateless=stateless)
+        requested = RequestBuilder(make_writer(), LEASES, small, request, stateless=stateless)
         assert (await requested.build_request(small)).model == "upstream-small"
 
 
@@ -151,9 +151,9 @@ async def test_a_request_that_is_certainly_too_long_is_not_sent() -> None:
     small, writer = model("m", context_window=1000), make_writer()
     builder = RequestBuilder(writer, LEASES, small, conversation(words, words, "now"), stateless=False)
     assert len((await builder.build_request(small)).messages) == 1
-    for question, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
+    for request, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
         with pytest.raises(ProviderError) as caught:
-            await RequestBuilder(writer, LEASES, small, question, stateless=stateless).build_request(small)
+            await RequestBuilder(writer, LEASES, small, request, stateless=stateless).build_request(small)
         assert caught.value.code == "context_length_exceeded"
     writer.record_refusal()
     assert writer.usage([]) is None
@@ -163,9 +163,9 @@ async def test_a_request_that_is_certainly_too_long_is_not_sent() -> None:
 async def test_an_image_in_the_history_needs_a_vision_model(requested: bool) -> None:
     """The history is checked too: a model without vision can't process an image that was sent earlier."""
     parts: tuple[Part, ...] = (ImagePart("image/png", data="A"),)
-    question = ChatRequest(model="m", messages=(ChatMessage("user", parts),))
+    request = ChatRequest(model="m", messages=(ChatMessage("user", parts),))
     blind = model("blind", features=("chat",))
-    builder = RequestBuilder(make_writer(), LEASES, blind if requested else model("m"), question, stateless=False)
+    builder = RequestBuilder(make_writer(), LEASES, blind if requested else model("m"), request, stateless=False)
     with pytest.raises(ProviderError, match="can't see"):
         await builder.build_request(blind)
 
@@ -187,8 +187,8 @@ async def test_the_requested_model_gets_the_clients_values_unchanged() -> None:
     with pytest.raises(ProviderError, match="500 tokens at most"):
         await builder.build_request(requested)
     signed = ChatMessage("assistant", (TextPart("Hi", "S"), TextPart("you")))
-    question = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
-    builder = RequestBuilder(make_writer(), LEASES, requested, question, stateless=False)
+    request = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
+    builder = RequestBuilder(make_writer(), LEASES, requested, request, stateless=False)
     assert (await builder.build_request(requested)).messages == (signed,)
     assert (await builder.build_request(requested)).params.max_tokens == 500
     assert (await builder.build_request(other)).messages == (

@@ -15,8 +15,7 @@ Pair = tuple[Instance, Instance]
 
 
 async def test_a_drain_hands_over_running_turns(quick: None) -> None:
-    """In a deployment, a running turn is flushed and released, and another instance continues it at once without a
-    gap."""
+    """A drain flushes and releases a running turn, and another instance continues it at once without a gap."""
     demo = {"rate": 200, "tokens": 150}
     async with (
         open_pair(lease_s=30) as (one, two),
@@ -89,13 +88,13 @@ async def test_a_queue_includes_turns_of_other_instances(pair: Pair) -> None:
     """A turn queued after a turn of another instance starts when that one has ended, and follows its answer."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
-        where = (await here.start("a", demo={"rate": 100, "tokens": 30}))["conversation"]
-        assert (await there.start("b", conversation=where, on_busy="queue"))["status"] == "queued"
+        conversation = (await here.start("a", demo={"rate": 100, "tokens": 30}))["conversation"]
+        assert (await there.start("b", conversation=conversation, on_busy="queue"))["status"] == "queued"
         await there.ending("b")
         await here.ending("a")
         statuses = [(frame["status"], frame.get("position")) for frame in there.of("b", "turn.status")]
         assert statuses == [("queued", 1), ("running", None)]
-        branch, _ = await two.store.branch("ann", where, there.turns["b"].frames[0]["message"])
+        branch, _ = await two.store.branch("ann", conversation, there.turns["b"].frames[0]["message"])
         assert [record.turn for record in branch] == ["a", "a", "b", "b"]
 
 
@@ -103,9 +102,9 @@ async def test_a_queued_turn_holds_all_turns_ahead(pair: Pair) -> None:
     """The mirrors of the turns ahead are kept while the turn is queued, and released when it is cancelled."""
     one, two = pair
     async with open_client(one.services) as here, open_client(two.services) as there:
-        where = (await here.start("a", demo=SLOW))["conversation"]
-        await here.start("b", conversation=where, demo=SLOW)
-        await there.start("c", conversation=where, on_busy="queue")
+        conversation = (await here.start("a", demo=SLOW))["conversation"]
+        await here.start("b", conversation=conversation, demo=SLOW)
+        await there.start("c", conversation=conversation, on_busy="queue")
         await there.until(lambda: there.of("c", "turn.status"))
         assert [two.stream(turn).waiters for turn in ("a", "b")] == [1, 1]
         await there.request("turn.cancel", turn="c")

@@ -66,8 +66,8 @@ async def test_an_ended_turn_does_not_keep_its_input(ann: SessionClient, service
 
 
 async def test_a_repeated_start_attaches_to_the_same_turn(ann: SessionClient, services: Services) -> None:
-    """Law 6: for a running or ended turn the same id answers `attached` without a second call of the provider. Another
-    connection attaches from 0."""
+    """Law 6: a repeated start of a running or ended turn is answered `attached`, without a second call of the provider.
+    Another connection attaches from 0."""
     first = await ann.start("t", demo={"rate": 500, "tokens": 20})
     again = await ann.start("t", demo={"rate": 500, "tokens": 20})
     assert again == {**first, "status": "attached"}
@@ -162,7 +162,7 @@ async def test_a_store_failure_at_the_start_frees_the_id(
 async def test_every_request_that_joined_a_failed_start_gets_an_error(
     ann: SessionClient, services: Services, store: ControlledStore
 ) -> None:
-    """Starts that joined it fail as well. For an attach and a cancel the turn isn't found."""
+    """Starts that joined it fail too. An attach and a cancel don't find the turn."""
     async with open_client(services) as other:
         with store.failing("accept"), store.blocked("accept") as accepting:
             starts = [ann.send("turn.start", turn="t", input="Hi") for _ in range(2)]

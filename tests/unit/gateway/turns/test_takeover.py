@@ -43,7 +43,7 @@ async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
     one, two = pair
     async with open_client(two.services) as there:
         async with open_client(one.services) as here:
-            placed = await here.start("t", demo=DEMO)
+            result = await here.start("t", demo=DEMO)
             await here.until(lambda: here.turns["t"].seq > 20)
             await there.request("turn.attach", turn="t")
             await there.until(lambda: there.turns["t"].seq > 20)
@@ -57,7 +57,7 @@ async def test_a_demo_turn_resumes_at_the_end_of_the_log(pair: Pair) -> None:
         view = there.turns["t"]
         assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)
         resumed = [frame for frame in there.of("t", "turn.status") if frame["status"] == "resumed"]
-        assert [frame["epoch"] > placed["epoch"] for frame in resumed] == [True]
+        assert [frame["epoch"] > result["epoch"] for frame in resumed] == [True]
         got = await there.request("turn.get", turn="t")
         assert "".join(part["text"] for part in got["message"]["parts"]) == view.text()
 
@@ -114,8 +114,8 @@ async def store_abandoned(instance: Instance, turn: str, events: list[TurnEvent]
         **fields.pop("content", {}),
     }
     request = fields.pop("request", JSON.encode(content))
-    placed = {"stateless": True, "conversation": None, "input": None, "now_ms": now_ms(), **fields}
-    new = new_turn(turn, request=request, lease_ms=0, owner="in_dead", **placed)
+    all_fields = {"stateless": True, "conversation": None, "input": None, "now_ms": now_ms(), **fields}
+    new = new_turn(turn, request=request, lease_ms=0, owner="in_dead", **all_fields)
     record = (await instance.store.accept(new)).turn
     if events:
         payload = encode_events(events)
@@ -226,9 +226,9 @@ async def test_a_takeover_is_repeated_after_a_store_failure(quick: None) -> None
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, open_client(instance.services) as ann:
             conversation = (await ann.request("conversation.create"))["id"]
-            placed = {"stateless": False, "conversation": conversation}
+            fields = {"stateless": False, "conversation": conversation}
             with view.failing("conversation", 1), view.blocked("conversation") as planning:
-                await store_abandoned(instance, "t", [], content={"conversation": conversation}, **placed)
+                await store_abandoned(instance, "t", [], content={"conversation": conversation}, **fields)
                 await asyncio.wait_for(planning.wait(), 5)
             await ann.request("turn.attach", turn="t")
             assert (await ann.ending("t"))["type"] == "turn.completed"
@@ -325,7 +325,7 @@ async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:
     try:
         async with open_pair() as (one, two), open_client(two.services) as there:
             async with open_client(one.services) as here:
-                placed = await here.start("t", demo=DEMO)
+                result = await here.start("t", demo=DEMO)
                 await here.until(lambda: here.turns["t"].seq > 20)
                 await there.request("turn.attach", turn="t")
                 await one.kill()
@@ -335,7 +335,7 @@ async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:
             assert there.turns["t"].text() == expected("Hello", DEMO)
             seqs = [event.seq for entry in await empty.log("ann", "t", 0) for event in decode_events(entry.payload)]
             assert seqs == list(range(1, there.turns["t"].seq + 1))
-            messages, _ = await empty.messages("ann", placed["conversation"], 10, None)
+            messages, _ = await empty.messages("ann", result["conversation"], 10, None)
             assert [message.role for message in messages] == ["user", "assistant"]
             two.store.real = real
     finally:
@@ -364,10 +364,12 @@ async def test_a_queued_turn_keeps_its_position_after_a_takeover(quick: None) ->
 async def test_a_queued_turn_without_a_log_waits_too(quick: None) -> None:
     """If the owner died before the first flush, a turn accepted after another one is still queued."""
     async with open_pair() as (_, two), open_client(two.services) as there:
-        where = (await there.start("first", demo=SLOW))["conversation"]
-        placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
+        conversation = (await there.start("first", demo=SLOW))["conversation"]
+        fields = {"stateless": False, "conversation": conversation, "on_busy": "queue"}
         with two.store.blocked("expired_leases"):
-            await store_abandoned(two, "second", [], content={"conversation": where, "on_busy": "queue"}, **placed)
+            await store_abandoned(
+                two, "second", [], content={"conversation": conversation, "on_busy": "queue"}, **fields
+            )
         await there.request("turn.attach", turn="second")
         await there.until(lambda: there.of("second", "turn.status"))
         assert there.of("second", "turn.started")[0]["status"] == "queued"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -39,6 +39,7 @@ from providers.openai.responses_request import responses_body
 from providers.route import Route
 from tests.answers import every_key, route
 from tests.dialect_rules import check_chat, check_messages, check_responses
+from tests.examples import examples
 
 CATALOG = Catalog(every_key())
 NINE = r"[a-zA-Z0-9]{9}"
@@ -185,7 +186,17 @@ def body_of(model: Route, request: ChatRequest) -> dict[str, Any]:
     return json.loads(json.dumps(body, allow_nan=False))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+def _each(*dialects: str) -> Iterator[tuple[Route, Check]]:
+    """Yield the route and the rules of these dialects. It takes longer to draw a history than to check it for all of them.
+
+    A failure names the dialect.
+    """
+    for dialect in dialects:
+        note(f"dialect: {dialect}")
+        yield DIALECTS[dialect]
+
+
+@settings(max_examples=examples(600))
 @given(
     history=histories(),
     new=new_inputs,
@@ -194,45 +205,43 @@ def body_of(model: Route, request: ChatRequest) -> dict[str, Any]:
     effort=st.sampled_from([None, "none", "high"]),
 )
 def test_any_history_follows_the_rules_of_the_dialect(
-    dialect: str, history: list[ChatMessage], new: list[Part], system: str | None, offered: bool, effort: Effort | None
+    history: list[ChatMessage], new: list[Part], system: str | None, offered: bool, effort: Effort | None
 ) -> None:
     """Failed and stopped turns, duplicate ids, broken arguments, images, thoughts: all of it goes back in a legal form."""
-    model, check = DIALECTS[dialect]
-    tools = (Tool("weather"), Tool("get_weather")) if offered and "tools" in model.features else ()
     messages = [*history, ChatMessage("user", tuple(new))]
-    check(body_of(model, requested(messages, system=system, tools=tools, params=Params(reasoning=effort))))
+    for model, check in _each(*DIALECTS):
+        tools = (Tool("weather"), Tool("get_weather")) if offered and "tools" in model.features else ()
+        check(body_of(model, requested(messages, system=system, tools=tools, params=Params(reasoning=effort))))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@settings(max_examples=examples(600))
 @given(history=histories(), effort=st.sampled_from([None, "none", "high"]))
 def test_any_end_of_a_history_follows_the_rules_or_is_refused(
-    dialect: str, history: list[ChatMessage], effort: Effort | None
+    history: list[ChatMessage], effort: Effort | None
 ) -> None:
     """Also a context that ends with an answer, a result or nothing that can be sent."""
-    model, check = DIALECTS[dialect]
     # An image of an unknown type in the new input is left to the provider to refuse.
     assume(not any(part.media_type == "image/svg+xml" for part in _images(history[-1:])))
-    try:
-        body = body_of(model, requested(history, params=Params(reasoning=effort)))
-    except ProviderError as error:
-        assert error.code in ("unsupported", "invalid_request")
-    else:
-        check(body)
+    for model, check in _each(*DIALECTS):
+        try:
+            body = body_of(model, requested(history, params=Params(reasoning=effort)))
+        except ProviderError as error:
+            assert error.code in ("unsupported", "invalid_request")
+        else:
+            check(body)
 
 
-@pytest.mark.parametrize("dialect", ["openai", "mistral", "kimi", "responses", "anthropic"])
+@settings(max_examples=examples(200))
 @given(history=histories(system=False), more=histories(system=False))
-def test_a_longer_context_begins_with_the_same_messages(
-    dialect: str, history: list[ChatMessage], more: list[ChatMessage]
-) -> None:
+def test_a_longer_context_begins_with_the_same_messages(history: list[ChatMessage], more: list[ChatMessage]) -> None:
     """An id doesn't depend on what follows, so that a provider's cache of prefixes can be used."""
-    model, _ = DIALECTS[dialect]
     asked = [*history, ChatMessage("user", (TextPart("Well?"),))]
-    short, long = (
-        fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more, ASK])
-    )
-    assert long.messages[: len(short.messages) - 1] == short.messages[:-1]
-    assert fit_request(model, requested(asked), stateless=True) == short
+    for model, _ in _each("openai", "mistral", "kimi", "responses", "anthropic"):
+        short, long = (
+            fit_request(model, requested(messages), stateless=True) for messages in (asked, [*asked, *more, ASK])
+        )
+        assert long.messages[: len(short.messages) - 1] == short.messages[:-1]
+        assert fit_request(model, requested(asked), stateless=True) == short
 
 
 def test_ids_that_differ_by_turn_and_part_begin_with_the_providers() -> None:

@@ -411,13 +411,6 @@ def test_content_formats(content: Any) -> None:
     assert decode({"content": content}, finish("stop")).parts == [("text", "ab")]
 
 
-def test_a_whole_message() -> None:
-    """A message that is sent as a whole is decoded. If its text was streamed before, it isn't repeated."""
-    whole = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    assert decode(whole).parts == [("text", "Hello")]
-    assert decode({"content": "Hel"}, {"content": "lo"}, whole).parts == [("text", "Hello")]
-
-
 def test_fields_of_another_type() -> None:
     """A field with a value of another type is ignored."""
     chunk = {"choices": [{"index": "0", "delta": {"content": "a", "reasoning": {"effort": 1}}}], "usage": "none"}

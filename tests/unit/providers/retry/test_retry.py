@@ -137,7 +137,7 @@ async def world(**fields: Any) -> AsyncIterator[World]:
 
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.retry.retry.BACKOFF_FIRST_S", 0.02)
+    monkeypatch.setattr("providers.retry.attempts.BACKOFF_FIRST_S", 0.02)
 
 
 async def test_successful_request_is_sent_once() -> None:
@@ -268,7 +268,7 @@ async def test_a_retired_model_is_asked_once(status: int) -> None:
 
 async def test_slow_failure_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure that took too long isn't retried."""
-    monkeypatch.setattr("providers.retry.retry.SLOW_FAILURE_S", 0.05)
+    monkeypatch.setattr("providers.retry.attempts.SLOW_FAILURE_S", 0.05)
     async with world(timeouts=Timeouts(first_event_s=0.1)) as w:
         w.a.play(chat("x").replace(delay_s=9), GOOD)
         assert (await w.failure()).code == "upstream_timeout"

@@ -10,7 +10,7 @@ from gateway.protocol.codec import CODECS, JSON
 from gateway.protocol.events import TurnDelta, TurnPart, TurnReset
 from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
-from gateway.turns.event_writer import TOO_LARGE
+from gateway.turns.image_events import TOO_LARGE
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import APPEND_BYTES_MAX, decode_events, next_append
 from gateway.turns.mirror import apply_entry
@@ -45,7 +45,7 @@ def frames(live_turn: LiveTurn, after: int = 0) -> list[dict[str, object]]:
 
 
 async def test_law_10_an_image_is_one_small_frame_with_its_address() -> None:
-    """Laws 1 and 10: the frame of the part covers the data. Another frame covers only data that is missing in it."""
+    """Laws 1 and 10: the frame of the part covers the data. From a position in the data, a frame covers the rest."""
     writer = await make_writer()
     writer.live_turn.conversation, writer.live_turn.message = "c", "m_1"
     writer.deliver([*image(), PartStarted(1, "text"), PartDelta(1, "Nice.")])
@@ -89,7 +89,7 @@ async def test_an_image_that_is_too_large_becomes_a_text() -> None:
 
 
 async def test_a_withdrawn_image_that_is_too_large_replaces_no_later_text() -> None:
-    """After a reset, a long text with the number of an image that was left out arrives."""
+    """After a reset, a long text arrives that has the part number of an image that was left out."""
     writer = await make_writer(output_bytes_max=len(DATA) - 1)
     writer.deliver([*image(), PartsWithdrawn("again")])
     long_text = "word " * 4000
@@ -120,7 +120,7 @@ async def test_data_is_logged_in_bounded_entries_and_read_elsewhere() -> None:
 
 
 async def test_a_broken_image_is_not_stored_as_an_image() -> None:
-    """If the owner is lost before all of the data is in the log, the part says so. A replay completes it."""
+    """If the owner is lost before all of the data is in the log, a text says so. A replay completes the image."""
     writer = await make_writer()
     writer.deliver(image())
     kept = writer.live_turn.log.events[:-1]

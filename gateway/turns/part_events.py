@@ -1,0 +1,56 @@
+"""The events of a part: its start, and its text and signature in pieces. Each fits into a frame (law 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.protocol.codec import clip_text, encoded_size, split_text
+from gateway.protocol.events import TurnDelta, TurnPart
+from gateway.protocol.plain_text import escape_invisible
+from gateway.protocol.requests import PIECE_BYTES_MAX
+from providers.base import PartDelta, PartStarted
+
+ID_BYTES_MAX = 512
+TITLE_BYTES_MAX = 1024
+TEXT_BYTES_MAX = 4096
+URL_BYTES_MAX = 8192
+UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
+"""A text of this many characters always fits in a frame, even if every character is escaped."""
+
+
+def part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
+    """Return the start of `part` as an event, with its fields cut so that it fits into a frame (law 10)."""
+
+    def clip(text: str | None, bytes_max: int) -> str | None:
+        return None if text is None else clip_text(text, bytes_max)
+
+    def visible(text: str | None) -> str | None:
+        """An id or a name in visible characters: clients send it back, and logs show it."""
+        return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
+
+    # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
+    url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
+    return TurnPart(
+        turn=turn,
+        seq=seq,
+        part=part.part,
+        kind=part.kind,
+        call=visible(part.call),
+        name=visible(part.name),
+        url=url,
+        title=clip(part.title, TITLE_BYTES_MAX),
+        text=clip(part.text, TEXT_BYTES_MAX),
+        media_type=clip(part.media_type, ID_BYTES_MAX),
+        redacted=part.redacted,
+        size=part.size,
+    )
+
+
+def delta_events(turn: str, seq: int, delta: PartDelta) -> Sequence[TurnDelta]:
+    """Return a delta without data as one event, or as several if one wouldn't fit into a frame (law 10)."""
+    text = delta.text
+    if text is not None:
+        pieces = split_text(text, PIECE_BYTES_MAX)
+        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1) if piece]
+    pieces = split_text(delta.signature or "", PIECE_BYTES_MAX)
+    return [TurnDelta(turn, seq + n, delta.part, None, piece) for n, piece in enumerate(pieces, 1) if piece]
