@@ -64,7 +64,14 @@ class RedisClient:
     """
 
     def __init__(
-        self, url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 0
+        self,
+        url: str,
+        *,
+        history_ttl_s: float,
+        log_ttl_s: float,
+        retention_days: int = 0,
+        wait_replicas: int = 0,
+        wait_ms: int = 0,
     ) -> None:
         try:
             options = dict[str, Any](parse_url(url))
@@ -92,7 +99,10 @@ class RedisClient:
             ) from None
         self.channels = channel_prefix(int(options.get("db", 0)))
         self._scripts = load_scripts(
-            channels=self.channels, history_ttl_ms=int(history_ttl_s * 1000), log_ttl_ms=int(log_ttl_s * 1000)
+            channels=self.channels,
+            history_ttl_ms=int(history_ttl_s * 1000),
+            log_ttl_ms=int(log_ttl_s * 1000),
+            retention_days=retention_days,
         )
         self._wait_replicas, self._wait_ms = wait_replicas, wait_ms
         self._free_connections = asyncio.Semaphore(CONNECTIONS_MAX)

@@ -38,7 +38,7 @@ if id then
   if tonumber(redis.call('HGET', key, 'cleared')) < tonumber(revision) then
     redis.call('HSET', key, 'head', ended.answer.id)
   end
-  redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_TTL_MS)
+  redis.call('PEXPIRE', p .. 'messages:' .. id, conversation_ttl(p, id))
 elseif not conversation then
   redis.call('HSET', turn, 'stateless_message', ended.answer.body)
 end

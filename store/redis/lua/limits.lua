@@ -9,24 +9,30 @@ local function day_key(p, now_ms)
 end
 
 -- Shared: return the limit that refuses `added_bytes` more bytes or, with `adds_conversation`, one more conversation; nil
--- if none does. Conversations that Redis has expired meanwhile don't count.
+-- if none does. Conversations that Redis has expired meanwhile don't count. Those with a short retention are looked for only
+-- before a call is refused.
 local function storage_limit(p, limits, added_bytes, adds_conversation)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
     return
   end
-  local oldest = redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', clock_ms() - HISTORY_TTL_MS, 'LIMIT', 0, 100)
-  for _, member in ipairs(oldest) do
-    if redis.call('EXISTS', p .. 'conversation:' .. string.sub(member, 18)) == 0 then
-      remove_conversation(p, member)
+  local limit
+  for _, range in ipairs({{clock_ms() - history_ttl(false), 100}, {'+inf', 2000}}) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', range[1], 'LIMIT', 0, range[2])) do
+      if redis.call('EXISTS', p .. 'conversation:' .. string.sub(member, 18)) == 0 then
+        remove_conversation(p, member)
+      end
+    end
+    limit = nil
+    if adds_conversation and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
+      limit = 'conversations'
+    elseif limits.stored_bytes > 0 and tonumber(redis.call('GET', p .. 'stored') or 0) + added_bytes > limits.stored_bytes then
+      limit = 'stored_bytes'
+    end
+    if not limit then
+      return
     end
   end
-  if adds_conversation and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
-    return 'conversations'
-  end
-  local stored = tonumber(redis.call('GET', p .. 'stored') or 0)
-  if limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
-    return 'stored_bytes'
-  end
+  return limit
 end
 
 -- Shared: return whether a request of `size` bytes and those of the user's running turns exceed `live_bytes`.
