@@ -27,7 +27,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Attempts:
-    """The attempts of one turn. See `Retries` for `attempts_max` and `wait_max_s`, and `RetryingClient` for `deadline`."""
+    """The attempts of one turn. See `Retries` for `attempts_max` and `wait_max_s`, and `RetryingClient.answer` for `deadline`."""
 
     def __init__(
         self,
