@@ -1,6 +1,6 @@
 """The arguments of tool calls as JSON text, from the pieces that hosts make of them. This module does no I/O.
 
-Some hosts send a placeholder first, encode the JSON twice, repeat it, or send several calls as one.
+Some hosts send a placeholder first, such as `{}`, encode the JSON twice, repeat it, or send several calls as one.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class CallArguments:
         self._is_valid = False
 
     def _decode_string(self) -> tuple[str, str]:
-        """Replace the string that has ended by the arguments that it encodes, and return as `add` does.
+        """Replace the string that has ended with the arguments that it encodes, and return as `add` does.
 
         A string that encodes none is kept, and is itself the text to pass on.
         """

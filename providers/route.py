@@ -114,12 +114,12 @@ class Quirks(BaseModel):
     """The field that marks the last message of a request in Chat Completions as the start of the answer, if the provider
     needs one."""
     prefill_body: dict[str, Any] = {}
-    """Additional fields for the body of such a request in Chat Completions."""
+    """Additional fields for the body of a request in Chat Completions that has the start of the answer."""
     prefill_path: str = ""
-    """The path of the API that takes such a request, if it isn't that of the base URL. It replaces
-    a `/v1` at the end of the base URL."""
+    """The path of the API that takes a request with the start of the answer, if it isn't that of the base URL. It
+    replaces a `/v1` at the end of the base URL."""
     prefill_echoed: bool = False
-    """Whether the answer to such a request repeats the start that was sent."""
+    """Whether an answer whose start was sent repeats that start."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
     """Additional fields for every request body in Chat Completions and Responses."""

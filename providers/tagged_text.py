@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from providers.delta_buffer import DeltaBuffer
-from providers.openai.think_tags import Piece, ThinkTags
+from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Piece, ThinkTags
 
 RECORD_MAX: Final = 1_000_000
-"""The maximum number of characters of reasoning that can be said again."""
-RESTATED: Final = "the model's reasoning was taken for its answer, so both are sent again"
+"""The maximum number of characters of reasoning that can be sent again."""
 
 
 class TaggedText:
@@ -30,8 +29,8 @@ class TaggedText:
         """The reasoning so far in order: pairs (text, signature), of which one is empty."""
         self._size = 0
 
-    def say(self, text: str) -> None:
-        """Add a piece of the text."""
+    def append(self, text: str) -> None:
+        """Append a piece of the text."""
         tags = self._tags
         if tags is None:
             self._parts.append_text("text", text)
@@ -42,7 +41,7 @@ class TaggedText:
             self._add(tags.feed(text))
 
     def record(self, thought: str = "", signature: str = "") -> None:
-        """Record reasoning that came in a block of its own, so that it can be said again."""
+        """Record reasoning that came in a block of its own, so that it can be sent again."""
         if self._tags is None:
             return
         self._tags.expect_text()
@@ -51,7 +50,7 @@ class TaggedText:
             self._record.append((thought, signature))
 
     def settle(self) -> None:
-        """Decide on a closing tag at the end of the text so far, because something else than text follows it."""
+        """Decide on a closing tag at the end of the text so far, because something other than text follows it."""
         if self._tags is not None:
             self._add(self._tags.settle())
 
@@ -63,7 +62,7 @@ class TaggedText:
         self._add(tags.close())
         if tags.is_assumed and self._may_restate() and "text" not in self._parts.kinds:
             said = "".join(text for text, _ in self._record)
-            self._parts.withdraw(RESTATED)
+            self._parts.withdraw(ANSWER_RESTATED)
             self._parts.append_text("text", said)
 
     def _may_restate(self) -> bool:
@@ -87,8 +86,8 @@ class TaggedText:
             self._record.append((text, ""))
 
     def _restate(self) -> None:
-        """Say the reasoning so far again, after all parts were withdrawn. A signature ends its part."""
-        self._parts.withdraw(RESTATED)
+        """Withdraw all parts, and add the reasoning so far again. A signature ends its part."""
+        self._parts.withdraw(REASONING_RESTATED)
         part = -1
         for text, signature in self._record:
             if part < 0:

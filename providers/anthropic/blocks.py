@@ -13,7 +13,7 @@ from providers.tagged_text import TaggedText
 
 
 class ContentBlocks:
-    """The blocks so far. `text` is the text of a host that may send reasoning in it, else None."""
+    """The blocks so far. `text` takes the text of a host that may send reasoning in it. None for any other host."""
 
     def __init__(self, parts: DeltaBuffer, text: TaggedText | None) -> None:
         self.is_open = False
@@ -64,7 +64,7 @@ class ContentBlocks:
             if self._text is None:
                 self._parts.append_text("text", delta.text or "")
             else:
-                self._text.say(delta.text or "")
+                self._text.append(delta.text or "")
         elif is_thought_type(delta.type) or (delta.text and index in self._thoughts) or delta.thinking:
             self._think(index, thought_text(delta.thinking or delta.reasoning or delta.text))
         elif delta.type == "input_json_delta":
@@ -117,7 +117,7 @@ class ContentBlocks:
         elif block.type == "redacted_thinking":
             self._parts.append_signature(self._parts.open_part("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
-            self._say(block.text or "")
+            self._append_text(block.text or "")
             for citation in block.citations or ():
                 self._add_citation(citation)
         elif is_thought_type(block.type):
@@ -136,18 +136,18 @@ class ContentBlocks:
             if self._text is not None:
                 self._text.record(thought, block.signature or "")
 
-    def _say(self, text: str) -> None:
+    def _append_text(self, text: str) -> None:
         if self._text is None:
             self._parts.append_text("text", text)
         else:
-            self._text.say(text)
+            self._text.append(text)
 
     def _add_other(self, index: int, block: Block) -> None:
         """Add a block of another type: its text, its image, or a sentence in its place."""
         if "image" in block.type:
             self._images[index] = block
         elif block.text and not block.type.endswith(("_use", "_result")):
-            self._say(block.text)
+            self._append_text(block.text)
         else:
             self._media.add_piece(block.type, block)
 
@@ -155,7 +155,7 @@ class ContentBlocks:
         if delta.type.startswith("image"):
             self._add_image(index, delta.source or delta.data)
         elif not delta.type and delta.text:
-            self._say(delta.text)
+            self._append_text(delta.text)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._add_citation(delta.citation)
 

@@ -1,7 +1,7 @@
 """The cache breakpoints in a request to the Messages API. Without them, each turn pays in full for the whole history.
 
 The provider keeps the prompt up to each breakpoint. A later request that begins in the same way reads that part at a
-lower price. It ignores breakpoints in prompts below the model's minimum length. This module does no I/O.
+lower price. Breakpoints in prompts below the model's minimum length have no effect. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def add_breakpoints(body: dict[str, Any], style: PromptCache) -> None:
     Those after the tools and after the system prompt serve other conversations too. The one at the end of the user's
     last message serves the next turn. It is never in an answer that the model has to continue. With `style` "request",
     the API places it: the messages then stay the same from turn to turn. If many blocks were added since the user's
-    message before that one, it gets a breakpoint too, so that the API finds it. With an empty `style`, do nothing.
+    message before that one, that message gets a breakpoint too, so that the API finds it. With an empty `style`, do nothing.
     """
     if not style:
         return

@@ -73,7 +73,7 @@ event_decoder = msgspec.json.Decoder(Event, float_hook=float)
 
 
 def has_content(delta: Delta) -> bool:
-    """Return whether a delta shows progress by something else than text."""
+    """Return whether a delta shows progress by something other than text."""
     return bool(
         delta.thinking
         or delta.partial_json

@@ -1,7 +1,7 @@
 """The catalog, which resolves model ids to routes and endpoints, and the provider clients of one process.
 
 The environment is passed as a mapping and read once. The catalog never opens a connection, and its `repr` and its error
-messages contain the value of no key.
+messages never contain a key.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Catalog:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
     def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
-        """Return the models that have a row and aren't hidden: those that can be used first, in the order of the rows.
-        Outdated models are the last of those that can be used, and the last of the others.
+        """Return the models that have a row and aren't hidden, and those of each provider's variant that can be used.
 
-        The models of a provider's variant ("kimi-cn/kimi-k3") follow if the variant can be used. The list is cached
-        for each `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
+        Models that can be used come first, and outdated ones come last in each of these two groups. Otherwise the order
+        is that of the rows, and then of the variants ("kimi-cn/kimi-k3"). The list is cached for each `price_of`.
+        `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
         """
         if price_of not in self._infos:
             self._infos[price_of] = self._build_infos(price_of)

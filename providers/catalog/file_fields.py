@@ -1,4 +1,4 @@
-"""Check the fields of the operator's file, and say what is wrong with each by the name that it has in the file."""
+"""Check the fields of the operator's file. An error gives a field the name that it has in the file."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class ModelRow(BaseModel):
     hidden: bool = False
     """Whether the model is left out of lists. It can still be used by its name."""
     legacy: bool = False
-    """Whether the model is listed as outdated. Its provider may have retired it, and then refuses it itself."""
+    """Whether the model is listed as outdated. Its provider may have retired it, and then refuses requests for it."""
     quirks: dict[str, Any] = {}
 
 

@@ -76,7 +76,10 @@ class Reason(NamedTuple):
         return reason._with_quoted(_quoted_body(fields, text))
 
     def _with_quoted(self, quoted: object) -> Reason:
-        """Return the reason, with that of the error of another provider that the text quotes as JSON (None: none)."""
+        """Return this reason with the text of `quoted`, another provider's error that it quotes. None: it quotes none.
+
+        The type and the wait are also those of `quoted` if this reason has none.
+        """
         if quoted is None:
             return self
         inner = Reason.parse(quoted)

@@ -1,4 +1,4 @@
-"""Replace the images and files of a history that a model can't take by a note. This module does no I/O."""
+"""Replace with a note each image and file of a history that a model can't take. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME_CHARS_MAX: Final = 80
 
 
 def leave_out_media(request: ChatRequest, route: Route) -> ChatRequest:
-    """Replace the images and files that the model of `route` can't take by a note, except in the last message.
+    """Replace with a note each image and file that the model of `route` can't take, except in the last message.
 
     The last message is the new input. `Route.check` refuses it if the model can't take what it holds. An image in an
     answer moves to the next message of the user, because no dialect takes images in answers. A note takes its place.

@@ -52,7 +52,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` and return the response once its headers arrive. An error comes with the start of its body.
+        """Send `request` and return the response once its headers arrive. An error response has only the start of its body.
 
         The extension `timeout["read"]`, in seconds, bounds the wait for the first event. Raise httpx2's transport
         errors.

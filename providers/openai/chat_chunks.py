@@ -36,8 +36,8 @@ from providers.openai.chat_schema import (
 )
 from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
 from providers.openai.reasoning_fields import ReasoningFields
+from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, ThinkTags
 from providers.openai.think_tags import Piece as ThinkPiece
-from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.openai.whole_message import missing_delta
 from providers.route import Quirks
@@ -46,9 +46,7 @@ from providers.token_counts import UsageReports
 UNDECIDED: Final = -1
 """The index of the decoded choice while that isn't known."""
 OTHER_CHOICES_MAX: Final = 8
-"""The number of held-back pieces of choices with another index than 0 at which the first of them is decoded."""
-
-_RESTATED: Final = "the model's reasoning was taken for its answer, or its answer for reasoning, so both are sent again"
+"""The number of held-back pieces of choices with an index other than 0 at which the first of them is decoded."""
 
 
 class ChatDecoder:
@@ -73,7 +71,7 @@ class ChatDecoder:
         """The choices with another index, while it isn't known whether there is one with the index 0."""
         self._said: list[str] = []
         """The text so far, as it arrived."""
-        self._say = self._said.append
+        self._record_text = self._said.append
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
         self._reasoning_fields = ReasoningFields(self.parts, self._reasoning, keeps_details=quirks.reasoning_details)
@@ -175,7 +173,7 @@ class ChatDecoder:
         self.finishing = self._finish is not None
 
     def _add_other_choice(self, choice: Choice) -> None:
-        """Hold back a choice with another index than 0, until it is known whether there is one with the index 0."""
+        """Hold back a choice with an index other than 0, until it is known whether there is one with the index 0."""
         if self._choice == UNDECIDED and not choice.index:
             self._choice = 0
             self._other_choices.clear()
@@ -219,7 +217,7 @@ class ChatDecoder:
             if not isinstance(content, str) or delta.extra_content is not None:
                 self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
             else:
-                self._say(content)
+                self._record_text(content)
                 if self._tags is None:
                     parts.append_text("text", content)
                 elif (watched := self._tags.watched) is not None and "<" not in content:
@@ -278,18 +276,18 @@ class ChatDecoder:
         return said
 
     def _settle_tags(self) -> None:
-        """Decide on a closing tag at the end of the text so far, because something else than text follows it."""
+        """Decide on a closing tag at the end of the text so far, because something other than text follows it."""
         if self._tags is not None:
             self._add_tagged(self._tags.settle())
 
     def _add_pieces(self, content: Sequence[Piece | str], extra: Extra | None = None) -> None:
         for piece in content:
             if isinstance(piece, str) and extra is not None and is_marked_as_thought(extra):
-                self._reasoning.say("extra_content", piece.removeprefix("<thought>").removesuffix("</thought>"))
+                self._reasoning.add("extra_content", piece.removeprefix("<thought>").removesuffix("</thought>"))
             elif isinstance(piece, str):
                 self._add_text(piece)
             elif is_thought(piece.type, piece):
-                self._reasoning.say("content", thought_text(msgspec.structs.asdict(piece)))
+                self._reasoning.add("content", thought_text(msgspec.structs.asdict(piece)))
             else:
                 self._add_text(piece.words)
                 if piece.refusal:
@@ -303,7 +301,7 @@ class ChatDecoder:
             self._media.add_piece(piece.type, piece, has_text=bool(piece.words))
 
     def _add_text(self, text: str) -> None:
-        self._say(text)
+        self._record_text(text)
         if self._tags is None:
             self.parts.append_text("text", text)
         elif text:
@@ -322,15 +320,15 @@ class ChatDecoder:
             if kind == "text":
                 self.parts.append_text("text", text)
             elif kind == "reasoning":
-                self._reasoning.say(TEXT, text)
+                self._reasoning.add(TEXT, text)
             else:
-                self.parts.withdraw(_RESTATED)
+                self.parts.withdraw(REASONING_RESTATED)
                 self._reasoning.restate(text)
         if self._tags is not None and self._tags.is_done:
             self._tags = None
 
     def _may_restate(self) -> bool:
-        """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be said again."""
+        """Return whether all parts so far may be withdrawn: they are only text and reasoning, and can be sent again."""
         return (
             not self.parts.is_rest
             and self.parts.kinds <= {"text", "reasoning"}
@@ -344,7 +342,7 @@ class ChatDecoder:
         tags, reasoning = self._tags, self._reasoning
         if tags is not None and tags.is_assumed and reasoning.is_from_text and self._may_restate():
             text = reasoning.text
-            self.parts.withdraw(_RESTATED)
+            self.parts.withdraw(ANSWER_RESTATED)
             self.parts.append_text("text", text)
 
     def _add_tool_calls(self, delta: Delta) -> None:

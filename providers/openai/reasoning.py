@@ -1,4 +1,4 @@
-"""The reasoning of one answer, from every field that a host may give it in. It is said once. This module does no I/O.
+"""The reasoning of one answer, from every field that a host may give it in. It is added once. This module does no I/O.
 
 Many hosts repeat the reasoning: in a second field of the same chunk, in a later chunk, or in tags within the text.
 """
@@ -95,13 +95,13 @@ class _Source:
         self.skips = 0
         """How often white space was skipped."""
         self.blanks = ""
-        """White space after the end of the record, which is said if more follows."""
+        """White space after the end of the record, which is added if more follows."""
         self.repeats: bool | None = None
         """None until the field differs from the record. Then: whether it had repeated enough of it before."""
 
 
 class Reasoning:
-    """The reasoning so far. `say` takes the pieces of each source, which is a field's name."""
+    """The reasoning so far. `add` takes the pieces of each source, which is a field's name."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
@@ -115,13 +115,13 @@ class Reasoning:
         self._others: dict[str, _Source] = {}
         self.spoken = False
         """Whether a source has given reasoning in the current chunk. The caller sets it to False after each chunk. If
-        two fields of one chunk differ, they are two accounts of the same reasoning, and only the first is said."""
+        two fields of one chunk differ, they are two accounts of the same reasoning, and only the first is added."""
         self.part = -1
         """The number of the last reasoning part with text, or -1."""
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the reasoning so far can be said again."""
+        """Whether the reasoning so far can be added again."""
         return self._size <= RECORD_MAX
 
     @property
@@ -134,7 +134,7 @@ class Reasoning:
         """Whether all reasoning came in the text of the answer."""
         return self._leader == TEXT and not self._others
 
-    def say(self, source: str, text: str) -> None:
+    def add(self, source: str, text: str) -> None:
         """Add `text`, except what another source has already given."""
         if not text:
             return
@@ -145,10 +145,10 @@ class Reasoning:
             self._compare(source, text)
         self.spoken = True
 
-    def say_snapshot(self, source: str, text: str) -> None:
+    def add_snapshot(self, source: str, text: str) -> None:
         """Add `text`, without what it repeats. Some hosts begin each text with all reasoning so far."""
         if len(text) < self._size - self._segment_size:
-            self.say(source, text)
+            self.add(source, text)
             return
         for first, size in ((0, self._size), (self._segment, self._size - self._segment_size)):
             if SNAPSHOT_MIN <= size <= len(text) and size <= RECORD_MAX:
@@ -156,21 +156,21 @@ class Reasoning:
                 if text.startswith(said):
                     if len(text) > size:
                         self._lead(source)
-                        self.say(source, text[size:])
+                        self.add(source, text[size:])
                     elif source != self._leader:
                         self._move_to_end(source)
                     self.spoken = True
                     return
-        self.say(source, text)
+        self.add(source, text)
 
     def restate(self, thought: str) -> None:
-        """Say everything again after all parts were withdrawn: the reasoning so far, and then `thought`, from the text."""
+        """Add everything again after all parts were withdrawn: the reasoning so far, and then `thought`, from the text."""
         said, self._record, self._others = "".join(self._record), [], {}
         self._size = self._segment = self._segment_size = 0
         self.part = -1
-        self.say(self._leader, said)
+        self.add(self._leader, said)
         self.spoken = False
-        self.say(TEXT, thought)
+        self.add(TEXT, thought)
 
     def _append(self, text: str) -> None:
         parts = self._parts
@@ -207,7 +207,7 @@ class Reasoning:
         if source.blanks and source.piece < len(self._record):
             text, source.blanks = source.blanks + text, ""
         if source.repeats is False:
-            # Two accounts in one chunk: only the first is said.
+            # Two accounts in one chunk: only the first is added.
             if not self.spoken:
                 self._append(text)
             return

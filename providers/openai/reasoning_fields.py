@@ -26,17 +26,17 @@ class ReasoningFields:
         """Add the reasoning of `delta`."""
         reasoning = self._reasoning
         if value := delta.reasoning_content:
-            reasoning.say("reasoning_content", value if isinstance(value, str) else thought_text(value))
+            reasoning.add("reasoning_content", value if isinstance(value, str) else thought_text(value))
         if value := delta.reasoning:
-            reasoning.say("reasoning", value if isinstance(value, str) else thought_text(value))
+            reasoning.add("reasoning", value if isinstance(value, str) else thought_text(value))
         if delta.reasoning_text or delta.thinking or delta.thinking_blocks:
-            reasoning.say("reasoning_text", thought_text(delta.reasoning_text))
-            reasoning.say("thinking", thought_text(delta.thinking))
-            reasoning.say("thinking_blocks", thought_text(delta.thinking_blocks))
+            reasoning.add("reasoning_text", thought_text(delta.reasoning_text))
+            reasoning.add("thinking", thought_text(delta.thinking))
+            reasoning.add("thinking_blocks", thought_text(delta.thinking_blocks))
         if delta.thoughts or delta.thought or delta.reasoning_summary:
-            reasoning.say("thoughts", thought_text(delta.thoughts))
-            reasoning.say("thought", thought_text(delta.thought))
-            reasoning.say("reasoning_summary", thought_text(delta.reasoning_summary))
+            reasoning.add("thoughts", thought_text(delta.thoughts))
+            reasoning.add("thought", thought_text(delta.thought))
+            reasoning.add("reasoning_summary", thought_text(delta.reasoning_summary))
         if details := delta.reasoning_details:
             self._add_details(details if isinstance(details, list) else [details])
 
@@ -45,10 +45,10 @@ class ReasoningFields:
         parts = self._parts
         for detail in details:
             if isinstance(detail, str):
-                self._reasoning.say_snapshot("reasoning_details", detail)
+                self._reasoning.add_snapshot("reasoning_details", detail)
                 continue
             text = detail.words or thought_text(detail.summary)
-            self._reasoning.say_snapshot("reasoning_details" if detail.words else "reasoning_summaries", text)
+            self._reasoning.add_snapshot("reasoning_details" if detail.words else "reasoning_summaries", text)
             if signature := detail.signature or detail.data:
                 part = self._reasoning.part if text else parts.last if parts.last_kind == "reasoning" else -1
                 if part < 0 or part in self.signed:

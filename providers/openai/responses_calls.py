@@ -61,7 +61,7 @@ class ItemCalls:
             call.opened = self._opened.append(call.opened, piece)
 
     def append_whole(self, item_key: ItemKey, arguments: Arguments, item_id: str | None = None) -> None:
-        """Add what is missing of all arguments of the call `item_key`. See `append`."""
+        """Add what the call `item_key` lacks of its whole `arguments`. See `append`."""
         if (call := self._call_of(item_key, item_id)) is not None:
             self._fill(call, as_text(arguments))
 

@@ -25,6 +25,9 @@ TAGS: Final = {
 }
 """Map from each opening tag to its closing tag. Upper and lower case aren't distinguished."""
 
+REASONING_RESTATED: Final = "the model's reasoning was taken for its answer, so both are sent again"
+ANSWER_RESTATED: Final = "the model's answer was taken for reasoning, so it is sent again"
+
 TAG_MAX: Final = max(map(len, (*TAGS, *TAGS.values())))
 _CLOSE: Final = {tag: re.compile(re.escape(close), re.IGNORECASE) for tag, close in TAGS.items()}
 
@@ -87,11 +90,11 @@ class ThinkTags:
         return self._state == "after"
 
     def expect_text(self) -> None:
-        """Note that the reasoning comes in a field of its own, so that text without tags is the answer."""
+        """Record that the reasoning comes in a field of its own, so that text without tags is the answer."""
         self._is_opened = False
 
     def settle(self) -> list[Piece]:
-        """Return the pieces of a closing tag at the end of the text so far. Something else than text follows."""
+        """Return the pieces for a closing tag at the end of the text so far, because something other than text follows it."""
         if self._state != "watching" or self._pending.lower() not in _LONE_CLOSE:
             return []
         pending, self._pending = self._pending, ""

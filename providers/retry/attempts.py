@@ -27,7 +27,7 @@ SLOW_FAILURE_S: Final = 30.0
 
 
 class Attempts:
-    """The attempts of one turn. See `Retries` for `attempts_max` and `wait_max_s`, and `RetryingClient` for `deadline`."""
+    """The attempts of one turn. See `Retries` for `attempts_max` and `wait_max_s`, and `RetryingClient.answer` for `deadline`."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class Attempts:
         self._request_count = 0
 
     async def answer(self, route: Route, fallbacks: list[Route] | None = None) -> None:
-        """Request the answer from `route`, then from `fallbacks`, or else from its own ones.
+        """Request the answer from `route`, then from each of `fallbacks`, by default the fallbacks of `route`.
 
-        Raise `ProviderError` with the first failure.
+        Raise `ProviderError` with the failure of `route`, or `Interrupted` if an answer breaks off after its start.
         """
         request = await self._requester.build_request(route)
         self._fallbacks = self._providers.fallbacks(route) if fallbacks is None else list(fallbacks)

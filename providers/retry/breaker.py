@@ -91,8 +91,8 @@ class Breaker:
     def apply_shared(self, opening: Opening | None) -> None:
         """Apply the opening that another instance shared, once.
 
-        None means that no opening is shared any more. If a shared opening keeps the circuit open, the circuit
-        becomes half open.
+        None means that no opening is shared any more: a circuit that is open because of a shared opening becomes half
+        open.
         """
         if opening is None:
             if self._is_shared:

@@ -64,8 +64,10 @@ class Key:
 
 
 class KeyCheckout:
-    """A key for one request. The caller reports the outcome with `record_success`, `record_failure` or
-    `release`."""
+    """A key for one request. The caller reports the outcome with `record_success` or `record_failure`, or calls `release`.
+
+    It calls `record_interruption` if an answer breaks off after `record_success`.
+    """
 
     def __init__(self, pool: KeyPool, key: Key, model: str) -> None:
         self.value = key.value

@@ -35,7 +35,7 @@ class ReplayFilter:
             self._kinds.append(part.__struct_config__.tag)  # type: ignore[arg-type]
             self._texts.append(len(_text(part)))
             self._signatures.append(len(part.signature or ""))
-            # A text in place of an image that was too large stands for all of its data.
+            # All data of an image that was replaced with a text, because it was too large, is skipped.
             self._data.append(len(part.data or "") if isinstance(part, ImagePart) else sys.maxsize)
 
     def filter(self, batch: list[Delta]) -> list[Delta]:

@@ -26,7 +26,7 @@ log = structlog.stdlib.get_logger("turnwire.provider")
 
 
 class Retries(Struct, frozen=True):
-    """The retry limits. `attempts` is the maximum number of requests to one model, without those with another key."""
+    """The retry limits. `attempts` is the maximum number of requests to one model, not counting those with another key."""
 
     attempts: int = 3
     wait_max_s: float = 60.0

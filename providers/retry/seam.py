@@ -1,7 +1,7 @@
 """The seam between the text of an answer that broke off and its continuation. This module does no I/O.
 
 A continuation may begin exactly where the text ends, repeat its last words or all of it, and have too much or too
-little white space. Its start is held back until that is decided: as long as it may still repeat the text.
+little white space. Its start is held back as long as it may still repeat the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from providers.continuation import said_text
 WINDOW_CHARS: Final = 4096
 """How far before the end of the text a repetition may begin. It may also begin at the start of the text."""
 REPEATED_LETTERS_MIN: Final = 4
-"""A repetition that has fewer letters and digits counts as the model's own words. A CJK character is two."""
+"""Repeated words with fewer letters and digits are taken for the model's own. A CJK character counts as two."""
 RESTART_CHARS: Final = 64
 """A continuation that repeats this many characters of the start of the text, and then differs, is another answer."""
 _WORD_STARTS: Final = re.compile(r"(?<!\w)\S|[^\w\s]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -37,7 +37,7 @@ _MARKS: Final = ("<<<", "...", "…")
 _END_MARKS: Final = ("", ">", ">>")
 _SINGLE_TOKEN: Final = re.compile(r"[^\w\s]{0,3}\w{1,40}(?:[>,;)}\]]|\(\))[,;]?")
 """A closing tag, an item of a list, or a short statement. Code and tables often have the same one twice in a row."""
-_FIRST_WITH_BLANKS: Final = 0x0E00
+_FIRST_WITHOUT_BLANKS: Final = 0x0E00
 """From this code point on, most scripts write words without blanks between them."""
 
 
@@ -222,7 +222,7 @@ def _without(lead: str, blank: str) -> str:
 
 def _has_blank_between(before: str, after: str) -> bool:
     """Return whether a blank belongs between `before`, the end of a text, and `after`, the start of the next word."""
-    if ord(before) >= _FIRST_WITH_BLANKS or ord(after) >= _FIRST_WITH_BLANKS:
+    if ord(before) >= _FIRST_WITHOUT_BLANKS or ord(after) >= _FIRST_WITHOUT_BLANKS:
         return False
     return after.isalnum() and (before.isalnum() or before in ",.;:!?)")
 
@@ -254,8 +254,11 @@ class SeamSink:
         self._numbers: dict[int, int] = {}
 
     def offer(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Return False until the seam is decided, so that a failure is raised in the task."""
-        if not self._seam.is_done:
+        """See `DeltaSink`. Return False until the seam is decided, so that a failure is raised in the task.
+
+        Also return False until the first text has a part, because `put` has to start that part if `sink` refuses.
+        """
+        if not self._seam.is_done or self._joined is None:
             return False
         numbered = self._number(batch)
         return not numbered or self._sink.offer(numbered)
@@ -276,7 +279,7 @@ class SeamSink:
     def _number(self, batch: list[Delta]) -> list[Delta]:
         """Return `batch` with the parts numbered after those that were said, and with the text joined.
 
-        Once the seam is decided, the same batch may be passed again, and gives the same result.
+        Once the seam is decided and the first text has a part, the same batch gives the same result again.
         """
         numbered: list[Delta] = []
         for delta in batch:

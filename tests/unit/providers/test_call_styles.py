@@ -38,7 +38,7 @@ def call_lists(draw: st.DrawFn) -> Calls:
 
 
 class Cuts:
-    """A source of splits."""
+    """A function that cuts a text into pieces at places that hypothesis draws."""
 
     def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self._draw = draw

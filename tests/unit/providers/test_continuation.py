@@ -58,7 +58,7 @@ NOT_PREFILLED = [
 
 
 def test_which_models_take_a_prefix() -> None:
-    """The catalog knows it by the names of models."""
+    """The catalog decides by a model's name whether the model takes a prefix."""
     environment = every_key() | {"AWS_REGION": "r", "CLOUD_ML_REGION": "r", "ANTHROPIC_VERTEX_PROJECT_ID": "p"}
     catalog = Catalog(environment)
     assert {model: catalog.resolve(model).continuation for model in PREFILLED} == dict.fromkeys(PREFILLED, "prefill")

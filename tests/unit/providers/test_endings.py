@@ -217,7 +217,7 @@ def test_reasoning_that_only_the_last_event_says() -> None:
 
 @pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
 def test_a_call_without_a_name(dialect: str) -> None:
-    """A call that nobody can answer isn't left out of an answer that claims to be whole."""
+    """An answer with a call that has no name is incomplete, because nobody can answer such a call."""
     if dialect == "chat":
         answer = chat(delta(content="a"), delta(**call('{"a":1}', name="")), delta("tool_calls"))
     elif dialect == "messages":
@@ -235,7 +235,7 @@ def test_tool_calls_that_are_missing() -> None:
 
 
 def test_calls_with_one_index() -> None:
-    """In Responses, the item's id tells the calls apart that have one index."""
+    """In Responses, the item's id tells calls with one index apart."""
     events = [item("added", 0, type="function_call", id=f"i{n}", call_id=f"c{n}", name="f") for n in (1, 2)]
     for n in (1, 2):
         name = "response.function_call_arguments.delta"

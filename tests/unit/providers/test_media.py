@@ -1,4 +1,4 @@
-"""Images, sound and unknown content in each dialect: nothing that a model sends is lost without a word."""
+"""Images, sound and unknown content in each dialect: nothing that a model sends is left out without a note."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_text_and_images_keep_their_order() -> None:
 
 
 def test_a_piece_may_have_a_text_and_an_image() -> None:
-    """Both are parts. An unknown piece whose text is shown needs no other name."""
+    """The text and the image of a piece are both parts. An unknown piece with a text needs no note."""
     piece = {"type": "image_url", "text": "A cat.", "image_url": {"url": URL}}
     assert chat({"content": [piece]}).parts == [("text", "A cat."), ("image", "")]
     assert chat({"content": [{"type": "caption", "text": "A cat."}]}).parts == [("text", "A cat.")]
@@ -229,7 +229,7 @@ def text_block(index: int, text: str) -> list[dict[str, Any]]:
 
 
 def test_the_content_of_message_start_is_used_once() -> None:
-    """It is the answer if no event begins its blocks again. Blocks that are begun again aren't said twice."""
+    """This content is the answer if no event begins its blocks again. Blocks that are begun again aren't added twice."""
     content = [{"type": "text", "text": "Hello"}, {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]
     start = {"type": "message_start", "message": {"content": content}}
     call = ("tool_call", '{"a": 1}')

@@ -1,4 +1,4 @@
-"""Thoughts, images and texts in shapes that fewer hosts use: each is said once, and never as something else."""
+"""Thoughts, images and texts in shapes that fewer hosts use: each is added once, and never as another kind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_thoughts_in_chat(delta: dict[str, Any]) -> None:
     ],
 )
 def test_list_content(content: list[Any]) -> None:
-    """One piece that no dialect knows doesn't take the others with it."""
+    """An unknown piece doesn't prevent the others from being read."""
     assert chat({"content": content}) == [("text", ANSWER)]
 
 

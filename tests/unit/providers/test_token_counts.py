@@ -10,7 +10,7 @@ from providers.base import Usage, UsageReported
 from providers.route import Quirks
 from providers.token_counts import UsageReports, chat_cost, read_counts, usage_of
 
-HOLES: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, "1" * 400, float("nan"), True, [], {})
+INVALID_COUNTS: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, "1" * 400, float("nan"), True, [], {})
 
 
 def merged(*reports: Any, quirks: Quirks | None = None) -> UsageReported | None:
@@ -70,17 +70,21 @@ def test_reasoning_excluded_from_the_output() -> None:
     assert usage_of(read_counts(responses), quirks) == Usage(0, 9, 4)
 
 
-def test_no_hole_shrinks_a_count() -> None:
-    """Reports with any holes, in any order and repeated, give the counts of the whole one. Cached tokens are part of them."""
+def test_incomplete_reports_shrink_no_count() -> None:
+    """Reports with missing and invalid counts, in any order and repeated, give the counts of the complete one."""
     rng = random.Random(16)
     for input_name, output_name in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
         whole = {input_name: 120, output_name: 41, "total_tokens": 161}
         for _ in range(500):
             reports: list[Any] = [
-                {name: rng.choice((count, str(count), *HOLES)) for name, count in whole.items() if rng.random() < 0.8}
+                {
+                    name: rng.choice((count, str(count), *INVALID_COUNTS))
+                    for name, count in whole.items()
+                    if rng.random() < 0.8
+                }
                 for _ in range(rng.randrange(5))
             ]
-            details = {f"{input_name}_details": {"cached_tokens": rng.choice((64, "64", *HOLES))}}
+            details = {f"{input_name}_details": {"cached_tokens": rng.choice((64, "64", *INVALID_COUNTS))}}
             reports += [details, {"cost": 1}, None, 161, {}]
             rng.shuffle(reports)
             reports.insert(rng.randrange(len(reports) + 1), whole | {f"{input_name}_details": {"cached_tokens": 64}})
@@ -88,7 +92,7 @@ def test_no_hole_shrinks_a_count() -> None:
 
 
 def test_growing_reports() -> None:
-    """Of counts that grow from report to report, the largest is kept, whatever the order. Nothing new isn't reported."""
+    """Of growing counts, the largest is kept, whatever the order. Without a new report, `take` returns nothing."""
     running = [{"prompt_tokens": 9, "completion_tokens": n} for n in range(20)]
     random.Random(1).shuffle(running)
     assert merged(*running) == UsageReported(Usage(9, 19))

@@ -137,7 +137,7 @@ def test_incomplete(events: list[dict[str, Any]]) -> None:
 
 
 def test_ping_is_no_progress() -> None:
-    """A ping isn't progress. Any other event is, known or not."""
+    """A ping isn't progress. The start of a message and an unknown event are."""
     decoder = MessagesDecoder(FAILURES)
     assert decoder.decode_event("ping", b'{"type": "ping"}') is False
     assert decoder.decode_event(None, b'{"type": "ping"}') is False

@@ -204,7 +204,7 @@ def test_trailing_thinking_is_left_out() -> None:
 def test_thinking_agrees_with_the_calls_that_are_answered(
     style: str, effort: Any, thought: bool, thinking: str | None, kinds: list[str]
 ) -> None:
-    """With a budget, an answer whose calls another model made can't be thought about. Without, it has no thoughts."""
+    """With a budget, thinking is turned off if the calls came without a thought. Without thinking, thoughts are left out."""
     call = ToolCallPart("c", "f", "{}")
     parts: tuple[Part, ...] = (ReasoningPart("why", signature="c2ln"), call) if thought else (call,)
     messages = (

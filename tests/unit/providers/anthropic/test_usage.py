@@ -8,7 +8,7 @@ import pytest
 from providers.anthropic.usage import MessagesUsage
 from providers.base import Usage
 
-HOLES: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, float("nan"), True, [], {})
+INVALID_COUNTS: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, float("nan"), True, [], {})
 
 
 def merged(*reports: dict[str, Any]) -> Usage | None:
@@ -73,8 +73,8 @@ def test_several_messages() -> None:
     assert usage.usage(is_complete=True) == Usage(30, 15)
 
 
-def test_no_hole_shrinks_a_count() -> None:
-    """Reports with any holes, in any order and repeated, give the counts of the whole one."""
+def test_incomplete_reports_shrink_no_count() -> None:
+    """Reports with missing and invalid counts, in any order and repeated, give the counts of the complete one."""
     rng = random.Random(16)
     whole = {
         "input_tokens": 20,
@@ -85,7 +85,7 @@ def test_no_hole_shrinks_a_count() -> None:
     for _ in range(500):
         reports = [
             {
-                name: rng.choice((count, float(count), str(count), *HOLES))
+                name: rng.choice((count, float(count), str(count), *INVALID_COUNTS))
                 for name, count in whole.items()
                 if rng.random() < 0.8
             }

@@ -1,5 +1,4 @@
-"""What providers say when a request is too long, or a model isn't "
-"there: each in the provider's own words and status."""
+"""What providers say when a request is too long, or a model isn't there: in each provider's own words and status."""
 
 import json
 from typing import Any

@@ -70,7 +70,7 @@ def test_spans(value: str, milliseconds: int | None) -> None:
 
 
 def test_a_broken_header_hides_no_other() -> None:
-    """Whichever header is broken, the one that can be read counts, and without any there is no wait."""
+    """Whichever header is broken, the one that can be read is used, and without any there is no wait."""
     rng = random.Random(16)
     for broken in BROKEN:
         assert retry_after_ms({"retry-after-ms": broken, "retry-after": broken, "date": broken}, NOW) is None, broken
@@ -90,7 +90,7 @@ def test_the_clock_of_the_provider() -> None:
 
 
 def test_limits_that_are_used_up() -> None:
-    """Without a wait, the end of a limit that is used up is one. That of another limit isn't."""
+    """If no header gives a wait, it lasts until a limit that is used up resets. Other limits are ignored."""
     headers = {
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": "1m2s",
@@ -106,7 +106,7 @@ def test_limits_that_are_used_up() -> None:
 
 @pytest.mark.parametrize("away_s", [-86_400, -3600, 3600, 86_400])
 def test_a_clock_that_is_far_off(away_s: float) -> None:
-    """Whether the provider's clock is wrong or only its `Date`, the wait is that of the right one."""
+    """The wait is right, whether the provider's clock is wrong or only its `Date`."""
     wrong_date = {"date": formatdate(NOW + away_s, usegmt=True)}
     assert retry_after_ms(wrong_date | {"retry-after": formatdate(NOW + 3, usegmt=True)}, NOW) == 3000
     assert retry_after_ms(wrong_date | {"retry-after": formatdate(NOW + away_s + 3, usegmt=True)}, NOW) == 3000

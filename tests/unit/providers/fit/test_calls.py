@@ -72,7 +72,7 @@ def test_one_result_for_two_calls_of_one_id_leaves_one_call() -> None:
 
 @pytest.mark.parametrize("form", ["short", "nine"])
 def test_a_history_of_calls_with_one_id_takes_linear_time(form: CallIds) -> None:
-    """Hosts exist that give every call the same id, over thousands of turns."""
+    """Some hosts give every call the same id, over thousands of turns."""
     maker, start = CallIdMaker(form), time.process_time()
     assert len({maker.next("call_0", "f") for _ in range(20_000)}) == 20_000
     assert time.process_time() - start < 5

@@ -329,7 +329,7 @@ def test_nothing_to_send_is_refused() -> None:
 
 
 def test_images_of_the_history_are_left_out_for_a_model_that_can_not_see() -> None:
-    """A word is in their place. An image in the new input is still refused."""
+    """A note is in their place. An image in the new input is still refused."""
     picture = ImagePart("image/png", data="aGk=")
     blind = DIALECTS["chat without vision"][0]
     shown = ChatMessage("user", (TextPart("See:"), picture))
@@ -340,7 +340,7 @@ def test_images_of_the_history_are_left_out_for_a_model_that_can_not_see() -> No
 
 
 def test_files_of_the_history_are_left_out_for_a_model_that_can_not_read_them() -> None:
-    """A word with the file's name is in their place. A file in the new input is still refused."""
+    """A note with the file's name is in its place. A file in the new input is still refused."""
     wav = ChatMessage("user", (FilePart("audio/wav", data="aGk=", name="a.wav"),))
     body = body_of(DIALECTS["anthropic"][0], requested([wav, ASK]))
     assert "a.wav was left out" in body["messages"][0]["content"][0]["text"]

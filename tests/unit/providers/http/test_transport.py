@@ -127,13 +127,13 @@ async def test_a_proxy(upstream: Upstream) -> None:
             writer.close()
             await writer.wait_closed()
             return
-        onward, answer = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
-        answer.write(head.replace(upstream.url.encode(), b"", 1))
-        answer.write(await reader.readexactly(len(b'{"n":1}')))
-        writer.write(await onward.readuntil(b"\r\n0\r\n\r\n"))
-        answer.close()
+        answer, onward = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
+        onward.write(head.replace(upstream.url.encode(), b"", 1))
+        onward.write(await reader.readexactly(len(b'{"n":1}')))
+        writer.write(await answer.readuntil(b"\r\n0\r\n\r\n"))
+        onward.close()
         writer.close()
-        await asyncio.gather(answer.wait_closed(), writer.wait_closed())
+        await asyncio.gather(onward.wait_closed(), writer.wait_closed())
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         proxy = f"http://ann:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -161,23 +161,23 @@ class Tunnels:
         self._serving.add(asyncio.current_task())  # type: ignore[arg-type]
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         host, port = self.heads[-1].split()[1].decode().split(":")
-        onward, answer = await asyncio.open_connection(host, port)
+        answer, onward = await asyncio.open_connection(host, port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
         async def there() -> None:
             while data := await reader.read(65536):
                 self.carried += data
-                answer.write(data)
+                onward.write(data)
 
         async def back() -> None:
-            while data := await onward.read(65536):
+            while data := await answer.read(65536):
                 writer.write(data)
 
         ways = {asyncio.get_running_loop().create_task(way()) for way in (there, back)}
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for end in (writer, answer):
+        for end in (writer, onward):
             end.close()
-        await asyncio.gather(*ways, writer.wait_closed(), answer.wait_closed(), return_exceptions=True)
+        await asyncio.gather(*ways, writer.wait_closed(), onward.wait_closed(), return_exceptions=True)
 
     @classmethod
     @asynccontextmanager

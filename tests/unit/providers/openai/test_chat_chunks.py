@@ -215,8 +215,8 @@ def test_reported_cost(cost: object, expected: str | None) -> None:
     assert decode({"content": "a"}, finish("stop"), counts).cost is None
 
 
-def test_last_usage_wins() -> None:
-    """Of several usage reports the last one is used."""
+def test_larger_counts_replace_smaller_ones() -> None:
+    """Of several usage reports, each count has its largest value."""
     answer = decode(
         usage(prompt_tokens=1, completion_tokens=1),
         {"content": "a"},

@@ -1,4 +1,4 @@
-"""Reasoning in every shape that hosts use, split anywhere: it is said once, and never as the answer."""
+"""Reasoning in every shape that hosts use, split anywhere: it is added once, and never as the answer."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from providers.base import PartsWithdrawn
+from providers.base import PartsWithdrawn, TextPart
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.reasoning import RECORD_MAX, thought_text
-from providers.openai.think_tags import TAGS
+from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, TAGS
 from providers.route import Endpoint, Quirks
 from tests.answers import Answer, chat_request
 
@@ -191,6 +191,23 @@ def test_a_known_model_that_does_not_think(answer: str, sizes: list[int], drains
 
 
 @pytest.mark.parametrize(
+    ("contents", "known", "reason"),
+    [(["I think.", "</think>Hello"], False, REASONING_RESTATED), (["Hello"], True, ANSWER_RESTATED)],
+)
+def test_the_reason_for_a_withdrawal(contents: list[str], known: bool, reason: str) -> None:
+    """The reason says whether reasoning was taken for the answer, or the answer for reasoning."""
+    decoder = ChatDecoder(Quirks(think_tags=True, think_opened=known), FAILURES)
+    deltas = []
+    for content in contents:
+        decoder.decode_event(None, json.dumps({"choices": [{"delta": {"content": content}}]}).encode())
+        deltas += decoder.parts.drain()
+    decoder.decode_event(None, b'{"choices":[{"delta":{},"finish_reason":"stop"}]}')
+    decoder.end()
+    deltas += decoder.parts.drain()
+    assert [delta.reason for delta in deltas if isinstance(delta, PartsWithdrawn)] == [reason]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Models write `</think>` after their thoughts.",
@@ -212,7 +229,7 @@ def test_a_tag_in_the_middle_is_text(text: str, sizes: list[int]) -> None:
 
 
 def test_a_closing_tag_after_something_else_is_text() -> None:
-    """What was sent is withdrawn only if it can be said again: not after a tool call, a signature or a citation."""
+    """What was sent is withdrawn only if it can be added again: not after a tool call, a signature or a citation."""
     call = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]}
     cited = {"annotations": [{"url_citation": {"url": "https://a.example"}}]}
     signed = {"reasoning_details": [{"text": "why", "signature": "s"}]}
@@ -225,8 +242,6 @@ def test_a_continued_answer_is_not_withdrawn() -> None:
     """The parts of an interrupted answer stay, so a closing tag in its continuation is text."""
     request = chat_request("Hi").continuing([])
     assert ChatDecoder(Quirks(think_tags=True), FAILURES, request)._tags is not None
-    from providers.base import TextPart
-
     decoder = ChatDecoder(Quirks(think_tags=True, think_opened=True), FAILURES, request.continuing([TextPart("One")]))
     decoder.decode_event(None, b'{"choices":[{"delta":{"content":" two\\n</think>\\nthree"},"finish_reason":"stop"}]}')
     answer = Answer()
@@ -265,7 +280,7 @@ def test_a_field_shows_that_the_text_is_the_answer() -> None:
 
 
 def test_a_closing_tag_alone_beside_a_field() -> None:
-    """If the text and a field have the same reasoning, it is said once."""
+    """If the text and a field have the same reasoning, it is added once."""
     found = decode(
         [
             {"content": "I think", "reasoning": "I think"},
@@ -278,7 +293,7 @@ def test_a_closing_tag_alone_beside_a_field() -> None:
 
 
 def test_a_closing_tag_alone_beside_other_reasoning() -> None:
-    """If the text and a field have different reasoning, both are said."""
+    """If the text and a field have different reasoning, both are added."""
     found = decode([{"reasoning": "One."}, {"content": "Two."}, {"content": "\n</think>A"}], think_tags=True)
     assert said(found) == ("One.Two.\n", "A")
 
@@ -293,7 +308,7 @@ def test_other_white_space_in_a_repetition(pieces: list[str], random: Any) -> No
 
 
 def test_another_field_goes_on() -> None:
-    """A host that changes the field in the middle repeats nothing, so everything is said."""
+    """A host that changes the field in the middle repeats nothing, so everything is added."""
     found = decode([{"reasoning": "I think"}, {"reasoning_content": " so."}, {"thinking": " Yes."}, {"content": "A"}])
     assert said(found) == ("I think so. Yes.", "A")
 

@@ -469,7 +469,7 @@ async def test_first_error_is_reported_if_all_models_fail(caplog: pytest.LogCapt
         assert w.requester.events == [("request", "a"), ("fallback", "b"), ("request", "b")]
 
 
-async def test_continued_answer_is_requested_once() -> None:
+async def test_replayed_answer_is_requested_once() -> None:
     """With `once`, a request is neither retried nor sent to a fallback: clients have part of the answer already."""
     async with world(fallbacks=["b"]) as w:
         w.a.play(BROKEN)

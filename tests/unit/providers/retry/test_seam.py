@@ -20,6 +20,7 @@ from providers.base import (
     TextPart,
     Usage,
     UsageReported,
+    deliver,
 )
 from providers.retry.seam import AnotherAnswer, Seam, SeamSink
 
@@ -87,7 +88,7 @@ STYLES: dict[str, Callable[[str, str, int], str]] = {
     texts(), st.integers(1, 10_000), st.integers(2, 30), st.sampled_from(sorted(STYLES)), st.lists(st.integers(0, 999))
 )
 def test_the_joined_text_is_the_whole(whole: str, split: int, count: int, style: str, cuts: list[int]) -> None:
-    """For any split of a text, and however much a continuation repeats, in whatever pieces it arrives."""
+    """For any split of a text, the result is the same however much a continuation repeats, and in whatever pieces."""
     said, rest = whole[: split % len(whole)], whole[split % len(whole) :]
     if not said.strip():
         return
@@ -109,7 +110,7 @@ def test_a_model_that_was_asked_to_repeat(whole: str, split: int, count: int, cu
 
 @given(texts(), st.integers(1, 10_000), st.lists(st.integers(0, 999)))
 def test_a_missing_blank(whole: str, split: int, cuts: list[int]) -> None:
-    """A chat model's answer begins without a blank. Between two words it is put back, if the model was only asked."""
+    """A chat model begins its answer without a blank. After an instruction, the blank between two words is added."""
     words = whole.split()
     at = 1 + split % (len(words) - 1)
     said, rest = " ".join(words[:at]), " ".join(words[at:])
@@ -152,7 +153,7 @@ def test_a_missing_blank(whole: str, split: int, cuts: list[int]) -> None:
     ],
 )
 def test_seams(said: str, continuation: str, whole: str) -> None:
-    """Each seam, in one piece and in single characters."""
+    """Each continuation is joined correctly, in one piece and in single characters."""
     assert join(said, continuation, []) == whole
     assert join(said, continuation, list(range(200))) == whole
 
@@ -172,7 +173,7 @@ def test_seams(said: str, continuation: str, whole: str) -> None:
     ],
 )
 def test_marks_around_a_repetition(continuation: str, whole: str) -> None:
-    """A model may copy the marks of the instruction, or begin with an ellipsis. They go with the words it repeats."""
+    """A model may copy the marks of the instruction, or begin with an ellipsis. These are left out if it repeats words."""
     for cuts in ([], list(range(200))):
         assert join("The quick brown", continuation, cuts, asked=True) == whole
 
@@ -259,3 +260,20 @@ async def test_text_after_reasoning_is_a_new_part() -> None:
     assert recorder.deltas == []
     await sink.end()
     assert recorder.deltas == [PartStarted(2, "text"), PartDelta(2, "One")]
+
+
+class BusyRecorder(Recorder):
+    """A sink whose `offer` never accepts a batch."""
+
+    def offer(self, batch: list[Delta]) -> bool:
+        return False
+
+
+async def test_a_new_part_is_started_even_if_the_sink_refuses_its_first_batch() -> None:
+    """The text after a repetition that ends with its batch is offered first. If that is refused, `put` starts the part."""
+    recorder = BusyRecorder()
+    sink = SeamSink([TextPart("The quick brown"), ReasoningPart("Hm")], recorder, asked=True)
+    await sink.put([PartStarted(0, "text"), PartDelta(0, "quick brown")])
+    await deliver([PartDelta(0, " fox")], sink)
+    await deliver([PartDelta(0, ".")], sink)
+    assert recorder.deltas == [PartStarted(2, "text"), PartDelta(2, " fox"), PartDelta(2, ".")]
