@@ -391,7 +391,7 @@ class SearchConformance:
     async def test_a_search_is_what_its_definition_says(self, store: Store, texts: list[str], query: str) -> None:
         """Every store finds the conversations whose text matches the parsed query, or whose title contains it."""
         user = new_user()
-        expected = []
+        expected: list[str] = []
         for n, text in enumerate(texts):
             name = f"{user}.{n}"
             title = text[::-1] + "."

@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from gateway import retention
+from gateway.protocol.ids import now_ms
 from gateway.retention import Retention
 from store.records import DAY_MS, NotFound
 from tests.in_process import ControlledStore, open_client, open_services
@@ -17,7 +18,7 @@ async def test_expired_conversations_are_deleted(store: ControlledStore, monkeyp
     them while another instance has the permit."""
     monkeypatch.setattr(retention, "BATCH", 2)
     async with open_services(store) as services, open_client(services) as ann:
-        now = retention.now_ms()
+        now = now_ms()
         for name, days, age in (
             ("old1", None, 11),
             ("old2", None, 12),
@@ -46,7 +47,7 @@ async def test_a_conversation_that_was_changed_meanwhile_is_kept(
 ) -> None:
     """If it is continued or deleted between the search and its turn, nothing is deleted, and the sweep ends."""
     async with open_services(store) as services:
-        now = retention.now_ms()
+        now = now_ms()
         fresh = conversation("fresh", "ann", at=now)
         await store.create_conversation(fresh)
 
