@@ -66,7 +66,8 @@ class TurnStore(Protocol):
         """Append events to the logs of many turns, and publish the new entries.
 
         One round trip, or a few for very many or large appends. Each append is atomic by itself. Return the outcomes in
-        the order of `appends`. Repeating an append is harmless.
+        the order of `appends`. Repeating an append is harmless. If only a part of the store fails, its appends are
+        "unavailable", and no error is raised.
         """
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:

@@ -284,9 +284,10 @@ class Appended(Struct, frozen=True):
 
     "stored": the events are in the log; this append or an earlier one wrote them. "gap": nothing was written; write again
     from `end` + 1. "fenced": another owner has the turn, or the turn has ended. "missing": the store has no such turn.
+    "unavailable": the part of the store that has the turn fails, and the others don't; repeat the append later.
     """
 
-    outcome: Literal["stored", "gap", "fenced", "missing"]
+    outcome: Literal["stored", "gap", "fenced", "missing", "unavailable"]
     end: int
     cancel: bytes | None = None
 

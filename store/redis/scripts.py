@@ -38,10 +38,13 @@ def _read(name: str) -> str:
     return (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def load_scripts(*, channels: str, history_ttl_ms: int, log_ttl_ms: int) -> MappingProxyType[str, Script]:
+def load_scripts(
+    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, sharded: bool = False
+) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
 
-    If `history_ttl_ms` is 0, a history never expires.
+    If `history_ttl_ms` is 0, a history never expires. `sharded`: the scripts publish with SPUBLISH. Then the prefix of a
+    channel is the script's key, because the channel has to be in the key's slot.
     """
     history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
@@ -53,7 +56,8 @@ def load_scripts(*, channels: str, history_ttl_ms: int, log_ttl_ms: int) -> Mapp
         "USAGE_TTL_MS": max(USAGE_TTL_MS_MIN, history_ttl_ms),
     }
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
-    head += f"local CHANNEL = '{channels}'\n"
+    publish, prefix = ("SPUBLISH", "KEYS[1]") if sharded else ("PUBLISH", f"'{channels}'")
+    head += f"local PUBLISH, CHANNEL = '{publish}', {prefix}\n"
     counters = ", ".join(f"'{name}'" for name in Counters.__struct_fields__)
     return MappingProxyType({name: _script(name, head, counters) for name in NAMES})
 

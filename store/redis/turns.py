@@ -16,6 +16,7 @@ from store.records import (
     NewTurn,
     NotFound,
     RunningGroups,
+    StoreError,
     TurnRecord,
 )
 from store.redis.client import RedisPart, ScriptCall
@@ -40,7 +41,11 @@ class RedisTurns(RedisPart):
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         reply, _ = await self._client.scripts(
             [
-                ("accept", user_prefix(new.user), (pack(new), channel, await self._client.deadline_ms())),
+                (
+                    "accept",
+                    user_prefix(new.user),
+                    (pack(new), channel, await self._client.deadline_ms(user_prefix(new.user))),
+                ),
                 *index_calls([(new.user, new.turn)], new.lease_ms, "NX"),
             ]
         )
@@ -58,9 +63,9 @@ class RedisTurns(RedisPart):
         )
 
     async def append(self, appends: list[Append]) -> list[Appended]:
-        """See `TurnStore`. If Redis refuses an append, for example because it is full, raise `StoreError`.
+        """See `TurnStore`. If Redis refuses all appends of a round trip, for example because it is full, raise `StoreError`.
 
-        The other appends of its round trip are stored all the same; later ones aren't sent. Repeating all is harmless.
+        Later ones aren't sent then. Repeating all is harmless.
         """
         results: list[Appended] = []
         calls: list[ScriptCall] = []
@@ -77,8 +82,12 @@ class RedisTurns(RedisPart):
 
     async def _append(self, calls: list[ScriptCall]) -> list[Appended]:
         return [
-            Appended("stored", reply) if isinstance(reply, int) else Appended(reply[0].decode(), reply[1], reply[2])
-            for reply in await self._client.scripts(calls)
+            Appended("stored", reply)
+            if isinstance(reply, int)
+            else Appended("unavailable", 0)
+            if isinstance(reply, StoreError)
+            else Appended(reply[0].decode(), reply[1], reply[2])
+            for reply in await self._client.scripts_apart(calls)
         ]
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
