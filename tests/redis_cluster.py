@@ -169,7 +169,9 @@ class SentinelSetup:
 
     def knows_master(self, port: int) -> bool:
         """Return whether all Sentinels name the Redis at this port as the master."""
-        return all(self._ask(one).sentinel_get_master_addr_by_name("turnwire") == ("127.0.0.1", port) for one in self.ports)
+        return all(
+            self._ask(one).sentinel_get_master_addr_by_name("turnwire") == ("127.0.0.1", port) for one in self.ports
+        )
 
     def is_ready(self) -> bool:
         """Return whether each Sentinel knows the replica and the other Sentinels."""

@@ -8,7 +8,7 @@ runs it, and `node.py` has the connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from ssl import SSLCertVerificationError
@@ -125,6 +125,15 @@ class RedisClient:
             raise StoreError(TIMED_OUT) from error
         except (RedisError, OSError) as error:
             raise StoreError(error_text(error)) from error
+
+    @property
+    def known_masters(self) -> list[RedisNode]:
+        """The servers that accept writes, as far as they are known."""
+        return self._routes.known_masters
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call `call` whenever other servers are masters, or slots have moved."""
+        self._routes.on_change = call
 
     async def renew_topology(self) -> None:
         """Look for the masters again, for a moment."""

@@ -26,7 +26,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.redis.node import Command, RedisNode
-from store.redis.routes import ACCESS_DENIED, LOST, RETRIES, Exchange, SharedTask, failover_delay_s, topology_options
+from store.redis.routes import (
+    ACCESS_DENIED,
+    LOST,
+    RETRIES,
+    Exchange,
+    SharedTask,
+    failover_delay_s,
+    ignore,
+    topology_options,
+)
 from store.redis.target import Target
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -59,8 +68,7 @@ class ClusterRoutes:
         self._renewed_at = 0.0
         self._failed: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.on_change: Callable[[], None] = _ignore
-        """Called when slots have moved."""
+        self.on_change: Callable[[], None] = ignore
 
     async def run(self, exchange: Exchange) -> None:
         """See `Routes`. Each command that fails has its error as its reply."""
@@ -80,7 +88,7 @@ class ClusterRoutes:
 
     @property
     def known_masters(self) -> list[RedisNode]:
-        """The masters, as far as they are known."""
+        """See `Routes`."""
         return self._masters
 
     def master_of(self, slot: int) -> RedisNode | None:
@@ -275,10 +283,6 @@ class ClusterRoutes:
             task.cancel()
         for node in self._nodes.values():
             await node.close()
-
-
-def _ignore() -> None:
-    """Do nothing."""
 
 
 def key_of(command: Command) -> bytes | None:

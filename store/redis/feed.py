@@ -47,7 +47,7 @@ class Feed:
     """The subscriptions at `place`, a node of a cluster; None: at any server that accepts writes.
 
     `settle` gives the channels whose node has changed to other feeds. `has_lost`: messages of a channel may be lost, which
-    is to be reported when all channels are confirmed.
+    is to be reported when all channels are confirmed. `node`: the server of the present connection.
     """
 
     def __init__(self, client: RedisClient, place: RedisNode | None, settle: Callable[[], None]) -> None:
@@ -56,6 +56,7 @@ class Feed:
         self.pending: list[tuple[str, bytes]] = []
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.node = place
         self.has_lost = False
         self.is_sharded = client.is_sharded
         self._client = client
@@ -64,6 +65,8 @@ class Feed:
         self._dropped: set[bytes] = set()
         self._resettling: asyncio.Task[None] | None = None
         self._ended = False
+        self._connection: AbstractConnection | None = None
+        self._cutting: asyncio.Task[None] | None = None
 
     def subscribe(self, subscription: Subscription) -> None:
         """Add a subscription and queue its command."""
@@ -132,9 +135,10 @@ class Feed:
                 listener = self._listener = _Listener(self, deliver, on_reconnect)
                 is_demoted = False
                 try:
-                    node = self.place or (await self._client.masters())[0]
+                    node = self.node = self.place or (await self._client.masters())[0]
                     # Over RESP 2, a connection with subscriptions can't send the HELLO that returns the server's role.
-                    await listener.run(node.connection(protocol=3))
+                    self._connection = node.connection(protocol=3)
+                    await listener.run(self._connection)
                 except (RedisError, OSError, StoreError) as error:
                     is_demoted = isinstance(error, ReadOnlyError)
                     if (task := asyncio.current_task()) and task.cancelling():
@@ -159,6 +163,11 @@ class Feed:
         finally:
             if self._resettling is not None:
                 self._resettling.cancel()
+
+    def cut(self) -> None:
+        """Close the connection, because another server is the master now. `run` opens one to that server."""
+        if self._connection is not None and (self._cutting is None or self._cutting.done()):
+            self._cutting = asyncio.get_running_loop().create_task(self._connection.disconnect(nowait=True))
 
     def end(self) -> None:
         """End `run`."""

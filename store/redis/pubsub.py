@@ -90,8 +90,7 @@ class RedisPubSub(RedisPart):
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """See `PubSub`."""
         self._deliver, self._on_reconnect = deliver, on_reconnect
-        if self._client.cluster is not None:
-            self._client.cluster.on_change = self._settle
+        self._client.on_change(self._settle)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 if not self._client.is_sharded:
@@ -106,9 +105,12 @@ class RedisPubSub(RedisPart):
                 feed.task = None
 
     def _settle(self) -> None:
-        """Move the channels whose node has changed to its feed, and end the feeds of nodes that have left."""
-        cluster = self._client.cluster
-        if cluster is None or not self._client.is_sharded:
+        """Move the channels whose node has changed to its feed, and leave the nodes that aren't masters any more."""
+        known = self._client.known_masters
+        if not self._client.is_sharded:
+            for feed in self._feeds.values():
+                if known and feed.node is not None and feed.node not in known:
+                    feed.cut()
             return
         for feed in list(self._feeds.values()):
             moved: dict[RedisNode | None, list[Subscription]] = defaultdict(list)
@@ -120,7 +122,7 @@ class RedisPubSub(RedisPart):
                 feed.give(subscriptions)
                 self._feed(place).adopt(subscriptions)
         for place, feed in list(self._feeds.items()):
-            if not feed.subscriptions and place not in cluster.known_masters:
+            if not feed.subscriptions and place not in known:
                 del self._feeds[place]
                 feed.end()
 

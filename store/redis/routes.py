@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -81,7 +81,13 @@ class Exchange:
 
 
 class Routes(Protocol):
-    """Which server runs a command."""
+    """Which server runs a command. `on_change` is called when other servers are masters, or slots have moved."""
+
+    on_change: Callable[[], None]
+
+    @property
+    def known_masters(self) -> list[RedisNode]:
+        """The servers that accept writes, as far as they are known."""
 
     async def run(self, exchange: Exchange) -> None:
         """Send the commands and set the replies. Raises an error of redis-py or an `OSError` if all of it failed."""
@@ -104,6 +110,12 @@ class OneNode:
 
     def __init__(self, target: Target) -> None:
         self._node = RedisNode(target)
+        self.on_change = ignore
+
+    @property
+    def known_masters(self) -> list[RedisNode]:
+        """See `Routes`."""
+        return [self._node]
 
     async def run(self, exchange: Exchange) -> None:
         """See `Routes`."""
@@ -149,6 +161,12 @@ class SentinelRoutes:
         self._address: tuple[str, int] | None = None
         self._is_lost = False
         self._question = SharedTask()
+        self.on_change = ignore
+
+    @property
+    def known_masters(self) -> list[RedisNode]:
+        """See `Routes`."""
+        return [] if self._node is None else [self._node]
 
     async def run(self, exchange: Exchange) -> None:
         """See `Routes`."""
@@ -207,6 +225,7 @@ class SentinelRoutes:
                 log.info("Redis has another master")
                 await self._node.close()
             self._node, self._address = RedisNode(self._target, address), address
+            self.on_change()
 
     async def renew(self) -> None:
         """See `Routes`."""
@@ -260,6 +279,10 @@ def _retrieve(task: asyncio.Task[None]) -> None:
     """Retrieve the error of a task, which nobody may wait for."""
     if not task.cancelled():
         task.exception()
+
+
+def ignore() -> None:
+    """Do nothing."""
 
 
 def topology_options() -> dict[str, Any]:
