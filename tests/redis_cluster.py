@@ -5,11 +5,10 @@ All of them are real processes on loopback. `RedisCluster.move_slot` migrates a 
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,7 @@ def redis_cluster(folder: Path, *, replicas: int = 1, appendonly: bool = False) 
             stack.callback(node.kill)
             node.start()
         addresses = [f"127.0.0.1:{node.port}" for node in nodes]
-        create = [program("redis-cli"), "--cluster", "create", *addresses, "--cluster-replicas", str(replicas)]
+        create = [str(program("redis-cli")), "--cluster", "create", *addresses, "--cluster-replicas", str(replicas)]
         subprocess.run([*create, "--cluster-yes"], check=True, capture_output=True, timeout=60)
         cluster = RedisCluster(nodes)
         wait_until(cluster.is_ok)
@@ -177,7 +176,8 @@ class SentinelSetup:
         """Return whether each Sentinel knows the replica and the other Sentinels."""
         for port in self.ports:
             sentinel = self._ask(port)
-            state = sentinel.sentinel_masters()["turnwire"]
+            masters: Any = sentinel.sentinel_masters()
+            state = masters["turnwire"]
             if state["num-slaves"] != 1 or state["num-other-sentinels"] != len(self.ports) - 1:
                 return False
         return b"state=online" in self.master.execute("INFO", "REPLICATION")
@@ -212,13 +212,3 @@ def sentinel_setup(folder: Path) -> Iterator[SentinelSetup]:
         setup = SentinelSetup(master, replica, ports)
         wait_until(setup.is_ready)
         yield setup
-
-
-@asynccontextmanager
-async def in_thread(work: Callable[[], None]) -> AsyncIterator[None]:
-    """Do `work`, which blocks, in a thread while the body runs; wait for both."""
-    task = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        yield
-    finally:
-        await task

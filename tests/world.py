@@ -9,10 +9,11 @@ import math
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -261,12 +262,16 @@ async def world(
     *,
     appendonly: bool = False,
     cluster: RedisCluster | None = None,
-    **settings: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    **more: str,
 ) -> AsyncIterator[World]:
-    """Run a Redis and `instances` gateways with these settings. On exit, stop them. `cluster`: use it instead."""
+    """Run a Redis and `instances` gateways. On exit, stop them. `cluster`: use it instead of the Redis.
+
+    `settings` and `more` are settings of the gateways.
+    """
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
-            made = World(folder, redis, redis_proxy, upstream, stack, settings, cluster)
+            made = World(folder, redis, redis_proxy, upstream, stack, {**settings, **more}, cluster)
             await made.add(instances)
             try:
                 yield made

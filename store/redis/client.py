@@ -149,15 +149,21 @@ class RedisClient:
         await self._routes.close()
 
     async def scripts(
-        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
+        self,
+        calls: Sequence[ScriptCall],
+        *,
+        repeatable: bool = True,
+        durable: bool = False,
+        hints: Sequence[ScriptCall] = (),
     ) -> list[Any]:
         """Run scripts in one round trip, each atomic by itself, and return their results in order.
 
         Scripts that Redis doesn't know are sent in a second round trip. If one script fails, the others have run all the
         same, and its error is raised. `repeatable`: running them twice is harmless, so the call is retried if its
-        connection breaks. `durable`: wait for the replicas.
+        connection breaks. `durable`: wait for the replicas. `hints`: scripts whose results and errors are ignored.
         """
-        return await self._check(await self._run_scripts(calls, repeatable=repeatable, durable=durable))
+        replies = await self._run_scripts([*calls, *hints], repeatable=repeatable, durable=durable)
+        return await self._check(replies[: len(calls)])
 
     async def scripts_apart(self, calls: Iterable[ScriptCall]) -> list[Any]:
         """Run scripts as `scripts` does. The result of one that fails is its `StoreError`, and isn't awaited for long.

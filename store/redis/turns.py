@@ -39,15 +39,10 @@ class RedisTurns(RedisPart):
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
-        reply, _ = await self._client.scripts(
-            [
-                (
-                    "accept",
-                    user_prefix(new.user),
-                    (pack(new), channel, await self._client.deadline_ms(user_prefix(new.user))),
-                ),
-                *index_calls([(new.user, new.turn)], new.lease_ms, "NX"),
-            ]
+        prefix = user_prefix(new.user)
+        arguments = (pack(new), channel, await self._client.deadline_ms(prefix))
+        (reply,) = await self._client.scripts(
+            [("accept", prefix, arguments)], hints=index_calls([(new.user, new.turn)], new.lease_ms, "NX")
         )
         outcome, result = reply[0], parse_reply(reply)
         if outcome == b"exists":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -26,14 +28,14 @@ async def test_a_killed_master_ends_nothing(tmp_path: Path) -> None:
     """50 live turns of ten users on all shards, a tenth of them with a provider that can't continue: a master is killed.
     Each turn completes with all of its text, no provider is asked twice, and no turn is taken over."""
     with redis_cluster(tmp_path / "cluster") as cluster:
-        async with world(tmp_path, cluster=cluster, **WITH_USERS) as w:
+        async with world(tmp_path, cluster=cluster, settings=WITH_USERS) as w:
             await _check_50_turns(w, cluster, lambda: _kill_a_master(cluster))
 
 
 async def test_moved_slots_end_nothing(tmp_path: Path) -> None:
     """The same while the slots of all ten users move to other masters, one after the other."""
     with redis_cluster(tmp_path / "cluster", replicas=0) as cluster:
-        async with world(tmp_path, cluster=cluster, **WITH_USERS) as w:
+        async with world(tmp_path, cluster=cluster, settings=WITH_USERS) as w:
             await _check_50_turns(w, cluster, lambda: _move_all(cluster))
 
 
@@ -53,12 +55,9 @@ def _slot(user: str) -> int:
     return key_slot(user_prefix(user))
 
 
-async def _check_50_turns(w: World, cluster: RedisCluster, fault: object) -> None:
+async def _check_50_turns(w: World, cluster: RedisCluster, fault: Callable[[], None]) -> None:
     """Start the turns, cause the fault, and check each turn on both instances."""
-    assert callable(fault)
     assert len({cluster.master_of(_slot(user)).port for user in USERS}) == 3
-    from contextlib import AsyncExitStack
-
     async with AsyncExitStack() as stack:
         whos: list[Resilient] = [
             await stack.enter_async_context(client_of(w, n % 2, seed=n, user=user)) for n, user in enumerate(USERS)

@@ -4,6 +4,7 @@ slots move."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -360,7 +361,7 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
             stop.set()
             ends = await asyncio.gather(*writers)
             waited_s = max(longest.values())
-            print(f"failover {failover_s:.1f} s, longest wait of an append {waited_s:.1f} s")
+            logging.getLogger(__name__).info("failover %.1f s, longest wait of an append %.1f s", failover_s, waited_s)
             assert waited_s < failover_s + 2
             for user, end in zip(users, ends, strict=True):
                 log = await store.log(user, "t", 0)

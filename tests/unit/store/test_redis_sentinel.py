@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ async def test_a_failover_is_followed(tmp_path: Path, is_frozen: bool) -> None:
             with within(12):
                 while not await _is_stored(store, piece(turn, 4, 4)):
                     await asyncio.sleep(0.05)
-            print(f"append waited {time.monotonic() - began:.1f} s")
+            logging.getLogger(__name__).info("the append waited %.1f s", time.monotonic() - began)
             wait_until(lambda: setup.knows_master(setup.replica.port))
             assert [entry.last for entry in await store.log("ann", "t1", 0)] == [3, 4]
 
