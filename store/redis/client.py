@@ -171,7 +171,10 @@ class RedisClient:
         Raises `StoreError` if all fail for the same reason.
         """
         replies = await self._run_scripts(calls, hasty=True)
-        if all(isinstance(reply, Exception) for reply in replies):
+        failed = [reply for reply in replies if isinstance(reply, Exception)]
+        if not failed:
+            return replies
+        if len(failed) == len(replies):
             return await self._check(replies)
         return [StoreError(error_text(reply)) if isinstance(reply, Exception) else reply for reply in replies]
 

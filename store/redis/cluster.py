@@ -20,6 +20,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -92,7 +93,7 @@ class ClusterRoutes:
         return self._masters
 
     def master_of(self, slot: int) -> RedisNode | None:
-        """Return the master of the slot; None if it isn't known."""
+        """Return the master of slot number `slot`; None if it isn't known."""
         return self._slots[slot]
 
     def uncovered(self) -> list[tuple[int, int]]:
@@ -110,18 +111,22 @@ class ClusterRoutes:
         """Return the number of slots that the node has."""
         return sum(1 for one in self._slots if one is node)
 
-    def moved(self, error: MovedError, by: RedisNode) -> None:
-        """Note that a slot has moved. `by`: the node that said so."""
-        address = self._address(error, by)
-        if address is not None:
-            self._slots[error.slot_id] = self._node(*address)
-            self.on_change()
+    def moved(self, error: MovedError, by: RedisNode) -> RedisNode | None:
+        """Note that a slot has moved, and return its master if the error names it. `by`: the node that said so."""
         self._is_outdated = True
+        address = self._address(error, by)
+        if address is None:
+            return None
+        node = self._node(*address)
+        if self._slots[error.slot_id] is not node:
+            self._slots[error.slot_id] = node
+            self.on_change()
+        return node
 
     async def _deliver(self, exchange: Exchange, indexes: Iterable[int], attempt: int) -> None:
         groups: dict[RedisNode | None, list[int]] = {}
         for index in indexes:
-            node = exchange.asking.get(index) or exchange.node or self._route(exchange, exchange.commands[index])
+            node = exchange.redirected.get(index) or exchange.node or self._route(exchange, exchange.commands[index])
             groups.setdefault(node, []).append(index)
         if len(groups) == 1:
             ((node, group),) = groups.items()
@@ -166,12 +171,14 @@ class ClusterRoutes:
 
     async def _ask(self, exchange: Exchange, node: RedisNode, indexes: list[int]) -> list[Any]:
         """Do the round trip. A command that another node has redirected here by ASK follows an ASKING."""
-        if not exchange.asking:
+        if not exchange.redirected:
             return await exchange.send(node, [exchange.commands[index] for index in indexes])
         commands: list[Command] = []
         places: list[int] = []
         for index in indexes:
-            if exchange.asking.pop(index, None) is not None:
+            exchange.redirected.pop(index, None)
+            if index in exchange.asking:
+                exchange.asking.discard(index)
                 commands.append(("ASKING",))
             places.append(len(commands))
             commands.append(exchange.commands[index])
@@ -186,8 +193,12 @@ class ClusterRoutes:
         at_once = True
         for index, reply in zip(indexes, replies, strict=True):
             exchange.replies[index] = reply
+            if not isinstance(reply, ResponseError):
+                continue
             if isinstance(reply, MovedError):
-                self.moved(reply, node)
+                moved_to = self.moved(reply, node)
+                if moved_to is not None:
+                    exchange.redirected[index] = moved_to
                 again.append(index)
             elif isinstance(reply, AskError):
                 # A script over a user's keys needs all of them, and some are at one node and some at the other. It waits
@@ -196,7 +207,8 @@ class ClusterRoutes:
                 if address is None:
                     at_once = False
                 else:
-                    exchange.asking[index] = self._node(*address)
+                    exchange.redirected[index] = self._node(*address)
+                    exchange.asking.add(index)
                 again.append(index)
             elif isinstance(reply, NOT_NOW):
                 self._is_outdated = self._is_outdated or not isinstance(reply, TryAgainError)

@@ -1,4 +1,4 @@
-"""Which server runs a call: the only one, or the master that the Sentinels name. For a cluster, see `cluster.py`."""
+"""Routes of calls to the only server, or to the master that the Sentinels name. For a cluster, see `cluster.py`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Exchange:
     from the key of each command. `key`: the key of commands that have none.
     """
 
-    __slots__ = ("asking", "commands", "hasty", "key", "node", "repeatable", "replies", "wait")
+    __slots__ = ("asking", "commands", "hasty", "key", "node", "redirected", "repeatable", "replies", "wait")
 
     def __init__(
         self,
@@ -67,7 +67,10 @@ class Exchange:
         self.hasty = hasty
         self.node = node
         self.replies: list[Any] = []
-        self.asking: dict[int, RedisNode] = {}
+        self.redirected: dict[int, RedisNode] = {}
+        """The node to which another one has redirected a command, by the command's place."""
+        self.asking: set[int] = set()
+        """The redirected commands that an ASKING has to precede."""
 
     async def send(self, node: RedisNode, commands: Sequence[Command]) -> list[Any]:
         """Send some of the commands to `node` and return their replies. Log it if too few replicas have the writes."""
@@ -81,7 +84,7 @@ class Exchange:
 
 
 class Routes(Protocol):
-    """Which server runs a command. `on_change` is called when other servers are masters, or slots have moved."""
+    """Routes of commands to servers. `on_change` is called when other servers are masters, or slots have moved."""
 
     on_change: Callable[[], None]
 
@@ -119,9 +122,13 @@ class OneNode:
 
     async def run(self, exchange: Exchange) -> None:
         """See `Routes`."""
+        node, commands = self._node, exchange.commands
         for retries_left in reversed(range(RETRIES + 1 if exchange.repeatable else 1)):
             try:
-                exchange.replies = await exchange.send(self._node, exchange.commands)
+                if exchange.wait is None:
+                    exchange.replies = await node.round_trip(commands, exchange.repeatable)
+                else:
+                    exchange.replies = await exchange.send(node, commands)
                 return
             except (RedisConnectionError, OSError) as error:
                 if retries_left == 0 or isinstance(error, ACCESS_DENIED):
@@ -297,5 +304,5 @@ def topology_options() -> dict[str, Any]:
 
 
 def failover_delay_s(attempt: int) -> float:
-    """Return how long to wait before the next attempt, in seconds."""
+    """Return how long to wait before the next attempt, in seconds. `attempt`: the number of attempts so far."""
     return random.uniform(0.5, 1) * min(FAILOVER_DELAY_S_MIN * float(2**attempt), FAILOVER_DELAY_S_MAX)

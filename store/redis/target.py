@@ -1,4 +1,4 @@
-"""What the URL of a Redis names: one server, the nodes of a cluster, or the Sentinels of a master."""
+"""The URL of a Redis, which names one server, nodes of a cluster, or the Sentinels of a master."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INVALID = (
 
 
 class Target(Struct, frozen=True):
-    """What a URL names. `hosts` has one address for "node", and "" as the host for a Unix socket.
+    """The parts of a URL. `hosts` has one address for "node", and none for a Unix socket.
 
     `options` are the arguments of a `connection_class` apart from its address, and `sentinel_options` those of a
     connection to a Sentinel. `master` is the name by which the Sentinels know the master.

@@ -38,7 +38,7 @@ from tests.store_conformance import (
     running,
     stateless_turn,
 )
-from tests.unit.store.test_redis import refusal, scripts_with_shebang
+from tests.unit.store.test_redis import refusal, scripts_with_shebang, speaks_tls
 
 
 @pytest.fixture(scope="module")
@@ -383,3 +383,38 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
             for turn in turns:
                 assert await store.request_cancel(turn.user, turn.turn, b"stop")
             await store.ping()
+
+
+async def test_a_cluster_with_tls_and_a_password(tmp_path: Path) -> None:
+    """The topology, calls and pub/sub use TLS and the password of the URL."""
+    if not speaks_tls():
+        pytest.skip("this Redis was built without TLS")
+    with redis_process(tmp_path / "redis", password="right", tls=True, cluster=True) as server:
+        url = f"rediss+cluster://:right@127.0.0.1:{server.port}?ssl_ca_certs={server.authority}"
+        async with redis_store(url) as store, listening(store) as received:
+            turn = await running(store, stateless_turn())
+            await store.subscribe(turn_channel("ann", "t1"))
+            await store.append([piece(turn, 1, 1)])
+            assert (await received.next())[0] == turn_channel("ann", "t1")
+        assert "credentials" in await refusal(url.replace("right", "s3cret"))
+        assert "certificate" in await refusal(url.replace("right", "s3cret").partition("?")[0])
+
+
+async def test_an_ending_waits_for_the_replica_of_its_master(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With `wait_replicas`, an ending waits for a replica of the master that has the user, and a missing one is logged."""
+    with redis_cluster(tmp_path) as cluster:
+        async with redis_store(cluster.url, wait_replicas=1, wait_ms=1500) as store:
+            user = users_of(cluster, 1)[0]
+            first, second = [await running(store, stateless_turn(name, user)) for name in ("one", "two")]
+            await store.end(ending(first))
+            assert caplog.messages == []
+            master = cluster.master_of(slot_of(user))
+            replicas = [
+                node for node in cluster.nodes if node.execute("ROLE")[:3] == [b"slave", b"127.0.0.1", master.port]
+            ]
+            assert len(replicas) == 1
+            replicas[0].freeze()
+            with within(5):
+                await store.end(ending(second))
+            assert "ending stored on too few replicas" in caplog.text
+            replicas[0].thaw()

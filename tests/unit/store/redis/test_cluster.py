@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio.cluster import NodesManager
+from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -55,7 +56,7 @@ class Nodes:
             nodes.renewals += 1
             (startup, *_rest) = self.startup_nodes.values()
             startup.host, startup.port = "h", nodes.master
-            self.slots_cache = dict.fromkeys(range(SLOTS), [startup])
+            self.slots_cache = {slot: [startup] for slot in range(SLOTS)}
 
         monkeypatch.setattr(RedisNode, "round_trip", round_trip)
         monkeypatch.setattr(NodesManager, "initialize", initialize)
@@ -90,7 +91,7 @@ def test_the_key_of_a_command() -> None:
 @pytest.mark.parametrize(
     "refusal",
     [TryAgainError("x"), ClusterDownError("x"), ReadOnlyError("x"), MovedError("5 h:2"), MovedError("5 :1")],
-    ids=repr,
+    ids=["TRYAGAIN", "CLUSTERDOWN", "READONLY", "MOVED", "MOVED without a host"],
 )
 async def test_a_refused_command_is_sent_again_even_if_it_isnt_repeatable(
     monkeypatch: pytest.MonkeyPatch, refusal: ResponseError
@@ -126,8 +127,6 @@ async def test_an_ask_is_followed_for_one_key_and_awaited_for_many(monkeypatch: 
 
 
 def _slot(command: Command) -> int:
-    from redis.crc import key_slot
-
     key = key_of(command)
     assert key is not None
     return key_slot(key)
