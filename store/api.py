@@ -324,4 +324,4 @@ class Store(TurnStore, OwnershipStore, PubSub, HistoryStore, EphemeralStore, Pro
         """Write what is pending and release all resources."""
 
     async def ping(self) -> None:
-        """Check that the store can be used now. Returns None if it can; raises `StoreError` if it can't."""
+        """Check that the store can be used now. Raises `StoreError` if it can't, or `PartFailed` if a part of it can."""

@@ -15,6 +15,13 @@ class StoreError(Exception):
     """The store can't do what was asked of it now. The error's text is meant for a person."""
 
 
+class PartFailed(StoreError):
+    """A part of the store fails, for example one master of a cluster, and the others work."""
+
+    def __init__(self) -> None:
+        super().__init__("A part of the store fails. Try again in a moment.")
+
+
 CLOSED = "The store is closed. Start the gateway again."
 
 

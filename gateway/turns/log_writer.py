@@ -19,7 +19,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
 from store.api import TurnStore
-from store.records import Appended, NotFound, StoreError
+from store.records import Appended, NotFound, PartFailed, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
@@ -114,7 +114,7 @@ class LogWriter:
                     self._apply_reply(live_turn, reply)
             if failed:
                 self._keep(failed, began)
-                raise StoreError("A part of the store fails.")
+                raise PartFailed
             self._outage_since = None
             self.report_reachable(reachable=True)
 

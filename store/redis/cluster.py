@@ -245,18 +245,21 @@ class ClusterRoutes:
             dynamic_startup_nodes=False,
         )
         failed, self._failed, self._is_outdated = self._failed, None, False
+        failure: Exception | None = None
         try:
             await manager.initialize(last_failed_node_name=failed)
             self._apply({slot: (nodes[0].host, int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()})
         except RedisClusterException as error:
             self._is_outdated = True
-            raise _cause(error) from error
+            failure = _cause(error)
         except BaseException:
             self._is_outdated = True
             raise
         finally:
             self._renewed_at = loop.time()
             await manager.aclose("startup_nodes")
+        if failure is not None:
+            raise failure  # here, so that it keeps its own context, such as a certificate that isn't trusted
 
     def _apply(self, found: dict[int, tuple[str, int]]) -> None:
         before = self._slots
@@ -325,7 +328,7 @@ def _cause(error: BaseException) -> Exception:
     while seen is not None:
         if "cluster support disabled" in str(seen):
             return NotACluster("not a cluster")
-        if isinstance(seen, RedisError | OSError):
+        if found is None and isinstance(seen, RedisError | OSError):
             found = seen
         seen = seen.__cause__ or seen.__context__
     return found or RedisConnectionError("no node can be reached")

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from store.records import StoreError
+from store.records import PartFailed, StoreError
 from store.redis.client import TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.cluster import SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
@@ -119,10 +119,11 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
         await self._client.close()
 
     async def ping(self) -> None:
-        """See `Store`. In a cluster, every master has to answer."""
-        for _, answer in await self._client.on_each_master("PING"):
-            if isinstance(answer, StoreError):
-                raise answer
+        """See `Store`. Raises `PartFailed` if some masters of a cluster don't answer, and others do."""
+        answers = [answer for _, answer in await self._client.on_each_master("PING")]
+        errors = [answer for answer in answers if isinstance(answer, StoreError)]
+        if errors:
+            raise errors[0] if len(errors) == len(answers) else PartFailed
 
 
 def _parse_hello(reply: list[Any]) -> dict[bytes, Any]:

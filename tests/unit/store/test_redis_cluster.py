@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from store.redis.node import RedisNode
 from store.redis.store import RedisStore
 from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SLOTS, RedisCluster, redis_cluster, wait_until
-from tests.redis_process import redis_process, redis_store
+from tests.redis_process import RedisProcess, redis_process, redis_store, speaks_tls
 from tests.store_conformance import (
     OpenStore,
     StoreConformance,
@@ -38,7 +38,7 @@ from tests.store_conformance import (
     running,
     stateless_turn,
 )
-from tests.unit.store.test_redis import refusal, scripts_with_shebang, speaks_tls
+from tests.unit.store.test_redis import refusal, scripts_with_shebang
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,12 @@ async def test_a_cluster_with_tls_and_a_password(tmp_path: Path) -> None:
     """The topology, calls and pub/sub use TLS and the password of the URL."""
     if not speaks_tls():
         pytest.skip("this Redis was built without TLS")
-    with redis_process(tmp_path / "redis", password="right", tls=True, cluster=True) as server:
+    with ExitStack() as stack:
+        server = RedisProcess(
+            tmp_path / "redis", password="right", tls=True, cluster=True, options=("--tls-cluster", "yes")
+        )
+        stack.callback(server.kill)
+        server.start()
         url = f"rediss+cluster://:right@127.0.0.1:{server.port}?ssl_ca_certs={server.authority}"
         async with redis_store(url) as store, listening(store) as received:
             turn = await running(store, stateless_turn())
