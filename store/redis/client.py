@@ -162,7 +162,9 @@ class RedisClient:
         same, and its error is raised. `repeatable`: running them twice is harmless, so the call is retried if its
         connection breaks. `durable`: wait for the replicas. `hints`: scripts whose results and errors are ignored.
         """
-        replies = await self._run_scripts([*calls, *hints], repeatable=repeatable, durable=durable)
+        replies = await self._run_scripts(
+            [*calls, *hints], repeatable=repeatable, durable=durable, hasty_from=len(calls)
+        )
         return await self._check(replies[: len(calls)])
 
     async def scripts_apart(self, calls: Iterable[ScriptCall]) -> list[Any]:
@@ -170,7 +172,7 @@ class RedisClient:
 
         Raises `StoreError` if all fail for the same reason.
         """
-        replies = await self._run_scripts(calls, hasty=True)
+        replies = await self._run_scripts(calls, hasty_from=0)
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if not failed:
             return replies
@@ -179,13 +181,13 @@ class RedisClient:
         return [StoreError(error_text(reply)) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _run_scripts(
-        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False, hasty: bool = False
+        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False, hasty_from: int = 0
     ) -> list[Any]:
         """Return the replies in order; an error is one of them."""
         wait = self._wait if durable else None
         resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
         commands: list[Command] = [("EVALSHA", script.sha, *rest) for script, rest in resolved]
-        replies = await self._exchange(Exchange(commands, repeatable=repeatable, wait=wait, hasty=hasty))
+        replies = await self._exchange(Exchange(commands, repeatable=repeatable, wait=wait, hasty_from=hasty_from))
         for _ in range(LOADING_ROUNDS):
             not_loaded = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if not not_loaded:
@@ -198,7 +200,8 @@ class RedisClient:
                 place = script.sha, self._master_of(rest[1])
                 retries.append(("EVALSHA", script.sha, *rest) if place in first else ("EVAL", script.source, *rest))
                 first.add(place)
-            again = await self._exchange(Exchange(retries, repeatable=repeatable, wait=wait, hasty=hasty))
+            required = sum(1 for index in not_loaded if index < hasty_from)
+            again = await self._exchange(Exchange(retries, repeatable=repeatable, wait=wait, hasty_from=required))
             for index, reply in zip(not_loaded, again, strict=True):
                 replies[index] = reply
         return replies

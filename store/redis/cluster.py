@@ -161,7 +161,9 @@ class ClusterRoutes:
             again, at_once = indexes, False
         else:
             again, at_once = self._sort(exchange, node, indexes, replies)
-        if not again or (exchange.hasty and attempt >= RETRIES):
+        if attempt >= RETRIES:
+            again = [index for index in again if index < exchange.hasty_from]
+        if not again:
             return
         if not at_once or attempt > 1:
             await asyncio.sleep(failover_delay_s(attempt))

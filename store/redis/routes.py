@@ -44,11 +44,12 @@ class Exchange:
     """Commands that are sent together, and their replies in order. An error is a reply too.
 
     `repeatable`: running the commands twice is harmless. `wait`: a WAIT command that follows them on each server.
-    `hasty`: the caller repeats what has failed, so don't wait for a failover. `node`: the server; by default it follows
-    from the key of each command. `key`: the key of commands that have none.
+    `hasty_from`: the place of the first command whose failure is harmless, so that it isn't repeated until the failover;
+    None: there is none. `node`: the server; by default it follows from the key of each command. `key`: the key of
+    commands that have none.
     """
 
-    __slots__ = ("asking", "commands", "hasty", "key", "node", "redirected", "repeatable", "replies", "wait")
+    __slots__ = ("asking", "commands", "hasty_from", "key", "node", "redirected", "repeatable", "replies", "wait")
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Exchange:
         *,
         repeatable: bool = True,
         wait: Command | None = None,
-        hasty: bool = False,
+        hasty_from: int | None = None,
         node: RedisNode | None = None,
         key: bytes | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class Exchange:
         self.commands = commands
         self.repeatable = repeatable
         self.wait = wait
-        self.hasty = hasty
+        self.hasty_from = len(commands) if hasty_from is None else hasty_from
         self.node = node
         self.replies: list[Any] = []
         self.redirected: dict[int, RedisNode] = {}
@@ -188,7 +189,7 @@ class SentinelRoutes:
             except ACCESS_DENIED:
                 raise
             except LOST as error:
-                if (node is not None and not exchange.repeatable) or (exchange.hasty and attempt == RETRIES):
+                if (node is not None and not exchange.repeatable) or (exchange.hasty_from == 0 and attempt == RETRIES):
                     raise
                 replies = [error] * len(indexes)
                 if node is not None:

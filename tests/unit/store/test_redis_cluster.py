@@ -17,7 +17,7 @@ import pytest
 from redis.crc import key_slot
 
 from store.api import Store, instance_channel, turn_channel
-from store.records import Append, Appended, StoreError, TurnRecord
+from store.records import Append, Appended, PartFailed, StoreError, TurnRecord
 from store.redis import client as client_module
 from store.redis import store as store_module
 from store.redis.keys import user_prefix
@@ -383,6 +383,27 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
             for turn in turns:
                 assert await store.request_cancel(turn.user, turn.turn, b"stop")
             await store.ping()
+
+
+async def test_the_other_masters_serve_their_users(tmp_path: Path) -> None:
+    """A master is dead for good, and Redis serves the rest: turns of the other users are accepted, written and ended,
+    whichever master has their entry in the index of leases. `ping` says that a part fails."""
+    with redis_cluster(tmp_path, replicas=0) as cluster:
+        for node in cluster.nodes:
+            node.execute("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with redis_store(cluster.url) as store:
+            lost, *others = users_of(cluster, 1)
+            turn = await running(store, stateless_turn("t", lost))
+            cluster.kill_master(slot_of(lost))
+            turns = [await running(store, stateless_turn(f"t{n}", user)) for user in others for n in range(4)]
+            with within(2):
+                outcomes = await store.append([piece(one, 1, 3) for one in [turn, *turns]])
+            assert outcomes == [Appended("unavailable", 0), *[Appended("stored", 3)] * 8]
+            await store.end(ending(turns[0], events=piece(turns[0], 4, 9)))
+            with pytest.raises(PartFailed):
+                await store.ping()
+            with pytest.raises(StoreError):
+                await store.expired_leases()
 
 
 async def test_a_cluster_with_tls_and_a_password(tmp_path: Path) -> None:
