@@ -87,7 +87,8 @@ class TurnStore(Protocol):
         """Append events to the logs of many turns, and publish the new entries.
 
         One round trip, or a few for very many or large appends. Each append is atomic by itself. Return the outcomes in
-        the order of `appends`. Repeating an append is harmless.
+        the order of `appends`. Repeating an append is harmless. If only a part of the store fails, its appends are
+        "unavailable", and no error is raised.
         """
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
@@ -370,4 +371,4 @@ class Store(TurnStore, OwnershipStore, PubSub, HistoryStore, EphemeralStore, Pro
         """Write what is pending and release all resources."""
 
     async def ping(self) -> None:
-        """Check that the store can be used now. Returns None if it can; raises `StoreError` if it can't."""
+        """Check that the store can be used now. Raises `StoreError` if it can't, or `PartFailed` if a part of it can."""

@@ -10,7 +10,10 @@ from store.sqlite.database import MEMORY
 from store.sqlite.store import SqliteStore
 
 SQLITE_PREFIX = "sqlite:///"
-REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
+REDIS_PREFIXES = (
+    *("redis://", "rediss://", "unix://"),
+    *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
+)
 
 
 def connect(
@@ -26,8 +29,9 @@ def connect(
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
-    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire by itself. `retention_days` and
-    `wait_replicas`: see `RedisStore`.
+    share; `redis+cluster://HOST:PORT,HOST:PORT` and `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (`rediss+…` with
+    TLS) are a cluster and the master that Sentinels name. SQLite uses only `log_ttl_s` of the other parameters: its
+    history doesn't expire by itself. `retention_days` and `wait_replicas`: see `RedisStore`.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.
@@ -52,7 +56,7 @@ def connect(
 
 def has_password(url: str) -> bool:
     """Return whether a store's URL holds a password, even one that isn't percent-encoded as it should be."""
-    return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&]password=", url) is not None
+    return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&](?:sentinel_)?password=", url) is not None
 
 
 def _scheme(url: str) -> str:

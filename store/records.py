@@ -15,6 +15,13 @@ class StoreError(Exception):
     """The store can't do what was asked of it now. The error's text is meant for a person."""
 
 
+class PartFailed(StoreError):
+    """A part of the store fails, for example one master of a cluster, and the others work."""
+
+    def __init__(self) -> None:
+        super().__init__("A part of the store fails. Try again in a moment.")
+
+
 CLOSED = "The store is closed. Start the gateway again."
 
 
@@ -297,9 +304,10 @@ class Appended(Struct, frozen=True):
 
     "stored": the events are in the log; this append or an earlier one wrote them. "gap": nothing was written; write again
     from `end` + 1. "fenced": another owner has the turn, or the turn has ended. "missing": the store has no such turn.
+    "unavailable": the part of the store that has the turn fails, and the others don't; repeat the append later.
     """
 
-    outcome: Literal["stored", "gap", "fenced", "missing"]
+    outcome: Literal["stored", "gap", "fenced", "missing", "unavailable"]
     end: int
     cancel: bytes | None = None
 

@@ -3,6 +3,7 @@
 Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
 or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis
 has lost data, and its client is then notified. Two users use the same turn ids and never see each other's prompts.
+`--cluster` runs on three masters with three replicas, and kills masters and moves slots.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import redis.asyncio
+from redis.crc import key_slot
 
+from store.redis.keys import BUCKETS, bucket_key, user_prefix
+from tests.redis_cluster import SLOTS, redis_cluster, wait_until
 from tests.resilient import Resilient
 from tests.world import LEASE_S, WITH_USERS, World, client_of, world
 
@@ -30,6 +34,8 @@ FAULTS = (
     *("redis_freezes", "redis_restarts", "redis_rolls_back", "redis_is_full"),
     *("redis_loses_its_data", "replies_are_cut"),
 )
+INSTANCE_FAULTS = ("kill", "freeze", "restart", "sockets_drop")
+CLUSTER_FAULTS = (*INSTANCE_FAULTS, "master_killed", "master_killed", "slot_moved", "slot_moved")
 
 HARMLESS = {"restart", "sockets_drop"}
 """Faults after which `World.check` accepts neither a reset nor `owner_lost`."""
@@ -74,7 +80,7 @@ class Chaos:
 
     async def inject_faults(self, clients: list[Resilient]) -> None:
         """Inject one fault after another, with a pause between them."""
-        faults = [getattr(self, name) for name in self._only or FAULTS]
+        faults = [getattr(self, name) for name in self._only or (CLUSTER_FAULTS if self._world.cluster else FAULTS)]
         while time.monotonic() < self._ends_at:
             fault = self._random.choice(faults)
             self.faults[fault.__name__] += 1
@@ -150,6 +156,24 @@ class Chaos:
             await asyncio.sleep(self._random.uniform(0.2, 2))
             await admin.config_set("maxmemory", "0")
 
+    async def master_killed(self, _: list[Resilient]) -> None:
+        """Kill a master, wait until its replica is promoted, and start it again as a replica."""
+        cluster = self._world.cluster
+        assert cluster is not None
+        dead = await asyncio.to_thread(cluster.kill_master, self._random.randrange(SLOTS))
+        await asyncio.to_thread(wait_until, cluster.is_ok)
+        await asyncio.sleep(self._random.uniform(0, 1))
+        await asyncio.to_thread(dead.start)
+        await asyncio.to_thread(wait_until, cluster.has_replicas)
+
+    async def slot_moved(self, _: list[Resilient]) -> None:
+        """Move a user's slot, or the slot of a bucket of the index of leases, to another master."""
+        cluster = self._world.cluster
+        assert cluster is not None
+        key = self._random.choice([*map(user_prefix, USERS), bucket_key(self._random.randrange(BUCKETS))])
+        slot = key_slot(key)
+        await asyncio.to_thread(cluster.move_slot, slot, cluster.other_master(cluster.master_of(slot)))
+
     async def sockets_drop(self, clients: list[Resilient]) -> None:
         """Abort the socket of each client."""
         for client in clients:
@@ -157,11 +181,17 @@ class Chaos:
                 client.now.socket.transport.abort()
 
 
-async def run(seconds: float, seed: int, only: list[str]) -> Chaos:
+async def run(seconds: float, seed: int, only: list[str], *, on_cluster: bool = False) -> Chaos:
     """Run the clients and the faults. Raises `AssertionError` if a check fails."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        async with world(Path(folder), INSTANCES, appendonly=True, **WITH_USERS) as made, AsyncExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
+        cluster, settings = None, WITH_USERS
+        if on_cluster:
+            cluster = servers.enter_context(redis_cluster(Path(folder) / "cluster", appendonly=True))
+            # A promoted replica may lack what the master wrote last, but no ending that a client has seen.
+            settings = {**WITH_USERS, "TURNWIRE_REDIS_WAIT_REPLICAS": "1"}
+        making = world(Path(folder), INSTANCES, appendonly=True, cluster=cluster, settings=settings)
+        async with making as made, AsyncExitStack() as stack:
             chaos = Chaos(made, rng, seconds, only)
             clients = [
                 await stack.enter_async_context(
@@ -182,10 +212,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--only", nargs="*", choices=FAULTS, default=[], help="inject only these faults")
+    parser.add_argument(
+        "--only", nargs="*", choices=sorted({*FAULTS, *CLUSTER_FAULTS}), default=[], help="inject only these faults"
+    )
+    parser.add_argument("--cluster", action="store_true", help="use a Redis Cluster")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
-    done = asyncio.run(run(options.seconds, options.seed, options.only))
+    done = asyncio.run(run(options.seconds, options.seed, options.only, on_cluster=options.cluster))
     print(f"{done.turns} turns, {done.characters} characters, none lost or doubled; faults: {dict(done.faults)}")
     print(f"{done.lost_turns} turns were lost with Redis' data, and their clients were notified")
     sys.exit(0)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class RedisProcess:
     `appendonly`: acknowledged writes survive a kill. `maxmemory`, such as "10mb": beyond it writes are refused. `cluster`:
     it is the only node of a cluster, and scripts may only use keys of one slot. `tls`: only TLS is accepted; the
     certificate is signed by `authority`, a file beside `folder`. `replica_of`: it replicates the Redis at that port.
+    `alone`: a node of a cluster gets all slots. `options`: further arguments of the program.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class RedisProcess:
         cluster: bool = False,
         tls: bool = False,
         replica_of: int | None = None,
+        alone: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -70,7 +73,14 @@ class RedisProcess:
             self._arguments += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         if password is not None:
             self._arguments += ["--requirepass", password]
+        self._alone = alone
+        self._arguments += options
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None
 
     @property
     def url(self) -> str:
@@ -116,7 +126,7 @@ class RedisProcess:
                 raise RuntimeError("Redis did not start:\n" + (self._folder / "redis.log").read_text())
             time.sleep(0.01)
 
-        if self._cluster and self.execute("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
+        if self._cluster and self._alone and self.execute("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
             self.execute("CLUSTER", "ADDSLOTS", *range(16384))
             while self.execute("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
                 time.sleep(0.01)

@@ -12,11 +12,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redis.connection import parse_url
-
 from gateway.commands.env_file import load_env_file
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
 from store.connect import REDIS_PREFIXES, SQLITE_PREFIX
+from store.redis.target import parse_target
 from store.sqlite.database import MEMORY
 
 
@@ -24,7 +23,15 @@ def redis_cli(url: str, arguments: list[str]) -> NoReturn:
     """Replace this process with redis-cli, connected to the Redis at `url`."""
     if not url.startswith(REDIS_PREFIXES):
         fail("The store isn't a Redis. Set TURNWIRE_STORE or REDIS_URL, or run make db-shell.", EXIT_USAGE)
-    fields: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    target = parse_target(url)
+    if target.kind == "sentinel":
+        fail(
+            "The store is behind Sentinels. Ask one of them for the master, and use redis-cli -h HOST -p PORT.",
+            EXIT_USAGE,
+        )
+    fields: dict[str, Any] = dict(target.options)
+    if target.hosts:
+        fields["host"], fields["port"] = target.hosts[0]
     options = ["-s", fields["path"]] if "path" in fields else []
     for name, option in (
         ("host", "-h"),
@@ -35,8 +42,8 @@ def redis_cli(url: str, arguments: list[str]) -> NoReturn:
     ):
         if fields.get(name):
             options += [option, str(fields[name])]
-    if url.startswith("rediss://"):
-        options.append("--tls")
+    options += ["--tls"] if target.tls else []
+    options += ["-c"] if target.kind == "cluster" else []
     if fields.get("password"):
         os.environ["REDISCLI_AUTH"] = fields["password"]
     run("redis-cli", "redis-tools", [*options, *arguments])

@@ -9,10 +9,11 @@ import math
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from tests.client import RequestFailed, client
 from tests.credentials import SECRET
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.redis_cluster import RedisCluster
 from tests.redis_process import CuttableProxy, RedisProcess, cuttable_proxy, redis_process
 from tests.resilient import Resilient, TurnLost, headers_of, resilient
 from tests.upstream import Upstream, chat
@@ -60,7 +62,8 @@ def canary(user: str) -> str:
 class World:
     """Instances of the gateway on one Redis. Clients connect to those in `urls()`.
 
-    The instances connect to Redis through `redis_proxy`, which can cut its connections. `hidden` has the numbers of the
+    The instances connect to Redis through `redis_proxy`, which can cut its connections; with a `cluster`, they connect to
+    that instead. `hidden` has the numbers of the
     instances that clients must not connect to. `lost_turns` is the number of turns that `check` found to be lost by the store.
     """
 
@@ -72,10 +75,13 @@ class World:
         upstream: Upstream,
         stack: AsyncExitStack,
         settings: dict[str, str],
+        cluster: RedisCluster | None = None,
     ) -> None:
         self.folder = folder
         self.redis = redis
         self.redis_proxy = redis_proxy
+        self.cluster = cluster
+        self.store_url = redis_proxy.url if cluster is None else cluster.url
         self.lost_turns = 0
         self.upstream = upstream
         self.instances: list[GatewayProcess] = []
@@ -101,7 +107,7 @@ class World:
             **self._settings,
         }
         return await self._stack.enter_async_context(
-            gateway_process(self.folder, environment, store=self.redis_proxy.url, allow_kill=True)
+            gateway_process(self.folder, environment, store=self.store_url, allow_kill=True)
         )
 
     def urls(self) -> list[str]:
@@ -205,7 +211,9 @@ class World:
         if key in self._may_be_lost:
             return
         asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.requests)
-        kept = self.redis.execute("HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs")
+        kept = (self.cluster or self.redis).execute(
+            "HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs"
+        )
         assert at_least <= asked <= kept.count(b";"), f"{key}: asked {asked} times in the epochs {kept}"
 
     async def check_stored(self, turn: str, said: str, user: str | None = None) -> None:
@@ -248,11 +256,22 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, **settings: str) -> AsyncIterator[World]:
-    """Run a Redis and `instances` gateways with these settings. On exit, stop them."""
+async def world(
+    folder: Path,
+    instances: int = 2,
+    *,
+    appendonly: bool = False,
+    cluster: RedisCluster | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    **more: str,
+) -> AsyncIterator[World]:
+    """Run a Redis and `instances` gateways. On exit, stop them. `cluster`: use it instead of the Redis.
+
+    `settings` and `more` are settings of the gateways.
+    """
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
-            made = World(folder, redis, redis_proxy, upstream, stack, settings)
+            made = World(folder, redis, redis_proxy, upstream, stack, {**settings, **more}, cluster)
             await made.add(instances)
             try:
                 yield made

@@ -16,6 +16,7 @@ from gateway.setting_values import LEVELS, log_level
 from gateway.settings import Settings
 from gateway.tls import CertificateError, tls_context, validity_problem
 from providers.catalog.operator_file import CatalogError
+from store.connect import REDIS_PREFIXES
 from store.records import StoreError
 
 HELP = "serve the gateway and its page (the default command)"
@@ -66,7 +67,7 @@ def run(options: Namespace) -> None:
             EXIT_FAILED,
         )
     if settings.workers > 1:
-        if not settings.store_url.startswith("redis"):
+        if not settings.store_url.startswith(REDIS_PREFIXES):
             fail(
                 f"{settings.workers} workers require a shared store. Start Redis and add --store redis://HOST:PORT, "
                 "or leave --workers out.",

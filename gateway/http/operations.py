@@ -285,7 +285,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "/ready",
         "Check that this instance can serve clients",
         None,
-        ResponseSpec("This instance is ready. If `store` is `degraded`, no turn can be started.", Readiness),
+        ResponseSpec(
+            "This instance is ready. If `store` is `degraded`, some or all turns can't be started.", Readiness
+        ),
         handler=resources.ready,
         is_public=True,
     ),

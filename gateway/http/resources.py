@@ -19,7 +19,7 @@ from gateway.protocol.results import Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
 from gateway.turns.answer_images import find_image
 from providers.base import FilePart, ImagePart, Part
-from store.records import NotFound, StoreError
+from store.records import NotFound, PartFailed, StoreError
 
 READY_PROBE_TTL_MS = 1000
 SLICE_CHARS = 256 * 1024
@@ -105,9 +105,9 @@ async def health(context: RequestContext) -> Response:
 async def ready(context: RequestContext) -> Response:
     """Answer whether this instance can serve clients. Raise `ApiError` if its memory is used up.
 
-    With a store that can be read but not written, such as a full Redis, the answer is ready with the store
-    "degraded", and new turns are refused. All instances share that store: if none were ready, clients would lose
-    access to running turns.
+    With a store that can be read but not written, such as a full Redis, or of which a part fails, the answer is ready
+    with the store "degraded", and all or some new turns are refused. All instances share that store: if none were
+    ready, clients would lose access to running turns.
     """
     services = context.services
     if services.runner.is_draining:
@@ -115,6 +115,8 @@ async def ready(context: RequestContext) -> Response:
     services.memory.check()
     try:
         await services.store.ping()
+    except PartFailed:
+        return JsonResponse(Readiness("ready", "degraded"))
     except StoreError:
         return error_response(ApiError("store_unavailable"))
     try:

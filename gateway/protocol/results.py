@@ -223,7 +223,7 @@ class Status(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the process can serve. If `store` is `degraded`, it can be read but not written: no turn can start."""
+    """Whether the process can serve. If `store` is `degraded`, all or a part of it can't be written: some turns can't start."""
 
     status: Literal["ready"]
     store: Literal["ok", "degraded"]

@@ -19,7 +19,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
 from store.api import Store, erased_key
-from store.records import Appended, NotFound, StoreError
+from store.records import Appended, NotFound, PartFailed, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
@@ -103,17 +103,27 @@ class LogWriter:
                 appends = [next_append(live_turn) for live_turn in live_turns]
                 replies = await self._store.append(appends)
             except StoreError:
-                self._dirty.update(dict.fromkeys(live_turns))
-                self._has_unwritten.set()
-                self._recovery_seqs.update((live_turn, live_turn.log.end) for live_turn in live_turns)
-                self.report_reachable(reachable=False, since=began)
+                self._keep(live_turns, began)
                 raise
+            failed: list[LiveTurn] = []
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
+                if reply.outcome == "unavailable":
+                    failed.append(live_turn)
                 # Skip a turn that was lost, or taken over again, during the call.
-                if live_turn.is_owned and live_turn.epoch == append.epoch:
+                elif live_turn.is_owned and live_turn.epoch == append.epoch:
                     self._apply_reply(live_turn, reply)
+            if failed:
+                self._keep(failed, began)
+                raise PartFailed
             self._outage_since = None
             self.report_reachable(reachable=True)
+
+    def _keep(self, live_turns: list[LiveTurn], began: float) -> None:
+        """Have the next flush write the events of `live_turns`, which this flush, begun at `began`, couldn't write."""
+        self._dirty.update(dict.fromkeys(live_turns))
+        self._has_unwritten.set()
+        self._recovery_seqs.update((live_turn, live_turn.log.end) for live_turn in live_turns)
+        self.report_reachable(reachable=False, since=began)
 
     def _apply_reply(self, live_turn: LiveTurn, reply: Appended) -> None:
         apply_cancel(live_turn, reply.cancel)

@@ -1,52 +1,51 @@
-"""A bounded pool of connections to Redis, which turns Redis' errors into `StoreError`.
+"""Calls to Redis, with Redis' errors turned into `StoreError`.
 
-A round trip takes one connection. One deadline covers it, including the wait for a connection and the retries. A call
-takes one round trip, and a second one if Redis doesn't know its scripts. A connection whose call was cancelled
-or cut off is closed, so that a late reply can't answer another call.
+One deadline covers a call, including the wait for a connection and the retries. A call takes one round trip, in a
+cluster one per node, and a second one if Redis doesn't know its scripts. `routes.py` and `cluster.py` say which server
+runs it, and `node.py` has the connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from ssl import SSLCertVerificationError
 from typing import Any
-from urllib.parse import urlsplit
 
-import structlog
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.crc import key_slot
 from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
+    AskError,
     BusyLoadingError,
-    NoPermissionError,
+    ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.records import CLOSED, StoreError
-from store.redis.commands import Argument, pack_commands
-from store.redis.keys import channel_prefix, encode_text, user_prefix
+from store.redis.cluster import ClusterRoutes, NotACluster
+from store.redis.commands import Argument
+from store.redis.keys import channel_prefix, encode_text, user_of_channel, user_prefix
+from store.redis.node import CONNECTIONS_MAX, Command, RedisNode, connect
+from store.redis.routes import ACCESS_DENIED, Exchange, OneNode, Routes, SentinelRoutes
 from store.redis.scripts import load_scripts
+from store.redis.target import parse_target
 
-log = structlog.stdlib.get_logger("turnwire.store")
+__all__ = ["CALL_TIMEOUT_S", "CONNECTIONS_MAX", "RedisClient", "RedisPart", "ScriptCall", "connect", "error_text"]
 
-CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
 REPLY_RESERVE_S = 0.2
 """The part of `CALL_TIMEOUT_S` that is reserved for the reply."""
-CONNECT_TIMEOUT_S = 2.0
-RETRIES = 2
-RETRY_DELAY_S = 0.1
+LOADING_ROUNDS = 3
+"""How often scripts that a server doesn't know are sent; in a failover, each round may reach another server."""
 
 ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its only key, and its arguments."""
@@ -54,13 +53,13 @@ ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 UNREACHABLE = "The store can't be reached."
 TIMED_OUT = "The store didn't respond in time."
 NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode")
-ACCESS_DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class RedisClient:
-    """A client for one Redis. Raises only `StoreError`, whose message has neither the address nor a secret.
+    """A client for one Redis, a cluster, or the master that Sentinels name.
 
-    A durable call waits up to `wait_ms` until `wait_replicas` replicas have its writes.
+    Raises only `StoreError`, whose message has neither the address nor a secret. A durable call waits up to `wait_ms`
+    until `wait_replicas` replicas have its writes.
     """
 
     def __init__(
@@ -73,182 +72,224 @@ class RedisClient:
         wait_replicas: int = 0,
         wait_ms: int = 0,
     ) -> None:
-        try:
-            options = dict[str, Any](parse_url(url))
-            options.pop("protocol", None)
-            parts = urlsplit(url)
-            self.tls = parts.scheme == "rediss"
-            if parts.scheme != "unix" and not parts.path.strip("/").isdecimal() and parts.path.strip("/"):
-                raise ValueError("a database is a number")
-            self._connection_class = options.pop("connection_class", Connection)
-            self._options = {
-                **options,
-                # The deadline of the round trip is enough, and redis-py's own timeouts can swallow a cancellation.
-                "socket_timeout": None,
-                "socket_connect_timeout": CONNECT_TIMEOUT_S,
-                "retry": Retry(NoBackoff(), 0),
-                "driver_info": None,
-                "decode_responses": False,
-            }
-            self.address = _address(self.connection())
-        except (ValueError, TypeError):
-            # The cause may quote the URL, which may hold a password.
-            raise StoreError(
-                "The store's URL is invalid. Use --store redis://USER:PASSWORD@HOST:PORT/DB, and percent-encode each"
-                " / and @ in the password."
-            ) from None
-        self.channels = channel_prefix(int(options.get("db", 0)))
-        self._scripts = load_scripts(
+        self.target = parse_target(url)
+        self.tls, self.address = self.target.tls, self.target.address
+        self.channels = channel_prefix(self.target.db)
+        self.is_sharded = False
+        self._load_scripts = partial(
+            load_scripts,
             channels=self.channels,
             history_ttl_ms=int(history_ttl_s * 1000),
             log_ttl_ms=int(log_ttl_s * 1000),
             retention_days=retention_days,
         )
-        self._wait_replicas, self._wait_ms = wait_replicas, wait_ms
-        self._free_connections = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._idle: list[AbstractConnection] = []
+        self._scripts = self._load_scripts()
+        self._wait = ("WAIT", wait_replicas, wait_ms) if wait_replicas else None
+        self.cluster: ClusterRoutes | None = None
+        self._routes: Routes
+        if self.target.kind == "cluster":
+            self._routes = self.cluster = ClusterRoutes(self.target, self._load_into)
+        else:
+            self._routes = SentinelRoutes(self.target) if self.target.kind == "sentinel" else OneNode(self.target)
         self._closed = False
 
-    def connection(self, *, protocol: int = 2) -> AbstractConnection:
-        """Return a new connection with the client's time limits, not yet connected and not in the pool.
+    async def use_cluster(self) -> None:
+        """Use the whole cluster, because the server of the URL is one of its nodes."""
+        await self._routes.close()
+        self._routes = self.cluster = ClusterRoutes(self.target, self._load_into)
 
-        `protocol`: the version of RESP; in version 3, a subscriber may run other commands too.
+    def use_sharded_pubsub(self) -> None:
+        """Send each message only to the node that has its channel's slot. All nodes have to be of Redis 7 or newer."""
+        self.is_sharded = True
+        self._scripts = self._load_scripts(sharded=True)
+
+    def channel_name(self, channel: str) -> bytes:
+        """Return the name of the channel in Redis.
+
+        With sharded pub/sub, the channels of a user have the user's hash tag, so that scripts can use them.
         """
-        connection: AbstractConnection = self._connection_class(**self._options, protocol=protocol)
-        return connection
+        user = user_of_channel(channel) if self.is_sharded else None
+        return (self.channels.encode() if user is None else user_prefix(user)) + encode_text(channel)
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Send `payload` to the channel's subscribers."""
+        command = "SPUBLISH" if self.is_sharded else "PUBLISH"
+        await self.command(command, self.channel_name(channel), payload, repeatable=False)
+
+    async def subscriber_node(self, channel: bytes | None) -> RedisNode:
+        """Return the node at which to subscribe to the channel with this name; None: any. Raises `StoreError`."""
+        if self.cluster is not None and channel is not None:
+            node = self.cluster.master_of(key_slot(channel))
+            if node is not None:
+                return node
+        return (await self.masters())[0]
+
+    async def masters(self) -> list[RedisNode]:
+        """Return the servers that accept writes. Raises `StoreError` if they can't be determined."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await self._routes.masters()
+        except TimeoutError as error:
+            raise StoreError(TIMED_OUT) from error
+        except (RedisError, OSError) as error:
+            raise StoreError(error_text(error)) from error
+
+    @property
+    def known_masters(self) -> list[RedisNode]:
+        """The servers that accept writes, as far as they are known."""
+        return self._routes.known_masters
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call `call` whenever other servers are masters, or slots have moved."""
+        self._routes.on_change = call
+
+    async def renew_topology(self) -> None:
+        """Look for the masters again, for a moment."""
+        await self._routes.renew()
+
+    async def leave_replica(self) -> None:
+        """Close the connections to a server that has become a replica, and look for the new master."""
+        await self._routes.leave()
 
     async def close(self) -> None:
         """Close every idle connection; later calls fail."""
         self._closed = True
-        await self.drop_idle()
+        await self._routes.close()
 
     async def scripts(
-        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
+        self,
+        calls: Sequence[ScriptCall],
+        *,
+        repeatable: bool = True,
+        durable: bool = False,
+        hints: Sequence[ScriptCall] = (),
     ) -> list[Any]:
         """Run scripts in one round trip, each atomic by itself, and return their results in order.
 
         Scripts that Redis doesn't know are sent in a second round trip. If one script fails, the others have run all the
         same, and its error is raised. `repeatable`: running them twice is harmless, so the call is retried if its
-        connection breaks. `durable`: wait for the replicas.
+        connection breaks. `durable`: wait for the replicas. `hints`: scripts whose results and errors are ignored.
         """
-        resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
-        exchange = self._exchange_durably if durable else self._exchange
-        replies = await exchange([("EVALSHA", script.sha, *rest) for script, rest in resolved], repeatable)
-        not_loaded = {index: resolved[index] for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)}
-        if not_loaded:
-            # The first call of each script sends its source; then Redis knows it for the calls after.
-            first = {script.sha: index for index, (script, _) in reversed(not_loaded.items())}
-            retries = [
-                ("EVAL", script.source, *rest) if first[script.sha] == index else ("EVALSHA", script.sha, *rest)
-                for index, (script, rest) in not_loaded.items()
-            ]
-            for index, reply in zip(not_loaded, await exchange(retries, repeatable), strict=True):
-                replies[index] = reply
-        return await self._check(replies)
+        replies = await self._run_scripts(
+            [*calls, *hints], repeatable=repeatable, durable=durable, hasty_from=len(calls)
+        )
+        return await self._check(replies[: len(calls)])
 
-    async def _exchange_durably(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        """Do `_exchange`, then wait until enough replicas have the data or the wait times out."""
-        required = self._wait_replicas
-        if required == 0:
-            return await self._exchange(commands, repeatable)
-        *replies, replicas = await self._exchange([*commands, ("WAIT", required, self._wait_ms)], repeatable)
-        if isinstance(replicas, int) and replicas < required and not isinstance(replies[0], NoScriptError):
-            log.warning("ending stored on too few replicas", replicas=replicas, required=required)
+    async def scripts_apart(self, calls: Iterable[ScriptCall]) -> list[Any]:
+        """Run scripts as `scripts` does. The result of one that fails is its `StoreError`, and isn't awaited for long.
+
+        Raises `StoreError` if all fail for the same reason.
+        """
+        replies = await self._run_scripts(calls, hasty_from=0)
+        failed = [reply for reply in replies if isinstance(reply, Exception)]
+        if not failed:
+            return replies
+        if len(failed) == len(replies):
+            return await self._check(replies)
+        return [StoreError(error_text(reply)) if isinstance(reply, Exception) else reply for reply in replies]
+
+    async def _run_scripts(
+        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False, hasty_from: int = 0
+    ) -> list[Any]:
+        """Return the replies in order; an error is one of them."""
+        wait = self._wait if durable else None
+        resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
+        commands: list[Command] = [("EVALSHA", script.sha, *rest) for script, rest in resolved]
+        replies = await self._exchange(Exchange(commands, repeatable=repeatable, wait=wait, hasty_from=hasty_from))
+        for _ in range(LOADING_ROUNDS):
+            not_loaded = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if not not_loaded:
+                break
+            # The first call of each script at each server sends its source; then the server knows it for the calls after.
+            first: set[tuple[bytes, RedisNode | None]] = set()
+            retries: list[Command] = []
+            for index in not_loaded:
+                script, rest = resolved[index]
+                place = script.sha, self._master_of(rest[1])
+                retries.append(("EVALSHA", script.sha, *rest) if place in first else ("EVAL", script.source, *rest))
+                first.add(place)
+            required = sum(1 for index in not_loaded if index < hasty_from)
+            again = await self._exchange(Exchange(retries, repeatable=repeatable, wait=wait, hasty_from=required))
+            for index, reply in zip(not_loaded, again, strict=True):
+                replies[index] = reply
         return replies
+
+    def _master_of(self, key: Argument) -> RedisNode | None:
+        """Return the master that has the key, if this is a cluster."""
+        return self.cluster.master_of(key_slot(key)) if self.cluster is not None and isinstance(key, bytes) else None
 
     async def load(self) -> None:
         """Load every script into Redis, so that the first calls need no second round trip."""
-        await self.commands([("SCRIPT", "LOAD", script.source) for script in self._scripts.values()])
+        for node in await self.masters():
+            await self._check(await self._exchange(Exchange(self._loading(), node=node)))
+
+    async def _load_into(self, node: RedisNode) -> None:
+        """Load every script into a new master. A failure is harmless: a call sends what the server doesn't know."""
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await node.round_trip(self._loading(), True)
+
+    def _loading(self) -> list[Command]:
+        return [("SCRIPT", "LOAD", script.source) for script in self._scripts.values()]
 
     async def command(self, *command: Argument, repeatable: bool = True) -> Any:
         """Run one command and return its result. `repeatable`: see `scripts`."""
         return (await self.commands([command], repeatable=repeatable))[0]
 
-    async def commands(self, commands: Sequence[tuple[Argument, ...]], *, repeatable: bool = True) -> list[Any]:
+    async def commands(self, commands: Sequence[Command], *, repeatable: bool = True) -> list[Any]:
         """Run `commands` in one round trip and return their results in order. Raises the first error.
 
         `repeatable`: see `scripts`.
         """
-        return await self._check(await self._exchange(commands, repeatable))
+        return await self._check(await self._exchange(Exchange(commands, repeatable=repeatable)))
 
-    async def deadline_ms(self) -> int:
-        """Return the time by which a call that begins now has to run, by Redis' clock, in ms since 1970.
+    async def on_each_master(self, *command: Argument) -> list[tuple[RedisNode, Any]]:
+        """Run one command on every master. A result is a `StoreError` if the command failed there."""
+        masters = await self.masters()
+        exchanges = [Exchange([command], node=node) for node in masters]
+        replies = await asyncio.gather(*map(self._exchange, exchanges), return_exceptions=True)
+        results: list[tuple[RedisNode, Any]] = []
+        for node, reply in zip(masters, replies, strict=True):
+            error = reply if isinstance(reply, BaseException) else reply[0]
+            if isinstance(error, Exception) and not isinstance(error, StoreError):
+                error = StoreError(error_text(error))
+            results.append((node, error))
+        return results
 
-        If it runs later, its reply may come too late, when this client has reported the call as failed.
+    async def deadline_ms(self, key: bytes) -> int:
+        """Return the time by which a script over `key` that begins now has to run, in ms since 1970.
+
+        It is by the clock of the server that has the key. If the script runs later, its reply may come too late, when this
+        client has reported the call as failed.
         """
-        seconds, micros = await self.command("TIME")
+        if self.cluster is None:
+            seconds, micros = await self.command("TIME")
+        else:
+            ((seconds, micros),) = await self._check(await self._exchange(Exchange([("TIME",)], key=key)))
         return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_RESERVE_S) * 1000)
 
     async def _check(self, replies: list[Any]) -> list[Any]:
         for reply in replies:
-            if isinstance(reply, ResponseError):
+            if isinstance(reply, Exception):
                 if isinstance(reply, ReadOnlyError):
                     # After a failover the connections lead to the old primary; the host name leads to the new one.
-                    await self.drop_idle()
+                    await self._routes.leave()
                 raise StoreError(error_text(reply)) from reply
         return replies
 
-    async def _exchange(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
+    async def _exchange(self, exchange: Exchange) -> list[Any]:
         """Return the replies in order; an error with which Redis replied is one of them."""
         if self._closed:
             raise StoreError(CLOSED)
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                for retries_left in reversed(range(RETRIES + 1 if repeatable else 1)):
-                    try:
-                        return await self._round_trip(commands, repeatable)
-                    except (RedisConnectionError, OSError) as error:
-                        if retries_left == 0 or isinstance(error, ACCESS_DENIED):
-                            raise
-                        await asyncio.sleep(random.uniform(0.1, 1) * RETRY_DELAY_S)
+                await self._routes.run(exchange)
         except TimeoutError as error:
-            raise StoreError(TIMED_OUT) from error
+            if not exchange.replies:
+                raise StoreError(TIMED_OUT) from error
         except (RedisError, OSError) as error:
             raise StoreError(error_text(error)) from error
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _round_trip(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        async with self._pooled_connection() as connection:
-            if connection.is_connected and not repeatable and await connection.can_read():
-                # Redis closed the connection or sent something while it was idle. An unrepeatable call needs a new one.
-                await connection.disconnect(nowait=True)
-            await connect(connection)
-            for n, piece in enumerate(pack_commands(commands)):
-                if n:
-                    await asyncio.sleep(0)  # sending lets no other task run while Redis receives as fast as it is sent
-                await connection.send_packed_command(piece, check_health=False)
-            replies = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(_unwrap(error))
-            return replies
-
-    @asynccontextmanager
-    async def _pooled_connection(self) -> AsyncIterator[AbstractConnection]:
-        """Yield a connection for one round trip.
-
-        It goes back to the pool only if the round trip was completed, and the pool wasn't dropped in the meantime.
-        """
-        async with self._free_connections:
-            pool = self._idle
-            connection = pool.pop() if pool else self.connection()
-            try:
-                yield connection
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            if self._closed or pool is not self._idle:
-                await connection.disconnect(nowait=True)
-            else:
-                pool.append(connection)
-
-    async def drop_idle(self) -> None:
-        """Close the idle connections, and each busy one after its call: after a failover they lead to the old primary."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
+        return exchange.replies
 
 
 class RedisPart:
@@ -269,43 +310,36 @@ class RedisPart:
         return (await self._client.scripts([call], repeatable=repeatable, durable=durable))[0]
 
 
-async def connect(connection: AbstractConnection) -> None:
-    """Open the connection and do its handshake, unless it is open."""
-    await connection.connect()  # type: ignore[no-untyped-call]
-
-
-def _unwrap(error: ResponseError) -> ResponseError:
-    """Return `error`, as its own class if it is an OOM or READONLY error that Redis 6.2 wraps in a script's error."""
-    for code, kind in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
-        if code in str(error):
-            return kind(str(error))
-    return error
+MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (OutOfMemoryError, "The store is full. Raise its maxmemory, or delete some of its data."),
+    (
+        ACCESS_DENIED,
+        "The store refuses the credentials, or they lack a permission. Check the user, its password and its permissions.",
+    ),
+    (BusyLoadingError, "The store is still loading its data. Try again in a moment."),
+    (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
+    (
+        MasterNotFoundError,
+        "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",
+    ),
+    ((AskError, TryAgainError), "The store is moving this data to another node. Try again in a moment."),
+    (ClusterDownError, "A part of the cluster has no master now. Try again in a moment."),
+    (ReadOnlyError, "The store is read-only now. Try again in a moment, or connect to a writable one."),
+    (RedisTimeoutError, TIMED_OUT),
+)
 
 
 def error_text(error: Exception) -> str:
     """Return what an error means as a sentence for a person, without the text of Redis or of the system."""
-    if isinstance(error, OutOfMemoryError):
-        return "The store is full. Raise its maxmemory, or delete some of its data."
-    if isinstance(error, ACCESS_DENIED):
-        return "The store refuses the credentials, or they lack a permission. Check the user, its password and its permissions."
-    if isinstance(error, BusyLoadingError):
-        return "The store is still loading its data. Try again in a moment."
+    for kind, text in MEANINGS:
+        if isinstance(error, kind):
+            return text
     if isinstance(error, ResponseError) and any(text in str(error) for text in NO_DATABASE):
         return "The store doesn't have this database. Name another one at the end of its URL; 0 always exists."
     if isinstance(error, ResponseError) and "unknown command" in str(error):
         return "The store doesn't know a required command. Use Redis 6.2 or newer, or Valkey."
     if isinstance(error.__context__, SSLCertVerificationError):
         return "The store's certificate isn't trusted. Name its CA file: rediss://…?ssl_ca_certs=FILE."
-    if isinstance(error, RedisTimeoutError):
-        return TIMED_OUT
     if isinstance(error, RedisConnectionError | OSError):
         return UNREACHABLE
-    if isinstance(error, ReadOnlyError):
-        return "The store is read-only now. Try again in a moment, or connect to a writable one."
     return "The store refuses the call now. Try again in a moment."
-
-
-def _address(connection: Any) -> str:
-    if path := getattr(connection, "path", None):
-        return str(path)
-    return f"{connection.host}:{connection.port}"

@@ -59,6 +59,15 @@ def channel_prefix(db: int) -> str:
     return f"turnwire:{db}:"
 
 
+def user_of_channel(channel: str) -> str | None:
+    """Return the user whose turn or conversation the channel belongs to; None if it belongs to no user."""
+    kind, _, rest = channel.partition(":")
+    if kind not in {"turn", "conversation"}:
+        return None
+    quoted = rest.partition(":")[0]
+    return quoted.replace("%3A", ":").replace("%25", "%") if "%" in quoted else quoted
+
+
 def encode_text(text: str) -> bytes:
     """Encode `text` in UTF-8. A lone surrogate, which no id of the gateway has, is encoded too instead of refused."""
     return text.encode("utf-8", "surrogatepass")

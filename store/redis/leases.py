@@ -93,11 +93,14 @@ class RedisLeases(RedisPart):
 
     async def request_cancel(self, user: str, turn: str, cancel: bytes) -> bool:
         """See `OwnershipStore`."""
-        deadline_ms = await self._client.deadline_ms()
+        deadline_ms = await self._client.deadline_ms(user_prefix(user))
         arguments = (turn, cancel, instance_channel(""), encode_turn_ref(user, turn), deadline_ms)
         reply = await self._script("request_cancel", user, *arguments)
-        parse_reply(reply)
-        return bool(reply[0] == b"running")
+        owner = parse_reply(reply)
+        if owner and self._client.is_sharded:
+            with suppress(StoreError):  # the owner also reads the request when it appends or renews its lease
+                await self._client.publish(instance_channel(owner[0].decode()), encode_turn_ref(user, turn))
+        return bool(owner)
 
     async def _update_index(self, user: str, turn: str, ttl_ms: int) -> None:
         """Write to the index when the lease expires. It is a hint that is corrected later, so ignore a failure."""

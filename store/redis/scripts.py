@@ -39,12 +39,13 @@ def _read(name: str) -> str:
 
 
 def load_scripts(
-    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, retention_days: int = 0
+    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, retention_days: int = 0, sharded: bool = False
 ) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
 
     If `history_ttl_ms` is 0, a history never expires. `retention_days` applies to conversations that have none of their own;
-    0 means forever.
+    0 means forever. `sharded`: the scripts publish with SPUBLISH. Then the prefix of a channel is the script's key, because
+    the channel has to be in the key's slot.
     """
     history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
@@ -57,7 +58,8 @@ def load_scripts(
         "USAGE_TTL_MS": max(USAGE_TTL_MS_MIN, history_ttl_ms),
     }
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
-    head += f"local CHANNEL = '{channels}'\n"
+    publish, prefix = ("SPUBLISH", "KEYS[1]") if sharded else ("PUBLISH", f"'{channels}'")
+    head += f"local PUBLISH, CHANNEL = '{publish}', {prefix}\n"
     counters = ", ".join(f"'{name}'" for name in Counters.__struct_fields__)
     return MappingProxyType({name: _script(name, head, counters) for name in NAMES})
 

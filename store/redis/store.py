@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
-from store.records import StoreError
+from store.records import PartFailed, StoreError
 from store.redis.client import TIMED_OUT, UNREACHABLE, RedisClient
+from store.redis.cluster import SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
 from store.redis.erasure import RedisErasure
 from store.redis.history import RedisHistory
-from store.redis.keys import BUCKETS, bucket_key
 from store.redis.leases import RedisLeases
 from store.redis.pubsub import RedisPubSub
 from store.redis.search import RedisSearch
@@ -21,12 +22,14 @@ from store.redis.turns import RedisTurns
 log = structlog.stdlib.get_logger("turnwire.store")
 
 VERSION_MIN = (6, 2)
+SHARDED_PUBSUB = (7, 0)
+"""The first version with sharded pub/sub."""
 OPEN_ATTEMPTS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
 class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch, RedisErasure, RedisEphemeral):
-    """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
+    """A `Store` on Redis 6.2 or newer, or Valkey. For `url` see `store.connect.connect`.
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
     after the turn's ending. A conversation without retention of its own is kept for `retention_days` at most (0: no bound).
@@ -71,23 +74,45 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch
                     raise StoreError(f"{error} {self._hint(str(error))}") from error
 
     async def _open(self) -> None:
-        hello = await self._client.command("HELLO")
-        # Read every bucket, so that opening fails on a node that serves only a part of a cluster.
-        await self._client.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
-        version = dict(zip(hello[::2], hello[1::2], strict=True))[b"version"].decode()
-        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
-            raise StoreError(
-                f"Redis {version} is too old. Use Redis {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey."
-            )
+        if self._client.target.kind != "cluster":
+            hello = _parse_hello(await self._client.command("HELLO"))
+            if hello.get(b"mode") == b"cluster" and self._client.cluster is None:
+                # The URL names a node of a cluster.
+                if not self._client.target.hosts:
+                    raise StoreError("The Redis is a node of a cluster. Use redis+cluster://HOST:PORT,HOST:PORT.")
+                await self._client.use_cluster()
+            else:
+                _check_version(hello)
+        if self._client.cluster is not None:
+            await self._open_cluster(self._client.cluster)
         await self._client.load()
         with suppress(StoreError):  # the gateway's Redis user may not be allowed to run INFO
-            memory = await self._client.command("INFO", "MEMORY")
-            policy = re.search(rb"maxmemory_policy:(\S+)", memory)
-            if policy is not None and policy[1] != b"noeviction":
+            policies = {_policy(memory) for _, memory in await self._client.on_each_master("INFO", "MEMORY")}
+            for policy in policies - {"noeviction", ""}:
                 log.warning(
                     "Redis may evict turns and conversations when it is full: set maxmemory-policy noeviction",
-                    policy=policy[1].decode(),
+                    policy=policy,
                 )
+
+    async def _open_cluster(self, cluster: ClusterRoutes) -> None:
+        """Check that every slot has a master that answers. Raises `StoreError`, which names those that don't."""
+        answers = await self._client.on_each_master("HELLO")
+        if uncovered := cluster.uncovered():
+            ranges = ", ".join(f"{first}-{last}" for first, last in uncovered[:5])
+            raise StoreError(f"The cluster is incomplete: no master has the slots {ranges}. See CLUSTER INFO.")
+        failed = [
+            f"{node.address} ({cluster.slots_of(node)} of {SLOTS} slots): {answer}"
+            for node, answer in answers
+            if isinstance(answer, StoreError)
+        ]
+        if failed:
+            raise StoreError(
+                f"{len(failed)} of the cluster's {len(answers)} masters can't be used: {'; '.join(failed)}"
+            )
+        versions = [_check_version(_parse_hello(answer)) for _, answer in answers]
+        await self._client.on_each_master("PING")
+        if min(versions) >= SHARDED_PUBSUB:
+            self._client.use_sharded_pubsub()
 
     def _hint(self, message: str) -> str:
         """Return the address of a Redis that can't be opened, and what to check there. `message`: the error's message."""
@@ -103,5 +128,28 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch
         await self._client.close()
 
     async def ping(self) -> None:
-        """See `Store`."""
-        await self._client.command("PING")
+        """See `Store`. Raises `PartFailed` if some masters of a cluster don't answer, and others do."""
+        answers = [answer for _, answer in await self._client.on_each_master("PING")]
+        errors = [answer for answer in answers if isinstance(answer, StoreError)]
+        if errors:
+            raise errors[0] if len(errors) == len(answers) else PartFailed
+
+
+def _parse_hello(reply: list[Any]) -> dict[bytes, Any]:
+    """Return the fields of the reply to HELLO."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _check_version(hello: dict[bytes, Any]) -> tuple[int, ...]:
+    """Return the server's version from its reply to HELLO. Raises `StoreError` if it is too old."""
+    text = hello[b"version"].decode()
+    version = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    if version < VERSION_MIN:
+        raise StoreError(f"Redis {text} is too old. Use Redis {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey.")
+    return version
+
+
+def _policy(memory: bytes | StoreError) -> str:
+    """Return the eviction policy from the reply to INFO; "" if it isn't known."""
+    found = None if isinstance(memory, StoreError) else re.search(rb"maxmemory_policy:(\S+)", memory)
+    return "" if found is None else found[1].decode()

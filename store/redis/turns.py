@@ -16,6 +16,7 @@ from store.records import (
     NewTurn,
     NotFound,
     RunningGroups,
+    StoreError,
     TurnRecord,
 )
 from store.redis.client import RedisPart, ScriptCall
@@ -38,11 +39,10 @@ class RedisTurns(RedisPart):
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
-        reply, _ = await self._client.scripts(
-            [
-                ("accept", user_prefix(new.user), (pack(new), channel, await self._client.deadline_ms())),
-                *index_calls([(new.user, new.turn)], new.lease_ms, "NX"),
-            ]
+        prefix = user_prefix(new.user)
+        arguments = (pack(new), channel, await self._client.deadline_ms(prefix))
+        (reply,) = await self._client.scripts(
+            [("accept", prefix, arguments)], hints=index_calls([(new.user, new.turn)], new.lease_ms, "NX")
         )
         outcome, result = reply[0], parse_reply(reply)
         if outcome == b"exists":
@@ -58,9 +58,9 @@ class RedisTurns(RedisPart):
         )
 
     async def append(self, appends: list[Append]) -> list[Appended]:
-        """See `TurnStore`. If Redis refuses an append, for example because it is full, raise `StoreError`.
+        """See `TurnStore`. If Redis refuses all appends of a round trip, for example because it is full, raise `StoreError`.
 
-        The other appends of its round trip are stored all the same; later ones aren't sent. Repeating all is harmless.
+        Later ones aren't sent then. Repeating all is harmless.
         """
         results: list[Appended] = []
         calls: list[ScriptCall] = []
@@ -77,8 +77,12 @@ class RedisTurns(RedisPart):
 
     async def _append(self, calls: list[ScriptCall]) -> list[Appended]:
         return [
-            Appended("stored", reply) if isinstance(reply, int) else Appended(reply[0].decode(), reply[1], reply[2])
-            for reply in await self._client.scripts(calls)
+            Appended("stored", reply)
+            if isinstance(reply, int)
+            else Appended("unavailable", 0)
+            if isinstance(reply, StoreError)
+            else Appended(reply[0].decode(), reply[1], reply[2])
+            for reply in await self._client.scripts_apart(calls)
         ]
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:

@@ -115,6 +115,6 @@ if new.limits then
   count_start(p, new.limits)
 end
 if id then
-  redis.call('PUBLISH', CHANNEL .. ARGV[2], new.turn)
+  redis.call(PUBLISH, CHANNEL .. ARGV[2], new.turn)
 end
 return accepted(id, new.input and new.input.id, ahead)

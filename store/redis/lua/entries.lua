@@ -45,6 +45,6 @@ local function write_entry(turn, log, epoch, first, last, entry, channel)
   if first == 1 then
     redis.call('PEXPIRE', log, RUNNING_TTL_MS)
   end
-  redis.call('PUBLISH', CHANNEL .. channel, entry)
+  redis.call(PUBLISH, CHANNEL .. channel, entry)
   return true
 end

@@ -1,8 +1,9 @@
--- Store a turn's cancel request, unless it has one, and notify its owner.
+-- Store a turn's cancel request, unless it has one, and notify its owner. With sharded pub/sub the caller notifies it,
+-- because the owner's channel is in another slot.
 -- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, cancel request, prefix of the instances' channels, payload for the owner, the
 -- deadline in ms.
--- Returns {'running'}, {'ended'}, {'not_found', field} or, after the deadline, {'late'}.
+-- Returns {'running', owner}, {'ended'}, {'not_found', field} or, after the deadline, {'late'}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
 if clock_ms() > tonumber(ARGV[5]) then
   return {'late'}
@@ -16,5 +17,7 @@ if status ~= 'running' then
 end
 redis.call('PEXPIRE', turn, RUNNING_TTL_MS)
 redis.call('HSETNX', turn, 'cancel', ARGV[2])
-redis.call('PUBLISH', CHANNEL .. ARGV[3] .. owner, ARGV[4])
-return {'running'}
+if PUBLISH == 'PUBLISH' then
+  redis.call('PUBLISH', CHANNEL .. ARGV[3] .. owner, ARGV[4])
+end
+return {'running', owner}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 import pytest
 
 from store.api import Store
-from store.connect import connect
+from store.connect import connect, has_password
 from store.records import StoreError
 from store.redis.store import RedisStore
 from tests.store_conformance import conversation
@@ -50,7 +51,15 @@ async def test_a_store_in_memory_writes_no_file(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost/1", "rediss://user:secret@cache:6380/0", "unix:///run/redis.sock?db=1"]
+    "url",
+    [
+        "redis://localhost/1",
+        "rediss://user:secret@cache:6380/0",
+        "unix:///run/redis.sock?db=1",
+        "redis+cluster://a:1,b:2",
+        "rediss+cluster://user:secret@a,b/0?ssl_ca_certs=/ca.pem",
+        "redis+sentinel://user:secret@a,b:5/main/3?sentinel_password=secret",
+    ],
 )
 def test_a_redis_url_creates_a_shared_store(url: str) -> None:
     """URLs for TCP, TLS and Unix sockets are accepted; the store doesn't connect before `open`."""
@@ -68,6 +77,43 @@ def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match=r"sqlite:///.*redis://") as refused:
         store_of(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+cluster://user:secret@",
+        "redis+cluster://user:secret@a,,b",
+        "redis+cluster://user:secret@a:x",
+        "redis+cluster://user:secret@a:1/2",
+        "redis+cluster://user:sec/secret@a:1",
+        "redis+cluster://a:1?secret=1",
+        "redis+sentinel://user:secret@a:1",
+        "redis+sentinel://user:secret@a:1/main/secret",
+        "redis+sentinel://user:secret@a:1/main/1/secret",
+    ],
+)
+def test_an_invalid_url_of_several_servers_is_refused(url: str) -> None:
+    """The error says what the URL has to be, and contains no password."""
+    with pytest.raises(StoreError, match=r"redis\+cluster://|database 0") as refused:
+        store_of(url)
+    assert "secret" not in "".join(traceback.format_exception(refused.value)).replace(url, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://localhost/1", False),
+        ("redis+cluster://a:1,b:2", False),
+        ("redis+cluster://user:secret@a:1,b:2", True),
+        ("rediss+sentinel://:secret@a/main", True),
+        ("redis+sentinel://a/main?sentinel_password=secret", True),
+        ("redis://a?password=secret", True),
+    ],
+)
+def test_a_url_with_a_password_is_recognized(url: str, *, expected: bool) -> None:
+    """A password in the authority or the query, for Redis or for a Sentinel, is recognized."""
+    assert has_password(url) is expected
 
 
 def test_an_unknown_scheme_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The Redis store passes the conformance tests, on one server and on a cluster; if it can't be opened, it says why.
+"""The Redis store passes the conformance tests on one server; if it can't be opened, it says why.
 
 Further tests are about lost data, replicas, the databases of one Redis, and the eviction policy.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,6 @@ from tests.store_conformance import (
 __all__ = ["redis_server", "shared_redis"]
 
 
-@pytest.fixture(scope="session")
-def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """The only node of a cluster, which refuses scripts that use keys of two slots."""
-    with redis_process(tmp_path_factory.mktemp("cluster"), cluster=True) as process:
-        if process.version < (7,):
-            pytest.skip("this version of Redis doesn't check the slots of a script's keys")
-        yield process
-
-
 async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
     server.execute("FLUSHALL")
     async with AsyncExitStack() as stores:
@@ -68,17 +59,6 @@ class TestRedis(StoreConformance):
     async def open_store(self, shared_redis: RedisProcess) -> AsyncIterator[OpenStore]:
         """Stores on one empty Redis."""
         async for open_store in _instances(shared_redis):
-            yield open_store
-
-
-class TestRedisCluster(StoreConformance):
-    """With a Redis Cluster, where a script can use only the keys of one slot."""
-
-    @pytest.fixture
-    async def open_store(self, cluster_node: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
-        """Stores on one empty cluster."""
-        monkeypatch.setattr(client_module, "load_scripts", scripts_with_shebang)
-        async for open_store in _instances(cluster_node):
             yield open_store
 
 

@@ -15,7 +15,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.api import erased_key
-from store.records import StoreError
+from store.records import Append, Appended, PartFailed, StoreError
 from tests.in_process import ControlledStore, eventually
 from tests.in_time import checks_time_limit, within
 from tests.store_conformance import stateless_turn
@@ -65,6 +65,29 @@ class WriterHarness:
 @pytest.fixture
 def harness(store: ControlledStore, quick: None) -> WriterHarness:
     return WriterHarness(store, asyncio.TaskGroup())
+
+
+async def test_a_failing_part_of_the_store_holds_up_only_its_turns(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events of the other turns are stored. Those of its turns are kept for the next flush, which the error asks for."""
+    streams = [await harness.stream(turn) for turn in ("t", "u")]
+    append = harness.store.append
+
+    async def partly(appends: list[Append]) -> list[Appended]:
+        (stored,) = await append([one for one in appends if one.turn == "u"])
+        return [stored if one.turn == "u" else Appended("unavailable", 0) for one in appends]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.store, "append", partly)
+        with pytest.raises(PartFailed):
+            await harness.writer.flush()
+    assert [stream.stored_seq for stream in streams] == [0, 2]
+    assert not harness.writer.is_reachable()
+    await harness.writer.flush()
+    assert [stream.stored_seq for stream in streams] == [2, 2]
+    assert harness.writer.is_reachable()
+    assert await harness.logged("t") == [1, 2]
 
 
 @checks_time_limit

@@ -216,15 +216,15 @@ async def test_appends_are_sent_in_calls_of_bounded_size(
 ) -> None:
     """The backlog after an outage is split into calls of bounded size, and all of it is stored in order."""
     sizes: list[int] = []
-    scripts = RedisClient.scripts
+    scripts = RedisClient.scripts_apart
 
-    async def counted(self: RedisClient, calls: list[object], **options: bool) -> list[object]:
+    async def counted(self: RedisClient, calls: list[object]) -> list[object]:
         sizes.append(len(calls))
-        return await scripts(self, calls, **options)  # type: ignore[arg-type]
+        return await scripts(self, calls)  # type: ignore[arg-type]
 
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
-        monkeypatch.setattr(RedisClient, "scripts", counted)
+        monkeypatch.setattr(RedisClient, "scripts_apart", counted)
         answers = await store.append([piece(turn, n, n) for n in range(1, 2501)])
         assert [one.end for one in answers] == list(range(1, 2501))
         assert sizes == [1000, 1000, 500]

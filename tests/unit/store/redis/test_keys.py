@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store.api import conversation_channel, instance_channel, turn_channel
 from store.redis.keys import (
     BUCKETS,
     bucket_key,
@@ -13,6 +14,7 @@ from store.redis.keys import (
     decode_turn_ref,
     encode_text,
     encode_turn_ref,
+    user_of_channel,
     user_prefix,
 )
 
@@ -45,3 +47,11 @@ def test_turn_refs_round_trip(user: str, turn: str) -> None:
 def test_channels_name_their_database() -> None:
     """The databases of one Redis share its channels, so the database is a part of a channel's name."""
     assert channel_prefix(0) != channel_prefix(1)
+
+
+@given(user=ANY_TEXT, name=ANY_TEXT)
+def test_a_channel_names_its_user(user: str, name: str) -> None:
+    """With sharded pub/sub, a channel of a user is in the slot of the user's keys, whatever the user's name."""
+    assert user_of_channel(turn_channel(user, name)) == user
+    assert user_of_channel(conversation_channel(user, name)) == user
+    assert user_of_channel(instance_channel(name)) is None

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from store.records import StoreError
-from store.redis import pubsub as pubsub_module
-from store.redis.client import connect
+from store.redis import feed as pubsub_module
+from store.redis.node import connect
 from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import SHORT_MS, eventually, listening, running
