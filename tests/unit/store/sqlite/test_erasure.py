@@ -89,18 +89,22 @@ async def test_the_index_of_the_search_forgets_words(tmp_path: Path) -> None:
         assert len((await store.search("bob", "common words", 9, None))[0]) == 1
 
 
-async def test_an_erasure_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+async def test_an_erasure_that_was_cut_off_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the process ends in the middle, erasing again after the restart deletes the rest."""
     path = tmp_path / "turnwire.db"
+    monkeypatch.setattr("store.sqlite.erasure.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("store.sqlite.erasure.SLICE_S", 1e-6)
     async with embedded(path) as store:
         for n in range(20):
             await store.create_conversation(conversation(f"c{n}", "canaryuser"))
             await asyncio.gather(*(say(store, f"c{n}", "Canaryword " * 500, user="canaryuser") for _ in range(20)))
         erasure = asyncio.create_task(store.erase_user("canaryuser"))
-        await asyncio.sleep(0.03)
+        while len((await store.conversations("canaryuser", 50, None))[0]) == 20 and not erasure.done():
+            await asyncio.sleep(0)
         erasure.cancel()
         await asyncio.wait([erasure])
-    assert b"canaryuser" in traces(tmp_path)
+        assert (await store.conversations("canaryuser", 50, None))[0]
+    monkeypatch.undo()
     async with embedded(path) as store:
         await store.erase_user("canaryuser")
         assert traces(tmp_path) == set()
