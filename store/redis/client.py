@@ -35,7 +35,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.records import CLOSED, StoreError
 from store.redis.commands import Argument, pack_commands
-from store.redis.keys import channel_prefix, encode_text, user_prefix
+from store.redis.keys import channel_prefix, encode_text, outbox_bucket_of, user_prefix
 from store.redis.scripts import load_scripts
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -60,11 +60,19 @@ ACCESS_DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 class RedisClient:
     """A client for one Redis. Raises only `StoreError`, whose message has neither the address nor a secret.
 
-    A durable call waits up to `wait_ms` until `wait_replicas` replicas have its writes.
+    A durable call waits up to `wait_ms` until `wait_replicas` replicas have its writes. `archived`: the scripts note in
+    outboxes what an archive has to store.
     """
 
     def __init__(
-        self, url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 0
+        self,
+        url: str,
+        *,
+        history_ttl_s: float,
+        log_ttl_s: float,
+        wait_replicas: int = 0,
+        wait_ms: int = 0,
+        archived: bool = False,
     ) -> None:
         try:
             options = dict[str, Any](parse_url(url))
@@ -92,8 +100,12 @@ class RedisClient:
             ) from None
         self.channels = channel_prefix(int(options.get("db", 0)))
         self._scripts = load_scripts(
-            channels=self.channels, history_ttl_ms=int(history_ttl_s * 1000), log_ttl_ms=int(log_ttl_s * 1000)
+            channels=self.channels,
+            history_ttl_ms=int(history_ttl_s * 1000),
+            log_ttl_ms=int(log_ttl_s * 1000),
+            archived=archived,
         )
+        self.archived = archived
         self._wait_replicas, self._wait_ms = wait_replicas, wait_ms
         self._free_connections = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[AbstractConnection] = []
@@ -257,6 +269,20 @@ class RedisPart:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
         call = (name, user_prefix(user), encoded)
         return (await self._client.scripts([call], repeatable=repeatable, durable=durable))[0]
+
+    async def _change_history(self, user: str, calls: list[ScriptCall], **options: bool) -> list[Any]:
+        """Run scripts that change the user's history and return their results. `options`: see `RedisClient.scripts`.
+
+        If there is an archive, write to the index first that the user's outbox is about to be filled.
+        """
+        if not self._client.archived:
+            return await self._client.scripts(calls, **options)
+        return (await self._client.scripts([outbox_index_call(user), *calls], **options))[1:]
+
+
+def outbox_index_call(user: str) -> ScriptCall:
+    """Return the call that adds the user to the index of outboxes."""
+    return ("index_outbox", outbox_bucket_of(user), (encode_text(user),))
 
 
 async def connect(connection: AbstractConnection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from store.records import (
     Change,
     ConversationRecord,
@@ -33,6 +35,27 @@ So most entries have a message, even if nobody lists the feedback.
 """
 
 
+class HotPage(NamedTuple):
+    """A page of messages that Redis has. `more`: Redis has older ones.
+
+    Before the number `cold`, only the archive has messages; 0 means that it has none there. `lost`: Redis has lost some
+    messages of the page.
+    """
+
+    messages: list[MessageRecord]
+    more: bool
+    cold: int
+    lost: bool
+
+
+class HotBranch(NamedTuple):
+    """The part of a branch that Redis has. `parent`: the message before it, if Redis doesn't have that one."""
+
+    messages: list[MessageRecord]
+    older: int
+    parent: str | None
+
+
 class RedisHistory(RedisPart):
     """`HistoryStore` in Redis."""
 
@@ -40,8 +63,15 @@ class RedisHistory(RedisPart):
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        arguments = (pack(conversation), None if limits is None else pack(limits))
-        (record,) = parse_reply(await self._script("create_conversation", conversation.user, *arguments))
+        return await self.create_or_look(conversation, limits)
+
+    async def create_or_look(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, look: bool = False
+    ) -> ConversationRecord:
+        """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
+        arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
+        call = ("create_conversation", user_prefix(conversation.user), arguments)
+        (record,) = parse_reply((await self._change_history(conversation.user, [call]))[0])
         return conversation_record(conversation.user, record)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
@@ -80,13 +110,17 @@ class RedisHistory(RedisPart):
         return await self._change("clear_conversation", user, conversation, now_ms)
 
     async def _change(self, script: str, user: str, *arguments: Argument | None) -> ConversationRecord:
-        (record,) = parse_reply(await self._script(script, user, *arguments, repeatable=False))
+        (record,) = parse_reply(await self._run(script, user, *arguments))
         return conversation_record(user, record)
+
+    async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
+        encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
+        (reply,) = await self._change_history(user, [(script, user_prefix(user), encoded)], repeatable=False)
+        return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        reply = await self._script("delete_conversation", user, conversation, repeatable=False)
-        running, rated = parse_reply(reply)
+        running, rated = parse_reply(await self._run("delete_conversation", user, conversation))
         await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
         return [turn.decode() for turn in running]
 
@@ -99,8 +133,17 @@ class RedisHistory(RedisPart):
         self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], bool]:
         """See `HistoryStore`."""
-        page, more = parse_reply(await self._script("messages", user, conversation, limit, before or "", bytes_max))
-        return [message_record(record) for record in reversed(page)], bool(more)
+        page = await self.hot_messages(user, conversation, limit, before, bytes_max)
+        return page.messages, page.more
+
+    async def hot_messages(
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
+    ) -> HotPage:
+        """Do `messages`, and return what the archive has to add to the page."""
+        reply = await self._script("messages", user, conversation, limit, before or "", bytes_max)
+        page, more, *rest = parse_reply(reply)
+        cold, lost = rest or (0, 0)
+        return HotPage([message_record(record) for record in reversed(page)], bool(more), cold, bool(lost))
 
     async def branch(
         self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
@@ -108,19 +151,27 @@ class RedisHistory(RedisPart):
         """See `HistoryStore`."""
         if last is None:
             return [], 0
-        branch, older = parse_reply(await self._script("branch", user, conversation, last, bytes_max))
-        return [message_record(record) for record in reversed(branch)], older
+        branch = await self.hot_branch(user, conversation, last, bytes_max)
+        return branch.messages, branch.older
+
+    async def hot_branch(self, user: str, conversation: str, last: str, bytes_max: int | None) -> HotBranch:
+        """Do `branch`, and return the message with which the archive continues."""
+        reply = await self._script("branch", user, conversation, last, bytes_max)
+        branch, older, *rest = parse_reply(reply)
+        parent = rest[0].decode() if rest and rest[0] else None
+        return HotBranch([message_record(record) for record in reversed(branch)], older, parent)
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
         """See `HistoryStore`. Also remove from the index some entries whose message is gone."""
         new = pack({"rating": rating, "comment": comment, "model": model, "rated_ms": now_ms})
-        reply, members = await self._client.scripts(
+        reply, members = await self._change_history(
+            user,
             [
                 ("put_feedback", user_prefix(user), (encode_text(message), new)),
                 ("index_feedback", FEEDBACK_KEY, (now_ms, encode_message_ref(user, message), FEEDBACK_SWEPT)),
-            ]
+            ],
         )
         await self._remove_from_index((await self._read_feedback(members))[1])
         parse_reply(reply)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from store.records import DAY_MS, Counters
 
 FOLDER = Path(__file__).parent / "lua"
-SHARED = frozenset({"clock", "conversation", "entries", "limits", "turn_fields"})
+SHARED = frozenset({"clock", "cold", "conversation", "entries", "limits", "outbox", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
 NEVER_MS = 36_500 * DAY_MS
@@ -38,13 +38,16 @@ def _read(name: str) -> str:
     return (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def load_scripts(*, channels: str, history_ttl_ms: int, log_ttl_ms: int) -> MappingProxyType[str, Script]:
+def load_scripts(
+    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, archived: bool = False
+) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
 
-    If `history_ttl_ms` is 0, a history never expires.
+    If `history_ttl_ms` is 0, a history never expires. `archived`: an archive is set, so what changes is noted in outboxes.
     """
     history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
+        "ARCHIVE": str(archived).lower(),
         "DAY_MS": DAY_MS,
         "HISTORY_TTL_MS": history_ttl_ms,
         "LOG_TTL_MS": log_ttl_ms,

@@ -13,6 +13,7 @@ from store.redis.ephemeral import RedisEphemeral
 from store.redis.history import RedisHistory
 from store.redis.keys import BUCKETS, bucket_key
 from store.redis.leases import RedisLeases
+from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
 from store.redis.turns import RedisTurns
 
@@ -23,12 +24,13 @@ OPEN_ATTEMPTS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEphemeral):
+class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEphemeral, RedisOutbox):
     """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
     after the turn's ending. Another value than before applies to a conversation and its messages from its next change.
     Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
+    `archived`: it is the store of an `ArchivedStore`.
     """
 
     shared = True
@@ -41,10 +43,16 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
         log_ttl_s: float = 600,
         wait_replicas: int = 0,
         wait_ms: int = 500,
+        archived: bool = False,
     ) -> None:
         super().__init__(
             RedisClient(
-                url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, wait_replicas=wait_replicas, wait_ms=wait_ms
+                url,
+                history_ttl_s=history_ttl_s,
+                log_ttl_s=log_ttl_s,
+                wait_replicas=wait_replicas,
+                wait_ms=wait_ms,
+                archived=archived,
             )
         )
 

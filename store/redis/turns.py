@@ -36,14 +36,15 @@ class RedisTurns(RedisPart):
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
+        return await self.accept_or_look(new)
+
+    async def accept_or_look(self, new: NewTurn, *, look: bool = False) -> Accepted:
+        """Do `accept`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
-        reply, _ = await self._client.scripts(
-            [
-                ("accept", user_prefix(new.user), (pack(new), channel, await self._client.deadline_ms())),
-                *index_calls([(new.user, new.turn)], new.lease_ms, "NX"),
-            ]
-        )
+        arguments = (pack(new), channel, await self._client.deadline_ms(), int(look))
+        calls = [("accept", user_prefix(new.user), arguments), *index_calls([(new.user, new.turn)], new.lease_ms, "NX")]
+        reply, _ = await self._change_history(new.user, calls)
         outcome, result = reply[0], parse_reply(reply)
         if outcome == b"exists":
             return Accepted(is_new=False, turn=turn_record(new.user, result[0], in_conversation=bool(result[1])))
@@ -83,10 +84,17 @@ class RedisTurns(RedisPart):
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
+        return await self.end_or_look(ended)
+
+    async def end_or_look(self, ended: EndedTurn, *, look: bool = False) -> ConversationRecord | None:
+        """Do `end`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
-        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn))
-        (fields,) = parse_reply(await self._script("end", ended.user, *arguments, durable=True))
+        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(look))
+        (reply,) = await self._change_history(
+            ended.user, [("end", user_prefix(ended.user), arguments)], durable=True
+        )
+        (fields,) = parse_reply(reply)
         return conversation_record(ended.user, fields) if fields else None
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:

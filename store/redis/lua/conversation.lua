@@ -11,7 +11,9 @@ end
 -- Shared: let a key that is for all conversations of the user live as long as one that changes now. It may live longer for
 -- the others: they keep the time to live that the setting had when they changed last.
 local function prolong(key)
-  if redis.call('PTTL', key) < HISTORY_TTL_MS then
+  if ARCHIVE then
+    redis.call('PERSIST', key) -- until everything of the user is in the archive
+  elseif redis.call('PTTL', key) < HISTORY_TTL_MS then
     redis.call('PEXPIRE', key, HISTORY_TTL_MS)
   end
 end
@@ -22,6 +24,9 @@ local function count_stored(p, id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)
   prolong(p .. 'sizes')
   prolong(p .. 'stored')
+  if ARCHIVE then
+    count_archived(p, 0, bytes)
+  end
 end
 
 -- Shared: return the size of a new conversation in bytes.
@@ -95,19 +100,25 @@ local function create_conversation(p, new)
     id = new.id, title = new.title, system = new.system, model = new.model, metadata = new.metadata,
     head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
     place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(), swept_ttl = HISTORY_TTL_MS,
+    archived = ARCHIVE and 1 or nil,
   })
   redis.call('PEXPIRE', key, HISTORY_TTL_MS)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   prolong(p .. 'conversations')
   count_stored(p, new.id, conversation_size(new))
+  if ARCHIVE then
+    redis.call('DEL', p .. 'deleted:' .. new.id)
+    count_archived(p, 1, 0)
+    mark_conversation(p, member)
+  end
 end
 
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages have
 -- twice that time to live, so that theirs has to be restarted only from time to time, and when the setting's value differs.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local updated_ms, member, swept, swept_ttl =
-    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl'))
+  local updated_ms, member, swept, swept_ttl, archived =
+    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'archived'))
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
@@ -123,8 +134,16 @@ local function touch_conversation(p, id, now_ms)
   if tonumber(swept_ttl or 0) ~= HISTORY_TTL_MS or clock - tonumber(swept) >= HISTORY_TTL_MS / 2 then
     redis.call('HSET', key, 'swept', clock, 'swept_ttl', HISTORY_TTL_MS)
     for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
-      redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_TTL_MS)
+      if not (ARCHIVE and redis.call('ZSCORE', p .. 'outbox', 'm:' .. message)) then
+        redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_TTL_MS)
+      end
     end
+  end
+  if ARCHIVE then
+    if not archived then
+      mark_earlier_messages(p, id)
+    end
+    mark_conversation(p, member)
   end
 end
 
@@ -138,11 +157,17 @@ local function add_message(p, id, new)
     id = new.id, conversation = id, parent = new.parent, role = new.role, created_ms = new.created_ms,
     body = new.body, turn = new.turn,
   })
-  redis.call('PEXPIRE', key, 2 * HISTORY_TTL_MS)
   local n = redis.call('HINCRBY', p .. 'conversation:' .. id, 'n', 1)
   redis.call('HINCRBY', p .. 'conversation:' .. id, 'messages', 1)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
   count_stored(p, id, #new.body)
+  if ARCHIVE then
+    redis.call('HSET', key, 'number', n)
+    mark_message(p, new.id)
+  else
+    redis.call('PEXPIRE', key, 2 * HISTORY_TTL_MS)
+    redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_TTL_MS)
+  end
 end
 
 -- Shared: return the ids of the turns without an ending in a list, which is the user's `running` or a conversation's

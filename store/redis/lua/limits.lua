@@ -20,10 +20,15 @@ local function storage_limit(p, limits, added_bytes, adds_conversation)
       remove_conversation(p, member)
     end
   end
-  if adds_conversation and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
+  local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
+  if ARCHIVE then
+    local archived = redis.call('HMGET', p .. 'archived', 'conversations', 'stored_bytes')
+    conversations = math.max(conversations, tonumber(archived[1] or 0))
+    stored = math.max(stored, tonumber(archived[2] or 0))
+  end
+  if adds_conversation and limits.conversations > 0 and conversations >= limits.conversations then
     return 'conversations'
   end
-  local stored = tonumber(redis.call('GET', p .. 'stored') or 0)
   if limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
     return 'stored_bytes'
   end
