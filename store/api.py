@@ -6,6 +6,7 @@ Durations are measured by the store's clock.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,9 +17,11 @@ from store.records import (
     Change,
     ConversationRecord,
     Counters,
+    DayUsage,
     EndedTurn,
     FeedbackFilter,
     FeedbackRecord,
+    Found,
     Lease,
     LogEntry,
     MessageRecord,
@@ -49,6 +52,19 @@ def conversation_channel(user: str, conversation: str) -> str:
 def instance_channel(instance: str) -> str:
     """Return the channel on which an instance learns of stored cancel requests, each as an encoded `(user, turn)`."""
     return f"instance:{instance}"
+
+
+def erased_key(user: str) -> str:
+    """Return the key of the ephemeral value that exists for a while after the user was erased.
+
+    Meanwhile, what another instance still had of the user before must not be stored again. The key doesn't show the user.
+    """
+    return "erased:" + user_hash(user)
+
+
+def user_hash(user: str) -> str:
+    """Return a name for the user that doesn't show the user's id: 32 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class TurnStore(Protocol):
@@ -219,11 +235,13 @@ class HistoryStore(Protocol):
         conversation. Raises `NotFound` for `before`.
         """
 
-    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
-        """Return the ids and titles of the conversations that `conversations` returns, and read nothing else of them."""
+    async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
+        """Return at most `limit` conversations that `query` finds, most recently changed first, and whether there are more.
 
-    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
-        """Return these conversations, in order, without those that don't exist. One round trip."""
+        A conversation is found if its title contains `query`, ignoring case, or if one of its messages matches it; see
+        `store.search_text`. Of the messages that match, the result has the newest. With `before`, the list begins after
+        that conversation. Raises `NotFound` for `before`.
+        """
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
@@ -272,12 +290,36 @@ class HistoryStore(Protocol):
         later. Raises `NotFound` for the conversation.
         """
 
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """Return the sums over the user's ended turns for each UTC day on which one ended, oldest first.
+
+        They cover the time that `usage` covers with `since_ms`.
+        """
+
+    async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
+        """Return the (user, conversation) of at most `limit` conversations whose retention is over, oldest first.
+
+        It is over if the last change is longer ago than the conversation's `retention_days`, or than this
+        `retention_days` if the conversation has none of its own. 0 means that it is never over. Empty if the store
+        expires conversations by itself.
+        """
+
+    async def erase_user(self, user: str) -> None:
+        """Delete everything that the store has of the user: nothing of it stays in the store's files or keys.
+
+        The caller has ended the user's turns. Harmless if there is nothing; if a call was cut off, another one
+        completes it.
+        """
+
 
 class EphemeralStore(Protocol):
     """Small values that expire (a ticket, a revocation, an open circuit), rate limits and connection permits."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
-        """Store `value` for `ttl_ms`. Return the value that it replaces, or None if the key had none."""
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int, user: str | None = None) -> bytes | None:
+        """Store `value` for `ttl_ms`. Return the value that it replaces, or None if the key had none.
+
+        If it belongs to `user`, `erase_user` deletes it.
+        """
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
         """Return the key's value and delete it in one step; None if there is none.

@@ -81,8 +81,19 @@ class Counters(Struct, frozen=True):
     cost_nano: int | None = None
 
 
+class DayUsage(Struct, frozen=True, kw_only=True):
+    """The sums over the turns that ended on a UTC day, which begins `day_ms` after 1970."""
+
+    day_ms: int
+    turns: int
+    usage: Counters
+
+
 class ConversationRecord(Struct, frozen=True, kw_only=True):
-    """A conversation. `metadata` is JSON; times are ms since 1970."""
+    """A conversation. `metadata` is JSON; times are ms since 1970.
+
+    `retention_days`: how long after its last change it is kept; 0 means forever, None as long as the setting says.
+    """
 
     id: str
     user: str
@@ -96,6 +107,7 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     updated_ms: int
     messages: int = 0
     usage: Counters = Counters()
+    retention_days: int | None = None
 
     @property
     def size(self) -> int:
@@ -195,7 +207,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn,
     unless the conversation was cleared after that turn was accepted.
     `epoch` is a proposal that the store may raise. With `limits` None, no limit is checked: that is for a turn that was
-    accepted before and that the store has lost.
+    accepted before and that the store has lost. `retention_days` becomes that of the conversation.
     """
 
     user: str
@@ -216,6 +228,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     model: str
     now_ms: int
     limits: TurnLimits | None = None
+    retention_days: int | None = None
 
     @property
     def conversation_id(self) -> str | None:

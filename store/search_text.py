@@ -1,14 +1,17 @@
 """What a search compares: the words of a text, the same in every store and in every language.
 
-A word is a run of letters and digits, without case. Languages that write no spaces have no such words, so each of their
-characters is a word, and a run of them in a query is a phrase.
+A word is a run of letters and digits, without case and accents. Languages that write no spaces have no such words, so each
+of their characters is a word, and a run of them in a query is a phrase.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 TEXT_CHARS_MAX = 100_000
@@ -18,20 +21,70 @@ TERMS_MAX = 16
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua000-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
 """Thai, Lao, Burmese, Khmer, Chinese and Japanese. Korean writes spaces."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-_TERM = re.compile(r'(-?)"([^"]*)"?|(-?)(\S+)')
+_SIGNS = "\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0980-\u0dff"
+"""The signs of the Indian scripts, which aren't letters but parts of words."""
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_SIGNS}])+")
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]")
+"""The accents of European scripts, and the points of Hebrew and Arabic."""
+_TERM = re.compile(r'(-?)"([^"]*)("?)|(-?)(\S+)')
+_PIECE = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_WINDOW = re.compile(r"(?s).{1,2000}(?=\s|\Z)|.{1,2000}")
+_SPACES = re.compile(r"\s+")
 
 
 class SearchQuery(Struct, frozen=True):
     """A query: a text matches if it has each of `phrases` and none of `excluded`. A phrase is a sequence of words.
 
-    The last word of the last phrase is a prefix, so that a query finds something while it is being typed, unless the query
-    ends with a quote or a space.
+    With `ends_with_prefix`, the last word of the last phrase may be the beginning of a word, so that a query finds something
+    while it is being typed. A query without `phrases` matches no text.
     """
 
     phrases: tuple[tuple[str, ...], ...]
     excluded: tuple[tuple[str, ...], ...]
     ends_with_prefix: bool
+
+    def matches(self, found: list[str]) -> bool:
+        """Return whether a text with these `words` matches."""
+        return (
+            bool(self.phrases)
+            and all(_place(found, phrase, is_prefix) is not None for phrase, is_prefix in self._with_prefix())
+            and not any(_place(found, phrase) is not None for phrase in self.excluded)
+        )
+
+    def first_place(self, found: list[str]) -> int | None:
+        """Return the index of the first word of the first phrase in these `words`; None if there is no phrase in them."""
+        places = (_place(found, phrase, is_prefix) for phrase, is_prefix in self._with_prefix())
+        return min((place for place in places if place is not None), default=None)
+
+    def _with_prefix(self) -> Iterator[tuple[tuple[str, ...], bool]]:
+        """Yield each phrase, and whether its last word may be the beginning of a word."""
+        last = len(self.phrases) - 1
+        return ((phrase, self.ends_with_prefix and n == last) for n, phrase in enumerate(self.phrases))
+
+
+def _place(found: list[str], phrase: tuple[str, ...], is_prefix: bool = False) -> int | None:
+    """Return where in the words `found` the `phrase` begins first, or None."""
+    *whole, last = phrase
+    start = 0
+    while True:
+        if whole:
+            try:
+                start = found.index(whole[0], start)
+            except ValueError:
+                return None
+        elif is_prefix:
+            start = next((n for n in range(start, len(found)) if found[n].startswith(last)), len(found))
+        else:
+            try:
+                return found.index(last, start)
+            except ValueError:
+                return None
+        end = start + len(whole)
+        if end >= len(found):
+            return None
+        if found[start:end] == whole and (found[end].startswith(last) if is_prefix else found[end] == last):
+            return start
+        start += 1
 
 
 def words(text: str) -> list[str]:
@@ -48,14 +101,81 @@ def parse_query(query: str) -> SearchQuery:
     """Return what `query` asks for: words, `"phrases"`, and either of them after a minus. The first `TERMS_MAX` terms count."""
     phrases: list[tuple[str, ...]] = []
     excluded: list[tuple[str, ...]] = []
-    for match in list(_TERM.finditer(query))[:TERMS_MAX]:
-        minus, quoted, other_minus, term = match.groups()
+    ends_with_prefix = False
+    for count, match in enumerate(_TERM.finditer(query)):
+        if count == TERMS_MAX:
+            ends_with_prefix = False
+            break
+        minus, quoted, closed, other_minus, term = match.groups()
         found = tuple(words(term if quoted is None else quoted))
+        is_excluded = bool(minus or other_minus)
         if found:
-            (excluded if minus or other_minus else phrases).append(found)
-    ends_with_prefix = bool(phrases) and query[-1:] not in {'"', " "}
+            (excluded if is_excluded else phrases).append(found)
+        is_open = match.end() == len(query) and not closed and bool(words(query[-1:]))
+        ends_with_prefix = bool(found) and not is_excluded and is_open
     return SearchQuery(tuple(phrases), tuple(excluded), ends_with_prefix)
 
 
+def message_text(body: bytes) -> str:
+    """Return the text of a stored message's `body`: that of its texts and refusals. Empty if the body isn't the JSON of a message."""
+    try:
+        parts = _decode_body(body).parts
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ""
+    texts = (part.text for part in parts if part.kind in _TEXT_KINDS and isinstance(part.text, str))
+    return "\n".join(texts)[:TEXT_CHARS_MAX]
+
+
+def snippet(text: str, query: SearchQuery) -> str:
+    """Return about `SNIPPET_CHARS` characters of `text` around the first place that `query` finds, in one line.
+
+    It begins and ends with an ellipsis where text is left out.
+    """
+    text = text[:TEXT_CHARS_MAX]
+    start = max(0, _offset(text, query) - SNIPPET_CHARS // 4)
+    if start:
+        space = _SPACES.search(text, start, start + SNIPPET_CHARS // 4)
+        start = start if space is None else space.end()
+    end = start + SNIPPET_CHARS
+    if end < len(text):
+        space_at = max(text.rfind(" ", end - SNIPPET_CHARS // 4, end), text.rfind("\n", end - SNIPPET_CHARS // 4, end))
+        end = end if space_at < 0 else space_at
+    cut = _SPACES.sub(" ", text[start:end]).strip()
+    return f"{'…' if start else ''}{cut}{'…' if end < len(text) else ''}"
+
+
+def _offset(text: str, query: SearchQuery) -> int:
+    """Return where in `text` the first place begins that `query` finds, about; 0 if it finds none."""
+    place = query.first_place(words(text))
+    if place is None:
+        return 0
+    for window in _WINDOW.finditer(text):
+        count = len(words(window[0]))
+        if place >= count:
+            place -= count
+            continue
+        for piece in _PIECE.finditer(text, window.start(), window.end()):
+            place -= len(words(piece[0]))
+            if place < 0:
+                return piece.start()
+    return 0
+
+
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    """Return `text` without case, accents and variants of characters, such as wide letters."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold())).casefold())
+
+
+class _Part(Struct):
+    kind: str = ""
+    text: Any = None
+
+
+class _Body(Struct):
+    parts: list[_Part] = []
+
+
+_TEXT_KINDS = frozenset({"text", "refusal"})
+_decode_body = msgspec.json.Decoder(_Body).decode

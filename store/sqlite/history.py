@@ -172,7 +172,7 @@ def _counters(row: sqlite3.Row) -> Counters:
 
 
 def _conversation(row: sqlite3.Row) -> ConversationRecord:
-    names = (name for name in ConversationRecord.__struct_fields__ if name != "usage")
+    names = (name for name in ConversationRecord.__struct_fields__ if name not in {"usage", "retention_days"})
     return ConversationRecord(usage=_counters(row), **{name: row[name] for name in names})
 
 
