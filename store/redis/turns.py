@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import structs
 
@@ -32,7 +34,12 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
 class RedisTurns(RedisPart):
-    """`TurnStore` in Redis."""
+    """`TurnStore` in Redis.
+
+    `on_accepted` is called with the user and the fields of the conversation for each turn that is accepted in one.
+    """
+
+    on_accepted: Callable[[str, list[bytes]], None] | None = None
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
@@ -49,6 +56,8 @@ class RedisTurns(RedisPart):
         if outcome == b"exists":
             return Accepted(is_new=False, turn=turn_record(new.user, result[0], in_conversation=bool(result[1])))
         turn_fields, conversation_fields, parent, ahead, groups = result
+        if self.on_accepted is not None and conversation_fields:
+            self.on_accepted(new.user, conversation_fields)
         return Accepted(
             is_new=True,
             turn=structs.replace(turn_record(new.user, turn_fields, in_conversation=True), request=new.request),
