@@ -37,8 +37,8 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
 
 
 def has_password(url: str) -> bool:
-    """Return whether a store's URL holds a password, even one that isn't percent-encoded as it should be."""
-    return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&]password=", url) is not None
+    """Return whether the URL of a store or an archive holds a password, even one that isn't percent-encoded as it should be."""
+    return url.startswith((*REDIS_PREFIXES, "postgres")) and re.search(r"//[^@]*:[^@]*@|[?&]password=", url) is not None
 
 
 def _scheme(url: str) -> str:

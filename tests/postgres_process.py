@@ -99,8 +99,10 @@ class PostgresProcess:
     def execute(self, command: str, database: str = "postgres", user: str = OWNER) -> list[list[str]]:
         """Run SQL with psql, and return the rows of the last result as text."""
         done = subprocess.run(
-            [self._programs / "psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", command]
-            + ["-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", database],
+            [
+                *(self._programs / "psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", command),
+                *("-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", database),
+            ],
             env={"PATH": os.environ["PATH"], "PGPASSWORD": PASSWORD, "PGOPTIONS": "-c client_min_messages=error"},
             capture_output=True,
             text=True,
@@ -169,8 +171,11 @@ class PostgresProcess:
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
         subprocess.run(
-            [self._programs / "initdb", "-D", self._data, "-U", OWNER, "-E", "UTF8", "--locale=C", "--no-sync"]
-            + ["--no-instructions", "--pwfile", secret, f"--auth={'scram-sha-256' if self._has_password else 'trust'}"],
+            [
+                *(self._programs / "initdb", "-D", self._data, "-U", OWNER, "-E", "UTF8", "--locale=C"),
+                *("--no-sync", "--no-instructions", "--pwfile", secret),
+                f"--auth={'scram-sha-256' if self._has_password else 'trust'}",
+            ],
             stdout=subprocess.DEVNULL,
             check=True,
             timeout=START_TIMEOUT_S,

@@ -140,7 +140,7 @@ class ArchiveDatabase:
             raise
 
     def _postgres(self) -> AsyncEngine:
-        import asyncpg
+        import asyncpg  # type: ignore[import-untyped]
 
         milliseconds = str(int(self._call_s * 1000))
 

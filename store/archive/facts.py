@@ -1,4 +1,4 @@
-"""What the archive reads in the body of a message: its text, and the values that people query."""
+"""What the archive reads in a message: the words of its text, and the values that people query."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from msgspec import Struct
 from store.archive.types import INTEGER_MAX
 from store.search_text import words
 
-TEXT_CHARS_MAX = 100_000
 TERM_BYTES_MAX = 240
 """A longer word is indexed by its beginning. Such a phrase is looked up in the words themselves too."""
 TERMS_BYTES_MAX = 900_000
 """The bytes of all terms of a message. PostgreSQL's limit is 1 MiB."""
 NANOS = 1_000_000_000
-TEXT_KINDS = ("text", "refusal")
-
-
-class _Part(Struct):
-    kind: str = ""
-    text: str | None = None
 
 
 class _Usage(Struct):
@@ -39,26 +32,14 @@ class _Cost(Struct):
 
 
 class Facts(Struct):
-    """The fields of a body that the archive reads. `parts` are read for their text only."""
+    """The fields of a body that people query."""
 
-    parts: list[_Part] = []
     model: str | None = None
     provider: str | None = None
     usage: _Usage | None = None
     cost: _Cost | None = None
     ended: str | None = None
     finish_reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The text of the message, without reasoning and tool calls: at most what is searched."""
-        pieces: list[str] = []
-        chars = 0
-        for part in self.parts:
-            if part.kind in TEXT_KINDS and part.text and chars < TEXT_CHARS_MAX:
-                pieces.append(part.text)
-                chars += len(part.text) + 1
-        return "\n".join(pieces)[:TEXT_CHARS_MAX]
 
     def columns(self) -> dict[str, object]:
         """Return the columns of the message that a query may want. A number that no database holds is left out."""

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Row,
     Select,
@@ -33,6 +34,7 @@ from store.archive.rows import (
     message_from,
 )
 from store.archive.schema import conversations, feedback, messages, turns, usage_days
+from store.archive.types import MS_MAX, MS_MIN, LosslessText
 from store.records import (
     DAY_MS,
     ConversationRecord,
@@ -66,7 +68,8 @@ _with_feedback = messages.join(
     conversations,
     (conversations.c.user_id == messages.c.user_id) & (conversations.c.id == messages.c.conversation_id),
 ).outerjoin(feedback, (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id))
-_user, _conversation = bindparam("user"), bindparam("conversation")
+_user: BindParameter[str] = bindparam("user", type_=LosslessText())
+_conversation: BindParameter[str] = bindparam("conversation", type_=LosslessText())
 
 
 class Reader:
@@ -184,7 +187,7 @@ class Reader:
         elif since_ms is None:
             statement = _sums(usage_days).where(usage_days.c.user_id == user)
         else:
-            next_day_ms = -(-since_ms // DAY_MS) * DAY_MS
+            next_day_ms = -(-min(max(since_ms, MS_MIN), MS_MAX - DAY_MS) // DAY_MS) * DAY_MS
             part = union_all(
                 select(*(turns.c[name] for name in COUNTERS)).where(
                     turns.c.user_id == user, turns.c.ended_at >= since_ms, turns.c.ended_at < next_day_ms
@@ -217,7 +220,9 @@ class Reader:
         """See `Archive.expired`."""
         found: list[tuple[int, str, str]] = []
         columns = conversations.c.updated_at, conversations.c.user_id, conversations.c.id
-        ages = [(conversations.c.expires_at, conversations.c.expires_at < now_ms)]
+        ages: list[tuple[ColumnElement[Any], ColumnElement[bool]]] = [
+            (conversations.c.expires_at, conversations.c.expires_at < now_ms)
+        ]
         if retention_days > 0:
             last_ms = now_ms - retention_days * DAY_MS
             ages.append(
@@ -228,7 +233,7 @@ class Reader:
             )
         for order, is_over in ages:
             rows = await self._rows(select(*columns).where(is_over).order_by(order).limit(limit))
-            found += [(row[0], row[1], row[2]) for row in rows]
+            found += [(row.updated_at, row.user_id, row.id) for row in rows]
         return [(user, conversation) for _, user, conversation in sorted(found)[:limit]]
 
     async def _page(

@@ -17,6 +17,7 @@ from store.archive.records import (
 )
 from store.archive.types import INTEGER_MAX, MS_MAX, MS_MIN
 from store.records import DAY_MS, ConversationRecord, Counters, FeedbackRecord, MessageRecord
+from store.search_text import message_text
 
 COUNTERS = Counters.__struct_fields__
 RETENTION_DAYS_MAX = 2**31 - 1
@@ -118,7 +119,7 @@ def placeholder_row(user: str, item: ArchivedMessage, change: int) -> dict[str, 
 def message_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
     """Return a message as a row. This takes some ms for a large body. `terms` becomes `search_terms`."""
     record, facts = item.record, facts_of(item.record.body)
-    spaced = search_words(facts.text)
+    spaced = search_words(message_text(record.body))
     return {
         "user_id": user,
         "id": record.id,
@@ -189,8 +190,11 @@ def search_title(title: str) -> str:
 
 def counters_from(row: RowMapping) -> Counters:
     """Return the counters in a row. Sums may be null, or of another type of number."""
-    values = [row[name] for name in COUNTERS]
-    return Counters(*(int(value or 0) for value in values[:-1]), None if values[-1] is None else int(values[-1]))
+    cost_nano = row["cost_nano"]
+    return Counters(
+        cost_nano=None if cost_nano is None else int(cost_nano),
+        **{name: int(row[name] or 0) for name in COUNTERS if name != "cost_nano"},
+    )
 
 
 def conversation_from(row: RowMapping) -> ConversationRecord:

@@ -1,27 +1,24 @@
-"""The search in titles and messages, and the text around what it has found."""
+"""The search in titles and messages."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from bisect import bisect_left
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
-from store.archive.facts import TERM_BYTES_MAX, cut_term, facts_of, term_prefix
+from store.archive.facts import cut_term, term_prefix
 from store.archive.reader import Reader, after_conversation, in_order
 from store.archive.rows import conversation_from, search_title
 from store.archive.schema import conversations, messages
 from store.records import Found
-from store.search_text import SNIPPET_CHARS, SearchQuery, parse_query, words
+from store.search_text import SearchQuery, message_text, parse_query, snippet
 
 SNIPPET_BODY_MAX = 2 * 2**20
 """Of a message with more bytes, the snippet is cut from its words."""
 BODIES_AT_ONCE = 8
-PIECE_CHARS = 1000
 
 
 class Search:
@@ -97,15 +94,14 @@ class Search:
         terms: list[str] = []
         for n, phrase in enumerate(parsed.phrases):
             is_prefix = parsed.ends_with_prefix and n == last
-            is_cut = any(len(word.encode()) > TERM_BYTES_MAX for word in phrase)
+            is_cut = any(cut_term(word) != word for word in phrase)
             for m, word in enumerate(phrase):
                 starts = (is_prefix and m == len(phrase) - 1) or cut_term(word) != word
                 terms.append(f"'{term_prefix(user)}{cut_term(word)}'" + (":*" if starts else ""))
             if len(phrase) > 1 or is_cut or not self._database.is_postgres:
                 spaced = f" {' '.join(phrase)}" + ("" if is_prefix else " ")
                 conditions.append(self._contains(messages.c.search_words, spaced))
-        for phrase in parsed.excluded:
-            conditions.append(~self._contains(messages.c.search_words, f" {' '.join(phrase)} "))
+        conditions += [~self._contains(messages.c.search_words, f" {' '.join(phrase)} ") for phrase in parsed.excluded]
         if self._database.is_postgres:
             wanted = text("messages.search_terms @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))
             return [wanted, *conditions]  # type: ignore[list-item]
@@ -126,50 +122,4 @@ def _texts(user: str, named: list[str]) -> Select[Any]:
 
 
 def _snippets(rows: list[Any], parsed: SearchQuery) -> dict[str, str]:
-    return {row.id: snippet(row.words or "" if row.body is None else facts_of(row.body).text, parsed) for row in rows}
-
-
-def snippet(text: str, query: SearchQuery) -> str:
-    """Return about `SNIPPET_CHARS` characters of `text` around the first place that `query` finds, on one line."""
-    start = _first_match(text, query)
-    begin = max(0, start - SNIPPET_CHARS // 4)
-    end = min(len(text), begin + SNIPPET_CHARS)
-    begin = max(0, min(begin, end - SNIPPET_CHARS))
-    if begin > 0 and (space := text.find(" ", begin, start)) >= 0:
-        begin = space + 1
-    piece = re.sub(r"\s+", " ", text[begin:end]).strip()
-    return f"{'…' if begin > 0 else ''}{piece}{'…' if end < len(text) else ''}"
-
-
-def _first_match(text: str, query: SearchQuery) -> int:
-    """Return where the first match of any phrase begins; 0 if there is none.
-
-    The words are folded, which changes their length, so the place is found by counting words.
-    """
-    spaced = f" {' '.join(words(text))} "
-    last = len(query.phrases) - 1
-    places = []
-    for n, phrase in enumerate(query.phrases):
-        is_prefix = query.ends_with_prefix and n == last
-        place = spaced.find(f" {' '.join(phrase)}" + ("" if is_prefix else " "))
-        if place >= 0:
-            places.append(place)
-    if not places:
-        return 0
-    return _place_of_word(text, spaced.count(" ", 0, min(places) + 1))
-
-
-def _place_of_word(text: str, number: int) -> int:
-    """Return where the word with this number, from 1, begins."""
-    start = 0
-    while start < len(text):
-        piece = text[start : start + PIECE_CHARS]
-        if start + PIECE_CHARS < len(text) and (space := piece.rfind(" ")) > 0:
-            piece = piece[: space + 1]
-        count = len(words(piece))
-        if count >= number:
-            end = bisect_left(range(len(piece)), number, key=lambda end: len(words(piece[:end])))
-            return start + max(0, end - 1)
-        number -= count
-        start += len(piece)
-    return 0
+    return {row.id: snippet(row.words or "" if row.body is None else message_text(row.body), parsed) for row in rows}

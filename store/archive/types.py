@@ -94,10 +94,10 @@ class Moment(TypeDecorator[int]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | str | None:
-        """Return what is stored."""
+        """Return what is stored: of a time that no database holds, the nearest that it does."""
         if value is None:
             return None
-        time = _EPOCH + value * _MS
+        time = _EPOCH + min(max(value, MS_MIN), MS_MAX) * _MS
         return time if dialect.name == "postgresql" else time.isoformat(" ", "milliseconds").replace("+00:00", "Z")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:

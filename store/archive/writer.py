@@ -78,17 +78,16 @@ class Writer:
     async def _transaction(
         self, batches: list[OutboxBatch], by_user: dict[str, list[_Entry]], *, in_halves: bool
     ) -> list[Applied]:
+        missing: list[str] = []
+
+        async def work(connection: AsyncConnection) -> list[Applied]:
+            tallies = await self._lock(connection, list(by_user))
+            missing[:] = [user for user in by_user if user not in tallies]
+            if missing:
+                return []
+            return await self._write_all(connection, batches, by_user, tallies, in_halves=in_halves)
+
         while True:
-            missing: list[str] = []
-
-            async def work(connection: AsyncConnection) -> list[Applied]:
-                missing.clear()
-                tallies = await self._lock(connection, list(by_user))
-                if len(tallies) < len(by_user):
-                    missing.extend(user for user in by_user if user not in tallies)
-                    return []
-                return await self._write_all(connection, batches, by_user, tallies, in_halves=in_halves)
-
             results = await self._database.write(work, raw_errors=True)
             if not missing:
                 return results
@@ -124,9 +123,6 @@ class Writer:
             await self._write_in_halves(connection, new, tallies)
         else:
             await self._write(connection, new, tallies)
-        results = []
-        for batch in batches:
-            results.append(_result(batch.user, by_user.get(batch.user, []), tallies.get(batch.user)))
         changed = [
             {
                 "key_user": user,
@@ -139,7 +135,7 @@ class Writer:
         ]
         if changed:
             await connection.execute(self._statements.update_user, changed)
-        return results
+        return [_result(batch.user, by_user.get(batch.user, []), tallies.get(batch.user)) for batch in batches]
 
     async def _write_in_halves(
         self, connection: AsyncConnection, entries: list[_Entry], tallies: dict[str, _Tally]

@@ -7,9 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from store.archive.facts import facts_of, search_terms, search_words
+from store.archive.facts import search_terms, search_words
 from store.archive.rows import search_title
 from store.archive.types import LosslessBytes, LosslessText, Terms
+from store.search_text import message_text
 
 revision = "0002"
 down_revision = "0001"
@@ -69,7 +70,7 @@ def _fill_messages(connection: sa.Connection) -> None:
             count += 1
         changed = []
         for row in connection.execute(_next(table, after, table.c.body, limit=count)):
-            words = search_words(facts_of(row.body).text)
+            words = search_words(message_text(row.body))
             if words:
                 row_terms = {"terms": search_terms(row.user_id, words)} if "search_terms" in values else {}
                 changed.append({"key_user": row.user_id, "key_id": row.id, "words": words, **row_terms})
