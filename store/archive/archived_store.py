@@ -405,7 +405,12 @@ class ArchivedStore:
 
     async def _archived_conversation(self, user: str, conversation: str) -> ArchivedConversation:
         """Return a conversation that Redis doesn't have. Raises `NotFound`, and `ArchiveError` if that isn't known."""
-        await self._catch_up(user)
+        try:
+            await self._catch_up(user)
+        except ArchiveError:
+            if await self._hot.was_deleted(user, conversation):
+                raise NotFound("conversation") from None
+            raise
         found = await self._archive.conversation(user, conversation)
         if found is None:
             raise NotFound("conversation")

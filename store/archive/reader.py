@@ -149,8 +149,8 @@ class Reader:
         conditions = {
             feedback.c.model == selected.model: selected.model,
             feedback.c.rating == selected.rating: selected.rating,
-            feedback.c.rated_at >= selected.since_ms: selected.since_ms,
-            feedback.c.rated_at < selected.until_ms: selected.until_ms,
+            feedback.c.rated_at >= (selected.since_ms or 0): selected.since_ms,
+            feedback.c.rated_at < (selected.until_ms or 0): selected.until_ms,
         }
         statement = (
             select(feedback, messages.c.conversation_id, messages.c.turn_id)

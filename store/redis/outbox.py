@@ -151,6 +151,10 @@ class RedisOutbox(RedisPart):
             arguments += (message.number, pack(_message_fields(message)))
         parse_reply(await self._script("restore_conversation", user, *arguments))
 
+    async def was_deleted(self, user: str, conversation: str) -> bool:
+        """Return whether the conversation was deleted lately and its id wasn't used again."""
+        return bool(await self._client.command("EXISTS", user_prefix(user) + b"deleted:" + encode_text(conversation)))
+
     async def restore_message(self, user: str, message: ArchivedMessage) -> None:
         """Store a message of the archive again. Raises `NotFound` if Redis doesn't have its conversation."""
         parse_reply(await self._script("restore_message", user, message.number, pack(_message_fields(message))))

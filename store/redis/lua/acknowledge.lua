@@ -14,6 +14,7 @@ for i = 3, #ARGV, 2 do
       redis.call('PEXPIRE', p .. 'message:' .. name, 2 * HISTORY_TTL_MS)
     elseif kind == 'd:' then
       redis.call('PEXPIRE', p .. 'deleted:' .. id, TURN_TTL_MS)
+      redis.call('PEXPIRE', p .. 'removed:' .. name, TURN_TTL_MS)
     elseif kind == 'c:' and redis.call('HGET', p .. 'conversation:' .. id, 'place') == name then
       redis.call('PEXPIRE', p .. 'conversation:' .. id, HISTORY_TTL_MS)
       redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_TTL_MS)

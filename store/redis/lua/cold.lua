@@ -5,5 +5,6 @@ end
 
 -- Shared: return whether a turn's conversation exists, here or only in the archive.
 local function in_history(p, turn)
-  return conversation_of(p, turn) or is_cold(p, get_fields(turn, 'conversation'))
+  local id, place = get_fields(turn, 'conversation', 'place')
+  return conversation_of(p, turn) or is_cold(p, id) and redis.call('EXISTS', p .. 'removed:' .. place) == 0
 end

@@ -22,8 +22,10 @@ for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1
   end
 end
 if ARCHIVE then
-  -- `deleted:` keeps a read of the archive that began before from bringing the conversation back.
+  -- `deleted:` says so until the id is used again. `removed:` keeps a read of the archive that began before from bringing the
+  -- conversation back.
   redis.call('SET', p .. 'deleted:' .. ARGV[1], 1)
+  redis.call('SET', p .. 'removed:' .. member, 1)
   count_archived(p, -1, -(redis.call('HGET', p .. 'sizes', ARGV[1]) or 0))
   redis.call('ZREM', p .. 'outbox', 'c:' .. member)
   mark(p, 'd:' .. member)

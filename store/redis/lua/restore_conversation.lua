@@ -5,7 +5,7 @@
 -- Returns {'ok'} or {'not_found', field}.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local key = p .. 'conversation:' .. new.id
-if redis.call('EXISTS', p .. 'deleted:' .. new.id) == 1 then
+if redis.call('EXISTS', p .. 'removed:' .. new.place) == 1 then
   return {'not_found', 'conversation'}
 end
 if redis.call('EXISTS', key) == 1 then
