@@ -62,6 +62,11 @@ def erased_key(user: str) -> str:
     return "erased:" + user_hash(user)
 
 
+def user_permits(user: str) -> str:
+    """Return the key of the permits of the user's connections, which `erase_user` deletes."""
+    return f"user:{user}"
+
+
 def user_hash(user: str) -> str:
     """Return a name for the user that doesn't show the user's id: 32 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:32]

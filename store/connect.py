@@ -13,19 +13,33 @@ SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
 
 
-def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 500) -> Store:
+def connect(
+    url: str,
+    *,
+    history_ttl_s: float,
+    log_ttl_s: float,
+    retention_days: int = 0,
+    wait_replicas: int = 0,
+    wait_ms: int = 500,
+) -> Store:
     """Return the store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
-    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire. `wait_replicas`: see `RedisStore`.
+    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire by itself. For the others, see
+    `RedisStore`.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.
         from store.redis.store import RedisStore
 
         return RedisStore(
-            url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, wait_replicas=wait_replicas, wait_ms=wait_ms
+            url,
+            history_ttl_s=history_ttl_s,
+            log_ttl_s=log_ttl_s,
+            retention_days=retention_days,
+            wait_replicas=wait_replicas,
+            wait_ms=wait_ms,
         )
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -19,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from store.api import Store, conversation_channel, instance_channel, turn_channel
+from store import search_text
+from store.api import Store, conversation_channel, instance_channel, turn_channel, user_permits
 from store.records import (
     DAY_MS,
     Accepted,
@@ -30,6 +33,7 @@ from store.records import (
     Conflict,
     ConversationRecord,
     Counters,
+    DayUsage,
     EndedTurn,
     FeedbackFilter,
     FeedbackRecord,
@@ -132,6 +136,27 @@ def ending(turn: TurnRecord, **fields: Any) -> EndedTurn:
     return EndedTurn(user=turn.user, turn=turn.turn, **{**common, **fields})
 
 
+def body(text: str) -> bytes:
+    """Return the body of a message with this text, as the gateway stores it."""
+    encoded = json.dumps(
+        {"parts": [{"kind": "image", "media_type": "image/png", "data": "QQ=="}, {"kind": "text", "text": text}]}
+    )
+    return encoded.encode()
+
+
+async def say(store: Store, name: str, text: str, user: str = "ann", parent: str | None = None) -> str:
+    """Store a message with this text in the conversation `name`. Return the id of the message."""
+    turn = f"s{next(_numbers)}"
+    said = message(f"{turn}.said", body=body(text), turn=turn)
+    await run(store, new_turn(turn, user, conversation=name, input=said, parent=parent))
+    return said.id
+
+
+def new_user() -> str:
+    """Return the id of a user that no example has used."""
+    return f"user{next(_numbers)}"
+
+
 async def run(store: Store, new: NewTurn, **fields: Any) -> EndedTurn:
     """Accept a turn and end it."""
     ended = ending((await store.accept(new)).turn, **fields)
@@ -224,13 +249,162 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
 """Calls for a user with an id that belongs to ann, and the field that `NotFound` names if the user is another one."""
 
 
-class StoreConformance:
-    """The tests that every store must pass."""
+class SearchConformance:
+    """What a search finds, in every store."""
 
     @pytest.fixture
     async def store(self, open_store: OpenStore) -> Store:
         """An open store without data."""
         return await open_store()
+
+    async def test_a_search_finds_titles_and_messages(self, store: Store) -> None:
+        """Words are found in any case and with or without accents, phrases in order, the last word while it is typed. A
+        title is found by any part of it."""
+        texts = {
+            "french": "Le Café est fermé, dit-il",
+            "chinese": "今天天气很好。明天也不错",
+            "german": "Die STRASSE ist lang",
+            "hindi": "हिन्दी में लिखा",
+            "quotes": 'He said "good morning" to NEAR( and went',
+            "nul": "before\x00after",
+            "surrogate": "lone \ud83d friend",
+        }
+        for name, text in texts.items():
+            await store.create_conversation(conversation(name, title=f"T_{name}%"))
+            await say(store, name, text)
+        cases = {
+            "cafe": ["french"],
+            "CAFÉ": ["french"],
+            "cafe\u0301 ferm": ["french"],
+            "ferm ": [],
+            "天气": ["chinese"],
+            "气天": [],
+            "天气 不错": ["chinese"],
+            "straße": ["german"],
+            "lang strasse": ["german"],
+            '"lang strasse"': [],
+            "हिन्दी": ["hindi"],
+            '"good morning"': ["quotes"],
+            '"good mor"': [],
+            '"good mor': ["quotes"],
+            "good -morning": [],
+            "good -evening": ["quotes"],
+            "-evening": [],
+            "t_quo": ["quotes"],
+            "_": ["surrogate", "nul", "quotes", "hindi", "german", "chinese", "french"],
+            "s%": ["quotes"],
+            '" OR 1': [],
+            "*": [],
+            "NEAR(": ["quotes"],
+            "NEAR(a b, 3": [],
+            "words : good": [],
+            "owner": [],
+            "good OR evening": [],
+            "after": ["nul"],
+            "friend": [],  # no JSON of the gateway has a lone surrogate
+            '"' * 200: [],
+            "good\x00morn": ["quotes"],
+            "'); DROP TABLE messages; --": [],
+        }
+        for query, expected in cases.items():
+            found, more = await store.search("ann", query, 10, None)
+            assert ([one.record.id for one in found], more) == (expected, False), query
+        assert (await store.search("bob", "cafe", 10, None)) == ([], False)
+
+    async def test_a_result_names_the_newest_message_that_matches(self, store: Store) -> None:
+        """It has the text around the place, also in an old message, in another branch, or before the context was cleared.
+        A result by its title alone has none."""
+        long = "hay " * 2000 + "Needle " + "straw " * 2000
+        await store.create_conversation(conversation(title="a needle"))
+        assert [(one.message, one.snippet) for one in (await store.search("ann", "needle", 9, None))[0]] == [
+            (None, None)
+        ]
+        first = await say(store, "c1", long)
+        (found,) = (await store.search("ann", "needle", 9, None))[0]
+        assert (found.record, found.message) == (await store.conversation("ann", "c1"), first)
+        assert found.snippet is not None
+        assert found.snippet.startswith("…hay")
+        assert found.snippet.endswith("straw…")
+        assert "Needle" in found.snippet
+        assert len(found.snippet) < 200
+        for n in range(30):
+            await say(store, "c1", f"line {n}", parent=first)
+        await store.clear_conversation("ann", "c1", NOW)
+        assert [one.message for one in (await store.search("ann", "needle", 9, None))[0]] == [first]
+        second = await say(store, "c1", "another needle here")
+        (found,) = (await store.search("ann", "needle", 9, None))[0]
+        assert (found.message, found.snippet) == (second, "another needle here")
+
+    async def test_a_search_finds_nothing_deleted(self, store: Store) -> None:
+        """A deleted conversation isn't found, also if its id is used again."""
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name))
+            await say(store, name, "needle")
+        await store.delete_conversation("ann", "c1")
+        await store.create_conversation(conversation("c1"))
+        await store.create_conversation(conversation("c1", "bob"))
+        await say(store, "c1", "needle", user="bob")
+        assert [one.record.id for one in (await store.search("ann", "needle", 9, None))[0]] == ["c2"]
+        await store.delete_conversation("ann", "c2")
+        assert await store.search("ann", "needle", 9, None) == ([], False)
+        assert len((await store.search("bob", "needle", 9, None))[0]) == 1
+
+    async def test_a_search_is_paged_like_the_list(self, store: Store) -> None:
+        """Pages follow the order of the last change; `before` may be a conversation that isn't found itself."""
+        for n in range(6):
+            await store.create_conversation(conversation(f"c{n}", title="needle" if n % 2 else "hay"))
+            if n % 3 == 0:
+                await say(store, f"c{n}", "a needle")
+        await store.create_conversation(conversation("theirs", "bob", title="needle"))
+        await store.update_conversation("ann", "c1", Change(), NOW)
+        pages: list[list[str]] = []
+        before, more = None, True
+        while more:
+            found, more = await store.search("ann", "needle", 2, before)
+            pages.append([one.record.id for one in found])
+            before = pages[-1][-1]
+        assert pages == [["c1", "c5"], ["c3", "c0"]]
+        assert [one.record.id for one in (await store.search("ann", "needle", 9, "c4"))[0]] == ["c3", "c0"]
+        assert await store.search("ann", "needle", 9, "c0") == ([], False)
+        for unknown in ("theirs", "unknown"):
+            assert await missing(store.search("ann", "needle", 9, unknown)) == "before"
+
+    async def test_a_search_in_many_conversations_delays_nobody(self, store: Store) -> None:
+        """One of 10,000 conversations is found by an old message, and calls of others don't wait for that search."""
+        await store.create_conversation(conversation("c0"))
+        await say(store, "c0", "a needle")
+        for start in range(1, 10_000, 1000):
+            news = [conversation(f"c{n}", title=f"Title {n}") for n in range(start, min(start + 1000, 10_000))]
+            await asyncio.gather(*map(store.create_conversation, news))
+        search = asyncio.create_task(store.search("ann", "needle", 9, None))
+        longest = 0.0
+        while not search.done():
+            began = time.perf_counter()
+            with suppress(NotFound):
+                await store.conversation("bob", "c1")
+            longest = max(longest, time.perf_counter() - began)
+        assert [one.record.id for one in (await search)[0]] == ["c0"]
+        assert longest < 0.5
+
+    @in_many_examples
+    @given(st.lists(st.text('ab é天"-', max_size=6), max_size=4), st.text('ab é天"- ', max_size=8))
+    async def test_a_search_is_what_its_definition_says(self, store: Store, texts: list[str], query: str) -> None:
+        """Every store finds the conversations whose text matches the parsed query, or whose title contains it."""
+        user = new_user()
+        expected = []
+        for n, text in enumerate(texts):
+            name = f"{user}.{n}"
+            title = text[::-1] + "."
+            await store.create_conversation(conversation(name, user, title=title))
+            await say(store, name, text, user=user)
+            matches = search_text.parse_query(query).matches(search_text.words(text))
+            if matches or query.casefold() in title.casefold():
+                expected.insert(0, name)
+        assert [one.record.id for one in (await store.search(user, query, 9, None))[0]] == expected
+
+
+class StoreConformance(SearchConformance):
+    """The tests that every store must pass."""
 
     @pytest.fixture
     async def other(self, store: Store, open_store: OpenStore) -> Store:
@@ -1241,26 +1415,104 @@ class StoreConformance:
         await store.delete_conversation("ann", "c3")
         await store.accept(new_turn("t2", conversation=None, new_conversation=conversation("c4", at=behind)))
         assert await pages() == ["c4", "c1", "c0", "c2"]
-        assert [name for name, _ in await store.titles("ann", 2, "c1")] == ["c0", "c2"]
+        assert [one.record.id for one in (await store.search("ann", "", 2, "c1"))[0]] == ["c0", "c2"]
 
-    async def test_titles_are_listed_like_conversations(self, store: Store) -> None:
-        """Titles are paged in the order of the conversations, and only the user's own are read (law 12)."""
-        for n in range(5):
-            await store.create_conversation(conversation(f"c{n}", at=NOW + n // 2, title=f"Title {n} ß"))
-        await store.create_conversation(conversation("theirs", "bob"))
-        expected = [(f"c{n}", f"Title {n} ß") for n in (4, 3, 2, 1, 0)]
-        assert await store.titles("ann", 3, None) == expected[:3]
-        assert await store.titles("ann", 3, "c2") == expected[3:]
-        assert await store.titles("ann", 3, "c0") == []
-        for before in ("theirs", "unknown"):
-            assert await missing(store.titles("ann", 3, before)) == "before"
+    # --- retention and erasure ---
 
-    async def test_conversations_are_read_by_id(self, store: Store) -> None:
-        """They are in the order of the ids; ids that don't exist, or that are another user's, are left out (law 12)."""
-        for name, user in (("a", "ann"), ("b", "ann"), ("theirs", "bob")):
-            await store.create_conversation(conversation(name, user))
-        found = await store.conversations_by_id("ann", ["b", "theirs", "unknown", "a"])
-        assert found == [await store.conversation("ann", name) for name in ("b", "a")]
+    async def test_a_conversation_has_the_retention_of_its_last_start(self, store: Store) -> None:
+        """A conversation gets its retention when it is created, and each start gives it another or none."""
+        created = await store.create_conversation(conversation(retention_days=7))
+        assert created.retention_days == 7
+        assert (
+            await store.accept(new_turn("a", limits=TurnLimits(), retention_days=0))
+        ).conversation.retention_days == 0  # type: ignore[union-attr]
+        assert (await store.accept(new_turn("b", limits=TurnLimits()))).conversation.retention_days is None  # type: ignore[union-attr]
+        await store.accept(new_turn("c", limits=TurnLimits(), retention_days=30))
+        await store.accept(new_turn("again"))  # a turn that was lost is accepted again without limits
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        await store.clear_conversation("ann", "c1", NOW)
+        assert (await store.conversation("ann", "c1")).retention_days == 30
+        assert (await store.conversations("ann", 9, None))[0][0].retention_days == 30
+        new = conversation("c2", retention_days=5)
+        await store.accept(
+            new_turn("d", conversation=None, new_conversation=new, limits=TurnLimits(), retention_days=5)
+        )
+        assert (await store.conversation("ann", "c2")).retention_days == 5
+
+    async def test_usage_is_summed_by_day(self, store: Store) -> None:
+        """There is an entry for each UTC day on which a turn of the user ended, in a conversation or not."""
+        today = NOW - NOW % DAY_MS
+        await store.create_conversation(conversation())
+        await run(store, new_turn("a"), now_ms=today - 1, usage=Counters(1, 2))
+        await run(store, new_turn("b"), now_ms=today, usage=Counters(3, 4, cost_nano=2**52))
+        await run(store, stateless_turn("c"), now_ms=today + DAY_MS - 1, usage=Counters(5, cost_nano=1))
+        await run(store, stateless_turn("theirs", "bob"), now_ms=today)
+        await store.delete_conversation("ann", "c1")
+        assert await store.usage_days("ann") == [
+            DayUsage(day_ms=today - DAY_MS, turns=1, usage=Counters(1, 2)),
+            DayUsage(day_ms=today, turns=2, usage=Counters(8, 4, cost_nano=2**52 + 1)),
+        ]
+        assert await store.usage_days("nobody") == []
+
+    async def test_an_erased_user_has_nothing_left(self, store: Store) -> None:
+        """Everything of the user is gone, also a turn that still runs, and nothing of anybody else. Erasing again, or a user
+        that never was, is harmless. The user may begin again with the same ids."""
+        for user in ("ann", "anna"):
+            await store.create_conversation(conversation("c1", user, title="needle"))
+            rated = await run(store, new_turn(f"{user}1", user))
+            await say(store, "c1", "a needle", user=user)
+            await store.put_feedback(user, rated.answer.id, "up", "a comment", NOW, "demo")
+            await run(store, stateless_turn(f"{user}2", user))
+            await store.accept(new_turn(f"{user}3", user, lease_ms=1))
+            assert await store.put_ephemeral(f"ticket:{user}", b"x", LONG_MS, user) is None
+            await store.put_ephemeral(f"other:{user}", b"x", LONG_MS)
+            assert await store.acquire_permits("one", [(user_permits(user), 1)], LONG_MS) == [True]
+        await asyncio.sleep(0.01)
+        kept = await store.usage_days("anna")
+        for user in ("ann", "ann", "nobody", "*", "ann*"):
+            await store.erase_user(user)
+        assert await store.conversations("ann", 9, None) == ([], False)
+        assert await store.search("ann", "needle", 9, None) == ([], False)
+        assert (await store.usage("ann", None, None), await store.usage_days("ann")) == (Counters(), [])
+        assert await store.active("ann", None) == []
+        assert await missing(store.message("ann", rated.answer.id)) == "message"
+        assert await missing(store.turn("ann", "ann1")) == "turn"
+        assert await store.log("ann", "ann1", 0) == []
+        assert await store.expired_leases() == [("anna", "anna3")]
+        assert [one.user for one in (await store.list_feedback(FeedbackFilter(), 9, None))[0]] == ["anna"]
+        keys = ["ticket:ann", "other:ann", "ticket:anna", "other:anna"]
+        assert await store.get_ephemeral(keys) == [None, b"x", b"x", b"x"]
+        assert await store.acquire_permits("two", [(user_permits(user), 1) for user in ("ann", "anna")], LONG_MS) == [
+            True,
+            False,
+        ]
+        assert (await store.conversation("anna", "c1")).messages == 5
+        assert len((await store.search("anna", "needle", 9, None))[0]) == 1
+        assert (await store.usage_days("anna"), await store.active("anna", None)) == (kept, ["anna3"])
+        await store.create_conversation(conversation(), TurnLimits(conversations=1, stored_bytes=100))
+        await run(store, new_turn("ann1", limits=TurnLimits(stored_bytes=100)))
+        assert (await store.conversation("ann", "c1")).messages == 2
+
+    async def test_a_large_user_is_erased_in_steps(self, store: Store) -> None:
+        """The erasure of much data lets the calls of other users run in between."""
+        await store.create_conversation(conversation())
+        await asyncio.gather(*(store.create_conversation(conversation(f"many{n}")) for n in range(300)))
+        for start in range(0, 300, 100):
+            turns = await asyncio.gather(*(store.accept(new_turn(f"t{n}")) for n in range(start, start + 100)))
+            await asyncio.gather(
+                *(store.end(ending(one.turn, answer=message(one.turn.message, body=b"x" * 20_000))) for one in turns)
+            )
+        erasure = asyncio.create_task(store.erase_user("ann"))
+        calls, longest = 0, 0.0
+        while not erasure.done():
+            began = time.perf_counter()
+            await store.usage("bob", None, None)
+            longest = max(longest, time.perf_counter() - began)
+            calls += 1
+        await erasure
+        assert longest < 0.5
+        assert calls > 1
+        assert await store.conversations("ann", 9, None) == ([], False)
 
     # --- changing ---
 

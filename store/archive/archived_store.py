@@ -28,9 +28,11 @@ from store.records import (
     Change,
     ConversationRecord,
     Counters,
+    DayUsage,
     EndedTurn,
     FeedbackFilter,
     FeedbackRecord,
+    Found,
     Limited,
     MessageRecord,
     NewTurn,
@@ -347,6 +349,34 @@ class ArchivedStore:
             lambda: self._archive.usage(user, conversation, since_ms),
             lambda: self._hot.usage(user, conversation, since_ms),
         )
+
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """See `HistoryStore`."""
+        return await self._from_archive(
+            user, lambda: self._archive.usage_days(user), lambda: self._hot.usage_days(user)
+        )
+
+    async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
+        """See `HistoryStore`. While the archive can't be reached, search what Redis has."""
+        return await self._from_archive(
+            user,
+            lambda: self._archive.search(user, query, limit, before),
+            lambda: self._hot.search(user, query, limit, before),
+        )
+
+    async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
+        """See `HistoryStore`. A change that isn't archived yet is newer than any retention."""
+        self._check_reachable()
+        return await self._archive.expired(now_ms, retention_days, limit)
+
+    async def erase_user(self, user: str) -> None:
+        """See `HistoryStore`. Redis comes first, so that no instance finds something to archive; then Redis again."""
+        await self._hot.erase_user(user)
+        await self._archive.erase(user)
+        await self._hot.erase_outbox(user)
+        self._backfilled.pop(user, None)
+        for key in [key for key in self._known if key[0] == user]:
+            del self._known[key]
 
     # The archive
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
+from store.api import erased_key
 from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied, OutboxBatch
 from store.records import StoreError
@@ -44,8 +45,11 @@ class Outboxes(Protocol):
     async def read_outboxes(self, users: list[str]) -> list[tuple[OutboxBatch, bool]]:
         """See `RedisOutbox`."""
 
-    async def acknowledge(self, results: list[Applied]) -> None:
+    async def acknowledge(self, results: list[Applied]) -> list[str]:
         """See `RedisOutbox`."""
+
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
+        """See `EphemeralStore`."""
 
     async def renumber(self, user: str, stale_until: int) -> None:
         """See `RedisOutbox`."""
@@ -175,12 +179,20 @@ class Drain:
             return again
         results = await self._archive.apply(batches)
         self._set_degraded(None)
-        await self._outboxes.acknowledge(results)
+        if gone := await self._outboxes.acknowledge(results):
+            await self._erase_again(gone)
         for applied in results:
             self._count(applied)
             if await self._renumber(applied):
                 again.add(applied.user)
         return again
+
+    async def _erase_again(self, users: list[str]) -> None:
+        """Erase those of `users` who were erased while this instance archived what it had read before."""
+        erased = await self._outboxes.get_ephemeral([erased_key(user) for user in users])
+        for user, value in zip(users, erased, strict=True):
+            if value is not None:
+                await self._archive.erase(user)
 
     async def _renumber(self, applied: Applied) -> bool:
         """Renumber the entries of the outbox that the archive takes for old ones. Return whether there were some.

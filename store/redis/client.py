@@ -70,6 +70,7 @@ class RedisClient:
         *,
         history_ttl_s: float,
         log_ttl_s: float,
+        retention_days: int = 0,
         wait_replicas: int = 0,
         wait_ms: int = 0,
         archived: bool = False,
@@ -104,6 +105,7 @@ class RedisClient:
             history_ttl_ms=int(history_ttl_s * 1000),
             log_ttl_ms=int(log_ttl_s * 1000),
             archived=archived,
+            retention_days=retention_days,
         )
         self.archived = archived
         self._wait_replicas, self._wait_ms = wait_replicas, wait_ms

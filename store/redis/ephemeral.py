@@ -23,21 +23,23 @@ CALLS_PER_ROUND_TRIP = 256
 class RedisEphemeral(RedisPart):
     """`EphemeralStore` in Redis."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int, user: str | None = None) -> bytes | None:
         """See `EphemeralStore`."""
+        if user is not None:
+            await self._client.scripts([("index_note", notes_key(user), (encode_text(key), ttl_ms))])
         old: bytes | None = await self._client.command(
-            "SET", _value_key(key), value, "PX", ttl_ms, "GET", repeatable=False
+            "SET", value_key(key), value, "PX", ttl_ms, "GET", repeatable=False
         )
         return old
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
         """See `EphemeralStore`."""
-        value: bytes | None = await self._client.command("GETDEL", _value_key(key), repeatable=False)
+        value: bytes | None = await self._client.command("GETDEL", value_key(key), repeatable=False)
         return value
 
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """See `EphemeralStore`."""
-        return await self._client.commands([("GET", _value_key(key)) for key in keys]) if keys else []
+        return await self._client.commands([("GET", value_key(key)) for key in keys]) if keys else []
 
     async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """See `EphemeralStore`."""
@@ -52,7 +54,7 @@ class RedisEphemeral(RedisPart):
     async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `EphemeralStore`."""
         calls: list[ScriptCall] = [
-            ("acquire_permit", _permits_key(key), (limit, ttl_ms, holder)) for key, limit in limits
+            ("acquire_permit", permits_key(key), (limit, ttl_ms, holder)) for key, limit in limits
         ]
         return [bool(is_acquired) for is_acquired in await self._client.scripts(calls)]
 
@@ -63,13 +65,13 @@ class RedisEphemeral(RedisPart):
             by_key[key].append(holder)
         for batch in _batches(list(by_key.items())):
             await self._client.scripts(
-                [("renew_permits", _permits_key(key), (ttl_ms, *holders)) for key, holders in batch]
+                [("renew_permits", permits_key(key), (ttl_ms, *holders)) for key, holders in batch]
             )
 
     async def release_permits(self, permits: list[tuple[str, str]]) -> None:
         """See `EphemeralStore`."""
         for batch in _batches(permits):
-            await self._client.commands([("ZREM", _permits_key(key), holder) for key, holder in batch])
+            await self._client.commands([("ZREM", permits_key(key), holder) for key, holder in batch])
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:
@@ -78,9 +80,16 @@ def _batches(items: list[T]) -> Iterator[list[T]]:
         yield items[start : start + CALLS_PER_ROUND_TRIP]
 
 
-def _value_key(key: str) -> bytes:
+def notes_key(user: str) -> bytes:
+    """Return the key with the names of the ephemeral values that belong to the user."""
+    return user_prefix(user) + b"notes"
+
+
+def value_key(key: str) -> bytes:
+    """Return the key in Redis of an ephemeral value."""
     return b"turnwire:note:" + encode_text(key)
 
 
-def _permits_key(key: str) -> bytes:
+def permits_key(key: str) -> bytes:
+    """Return the key in Redis of the permits of `key`."""
     return b"turnwire:places:" + encode_text(key)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from store.records import (
+    DAY_MS,
     Change,
     ConversationRecord,
     Counters,
+    DayUsage,
     FeedbackFilter,
     FeedbackRecord,
     MessageRecord,
@@ -33,6 +37,9 @@ FEEDBACK_SWEPT = 3
 
 So most entries have a message, even if nobody lists the feedback.
 """
+
+TURNS_PER_SLICE = 1000
+_decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class HotPage(NamedTuple):
@@ -86,17 +93,6 @@ class RedisHistory(RedisPart):
         (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
         found = [conversation_record(user, record) for record in records]
         return found[:limit], len(found) > limit
-
-    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
-        """See `HistoryStore`."""
-        (titles,) = parse_reply(await self._script("titles", user, limit, before or ""))
-        return [(conversation.decode(), title.decode()) for conversation, title in titles]
-
-    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
-        """See `HistoryStore`."""
-        key = user_prefix(user) + b"conversation:"
-        records = await self._client.commands([("HGETALL", key + encode_text(one)) for one in conversations])
-        return [conversation_record(user, record) for record in records if record]
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
@@ -221,6 +217,30 @@ class RedisHistory(RedisPart):
         if members:
             await self._client.command("ZREM", FEEDBACK_KEY, *members)
 
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """See `HistoryStore`. Read the turns in slices."""
+        days: dict[int, tuple[int, list[int | None]]] = {}
+        start, is_end = 0, False
+        while not is_end:
+            flat = await self._client.command(
+                "ZRANGE", user_prefix(user) + b"usage", start, start + TURNS_PER_SLICE - 1, "WITHSCORES"
+            )
+            start += TURNS_PER_SLICE
+            is_end = len(flat) < 2 * TURNS_PER_SLICE
+            for member, ended_ms in zip(flat[::2], flat[1::2], strict=True):
+                day_ms = int(float(ended_ms)) // DAY_MS * DAY_MS
+                turns, sums = days.get(day_ms, (0, [None] * len(Counters.__struct_fields__)))
+                values = _decode_usage(member)[3:]
+                days[day_ms] = turns + 1, [_add(total, value) for total, value in zip(sums, values, strict=True)]
+        return [
+            DayUsage(day_ms=day_ms, turns=turns, usage=Counters(*(total or 0 for total in sums[:-1]), sums[-1]))
+            for day_ms, (turns, sums) in sorted(days.items())
+        ]
+
+    async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
+        """See `HistoryStore`. Empty: Redis expires conversations by itself."""
+        return []
+
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `HistoryStore`. The sums are exact for the last 31 days, or for as long as the history is kept if
         that is longer.
@@ -228,3 +248,8 @@ class RedisHistory(RedisPart):
         since = "" if since_ms is None else since_ms
         (sums,) = parse_reply(await self._script("usage", user, conversation or "", since))
         return counters(sums)
+
+
+def _add(total: int | None, value: int | float | Literal[False]) -> int | None:
+    """Return the sum of `total` and `value`. None and False are nothing."""
+    return total if value is False else (total or 0) + int(value)

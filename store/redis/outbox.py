@@ -59,8 +59,11 @@ class RedisOutbox(RedisPart):
             for user, (entries, more) in zip(users, replies, strict=True)
         ]
 
-    async def acknowledge(self, results: Sequence[Applied]) -> None:
-        """Remove what the archive has from the outboxes, and set aside what it refuses. One round trip for both."""
+    async def acknowledge(self, results: Sequence[Applied]) -> list[str]:
+        """Remove what the archive has from the outboxes, and set aside what it refuses.
+
+        Return the users whose outboxes had none of the entries any more.
+        """
         calls: list[ScriptCall] = []
         refused: list[str] = []
         for applied in results:
@@ -81,8 +84,15 @@ class RedisOutbox(RedisPart):
             now = int(time.time() * 1000)
             members: list[Argument] = [argument for user in refused for argument in (now, encode_text(user))]
             await self._client.command("ZADD", ASIDE_KEY, *members)
-        if calls:
-            await self._client.scripts(calls)
+        if not calls:
+            return []
+        replies = await self._client.scripts(calls)
+        keys = {user_prefix(applied.user): applied.user for applied in results}
+        return [
+            keys[key]
+            for (name, key, _), reply in zip(calls, replies, strict=True)
+            if name == "acknowledge" and reply
+        ]
 
     async def renumber(self, user: str, stale_until: int) -> None:
         """Give new numbers to the entries of the outbox whose change is at most `stale_until`."""
@@ -129,6 +139,11 @@ class RedisOutbox(RedisPart):
         """Return the entries that were set aside for the user, each with the reason."""
         reply = parse_hash(await self._client.command("HGETALL", user_prefix(user) + b"aside"))
         return {_shown(member): reason.decode("utf-8", "replace") for member, reason in reply.items()}
+
+    async def erase_outbox(self, user: str) -> None:
+        """Remove what names the user outside the user's own keys."""
+        name = encode_text(user)
+        await self._client.commands([("ZREM", outbox_bucket_of(user), name), ("ZREM", ASIDE_KEY, name)])
 
     async def put_back(self, user: str) -> int:
         """Put what was set aside for the user into the outbox again. Return the number of entries."""
@@ -209,7 +224,6 @@ def _conversation(user: str, change: int, flat: list[bytes], size: bytes) -> Arc
         next_number=int(fields[b"n"]) + 1,
         cleared=int(fields[b"cleared"]),
         size=int(size),
-        retention_days=int(fields[b"retention_days"]) if b"retention_days" in fields else None,
     )
 
 

@@ -39,11 +39,12 @@ def _read(name: str) -> str:
 
 
 def load_scripts(
-    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, archived: bool = False
+    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, retention_days: int = 0, archived: bool = False
 ) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
 
-    If `history_ttl_ms` is 0, a history never expires. `archived`: an archive is set, so what changes is noted in outboxes.
+    If `history_ttl_ms` is 0, a history never expires. `retention_days` applies to conversations that have none of their own;
+    0 means forever. `archived`: an archive is set, so what changes is noted in outboxes.
     """
     history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
@@ -51,6 +52,7 @@ def load_scripts(
         "DAY_MS": DAY_MS,
         "HISTORY_TTL_MS": history_ttl_ms,
         "LOG_TTL_MS": log_ttl_ms,
+        "RETENTION_DAYS": retention_days,
         "RUNNING_TTL_MS": RUNNING_TTL_MS,
         "TURN_TTL_MS": TURN_TTL_MS,
         "USAGE_TTL_MS": max(USAGE_TTL_MS_MIN, history_ttl_ms),

@@ -10,11 +10,13 @@ import structlog
 from store.records import StoreError
 from store.redis.client import TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.ephemeral import RedisEphemeral
+from store.redis.erasure import RedisErasure
 from store.redis.history import RedisHistory
 from store.redis.keys import BUCKETS, bucket_key
 from store.redis.leases import RedisLeases
 from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
+from store.redis.search import RedisSearch
 from store.redis.turns import RedisTurns
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -24,11 +26,14 @@ OPEN_ATTEMPTS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEphemeral, RedisOutbox):
+class RedisStore(
+    RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch, RedisErasure, RedisEphemeral, RedisOutbox
+):
     """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
-    after the turn's ending. Another value than before applies to a conversation and its messages from its next change.
+    after the turn's ending. A conversation without retention of its own is kept for `retention_days` at most (0: no bound).
+    Another value than before applies to a conversation and its messages from its next change.
     Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
     `archived`: it is the store of an `ArchivedStore`.
     """
@@ -41,6 +46,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
         *,
         history_ttl_s: float = 86_400,
         log_ttl_s: float = 600,
+        retention_days: int = 0,
         wait_replicas: int = 0,
         wait_ms: int = 500,
         archived: bool = False,
@@ -50,6 +56,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEpheme
                 url,
                 history_ttl_s=history_ttl_s,
                 log_ttl_s=log_ttl_s,
+                retention_days=retention_days,
                 wait_replicas=wait_replicas,
                 wait_ms=wait_ms,
                 archived=archived,

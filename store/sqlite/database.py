@@ -28,7 +28,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _ERROR_TEXTS = {
     sqlite3.SQLITE_BUSY: f"is in use by another process. Stop that process, or {USE_ANOTHER_FILE}.",
     sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and is writable.",
@@ -44,7 +44,8 @@ CHECKPOINT_BYTES = 4 * 2**20
 JOURNAL_BYTES_MAX = 64 * 2**20
 """The length above which a call waits for the checkpoint, because the other thread can't keep up."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
-_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4)}
+_INDEXES = Path(__file__).with_name("indexes.sql")
+_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5)}
 """The scripts that upgrade an older version, by that version."""
 
 
@@ -56,6 +57,7 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
         self._connection: sqlite3.Connection | None = None
         self._checkpointer: _Checkpointer | None = None
+        self._reader: _Reader | None = None
         self._lock: int | None = None
         self._is_open = False
 
@@ -105,6 +107,33 @@ class Database:
 
         return await self._submit(transact)
 
+    async def read(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work(connection, …)`, which only reads and may take long, and return its result.
+
+        It sees one state of the database, with every call that has returned. Other calls don't wait for it, unless the
+        database is in memory. Raises `StoreError` if SQLite fails.
+        """
+        reader = self._reader
+        if reader is None or not self._is_open:
+            return await self.run(work, *args, **kwargs)
+
+        def read() -> T:
+            with _translated_errors(self._path):
+                return reader.run(lambda db: work(db, *args, **kwargs))
+
+        return await asyncio.get_running_loop().run_in_executor(reader.thread, read)
+
+    async def truncate_journal(self) -> bool:
+        """Copy the whole journal into the file and empty it. Return False if that isn't possible now."""
+        checkpointer = self._checkpointer
+        return checkpointer is None or await self._submit(checkpointer.truncate)
+
     async def _submit(self, call: Callable[[], T]) -> T:
         if not self._is_open:
             raise StoreError(CLOSED)
@@ -136,6 +165,7 @@ class Database:
                 _set_up(self._connection)
                 if in_file:
                     self._checkpointer = _Checkpointer(os.path.realpath(self._path))
+                    self._reader = _Reader(os.path.realpath(self._path))
                     check_owners(self._path)  # by now the journals exist
                     warn_if_exposed(self._path)
         except BaseException:
@@ -144,6 +174,9 @@ class Database:
         self._connection.row_factory = sqlite3.Row
 
     def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._checkpointer is not None:
             self._checkpointer.close()
             self._checkpointer = None
@@ -183,6 +216,14 @@ class _Checkpointer:
             self._is_busy = True
             self._thread.submit(self._checkpoint)
 
+    def truncate(self) -> bool:
+        """Copy the whole journal into the file, and empty it. Return whether nobody prevented it."""
+        return self._thread.submit(self._truncate).result()
+
+    def _truncate(self) -> bool:
+        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def close(self) -> None:
         """Close the connection after the running checkpoint is done."""
         self._thread.shutdown()
@@ -193,6 +234,30 @@ class _Checkpointer:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._is_busy = False
+
+
+class _Reader:
+    """Runs long reads in a separate thread, one after the other."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = _connect(path)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("PRAGMA query_only = ON")
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-reader")
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in this thread, in one transaction."""
+        self._connection.execute("BEGIN")
+        try:
+            return work(self._connection)
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection after the running read is done, or interrupt it."""
+        self._connection.interrupt()
+        self.thread.shutdown(cancel_futures=True)
+        self._connection.close()
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -254,7 +319,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_size_limit = 0")  # truncate the journal after a checkpoint
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
-    scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older)]
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros: see `erase_user`
+    scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older), _INDEXES]
     changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
     connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
@@ -275,6 +341,8 @@ def _error_text(path: str, error: sqlite3.Error) -> str:
         path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
     ):
         code = sqlite3.SQLITE_READONLY  # for a read-only file system SQLite says only that writing failed
+    if "no such module: fts5" in str(error):
+        return f"{path} can't be used, because this SQLite has no full-text search. Use a SQLite with FTS5."
     meaning = _ERROR_TEXTS.get(code)
     return (
         f"{path} can't be used: {error}. Repair it, or {USE_ANOTHER_FILE}." if meaning is None else f"{path} {meaning}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
+from store.api import user_permits
 from store.sqlite.database import Database, SqlitePart
 from store.sqlite.turns import clock_ms
 
@@ -23,9 +24,9 @@ class SqliteEphemeral(SqlitePart):
         self._permits: dict[str, dict[str, float]] = {}
         """The holders of each key, with the time when their permit expires."""
 
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bytes | None:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int, user: str | None = None) -> bytes | None:
         """See `EphemeralStore`."""
-        return await self._db.run(_put, key, value, ttl_ms)
+        return await self._db.run(_put, key, value, ttl_ms, user)
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
         """See `EphemeralStore`."""
@@ -70,12 +71,20 @@ class SqliteEphemeral(SqlitePart):
             if not holders:
                 self._permits.pop(key, None)
 
+    def forget_limits(self, user: str) -> None:
+        """Forget the user's rate limit and connection permits."""
+        self._due_us.pop(user, None)
+        self._permits.pop(user_permits(user), None)
 
-def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_ms: int) -> bytes | None:
+
+def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_ms: int, user: str | None) -> bytes | None:
     now_ms = clock_ms()
     db.execute("DELETE FROM notes WHERE until_ms <= ?", (now_ms,))
     (old,) = _get(db, [key])
-    db.execute("INSERT OR REPLACE INTO notes (key, value, until_ms) VALUES (?, ?, ?)", (key, value, now_ms + ttl_ms))
+    db.execute(
+        "INSERT OR REPLACE INTO notes (key, value, until_ms, user) VALUES (?, ?, ?, ?)",
+        (key, value, now_ms + ttl_ms, user),
+    )
     return old
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from itertools import accumulate
 
 from msgspec import structs
 
 from store.records import (
+    DAY_MS,
     Change,
     ConversationRecord,
     Counters,
+    DayUsage,
     FeedbackFilter,
     FeedbackRecord,
     MessageRecord,
@@ -44,17 +45,8 @@ class SqliteHistory(SqlitePart):
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
-        rows = await self._db.run(_list_conversations, "*", user, limit + 1, before)
-        return [_conversation(row) for row in rows[:limit]], len(rows) > limit
-
-    async def titles(self, user: str, limit: int, before: str | None) -> list[tuple[str, str]]:
-        """See `HistoryStore`."""
-        rows = await self._db.run(_list_conversations, "id, title", user, limit, before)
-        return [tuple(row) for row in rows]
-
-    async def conversations_by_id(self, user: str, conversations: list[str]) -> list[ConversationRecord]:
-        """See `HistoryStore`."""
-        return await self._db.run(_conversations_by_id, user, conversations)
+        rows = await self._db.run(_list_conversations, user, limit + 1, before)
+        return [conversation_of(row) for row in rows[:limit]], len(rows) > limit
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
@@ -99,6 +91,14 @@ class SqliteHistory(SqlitePart):
         found = await self._db.run(_list_feedback, selected, limit + 1, before)
         return found[:limit], len(found) > limit
 
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """See `HistoryStore`."""
+        return await self._db.read(_usage_days, user)
+
+    async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
+        """See `HistoryStore`."""
+        return await self._db.run(_expired_conversations, now_ms, retention_days, limit)
+
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `HistoryStore`."""
         return await self._db.run(_usage, user, conversation, since_ms)
@@ -118,9 +118,10 @@ def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None
     """Insert a new conversation's row. Its user has no conversation with its id."""
     db.execute(
         "INSERT INTO conversations"
-        " (key, id, user, title, system, model, metadata, head, revision, created_ms, updated_ms, changed) VALUES"
+        " (key, id, user, title, system, model, metadata, head, revision, created_ms, updated_ms,"
+        " retention_days, changed) VALUES"
         " (:key, :id, :user, :title, :system, :model, :metadata, :head, :revision, :created_ms, :updated_ms,"
-        f" {_next_change(':user')})",
+        f" :retention_days, {_next_change(':user')})",
         {"key": f"{len(new.user)}:{new.user}:{new.id}", **structs.asdict(new)},
     )
 
@@ -132,7 +133,7 @@ def _next_change(user: str) -> str:
 
 def get_conversation(db: sqlite3.Connection, user: str, conversation: str) -> ConversationRecord:
     """Return a conversation of `user`. Raises `NotFound`."""
-    return _conversation(_row(db, user, conversation))
+    return conversation_of(_row(db, user, conversation))
 
 
 def get_key(db: sqlite3.Connection, user: str, conversation: str) -> str:
@@ -152,7 +153,7 @@ def _row(db: sqlite3.Connection, user: str, conversation: str) -> sqlite3.Row:
 
 def conversation_by_key(db: sqlite3.Connection, key: str) -> ConversationRecord:
     """Return the conversation with this key, which exists."""
-    return _conversation(db.execute("SELECT * FROM conversations WHERE key = ?", (key,)).fetchone())
+    return conversation_of(db.execute("SELECT * FROM conversations WHERE key = ?", (key,)).fetchone())
 
 
 def insert_message(db: sqlite3.Connection, user: str, key: str, new: MessageRecord) -> None:
@@ -171,34 +172,27 @@ def _counters(row: sqlite3.Row) -> Counters:
     return Counters(*(row[name] if name == "cost_nano" else row[name] or 0 for name in COUNTERS))
 
 
-def _conversation(row: sqlite3.Row) -> ConversationRecord:
-    names = (name for name in ConversationRecord.__struct_fields__ if name not in {"usage", "retention_days"})
+def conversation_of(row: sqlite3.Row) -> ConversationRecord:
+    """Return the conversation in a row of the table."""
+    names = (name for name in ConversationRecord.__struct_fields__ if name != "usage")
     return ConversationRecord(usage=_counters(row), **{name: row[name] for name in names})
 
 
-def _list_conversations(
-    db: sqlite3.Connection, columns: str, user: str, limit: int, before: str | None
-) -> list[sqlite3.Row]:
-    where, values = ["user = ?"], [user]
-    if before is not None:
-        row = db.execute("SELECT changed FROM conversations WHERE user = ? AND id = ?", (user, before)).fetchone()
-        if row is None:
-            raise NotFound("before")
-        where.append("changed < ?")
-        values.append(row["changed"])
+def _list_conversations(db: sqlite3.Connection, user: str, limit: int, before: str | None) -> list[sqlite3.Row]:
     return db.execute(
-        f"SELECT {columns} FROM conversations WHERE {' AND '.join(where)} ORDER BY changed DESC LIMIT ?",
-        (*values, limit),
+        "SELECT * FROM conversations WHERE user = ? AND changed < ? ORDER BY changed DESC LIMIT ?",
+        (user, list_end(db, user, before), limit),
     ).fetchall()
 
 
-def _conversations_by_id(db: sqlite3.Connection, user: str, conversations: list[str]) -> list[ConversationRecord]:
-    rows = db.execute(
-        "SELECT * FROM conversations WHERE user = ? AND id IN (SELECT value FROM json_each(?))",
-        (user, json.dumps(conversations)),
-    ).fetchall()
-    found = {row["id"]: row for row in rows}
-    return [_conversation(found[conversation]) for conversation in conversations if conversation in found]
+def list_end(db: sqlite3.Connection, user: str, before: str | None) -> int:
+    """Return the place in the order of changes before which a list continues after `before`. Raises `NotFound`."""
+    if before is None:
+        return 2**62
+    row = db.execute("SELECT changed FROM conversations WHERE user = ? AND id = ?", (user, before)).fetchone()
+    if row is None:
+        raise NotFound("before")
+    return int(row["changed"])
 
 
 def _update_conversation(
@@ -345,3 +339,26 @@ def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms
         (user, since_ms or 0, key, key),
     ).fetchone()
     return _counters(row)
+
+
+def _usage_days(db: sqlite3.Connection, user: str) -> list[DayUsage]:
+    rows = db.execute(
+        f"SELECT ended_ms / {DAY_MS} AS day, count(*) AS turns, {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)}"
+        " FROM turns WHERE user = ? AND ended_ms >= 0 GROUP BY day ORDER BY day",
+        (user,),
+    )
+    return [DayUsage(day_ms=row["day"] * DAY_MS, turns=row["turns"], usage=_counters(row)) for row in rows]
+
+
+def _expired_conversations(
+    db: sqlite3.Connection, now_ms: int, retention_days: int, limit: int
+) -> list[tuple[str, str]]:
+    own = f"SELECT user, id, updated_ms + retention_days * {DAY_MS} AS at FROM conversations WHERE retention_days > 0"
+    default = "SELECT user, id, updated_ms + ?2 AS at FROM conversations WHERE retention_days IS NULL AND updated_ms <= ?1 - ?2"
+    queries = [f"{own} AND at <= ?1", *([default] if retention_days else [])]
+    found = [
+        tuple(row)
+        for query in queries
+        for row in db.execute(f"{query} ORDER BY at LIMIT ?3", (now_ms, retention_days * DAY_MS, limit))
+    ]
+    return [(user, conversation) for user, conversation, _ in sorted(found, key=lambda row: row[2])[:limit]]

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS conversations (
     cache_write_tokens INTEGER NOT NULL DEFAULT 0,
     cost_nano INTEGER,
     changed INTEGER NOT NULL,
+    retention_days INTEGER,
     UNIQUE (user, id)
 );
 CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, changed);
@@ -66,6 +67,22 @@ CREATE TRIGGER IF NOT EXISTS message_comes AFTER INSERT ON messages BEGIN
 END;
 CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
     UPDATE stored SET bytes = bytes - length(old.body) WHERE user = old.user;
+END;
+
+-- The search: the words of the messages, see `store/search_text.py`, with the user's token. A message is added some time after
+-- it is stored, in the order of `n`, up to `search_state.indexed`. A deleted one is in `removed_messages` until its words are
+-- deleted too.
+CREATE VIRTUAL TABLE IF NOT EXISTS message_words USING fts5 (owner, words, tokenize = 'ascii', columnsize = 0);
+CREATE TABLE IF NOT EXISTS search_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    indexed INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO search_state (id, indexed) VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS removed_messages (
+    n INTEGER PRIMARY KEY
+);
+CREATE TRIGGER IF NOT EXISTS message_leaves_search AFTER DELETE ON messages BEGIN
+    INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM search_state WHERE old.n <= indexed;
 END;
 
 -- `conversation` is null for a stateless turn, and for a turn whose conversation was deleted. `ended_ms` is the time of
@@ -162,6 +179,7 @@ CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (at_ms, message);
 CREATE TABLE IF NOT EXISTS notes (
     key TEXT PRIMARY KEY,
     value BLOB NOT NULL,
-    until_ms INTEGER NOT NULL
+    until_ms INTEGER NOT NULL,
+    user TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS notes_by_end ON notes (until_ms);

@@ -28,7 +28,7 @@ from store.records import (
     TurnRecord,
 )
 from store.sqlite.database import Database
-from store.sqlite.ephemeral import SqliteEphemeral
+from store.sqlite.erasure import SqliteErasure
 from store.sqlite.history import (
     COUNTERS,
     SqliteHistory,
@@ -54,7 +54,7 @@ from store.sqlite.turns import (
 )
 
 
-class SqliteStore(SqliteLeases, SqliteHistory, SqliteEphemeral):
+class SqliteStore(SqliteLeases, SqliteHistory, SqliteErasure):
     """A `Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
@@ -80,7 +80,9 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteEphemeral):
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`."""
-        return await self._db.run_then(self._publish, _accept, new)
+        accepted = await self._db.run_then(self._publish, _accept, new)
+        self.messages_changed.set()
+        return accepted
 
     async def append(self, appends: list[Append]) -> list[Appended]:
         """See `TurnStore`."""
@@ -88,7 +90,15 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteEphemeral):
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
-        return await self._db.run_then(self._publish, _end, self._log, ended)
+        conversation = await self._db.run_then(self._publish, _end, self._log, ended)
+        self.messages_changed.set()
+        return conversation
+
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
+        """See `HistoryStore`."""
+        running = await super().delete_conversation(user, conversation)
+        self.messages_changed.set()
+        return running
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `TurnStore`."""
@@ -196,6 +206,11 @@ def _add_to_conversation(
         insert_message(db, new.user, key, input_message)
         parent = input_message.id
     db.execute("UPDATE conversations SET title = ? WHERE key = ? AND title = ''", (new.title, key))
+    if new.limits is not None:  # otherwise it is no start: the turn was accepted before
+        db.execute(
+            "UPDATE conversations SET retention_days = ?1 WHERE key = ?2 AND retention_days IS NOT ?1",
+            (new.retention_days, key),
+        )
     touch_conversation(db, key, new.now_ms)
     ahead = tuple(other["turn"] for other in others)
     return conversation_by_key(db, key), input_message, parent, ahead

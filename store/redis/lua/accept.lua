@@ -86,6 +86,13 @@ if not new.stateless then
     redis.call('HSET', key, 'title', new.title)
     count_stored(p, id, #new.title)
   end
+  if new.limits then -- otherwise it is no start: the turn was accepted before
+    if new.retention_days then
+      redis.call('HSET', key, 'retention_days', new.retention_days)
+    else
+      redis.call('HDEL', key, 'retention_days')
+    end
+  end
   touch_conversation(p, id, new.now_ms)
   revision = tonumber(redis.call('HGET', key, 'revision'))
   if new.input then
@@ -94,7 +101,7 @@ if not new.stateless then
     parent = new.input.id
   end
   redis.call('ZADD', p .. 'active:' .. id, redis.call('HINCRBY', key, 'n', 1), new.turn)
-  redis.call('PEXPIRE', p .. 'active:' .. id, HISTORY_TTL_MS)
+  redis.call('PEXPIRE', p .. 'active:' .. id, conversation_ttl(p, id))
 end
 
 set_fields(turn, {

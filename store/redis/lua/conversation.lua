@@ -8,6 +8,24 @@ local function set_fields(key, fields)
   redis.call('HSET', key, unpack(flat))
 end
 
+-- Shared: return how long a conversation with these `retention_days` lives after a change, in ms. If they are false, the setting
+-- applies; 0 means forever.
+local function history_ttl(retention_days)
+  local days = tonumber(retention_days or RETENTION_DAYS)
+  return days > 0 and math.min(days * DAY_MS, HISTORY_TTL_MS) or HISTORY_TTL_MS
+end
+
+-- Shared: return how long a conversation lives after a change, in ms.
+local function conversation_ttl(p, id)
+  return history_ttl(redis.call('HGET', p .. 'conversation:' .. id, 'retention_days'))
+end
+
+-- Shared: return how much longer than its conversation a message lives, in ms: the time to live of the messages is restarted
+-- only from time to time. With a retention, it is at most a day.
+local function message_slack(ttl)
+  return ttl < HISTORY_TTL_MS and math.min(ttl, DAY_MS) or ttl
+end
+
 -- Shared: let a key that is for all conversations of the user live as long as one that changes now. It may live longer for
 -- the others: they keep the time to live that the setting had when they changed last.
 local function prolong(key)
@@ -95,14 +113,15 @@ end
 local function create_conversation(p, new)
   local time = redis.call('TIME')
   local member = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
-  local key = p .. 'conversation:' .. new.id
+  local key, ttl = p .. 'conversation:' .. new.id, history_ttl(new.retention_days)
   set_fields(key, {
     id = new.id, title = new.title, system = new.system, model = new.model, metadata = new.metadata,
     head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
-    place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(), swept_ttl = HISTORY_TTL_MS,
+    place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(), swept_ttl = ttl,
+    retention_days = new.retention_days,
     archived = ARCHIVE and 1 or nil,
   })
-  redis.call('PEXPIRE', key, HISTORY_TTL_MS)
+  redis.call('PEXPIRE', key, ttl)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   prolong(p .. 'conversations')
   count_stored(p, new.id, conversation_size(new))
@@ -113,29 +132,31 @@ local function create_conversation(p, new)
   end
 end
 
--- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages have
--- twice that time to live, so that theirs has to be restarted only from time to time, and when the setting's value differs.
+-- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages live
+-- longer, so that theirs has to be restarted only from time to time, and when the conversation's differs.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local updated_ms, member, swept, swept_ttl, archived =
-    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'archived'))
+  local updated_ms, member, swept, swept_ttl, retention_days, archived =
+    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'retention_days', 'archived'))
+  local ttl = history_ttl(retention_days)
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   for _, name in ipairs({'conversation:' .. id, 'messages:' .. id, 'active:' .. id}) do
-    redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
+    redis.call('PEXPIRE', p .. name, ttl)
   end
   for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
     prolong(p .. name)
   end
   local clock = clock_ms()
   -- A conversation of an earlier version has no `swept_ttl`.
-  if tonumber(swept_ttl or 0) ~= HISTORY_TTL_MS or clock - tonumber(swept) >= HISTORY_TTL_MS / 2 then
-    redis.call('HSET', key, 'swept', clock, 'swept_ttl', HISTORY_TTL_MS)
+  local slack = message_slack(ttl)
+  if tonumber(swept_ttl or 0) ~= ttl or clock - tonumber(swept) >= slack / 2 then
+    redis.call('HSET', key, 'swept', clock, 'swept_ttl', ttl)
     for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
       if not (ARCHIVE and redis.call('ZSCORE', p .. 'outbox', 'm:' .. message)) then
-        redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_TTL_MS)
+        redis.call('PEXPIRE', p .. 'message:' .. message, ttl + slack)
       end
     end
   end
@@ -165,8 +186,9 @@ local function add_message(p, id, new)
     redis.call('HSET', key, 'number', n)
     mark_message(p, new.id)
   else
-    redis.call('PEXPIRE', key, 2 * HISTORY_TTL_MS)
-    redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_TTL_MS)
+    local ttl = conversation_ttl(p, id)
+    redis.call('PEXPIRE', key, ttl + message_slack(ttl))
+    redis.call('PEXPIRE', p .. 'messages:' .. id, ttl)
   end
 end
 

@@ -8,30 +8,42 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
+-- Shared: return the number of the user's conversations and their bytes. With an archive, it counts them too.
+local function stored_of(p)
+  local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
+  if ARCHIVE then
+    local archived = redis.call('HMGET', p .. 'archived', 'conversations', 'stored_bytes')
+    return math.max(conversations, tonumber(archived[1] or 0)), math.max(stored, tonumber(archived[2] or 0))
+  end
+  return conversations, stored
+end
+
 -- Shared: return the limit that refuses `added_bytes` more bytes or, with `adds_conversation`, one more conversation; nil
--- if none does. Conversations that Redis has expired meanwhile don't count.
+-- if none does. Conversations that Redis has expired meanwhile don't count. Those with a short retention are looked for only
+-- before a call is refused.
 local function storage_limit(p, limits, added_bytes, adds_conversation)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
     return
   end
-  local oldest = redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', clock_ms() - HISTORY_TTL_MS, 'LIMIT', 0, 100)
-  for _, member in ipairs(oldest) do
-    if redis.call('EXISTS', p .. 'conversation:' .. string.sub(member, 18)) == 0 then
-      remove_conversation(p, member)
+  local limit
+  for _, range in ipairs({{clock_ms() - history_ttl(false), 100}, {'+inf', 2000}}) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', range[1], 'LIMIT', 0, range[2])) do
+      if redis.call('EXISTS', p .. 'conversation:' .. string.sub(member, 18)) == 0 then
+        remove_conversation(p, member)
+      end
+    end
+    local conversations, stored = stored_of(p)
+    limit = nil
+    if adds_conversation and limits.conversations > 0 and conversations >= limits.conversations then
+      limit = 'conversations'
+    elseif limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
+      limit = 'stored_bytes'
+    end
+    if not limit then
+      return
     end
   end
-  local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
-  if ARCHIVE then
-    local archived = redis.call('HMGET', p .. 'archived', 'conversations', 'stored_bytes')
-    conversations = math.max(conversations, tonumber(archived[1] or 0))
-    stored = math.max(stored, tonumber(archived[2] or 0))
-  end
-  if adds_conversation and limits.conversations > 0 and conversations >= limits.conversations then
-    return 'conversations'
-  end
-  if limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
-    return 'stored_bytes'
-  end
+  return limit
 end
 
 -- Shared: return whether a request of `size` bytes and those of the user's running turns exceed `live_bytes`.

@@ -1,5 +1,5 @@
 -- Store a conversation of the archive again, with its newest messages, unless it is here or was deleted meanwhile.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the conversation's fields as MessagePack, its size, the number of its last change, then number
 -- and fields of each message.
 -- Returns {'ok'} or {'not_found', field}.
@@ -11,9 +11,10 @@ end
 if redis.call('EXISTS', key) == 1 then
   return {'ok'}
 end
-new.swept, new.swept_ttl, new.archived = clock_ms(), HISTORY_TTL_MS, 1
+local ttl = history_ttl(new.retention_days)
+new.swept, new.swept_ttl, new.archived = clock_ms(), ttl, 1
 set_fields(key, new)
-redis.call('PEXPIRE', key, HISTORY_TTL_MS)
+redis.call('PEXPIRE', key, ttl)
 redis.call('ZADD', p .. 'conversations', 'NX', ARGV[3] / 1000, new.place)
 redis.call('DEL', p .. 'messages:' .. new.id)
 local counted = redis.call('HGET', p .. 'sizes', new.id) or 0
@@ -30,8 +31,8 @@ for i = 4, #ARGV, 2 do
   if redis.call('ZSCORE', p .. 'outbox', 'm:' .. message.id) == false then
     redis.call('DEL', p .. 'message:' .. message.id)
     set_fields(p .. 'message:' .. message.id, message)
-    redis.call('PEXPIRE', p .. 'message:' .. message.id, 2 * HISTORY_TTL_MS)
+    redis.call('PEXPIRE', p .. 'message:' .. message.id, ttl + message_slack(ttl))
   end
 end
-redis.call('PEXPIRE', p .. 'messages:' .. new.id, HISTORY_TTL_MS)
+redis.call('PEXPIRE', p .. 'messages:' .. new.id, ttl)
 return {'ok'}

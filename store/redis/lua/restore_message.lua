@@ -7,13 +7,14 @@ local list = p .. 'messages:' .. message.conversation
 if redis.call('EXISTS', p .. 'conversation:' .. message.conversation) == 0 then
   return {'not_found', 'message'}
 end
+local ttl = conversation_ttl(p, message.conversation)
 if redis.call('EXISTS', p .. 'message:' .. message.id) == 0 then
   set_fields(p .. 'message:' .. message.id, message)
-  redis.call('PEXPIRE', p .. 'message:' .. message.id, 2 * HISTORY_TTL_MS)
+  redis.call('PEXPIRE', p .. 'message:' .. message.id, ttl + message_slack(ttl))
 end
 local has_list = redis.call('EXISTS', list) == 1
 redis.call('ZADD', list, ARGV[1], message.id)
 if not has_list then
-  redis.call('PEXPIRE', list, HISTORY_TTL_MS)
+  redis.call('PEXPIRE', list, ttl)
 end
 return {'ok'}

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Append, LogGap, StoreError
+from store.records import Append, Found, LogGap, StoreError
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import TURN_ID_TTL_MS
 from tests.gateway_process import clean_environment
 from tests.store_conformance import (
     NOW,
     OpenStore,
+    SearchConformance,
     StoreConformance,
     conversation,
     ending,
@@ -109,6 +110,30 @@ class TestEmbeddedFile(StoreConformance):
         """Stores of one empty file."""
         async with opener(tmp_path / "turnwire.db") as opened:
             yield opened
+
+
+class _IndexedStore(SqliteStore):
+    """A store that has every message in its index before each search."""
+
+    async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
+        await self.index_now()
+        return await super().search(user, query, limit, before)
+
+
+class TestIndexedSearch(SearchConformance):
+    """The search with all messages in the index; in the other classes, it reads them one by one."""
+
+    @pytest.fixture
+    async def open_store(self, tmp_path: Path) -> AsyncIterator[OpenStore]:
+        """Stores of one empty file."""
+        store = _IndexedStore(str(tmp_path / "turnwire.db"))
+        await store.open()
+
+        async def opened() -> SqliteStore:
+            return store
+
+        yield opened
+        await store.close()
 
 
 class TestEmbeddedMemory(StoreConformance):
