@@ -200,8 +200,9 @@ class ArchivedStore:
         try:
             hot = await self._hot.hot_branch(user, conversation, last, bytes_max)
         except NotFound:
-            await self._catch_up(user)
-            found, older = await self._archive.branch(user, conversation, last, bytes_max)
+            found, older = await self._cold(
+                user, conversation, lambda: self._archive.branch(user, conversation, last, bytes_max), "parent"
+            )
             return [one.record for one in found], older
         if hot.parent is None:
             return hot.messages, hot.older
@@ -248,8 +249,9 @@ class ArchivedStore:
     async def _archived_page(
         self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
     ) -> tuple[list[MessageRecord], bool]:
-        await self._catch_up(user)
-        page, more = await self._archive.messages(user, conversation, limit, before, bytes_max)
+        page, more = await self._cold(
+            user, conversation, lambda: self._archive.messages(user, conversation, limit, before, bytes_max)
+        )
         return [one.record for one in page], more
 
     async def create_conversation(
@@ -435,21 +437,32 @@ class ArchivedStore:
 
     async def _archived_conversation(self, user: str, conversation: str) -> ArchivedConversation:
         """Return a conversation that Redis doesn't have. Raises `NotFound`, and `ArchiveError` if that isn't known."""
-        try:
-            await self._catch_up(user)
-        except ArchiveError:
-            if await self._hot.was_deleted(user, conversation):
-                raise NotFound("conversation") from None
-            raise
-        found = await self._archive.conversation(user, conversation)
+        found = await self._cold(user, conversation, lambda: self._archive.conversation(user, conversation))
         if found is None:
             raise NotFound("conversation")
         return found
 
+    async def _cold(self, user: str, conversation: str, read: Callable[[], Awaitable[T]], field: str = "conversation") -> T:
+        """Return what `read` finds of a conversation that Redis doesn't have. Raises `NotFound` if it was deleted.
+
+        What Redis doesn't have, the archive has completely, except for deletions.
+        """
+        try:
+            self._check_reachable()
+            found = await read()
+        except ArchiveError:
+            if await self._hot.was_deleted(user, conversation):
+                raise NotFound(field) from None
+            raise
+        if await self._hot.was_deleted(user, conversation):
+            raise NotFound(field)
+        return found
+
     async def _archived_message(self, user: str, message: str, field: str) -> ArchivedMessage:
-        await self._catch_up(user)
+        """Return a message that Redis doesn't have. Raises `NotFound`, and `ArchiveError` if that isn't known."""
+        self._check_reachable()
         found = await self._archive.message(user, message)
-        if found is None:
+        if found is None or await self._hot.was_removed(user, found):
             raise NotFound(field)
         return found
 

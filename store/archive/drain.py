@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from store.api import erased_key
 from store.archive.api import Archive, ArchiveError
-from store.archive.records import Applied, OutboxBatch
+from store.archive.records import Applied
 from store.records import StoreError
-from store.redis.outbox import OutboxState
+from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
@@ -42,7 +42,7 @@ CLOSED = "The archive is closed. Start the gateway again."
 class Outboxes(Protocol):
     """What the drain needs of `RedisOutbox`; see there."""
 
-    async def read_outboxes(self, users: list[str]) -> list[tuple[OutboxBatch, bool]]:
+    async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
         """See `RedisOutbox`."""
 
     async def acknowledge(self, results: list[Applied]) -> list[str]:
@@ -78,6 +78,21 @@ class DrainState(Struct):
         return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
 
 
+class _Waiter:
+    """A call that waits until the change `until` is archived: the last one of the outbox when it was read first."""
+
+    __slots__ = ("future", "until")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.until: int | None = None
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class Drain:
     """The drain of one instance. Call `start` and later `close`."""
 
@@ -86,7 +101,7 @@ class Drain:
         self._archive = archive
         self.state = DrainState()
         self._dirty: dict[str, None] = {}
-        self._waiters: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        self._waiters: dict[str, list[_Waiter]] = defaultdict(list)
         self._stale: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -118,11 +133,11 @@ class Drain:
         """Return when the archive has everything that is in the user's outbox now. Raises `StoreError`."""
         if self._closed:
             raise StoreError(CLOSED)
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(asyncio.get_running_loop().create_future())
         self._waiters[user].append(waiter)
         self.note(user)
         self._urgent.set()
-        await waiter
+        await waiter.future
 
     async def settle_all(self) -> None:
         """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
@@ -150,16 +165,16 @@ class Drain:
                 if self.state.is_degraded:
                     await self._archive.ping()
                     self._set_degraded(None)
-                again = await self._pass(users)
+                again = await self._pass(users, waiters)
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
                 retry_s = min(2 * retry_s, RETRY_S_MAX)
                 continue
             retry_s = RETRY_S_MIN
-            self._finish(waiters, again)
+            self._continue(waiters, again)
 
-    def _take(self) -> tuple[list[str], dict[str, list[asyncio.Future[None]]]]:
+    def _take(self) -> tuple[list[str], dict[str, list[_Waiter]]]:
         """Take the users for the next transaction, those first for whom somebody waits, and the waiters."""
         waited = [user for user in self._waiters if user in self._dirty]
         users = [*waited, *(user for user in self._dirty if user not in self._waiters)][:USERS_PER_TRANSACTION]
@@ -170,21 +185,32 @@ class Drain:
             self._urgent.set()
         return users, {user: self._waiters.pop(user) for user in users if user in self._waiters}
 
-    async def _pass(self, users: list[str]) -> set[str]:
-        """Archive the oldest entries of each user's outbox. Return the users that may have more."""
-        read = await self._outboxes.read_outboxes(users)
-        again = {batch.user for batch, more in read if more}
-        batches = [batch for batch, _ in read if batch.entries]
-        if not batches:
-            return again
-        results = await self._archive.apply(batches)
-        self._set_degraded(None)
-        if gone := await self._outboxes.acknowledge(results):
-            await self._erase_again(gone)
-        for applied in results:
-            self._count(applied)
-            if await self._renumber(applied):
-                again.add(applied.user)
+    async def _pass(self, users: list[str], waiters: dict[str, list[_Waiter]]) -> set[str]:
+        """Archive the oldest entries of each user's outbox. Return the users that may have more.
+
+        End the waits of `waiters` for what is archived then.
+        """
+        reads = await self._outboxes.read_outboxes(users)
+        again = {read.batch.user for read in reads if read.more}
+        for read in reads:
+            for waiter in waiters.get(read.batch.user, ()):
+                waiter.until = read.last if waiter.until is None else waiter.until
+        batches = [read.batch for read in reads if read.batch.entries]
+        if batches:
+            results = await self._archive.apply(batches)
+            self._set_degraded(None)
+            if gone := await self._outboxes.acknowledge(results):
+                await self._erase_again(gone)
+            for applied in results:
+                self._count(applied)
+                if await self._renumber(applied):
+                    again.add(applied.user)
+                    for waiter in waiters.get(applied.user, ()):
+                        waiter.until = None
+        for read in reads:
+            archived = read.batch.entries[-1].change if read.batch.entries else 0
+            waiting = waiters.get(read.batch.user, [])
+            waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
         return again
 
     async def _erase_again(self, users: list[str]) -> None:
@@ -218,20 +244,18 @@ class Drain:
         for entry, reason in applied.poisoned:
             log.error("the archive refuses an entry; it was set aside", user=applied.user, entry=_name(entry.member), reason=reason)
 
-    def _finish(self, waiters: dict[str, list[asyncio.Future[None]]], again: set[str]) -> None:
+    def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
+        """Go on with the users that may have more entries, and for whom somebody still waits."""
         for user, waiting in waiters.items():
-            if user in again:
+            if waiting:
                 self._waiters[user] = waiting + self._waiters.pop(user, [])
-                continue
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
+                again.add(user)
         for user in again:
             self.note(user)
         if again:
             self._urgent.set()
 
-    def _on_failure(self, users: list[str], waiters: dict[str, list[asyncio.Future[None]]], error: Exception) -> None:
+    def _on_failure(self, users: list[str], waiters: dict[str, list[_Waiter]], error: Exception) -> None:
         """Report the failure to those who wait, and keep the users for the next attempt."""
         if not isinstance(error, StoreError):
             log.exception("the archive's drain failed; trying again")
@@ -240,8 +264,7 @@ class Drain:
         reported = error if isinstance(error, StoreError) else ArchiveError("The archive can't be written now.")
         for waiting in waiters.values():
             for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_exception(reported)
+                waiter.fail(reported)
         if self.state.is_degraded:
             self._fail_waiters(list(self._waiters), reported)
         for user in users:
@@ -250,8 +273,7 @@ class Drain:
     def _fail_waiters(self, users: list[str], error: StoreError) -> None:
         for user in users:
             for waiter in self._waiters.pop(user, []):
-                if not waiter.done():
-                    waiter.set_exception(error)
+                waiter.fail(error)
 
     def _set_degraded(self, error: Exception | None) -> None:
         if (error is not None) == self.state.is_degraded:
@@ -292,6 +314,15 @@ class Drain:
         self.state.pending, self.state.oldest_ms = pending, oldest_ms
         if self.state.is_degraded:
             self._wake.set()
+
+
+def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
+    """Return whether a wait is over, and end it: everything up to the change `archived` is in the archive."""
+    if waiter.until is None or (more and waiter.until > archived):
+        return False
+    if not waiter.future.done():
+        waiter.future.set_result(None)
+    return True
 
 
 def _name(member: bytes) -> str:

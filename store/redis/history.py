@@ -230,7 +230,7 @@ class RedisHistory(RedisPart):
             for member, ended_ms in zip(flat[::2], flat[1::2], strict=True):
                 day_ms = int(float(ended_ms)) // DAY_MS * DAY_MS
                 turns, sums = days.get(day_ms, (0, [None] * len(Counters.__struct_fields__)))
-                values = _decode_usage(member)[3:]
+                values = _decode_usage(member)[3 : 3 + len(sums)]
                 days[day_ms] = turns + 1, [_add(total, value) for total, value in zip(sums, values, strict=True)]
         return [
             DayUsage(day_ms=day_ms, turns=turns, usage=Counters(*(total or 0 for total in sums[:-1]), sums[-1]))

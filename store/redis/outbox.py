@@ -45,18 +45,30 @@ class OutboxState(NamedTuple):
     aside: int
 
 
+class OutboxRead(NamedTuple):
+    """The oldest entries of an outbox, whether it has more, and the number of its last change."""
+
+    batch: OutboxBatch
+    more: bool
+    last: int
+
+
 class RedisOutbox(RedisPart):
     """The outboxes, and the return of conversations from the archive."""
 
-    async def read_outboxes(self, users: Sequence[str]) -> list[tuple[OutboxBatch, bool]]:
-        """Return the oldest entries of each user's outbox, and whether there are more. One round trip."""
+    async def read_outboxes(self, users: Sequence[str]) -> list[OutboxRead]:
+        """Return the oldest entries of each user's outbox. One round trip."""
         bytes_max = BATCH_BYTES // max(len(users), 1)
         replies = await self._client.scripts(
             [("read_outbox", user_prefix(user), (ENTRIES_MAX, bytes_max)) for user in users]
         )
         return [
-            (OutboxBatch(user=user, entries=tuple(_entry(user, *entry) for entry in entries)), bool(more))
-            for user, (entries, more) in zip(users, replies, strict=True)
+            OutboxRead(
+                OutboxBatch(user=user, entries=tuple(_entry(user, *entry) for entry in entries)),
+                bool(more),
+                0 if last is None else int(float(last)),
+            )
+            for user, (entries, more, last) in zip(users, replies, strict=True)
         ]
 
     async def acknowledge(self, results: Sequence[Applied]) -> list[str]:
@@ -169,6 +181,11 @@ class RedisOutbox(RedisPart):
     async def was_deleted(self, user: str, conversation: str) -> bool:
         """Return whether the conversation was deleted lately and its id wasn't used again."""
         return bool(await self._client.command("EXISTS", user_prefix(user) + b"deleted:" + encode_text(conversation)))
+
+    async def was_removed(self, user: str, message: ArchivedMessage) -> bool:
+        """Return whether the message's conversation was deleted lately."""
+        place = encode_text(place_of(message.incarnation or "", message.conversation))
+        return bool(await self._client.command("EXISTS", user_prefix(user) + b"removed:" + place))
 
     async def restore_message(self, user: str, message: ArchivedMessage) -> None:
         """Store a message of the archive again. Raises `NotFound` if Redis doesn't have its conversation."""

@@ -24,10 +24,12 @@ if not cursor then
 end
 local turns = redis.call('ZRANGE', p .. 'usage', cursor, cursor + left - 1, 'WITHSCORES')
 for i = 1, #turns, 2 do
-  local turn = cmsgpack.unpack(turns[i])
+  local turn, last = cmsgpack.unpack(turns[i]), 3 + #{COUNTERS}
   local place = turn[3] and string.find(turn[3], '^%d+:') and turn[3]
   local entry = {turn[1], place and string.sub(place, 18), place, '', 'completed', tonumber(turns[i + 1])}
-  mark(p, 't:' .. cmsgpack.pack({entry, {unpack(turn, 4)}}))
+  if not turn[last + 1] then
+    mark(p, 't:' .. cmsgpack.pack({entry, {unpack(turn, 4, last)}}))
+  end
 end
 local is_end = #turns < 2 * left
 redis.call('SET', p .. 'backfilled', is_end and 'all' or text_of(cursor + left), 'PX', USAGE_TTL_MS)

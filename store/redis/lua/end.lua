@@ -57,6 +57,9 @@ for i, name in ipairs({COUNTERS}) do
     end
   end
 end
+if ARCHIVE then
+  member[#member + 1] = 1 -- it is no usage from the time before an archive was set
+end
 redis.call('ZADD', p .. 'usage', ended.now_ms, cmsgpack.pack(member))
 redis.call('ZREMRANGEBYSCORE', p .. 'usage', '-inf', ended.now_ms - USAGE_TTL_MS)
 redis.call('PEXPIRE', p .. 'usage', USAGE_TTL_MS)
@@ -65,7 +68,7 @@ count_day(p, ended.usage, ended.now_ms)
 if ARCHIVE then
   -- The entry has what the archive needs: the turn may expire before.
   local entry = {ended.turn, id or false, member[3] or false, redis.call('HGET', turn, 'model'), ended.status, ended.now_ms}
-  mark(p, 't:' .. cmsgpack.pack({entry, {unpack(member, 4)}}))
+  mark(p, 't:' .. cmsgpack.pack({entry, {unpack(member, 4, #member - 1)}}))
 end
 redis.call('DEL', p .. 'attached:' .. ended.turn)
 redis.call('PEXPIRE', turn, TURN_TTL_MS)

@@ -1,6 +1,6 @@
 -- Return the oldest entries of the user's outbox, with the present state of what they name.
 -- KEYS[1] the user's prefix. ARGV: maximum number, approximate maximum number of bytes.
--- Returns {entries, 1 if there are more}. Each entry is {member, number of the change, state}. The state is empty if what the
+-- Returns {entries, 1 if there are more, number of the last change}. Each entry is {member, number of the change, state}. The state is empty if what the
 -- member names is gone, else it is {fields, size} of a conversation, {fields, place of its conversation} of a message, and
 -- {fields, counters} of a turn.
 local p, bytes_left, entries = KEYS[1], tonumber(ARGV[2]), {}
@@ -49,4 +49,5 @@ for i = 1, #members, 2 do
   end
   entries[#entries + 1] = {members[i], members[i + 1], state}
 end
-return {entries, redis.call('ZCARD', p .. 'outbox') > #entries and 1 or 0}
+local last = redis.call('ZREVRANGE', p .. 'outbox', 0, 0, 'WITHSCORES')
+return {entries, redis.call('ZCARD', p .. 'outbox') > #entries and 1 or 0, last[2] or false}
