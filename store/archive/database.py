@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from store.archive.api import ArchiveError
-from store.archive.errors import archive_error, is_retried
+from store.archive.errors import archive_error, is_of_driver, is_retried
 from store.records import CLOSED, StoreError
 from store.sqlite.file_security import check_owners, create_private, warn_if_exposed
 
@@ -135,7 +135,7 @@ class ArchiveDatabase:
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise archive_error(error) from None
         except Exception as error:
-            if not raw_errors and type(error).__module__.partition(".")[0] in {"asyncpg", "sqlite3"}:
+            if is_of_driver(error):
                 raise archive_error(error) from None
             raise
 
@@ -145,17 +145,20 @@ class ArchiveDatabase:
         milliseconds = str(int(self._call_s * 1000))
 
         async def connect(**kwargs: Any) -> Any:
-            return await asyncpg.connect(
-                self._dsn,
-                timeout=self._connect_s,
-                server_settings={
-                    "application_name": "turnwire",
-                    "statement_timeout": milliseconds,
-                    "idle_in_transaction_session_timeout": milliseconds,
-                    "jit": "off",
-                },
-                **kwargs,
-            )
+            try:
+                return await asyncpg.connect(
+                    self._dsn,
+                    timeout=self._connect_s,
+                    server_settings={
+                        "application_name": "turnwire",
+                        "statement_timeout": milliseconds,
+                        "idle_in_transaction_session_timeout": milliseconds,
+                        "jit": "off",
+                    },
+                    **kwargs,
+                )
+            except ValueError as error:  # such as a port that isn't a number
+                raise archive_error(error) from None
 
         return create_async_engine(
             "postgresql+asyncpg://",

@@ -31,6 +31,7 @@ _STATES = {
     "53300": "The archive accepts no more connections. Raise max_connections of the database, or run fewer instances.",
     "57014": "The archive took too long, and the call was given up. Check the load of the database.",
     "55P03": "The archive's tables are locked by someone else. Repeat the call when that is over.",
+    "42704": "The archive's server doesn't know a parameter of the URL in TURNWIRE_ARCHIVE. Correct what is after the `?`.",
     "42P01": "The archive's tables are missing. Run turnwire archive upgrade.",
     "42703": "The archive's tables have an older form. Run turnwire archive upgrade.",
     "3F000": "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE.",
@@ -67,6 +68,11 @@ def is_retried(error: BaseException) -> bool:
     return any(getattr(each, "sqlstate", None) in RETRIED for each in _causes(error))
 
 
+def is_of_driver(error: BaseException) -> bool:
+    """Return whether a driver has raised the error itself, for example because the URL is wrong."""
+    return type(error).__module__.partition(".")[0] in {"asyncpg", "sqlite3"}
+
+
 def archive_error(error: BaseException) -> ArchiveError:
     """Return the error of an archive that says what to do about an error of the database or its driver."""
     return ArchiveError(_sentence(error))
@@ -79,26 +85,34 @@ def _sentence(error: BaseException) -> str:
             return _sentence_of_state(state)
         if isinstance(each, sqlite3.Error):
             return _sentence_of_sqlite(each)
-        if isinstance(each, ssl.SSLError):
-            return (
-                "The archive's TLS certificate isn't accepted. Correct sslmode or sslrootcert in TURNWIRE_ARCHIVE, or "
-                "the server's certificate."
-            )
-        if isinstance(each, socket.gaierror):
-            return "The archive's host is unknown. Correct its name in TURNWIRE_ARCHIVE, or the DNS."
+        if type(each).__name__ == "ClientConfigurationError" or type(each) is ValueError:
+            return "The URL in TURNWIRE_ARCHIVE isn't valid. Check its port, sslmode and other parameters."
         if isinstance(each, PoolTimeout):
             return "All connections to the archive are busy. Check the load of the database."
-        if isinstance(each, TimeoutError):
-            return (
-                "The archive doesn't answer in time. Check that the database runs, can be reached and isn't overloaded."
-            )
-        if isinstance(each, ConnectionError | OSError):
-            return (
-                "The archive can't be reached. Check that the database runs, and the host and port in TURNWIRE_ARCHIVE."
-            )
-    if "closed" in str(error):
+        if isinstance(each, OSError):
+            return _sentence_of_network(each)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return _LOST
     return f"The archive can't do it now ({type(error).__name__}). Check the log of the database."
+
+
+def _sentence_of_network(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (
+            "The archive's TLS certificate isn't accepted. Correct sslmode or sslrootcert in TURNWIRE_ARCHIVE, or the"
+            " server's certificate."
+        )
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return "The archive's server has no TLS. Turn it on there, or set another sslmode in TURNWIRE_ARCHIVE."
+    if isinstance(error, socket.gaierror):
+        return "The archive's host is unknown. Correct its name in TURNWIRE_ARCHIVE, or the DNS."
+    if isinstance(error, TimeoutError):
+        return "The archive doesn't answer in time. Check that the database runs, can be reached and isn't overloaded."
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return (
+            "A file that TURNWIRE_ARCHIVE names can't be read: a certificate, or the server's socket. Check its path."
+        )
+    return "The archive can't be reached. Check that the database runs, and the host and port in TURNWIRE_ARCHIVE."
 
 
 def _sentence_of_state(state: str) -> str:

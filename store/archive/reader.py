@@ -146,12 +146,19 @@ class Reader:
         self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
     ) -> tuple[list[FeedbackRecord], bool]:
         """See `Archive.list_feedback`."""
-        conditions = {
-            feedback.c.model == selected.model: selected.model,
-            feedback.c.rating == selected.rating: selected.rating,
-            feedback.c.rated_at >= (selected.since_ms or 0): selected.since_ms,
-            feedback.c.rated_at < (selected.until_ms or 0): selected.until_ms,
-        }
+        conditions: list[ColumnElement[bool]] = []
+        if selected.model is not None:
+            conditions.append(feedback.c.model == selected.model)
+        if selected.rating is not None:
+            conditions.append(feedback.c.rating == selected.rating)
+        if selected.since_ms is not None:
+            conditions.append(feedback.c.rated_at >= selected.since_ms)
+        if selected.until_ms is not None:
+            conditions.append(feedback.c.rated_at < selected.until_ms)
+        if before is not None:
+            time = bindparam("before_ms", before[0], type_=feedback.c.rated_at.type)
+            message = bindparam("before_id", before[1], type_=feedback.c.message_id.type)
+            conditions.append(tuple_(feedback.c.rated_at, feedback.c.message_id) < tuple_(time, message))
         statement = (
             select(feedback, messages.c.conversation_id, messages.c.turn_id)
             .join_from(
@@ -159,14 +166,10 @@ class Reader:
                 messages,
                 (messages.c.user_id == feedback.c.user_id) & (messages.c.id == feedback.c.message_id),
             )
-            .where(true(), *(condition for condition, value in conditions.items() if value is not None))
+            .where(true(), *conditions)
             .order_by(feedback.c.rated_at.desc(), feedback.c.message_id.desc())
             .limit(limit + 1)
         )
-        if before is not None:
-            time = bindparam("before_ms", before[0], type_=feedback.c.rated_at.type)
-            message = bindparam("before_id", before[1], type_=feedback.c.message_id.type)
-            statement = statement.where(tuple_(feedback.c.rated_at, feedback.c.message_id) < tuple_(time, message))
         rows = await self._rows(statement)
         return [feedback_from(row._mapping) for row in rows[:limit]], len(rows) > limit
 
