@@ -42,6 +42,7 @@ class Gateway:
             settings.store_url,
             history_ttl_s=settings.history_ttl_s,
             log_ttl_s=settings.turn_log_ttl_s,
+            retention_days=settings.retention_days,
             wait_replicas=settings.redis_wait_replicas,
             wait_ms=settings.redis_wait_ms,
         )

@@ -19,9 +19,11 @@ from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
 from gateway.protocol.events import Durability
 from gateway.protocol.ids import new_id
+from gateway.requests import erasure
 from gateway.requests.clients import TRANSPORTS, ClientRegistry
 from gateway.requests.services import Services
 from gateway.requests.silent_clients import CHANNEL, SilentClients
+from gateway.retention import Retention
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry, counter, gauge
 from gateway.telemetry.tracing import Tracing
@@ -66,10 +68,11 @@ class Runtime:
     async def start(self) -> None:
         """Subscribe to the channels on which other instances notify this one. Raises `StoreError`.
 
-        The instance's own channel carries cancel requests. `CHANNEL` carries requests to close a user's silent
-        connection; it is used only if the connections of a user are limited.
+        The instance's own channel carries cancel requests, and `erasure.CHANNEL` the names of erased users. `CHANNEL`
+        carries requests to close a user's silent connection; it is used only if the connections of a user are limited.
         """
         await self.services.store.subscribe(instance_channel(self.services.instance))
+        await self.services.store.subscribe(erasure.CHANNEL)
         if self.services.limits.connections.limits["user"]:
             await self.services.store.subscribe(CHANNEL)
 
@@ -85,6 +88,7 @@ class Runtime:
             self.writer.run(),
             self.leases.run(),
             self.reaper.run(),
+            Retention(self.services, self.services.settings.retention_days).run(),
             self.breaker_sync.run(),
             run_sampling(self.services.registry, self.services.telemetry),
             self.services.limits.connections.run(),
@@ -101,6 +105,8 @@ class Runtime:
             self.services.mirrors.deliver(channel, payload)
         elif kind == "conversation":
             self.services.subscriptions.deliver(channel, payload)
+        elif kind == erasure.CHANNEL:
+            self.services.erasure.deliver(payload)
         elif kind == CHANNEL:
             self.silent_clients.deliver(payload)
         else:
@@ -169,6 +175,7 @@ def create_runtime(
         memory,
         telemetry,
         clients,
+        erasure.Erasure(store, registry, cancellation, clients, limits),
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
     return Runtime(

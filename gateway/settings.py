@@ -174,6 +174,7 @@ class Settings(BaseSettings):
         ge=0,
         validation_alias=AliasChoices("CHAT_HISTORY_TTL", "TURNWIRE_HISTORY_TTL_S"),
     )
+    retention_days: int = Field(0, ge=0, le=36_500)
     lease_s: float = Field(10, ge=0.3)
     flush_ms: float = Field(40, ge=1, le=50)
     drain_s: float = Field(30, ge=0)

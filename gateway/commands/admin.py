@@ -1,9 +1,13 @@
-"""`turnwire admin [--url --token] turns|connections|stop TURN|close CONNECTION|drain`: operate a running instance."""
+"""`turnwire admin [--url --token] turns|connections|stop TURN|close CONNECTION|drain|export USER|erase USER`: operate an instance."""
 
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -12,8 +16,9 @@ from urllib.request import Request, urlopen
 from gateway.commands.options import EXIT_FAILED, fail, format_table, load_settings
 from gateway.settings import Settings
 
-HELP = "list the turns and connections of an instance, stop one of them, or drain the instance"
+HELP = "list the turns and connections of an instance, stop one of them, drain the instance, or export or erase a user"
 TIMEOUT_S = 10
+ERASE_TIMEOUT_S = 3600
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -44,6 +49,10 @@ def add_options(parser: ArgumentParser) -> None:
         "close", help="close a connection permanently; its turns continue unless their on_disconnect is cancel"
     )
     close.add_argument("connection", metavar="CONNECTION")
+    export = actions.add_parser("export", help="write everything of a user to standard output, as JSONL")
+    erase = actions.add_parser("erase", help="delete everything of a user, on all instances")
+    for action in (export, erase):
+        action.add_argument("name", metavar="USER", help="the user; `me` is the user of the token")
     actions.add_parser("drain", help="accept no new turns, let running turns end, and disconnect the clients")
 
 
@@ -64,13 +73,50 @@ def run(options: Namespace) -> None:
     elif options.action == "close":
         _send(settings, "POST", f"connections/{quote(options.connection, safe='')}/close", {})
         print(f"{options.connection}: closed")
+    elif options.action == "erase":
+        _send(settings, "DELETE", f"users/{quote(options.name, safe='')}", root="v1", timeout_s=ERASE_TIMEOUT_S)
+        print(f"{options.name}: erased")
+    elif options.action == "export":
+        _export(settings, options.name)
     else:
         _send(settings, "POST", "drain", {})
         print("The instance is draining, and /ready returns 503. Stop it when `turnwire admin turns` lists none.")
 
 
-def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | None = None) -> Any:
-    """Send a request to `/v1/admin/` plus `path`, and return the decoded JSON of the answer.
+def _export(settings: Settings, user: str) -> None:
+    """Copy the export of a user to standard output. Exit with 1 if it isn't complete."""
+    last = b""
+    with _open(settings, "GET", f"v1/users/{quote(user, safe='')}/export") as answer:
+        try:
+            for line in answer:
+                sys.stdout.buffer.write(line)
+                last = line
+        except (OSError, HTTPException):
+            last = b""
+    sys.stdout.flush()
+    if not last.startswith(b'{"kind":"end"'):
+        fail("The export isn't complete, because the connection was cut off. Start it again.", EXIT_FAILED)
+
+
+def _send(
+    settings: Settings,
+    method: str,
+    path: str,
+    fields: dict[str, str] | None = None,
+    *,
+    root: str = "v1/admin",
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
+    """Send a request to `root` plus `path`, and return the decoded JSON of the answer. For the rest, see `_open`."""
+    with _open(settings, method, f"{root}/{path}", fields, timeout_s=timeout_s) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def _open(
+    settings: Settings, method: str, path: str, fields: dict[str, str] | None = None, *, timeout_s: float = TIMEOUT_S
+) -> Iterator[Any]:
+    """Send a request, and yield the answer.
 
     `fields` is sent as JSON. If the gateway refuses, print its message and exit with 1. If it can't be reached, exit
     with 1 too.
@@ -81,8 +127,8 @@ def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | N
         headers["authorization"] = f"Bearer {settings.admin_token}"
     data = None if fields is None else json.dumps(fields).encode()
     try:
-        with urlopen(Request(f"{base}/v1/admin/{path}", data, headers, method=method), timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
+        with urlopen(Request(f"{base}/{path}", data, headers, method=method), timeout=timeout_s) as answer:
+            yield answer
     except HTTPError as error:
         try:
             body = json.load(error)["error"]

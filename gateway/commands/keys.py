@@ -1,4 +1,4 @@
-"""`turnwire keys new --user NAME | --service NAME [--scopes chat,read] [--days N]`: make an API key."""
+"""`turnwire keys new --user NAME | --service NAME [--scopes chat,read] [--days N] [--retention-days N]`: make an API key."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def add_options(parser: ArgumentParser) -> None:
         "--scopes", help="some of chat,read,cancel,admin,as (default: chat,read,cancel; for a service also as)"
     )
     new.add_argument("--days", type=float, help="lifetime in days (default: until its line is removed)")
+    new.add_argument(
+        "--retention-days",
+        type=int,
+        help="days that the user's conversations are kept after their last change; 0: forever (default: TURNWIRE_RETENTION_DAYS)",
+    )
 
 
 def run(options: Namespace) -> None:
@@ -40,6 +45,7 @@ def run(options: Namespace) -> None:
             service=options.service,
             scopes=known_scopes(named),
             lifetime_s=None if options.days is None else options.days * 86_400,
+            retention_days=options.retention_days,
         )
     except ValueError as error:
         fail(f"Can't create the key: {error}. Correct the options.", EXIT_USAGE)

@@ -80,5 +80,6 @@ def api_routes() -> list[Route]:
     routes = []
     for path, operations in by_path.items():
         endpoint = Endpoint(operations)
-        routes.append(Route(path, endpoint, methods=endpoint.methods))
+        # A user's name may have a slash in it, which arrives decoded.
+        routes.append(Route(path.replace("{user}", "{user:path}"), endpoint, methods=endpoint.methods))
     return routes

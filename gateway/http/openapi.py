@@ -15,6 +15,7 @@ from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Operation, ResponseSpec
 from gateway.http.operations import OPERATIONS
 from gateway.http.request_body import JSON_TYPE
+from gateway.http.responses import JSONL_TYPE
 from gateway.http.schemas import Schema, ref, referenced_schemas, schemas_of, select_fields, without_null
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import Durability, GoingAway, Heartbeat, TurnDetached, TurnEvent
@@ -59,8 +60,17 @@ def openapi(auth: str) -> dict[str, Any]:
         for response in operation.responses
         if response.result_type is not None
     ]
+    lines = [line for operation in OPERATIONS for response in operation.responses for line in response.line_types]
     requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
-    types: list[type[Struct]] = [*requests, *result_types, *EVENTS, *UNNUMBERED_EVENTS, ServerSentEvent, Refused]
+    types: list[type[Struct]] = [
+        *requests,
+        *result_types,
+        *lines,
+        *EVENTS,
+        *UNNUMBERED_EVENTS,
+        ServerSentEvent,
+        Refused,
+    ]
     schemas = schemas_of(dict.fromkeys(types))
     schemas["ServerSentEvent"]["properties"]["data"] |= {
         "contentMediaType": JSON_TYPE,
@@ -151,6 +161,8 @@ def _response(response: ResponseSpec) -> Schema:
     if response.is_stream:
         content[SSE] = {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}
         content[NDJSON] = {"schema": {"$ref": "#/components/schemas/Line"}}
+    if response.line_types:
+        content[JSONL_TYPE] = {"schema": {"oneOf": [ref(line) for line in response.line_types]}}
     if response.is_binary:
         content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
     schema: Schema = {"description": response.description}

@@ -135,7 +135,8 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
 class ResponseSpec(Struct, frozen=True):
     """One possible response of an operation.
 
-    Its body is JSON of the type `result_type`, a stream of events, or bytes (`*/*`). If both of the first two are set,
+    Its body is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or lines of JSON of the
+    `line_types`. If both of the first two are set,
     the client's `Accept` selects one. If none is set, there is no body.
     """
 
@@ -145,6 +146,7 @@ class ResponseSpec(Struct, frozen=True):
     is_stream: bool = False
     is_binary: bool = False
     headers: tuple[str, ...] = ()
+    line_types: tuple[type[Struct], ...] = ()
 
 
 Handler = Callable[[RequestContext], Awaitable[Response | None]]

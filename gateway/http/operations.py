@@ -7,7 +7,7 @@ from typing import get_args
 from starlette.responses import Response
 
 from gateway import __version__
-from gateway.http import admin, credentials, resources, turns
+from gateway.http import admin, credentials, resources, turns, users
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
 from gateway.http.responses import JsonResponse
@@ -15,6 +15,7 @@ from gateway.identity.principal import Scope
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL
 from gateway.protocol.results import RESULTS, About, Address, Nothing, Readiness, Status, Ticket, TurnPlaced, TurnView
+from gateway.requests.export import ExportLine
 
 
 def _operation(
@@ -177,6 +178,25 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec("The credentials are revoked.", Nothing),
         handler=credentials.revoke,
         scope="admin",
+    ),
+    _operation(
+        "GET",
+        "/v1/users/{user}/export",
+        "Export everything of a user",
+        users.UserExport,
+        ResponseSpec(
+            "The user, the conversations with their messages, and the usage by day, one JSON object per line.",
+            line_types=get_args(ExportLine),
+        ),
+        handler=users.export,
+    ),
+    _operation(
+        "DELETE",
+        "/v1/users/{user}",
+        "Delete everything of a user",
+        users.UserErase,
+        ResponseSpec("Everything of the user is deleted.", Nothing),
+        handler=users.erase_user,
     ),
     _operation(
         "GET",

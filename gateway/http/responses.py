@@ -12,6 +12,7 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.errors import CODES, ApiError
 
 NO_STORE = {"cache-control": "no-store"}
+JSONL_TYPE = "application/jsonl"
 CHUNK_BYTES = 32 * 1024
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.identity.principal import DEFAULT_SCOPES, SERVICE_PREFIX, Credential, Scope, check_user
+from gateway.identity.principal import DEFAULT_SCOPES, SERVICE_PREFIX, Credential, Scope, check_retention, check_user
 from gateway.identity.tokens import AuthSetupError
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
@@ -40,6 +40,7 @@ class KeyLine(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     scopes: tuple[Scope, ...] = tuple(sorted(DEFAULT_SCOPES))
     created_at: str
     expires_at: str | None = None
+    retention_days: int | None = None
 
 
 Keys = dict[str, Credential]
@@ -48,7 +49,12 @@ _decode_line = msgspec.json.Decoder(KeyLine, float_hook=float).decode
 
 
 def new_key(
-    *, user: str | None, service: str | None, scopes: Iterable[Scope], lifetime_s: float | None = None
+    *,
+    user: str | None,
+    service: str | None,
+    scopes: Iterable[Scope],
+    lifetime_s: float | None = None,
+    retention_days: int | None = None,
 ) -> tuple[str, str]:
     """Return a new key of 256 random bits, and its line for the file.
 
@@ -65,6 +71,7 @@ def new_key(
         scopes=tuple(sorted(scopes)),
         created_at=rfc3339(now),
         expires_at=None if lifetime_s is None else rfc3339(now + int(lifetime_s * 1000)),
+        retention_days=retention_days,
     )
     _read_line(msgspec.json.encode(line))
     return key, msgspec.json.encode(line).decode()
@@ -189,6 +196,7 @@ def _read_line(text: bytes) -> tuple[str, Credential]:
         digest=digest,
         issued_ms=from_rfc3339(line.created_at),
         expires_ms=None if line.expires_at is None else from_rfc3339(line.expires_at),
+        retention_days=check_retention(line.retention_days),
     )
 
 

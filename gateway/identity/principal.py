@@ -49,7 +49,8 @@ class Credential(Struct, frozen=True, kw_only=True):
     """The content of one credential. Times are in ms since 1970.
 
     `name`, if any, identifies the credential in a revocation (`jti:…`, `key:…`). `digest` is the hash in an API key's
-    line of the key file; if the hash in that line has changed, it is the line of another key.
+    line of the key file; if the hash in that line has changed, it is the line of another key. `retention_days`: how long
+    the user's conversations are kept after their last change; 0 means forever, None as long as the setting says.
     """
 
     user: str
@@ -58,6 +59,7 @@ class Credential(Struct, frozen=True, kw_only=True):
     digest: bytes = b""
     issued_ms: int = 0
     expires_ms: int | None = None
+    retention_days: int | None = None
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -71,6 +73,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     user: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     expires_ms: int | None = None
+    retention_days: int | None = None
     service: str | None = None
     credentials: tuple[Credential, ...] = ()
     withheld: frozenset[Scope] = frozenset()
@@ -111,6 +114,9 @@ def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozense
         expires_ms=min(
             (credential.expires_ms for credential in credentials if credential.expires_ms is not None), default=None
         ),
+        retention_days=next(
+            (credential.retention_days for credential in credentials if credential.retention_days is not None), None
+        ),
         service=credentials[1].user if len(credentials) > 1 else None,
         credentials=credentials,
         withheld=withheld,
@@ -124,6 +130,21 @@ def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
     """
     known_names = set(named)
     return frozenset(scope for scope in get_args(Scope) if prefix + scope in known_names)
+
+
+RETENTION_DAYS_MAX = 36_500
+
+
+def check_retention(days: object) -> int | None:
+    """Return `days` if it is a valid retention: None, or a whole number of days up to 36,500, 0 for ever.
+
+    Raise `ValueError` if not.
+    """
+    if days is not None and (
+        isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= RETENTION_DAYS_MAX
+    ):
+        raise ValueError(f"`retention_days` must be a whole number from 0 (forever) to {RETENTION_DAYS_MAX}")
+    return days
 
 
 def check_user(user: str) -> str:

@@ -42,7 +42,7 @@ class Tickets:
             withheld=principal.withheld | BROWSER_WITHHELD_SCOPES,
         )
         expires_ms = now_ms() + self._ttl_ms
-        await self._store.put_ephemeral(_key(ticket), _encode(restricted), self._ttl_ms)
+        await self._store.put_ephemeral(_key(ticket), _encode(restricted), self._ttl_ms, principal.user)
         return ticket, expires_ms
 
     async def redeem(self, ticket: str) -> Principal:

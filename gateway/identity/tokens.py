@@ -17,9 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
+from msgspec import structs
 
 from gateway.identity.jwks import Jwks
-from gateway.identity.principal import DEFAULT_SCOPES, Credential, Scope, check_user, known_scopes
+from gateway.identity.principal import (
+    DEFAULT_SCOPES,
+    Credential,
+    Scope,
+    check_retention,
+    check_user,
+    known_scopes,
+)
 from gateway.protocol.errors import ApiError
 from gateway.settings import TokenSettings
 
@@ -72,7 +80,11 @@ class Tokens:
                 "unauthenticated", f"The token is longer than {TOKEN_CHARS_MAX} characters. Send a shorter one."
             )
         try:
-            return _credential_of(await self._claims(token), self._rules.scope_prefix)
+            claims = await self._claims(token)
+            retention_days = _retention_of(claims)
+            return structs.replace(_credential_of(claims, self._rules.scope_prefix), retention_days=retention_days)
+        except ApiError:
+            raise
         except ExpiredSignatureError:
             raise ApiError("unauthenticated", "The token has expired. Get a new one.") from None
         except ImmatureSignatureError:
@@ -138,6 +150,15 @@ def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:
         issued_ms=int(float(claims.get("iat", 0)) * 1000),
         expires_ms=min(int(float(claims["exp"]) * 1000), EXPIRES_MAX_MS),
     )
+
+
+def _retention_of(claims: dict[str, Any]) -> int | None:
+    """Return the claim `retention_days`, None if there is none. Raise `ApiError` "unauthenticated" if it is wrong."""
+    try:
+        return check_retention(claims.get("retention_days"))
+    except ValueError as error:
+        log.info("token rejected", reason="retention_days")
+        raise ApiError("unauthenticated", f"Invalid token: its claim {error}. Get a new one from its issuer.") from None
 
 
 def _scopes_of(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:

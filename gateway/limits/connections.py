@@ -20,7 +20,7 @@ from gateway.identity.principal import Principal
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id
 from gateway.settings import Settings
-from store.api import EphemeralStore
+from store.api import EphemeralStore, user_permits
 from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.limits")
@@ -194,7 +194,7 @@ class ConnectionPermit:
         if host is not None and (principal is None or not principal.by_service):
             kinds[f"address:{network_of(host)}"] = "address"
         if principal is not None and not principal.is_service:
-            kinds[f"user:{principal.user}"] = "user"
+            kinds[user_permits(principal.user)] = "user"
         limited = {key: kind for key, kind in kinds.items() if self._limiter.limits[kind]}
         self._keys += limited
         try:

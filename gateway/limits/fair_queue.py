@@ -29,10 +29,13 @@ It is more than the requests that a well-behaved client's connections have in fl
 
 QUEUED_CALLS = frozenset(
     """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
-    conversations titles conversations_by_id update_conversation clear_conversation delete_conversation put_feedback
+    conversations update_conversation clear_conversation delete_conversation put_feedback
     usage""".split()
 )
 """The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
+SLOW_CALLS = frozenset({"search", "usage_days"})
+"""Calls that may take long. They are queued by themselves, so that no other call waits for them."""
+SLOW_SLOTS = 2
 
 
 class QueueFull(StoreError):
@@ -90,11 +93,13 @@ def queue_calls(store: Store, waiters_max: int) -> Store:
 
     At most `waiters_max` calls of one user may wait; 0 means no limit. The queued methods also raise `QueueFull`.
     """
-    queue = FairQueue(SHARED_SLOTS if store.shared else EMBEDDED_SLOTS, waiters_max)
+    usual = FairQueue(SHARED_SLOTS if store.shared else EMBEDDED_SLOTS, waiters_max)
+    slow = FairQueue(SLOW_SLOTS, waiters_max)
 
     def wrap(name: str, call: Call) -> Call:
-        if name not in QUEUED_CALLS:
+        if name not in QUEUED_CALLS | SLOW_CALLS:
             return call
+        queue = slow if name in SLOW_CALLS else usual
 
         async def queued(user_or_record: Any, *args: Any, **fields: Any) -> Any:
             await queue.acquire(user_or_record if isinstance(user_or_record, str) else user_or_record.user)

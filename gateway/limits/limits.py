@@ -91,17 +91,17 @@ class ByteRateLimiter:
     def __init__(self, noun: str, settings: Settings, burst_bytes: int, clock: Callable[[], float]) -> None:
         self._noun = noun
         self._uncharged_bytes = settings.frame_bytes
-        self._rate_limiter = None
+        self.rate_limiter = None
         if settings.auth != "none" and settings.user_body_bytes_per_s:
             kib_per_s = settings.user_body_bytes_per_s / KIB
-            self._rate_limiter = RateLimiter(kib_per_s, burst_bytes // KIB, clock, settled=False)
+            self.rate_limiter = RateLimiter(kib_per_s, burst_bytes // KIB, clock, settled=False)
 
     def check(self, user: str) -> None:
         """Check that the user's earlier bytes are within the rate.
 
         Raise `ApiError` "rate_limited" if not.
         """
-        wait_ms = _wait_ms(self._rate_limiter, user)
+        wait_ms = _wait_ms(self.rate_limiter, user)
         if wait_ms:
             raise ApiError(
                 "rate_limited", f"Too many large {self._noun}. Wait a moment, then try again.", retry_after_ms=wait_ms
@@ -109,8 +109,8 @@ class ByteRateLimiter:
 
     def charge(self, user: str, size: int) -> None:
         """Count `size` bytes, unless they fit in a frame."""
-        if self._rate_limiter is not None and size > self._uncharged_bytes:
-            self._rate_limiter.charge(user, size // KIB)
+        if self.rate_limiter is not None and size > self._uncharged_bytes:
+            self.rate_limiter.charge(user, size // KIB)
 
 
 class Limits:
@@ -133,6 +133,12 @@ class Limits:
         self.connections = connections
         self.bodies = BodyMemory(settings.bodies_bytes, settings.frame_bytes)
         self.turn_limits = turn_limits(settings)
+
+    def forget(self, user: str) -> None:
+        """Forget what was counted for an erased user."""
+        for limiter in (self.rate_limiter, self.large_bodies.rate_limiter, self.large_answers.rate_limiter):
+            if limiter is not None:
+                limiter.forget(user)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
         """Count a request, unless its type is in `UNTHROTTLED`.

@@ -70,6 +70,11 @@ class RateLimiter:
             self._due = {other: then for other, then in self._due.items() if then > now}
             self._sweep_at = max(SWEEP_AT_USERS, 2 * len(self._due))
 
+    def forget(self, user: str) -> None:
+        """Forget the user's requests. Those of the last moment aren't settled with the store either."""
+        self._due.pop(user, None)
+        self._unsettled.pop(user, None)
+
     async def run(self, store: EphemeralStore, reachable: Callable[[], bool]) -> None:
         """Settle with the store periodically, until cancelled.
 

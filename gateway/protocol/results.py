@@ -108,8 +108,15 @@ class TurnView(Struct, frozen=True):
     error: ErrorBody | UnsetType = UNSET
 
 
+class ConversationMatch(Struct, frozen=True):
+    """The newest message in which a search has found a conversation, and the text around the place, in one line."""
+
+    message: str
+    snippet: str
+
+
 class Conversation(Struct, frozen=True, kw_only=True):
-    """A conversation, without its messages."""
+    """A conversation, without its messages. `match` is in results of a search, unless only the title matches."""
 
     id: str
     title: str
@@ -123,6 +130,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     messages: int
     usage: Usage
     cost: Cost | None
+    match: ConversationMatch | UnsetType = UNSET
 
 
 class ConversationPage(Struct, frozen=True):

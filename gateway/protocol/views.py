@@ -16,9 +16,9 @@ from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.requests import Rating
-from gateway.protocol.results import Conversation
+from gateway.protocol.results import Conversation, ConversationMatch
 from providers.base import FilePart, FinishReason, ImagePart, Part, Role, TextPart, ToolResultPart, Usage
-from store.records import ConversationRecord, Counters, MessageRecord
+from store.records import ConversationRecord, Counters, Found, MessageRecord
 
 NANOS_PER_USD = 1_000_000_000
 INPUT_TEXT_BYTES_MAX = 4096
@@ -102,6 +102,14 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         usage=usage_view(record.usage),
         cost=cost_from_nano(record.usage.cost_nano),
     )
+
+
+def found_view(found: Found) -> Conversation:
+    """Return a conversation that a search has found, with the place where it was found."""
+    view = conversation_view(found.record)
+    if found.message is None:
+        return view
+    return msgspec.structs.replace(view, match=ConversationMatch(found.message, found.snippet or ""))
 
 
 def usage_view(sums: Counters) -> Usage:

@@ -13,31 +13,41 @@ from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
+from gateway.protocol.events import ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
 from gateway.protocol.validation import check_own_id, encode_metadata
-from gateway.protocol.views import body_of, conversation_view, message_view
+from gateway.protocol.views import body_of, conversation_view, found_view, message_view
+from gateway.requests.deletion import delete_conversation
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
-from gateway.turns.abort import Abort
 from gateway.turns.acceptance import new_conversation
-from store.records import Change, ConversationRecord, MessageRecord, NotFound
+from store.records import Change, ConversationRecord, Found, MessageRecord, NotFound
 
 T = TypeVar("T")
 
-TITLES_PER_SLICE = 500
 PAGE_BYTES_MAX = 128 * 1024
 
 
 class Conversations:
-    """The conversation requests of `user`. The events of its subscriptions go to `outbox`."""
+    """The conversation requests of `user`. The events of its subscriptions go to `outbox`.
 
-    def __init__(self, services: Services, user: str, outbox: Outbox, turns: Turns) -> None:
+    `retention_days` returns the retention that the credential gives to the user's conversations now.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        user: str,
+        outbox: Outbox,
+        turns: Turns,
+        retention_days: Callable[[], int | None],
+    ) -> None:
         self._services = services
         self._user = user
         self._outbox = outbox
         self._turns = turns
+        self._retention_days = retention_days
         self._subscribed: set[str] = set()
         self._feedback_lock = asyncio.Lock()
 
@@ -73,35 +83,26 @@ class Conversations:
             self._services.catalog.resolve(request.model)
         metadata = encode_metadata(request.metadata or {}, self._services.settings.metadata_bytes)
         conversation = new_conversation(
-            self._user, request.system, request.model, request.title or "", metadata, request.conversation
+            self._user,
+            request.system,
+            request.model,
+            request.title or "",
+            metadata,
+            request.conversation,
+            self._retention_days(),
         )
         limits = self._services.limits.turn_limits
         return conversation_view(await self._services.store.create_conversation(conversation, limits))
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
         if request.query:
-            records = await self._search(request.query, request.before, request.limit + 1)
-            more = len(records) > request.limit
-            records = records[: request.limit]
+            found, more = await self._services.store.search(self._user, request.query, request.limit, request.before)
         else:
             records, more = await self._services.store.conversations(self._user, request.limit, request.before)
-        page = fit_page(map(conversation_view, records))
-        more = more or len(page) < len(records)
+            found = [Found(record=record) for record in records]
+        page = fit_page(map(found_view, found))
+        more = more or len(page) < len(found)
         return r.ConversationPage(page, page[-1].id if page and more else UNSET)
-
-    async def _search(self, query: str, before: str | None, limit: int) -> list[ConversationRecord]:
-        """Return at most `limit` conversations after `before` whose title contains `query`, ignoring case.
-
-        Titles are read and compared in slices, so that other users are served in between. They are compared here
-        because Redis and SQLite ignore case only in ASCII. A conversation that changes meanwhile moves to the front. If
-        it wasn't read yet, it isn't found. If a slice ended with it, the titles are read from the front again.
-        """
-        store, folded = self._services.store, query.casefold()
-        found: dict[str, None] = {}
-        while len(found) < limit and (titles := await store.titles(self._user, TITLES_PER_SLICE, before)):
-            found |= {conversation: None for conversation, title in titles if folded in title.casefold()}
-            before = titles[-1][0]
-        return await store.conversations_by_id(self._user, list(found)[:limit]) if found else []
 
     async def _get(self, request: p.ConversationGet) -> r.Conversation:
         return conversation_view(await self._services.store.conversation(self._user, request.conversation))
@@ -138,21 +139,8 @@ class Conversations:
         )
 
     async def _delete(self, request: p.ConversationDelete) -> r.Nothing:
-        services, conversation = self._services, request.conversation
-        await services.store.conversation(self._user, conversation)
-        await self._end_turns(conversation, await services.store.active(self._user, conversation))
-        late = await services.store.delete_conversation(self._user, conversation)
-        await self._end_turns(conversation, late)  # turns that were accepted while the others ended
-        services.registry.drop_ended(self._user, conversation)
-        await services.subscriptions.send(self._user, conversation, ConversationDeleted(conversation))
+        await delete_conversation(self._services, self._user, request.conversation)
         return r.Nothing()
-
-    async def _end_turns(self, conversation: str, active: list[str]) -> None:
-        """Cancel the conversation's live turns here and the `active` turns anywhere. Wait until they have ended."""
-        here = [live_turn.turn for live_turn in self._services.registry.live_in(self._user, conversation)]
-        turns = list(dict.fromkeys([*here, *active]))
-        abort = Abort("client", "The conversation was deleted.")
-        await self._services.cancellation.cancel_and_wait(self._user, turns, abort)
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
         services = self._services

@@ -8,6 +8,7 @@ from gateway.identity.authenticator import Authenticator
 from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
 from gateway.requests.clients import ClientRegistry
+from gateway.requests.erasure import Erasure
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.cancellation import Cancellation
@@ -39,3 +40,4 @@ class Services:
     memory: Memory
     telemetry: Telemetry
     clients: ClientRegistry
+    erasure: Erasure

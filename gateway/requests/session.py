@@ -82,8 +82,8 @@ class Session:
         self._large_answer_lock = asyncio.Lock()
         self._large_sent = asyncio.Event()
         self._invalid_frame_times: deque[float] = deque(maxlen=INVALID_FRAMES_MAX)
-        self._turns = turns = Turns(services, user, outbox, in_bodies=in_bodies)
-        self._conversations = Conversations(services, user, outbox, turns)
+        self._turns = turns = Turns(services, user, outbox, self._retention_days, in_bodies=in_bodies)
+        self._conversations = Conversations(services, user, outbox, turns, self._retention_days)
         self._handlers: dict[type[p.Request], Handler] = {
             p.Auth: self._auth,
             p.Ping: self._ping,
@@ -92,6 +92,9 @@ class Session:
             **turns.handlers(),
             **self._conversations.handlers(),
         }
+
+    def _retention_days(self) -> int | None:
+        return self._credential.principal.retention_days
 
     def receive(self, data: str | bytes) -> None:
         """Decode one frame and start its request. Never awaits, never raises."""

@@ -44,13 +44,23 @@ class OrderedResult:
 class Turns:
     """The turn requests of `user`. Events go to `outbox`.
 
+    `retention_days` returns the retention that the credential gives to the user's conversations now.
     `in_bodies`: the starts come in HTTP bodies, not in frames.
     """
 
-    def __init__(self, services: Services, user: str, outbox: Outbox, *, in_bodies: bool = False) -> None:
+    def __init__(
+        self,
+        services: Services,
+        user: str,
+        outbox: Outbox,
+        retention_days: Callable[[], int | None],
+        *,
+        in_bodies: bool = False,
+    ) -> None:
         self._services = services
         self._user = user
         self._outbox = outbox
+        self._retention_days = retention_days
         self._in_bodies = in_bodies
         self._cancel_requests = CancelRequests(services, user)
         self._started: WeakSet[LiveTurn] = WeakSet()
@@ -81,9 +91,8 @@ class Turns:
     async def _start(self, request: p.TurnStart) -> r.TurnPlaced:
         self._check_turn_limit(request.turn)
         prepared = self._prepare(request)
-        live_turn, is_new = self._services.starter.start(
-            self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
-        )
+        prepared = await prepared if isinstance(prepared, Awaitable) else prepared
+        live_turn, is_new = self._services.starter.start(self._user, request, prepared, self._retention_days())
         if is_new:
             self._started.add(live_turn)
             live_turn.attach(self._outbox, None, 0)

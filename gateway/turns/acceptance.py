@@ -149,8 +149,11 @@ async def accept(
     owner: str,
     lease_ms: int,
     limits: TurnLimits | None = None,
+    retention_days: int | None = None,
 ) -> Accepted:
     """Store the turn with `owner` as its owner, and set the live turn's acceptance.
+
+    `retention_days` becomes that of the conversation.
 
     Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
 
@@ -170,7 +173,9 @@ async def accept(
         )
     created = None
     if request.messages is None and (request.conversation is None or request.create):
-        created = new_conversation(live_turn.user, request.system, request.model, name=request.conversation)
+        created = new_conversation(
+            live_turn.user, request.system, request.model, name=request.conversation, retention_days=retention_days
+        )
     new = NewTurn(
         user=live_turn.user,
         turn=live_turn.turn,
@@ -190,6 +195,7 @@ async def accept(
         model=model,
         now_ms=now,
         limits=limits,
+        retention_days=retention_days,
     )
     accepted = await store.accept(new)
     live_turn.set_acceptance(new, accepted.conversation)
@@ -229,6 +235,7 @@ def new_conversation(
     title: str = "",
     metadata: bytes = b"{}",
     name: str | None = None,
+    retention_days: int | None = None,
 ) -> ConversationRecord:
     """Return the record of an empty conversation with the id `name`, or with a new id. `metadata` is JSON."""
     now = now_ms()
@@ -243,6 +250,7 @@ def new_conversation(
         revision=0,
         created_ms=now,
         updated_ms=now,
+        retention_days=retention_days,
     )
 
 

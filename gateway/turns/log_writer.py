@@ -18,7 +18,7 @@ from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
-from store.api import TurnStore
+from store.api import Store, erased_key
 from store.records import Appended, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -38,7 +38,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, store: TurnStore, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
+        self, store: Store, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
     ) -> None:
         self._reachable = True
         self.last_failure_at = float("-inf")
@@ -149,6 +149,10 @@ class LogWriter:
         """
         new = live_turn.acceptance
         if new is None:
+            return
+        (erased_ms,) = await self._store.get_ephemeral([erased_key(live_turn.user)])
+        if erased_ms is not None and new.now_ms <= int(erased_ms):
+            live_turn.signal.abort(Abort("lost"))
             return
         log.warning("restoring a turn that the store has lost", turn=live_turn.turn)
         new = structs.replace(new, epoch=live_turn.epoch, parent=None, on_busy="parallel", limits=None)

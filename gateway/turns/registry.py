@@ -88,11 +88,23 @@ class TurnRegistry:
 
     def drop_ended(self, user: str, conversation: str) -> None:
         """Forget the ended turns of a deleted conversation. They can't be resumed any more."""
+        self._drop_ended(user, conversation)
+
+    def _drop_ended(self, user: str, conversation: str | None) -> None:
         for key in list(self._ended):
             live_turn = self._turns[key]
             if live_turn.user == user and live_turn.conversation == conversation:
                 del self._ended[key]
                 self._ended_bytes -= _memory_bytes(self._turns.pop(key))
+
+    def drop_ended_of(self, user: str) -> None:
+        """Forget the ended turns of an erased user."""
+        for conversation in {self._turns[key].conversation for key in self._ended if key[0] == user}:
+            self._drop_ended(user, conversation)
+
+    def subscribed_conversations(self, user: str) -> list[str]:
+        """Return the user's conversations that have subscribers in this process."""
+        return [conversation for owner, conversation in self._subscriptions if owner == user]
 
     def subscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""

@@ -65,11 +65,13 @@ class TurnStarter:
         self._limits = turn_limits(instance.settings)
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[LiveTurn, bool]:
+    def start(
+        self, user: str, request: TurnStart, prepared: Prepared, retention_days: int | None = None
+    ) -> tuple[LiveTurn, bool]:
         """Return the turn of this request, and whether it is new.
 
         `accepted` of a new turn resolves to it when the store has accepted it, or else to an earlier turn with its id.
-        It raises the error if the start is refused.
+        It raises the error if the start is refused. `retention_days` becomes that of the conversation.
         Never awaits, so that a cancel or attach that follows on the same socket finds the turn. Raises `ApiError` and
         `Conflict`.
         """
@@ -85,12 +87,14 @@ class TurnStarter:
         live_turn = LiveTurn(user, turn, prepared.digest, self._runner.next_epoch(), request.conversation)
         self._abandonment.cancel_on_disconnect(live_turn, request)
         self._registry.add(live_turn)
-        self._runner.spawn(self._run(live_turn, request, prepared), live_turn)
+        self._runner.spawn(self._run(live_turn, request, prepared, retention_days), live_turn)
         return live_turn, True
 
-    async def _run(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
+    async def _run(
+        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, retention_days: int | None
+    ) -> None:
         try:
-            started = await self._begin(live_turn, request, prepared)
+            started = await self._begin(live_turn, request, prepared, retention_days)
         except Exception as error:
             await self._reject_unless_accepted(live_turn, error)
             return
@@ -99,7 +103,7 @@ class TurnStarter:
             await self._runner.run(live_turn, *started)
 
     async def _begin(
-        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared
+        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, retention_days: int | None
     ) -> tuple[EventWriter, RunPlan] | None:
         """Accept the turn in the store and publish `turn.started`. Return its event writer and its plan.
 
@@ -107,7 +111,7 @@ class TurnStarter:
         """
         async with self._conversation_lock(live_turn.user, request.conversation):
             conversation, route = await self._runner.resolve(live_turn.user, request)
-            accepted = await self._accept(live_turn, request, prepared, route.id)
+            accepted = await self._accept(live_turn, request, prepared, route.id, retention_days)
         if accepted is None:
             return None
         turn = structs.replace(accepted.turn, request=None)  # the live turn outlives the run: keep no request
@@ -134,7 +138,9 @@ class TurnStarter:
             return nullcontext()
         return self._locks.setdefault((user, conversation), asyncio.Lock())
 
-    async def _accept(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
+    async def _accept(
+        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str, retention_days: int | None
+    ) -> Accepted | None:
         """Store the turn and return the store's answer, after interrupting the conversation if the request says so.
 
         Return None if the id was used before: then `accepted` resolves to that turn. Raises `StoreError`.
@@ -149,7 +155,15 @@ class TurnStarter:
                 await self._cancellation.interrupt(live_turn.user, interrupted)
             try:
                 accepted = await acceptance.accept(
-                    self._store, live_turn, request, prepared, model, self._instance.id, lease_ms, self._limits
+                    self._store,
+                    live_turn,
+                    request,
+                    prepared,
+                    model,
+                    self._instance.id,
+                    lease_ms,
+                    self._limits,
+                    retention_days,
                 )
             except Busy:
                 if interrupted is None:

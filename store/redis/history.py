@@ -233,8 +233,7 @@ class RedisHistory(RedisPart):
                 values = _decode_usage(member)[3 : 3 + len(sums)]
                 days[day_ms] = turns + 1, [_add(total, value) for total, value in zip(sums, values, strict=True)]
         return [
-            DayUsage(day_ms=day_ms, turns=turns, usage=Counters(*(total or 0 for total in sums[:-1]), sums[-1]))
-            for day_ms, (turns, sums) in sorted(days.items())
+            DayUsage(day_ms=day_ms, turns=turns, usage=_sums(sums)) for day_ms, (turns, sums) in sorted(days.items())
         ]
 
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
@@ -253,3 +252,9 @@ class RedisHistory(RedisPart):
 def _add(total: int | None, value: int | float | Literal[False]) -> int | None:
     """Return the sum of `total` and `value`. None and False are nothing."""
     return total if value is False else (total or 0) + int(value)
+
+
+def _sums(totals: list[int | None]) -> Counters:
+    """Return totals in the order of `Counters`; None is the field's default."""
+    named = zip(Counters.__struct_fields__, totals, strict=True)
+    return Counters(**{name: total for name, total in named if total is not None})

@@ -157,7 +157,7 @@ def _unindexed(db: sqlite3.Connection, user: str) -> Iterable[tuple[str, int, by
         if last - indexed <= BACKLOG_ROWS
         else "messages INDEXED BY messages_by_time WHERE conversation IN (SELECT key FROM conversations WHERE user = ?1)"
     )
-    return db.execute(f"SELECT conversation, n, body FROM {source} AND n > ?2", (user, indexed))  # type: ignore[return-value]
+    return db.execute(f"SELECT conversation, n, body FROM {source} AND n > ?2", (user, indexed))
 
 
 def _match_expression(user: str, query: SearchQuery) -> str:

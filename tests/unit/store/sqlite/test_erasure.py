@@ -77,6 +77,18 @@ async def test_nothing_of_an_erased_user_is_in_the_files(tmp_path: Path, is_inde
     assert traces(tmp_path) == set()
 
 
+async def test_the_index_of_the_search_forgets_words(tmp_path: Path) -> None:
+    """SQLite's index keeps a deleted word until it is merged, so an erasure merges all of it. Other users find theirs."""
+    async with embedded(tmp_path / "turnwire.db") as store:
+        for user, text in (("bob", "common words"), ("canaryuser", "common canaryword")):
+            await store.create_conversation(conversation("c1", user))
+            await say(store, "c1", text, user=user)
+        await store.index_now()
+        await store.erase_user("canaryuser")
+        assert traces(tmp_path) == set()
+        assert len((await store.search("bob", "common words", 9, None))[0]) == 1
+
+
 async def test_an_erasure_that_was_cut_off_is_completed(tmp_path: Path) -> None:
     """If the process ends in the middle, erasing again after the restart deletes the rest."""
     path = tmp_path / "turnwire.db"

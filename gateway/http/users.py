@@ -1,0 +1,135 @@
+"""Operations on all data of one user: export it, and erase it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.http.event_stream import wait_disconnected
+from gateway.http.operation import Identifier, RequestContext
+from gateway.http.responses import JSONL_TYPE, NO_STORE, JsonResponse
+from gateway.identity.principal import Scope as RequiredScope
+from gateway.offload import offload
+from gateway.protocol import requests as p
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.protocol.results import Nothing
+from gateway.requests.export import Line, export_user
+from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
+from store.api import user_hash
+
+log = structlog.stdlib.get_logger("turnwire.audit")
+
+ME = "me"
+"""In place of a user's name: the user of the credential."""
+
+
+class UserErase(p.Request, frozen=True, tag="user.erase"):
+    """Delete everything of a user, and close the user's connections. `user` is a name, or `me`."""
+
+    user: Identifier
+
+
+class UserExport(p.Request, frozen=True, tag="user.export"):
+    """Export everything of a user as JSONL. `user` is a name, or `me`."""
+
+    user: Identifier
+
+
+async def erase_user(context: RequestContext) -> Response:
+    """Erase the user that the path names. Raises `ApiError` and `StoreError`."""
+    request = await context.parse(UserErase)
+    user = _named_user(context, request.user, "chat")
+    await context.services.erasure.erase(user, context.principal.user)
+    return JsonResponse(Nothing(), 200, NO_STORE)
+
+
+async def export(context: RequestContext) -> Response:
+    """Stream everything of the user that the path names. Raises `ApiError` and `StoreError`."""
+    request = await context.parse(UserExport)
+    user = _named_user(context, request.user, "read")
+    context.services.memory.check()
+    context.services.limits.large_answers.check(context.principal.user)
+    log.info("export of a user begins", user_hash=user_hash(user), caller_hash=user_hash(context.principal.user))
+    lines = export_user(context.services.store, user)
+    first = await anext(lines)  # if the store fails now, the answer is an error
+    return _Export(context, first, lines)
+
+
+def _named_user(context: RequestContext, name: str, own_scope: RequiredScope) -> str:
+    """Return the user that the path names. Raise `ApiError` if the caller may not do that.
+
+    For the caller itself, `own_scope` is needed, and for others `admin`.
+    """
+    principal = context.principal
+    if name in {ME, principal.user}:
+        principal.require(own_scope)
+        return principal.user
+    principal.require("admin")
+    return name
+
+
+class _Export(Response):
+    """A response that sends the lines as fast as the client reads them and as its user's rate for large answers allows."""
+
+    media_type = JSONL_TYPE
+
+    def __init__(self, context: RequestContext, first: list[Line], lines: AsyncIterator[list[Line]]) -> None:
+        super().__init__(headers={**NO_STORE, "content-disposition": "attachment", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._context = context
+        self._first = first
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response until its end, or until the client disconnects or its credential is revoked."""
+        self._context.streaming = True
+        shrink_write_buffers(transport_of(scope))
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        loop = asyncio.get_running_loop()
+        writing = loop.create_task(self._write(send))
+        disconnected = loop.create_task(wait_disconnected(receive))
+        try:
+            await asyncio.wait([writing, disconnected], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            writing.cancel()
+            disconnected.cancel()
+            failed = await asyncio.gather(writing, disconnected, return_exceptions=True)
+        if isinstance(failed[0], Exception):
+            # A cut-off answer has no last line and no end of its chunks, so the client knows that it isn't complete.
+            log.warning("export cut off", error=type(failed[0]).__name__)
+            transport_of(scope).abort()
+
+    async def _write(self, send: Send) -> None:
+        services, user = self._context.services, self._context.principal.user
+        with services.authenticator.admit(self._context.principal) as credential:
+            page: list[Line] | None = self._first
+            while page is not None:
+                credential.check_active()
+                for line in page:
+                    encoded = await offload(line.size, _encode, line)
+                    await send({"type": "http.response.body", "body": encoded, "more_body": True})
+                    services.limits.large_answers.charge(user, len(encoded))
+                await self._wait_for_rate(user)
+                page = await anext(self._lines, None)
+            await send({"type": "http.response.body"})
+
+    async def _wait_for_rate(self, user: str) -> None:
+        while True:
+            try:
+                self._context.services.limits.large_answers.check(user)
+            except ApiError as error:
+                await asyncio.sleep((error.body.retry_after_ms or 100) / 1000)
+            else:
+                return
+
+
+def _encode(line: Line) -> bytes:
+    return JSON.encode(line.build()) + b"\n"

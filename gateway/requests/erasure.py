@@ -1,0 +1,102 @@
+"""The erasure of a user: everything that the store and all instances have of the user is deleted.
+
+Turns are cancelled and connections are closed first. An instance that was cut off meanwhile and still runs a turn of the user
+doesn't store that turn again: see `store.api.erased_key`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gateway.limits.limits import Limits
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import ConversationDeleted
+from gateway.protocol.ids import now_ms
+from gateway.requests.clients import ClientRegistry
+from gateway.turns.abort import Abort
+from gateway.turns.cancellation import Cancellation
+from gateway.turns.registry import TurnRegistry
+from store.api import Store, erased_key, user_hash
+
+log = structlog.stdlib.get_logger("turnwire.audit")
+
+CHANNEL = "erasure"
+"""The channel on which an instance tells the others which user is erased."""
+ERASED_TTL_MS = 3_600_000
+ROUNDS_MAX = 5
+SETTLE_S = 0.3
+"""The time in which instances write what they still had of the user: counted requests, permits, presence."""
+CLOSED_REASON = "All data of this user was deleted."
+CANCELLED = Abort("admin", CLOSED_REASON)
+
+
+class Erasure:
+    """The erasure of users, on this instance and on all others."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: TurnRegistry,
+        cancellation: Cancellation,
+        clients: ClientRegistry,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._cancellation = cancellation
+        self._clients = clients
+        self._limits = limits
+
+    async def erase(self, user: str, caller: str) -> None:
+        """Delete everything of `user`. If it is cut off, another call completes it.
+
+        The log names the user and the `caller` only by their hashes. Raises `StoreError`, and `ApiError` "rate_limited" if
+        the user doesn't stop to start turns.
+        """
+        hashes = {"user_hash": user_hash(user), "caller_hash": user_hash(caller)}
+        log.info("erasure of a user begins", **hashes)
+        await self._announce(user)
+        await self._end_turns(user)
+        # With this, a turn that an instance still has and that began before now isn't stored again.
+        await self._store.put_ephemeral(erased_key(user), str(now_ms()).encode(), ERASED_TTL_MS)
+        await self._store.erase_user(user)
+        await self._announce(user)
+        await asyncio.sleep(SETTLE_S)
+        await self._store.erase_user(user)
+        log.info("user erased", **hashes)
+
+    async def _end_turns(self, user: str) -> None:
+        for _ in range(ROUNDS_MAX):
+            here = [live_turn.turn for live_turn in self._registry.live(user)]
+            turns = list(dict.fromkeys([*here, *await self._store.active(user, None)]))
+            if not turns:
+                return
+            await self._cancellation.cancel_and_wait(user, turns, CANCELLED)
+        raise ApiError(
+            "rate_limited",
+            "The user starts new turns all the time. Revoke the user's credentials, then try again.",
+            retry_after_ms=1000,
+        )
+
+    async def _announce(self, user: str) -> None:
+        """Let every instance close the user's connections and forget the user. Raises `StoreError`."""
+        self.forget(user)
+        await self._store.publish(CHANNEL, user.encode())
+
+    def deliver(self, payload: bytes) -> None:
+        """Forget the user that another instance erases."""
+        self.forget(payload.decode())
+
+    def forget(self, user: str) -> None:
+        """Close the user's connections to this instance for good, and forget what it has of the user in memory.
+
+        A service's connection stays open; its subscriptions for the user get `conversation.deleted`.
+        """
+        for client in self._clients.of(user):
+            client.close_permanently(CLOSED_REASON)
+        for conversation in self._registry.subscribed_conversations(user):
+            self._registry.send_to_subscribers(user, conversation, ConversationDeleted(conversation))
+        self._registry.drop_ended_of(user)
+        self._limits.forget(user)

@@ -1,0 +1,75 @@
+"""The end of retention: delete the conversations whose last change is long enough ago.
+
+One instance at a time does this, the one that holds the permit. A conversation is deleted as if its user deleted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gateway.protocol.ids import now_ms
+from gateway.requests.deletion import delete_conversation
+from gateway.requests.services import Services
+from gateway.turns.abort import Abort
+from store.records import DAY_MS, NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.retention")
+
+SWEEP_S = 60.0
+PERMIT = "retention"
+BATCH = 100
+ENDED = Abort("limit", "The conversation was deleted, because its retention is over.")
+
+
+class Retention:
+    """The sweep of this instance. `days` is the retention of conversations that have none of their own; 0 means forever."""
+
+    def __init__(self, services: Services, days: int) -> None:
+        self._services = services
+        self._days = days
+
+    async def run(self) -> None:
+        """Sweep again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                count = await self.sweep()
+            except StoreError as error:
+                log.warning("expired conversations can't be deleted, retrying", retry_s=SWEEP_S, error=str(error))
+            else:
+                if count:
+                    log.info("expired conversations deleted", conversations=count)
+
+    async def sweep(self) -> int:
+        """Delete all conversations whose retention is over, unless another instance does that now.
+
+        Return how many were deleted. Raises `StoreError`.
+        """
+        count = 0
+        while await self._may_sweep():
+            expired = await self._services.store.expired_conversations(now_ms(), self._days, BATCH)
+            deleted = sum([await self._delete(user, conversation) for user, conversation in expired])
+            count += deleted
+            if not deleted or len(expired) < BATCH:
+                break
+        return count
+
+    async def _may_sweep(self) -> bool:
+        """Take or renew the permit, which lasts until this instance's next sweep. Return whether it is held."""
+        ttl_ms = int(SWEEP_S * 2.5 * 1000)
+        (is_held,) = await self._services.store.acquire_permits(self._services.instance, [(PERMIT, 1)], ttl_ms)
+        return is_held
+
+    async def _delete(self, user: str, conversation: str) -> bool:
+        """Delete a conversation, unless it has been changed since it was found, or deleted."""
+        try:
+            record = await self._services.store.conversation(user, conversation)
+            days = self._days if record.retention_days is None else record.retention_days
+            if not days or record.updated_ms + days * DAY_MS > now_ms():
+                return False
+            await delete_conversation(self._services, user, conversation, ENDED)
+        except NotFound:
+            return False
+        return True
