@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 
 from store.api import Store
+from store.archive.api import Archive
 from store.records import StoreError
 from store.sqlite.database import MEMORY
 from store.sqlite.store import SqliteStore
 
 SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
+NOT_SHARED = (
+    "An archive is for a store that many processes share; SQLite keeps its history already. Unset TURNWIRE_ARCHIVE, or set"
+    " TURNWIRE_STORE=redis://HOST:PORT/DB."
+)
 
 
 def connect(
@@ -21,13 +26,14 @@ def connect(
     retention_days: int = 0,
     wait_replicas: int = 0,
     wait_ms: int = 500,
+    archived: bool = False,
 ) -> Store:
     """Return the store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
     share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire by itself. For the others, see
-    `RedisStore`.
+    `RedisStore`. `archived`: the store gets an archive, which SQLite doesn't need.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.
@@ -40,7 +46,10 @@ def connect(
             retention_days=retention_days,
             wait_replicas=wait_replicas,
             wait_ms=wait_ms,
+            archived=archived,
         )
+    if archived:
+        raise StoreError(NOT_SHARED)
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:
         raise StoreError(
@@ -48,6 +57,29 @@ def connect(
             " one process, or --store redis://HOST:PORT/DB for several."
         )
     return SqliteStore(path, log_ttl_s=log_ttl_s)
+
+
+def connect_archive(url: str, *, migrate: bool) -> Archive:
+    """Return the archive that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
+
+    `migrate`: opening it creates or upgrades its schema.
+    """
+    # Imported here so that only a gateway with an archive loads the packages for SQL.
+    from store.archive.sql_archive import SqlArchive
+
+    return SqlArchive(url, migrate=migrate)
+
+
+def add_archive(store: Store, archive: Archive, *, sync: bool) -> Store:
+    """Return `store`, one for which `connect` was called with `archived` or a wrapper of it, with its archive."""
+    from store.archive.archived_store import archived
+
+    return archived(store, archive, sync=sync)
+
+
+def is_shared(url: str) -> bool:
+    """Return whether the URL names a store that many processes share."""
+    return url.startswith(REDIS_PREFIXES)
 
 
 def has_password(url: str) -> bool:

@@ -76,4 +76,3 @@ def always_cold(store: ArchivedStore, server: RedisProcess) -> Store:
         return cold
 
     return wrap_calls(cast("Store", store), wrap)
-

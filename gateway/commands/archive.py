@@ -1,4 +1,4 @@
-"""`turnwire archive [--archive URL] status|upgrade [--to REV]|downgrade --to REV`: the archive's database."""
+"""`turnwire archive [--archive URL] status|retry|upgrade [--to REV]|downgrade --to REV`: the archive and its outboxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, format_table, load_settings
+from gateway.settings import Settings
+from store.connect import is_shared
 from store.records import StoreError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--archive", help="URL of the archive, or @FILE with it (default: TURNWIRE_ARCHIVE)")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("status", help="show the version of the schema, and what the archive has")
+    actions.add_parser("retry", help="archive the entries again that the database has refused")
     upgrade = actions.add_parser("upgrade", help="create the schema, or upgrade it to the current revision")
     upgrade.add_argument("--to", metavar="REV", help="another revision")
     downgrade = actions.add_parser(
@@ -33,14 +36,24 @@ def run(options: Namespace) -> None:
 
     Exit with 1 if that fails, and with 2 if a setting is wrong or there is no archive.
     """
-    url = load_settings(options).archive
+    settings = load_settings(options)
+    url = settings.archive
     if not url:
         fail("There is no archive. Set TURNWIRE_ARCHIVE, or name one with --archive URL.", EXIT_USAGE)
     try:
         status = asyncio.run(_run(url, options))
     except StoreError as error:
         fail(str(error), EXIT_FAILED)
-    print("\n".join(format_table(status_rows(status))))
+    rows, refused = status_rows(status), list[list[str]]()
+    try:
+        if options.action in {"status", "retry"} and is_shared(settings.store_url):
+            pending, refused = asyncio.run(_outboxes(settings, retry=options.action == "retry"))
+            rows += pending
+    except StoreError as error:
+        rows.append(["store", str(error)])
+    print("\n".join(format_table(rows)))
+    for user, entry, reason in refused:
+        print(f"refused: {entry} of user {user}: {reason}")
 
 
 async def _run(url: str, options: Namespace) -> ArchiveStatus:
@@ -56,6 +69,29 @@ async def _run(url: str, options: Namespace) -> ArchiveStatus:
         return await archive.status()
     finally:
         await archive.close()
+
+
+async def _outboxes(settings: Settings, *, retry: bool) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the rows about what waits in Redis, and the entries that the archive has refused. `retry`: put these back first."""
+    # Imported here because only this command opens a Redis without serving.
+    from store.redis.store import RedisStore
+
+    store = RedisStore(settings.store_url, history_ttl_s=settings.history_ttl_s, archived=True)
+    try:
+        await store.open()
+        users = await store.users_aside()
+        put_back = sum([await store.put_back(user) for user in users]) if retry else 0
+        summary = await store.outbox_summary()
+        refused = [
+            [user, entry, reason] for user in users for entry, reason in (await store.entries_aside(user)).items()
+        ]
+    finally:
+        await store.close()
+    rows = [
+        ["waiting", f"{summary.entries} entries of {summary.users} users, the oldest for {summary.oldest_s:.0f} s"],
+        ["refused", f"{len(refused)} entries of {len(users)} users"],
+    ]
+    return rows + ([["retried", f"{put_back} entries; a running gateway archives them"]] if retry else []), refused
 
 
 def status_rows(status: ArchiveStatus) -> list[list[str]]:

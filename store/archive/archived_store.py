@@ -21,8 +21,9 @@ from msgspec import Struct, structs
 
 from store.api import Store
 from store.archive.api import Archive, ArchiveError
-from store.archive.drain import Drain, DrainState
+from store.archive.drain import Drain
 from store.archive.records import ArchivedConversation, ArchivedMessage
+from store.archive.state import DrainState
 from store.records import (
     Accepted,
     Change,
@@ -126,7 +127,7 @@ class ArchivedStore:
     async def open(self) -> None:
         """See `Store`. Raises `ArchiveError` if the archive can't be opened."""
         await self._hot.open()
-        self._hot.on_accepted = self._remember
+        self._hot.call_on_accepted(self._remember)
         try:
             await self._archive.open()
         except BaseException:
@@ -442,7 +443,9 @@ class ArchivedStore:
             raise NotFound("conversation")
         return found
 
-    async def _cold(self, user: str, conversation: str, read: Callable[[], Awaitable[T]], field: str = "conversation") -> T:
+    async def _cold(
+        self, user: str, conversation: str, read: Callable[[], Awaitable[T]], field: str = "conversation"
+    ) -> T:
         """Return what `read` finds of a conversation that Redis doesn't have. Raises `NotFound` if it was deleted.
 
         What Redis doesn't have, the archive has completely, except for deletions.

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import defaultdict
 from contextlib import suppress
 from typing import Protocol
 
 import structlog
-from msgspec import Struct
 
 from store.api import erased_key
 from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied
+from store.archive.state import DrainState
 from store.records import StoreError
 from store.redis.outbox import OutboxRead, OutboxState
 
@@ -64,20 +63,6 @@ class Outboxes(Protocol):
         """See `RedisOutbox`."""
 
 
-class DrainState(Struct):
-    """What the metrics and `/ready` show. `pending` and `oldest_ms` are those of the last look at the index."""
-
-    is_degraded: bool = False
-    pending: int = 0
-    oldest_ms: int | None = None
-    drained: int = 0
-    set_aside: int = 0
-
-    def oldest_age_s(self) -> float:
-        """Return the age in seconds of the oldest entry that waits; 0 if none waits."""
-        return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
-
-
 class _Waiter:
     """A call that waits until the change `until` is archived: the last one of the outbox when it was read first."""
 
@@ -110,7 +95,8 @@ class Drain:
 
     def start(self) -> None:
         """Start the background tasks."""
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._run_sweeps())]
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
 
     async def close(self) -> None:
         """Archive what this instance has changed, if that takes no more than `CLOSE_S`, and stop."""
@@ -242,7 +228,12 @@ class Drain:
         self.state.drained += len(applied.done)
         self.state.set_aside += len(applied.poisoned)
         for entry, reason in applied.poisoned:
-            log.error("the archive refuses an entry; it was set aside", user=applied.user, entry=_name(entry.member), reason=reason)
+            log.error(
+                "the archive refuses an entry; it was set aside",
+                user=applied.user,
+                entry=_name(entry.member),
+                reason=reason,
+            )
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
         """Go on with the users that may have more entries, and for whom somebody still waits."""

@@ -32,6 +32,7 @@ from store.redis.records import conversation_record, counters, message_record, p
 ENTRIES_MAX = 200
 BATCH_BYTES = 4 * 2**20
 INDEXED_PER_BUCKET = 256
+SUMMARIZED_PER_BUCKET = 10_000
 RENUMBERED_MAX = 1000
 BACKFILLED_MAX = 200
 REASON_CHARS_MAX = 500
@@ -43,6 +44,14 @@ class OutboxState(NamedTuple):
     entries: int
     oldest_ms: int | None
     aside: int
+
+
+class OutboxSummary(NamedTuple):
+    """What waits in all outboxes: of how many users, how many entries, and for how long the oldest."""
+
+    users: int
+    entries: int
+    oldest_s: float
 
 
 class OutboxRead(NamedTuple):
@@ -101,9 +110,7 @@ class RedisOutbox(RedisPart):
         replies = await self._client.scripts(calls)
         keys = {user_prefix(applied.user): applied.user for applied in results}
         return [
-            keys[key]
-            for (name, key, _), reply in zip(calls, replies, strict=True)
-            if name == "acknowledge" and reply
+            keys[key] for (name, key, _), reply in zip(calls, replies, strict=True) if name == "acknowledge" and reply
         ]
 
     async def renumber(self, user: str, stale_until: int) -> None:
@@ -130,6 +137,14 @@ class RedisOutbox(RedisPart):
             for user, number in zip(reply[::2], reply[1::2], strict=True)
         ]
 
+    async def outbox_summary(self) -> OutboxSummary:
+        """Return what waits in all outboxes that the index has, at most 10,000 of a bucket."""
+        indexed = [user for user, _ in await self.indexed_outboxes(0, SUMMARIZED_PER_BUCKET)]
+        found = [state for state in await self.outbox_states(indexed) if state.entries] if indexed else []
+        oldest_ms = min((state.oldest_ms for state in found if state.oldest_ms is not None), default=None)
+        age_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        return OutboxSummary(len(found), sum(state.entries for state in found), age_s)
+
     async def unindex_outboxes(self, users: Sequence[tuple[str, int]]) -> None:
         """Remove users from the index whose numbers there are still these."""
         calls: dict[bytes, list[Argument]] = {}
@@ -145,7 +160,9 @@ class RedisOutbox(RedisPart):
 
     async def users_aside(self) -> list[str]:
         """Return the users for whom entries were set aside, the latest last."""
-        return [user.decode("utf-8", "surrogatepass") for user in await self._client.command("ZRANGE", ASIDE_KEY, 0, -1)]
+        return [
+            user.decode("utf-8", "surrogatepass") for user in await self._client.command("ZRANGE", ASIDE_KEY, 0, -1)
+        ]
 
     async def entries_aside(self, user: str) -> dict[str, str]:
         """Return the entries that were set aside for the user, each with the reason."""

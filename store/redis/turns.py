@@ -34,12 +34,13 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
 class RedisTurns(RedisPart):
-    """`TurnStore` in Redis.
+    """`TurnStore` in Redis."""
 
-    `on_accepted` is called with the user and the fields of the conversation for each turn that is accepted in one.
-    """
+    _on_accepted: Callable[[str, list[bytes]], None] | None = None
 
-    on_accepted: Callable[[str, list[bytes]], None] | None = None
+    def call_on_accepted(self, callback: Callable[[str, list[bytes]], None]) -> None:
+        """Call `callback` for each turn that is accepted in a conversation, with the user and the conversation's fields."""
+        self._on_accepted = callback
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
@@ -56,8 +57,8 @@ class RedisTurns(RedisPart):
         if outcome == b"exists":
             return Accepted(is_new=False, turn=turn_record(new.user, result[0], in_conversation=bool(result[1])))
         turn_fields, conversation_fields, parent, ahead, groups = result
-        if self.on_accepted is not None and conversation_fields:
-            self.on_accepted(new.user, conversation_fields)
+        if self._on_accepted is not None and conversation_fields:
+            self._on_accepted(new.user, conversation_fields)
         return Accepted(
             is_new=True,
             turn=structs.replace(turn_record(new.user, turn_fields, in_conversation=True), request=new.request),
@@ -100,9 +101,7 @@ class RedisTurns(RedisPart):
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
         arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(look))
-        (reply,) = await self._change_history(
-            ended.user, [("end", user_prefix(ended.user), arguments)], durable=True
-        )
+        (reply,) = await self._change_history(ended.user, [("end", user_prefix(ended.user), arguments)], durable=True)
         (fields,) = parse_reply(reply)
         return conversation_record(ended.user, fields) if fields else None
 
