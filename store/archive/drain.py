@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import structlog
 
 from store.api import erased_key
 from store.archive.api import Archive, ArchiveError
-from store.archive.records import Applied
+from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
 from store.records import StoreError
 from store.redis.outbox import OutboxRead, OutboxState
@@ -35,6 +36,7 @@ and then fills the outbox, is shorter."""
 SWEEPS_MAX = 100
 CLOSE_S = 5.0
 
+UNREADABLE = "Redis has something that can't be read"
 CLOSED = "The archive is closed. Start the gateway again."
 
 
@@ -45,6 +47,9 @@ class Outboxes(Protocol):
         """See `RedisOutbox`."""
 
     async def acknowledge(self, results: list[Applied]) -> list[str]:
+        """See `RedisOutbox`."""
+
+    async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
         """See `RedisOutbox`."""
 
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
@@ -181,6 +186,8 @@ class Drain:
         for read in reads:
             for waiter in waiters.get(read.batch.user, ()):
                 waiter.until = read.last if waiter.until is None else waiter.until
+            if read.unreadable:
+                await self._set_aside(read)
         batches = [read.batch for read in reads if read.batch.entries]
         if batches:
             results = await self._archive.apply(batches)
@@ -194,7 +201,7 @@ class Drain:
                     for waiter in waiters.get(applied.user, ()):
                         waiter.until = None
         for read in reads:
-            archived = read.batch.entries[-1].change if read.batch.entries else 0
+            archived = max((one.change for one in (*read.batch.entries, *read.unreadable)), default=0)
             waiting = waiters.get(read.batch.user, [])
             waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
         return again
@@ -223,6 +230,12 @@ class Drain:
             log.info("entries of an outbox get new numbers", user=user, until=stale_until)
             await self._outboxes.renumber(user, stale_until)
         return True
+
+    async def _set_aside(self, read: OutboxRead) -> None:
+        """Set aside the entries that can't be read from Redis."""
+        poisoned = tuple((entry, UNREADABLE) for entry in read.unreadable)
+        await self._outboxes.set_aside(read.batch.user, poisoned)
+        self._count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
 
     def _count(self, applied: Applied) -> None:
         self.state.drained += len(applied.done)

@@ -55,11 +55,15 @@ class OutboxSummary(NamedTuple):
 
 
 class OutboxRead(NamedTuple):
-    """The oldest entries of an outbox, whether it has more, and the number of its last change."""
+    """The oldest entries of an outbox, whether it has more, and the number of its last change.
+
+    `unreadable`: entries that aren't in the batch, because Redis has something that can't be read.
+    """
 
     batch: OutboxBatch
     more: bool
     last: int
+    unreadable: tuple[OutboxEntry, ...] = ()
 
 
 class RedisOutbox(RedisPart):
@@ -71,40 +75,32 @@ class RedisOutbox(RedisPart):
         replies = await self._client.scripts(
             [("read_outbox", user_prefix(user), (ENTRIES_MAX, bytes_max)) for user in users]
         )
-        return [
-            OutboxRead(
-                OutboxBatch(user=user, entries=tuple(_entry(user, *entry) for entry in entries)),
-                bool(more),
-                0 if last is None else int(float(last)),
-            )
-            for user, (entries, more, last) in zip(users, replies, strict=True)
+        return [_read(user, *reply) for user, reply in zip(users, replies, strict=True)]
+
+    async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
+        """Move entries out of the outbox, each with the reason, unless they have changed since they were read."""
+        # Written first, so that no entry is set aside that nobody finds.
+        await self._client.command("ZADD", ASIDE_KEY, int(time.time() * 1000), encode_text(user))
+        named: list[Argument] = [
+            argument
+            for entry, reason in entries
+            for argument in (entry.member, entry.change, encode_text(reason[:REASON_CHARS_MAX]))
         ]
+        await self._script("set_aside", user, *named)
 
     async def acknowledge(self, results: Sequence[Applied]) -> list[str]:
-        """Remove what the archive has from the outboxes, and set aside what it refuses.
+        """Remove what the archive has from the outboxes. One round trip. Set aside what it refuses.
 
         Return the users whose outboxes had none of the entries any more.
         """
         calls: list[ScriptCall] = []
-        refused: list[str] = []
         for applied in results:
-            prefix = user_prefix(applied.user)
             if applied.poisoned:
-                refused.append(applied.user)
-                named = [
-                    argument
-                    for entry, reason in applied.poisoned
-                    for argument in (entry.member, entry.change, encode_text(reason[:REASON_CHARS_MAX]))
-                ]
-                calls.append(("set_aside", prefix, tuple(named)))
+                await self.set_aside(applied.user, applied.poisoned)
             done: list[Argument] = [argument for entry in applied.done for argument in (entry.member, entry.change)]
             if done or applied.poisoned:
-                calls.append(("acknowledge", prefix, (applied.conversations, applied.stored_bytes, *done)))
-        if refused:
-            # Written first, so that no entry is set aside that nobody finds.
-            now = int(time.time() * 1000)
-            members: list[Argument] = [argument for user in refused for argument in (now, encode_text(user))]
-            await self._client.command("ZADD", ASIDE_KEY, *members)
+                counts = (applied.conversations, applied.stored_bytes)
+                calls.append(("acknowledge", user_prefix(applied.user), (*counts, *done)))
         if not calls:
             return []
         replies = await self._client.scripts(calls)
@@ -230,9 +226,18 @@ def _turn_id(packed: bytes) -> str:
         return "?"
 
 
-def _entry(user: str, member: bytes, change: bytes, state: list[Any]) -> OutboxEntry:
-    number = int(float(change))
-    return OutboxEntry(member=member, change=number, item=_item(user, member, number, state))
+def _read(user: str, entries: list[Any], more: int, last: bytes | None) -> OutboxRead:
+    """Return what the script returns of an outbox. What can't be read must not stop the rest."""
+    readable: list[OutboxEntry] = []
+    unreadable: list[OutboxEntry] = []
+    for member, change, state in entries:
+        entry = OutboxEntry(member=member, change=int(float(change)), item=None)
+        try:
+            readable.append(structs.replace(entry, item=_item(user, member, entry.change, state)))
+        except (ValueError, KeyError, IndexError, TypeError):
+            unreadable.append(entry)
+    last_change = 0 if last is None else int(float(last))
+    return OutboxRead(OutboxBatch(user=user, entries=tuple(readable)), bool(more), last_change, tuple(unreadable))
 
 
 def _item(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem | None:
