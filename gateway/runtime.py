@@ -45,7 +45,7 @@ from providers.catalog import prices
 from providers.catalog.catalog import Catalog, Providers
 from providers.retry.retry import Retries, RetryingClient
 from store.api import Store, instance_channel
-from store.archive.state import archive_state
+from store.archive.state import DrainState, archive_state
 
 ENDED_TTL_S = 60.0
 PRICES_AFTER_S = 0.5
@@ -213,9 +213,7 @@ def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -
 
 
 def _archive_metrics(services: Services) -> list[Metric]:
-    state = archive_state(services.store)
-    if state is None:
-        return []
+    state = archive_state(services.store) or DrainState()
     return [
         gauge("archive_degraded", "Archive degradation: 1 while it can't be written.", [((), state.is_degraded)]),
         gauge("archive_pending", "Entries that wait to be archived, when last counted.", [((), state.pending)]),

@@ -30,11 +30,13 @@ It is more than the requests that a well-behaved client's connections have in fl
 """
 
 QUEUED_CALLS = frozenset(
-    """accept accept_or_look turn running log active running_groups request_cancel message branch hot_branch messages
-    hot_messages create_conversation create_or_look conversation conversations update_conversation clear_conversation
+    """accept turn running log active running_groups request_cancel message branch messages
+    create_conversation conversation conversations update_conversation clear_conversation
     delete_conversation put_feedback usage""".split()
 )
 """The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
+HOT_CALLS = frozenset({"accept_or_look", "create_or_look", "hot_messages", "hot_branch"})
+"""The calls that a store with an archive makes instead of some of these; see `ArchivedStore`."""
 ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversations search usage usage_days".split())
 """The calls of an archive that are queued. The first argument of each is the user."""
 ARCHIVE_SLOTS = 6
@@ -100,7 +102,9 @@ def queue_calls(store: Store, waiters_max: int) -> Store:
     """
     usual = FairQueue(SHARED_SLOTS if store.shared else EMBEDDED_SLOTS, waiters_max)
     slow = FairQueue(SLOW_SLOTS, waiters_max)
-    return wrap_calls(store, _queueing(dict.fromkeys(QUEUED_CALLS, usual) | dict.fromkeys(SLOW_CALLS, slow)))
+    return wrap_calls(
+        store, _queueing(dict.fromkeys(QUEUED_CALLS | HOT_CALLS, usual) | dict.fromkeys(SLOW_CALLS, slow))
+    )
 
 
 def queue_archive_calls(archive: Archive, waiters_max: int) -> Archive:

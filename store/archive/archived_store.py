@@ -230,8 +230,12 @@ class ArchivedStore:
         """See `HistoryStore`."""
         try:
             hot = await self._hot.hot_messages(user, conversation, limit, before, bytes_max)
-        except NotFound:
-            return await self._archived_page(user, conversation, limit, before, bytes_max)
+        except NotFound as error:
+            try:
+                return await self._archived_page(user, conversation, limit, before, bytes_max)
+            except NotFound as other:
+                # The archive may not have a conversation yet that Redis has, but without that message.
+                raise error if error.field == "before" else other from None
         if hot.lost:
             return await self._archived_page(user, conversation, limit, before, bytes_max)
         if hot.more or not hot.cold:

@@ -1,5 +1,5 @@
 -- Return the messages from a message to its root.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, message, maximum bytes of the bodies together (optional).
 -- Returns {'ok', messages (newest first), number of older messages left out, with an archive the id of the next message, if
 -- it isn't here} or {'not_found', field}.

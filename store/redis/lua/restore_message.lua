@@ -1,5 +1,5 @@
 -- Store a message of the archive again, if its conversation is here. It stays below the conversation's other messages.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the message's number, its fields as MessagePack.
 -- Returns {'ok'} or {'not_found', field}.
 local p, message = KEYS[1], cmsgpack.unpack(ARGV[2])
