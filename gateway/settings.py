@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     )
     metrics: Literal["admin", "public", "off"] = "admin"
     log_format: Literal["console", "json"] = "console"
+    log_users: Literal["id", "hash"] = "id"
 
     workers: int = Field(1, ge=1, le=256)
     frame_bytes: int = Field(65_536, ge=1024)

@@ -509,6 +509,8 @@ export interface ConversationRecord {
   messages: number;
   usage: Usage;
   cost: Cost | null;
+  /** In results of a search: the newest message that matches, and its text around the place. */
+  match?: { message: string; snippet: string };
 }
 
 export type Attached = { conversation: string | null; status: string; epoch: number; from: number } | { error: { code: string; message: string } };

@@ -32,8 +32,8 @@ def connect(
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
-    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire by itself. For the others, see
-    `RedisStore`. `archived`: the store gets an archive, which SQLite doesn't need.
+    share. SQLite uses only `log_ttl_s` of the other parameters: its history doesn't expire by itself. `retention_days` and
+    `wait_replicas`: see `RedisStore`. `archived`: the store gets an archive.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.

@@ -1,4 +1,4 @@
-"""What a search compares: the words of a text, the same in every store and in every language.
+"""The words that a search compares, the same in every store and in every language.
 
 A word is a run of letters and digits, without case and accents. Languages that write no spaces have no such words, so each
 of their characters is a word, and a run of them in a query is a phrase.
@@ -183,4 +183,4 @@ class _Body(Struct):
 
 
 _TEXT_KINDS = frozenset({"text", "refusal"})
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_body = msgspec.json.Decoder(_Body, float_hook=float).decode

@@ -190,7 +190,7 @@ def test_the_http_paths_are_those_of_the_code() -> None:
 
     text = section("HTTP API")
     made = routes(Settings.model_validate({}))
-    served = {route.path for route in made if isinstance(route, Route | Mount)}
+    served = {route.path.replace(":path}", "}") for route in made if isinstance(route, Route | Mount)}
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
 
 

@@ -1,4 +1,4 @@
-"""`turnwire admin [--url --token] turns|connections|stop TURN|close CONNECTION|drain|export USER|erase USER`: operate an instance."""
+"""`turnwire admin [--url --token] turns|connections|stop TURN|close CONNECTION|drain|export USER|erase USER`: operate."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def serve(settings: Settings) -> None:
     from gateway.supervisor import Workers, listen
     from gateway.telemetry.logs import configure_logging
 
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, settings.log_users)
     host, port = settings.host, settings.port
     try:
         sockets = listen(host, port, settings.workers, BACKLOG)

@@ -75,5 +75,5 @@ class RequestIds:
             scope = {**scope, "root_path": self._prefix}
         for route in self._routes:
             if isinstance(route, Route | WebSocketRoute | Mount) and route.matches(scope)[0] is not Match.NONE:
-                return route.path
+                return route.path.replace(":path}", "}")
         return UNKNOWN

@@ -56,7 +56,7 @@ def new_key(
     lifetime_s: float | None = None,
     retention_days: int | None = None,
 ) -> tuple[str, str]:
-    """Return a new key of 256 random bits, and its line for the file.
+    """Return a new key of 256 random bits, and its line for the file. `retention_days`: see `Credential`.
 
     Raise `ValueError` if the line wouldn't be valid.
     """

@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor
 from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import escape_invisible
 from providers.base import ProviderError
+from store.api import user_hash
 from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
@@ -126,10 +127,16 @@ def _log_uncaught_exceptions() -> None:
     sys.unraisablehook = lambda ignored: caught(ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
 
 
-def configure_logging(level: str, log_format: Literal["console", "json"]) -> None:
+def hash_user(_: Any, __: str, event: EventDict) -> EventDict:
+    """Write the hash of a user's name instead of the name."""
+    user = event.get("user")
+    return event if user is None else {**event, "user": user_hash(str(user))}
+
+
+def configure_logging(level: str, log_format: Literal["console", "json"], users: Literal["id", "hash"] = "id") -> None:
     """Write our log events, those of the libraries and uncaught exceptions in one form.
 
-    `level` is the name of a logging level, in upper or lower case.
+    `level` is the name of a logging level, in upper or lower case. `users`: how a user is named.
     """
     configure_structlog()
     _log_uncaught_exceptions()
@@ -142,7 +149,12 @@ def configure_logging(level: str, log_format: Literal["console", "json"]) -> Non
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED_PROCESSORS, _drop_call_arguments],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape_fields, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([hash_user] if users == "hash" else []),
+                escape_fields,
+                renderer,
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

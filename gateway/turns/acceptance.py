@@ -237,7 +237,10 @@ def new_conversation(
     name: str | None = None,
     retention_days: int | None = None,
 ) -> ConversationRecord:
-    """Return the record of an empty conversation with the id `name`, or with a new id. `metadata` is JSON."""
+    """Return the record of an empty conversation with the id `name`, or with a new id. `metadata` is JSON.
+
+    `retention_days`: see `ConversationRecord`.
+    """
     now = now_ms()
     return ConversationRecord(
         id=name or new_id("c"),

@@ -116,10 +116,12 @@ export class Sidebar {
   }
 
   #render() {
-    const items = this.#conversations.map(({ id, title }) => {
+    const items = this.#conversations.map(({ id, title, match }) => {
       const row = this.#rows.get(id) ?? this.#createRow(id);
       setText(row.link, title || "Untitled");
       row.link.title = title ?? "";
+      setText(row.snippet, match?.snippet ?? "");
+      row.snippet.hidden = !match;
       this.#rows.set(id, row);
       return row.item;
     });
@@ -134,9 +136,10 @@ export class Sidebar {
     const link = el("a", { class: "conversation-link", href: `#${id}`, dir: "auto" });
     const button = (symbol, label, onclick) =>
       el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, "data-testid": symbol, onclick }, icon(symbol));
+    const snippet = el("span", { class: "conversation-snippet", "data-testid": "snippet", dir: "auto" });
     const item = el("li", { class: "conversation-item", "data-testid": "conversation" }, link,
-      button("edit", "Rename", () => this.#rename(id)), button("trash", "Delete", () => this.#confirmDelete(id)));
-    return { item, link };
+      button("edit", "Rename", () => this.#rename(id)), button("trash", "Delete", () => this.#confirmDelete(id)), snippet);
+    return { item, link, snippet };
   }
 
   #rename(id) {

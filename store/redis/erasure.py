@@ -25,6 +25,7 @@ from store.redis.keys import (
 
 KEYS_PER_STEP = 1000
 PASSES_MAX = 5
+_SPECIAL = re.compile(rb"[*?\[\]\\^]")
 
 
 class RedisErasure(RedisPart):
@@ -75,4 +76,4 @@ class RedisErasure(RedisPart):
 
 def _escape(text: bytes) -> bytes:
     """Return the pattern that matches only `text`."""
-    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", text)
+    return _SPECIAL.sub(rb"\\\g<0>", text)

@@ -105,6 +105,8 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/conversations/{conversation}": {"PATCH": {"title": "x"}},
     "/v1/conversations/{conversation}/messages": {},
     "/v1/conversations/{conversation}/context": {},
+    "/v1/users/{user}": {},
+    "/v1/users/{user}/export": {},
     "/v1/messages/{message}/parts/{number}": {},
     "/v1/messages/{message}/feedback": {"POST": {"rating": "up"}},
     "/v1/admin/turns/{turn}/cancel": {"POST": {}},
@@ -178,7 +180,7 @@ async def test_law_12_for_every_request(tmp_path: Path, mode: str) -> None:
 
 
 async def test_law_12_for_every_path(tmp_path: Path) -> None:
-    """Law 12: over HTTP, every method answers 404, or 403 for an administrator's path, with the same body for another
+    """Law 12: over HTTP, every method answers 404, or 403 for a path that needs the scope `admin`, with the same body for another
     user's object and for one that doesn't exist."""
     async with two_users(tmp_path, "sockets") as (gateway, ann, _):
         hers = await start_anns_turn(ann)
@@ -189,11 +191,13 @@ async def test_law_12_for_every_path(tmp_path: Path) -> None:
                 body = PATHS[operation.path].get(operation.method)
                 answers = []
                 for ids in (hers, NOWHERE):
-                    path = operation.path.format(**ids, number=0, connection=f"cn_{ids['turn']}")
+                    path = operation.path.format(
+                        **ids, number=0, connection=f"cn_{ids['turn']}", user="ann" if ids is hers else "nobody"
+                    )
                     answer = await http.request(operation.method, path, json=body)
                     answers.append((answer.status_code, without_ids(answer.json(), ids)))
                 assert answers[0] == answers[1], (operation.method, operation.path)
-                refused = 403 if "/admin/" in operation.path else 404
+                refused = 403 if "/admin/" in operation.path or "/users/" in operation.path else 404
                 assert answers[0][0] == refused, (operation.method, operation.path, answers)
         assert (await ann.ending("hers"))["type"] == "turn.completed"
 

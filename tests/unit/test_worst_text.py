@@ -81,7 +81,9 @@ from providers.retry.seam import Seam
 from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
+from store import search_text
 from store.records import MessageRecord
+from store.redis.erasure import _escape
 from tests.answers import Batches, chat_request, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
@@ -570,6 +572,34 @@ ROWS = [
     Row("an input: its preview", lambda: previewed(fill("\x01"), fill("a"))),
     Row("an input: a part's URL", lambda: parse_part_url("/v1/messages/" + fill("a") + "/parts/1"), "views._PART_URL"),
     Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
+    Row("a search: a query of quotes", lambda: search_text.parse_query(fill('"')), "search_text._TERM"),
+    Row("a search: a query of words", lambda: search_text.parse_query(fill("a -")), "search_text._TERM"),
+    Row(
+        "a search: a text of accents",
+        lambda: search_text.words(fill("e\u0301")),
+        "search_text._WORD search_text._ACCENTS",
+    ),
+    Row("a search: a text of ideographs", lambda: search_text.words(fill("字")), "search_text._WORD"),
+    Row(
+        "a search: the beginning of a phrase",
+        lambda: search_text.parse_query('"' + "a " * 99 + "b").matches(search_text.words(fill("a ")[:200_000])),
+    ),
+    Row(
+        "a search: a place",
+        lambda: search_text.snippet(fill("字 ß"), search_text.parse_query("x")),
+        "search_text._PIECE search_text._WINDOW",
+    ),
+    Row(
+        "a search: a late place",
+        lambda: search_text.snippet(fill("ß")[:99_990] + " needle", search_text.parse_query("needle")),
+    ),
+    Row(
+        "a search: blanks",
+        lambda: search_text.snippet(fill(" \n"), search_text.parse_query("x")),
+        "search_text._SPACES",
+    ),
+    Row("a search: a message", lambda: search_text.message_text(b'{"parts":[' + filled(b"["))),
+    Row("a user's name in a pattern of Redis", lambda: _escape(filled(b"*")), "erasure._SPECIAL"),
     Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "resources._MEDIA_TYPE"),
     Row("a request: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a request: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),

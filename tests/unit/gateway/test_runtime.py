@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.requests import erasure
 from store.api import instance_channel
 from tests.in_process import SLOW, ControlledStore, Instance, eventually, open_client, open_instance
 
@@ -13,7 +14,7 @@ async def test_an_instance_subscribes_to_its_own_channel(pair: Pair) -> None:
     one, two = pair
     assert one.services.instance != two.services.instance
     for instance in pair:
-        assert instance.shared.subscribed == {instance_channel(instance.services.instance)}
+        assert instance.shared.subscribed == {instance_channel(instance.services.instance), erasure.CHANNEL}
 
 
 async def test_each_notification_reaches_its_component(pair: Pair) -> None:

@@ -30,7 +30,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 def test_every_operation_has_its_route() -> None:
     """The routes have exactly the paths and methods of the operations."""
     routed = {
-        (method, route.path)
+        (method, route.path.replace(":path}", "}"))
         for route in api_routes()
         for method in route.methods or ()
         if method not in {"HEAD", "OPTIONS"}

@@ -392,12 +392,8 @@ async def test_law_11_ratings_of_long_answers_are_bounded(store: ControlledStore
         assert (refused["code"], refused["retryable"]) == ("rate_limited", True)
 
 
-async def test_a_search_reads_the_titles_in_slices(
-    ann: SessionClient, store: ControlledStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Law 11: each slice is a store call of its own, so other users' calls run between the slices. Case is ignored in every
-    script, and the query isn't a pattern."""
-    monkeypatch.setattr("gateway.requests.conversations.TITLES_PER_SLICE", 2)
+async def test_a_search_finds_parts_of_titles(ann: SessionClient, store: ControlledStore) -> None:
+    """Case is ignored in every script, and the query isn't a pattern."""
     titles = ["Straße 100%", "rain", "Trains", "ПРИВЕТ", "RAIN_3", "", "grain"]
     made = [(await ann.request("conversation.create", title=title))["id"] for title in titles]
 
@@ -407,7 +403,7 @@ async def test_a_search_reads_the_titles_in_slices(
 
     store.calls.clear()
     assert await found("rain") == ["grain", "RAIN_3", "Trains", "rain"]
-    assert store.calls == ["titles"] * 5 + ["conversations_by_id"]
+    assert store.calls == ["search"]
     assert await found("привет") == ["ПРИВЕТ"]
     assert await found("STRASSE 1") == ["Straße 100%"]
     assert await found("n_3") == ["RAIN_3"]
@@ -418,6 +414,23 @@ async def test_a_search_reads_the_titles_in_slices(
     assert page["next"] == made[4]
     assert await found("rain", limit=2, before=page["next"]) == ["Trains", "rain"]
     assert (await ann.refused("conversation.list", query="rain", before="unknown"))["code"] == "not_found"
+
+
+async def test_a_search_shows_where_it_was_found(ann: SessionClient) -> None:
+    """A result has the newest message that matches and the text around the place; one by its title alone has neither."""
+    found = await ann.request("turn.start", turn="t1", input="The needle is in  the hay.")
+    await ann.ending("t1")
+    titled = await ann.request("conversation.create", title="Needles")
+    page = await ann.request("conversation.list", query="needle")
+    assert [one["id"] for one in page["conversations"]] == [titled["id"], found["conversation"]]
+    assert "match" not in page["conversations"][0]
+    messages = (await ann.request("conversation.messages", conversation=found["conversation"]))["messages"]
+    match = page["conversations"][1]["match"]
+    assert match["message"] in {message["id"] for message in messages}
+    assert "needle" in match["snippet"]
+    page = await ann.request("conversation.list", query='"in the hay"')
+    assert page["conversations"][0]["match"]["snippet"].count("in the hay") == 1
+    assert all("match" not in one for one in (await ann.request("conversation.list"))["conversations"])
 
 
 async def test_a_page_reads_a_bounded_size_of_messages(store: ControlledStore) -> None:

@@ -14,6 +14,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, apply_cancel
+from store.api import erased_key
 from store.records import StoreError
 from tests.in_process import ControlledStore, eventually
 from tests.in_time import checks_time_limit, within
@@ -221,6 +222,18 @@ async def test_a_turn_missing_in_the_store_is_scheduled_for_restore(harness: Wri
     harness.publish_deltas(stream)
     await harness.writer.flush()
     assert missing == [stream]
+
+
+async def test_a_turn_of_an_erased_user_is_not_restored(harness: WriterHarness) -> None:
+    """A turn that began before its user was erased ends here without being stored again; a later one is restored."""
+    before, later = stateless_turn("before", now_ms=EPOCH), stateless_turn("later", now_ms=EPOCH + 2)
+    await harness.store.put_ephemeral(erased_key("ann"), str(EPOCH + 1).encode(), 60_000)
+    for new in (before, later):
+        live_turn = LiveTurn("ann", new.turn, b"", EPOCH)
+        live_turn.set_acceptance(new, None)
+        await harness.writer.restore(live_turn)
+        assert live_turn.signal.abort_reason == (Abort("lost") if new is before else None)
+    assert await harness.store.running("ann", ["before", "later"]) == [None, True]
 
 
 async def test_a_cancel_request_in_an_append_reply_is_applied(harness: WriterHarness) -> None:

@@ -8,10 +8,10 @@ import asyncio
 import msgspec
 import pytest
 
-from store.records import Change, Counters, FeedbackFilter, Limited, TurnLimits
+from store.records import DAY_MS, Change, Counters, FeedbackFilter, Limited, TurnLimits
 from store.redis.keys import FEEDBACK_KEY, user_prefix
 from tests.redis_process import RedisProcess, redis_server, redis_store
-from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running
+from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running, say
 
 __all__ = ["redis_server"]
 
@@ -220,22 +220,32 @@ async def test_many_conversations_are_paged(redis_server: RedisProcess) -> None:
         assert ([one.id for one in listed], more) == ([f"c{n}" for n in range(249, 9, -1)], True)
         rest, more = await store.conversations("ann", 240, listed[-1].id)
         assert ([one.id for one in rest], more) == ([f"c{n}" for n in range(9, -1, -1)], False)
-        titles = await store.titles("ann", 240, None)
-        assert titles == [(one.id, one.title) for one in listed]
+        found, more = await store.search("ann", "often", 240, None)
+        assert ([one.record for one in found], more) == (
+            [one for one in [*listed, *rest] if one.title == "often"][:240],
+            True,
+        )
 
 
-async def test_titles_are_read_alone(redis_server: RedisProcess) -> None:
-    """Of a thousand conversations of 16 KiB, nothing but the titles is read."""
+async def test_a_search_reads_only_what_it_compares(redis_server: RedisProcess) -> None:
+    """Of a thousand conversations of 16 KiB, nothing but the titles is read, and of a long one only the newest messages."""
     async with redis_store(redis_server.url) as store:
         for n in range(1000):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n, metadata=b"x" * 16_384))
         before = sent_bytes(redis_server)
-        assert len(await store.titles("ann", 1000, None)) == 1000
+        assert await store.search("ann", "needle", 9, None) == ([], False)
         assert sent_bytes(redis_server) - before < 200_000
+        for n in range(30):
+            await say(store, "c0", f"{'needle' if n in {3, 29} else 'hay'} " + "x" * 100_000)
+        before = sent_bytes(redis_server)
+        (found,) = (await store.search("ann", "needle", 9, None))[0]
+        assert found.snippet is not None
+        assert sent_bytes(redis_server) - before < 1_500_000
+        assert (await store.search("ann", "hay -needle", 9, None))[0][0].record.id == "c0"
 
 
-async def test_titles_continue_after_expired_conversations(redis_server: RedisProcess) -> None:
-    """The list of titles continues even if more conversations in a row have expired than one step reads."""
+async def test_a_search_continues_after_expired_conversations(redis_server: RedisProcess) -> None:
+    """The search continues even if more conversations in a row have expired than one step reads."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("old", at=NOW, title="a needle"))
         for n in range(305):
@@ -243,7 +253,48 @@ async def test_titles_continue_after_expired_conversations(redis_server: RedisPr
         for key in redis_server.keys():
             if b":conversation:c" in key:
                 redis_server.execute("DEL", key)
-        assert await store.titles("ann", 300, None) == [("old", "a needle")]
+        assert [one.record.id for one in (await store.search("ann", "needle", 9, None))[0]] == ["old"]
+
+
+async def test_a_conversation_expires_by_its_retention(redis_server: RedisProcess) -> None:
+    """The keys live for the shorter of the history's time to live and the retention: the conversation's own, or the
+    setting's. Messages live at most a day longer than their conversation. 0 is no bound."""
+    day_s = DAY_MS // 1000
+
+    def lives(name: str) -> int:
+        return int(redis_server.execute("TTL", b"turnwire:{@ann}:" + name.encode()))
+
+    async with redis_store(redis_server.url, history_ttl_s=0, retention_days=30) as store:
+        for name, days, expected in (("own", 5, 5), ("default", None, 30), ("forever", 0, None)):
+            await store.create_conversation(conversation(name, retention_days=days))
+            turn = (
+                await store.accept(new_turn(f"t-{name}", conversation=name, limits=TurnLimits(), retention_days=days))
+            ).turn
+            for key in (f"conversation:{name}", f"messages:{name}", f"active:{name}"):
+                ttl_s = lives(key)
+                assert ttl_s > 3e9 if expected is None else expected * day_s - 60 < ttl_s <= expected * day_s, key
+            await store.end(ending(turn))
+            for message in (turn.message, turn.input):
+                ttl_s = lives(f"message:{message}")
+                assert ttl_s > 3e9 if expected is None else expected * day_s < ttl_s <= (expected + 1) * day_s
+        await store.accept(new_turn("later", conversation="own", limits=TurnLimits(), retention_days=3))
+        assert lives("conversation:own") <= 3 * day_s
+        assert lives("message:t-own.answer") <= 4 * day_s
+    async with redis_store(redis_server.url, history_ttl_s=100, retention_days=30) as store:
+        await store.create_conversation(conversation("short", retention_days=5))
+        assert lives("conversation:short") <= 100
+
+
+async def test_conversations_with_a_short_retention_do_not_count(redis_server: RedisProcess) -> None:
+    """A conversation that has expired by a retention of its own no longer counts towards the limits."""
+    limits = TurnLimits(conversations=2)
+    async with redis_store(redis_server.url, history_ttl_s=0) as store:
+        await store.create_conversation(conversation("kept"), limits)
+        await store.create_conversation(conversation("gone", retention_days=1), limits)
+        redis_server.execute("DEL", "turnwire:{@ann}:conversation:gone")
+        await store.create_conversation(conversation("new"), limits)
+        with pytest.raises(Limited):
+            await store.create_conversation(conversation("newer"), limits)
 
 
 def sent_bytes(server: RedisProcess) -> int:

@@ -13,13 +13,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from store.records import StoreError
 from store.sqlite.database import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX, SCHEMA_VERSION, Database
+from store.sqlite.store import SqliteStore
+from tests.store_conformance import conversation, say
 
 NOBODY = 65534
 COPY = "import sqlite3, sys; a, b = map(sqlite3.connect, sys.argv[1:]); a.backup(b); b.close()"
@@ -332,3 +334,34 @@ async def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="in use by another process"):
             await Database(str(path)).open()
     await database.close()
+
+
+async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
+    """A file from before the search in messages opens at once. Its messages are found before they are in the index, and
+    after; its conversations have no retention."""
+    path = tmp_path / "turnwire.db"
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.create_conversation(conversation())
+    for n in range(300):
+        await say(store, "c1", f"word{n} needle")
+    await store.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "DROP TABLE message_words; DROP TABLE search_state; DROP TABLE removed_messages; DROP TRIGGER message_leaves_search;"
+            "DROP INDEX conversations_by_age; DROP INDEX conversations_by_expiry; DROP INDEX notes_by_user;"
+            "ALTER TABLE conversations DROP COLUMN retention_days; ALTER TABLE notes DROP COLUMN user; PRAGMA user_version = 5;"
+        )
+    store = SqliteStore(str(path))
+    await store.open()
+    assert (await store.conversation("ann", "c1")).retention_days is None
+    for _ in range(2):
+        (found,) = (await store.search("ann", "word7", 9, None))[0]
+        assert found.snippet is not None
+        assert found.snippet.startswith("word7")
+        (last,) = (await store.search("ann", "needle", 9, None))[0]
+        assert last.snippet == "word299 needle"
+        await store.index_now()
+    await store.erase_user("ann")
+    assert await store.search("ann", "needle", 9, None) == ([], False)
+    await store.close()

@@ -1,0 +1,60 @@
+"""The sweep deletes what is due as its user would, on one instance at a time."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from gateway import retention
+from gateway.retention import Retention
+from store.records import DAY_MS, NotFound
+from tests.in_process import ControlledStore, open_client, open_services
+from tests.store_conformance import conversation
+
+
+async def test_expired_conversations_are_deleted(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the setting or by their own retention, in batches; their subscribers are told. Others are kept, and so are all of
+    them while another instance has the permit."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    async with open_services(store) as services, open_client(services) as ann:
+        now = retention.now_ms()
+        for name, days, age in (
+            ("old1", None, 11),
+            ("old2", None, 12),
+            ("old3", None, 13),
+            ("own", 2, 3),
+            ("kept", 20, 15),
+            ("forever", 0, 1000),
+            ("new", None, 9),
+        ):
+            record = conversation(name, "ann", at=now - age * DAY_MS, retention_days=days)
+            await store.create_conversation(record)
+        await ann.request("conversation.attach", conversation="old2")
+        assert await store.acquire_permits("another", [(retention.PERMIT, 1)], 60_000) == [True]
+        assert await Retention(services, 10).sweep() == 0
+        await store.release_permits([(retention.PERMIT, "another")])
+        assert await Retention(services, 10).sweep() == 4
+        names = [one.id for one in (await store.conversations("ann", 99, None))[0]]
+        assert sorted(names) == ["forever", "kept", "new"]
+        await ann.until(lambda: any(frame["type"] == "conversation.deleted" for frame in ann.frames))
+        assert await Retention(services, 10).sweep() == 0
+        assert await Retention(services, 0).sweep() == 0
+
+
+async def test_a_conversation_that_was_changed_meanwhile_is_kept(
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is continued or deleted between the search and its turn, nothing is deleted, and the sweep ends."""
+    async with open_services(store) as services:
+        now = retention.now_ms()
+        fresh = conversation("fresh", "ann", at=now)
+        await store.create_conversation(fresh)
+
+        async def expired(*_: object) -> list[tuple[str, str]]:
+            return [("ann", "fresh"), ("ann", "gone")]
+
+        monkeypatch.setattr(services.store, "expired_conversations", expired, raising=False)
+        assert await Retention(services, 10).sweep() == 0
+        assert structs.replace(await store.conversation("ann", "fresh")) == fresh
+        with pytest.raises(NotFound):
+            await store.conversation("ann", "gone")
