@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 
 from tests.ports import free_port
 from tests.programs import missing
@@ -120,7 +121,6 @@ class PostgresProcess:
             "port": str(self.port),
             "unix_socket_directories": "",
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "64MB",
             "max_connections": "60",
@@ -156,6 +156,16 @@ class PostgresProcess:
     def thaw(self) -> None:
         """Continue all its processes."""
         self._signal_all(signal.SIGCONT)
+
+    def use_certificate(self, certificate: trustme.LeafCert) -> None:
+        """Accept TLS too from the next start on, with this certificate."""
+        chain, key = self._folder / "server.pem", self._folder / "server.key"
+        certificate.cert_chain_pems[0].write_to_path(chain)
+        certificate.private_key_pem.write_to_path(key)
+        key.chmod(0o600)
+        if self._account is not None:
+            os.chown(key, self._account.uid, self._account.gid)
+        self._settings |= {"ssl": "on", "ssl_cert_file": str(chain), "ssl_key_file": str(key)}
 
     @property
     def _data(self) -> Path:

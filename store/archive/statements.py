@@ -56,7 +56,7 @@ class Statements:
         self.count_day = self._count_day()
 
     def keys(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-        """Return the parameters for `find_conversations` and `find_turns`: the (user, id) to find."""
+        """Return the parameters for `find_conversations` and `find_turns`: `pairs` has the (user, id) to find."""
         return {"users": self.texts([user for user, _ in pairs]), "ids": self.texts([key for _, key in pairs])}
 
     def texts(self, values: list[str]) -> list[str]:

@@ -94,7 +94,7 @@ class Moment(TypeDecorator[int]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | str | None:
-        """Return what is stored: of a time that no database holds, the nearest that it does."""
+        """Return what is stored for `value`: of a time that no database holds, the nearest that it does."""
         if value is None:
             return None
         time = _EPOCH + min(max(value, MS_MIN), MS_MAX) * _MS

@@ -191,7 +191,7 @@ class Writer:
 
 
 class _Tally(Struct):
-    """What the row of a user says."""
+    """The row of a user."""
 
     applied: int
     conversations: int
@@ -199,7 +199,7 @@ class _Tally(Struct):
 
 
 class _Stored(Struct):
-    """What the row of a conversation says, as far as it decides about a new one."""
+    """The part of a conversation's row that decides about a new one."""
 
     incarnation: str
     revision: int
@@ -249,7 +249,7 @@ class _Entry(Struct, eq=False):
 
 
 class _Plan:
-    """What has to be written to `conversations`. `stored`: the rows that the database has, or will have."""
+    """The rows to write to `conversations`. `stored`: those that the database has, or will have."""
 
     def __init__(self, tallies: dict[str, _Tally]) -> None:
         self.tallies = tallies
