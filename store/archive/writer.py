@@ -62,9 +62,9 @@ class Writer:
         await (asyncio.to_thread(_prepare, entries) if size > OFFLOAD_BYTES else _at_once(entries))
         if not entries:
             return [Applied(user=batch.user, done=()) for batch in batches]
-        by_user = {
-            user: [entry for entry in entries if entry.user == user] for user in sorted({e.user for e in entries})
-        }
+        by_user: dict[str, list[_Entry]] = {user: [] for user in sorted({each.user for each in entries})}
+        for each in entries:
+            by_user[each.user].append(each)
         try:
             return await self._transaction(batches, by_user, in_halves=False)
         except DBAPIError as error:
