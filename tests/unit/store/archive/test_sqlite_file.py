@@ -34,7 +34,7 @@ async def test_several_instances_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "archive.db"
     async with opened(path) as one, opened(path) as two:
         async with asyncio.TaskGroup() as tasks:
-            for n in range(20):
+            for n in range(9):
                 archive = (one, two)[n % 2]
                 user = f"user{n % 3}"
                 item = message(f"m{n}")
@@ -97,7 +97,7 @@ async def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 async def test_a_lock_of_another_process_ends_with_the_deadline(tmp_path: Path) -> None:
     """A person's transaction in a shell keeps nobody waiting for longer."""
     path = tmp_path / "archive.db"
-    async with opened(path, call_s=1) as archive:
+    async with opened(path, call_s=4) as archive:
         await put(archive, conversation())
         with closing(sqlite3.connect(path, isolation_level=None)) as shell:
             shell.execute("BEGIN IMMEDIATE")
