@@ -98,7 +98,7 @@ class Writer:
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]
-            await connection.execute(self._statements.add_user, rows)
+            await self._statements.execute(connection, self._statements.add_user, rows)
 
         await self._database.write(work, raw_errors=True)
 
@@ -134,7 +134,7 @@ class Writer:
             if not all(each.is_stale for each in entries)
         ]
         if changed:
-            await connection.execute(self._statements.update_user, changed)
+            await self._statements.execute(connection, self._statements.update_user, changed)
         return [_result(batch.user, by_user.get(batch.user, []), tallies.get(batch.user)) for batch in batches]
 
     async def _write_in_halves(
@@ -186,7 +186,7 @@ class Writer:
             (statements.count_day, day_rows(turns)),
         ):
             if rows:
-                await connection.execute(statement, rows)
+                await statements.execute(connection, statement, rows)
         tallies |= plan.tallies
 
 
