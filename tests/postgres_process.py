@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 
 from tests.ports import free_port
 from tests.programs import missing
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 60
+MEMORY_BYTES_MIN = 2 * 2**30
 OWNER = "turnwire"
 """The superuser of the cluster."""
 PASSWORD = "a-password-for-tests"
@@ -120,7 +122,6 @@ class PostgresProcess:
             "port": str(self.port),
             "unix_socket_directories": "",
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "64MB",
             "max_connections": "60",
@@ -156,6 +157,16 @@ class PostgresProcess:
     def thaw(self) -> None:
         """Continue all its processes."""
         self._signal_all(signal.SIGCONT)
+
+    def use_certificate(self, certificate: trustme.LeafCert) -> None:
+        """Accept TLS too from the next start on, with this certificate."""
+        chain, key = self._folder / "server.pem", self._folder / "server.key"
+        certificate.cert_chain_pems[0].write_to_path(chain)
+        certificate.private_key_pem.write_to_path(key)
+        key.chmod(0o600)
+        if self._account is not None:
+            os.chown(key, self._account.uid, self._account.gid)
+        self._settings |= {"ssl": "on", "ssl_cert_file": str(chain), "ssl_key_file": str(key)}
 
     @property
     def _data(self) -> Path:
@@ -210,12 +221,19 @@ class PostgresProcess:
             self._process = None
 
 
+def _fast_folder() -> str | None:
+    """Return a folder in memory that has enough space, or None if there is none."""
+    memory = Path("/dev/shm")
+    has_space = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES_MIN
+    return str(memory) if has_space else None
+
+
 @contextmanager
 def postgres_process(*, password: bool = False, settings: dict[str, str] | None = None) -> Iterator[PostgresProcess]:
     """Start a PostgreSQL. `settings`: its options in addition. On exit, end it and delete its files."""
     programs()
     # Not in pytest's folder: root's folders can't be entered by the account of PostgreSQL.
-    folder = Path(tempfile.mkdtemp(prefix="turnwire-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="turnwire-postgres-", dir=_fast_folder()))
     process = None
     try:
         process = PostgresProcess(folder, password=password, settings=settings)

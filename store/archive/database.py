@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from store.archive.api import ArchiveError
@@ -132,7 +133,7 @@ class ArchiveDatabase:
             if raw_errors:
                 raise
             raise archive_error(error) from None
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except (PoolTimeout, PendingRollbackError, OSError) as error:
             raise archive_error(error) from None
         except Exception as error:
             if is_of_driver(error):

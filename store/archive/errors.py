@@ -1,4 +1,4 @@
-"""What an error of the database means: that it refuses some content, or that an operator has to do something.
+"""The meanings of a database's errors: it refuses some content, or an operator has to do something.
 
 No text here shows the URL, a password or what was stored. A driver's own text may, so it is never shown.
 """

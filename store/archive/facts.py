@@ -1,4 +1,4 @@
-"""What the archive reads in a message: the words of its text, and the values that people query."""
+"""Values that the archive reads in a message: the words of its text, and the columns that people query."""
 
 from __future__ import annotations
 

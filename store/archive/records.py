@@ -1,4 +1,4 @@
-"""What an outbox holds, and what the archive stores and returns.
+"""The records of an outbox, and those that the archive stores and returns.
 
 An outbox belongs to one user. Its entries are numbered by `change`, a number that grows with every change of the user.
 """

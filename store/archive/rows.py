@@ -90,7 +90,7 @@ def conversation_row(user: str, item: ArchivedConversation) -> dict[str, Any]:
 
 
 def placeholder_row(user: str, item: ArchivedMessage, change: int) -> dict[str, Any]:
-    """Return a row for the conversation of a message that arrives before it."""
+    """Return a row for the conversation of a message that arrives before it. `change`: that of the message."""
     record = ConversationRecord(
         id=item.conversation,
         user=user,
@@ -164,7 +164,7 @@ def turn_row(user: str, item: ArchivedTurn) -> dict[str, Any]:
 
 
 def day_rows(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the sums of the rows of turns by user, day and model, in that order."""
+    """Return the sums of `turns`, each a row, by user, day and model, in that order."""
     sums: dict[tuple[str, date, str], dict[str, Any]] = {}
     for turn in turns:
         key = (turn["user_id"], day_of(turn["ended_at"]), turn["model"])

@@ -20,7 +20,7 @@ UPGRADE_S = 24 * 3600.0
 
 
 class ArchiveStatus(Struct, frozen=True, kw_only=True):
-    """What an archive has. The numbers are None if the schema isn't the current one."""
+    """The state of an archive. Its numbers are None if the schema isn't the current one."""
 
     database: str
     version: Version

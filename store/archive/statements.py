@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
+    ClauseElement,
     ColumnElement,
+    Dialect,
     Insert,
     Select,
     String,
@@ -24,10 +27,39 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from store.archive.rows import COUNTERS
 from store.archive.schema import conversations, feedback, messages, turns, usage_days, users
 from store.archive.types import INTEGER_MAX, LosslessText, escape
+
+
+class Many:
+    """A statement for many rows, compiled once: SQLAlchemy's own way looks at each value of each row again.
+
+    `names`: the names of the values of a row.
+    """
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect, names: list[str]) -> None:
+        compiled = cast(SQLCompiler, statement.compile(dialect=dialect, column_keys=names))
+        self.sql = str(compiled)
+        constants = compiled.construct_params({}, _check=False)
+        self._columns: list[tuple[str, Callable[[Any], Any] | None]] = []
+        self._constants: dict[str, Any] = {}
+        for name in compiled.positiontup or ():
+            process = compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+            if name not in names:
+                self._constants[name] = constants[name]
+            self._columns.append((name, process))
+
+    def parameters(self, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        """Return the parameters for these rows."""
+        columns, constants = self._columns, self._constants
+        whole = [constants | row for row in rows] if constants else rows
+        return [
+            tuple([row[name] if process is None else process(row[name]) for name, process in columns]) for row in whole
+        ]
 
 
 class Statements:
@@ -35,6 +67,7 @@ class Statements:
 
     def __init__(self, *, is_postgres: bool) -> None:
         self._is_postgres = is_postgres
+        self._many: dict[ClauseElement, Many] = {}
         self._insert: Any = postgresql.insert if is_postgres else sqlite.insert
         self.add_user = self._new(users).on_conflict_do_nothing()
         self.lock_users = self._lock_users()
@@ -55,8 +88,15 @@ class Statements:
         self.add_turn = self._new(turns).on_conflict_do_nothing()
         self.count_day = self._count_day()
 
+    async def execute(self, connection: AsyncConnection, statement: ClauseElement, rows: list[dict[str, Any]]) -> None:
+        """Execute a statement that writes, for each of `rows`, which have the same names."""
+        many = self._many.get(statement)
+        if many is None:
+            many = self._many[statement] = Many(statement, connection.dialect, list(rows[0]))
+        await connection.exec_driver_sql(many.sql, many.parameters(rows))
+
     def keys(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-        """Return the parameters for `find_conversations` and `find_turns`: the (user, id) to find."""
+        """Return the parameters for `find_conversations` and `find_turns`: `pairs` has the (user, id) to find."""
         return {"users": self.texts([user for user, _ in pairs]), "ids": self.texts([key for _, key in pairs])}
 
     def texts(self, values: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ before them, so every text comes back exactly as it was.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 MARK = "\x1a"
-MS_MIN = -62_135_596_800_000
-"""The first ms of the year 1."""
+MS_MIN = -62_135_596_799_999
+"""The second ms of the year 1: the first is `-infinity` in asyncpg."""
 MS_MAX = 253_402_300_799_999
 """The last ms of the year 9999."""
 INTEGER_MAX = 2**63 - 1
@@ -29,6 +30,8 @@ _MS = timedelta(milliseconds=1)
 
 def escape(text: str) -> str:
     """Return `text` with each character that a database can't hold, and each U+001A, as U+001A and four hex digits."""
+    if text.isascii() and "\x00" not in text and MARK not in text:
+        return text
     if _UNSTORABLE.search(text) is None:
         return text
     return _UNSTORABLE.sub(lambda found: f"{MARK}{ord(found[0]):04x}", text)
@@ -49,6 +52,10 @@ def unescape_bytes(text: str) -> bytes:
     return unescape(text).encode("utf-8", "surrogateescape")
 
 
+def _escape_some(text: str | None) -> str | None:
+    return None if text is None else escape(text)
+
+
 class LosslessText(TypeDecorator[str]):
     """Any text. It is compared by its code points, in every database and language."""
 
@@ -59,9 +66,13 @@ class LosslessText(TypeDecorator[str]):
         """Return the database's own type."""
         return dialect.type_descriptor(Text(collation="C" if dialect.name == "postgresql" else None))
 
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
+        """Return the function that makes what is stored. It is called for most values that are written."""
+        return _escape_some
+
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Return what is stored."""
-        return None if value is None else escape(value)
+        return _escape_some(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """Return what was stored."""
@@ -94,7 +105,7 @@ class Moment(TypeDecorator[int]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | str | None:
-        """Return what is stored: of a time that no database holds, the nearest that it does."""
+        """Return what is stored for `value`: of a time that no database holds, the nearest that it does."""
         if value is None:
             return None
         time = _EPOCH + min(max(value, MS_MIN), MS_MAX) * _MS

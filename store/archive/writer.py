@@ -62,9 +62,9 @@ class Writer:
         await (asyncio.to_thread(_prepare, entries) if size > OFFLOAD_BYTES else _at_once(entries))
         if not entries:
             return [Applied(user=batch.user, done=()) for batch in batches]
-        by_user = {
-            user: [entry for entry in entries if entry.user == user] for user in sorted({e.user for e in entries})
-        }
+        by_user: dict[str, list[_Entry]] = {user: [] for user in sorted({each.user for each in entries})}
+        for each in entries:
+            by_user[each.user].append(each)
         try:
             return await self._transaction(batches, by_user, in_halves=False)
         except DBAPIError as error:
@@ -98,7 +98,7 @@ class Writer:
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]
-            await connection.execute(self._statements.add_user, rows)
+            await self._statements.execute(connection, self._statements.add_user, rows)
 
         await self._database.write(work, raw_errors=True)
 
@@ -134,7 +134,7 @@ class Writer:
             if not all(each.is_stale for each in entries)
         ]
         if changed:
-            await connection.execute(self._statements.update_user, changed)
+            await self._statements.execute(connection, self._statements.update_user, changed)
         return [_result(batch.user, by_user.get(batch.user, []), tallies.get(batch.user)) for batch in batches]
 
     async def _write_in_halves(
@@ -186,12 +186,12 @@ class Writer:
             (statements.count_day, day_rows(turns)),
         ):
             if rows:
-                await connection.execute(statement, rows)
+                await statements.execute(connection, statement, rows)
         tallies |= plan.tallies
 
 
 class _Tally(Struct):
-    """What the row of a user says."""
+    """The row of a user."""
 
     applied: int
     conversations: int
@@ -199,7 +199,7 @@ class _Tally(Struct):
 
 
 class _Stored(Struct):
-    """What the row of a conversation says, as far as it decides about a new one."""
+    """The part of a conversation's row that decides about a new one."""
 
     incarnation: str
     revision: int
@@ -249,7 +249,7 @@ class _Entry(Struct, eq=False):
 
 
 class _Plan:
-    """What has to be written to `conversations`. `stored`: the rows that the database has, or will have."""
+    """The rows to write to `conversations`. `stored`: those that the database has, or will have."""
 
     def __init__(self, tallies: dict[str, _Tally]) -> None:
         self.tallies = tallies

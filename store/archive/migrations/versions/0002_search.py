@@ -40,18 +40,17 @@ def upgrade() -> None:
     _fill_titles(connection)
     _fill_messages(connection)
     if connection.dialect.name == "postgresql":
-        op.alter_column("conversations", "search_title", server_default=None)
         op.create_index("messages_by_term", "messages", ["search_terms"], postgresql_using="gin")
 
 
 def _fill_titles(connection: sa.Connection) -> None:
     table = _conversations
-    put = table.update().where(*_is_row(table)).values(search_title=sa.bindparam("title", type_=LosslessText()))
+    put = table.update().where(*_is_row(table)).values(search_title=sa.bindparam("new_title", type_=LosslessText()))
     after: tuple[str, str] | None = None
     while rows := connection.execute(_next(table, after, table.c.title)).all():
         after = rows[-1].user_id, rows[-1].id
         connection.execute(
-            put, [{"key_user": row.user_id, "key_id": row.id, "title": search_title(row.title)} for row in rows]
+            put, [{"key_user": row.user_id, "key_id": row.id, "new_title": search_title(row.title)} for row in rows]
         )
 
 
