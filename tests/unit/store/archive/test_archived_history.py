@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ async def _change(store: Store, user: str, kind: str, name: str, number: int) ->
         if kind == "create":
             return await store.create_conversation(conversation(name, user, title=f"title {number}"))
         if kind == "say":
-            await run(store, new_turn(f"t{number}", user, conversation=name), now_ms=NOW + number)
+            await run(store, new_turn(f"t{number}", user, conversation=name, now_ms=NOW + number), now_ms=NOW + number)
         elif kind == "update":
             return await store.update_conversation(user, name, Change(title=f"title {number}"), NOW + number)
         elif kind == "clear":
@@ -111,7 +112,8 @@ async def test_the_history_is_that_of_one_store(
             assert await store.conversations(user, 10, None) == await model.conversations(user, 10, None)
         else:
             changed = await _change(cast("Store", store), user, kind, name, number)
-            assert changed == await _change(model, user, kind, name, number)
+            wanted = await _change(model, user, kind, name, number)
+            assert changed == wanted, (msgspec.to_builtins(changed), msgspec.to_builtins(wanted))
     everything = await _history(model, user)
     assert await _history(cast("Store", pair.instances[0]), user) == everything
     await pair.instances[1]._drain.settle_all()
