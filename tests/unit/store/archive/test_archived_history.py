@@ -36,7 +36,9 @@ async def _change(store: Store, user: str, kind: str, name: str, number: int) ->
         if kind == "create":
             return await store.create_conversation(conversation(name, user, title=f"title {number}"))
         if kind == "say":
-            await run(store, new_turn(f"t{number}", user, conversation=name, now_ms=NOW + number), now_ms=NOW + number)
+            await run(
+                store, new_turn(f"{user}.t{number}", user, conversation=name, now_ms=NOW + number), now_ms=NOW + number
+            )
         elif kind == "update":
             return await store.update_conversation(user, name, Change(title=f"title {number}"), NOW + number)
         elif kind == "clear":
@@ -44,7 +46,9 @@ async def _change(store: Store, user: str, kind: str, name: str, number: int) ->
         elif kind == "delete":
             await store.delete_conversation(user, name)
         elif kind == "rate":
-            await store.put_feedback(user, f"t{number // 2}.answer", "up", f"comment {number}", NOW + number, "demo")
+            await store.put_feedback(
+                user, f"{user}.t{number // 2}.answer", "up", f"comment {number}", NOW + number, "demo"
+            )
     except NotFound as error:
         return error.field
     return None
