@@ -7,12 +7,20 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.commands import admin, backup, check, keys, models, serve
+from gateway.commands import admin, archive, backup, check, keys, models, serve
 from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
 from gateway.commands.options import EXIT_USAGE, fail
 from gateway.settings import environment
 
-COMMANDS = {"serve": serve, "models": models, "check": check, "keys": keys, "admin": admin, "backup": backup}
+COMMANDS = {
+    "serve": serve,
+    "models": models,
+    "check": check,
+    "keys": keys,
+    "admin": admin,
+    "backup": backup,
+    "archive": archive,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,18 +15,18 @@ from gateway.http.path_prefix import PathPrefix
 from gateway.http.request_ids import RequestIds
 from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
 from gateway.identity.authenticator import Authenticator
-from gateway.limits.fair_queue import WAITERS_MAX, queue_calls
+from gateway.limits.fair_queue import WAITERS_MAX, queue_archive_calls, queue_calls
 from gateway.requests.services import Services
 from gateway.runtime import Runtime, create_runtime
 from gateway.settings import Settings
 from gateway.sockets.endpoint import WebSocketEndpoint
-from gateway.telemetry.measured_store import measure_calls
+from gateway.telemetry.measured_store import measure_archive_calls, measure_calls
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
 from providers.catalog.catalog import Providers
 from providers.catalog.operator_file import open_catalog
 from store.api import Store
-from store.connect import connect
+from store.connect import add_archive, connect, connect_archive
 
 
 class Gateway:
@@ -45,10 +45,21 @@ class Gateway:
             retention_days=settings.retention_days,
             wait_replicas=settings.redis_wait_replicas,
             wait_ms=settings.redis_wait_ms,
+            archived=bool(settings.archive),
         )
-        self.store: Store = queue_calls(
-            measure_calls(store, self.telemetry), 0 if settings.auth == "none" else WAITERS_MAX
-        )
+        waiters_max = 0 if settings.auth == "none" else WAITERS_MAX
+        if settings.archive:
+            # Calls of the archive are queued by themselves, so that a slow database delays no call of Redis.
+            archive = connect_archive(settings.archive, migrate=settings.archive_migrate)
+            measured = measure_archive_calls(archive, self.telemetry)
+            store = add_archive(
+                queue_calls(store, waiters_max),
+                queue_archive_calls(measured, waiters_max),
+                sync=settings.archive_sync,
+            )
+            self.store: Store = measure_calls(store, self.telemetry)
+        else:
+            self.store = queue_calls(measure_calls(store, self.telemetry), waiters_max)
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._runtime: Runtime | None = None

@@ -45,6 +45,7 @@ from providers.catalog import prices
 from providers.catalog.catalog import Catalog, Providers
 from providers.retry.retry import Retries, RetryingClient
 from store.api import Store, instance_channel
+from store.archive.state import DrainState, archive_state
 
 ENDED_TTL_S = 60.0
 PRICES_AFTER_S = 0.5
@@ -206,7 +207,19 @@ def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -
             [((provider,), count) for provider, count in providers.skipped_events().items()],
             "provider",
         ),
+        *_archive_metrics(services),
         gauge("draining", "Drain: 1 while this instance drains.", [((), services.runner.is_draining)]),
+    ]
+
+
+def _archive_metrics(services: Services) -> list[Metric]:
+    state = archive_state(services.store) or DrainState()
+    return [
+        gauge("archive_degraded", "Archive degradation: 1 while it can't be written.", [((), state.is_degraded)]),
+        gauge("archive_pending", "Entries that wait to be archived, when last counted.", [((), state.pending)]),
+        gauge("archive_oldest_seconds", "Age of the oldest entry that waits.", [((), state.oldest_age_s())]),
+        counter("archive_entries", "Entries archived by this instance.", [((), state.drained)]),
+        counter("archive_set_aside", "Entries that the archive refused.", [((), state.set_aside)]),
     ]
 
 

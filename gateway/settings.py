@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     certfile: str | None = None
     keyfile: str | None = None
     store: Secret = Field("", repr=False, validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
+    archive: Secret = Field("", repr=False)
+    archive_sync: bool = False
+    archive_migrate: bool = False
     redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
     redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
     redis_password: str | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from store.api import Store
+from store.archive.api import Archive
 from store.records import StoreError
 from store.sqlite.database import MEMORY
 from store.sqlite.store import SqliteStore
@@ -13,6 +14,10 @@ SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = (
     *("redis://", "rediss://", "unix://"),
     *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
+)
+NOT_SHARED = (
+    "An archive is for a store that many processes share; SQLite keeps its history already. Unset TURNWIRE_ARCHIVE, or set"
+    " TURNWIRE_STORE=redis://HOST:PORT/DB."
 )
 
 
@@ -24,6 +29,7 @@ def connect(
     retention_days: int = 0,
     wait_replicas: int = 0,
     wait_ms: int = 500,
+    archived: bool = False,
 ) -> Store:
     """Return the store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
@@ -31,7 +37,8 @@ def connect(
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
     share; `redis+cluster://HOST:PORT,HOST:PORT` and `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (`rediss+…` with
     TLS) are a cluster and the master that Sentinels name. SQLite uses only `log_ttl_s` of the other parameters: its
-    history doesn't expire by itself. `retention_days` and `wait_replicas`: see `RedisStore`.
+    history doesn't expire by itself. `retention_days` and `wait_replicas`: see
+    `RedisStore`. `archived`: the store gets an archive.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.
@@ -44,7 +51,10 @@ def connect(
             retention_days=retention_days,
             wait_replicas=wait_replicas,
             wait_ms=wait_ms,
+            archived=archived,
         )
+    if archived:
+        raise StoreError(NOT_SHARED)
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:
         raise StoreError(
@@ -54,9 +64,33 @@ def connect(
     return SqliteStore(path, log_ttl_s=log_ttl_s)
 
 
+def connect_archive(url: str, *, migrate: bool) -> Archive:
+    """Return the archive that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
+
+    `migrate`: opening it creates or upgrades its schema.
+    """
+    # Imported here so that only a gateway with an archive loads the packages for SQL.
+    from store.archive.sql_archive import SqlArchive
+
+    return SqlArchive(url, migrate=migrate)
+
+
+def add_archive(store: Store, archive: Archive, *, sync: bool) -> Store:
+    """Return `store`, one for which `connect` was called with `archived` or a wrapper of it, with its archive."""
+    from store.archive.archived_store import archived
+
+    return archived(store, archive, sync=sync)
+
+
+def is_shared(url: str) -> bool:
+    """Return whether the URL names a store that many processes share."""
+    return url.startswith(REDIS_PREFIXES)
+
+
 def has_password(url: str) -> bool:
-    """Return whether a store's URL holds a password, even one that isn't percent-encoded as it should be."""
-    return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&](?:sentinel_)?password=", url) is not None
+    """Return whether the URL of a store or an archive holds a password, even one that isn't percent-encoded as it should be."""
+    secret = r"//[^@]*:[^@]*@|[?&](?:sentinel_)?password="
+    return url.startswith((*REDIS_PREFIXES, "postgres")) and re.search(secret, url) is not None
 
 
 def _scheme(url: str) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the requirements of the tests that aren't locked Python packages: Redis, SQLite's shell, nginx, Chromium, Go,
+# Installs the requirements of the tests that aren't locked Python packages: Redis, PostgreSQL, SQLite's shell, nginx, Chromium, Go,
 # Node and curl, and packages from npm, Go and pip. Programs are installed with apt if it is available and permitted; otherwise the
 # script prints how to install them. A missing program is an error in CI; elsewhere its tests are skipped.
 set -euo pipefail
@@ -10,6 +10,9 @@ node_minimum=20.19
 has_curl() { command -v curl >/dev/null; }
 
 has_redis() { command -v redis-server >/dev/null; }
+
+# Debian has its programs outside the PATH. The package's own cluster isn't used.
+has_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 has_sqlite() { command -v sqlite3 >/dev/null; }
 
@@ -78,6 +81,7 @@ may_install() {
 missing() {
     has_curl || echo curl
     has_redis || echo redis-server
+    has_postgres || echo postgresql
     has_sqlite || echo sqlite3
     has_nginx || echo nginx-light
     has_chromium || echo chromium-headless-shell
@@ -109,6 +113,7 @@ fi
         case "$package" in
         curl) echo "  curl: apt install curl" ;;
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
+        postgresql) echo "  PostgreSQL >= 14: apt install postgresql, brew install postgresql" ;;
         sqlite3) echo "  SQLite's shell: apt install sqlite3, brew install sqlite" ;;
         nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
         chromium-headless-shell) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;

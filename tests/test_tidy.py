@@ -206,6 +206,8 @@ def test_every_module_is_used() -> None:
 
     def unused(path: str) -> bool:
         name = name_of(path)
+        if name.startswith("store.archive.migrations."):
+            return False  # Alembic loads them by their files' names
         others = (other for other in MODULES if other != path)
         return name not in ENTRY_POINTS and not any(name in modules_named_in(other) for other in others)
 

@@ -15,7 +15,11 @@ from typing import Any
 from gateway.settings import Settings, environment, environment_variables
 from store.connect import has_password
 
-SECRET_SETTINGS: dict[str, Callable[[str], bool]] = {"store": has_password, "admin_token": bool}
+SECRET_SETTINGS: dict[str, Callable[[str], bool]] = {
+    "store": has_password,
+    "archive": has_password,
+    "admin_token": bool,
+}
 """The settings that an option may set to a secret, each with a function that tells whether a value holds one."""
 OPTION_NAMES = {"admin_url": "--url", "admin_token": "--token"}
 UNSAFE_MODE_BITS = stat.S_IRWXO | stat.S_IWGRP

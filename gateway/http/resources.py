@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import binascii
 import re
+from typing import Literal
 from urllib.parse import quote
 
+from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from gateway.http.operation import PartGet, RequestContext
@@ -19,6 +21,7 @@ from gateway.protocol.results import Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
 from gateway.turns.answer_images import find_image
 from providers.base import FilePart, ImagePart, Part
+from store.archive.state import archive_state
 from store.records import NotFound, PartFailed, StoreError
 
 READY_PROBE_TTL_MS = 1000
@@ -119,11 +122,15 @@ async def ready(context: RequestContext) -> Response:
         return JsonResponse(Readiness("ready", "degraded"))
     except StoreError:
         return error_response(ApiError("store_unavailable"))
+    state = archive_state(services.store)
+    archive: Literal["ok", "degraded"] | UnsetType = UNSET
+    if state is not None:
+        archive = "degraded" if state.is_degraded else "ok"
     try:
         await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_PROBE_TTL_MS)
     except StoreError:
-        return JsonResponse(Readiness("ready", "degraded"))
-    return JsonResponse(Readiness("ready", "ok"))
+        return JsonResponse(Readiness("ready", "degraded", archive))
+    return JsonResponse(Readiness("ready", "ok", archive))
 
 
 async def metrics(context: RequestContext) -> Response:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from gateway.store_wrapper import Call, wrap_calls
 from store.api import Store
+from store.archive.api import Archive
 from store.records import StoreError
 
 SHARED_SLOTS, EMBEDDED_SLOTS = 8, 2
@@ -28,11 +30,16 @@ It is more than the requests that a well-behaved client's connections have in fl
 """
 
 QUEUED_CALLS = frozenset(
-    """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
-    conversations update_conversation clear_conversation delete_conversation put_feedback
-    usage""".split()
+    """accept turn running log active running_groups request_cancel message branch messages
+    create_conversation conversation conversations update_conversation clear_conversation
+    delete_conversation put_feedback usage""".split()
 )
 """The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
+HOT_CALLS = frozenset({"accept_or_look", "create_or_look", "hot_messages", "hot_branch"})
+"""The calls that a store with an archive makes instead of some of these; see `ArchivedStore`."""
+ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversations search usage usage_days".split())
+"""The calls of an archive that are queued. The first argument of each is the user."""
+ARCHIVE_SLOTS = 6
 SLOW_CALLS = frozenset({"search", "usage_days"})
 """Calls that may take long. They are queued by themselves, so that no other call waits for them."""
 SLOW_SLOTS = 2
@@ -95,11 +102,24 @@ def queue_calls(store: Store, waiters_max: int) -> Store:
     """
     usual = FairQueue(SHARED_SLOTS if store.shared else EMBEDDED_SLOTS, waiters_max)
     slow = FairQueue(SLOW_SLOTS, waiters_max)
+    return wrap_calls(
+        store, _queueing(dict.fromkeys(QUEUED_CALLS | HOT_CALLS, usual) | dict.fromkeys(SLOW_CALLS, slow))
+    )
+
+
+def queue_archive_calls(archive: Archive, waiters_max: int) -> Archive:
+    """Return the same archive with its reads queued fairly by user; see `queue_calls`."""
+    queue = FairQueue(ARCHIVE_SLOTS, waiters_max)
+    return cast("Archive", wrap_calls(cast("Store", archive), _queueing(dict.fromkeys(ARCHIVE_CALLS, queue))))
+
+
+def _queueing(queues: dict[str, FairQueue]) -> Callable[[str, Call], Call]:
+    """Return a function that wraps a call so that it waits in the queue that `queues` has for its name."""
 
     def wrap(name: str, call: Call) -> Call:
-        if name not in QUEUED_CALLS | SLOW_CALLS:
+        queue = queues.get(name)
+        if queue is None:
             return call
-        queue = slow if name in SLOW_CALLS else usual
 
         async def queued(user_or_record: Any, *args: Any, **fields: Any) -> Any:
             await queue.acquire(user_or_record if isinstance(user_or_record, str) else user_or_record.user)
@@ -110,4 +130,4 @@ def queue_calls(store: Store, waiters_max: int) -> Store:
 
         return queued
 
-    return wrap_calls(store, wrap)
+    return wrap

@@ -223,7 +223,11 @@ class Status(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the process can serve. If `store` is `degraded`, all or a part of it can't be written: some turns can't start."""
+    """Whether the process can serve. If `store` is `degraded`, all or a part of it can't be written: some turns can't start.
+
+    If `archive` is `degraded`, the archive can't be written, and older conversations may not be found for now.
+    """
 
     status: Literal["ready"]
     store: Literal["ok", "degraded"]
+    archive: Literal["ok", "degraded"] | UnsetType = UNSET

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from gateway.store_wrapper import Call, wrap_calls
 from gateway.telemetry.metrics import Telemetry
 from store.api import Store
+from store.archive.api import Archive
 from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 
 EXPECTED_ERRORS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
@@ -18,11 +20,20 @@ UNTIMED = frozenset({"open", "close", "run_pubsub"})
 
 def measure_calls(store: Store, telemetry: Telemetry) -> Store:
     """Return a wrapper of `store` that times its calls and counts its failures."""
+    return wrap_calls(store, _measuring(telemetry))
 
+
+def measure_archive_calls(archive: Archive, telemetry: Telemetry) -> Archive:
+    """Return a wrapper of `archive` as `measure_calls` does. The names of its operations begin with `archive_`."""
+    return cast("Archive", wrap_calls(cast("Store", archive), _measuring(telemetry, "archive_")))
+
+
+def _measuring(telemetry: Telemetry, prefix: str = "") -> Callable[[str, Call], Call]:
     def wrap(name: str, call: Call) -> Call:
         if name in UNTIMED:
             return call
-        duration = telemetry.store_call_duration.labels(name)
+        operation = prefix + name
+        duration = telemetry.store_call_duration.labels(operation)
 
         async def timed(*args: Any, **fields: Any) -> Any:
             began = perf_counter()
@@ -31,11 +42,11 @@ def measure_calls(store: Store, telemetry: Telemetry) -> Store:
             except EXPECTED_ERRORS:
                 raise
             except StoreError:
-                telemetry.store_errors.labels(name).inc()
+                telemetry.store_errors.labels(operation).inc()
                 raise
             finally:
                 duration.observe(perf_counter() - began)
 
         return timed
 
-    return wrap_calls(store, wrap)
+    return wrap

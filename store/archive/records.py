@@ -1,4 +1,4 @@
-"""What an outbox holds, and what the archive stores and returns.
+"""The records of an outbox, and those that the archive stores and returns.
 
 An outbox belongs to one user. Its entries are numbered by `change`, a number that grows with every change of the user.
 """
@@ -31,12 +31,14 @@ class ArchivedConversation(Struct, frozen=True, kw_only=True):
 class ArchivedMessage(Struct, frozen=True, kw_only=True):
     """A message as the archive keeps it. `number` orders the messages of its conversation.
 
+    `incarnation` is that of its conversation; None if it isn't known. A message may arrive before its conversation.
     `rated_ms` and `rated_model` belong to its feedback; see `HistoryStore.put_feedback`.
     """
 
     record: MessageRecord
     conversation: str
     number: int
+    incarnation: str | None = None
     rated_ms: int | None = None
     rated_model: str | None = None
 

@@ -33,7 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from store.records import CLOSED, StoreError
 from store.redis.cluster import ClusterRoutes, NotACluster
 from store.redis.commands import Argument
-from store.redis.keys import channel_prefix, encode_text, user_of_channel, user_prefix
+from store.redis.keys import channel_prefix, encode_text, outbox_bucket_of, user_of_channel, user_prefix
 from store.redis.node import CONNECTIONS_MAX, Command, RedisNode, connect
 from store.redis.routes import ACCESS_DENIED, Exchange, OneNode, Routes, SentinelRoutes
 from store.redis.scripts import load_scripts
@@ -59,7 +59,7 @@ class RedisClient:
     """A client for one Redis, a cluster, or the master that Sentinels name.
 
     Raises only `StoreError`, whose message has neither the address nor a secret. A durable call waits up to `wait_ms`
-    until `wait_replicas` replicas have its writes.
+    until `wait_replicas` replicas have its writes. `archived`: the scripts note in outboxes what an archive has to store.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class RedisClient:
         retention_days: int = 0,
         wait_replicas: int = 0,
         wait_ms: int = 0,
+        archived: bool = False,
     ) -> None:
         self.target = parse_target(url)
         self.tls, self.address = self.target.tls, self.target.address
@@ -81,8 +82,10 @@ class RedisClient:
             channels=self.channels,
             history_ttl_ms=int(history_ttl_s * 1000),
             log_ttl_ms=int(log_ttl_s * 1000),
+            archived=archived,
             retention_days=retention_days,
         )
+        self.archived = archived
         self._scripts = self._load_scripts()
         self._wait = ("WAIT", wait_replicas, wait_ms) if wait_replicas else None
         self.cluster: ClusterRoutes | None = None
@@ -308,6 +311,34 @@ class RedisPart:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
         call = (name, user_prefix(user), encoded)
         return (await self._client.scripts([call], repeatable=repeatable, durable=durable))[0]
+
+    async def _change_history(
+        self,
+        user: str,
+        calls: list[ScriptCall],
+        *,
+        repeatable: bool = True,
+        durable: bool = False,
+        hints: Sequence[ScriptCall] = (),
+    ) -> list[Any]:
+        """Run scripts that change the user's history and return their results. For the options see `RedisClient.scripts`.
+
+        If there is an archive, write to the index first that the user's outbox is about to be filled. A cluster has the
+        index at another node, so this takes a round trip of its own there. Its failure is ignored: the index is for the
+        outboxes of dead instances.
+        """
+        client = self._client
+        index = [outbox_index_call(user)] if client.archived else []
+        if index and client.cluster is not None:
+            await client.scripts([], hints=index)
+            index = []
+        replies = await client.scripts([*index, *calls], repeatable=repeatable, durable=durable, hints=hints)
+        return replies[len(index) :]
+
+
+def outbox_index_call(user: str) -> ScriptCall:
+    """Return the call that adds the user to the index of outboxes."""
+    return ("index_outbox", outbox_bucket_of(user), (encode_text(user),))
 
 
 MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (

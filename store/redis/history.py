@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,27 @@ TURNS_PER_SLICE = 1000
 _decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
 
+class HotPage(NamedTuple):
+    """A page of messages that Redis has. `more`: Redis has older ones.
+
+    Before the number `cold`, only the archive has messages; 0 means that it has none there. `lost`: Redis has lost some
+    messages of the page.
+    """
+
+    messages: list[MessageRecord]
+    more: bool
+    cold: int
+    lost: bool
+
+
+class HotBranch(NamedTuple):
+    """The part of a branch that Redis has. `parent`: the message before it, if Redis doesn't have that one."""
+
+    messages: list[MessageRecord]
+    older: int
+    parent: str | None
+
+
 class RedisHistory(RedisPart):
     """`HistoryStore` in Redis."""
 
@@ -49,8 +70,15 @@ class RedisHistory(RedisPart):
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        arguments = (pack(conversation), None if limits is None else pack(limits))
-        (record,) = parse_reply(await self._script("create_conversation", conversation.user, *arguments))
+        return await self.create_or_look(conversation, limits)
+
+    async def create_or_look(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, look: bool = False
+    ) -> ConversationRecord:
+        """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
+        arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
+        call = ("create_conversation", user_prefix(conversation.user), arguments)
+        (record,) = parse_reply((await self._change_history(conversation.user, [call]))[0])
         return conversation_record(conversation.user, record)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
@@ -78,13 +106,17 @@ class RedisHistory(RedisPart):
         return await self._change("clear_conversation", user, conversation, now_ms)
 
     async def _change(self, script: str, user: str, *arguments: Argument | None) -> ConversationRecord:
-        (record,) = parse_reply(await self._script(script, user, *arguments, repeatable=False))
+        (record,) = parse_reply(await self._run(script, user, *arguments))
         return conversation_record(user, record)
+
+    async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
+        encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
+        (reply,) = await self._change_history(user, [(script, user_prefix(user), encoded)], repeatable=False)
+        return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        reply = await self._script("delete_conversation", user, conversation, repeatable=False)
-        running, rated = parse_reply(reply)
+        running, rated = parse_reply(await self._run("delete_conversation", user, conversation))
         await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
         return [turn.decode() for turn in running]
 
@@ -97,8 +129,17 @@ class RedisHistory(RedisPart):
         self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], bool]:
         """See `HistoryStore`."""
-        page, more = parse_reply(await self._script("messages", user, conversation, limit, before or "", bytes_max))
-        return [message_record(record) for record in reversed(page)], bool(more)
+        page = await self.hot_messages(user, conversation, limit, before, bytes_max)
+        return page.messages, page.more
+
+    async def hot_messages(
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
+    ) -> HotPage:
+        """Do `messages`, and return what the archive has to add to the page."""
+        reply = await self._script("messages", user, conversation, limit, before or "", bytes_max)
+        page, more, *rest = parse_reply(reply)
+        cold, lost = rest or (0, 0)
+        return HotPage([message_record(record) for record in reversed(page)], bool(more), cold, bool(lost))
 
     async def branch(
         self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
@@ -106,19 +147,27 @@ class RedisHistory(RedisPart):
         """See `HistoryStore`."""
         if last is None:
             return [], 0
-        branch, older = parse_reply(await self._script("branch", user, conversation, last, bytes_max))
-        return [message_record(record) for record in reversed(branch)], older
+        branch = await self.hot_branch(user, conversation, last, bytes_max)
+        return branch.messages, branch.older
+
+    async def hot_branch(self, user: str, conversation: str, last: str, bytes_max: int | None) -> HotBranch:
+        """Do `branch`, and return the message with which the archive continues."""
+        reply = await self._script("branch", user, conversation, last, bytes_max)
+        branch, older, *rest = parse_reply(reply)
+        parent = rest[0].decode() if rest and rest[0] else None
+        return HotBranch([message_record(record) for record in reversed(branch)], older, parent)
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
         """See `HistoryStore`. Also remove from the index some entries whose message is gone."""
         new = pack({"rating": rating, "comment": comment, "model": model, "rated_ms": now_ms})
-        reply, members = await self._client.scripts(
+        reply, members = await self._change_history(
+            user,
             [
                 ("put_feedback", user_prefix(user), (encode_text(message), new)),
                 ("index_feedback", FEEDBACK_KEY, (now_ms, encode_message_ref(user, message), FEEDBACK_SWEPT)),
-            ]
+            ],
         )
         await self._remove_from_index((await self._read_feedback(members))[1])
         parse_reply(reply)
@@ -181,7 +230,7 @@ class RedisHistory(RedisPart):
             for member, ended_ms in zip(flat[::2], flat[1::2], strict=True):
                 day_ms = int(float(ended_ms)) // DAY_MS * DAY_MS
                 turns, sums = days.get(day_ms, (0, [None] * len(Counters.__struct_fields__)))
-                values = _decode_usage(member)[3:]
+                values = _decode_usage(member)[3 : 3 + len(sums)]
                 days[day_ms] = turns + 1, [_add(total, value) for total, value in zip(sums, values, strict=True)]
         return [
             DayUsage(day_ms=day_ms, turns=turns, usage=_sums(sums)) for day_ms, (turns, sums) in sorted(days.items())

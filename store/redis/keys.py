@@ -13,6 +13,8 @@ from urllib.parse import quote
 import msgspec
 
 BUCKETS = 16
+ASIDE_KEY = b"turnwire:aside"
+"""The users for whom entries of their outboxes were set aside, by the time of the last one."""
 FEEDBACK_KEY = b"turnwire:feedback"
 """The index of all users' feedback: a member for each rated message, by the time of its rating."""
 
@@ -31,6 +33,16 @@ def bucket_key(number: int) -> bytes:
 def bucket_of(user: str, turn: str) -> bytes:
     """Return the key of the bucket that has the turn's lease."""
     return bucket_key(zlib.crc32(encode_turn_ref(user, turn)) % BUCKETS)
+
+
+def outbox_bucket_key(number: int) -> bytes:
+    """Return the key of bucket `number` of the index of outboxes. The buckets have the users whose outboxes were filled."""
+    return b"turnwire:outbox:%d" % number
+
+
+def outbox_bucket_of(user: str) -> bytes:
+    """Return the key of the bucket that has the user."""
+    return outbox_bucket_key(zlib.crc32(encode_text(user)) % BUCKETS)
 
 
 def encode_turn_ref(user: str, turn: str) -> bytes:

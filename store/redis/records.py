@@ -26,6 +26,14 @@ from store.redis.commands import SLICE_BYTES
 from store.redis.keys import encode_text
 
 
+class Cold(StoreError):
+    """Only the archive may have this conversation of the user."""
+
+    def __init__(self, conversation: str) -> None:
+        super().__init__("only the archive may have the conversation")
+        self.conversation = conversation
+
+
 def pack(value: object) -> bytes | tuple[bytes, ...]:
     """Encode `value` as MessagePack for Redis' scripts.
 
@@ -57,7 +65,8 @@ def _pack(value: object, pieces: list[bytes]) -> None:
 def parse_reply(reply: list[Any]) -> list[Any]:
     """Return what follows the outcome in a script's reply. If the outcome is a refusal, raise its error.
 
-    Raises `NotFound`, `Conflict`, `Busy`, `Limited`, `Fenced`, `LogGap`, or `StoreError` if the script ran too late.
+    Raises `NotFound`, `Conflict`, `Busy`, `Limited`, `Fenced`, `LogGap`, `Cold`, or `StoreError` if the script ran too
+    late.
     """
     outcome = reply[0]
     if outcome == b"not_found":
@@ -72,6 +81,8 @@ def parse_reply(reply: list[Any]) -> list[Any]:
         raise Fenced("the turn belongs to a newer epoch")
     if outcome == b"gap":
         raise LogGap(reply[1])
+    if outcome == b"cold":
+        raise Cold(reply[1].decode())
     if outcome == b"late":
         raise StoreError(TIMED_OUT)
     return reply[1:]

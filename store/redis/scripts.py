@@ -13,7 +13,7 @@ from msgspec import Struct
 from store.records import DAY_MS, Counters
 
 FOLDER = Path(__file__).parent / "lua"
-SHARED = frozenset({"clock", "conversation", "entries", "limits", "turn_fields"})
+SHARED = frozenset({"clock", "cold", "conversation", "entries", "limits", "outbox", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
 NEVER_MS = 36_500 * DAY_MS
@@ -39,16 +39,23 @@ def _read(name: str) -> str:
 
 
 def load_scripts(
-    *, channels: str, history_ttl_ms: int, log_ttl_ms: int, retention_days: int = 0, sharded: bool = False
+    *,
+    channels: str,
+    history_ttl_ms: int,
+    log_ttl_ms: int,
+    retention_days: int = 0,
+    archived: bool = False,
+    sharded: bool = False,
 ) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it.
 
     If `history_ttl_ms` is 0, a history never expires. `retention_days` applies to conversations that have none of their own;
-    0 means forever. `sharded`: the scripts publish with SPUBLISH. Then the prefix of a channel is the script's key, because
-    the channel has to be in the key's slot.
+    0 means forever. `archived`: an archive is set, so what changes is noted in outboxes. `sharded`: the scripts publish with
+    SPUBLISH. Then the prefix of a channel is the script's key, because the channel has to be in the key's slot.
     """
     history_ttl_ms = history_ttl_ms or NEVER_MS
     constants = {
+        "ARCHIVE": str(archived).lower(),
         "DAY_MS": DAY_MS,
         "HISTORY_TTL_MS": history_ttl_ms,
         "LOG_TTL_MS": log_ttl_ms,

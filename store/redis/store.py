@@ -15,6 +15,7 @@ from store.redis.ephemeral import RedisEphemeral
 from store.redis.erasure import RedisErasure
 from store.redis.history import RedisHistory
 from store.redis.leases import RedisLeases
+from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
 from store.redis.search import RedisSearch
 from store.redis.turns import RedisTurns
@@ -28,13 +29,16 @@ OPEN_ATTEMPTS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch, RedisErasure, RedisEphemeral):
+class RedisStore(
+    RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch, RedisErasure, RedisEphemeral, RedisOutbox
+):
     """A `Store` on Redis 6.2 or newer, or Valkey. For `url` see `store.connect.connect`.
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
     after the turn's ending. A conversation without retention of its own is kept for `retention_days` at most (0: no bound).
     Another value than before applies to a conversation and its messages from its next change.
     Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
+    `archived`: it is the store of an `ArchivedStore`.
     """
 
     shared = True
@@ -48,6 +52,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch
         retention_days: int = 0,
         wait_replicas: int = 0,
         wait_ms: int = 500,
+        archived: bool = False,
     ) -> None:
         super().__init__(
             RedisClient(
@@ -57,6 +62,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch
                 retention_days=retention_days,
                 wait_replicas=wait_replicas,
                 wait_ms=wait_ms,
+                archived=archived,
             )
         )
 

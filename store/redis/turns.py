@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import structs
 
@@ -35,19 +37,31 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 class RedisTurns(RedisPart):
     """`TurnStore` in Redis."""
 
+    _on_accepted: Callable[[str, list[bytes]], None] | None = None
+
+    def call_on_accepted(self, callback: Callable[[str, list[bytes]], None]) -> None:
+        """Call `callback` for each turn that is accepted in a conversation, with the user and the conversation's fields."""
+        self._on_accepted = callback
+
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
+        return await self.accept_or_look(new)
+
+    async def accept_or_look(self, new: NewTurn, *, look: bool = False) -> Accepted:
+        """Do `accept`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         prefix = user_prefix(new.user)
-        arguments = (pack(new), channel, await self._client.deadline_ms(prefix))
-        (reply,) = await self._client.scripts(
-            [("accept", prefix, arguments)], hints=index_calls([(new.user, new.turn)], new.lease_ms, "NX")
+        arguments = (pack(new), channel, await self._client.deadline_ms(prefix), int(look))
+        (reply,) = await self._change_history(
+            new.user, [("accept", prefix, arguments)], hints=index_calls([(new.user, new.turn)], new.lease_ms, "NX")
         )
         outcome, result = reply[0], parse_reply(reply)
         if outcome == b"exists":
             return Accepted(is_new=False, turn=turn_record(new.user, result[0], in_conversation=bool(result[1])))
         turn_fields, conversation_fields, parent, ahead, groups = result
+        if self._on_accepted is not None and conversation_fields:
+            self._on_accepted(new.user, conversation_fields)
         return Accepted(
             is_new=True,
             turn=structs.replace(turn_record(new.user, turn_fields, in_conversation=True), request=new.request),
@@ -87,10 +101,15 @@ class RedisTurns(RedisPart):
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
+        return await self.end_or_look(ended)
+
+    async def end_or_look(self, ended: EndedTurn, *, look: bool = False) -> ConversationRecord | None:
+        """Do `end`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
-        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn))
-        (fields,) = parse_reply(await self._script("end", ended.user, *arguments, durable=True))
+        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(look))
+        (reply,) = await self._change_history(ended.user, [("end", user_prefix(ended.user), arguments)], durable=True)
+        (fields,) = parse_reply(reply)
         return conversation_record(ended.user, fields) if fields else None
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:

@@ -1,6 +1,7 @@
 -- Accept a turn: store its id, request, input, conversation and lease.
--- uses: clock, turn_fields, conversation, limits
--- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms.
+-- uses: clock, turn_fields, cold, outbox, conversation, limits
+-- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms,
+-- 1 to return {'cold', conversation} if only the archive may have the conversation.
 -- Returns {'exists', turn, whether its conversation exists}, {'accepted', turn, conversation, the input's parent, turns
 -- ahead, running groups}, {'conflict'}, {'busy'}, {'not_found', field}, {'limited', limit, ms} or, after the deadline,
 -- {'late'}.
@@ -26,7 +27,7 @@ if digest then
     return {'conflict'}
   end
   if owner ~= new.owner or message ~= new.message or status ~= 'running' or seq ~= '0' then
-    return {'exists', turn_record(turn), conversation_of(p, turn) and 1 or 0}
+    return {'exists', turn_record(turn), in_history(p, turn) and 1 or 0}
   end
   -- This call repeats an earlier one whose reply was lost.
   local ahead = {}
@@ -41,6 +42,10 @@ if digest then
   return accepted(conversation, input, ahead)
 end
 
+local named = new.conversation or (new.new_conversation and new.new_conversation.id)
+if ARGV[4] == '1' and is_cold(p, named) then
+  return {'cold', named}
+end
 if new.limits then
   local limit, retry_ms = turn_limit(p, new.limits, new)
   if limit then
@@ -96,9 +101,7 @@ if not new.stateless then
     parent = new.input.id
   end
   redis.call('ZADD', p .. 'active:' .. id, redis.call('HINCRBY', key, 'n', 1), new.turn)
-  local ttl = conversation_ttl(p, id)
-  redis.call('PEXPIRE', p .. 'active:' .. id, ttl)
-  redis.call('PEXPIRE', p .. 'messages:' .. id, ttl)
+  redis.call('PEXPIRE', p .. 'active:' .. id, conversation_ttl(p, id))
 end
 
 set_fields(turn, {

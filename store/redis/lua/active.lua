@@ -1,5 +1,5 @@
 -- List the turns of a conversation or of the user that have no ending.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation ('' for all).
 -- Returns {'ok', ids, oldest first} or {'not_found', field}.
 if ARGV[1] == '' then

@@ -1,5 +1,5 @@
 -- Make an instance a turn's owner.
--- uses: clock, turn_fields, entries
+-- uses: clock, turn_fields, cold, entries
 -- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms of the lease, 1 to claim a held turn too.
 -- Returns {'claimed', turn, whether its conversation exists}, {'held'} (also if it has ended) or {'not_found', field}.
 local p = KEYS[1]
@@ -40,4 +40,4 @@ if not is_repeat then
     'epochs', epochs .. epoch .. ':' .. seq .. ';')
 end
 redis.call('HSET', turn, 'lease', now + tonumber(ARGV[4]))
-return {'claimed', turn_record(turn, true), conversation_of(p, turn) and 1 or 0}
+return {'claimed', turn_record(turn, true), in_history(p, turn) and 1 or 0}

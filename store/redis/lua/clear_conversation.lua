@@ -1,5 +1,5 @@
 -- Remove a conversation's head. The ending of a turn that was accepted before no longer moves it.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, now in ms.
 -- Returns {'ok', conversation} or {'not_found', field}.
 local key = KEYS[1] .. 'conversation:' .. ARGV[1]

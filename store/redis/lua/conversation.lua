@@ -29,7 +29,9 @@ end
 -- Shared: let a key that is for all conversations of the user live as long as one that changes now. It may live longer for
 -- the others: they keep the time to live that the setting had when they changed last.
 local function prolong(key)
-  if redis.call('PTTL', key) < HISTORY_TTL_MS then
+  if ARCHIVE then
+    redis.call('PERSIST', key) -- until everything of the user is in the archive
+  elseif redis.call('PTTL', key) < HISTORY_TTL_MS then
     redis.call('PEXPIRE', key, HISTORY_TTL_MS)
   end
 end
@@ -40,6 +42,9 @@ local function count_stored(p, id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)
   prolong(p .. 'sizes')
   prolong(p .. 'stored')
+  if ARCHIVE then
+    count_archived(p, 0, bytes)
+  end
 end
 
 -- Shared: return the size of a new conversation in bytes.
@@ -114,19 +119,25 @@ local function create_conversation(p, new)
     head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
     place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(), swept_ttl = ttl,
     retention_days = new.retention_days,
+    archived = ARCHIVE and 1 or nil,
   })
   redis.call('PEXPIRE', key, ttl)
   redis.call('ZADD', p .. 'conversations', last_score(p .. 'conversations', clock_ms()), member)
   prolong(p .. 'conversations')
   count_stored(p, new.id, conversation_size(new))
+  if ARCHIVE then
+    redis.call('DEL', p .. 'deleted:' .. new.id)
+    count_archived(p, 1, 0)
+    mark_conversation(p, member)
+  end
 end
 
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages live
 -- longer, so that theirs has to be restarted only from time to time, and when the conversation's differs.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local updated_ms, member, swept, swept_ttl, retention_days =
-    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'retention_days'))
+  local updated_ms, member, swept, swept_ttl, retention_days, archived =
+    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'retention_days', 'archived'))
   local ttl = history_ttl(retention_days)
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
@@ -144,8 +155,16 @@ local function touch_conversation(p, id, now_ms)
   if tonumber(swept_ttl or 0) ~= ttl or clock - tonumber(swept) >= slack / 2 then
     redis.call('HSET', key, 'swept', clock, 'swept_ttl', ttl)
     for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
-      redis.call('PEXPIRE', p .. 'message:' .. message, ttl + slack)
+      if not (ARCHIVE and redis.call('ZSCORE', p .. 'outbox', 'm:' .. message)) then
+        redis.call('PEXPIRE', p .. 'message:' .. message, ttl + slack)
+      end
     end
+  end
+  if ARCHIVE then
+    if not archived then
+      mark_earlier_messages(p, id)
+    end
+    mark_conversation(p, member)
   end
 end
 
@@ -159,12 +178,18 @@ local function add_message(p, id, new)
     id = new.id, conversation = id, parent = new.parent, role = new.role, created_ms = new.created_ms,
     body = new.body, turn = new.turn,
   })
-  local ttl = conversation_ttl(p, id)
-  redis.call('PEXPIRE', key, ttl + message_slack(ttl))
   local n = redis.call('HINCRBY', p .. 'conversation:' .. id, 'n', 1)
   redis.call('HINCRBY', p .. 'conversation:' .. id, 'messages', 1)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
   count_stored(p, id, #new.body)
+  if ARCHIVE then
+    redis.call('HSET', key, 'number', n)
+    mark_message(p, new.id)
+  else
+    local ttl = conversation_ttl(p, id)
+    redis.call('PEXPIRE', key, ttl + message_slack(ttl))
+    redis.call('PEXPIRE', p .. 'messages:' .. id, ttl)
+  end
 end
 
 -- Shared: return the ids of the turns without an ending in a list, which is the user's `running` or a conversation's

@@ -1,5 +1,5 @@
 -- Delete a conversation, its messages, and the logs of its turns.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
 -- Returns {'ok', ids of its turns that still run, oldest first, ids of its rated messages} or {'not_found', field}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
@@ -17,6 +17,18 @@ for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1
     rated[#rated + 1] = message
   end
   redis.call('UNLINK', p .. 'message:' .. message)
+  if ARCHIVE then
+    redis.call('ZREM', p .. 'outbox', 'm:' .. message)
+  end
+end
+if ARCHIVE then
+  -- `deleted:` says so until the id is used again. `removed:` keeps a read of the archive that began before from bringing the
+  -- conversation back.
+  redis.call('SET', p .. 'deleted:' .. ARGV[1], 1)
+  redis.call('SET', p .. 'removed:' .. member, 1)
+  count_archived(p, -1, -(redis.call('HGET', p .. 'sizes', ARGV[1]) or 0))
+  redis.call('ZREM', p .. 'outbox', 'c:' .. member)
+  mark(p, 'd:' .. member)
 end
 remove_conversation(p, member)
 redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])

@@ -1,6 +1,7 @@
 -- End a turn: store its last events, its answer, its usage and its ending.
--- uses: clock, turn_fields, entries, conversation, limits
--- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel.
+-- uses: clock, turn_fields, cold, entries, outbox, conversation, limits
+-- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel, 1 to return
+-- {'cold', conversation} if only the archive may have the conversation.
 -- Returns {'ok', conversation}, {'not_found', field}, {'fenced'} or {'gap', end}.
 local p, ended = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn, log = p .. 'turn:' .. ended.turn, p .. 'log:' .. ended.turn
@@ -14,6 +15,9 @@ if epoch ~= text_of(ended.epoch) then
 end
 local id = conversation_of(p, turn)
 local key = id and p .. 'conversation:' .. id
+if ARGV[4] == '1' and conversation and is_cold(p, conversation) then
+  return {'cold', conversation}
+end
 if status ~= 'running' then
   return {'ok', key and redis.call('HGETALL', key)}
 end
@@ -38,7 +42,6 @@ if id then
   if tonumber(redis.call('HGET', key, 'cleared')) < tonumber(revision) then
     redis.call('HSET', key, 'head', ended.answer.id)
   end
-  redis.call('PEXPIRE', p .. 'messages:' .. id, conversation_ttl(p, id))
 elseif not conversation then
   redis.call('HSET', turn, 'stateless_message', ended.answer.body)
 end
@@ -54,11 +57,19 @@ for i, name in ipairs({COUNTERS}) do
     end
   end
 end
+if ARCHIVE then
+  member[#member + 1] = 1 -- it is no usage from the time before an archive was set
+end
 redis.call('ZADD', p .. 'usage', ended.now_ms, cmsgpack.pack(member))
 redis.call('ZREMRANGEBYSCORE', p .. 'usage', '-inf', ended.now_ms - USAGE_TTL_MS)
 redis.call('PEXPIRE', p .. 'usage', USAGE_TTL_MS)
 redis.call('PEXPIRE', p .. 'totals', USAGE_TTL_MS)
 count_day(p, ended.usage, ended.now_ms)
+if ARCHIVE then
+  -- The entry has what the archive needs: the turn may expire before.
+  local entry = {ended.turn, id or false, member[3] or false, redis.call('HGET', turn, 'model'), ended.status, ended.now_ms}
+  mark(p, 't:' .. cmsgpack.pack({entry, {unpack(member, 4, #member - 1)}}))
+end
 redis.call('DEL', p .. 'attached:' .. ended.turn)
 redis.call('PEXPIRE', turn, TURN_TTL_MS)
 redis.call('PEXPIRE', log, LOG_TTL_MS)

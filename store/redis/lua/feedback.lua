@@ -1,5 +1,5 @@
 -- Return the feedback of a message.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: message.
 -- Returns its conversation, turn, model, rating, comment and time in ms; nothing if there is no such message or rating.
 local fields = redis.call('HMGET', KEYS[1] .. 'message:' .. ARGV[1],

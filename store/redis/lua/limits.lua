@@ -8,6 +8,16 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
+-- Shared: return the number of the user's conversations and their bytes. With an archive, it counts them too.
+local function stored_of(p)
+  local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
+  if ARCHIVE then
+    local archived = redis.call('HMGET', p .. 'archived', 'conversations', 'stored_bytes')
+    return math.max(conversations, tonumber(archived[1] or 0)), math.max(stored, tonumber(archived[2] or 0))
+  end
+  return conversations, stored
+end
+
 -- Shared: return the limit that refuses `added_bytes` more bytes or, with `adds_conversation`, one more conversation; nil
 -- if none does. Conversations that Redis has expired meanwhile don't count. Those with a short retention are looked for only
 -- before a call is refused.
@@ -22,10 +32,11 @@ local function storage_limit(p, limits, added_bytes, adds_conversation)
         remove_conversation(p, member)
       end
     end
+    local conversations, stored = stored_of(p)
     limit = nil
-    if adds_conversation and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
+    if adds_conversation and limits.conversations > 0 and conversations >= limits.conversations then
       limit = 'conversations'
-    elseif limits.stored_bytes > 0 and tonumber(redis.call('GET', p .. 'stored') or 0) + added_bytes > limits.stored_bytes then
+    elseif limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
       limit = 'stored_bytes'
     end
     if not limit then

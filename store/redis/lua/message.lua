@@ -1,5 +1,5 @@
 -- Return a message.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: message.
 -- Returns {'ok', message} or {'not_found', field}.
 local key = KEYS[1] .. 'message:' .. ARGV[1]

@@ -1,5 +1,5 @@
 -- Store a rating, its comment and the model of the rated message with that message. They replace the previous ones.
--- uses: clock, turn_fields, conversation
+-- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: message, the feedback as MessagePack.
 -- Returns {'ok'} or {'not_found', field}.
 local key, new = KEYS[1] .. 'message:' .. ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -10,4 +10,11 @@ if not conversation or redis.call('EXISTS', KEYS[1] .. 'conversation:' .. conver
 end
 redis.call('HDEL', key, 'comment', 'rated_model')
 set_fields(key, {rating = new.rating, comment = new.comment, rated_model = new.model, rated_ms = new.rated_ms})
+if ARCHIVE then
+  if not redis.call('HGET', KEYS[1] .. 'conversation:' .. conversation, 'archived') then
+    mark_earlier_messages(KEYS[1], conversation)
+    mark_conversation(KEYS[1], redis.call('HGET', KEYS[1] .. 'conversation:' .. conversation, 'place'))
+  end
+  mark_message(KEYS[1], ARGV[1])
+end
 return {'ok'}

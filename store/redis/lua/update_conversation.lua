@@ -1,5 +1,5 @@
 -- Change a conversation.
--- uses: clock, turn_fields, conversation, limits
+-- uses: clock, turn_fields, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the user's limits as MessagePack
 -- (optional).
 -- Returns {'ok', conversation}, {'not_found', field} or {'limited', limit}.

@@ -1,0 +1,334 @@
+"""The background task that moves what is in the outboxes to the archive.
+
+Users whose history this instance has changed are drained at once, many in one transaction. Users of instances that have died
+are found through the index. While the archive fails, the outboxes keep everything, and the drain tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from store.api import erased_key
+from store.archive.api import Archive, ArchiveError
+from store.archive.records import Applied, OutboxEntry
+from store.archive.state import DrainState
+from store.records import StoreError
+from store.redis.outbox import OutboxRead, OutboxState
+
+log = structlog.stdlib.get_logger("turnwire.archive")
+
+COALESCE_S = 0.1
+"""The time from a change to the transaction that archives it, if nobody waits for it."""
+USERS_PER_TRANSACTION = 32
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
+STALE_DELAY_S = 0.05
+SWEEP_INTERVAL_S = 3.0
+INDEX_AGE_MS = 5000
+"""How old an entry of the index is before it is removed or drained by another instance. A call to Redis, which writes the index
+and then fills the outbox, is shorter."""
+SWEEPS_MAX = 100
+CLOSE_S = 5.0
+
+UNREADABLE = "Redis has something that can't be read"
+CLOSED = "The archive is closed. Start the gateway again."
+
+
+class Outboxes(Protocol):
+    """What the drain needs of `RedisOutbox`; see there."""
+
+    async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
+        """See `RedisOutbox`."""
+
+    async def acknowledge(self, results: list[Applied]) -> list[str]:
+        """See `RedisOutbox`."""
+
+    async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
+        """See `RedisOutbox`."""
+
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
+        """See `EphemeralStore`."""
+
+    async def renumber(self, user: str, stale_until: int) -> None:
+        """See `RedisOutbox`."""
+
+    async def outbox_states(self, users: list[str]) -> list[OutboxState]:
+        """See `RedisOutbox`."""
+
+    async def indexed_outboxes(self, age_ms: int) -> list[tuple[str, int]]:
+        """See `RedisOutbox`."""
+
+    async def unindex_outboxes(self, users: list[tuple[str, int]]) -> None:
+        """See `RedisOutbox`."""
+
+
+class _Waiter:
+    """A call that waits until the change `until` is archived: the last one of the outbox when it was read first."""
+
+    __slots__ = ("future", "until")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.until: int | None = None
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Drain:
+    """The drain of one instance. Call `start` and later `close`."""
+
+    def __init__(self, outboxes: Outboxes, archive: Archive) -> None:
+        self._outboxes = outboxes
+        self._archive = archive
+        self.state = DrainState()
+        self._dirty: dict[str, None] = {}
+        self._waiters: dict[str, list[_Waiter]] = defaultdict(list)
+        self._stale: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the background tasks."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
+
+    async def close(self) -> None:
+        """Archive what this instance has changed, if that takes no more than `CLOSE_S`, and stop."""
+        if self._tasks and self._dirty and not self.state.is_degraded:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await asyncio.gather(*(self.settle(user) for user in list(self._dirty)))
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_waiters(list(self._waiters), StoreError(CLOSED))
+
+    def note(self, user: str) -> None:
+        """Drain the user's outbox soon."""
+        self._dirty[user] = None
+        self._wake.set()
+
+    async def settle(self, user: str) -> None:
+        """Return when the archive has everything that is in the user's outbox now. Raises `StoreError`."""
+        if self._closed:
+            raise StoreError(CLOSED)
+        waiter = _Waiter(asyncio.get_running_loop().create_future())
+        self._waiters[user].append(waiter)
+        self.note(user)
+        self._urgent.set()
+        await waiter.future
+
+    async def settle_all(self) -> None:
+        """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
+        users = [user for user, _ in await self._outboxes.indexed_outboxes(0)]
+        states = await self._outboxes.outbox_states(users) if users else []
+        pending = [user for user, state in zip(users, states, strict=True) if state.entries]
+        if pending:
+            results = await asyncio.gather(*(self.settle(user) for user in pending), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _run(self) -> None:
+        retry_s = RETRY_S_MIN
+        while True:
+            await self._wake.wait()
+            if not self._urgent.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(COALESCE_S):
+                        await self._urgent.wait()
+            self._wake.clear()
+            self._urgent.clear()
+            users, waiters = self._take()
+            try:
+                if self.state.is_degraded:
+                    await self._archive.ping()
+                    self._set_degraded(None)
+                again = await self._pass(users, waiters)
+            except Exception as error:
+                self._on_failure(users, waiters, error)
+                await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
+                retry_s = min(2 * retry_s, RETRY_S_MAX)
+                continue
+            retry_s = RETRY_S_MIN
+            self._continue(waiters, again)
+
+    def _take(self) -> tuple[list[str], dict[str, list[_Waiter]]]:
+        """Take the users for the next transaction, those first for whom somebody waits, and the waiters."""
+        waited = [user for user in self._waiters if user in self._dirty]
+        users = [*waited, *(user for user in self._dirty if user not in self._waiters)][:USERS_PER_TRANSACTION]
+        for user in users:
+            self._dirty.pop(user, None)
+        if self._dirty:
+            self._wake.set()
+            self._urgent.set()
+        return users, {user: self._waiters.pop(user) for user in users if user in self._waiters}
+
+    async def _pass(self, users: list[str], waiters: dict[str, list[_Waiter]]) -> set[str]:
+        """Archive the oldest entries of each user's outbox. Return the users that may have more.
+
+        End the waits of `waiters` for what is archived then.
+        """
+        reads = await self._outboxes.read_outboxes(users)
+        again = {read.batch.user for read in reads if read.more}
+        for read in reads:
+            for waiter in waiters.get(read.batch.user, ()):
+                waiter.until = read.last if waiter.until is None else waiter.until
+            if read.unreadable:
+                await self._set_aside(read)
+        batches = [read.batch for read in reads if read.batch.entries]
+        if batches:
+            results = await self._archive.apply(batches)
+            self._set_degraded(None)
+            if gone := await self._outboxes.acknowledge(results):
+                await self._erase_again(gone)
+            for applied in results:
+                self._count(applied)
+                if await self._renumber(applied):
+                    again.add(applied.user)
+                    for waiter in waiters.get(applied.user, ()):
+                        waiter.until = None
+        for read in reads:
+            archived = max((one.change for one in (*read.batch.entries, *read.unreadable)), default=0)
+            waiting = waiters.get(read.batch.user, [])
+            waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
+        return again
+
+    async def _erase_again(self, users: list[str]) -> None:
+        """Erase those of `users` who were erased while this instance archived what it had read before."""
+        erased = await self._outboxes.get_ephemeral([erased_key(user) for user in users])
+        for user, value in zip(users, erased, strict=True):
+            if value is not None:
+                await self._archive.erase(user)
+
+    async def _renumber(self, applied: Applied) -> bool:
+        """Renumber the entries of the outbox that the archive takes for old ones. Return whether there were some.
+
+        Mostly another instance has archived them and is about to remove them, so they get new numbers only if they are there
+        the next time too.
+        """
+        user, stale_until = applied.user, applied.stale_until
+        if stale_until is None:
+            self._stale.pop(user, None)
+            return False
+        if self._stale.pop(user, None) is None:
+            self._stale[user] = stale_until
+            await asyncio.sleep(random.uniform(0.5, 1) * STALE_DELAY_S)
+        else:
+            log.info("entries of an outbox get new numbers", user=user, until=stale_until)
+            await self._outboxes.renumber(user, stale_until)
+        return True
+
+    async def _set_aside(self, read: OutboxRead) -> None:
+        """Set aside the entries that can't be read from Redis."""
+        poisoned = tuple((entry, UNREADABLE) for entry in read.unreadable)
+        await self._outboxes.set_aside(read.batch.user, poisoned)
+        self._count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
+
+    def _count(self, applied: Applied) -> None:
+        self.state.drained += len(applied.done)
+        self.state.set_aside += len(applied.poisoned)
+        for entry, reason in applied.poisoned:
+            log.error(
+                "the archive refuses an entry; it was set aside",
+                user=applied.user,
+                entry=_name(entry.member),
+                reason=reason,
+            )
+
+    def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
+        """Go on with the users that may have more entries, and for whom somebody still waits."""
+        for user, waiting in waiters.items():
+            if waiting:
+                self._waiters[user] = waiting + self._waiters.pop(user, [])
+                again.add(user)
+        for user in again:
+            self.note(user)
+        if again:
+            self._urgent.set()
+
+    def _on_failure(self, users: list[str], waiters: dict[str, list[_Waiter]], error: Exception) -> None:
+        """Report the failure to those who wait, and keep the users for the next attempt."""
+        if not isinstance(error, StoreError):
+            log.exception("the archive's drain failed; trying again")
+        if not isinstance(error, StoreError) or isinstance(error, ArchiveError):
+            self._set_degraded(error)
+        reported = error if isinstance(error, StoreError) else ArchiveError("The archive can't be written now.")
+        for waiting in waiters.values():
+            for waiter in waiting:
+                waiter.fail(reported)
+        if self.state.is_degraded:
+            self._fail_waiters(list(self._waiters), reported)
+        for user in users:
+            self.note(user)
+
+    def _fail_waiters(self, users: list[str], error: StoreError) -> None:
+        for user in users:
+            for waiter in self._waiters.pop(user, []):
+                waiter.fail(error)
+
+    def _set_degraded(self, error: Exception | None) -> None:
+        if (error is not None) == self.state.is_degraded:
+            return
+        self.state.is_degraded = error is not None
+        if error is None:
+            log.info("the archive can be written again")
+        else:
+            log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
+
+    async def _run_sweeps(self) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(0.7, 1.3) * SWEEP_INTERVAL_S)
+            try:
+                await self._sweep()
+            except StoreError as error:
+                log.warning("the index of outboxes can't be read, retrying", error=str(error))
+            except Exception:
+                log.exception("the sweep of the outboxes failed; trying again")
+
+    async def _sweep(self) -> None:
+        """Drain the outboxes that were filled some time ago, and remove the users from the index whose outboxes are empty."""
+        pending, oldest_ms = 0, None
+        for _ in range(SWEEPS_MAX):
+            indexed = await self._outboxes.indexed_outboxes(INDEX_AGE_MS)
+            if not indexed:
+                break
+            states = await self._outboxes.outbox_states([user for user, _ in indexed])
+            empty = [entry for entry, state in zip(indexed, states, strict=True) if not state.entries]
+            full = [(user, state) for (user, _), state in zip(indexed, states, strict=True) if state.entries]
+            pending = sum(state.entries for _, state in full)
+            oldest_ms = min((state.oldest_ms for _, state in full if state.oldest_ms is not None), default=None)
+            for user, _ in full:
+                self.note(user)
+            await self._outboxes.unindex_outboxes(empty)
+            if not empty:
+                break
+        self.state.pending, self.state.oldest_ms = pending, oldest_ms
+        if self.state.is_degraded:
+            self._wake.set()
+
+
+def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
+    """Return whether a wait is over, and end it: everything up to the change `archived` is in the archive."""
+    if waiter.until is None or (more and waiter.until > archived):
+        return False
+    if not waiter.future.done():
+        waiter.future.set_result(None)
+    return True
+
+
+def _name(member: bytes) -> str:
+    """Return an entry's kind and id; a turn's entry has more than its id, which the log doesn't show."""
+    return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")

@@ -1,0 +1,173 @@
+"""The statements of the archive that write, each made once. They take many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from sqlalchemy import (
+    ARRAY,
+    ClauseElement,
+    ColumnElement,
+    Dialect,
+    Insert,
+    Select,
+    String,
+    Subquery,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from store.archive.rows import COUNTERS
+from store.archive.schema import conversations, feedback, messages, turns, usage_days, users
+from store.archive.types import INTEGER_MAX, LosslessText, escape
+
+
+class Many:
+    """A statement for many rows, compiled once: SQLAlchemy's own way looks at each value of each row again.
+
+    `names`: the names of the values of a row.
+    """
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect, names: list[str]) -> None:
+        compiled = cast(SQLCompiler, statement.compile(dialect=dialect, column_keys=names))
+        self.sql = str(compiled)
+        constants = compiled.construct_params({}, _check=False)
+        self._columns: list[tuple[str, Callable[[Any], Any] | None]] = []
+        self._constants: dict[str, Any] = {}
+        for name in compiled.positiontup or ():
+            process = compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+            if name not in names:
+                self._constants[name] = constants[name]
+            self._columns.append((name, process))
+
+    def parameters(self, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        """Return the parameters for these rows."""
+        columns, constants = self._columns, self._constants
+        whole = [constants | row for row in rows] if constants else rows
+        return [
+            tuple([row[name] if process is None else process(row[name]) for name, process in columns]) for row in whole
+        ]
+
+
+class Statements:
+    """The statements for one kind of database."""
+
+    def __init__(self, *, is_postgres: bool) -> None:
+        self._is_postgres = is_postgres
+        self._many: dict[ClauseElement, Many] = {}
+        self._insert: Any = postgresql.insert if is_postgres else sqlite.insert
+        self.add_user = self._new(users).on_conflict_do_nothing()
+        self.lock_users = self._lock_users()
+        self.update_user = (
+            update(users)
+            .where(users.c.user_id == bindparam("key_user"))
+            .values({name: bindparam(f"new_{name}") for name in ("applied", "conversation_count", "stored_bytes")})
+        )
+        self.find_conversations = self._found(conversations, "incarnation", "revision", "size")
+        self.find_turns = self._found(turns)
+        self.delete_conversation = delete(conversations).where(
+            conversations.c.user_id == bindparam("key_user"), conversations.c.id == bindparam("key_id")
+        )
+        self.put_conversation = self._put(conversations)
+        self.add_placeholder = self._new(conversations).on_conflict_do_nothing()
+        self.put_message = self._put_message()
+        self.put_feedback = self._put(feedback)
+        self.add_turn = self._new(turns).on_conflict_do_nothing()
+        self.count_day = self._count_day()
+
+    async def execute(self, connection: AsyncConnection, statement: ClauseElement, rows: list[dict[str, Any]]) -> None:
+        """Execute a statement that writes, for each of `rows`, which have the same names."""
+        many = self._many.get(statement)
+        if many is None:
+            many = self._many[statement] = Many(statement, connection.dialect, list(rows[0]))
+        await connection.exec_driver_sql(many.sql, many.parameters(rows))
+
+    def keys(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        """Return the parameters for `find_conversations` and `find_turns`: `pairs` has the (user, id) to find."""
+        return {"users": self.texts([user for user, _ in pairs]), "ids": self.texts([key for _, key in pairs])}
+
+    def texts(self, values: list[str]) -> list[str]:
+        """Return the parameter for an array of texts."""
+        return values if self._is_postgres else [escape(value) for value in values]
+
+    def _new(self, table: Table) -> Any:
+        return self._insert(table)
+
+    def _put(self, table: Table) -> Insert:
+        new = self._new(table)
+        keys = table.primary_key.columns.keys()
+        changed = {name: new.excluded[name] for name in table.c.keys() if name not in keys}
+        put: Insert = new.on_conflict_do_update(index_elements=keys, set_=changed)
+        return put
+
+    def _put_message(self) -> Insert:
+        """Write a message, unless it is there already: that would write a large body and its index again."""
+        new = self._new(messages)
+        if self._is_postgres:
+            terms = func.string_to_array(bindparam("terms", type_=Text), " ")
+            new = new.values(search_terms=func.array_to_tsvector(terms))
+        keys = messages.primary_key.columns.keys()
+        changed = {name: new.excluded[name] for name in messages.c.keys() if name not in keys}
+        compared = ("conversation_id", "number", "parent_id", "turn_id", "size", "body")
+        put: Insert = new.on_conflict_do_update(
+            index_elements=keys,
+            set_=changed,
+            where=or_(*(messages.c[name].is_distinct_from(new.excluded[name]) for name in compared)),
+        )
+        return put
+
+    def _count_day(self) -> Insert:
+        """Add the usage of some turns to that of their day. A sum that 64 bits can't hold stays at the largest number."""
+        new = self._new(usage_days)
+        sums = {}
+        for name in ("turn_count", *COUNTERS):
+            old, more = usage_days.c[name], new.excluded[name]
+            total = case((old > INTEGER_MAX - more, INTEGER_MAX), else_=old + more)
+            sums[name] = func.coalesce(total, old, more) if name == "cost_nano" else total
+        put: Insert = new.on_conflict_do_update(index_elements=usage_days.primary_key.columns.keys(), set_=sums)
+        return put
+
+    def _lock_users(self) -> Select[Any]:
+        """Return the users' rows. In PostgreSQL they are locked in order, so that two instances never wait for each other."""
+        if self._is_postgres:
+            named: ColumnElement[bool] = users.c.user_id == any_(bindparam("users", type_=ARRAY(LosslessText)))
+        else:
+            each = func.json_each(bindparam("users", type_=sqlite.JSON)).table_valued("value")
+            named = users.c.user_id.in_(select(each.c.value))
+        return select(users).where(named).order_by(users.c.user_id).with_for_update()
+
+    def _found(self, table: Table, *columns: str) -> Select[Any]:
+        """Return the rows of a table with some keys, which two parallel arrays name."""
+        keys = self._key_rows()
+        return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).join_from(
+            table, keys, (table.c.user_id == keys.c.user_id) & (table.c.id == keys.c.id)
+        )
+
+    def _key_rows(self) -> Subquery:
+        if self._is_postgres:
+            arrays = [bindparam(name, type_=ARRAY(LosslessText)) for name in ("users", "ids")]
+            both = func.unnest(*arrays).table_valued("user_id", "id").render_derived()
+            return select(both.c.user_id, both.c.id).subquery("keys")
+        owners = func.json_each(bindparam("users", type_=sqlite.JSON)).table_valued("key", "value", name="owners")
+        ids = func.json_each(bindparam("ids", type_=sqlite.JSON)).table_valued("key", "value", name="named")
+        return (
+            select(
+                type_coerce(owners.c.value, String).label("user_id"),
+                type_coerce(ids.c.value, String).label("id"),
+            )
+            .join_from(owners, ids, owners.c.key == ids.c.key)
+            .subquery("keys")
+        )

@@ -1,0 +1,93 @@
+"""The version of the archive's schema: what the database says, and whether this Turnwire can use it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store.archive.api import ArchiveError
+from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
+
+Kind = Literal["current", "empty", "older", "newer", "foreign"]
+POSTGRES_MIN = 14
+OURS = tuple(metadata.tables)
+UPGRADE = "Run turnwire archive upgrade, or set TURNWIRE_ARCHIVE_MIGRATE=1."
+_TEXTS: dict[str, str] = {
+    "empty": f"The archive's database is empty. {UPGRADE}",
+    "older": f"The archive has an older schema. {UPGRADE}",
+    "newer": "The archive has a newer schema than this Turnwire. Upgrade Turnwire.",
+    "foreign": (
+        "The archive's database isn't Turnwire's: it has tables with the same names. Use a database of its own, or a "
+        "schema of its own with ?search_path=NAME in TURNWIRE_ARCHIVE."
+    ),
+}
+
+
+class Version(Struct, frozen=True):
+    """The schema that a database has. `revision` is None if it has none of ours."""
+
+    kind: Kind
+    revision: str | None
+
+    def check(self) -> None:
+        """Raise `ArchiveError` unless the schema is the current one."""
+        if self.kind != "current":
+            raise ArchiveError(_TEXTS[self.kind])
+
+    def check_upgradable(self) -> None:
+        """Raise `ArchiveError` if the schema can't be upgraded to the current one."""
+        if self.kind in {"newer", "foreign"}:
+            raise ArchiveError(_TEXTS[self.kind])
+
+
+def read_version(connection: Connection) -> Version:
+    """Return the version of the database, and change nothing."""
+    names = set(inspect(connection).get_table_names())
+    revision: str | None = None
+    if VERSION_TABLE in names:
+        revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    if revision is None:
+        return Version("foreign" if names.intersection(OURS) else "empty", None)
+    if revision not in REVISIONS:
+        return Version("newer", revision)
+    return Version("current" if revision == REVISIONS[-1] else "older", revision)
+
+
+async def check_server(connection: AsyncConnection) -> None:
+    """Raise `ArchiveError` if the PostgreSQL is too old, has no Unicode, or can't be written."""
+    row = (
+        await connection.execute(
+            text(
+                "SELECT current_setting('server_version_num')::int / 10000 AS version, pg_is_in_recovery() AS is_replica,"
+                " current_setting('server_encoding') AS encoding,"
+                " current_setting('transaction_read_only') = 'on' AS is_read_only, current_schema() AS place"
+            )
+        )
+    ).one()
+    if row.version < POSTGRES_MIN:
+        raise ArchiveError(f"The archive is PostgreSQL {row.version}. Upgrade it to {POSTGRES_MIN} or newer.")
+    if row.encoding != "UTF8":
+        raise ArchiveError(
+            f"The archive's database has the encoding {row.encoding}. Create one with ENCODING 'UTF8' and use that."
+        )
+    if row.is_replica or row.is_read_only:
+        raise ArchiveError("The archive is read-only, as a replica is. Set TURNWIRE_ARCHIVE to the primary server.")
+    if row.place is None:
+        raise ArchiveError(
+            "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE."
+        )
+
+
+async def check_rights(connection: AsyncConnection) -> None:
+    """Raise `ArchiveError` if the user may not read and write the tables. The database is PostgreSQL."""
+    for name in OURS:
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            statement = text("SELECT has_table_privilege(CAST(:name AS text), CAST(:right AS text))")
+            if not (await connection.execute(statement, {"name": name, "right": right})).scalar():
+                raise ArchiveError(
+                    f"The archive's user has no right to {right} in the table {name}. Make the user the owner of the "
+                    "database's tables, or GRANT it the rights."
+                )

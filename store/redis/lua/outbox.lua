@@ -1,0 +1,48 @@
+-- Shared: return the number of a new change of the user. The numbers grow, whatever the clock says.
+local function next_change(p)
+  local last = tonumber(redis.call('GET', p .. 'change') or 0)
+  local change = math.max(last + 1, clock_us())
+  redis.call('SET', p .. 'change', text_of(change))
+  return change
+end
+
+-- Shared: note in the user's outbox what has changed. A member that is there already gets a new number. What a member names
+-- doesn't expire before the archive has it: the caller removes its time to live, and `acknowledge` sets it again.
+local function mark(p, member)
+  redis.call('ZADD', p .. 'outbox', text_of(next_change(p)), member)
+end
+
+-- Shared: mark a conversation. `place` is its member in the user's list.
+local function mark_conversation(p, place)
+  local id = string.sub(place, 18)
+  redis.call('PERSIST', p .. 'conversation:' .. id)
+  redis.call('PERSIST', p .. 'messages:' .. id)
+  mark(p, 'c:' .. place)
+end
+
+-- Shared: mark a message that has its number already.
+local function mark_message(p, message)
+  redis.call('PERSIST', p .. 'message:' .. message)
+  mark(p, 'm:' .. message)
+end
+
+-- Shared: mark all messages of a conversation that was stored when no archive was set.
+local function mark_earlier_messages(p, id)
+  redis.call('HSET', p .. 'conversation:' .. id, 'archived', 1)
+  local members = redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1, 'WITHSCORES')
+  for i = 1, #members, 2 do
+    local key = p .. 'message:' .. members[i]
+    if redis.call('EXISTS', key) == 1 then
+      redis.call('HSET', key, 'number', members[i + 1])
+      mark_message(p, members[i])
+    end
+  end
+end
+
+-- Shared: add to what the user has in the archive by the last count, until it counts again.
+local function count_archived(p, conversations, bytes)
+  redis.call('HINCRBY', p .. 'archived', 'stored_bytes', bytes)
+  if conversations ~= 0 then
+    redis.call('HINCRBY', p .. 'archived', 'conversations', conversations)
+  end
+end

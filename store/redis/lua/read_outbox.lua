@@ -1,0 +1,53 @@
+-- Return the oldest entries of the user's outbox, with the present state of what they name.
+-- KEYS[1] the user's prefix. ARGV: maximum number, approximate maximum number of bytes.
+-- Returns {entries, 1 if there are more, number of the last change}. Each entry is {member, number of the change, state}. The state is empty if what the
+-- member names is gone, else it is {fields, size} of a conversation, {fields, place of its conversation} of a message, and
+-- {fields, counters} of a turn.
+local p, bytes_left, entries = KEYS[1], tonumber(ARGV[2]), {}
+
+local function conversation_state(place)
+  local id = string.sub(place, 18)
+  if redis.call('HGET', p .. 'conversation:' .. id, 'place') ~= place then
+    return {}
+  end
+  return {redis.call('HGETALL', p .. 'conversation:' .. id), redis.call('HGET', p .. 'sizes', id) or '0'}
+end
+
+local function message_state(message)
+  local id = redis.call('HGET', p .. 'message:' .. message, 'conversation')
+  if not id then
+    return {}
+  end
+  return {redis.call('HGETALL', p .. 'message:' .. message), redis.call('HGET', p .. 'conversation:' .. id, 'place')}
+end
+
+-- Everything is returned as text, because Redis would cut numbers.
+local function turn_state(packed)
+  local turn, counts = unpack(cmsgpack.unpack(packed))
+  for i, value in ipairs(counts) do
+    counts[i] = value and string.format('%.0f', value)
+  end
+  turn[6] = string.format('%.0f', turn[6])
+  return {turn, counts}
+end
+
+local members = redis.call('ZRANGE', p .. 'outbox', 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+for i = 1, #members, 2 do
+  local kind, name = string.sub(members[i], 1, 2), string.sub(members[i], 3)
+  local state = {}
+  if kind == 'c:' then
+    state = conversation_state(name)
+  elseif kind == 'm:' then
+    local size = redis.call('HSTRLEN', p .. 'message:' .. name, 'body')
+    if size > bytes_left and #entries > 0 then
+      break
+    end
+    bytes_left = bytes_left - size
+    state = message_state(name)
+  elseif kind == 't:' then
+    state = turn_state(name)
+  end
+  entries[#entries + 1] = {members[i], members[i + 1], state}
+end
+local last = redis.call('ZREVRANGE', p .. 'outbox', 0, 0, 'WITHSCORES')
+return {entries, redis.call('ZCARD', p .. 'outbox') > #entries and 1 or 0, last[2] or false}

@@ -1,0 +1,335 @@
+"""The users' outboxes in Redis: what the archive doesn't have yet, and what it gives back.
+
+Scripts that change a user's history mark in the user's outbox what has changed. The index of users with outboxes is outside the
+users' keys; it is written before an outbox is filled, and cleaned some time after the outbox was emptied.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from store.archive.records import (
+    Applied,
+    ArchivedConversation,
+    ArchivedMessage,
+    ArchivedTurn,
+    OutboxBatch,
+    OutboxEntry,
+    OutboxItem,
+    RemovedConversation,
+)
+from store.records import Counters
+from store.redis.client import RedisPart, ScriptCall
+from store.redis.commands import Argument
+from store.redis.keys import ASIDE_KEY, BUCKETS, encode_text, outbox_bucket_key, outbox_bucket_of, user_prefix
+from store.redis.records import conversation_record, counters, message_record, pack, parse_hash, parse_reply
+
+ENTRIES_MAX = 200
+BATCH_BYTES = 4 * 2**20
+INDEXED_PER_BUCKET = 256
+SUMMARIZED_PER_BUCKET = 10_000
+RENUMBERED_MAX = 1000
+BACKFILLED_MAX = 200
+REASON_CHARS_MAX = 500
+
+
+class OutboxState(NamedTuple):
+    """What waits in an outbox: the number of entries, when the oldest was written, and how many were set aside."""
+
+    entries: int
+    oldest_ms: int | None
+    aside: int
+
+
+class OutboxSummary(NamedTuple):
+    """What waits in all outboxes: of how many users, how many entries, and for how long the oldest."""
+
+    users: int
+    entries: int
+    oldest_s: float
+
+
+class OutboxRead(NamedTuple):
+    """The oldest entries of an outbox, whether it has more, and the number of its last change.
+
+    `unreadable`: entries that aren't in the batch, because Redis has something that can't be read.
+    """
+
+    batch: OutboxBatch
+    more: bool
+    last: int
+    unreadable: tuple[OutboxEntry, ...] = ()
+
+
+class RedisOutbox(RedisPart):
+    """The outboxes, and the return of conversations from the archive."""
+
+    async def read_outboxes(self, users: Sequence[str]) -> list[OutboxRead]:
+        """Return the oldest entries of each user's outbox. One round trip."""
+        bytes_max = BATCH_BYTES // max(len(users), 1)
+        replies = await self._client.scripts(
+            [("read_outbox", user_prefix(user), (ENTRIES_MAX, bytes_max)) for user in users]
+        )
+        return [_read(user, *reply) for user, reply in zip(users, replies, strict=True)]
+
+    async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
+        """Move entries out of the outbox, each with the reason, unless they have changed since they were read."""
+        # Written first, so that no entry is set aside that nobody finds.
+        await self._client.command("ZADD", ASIDE_KEY, int(time.time() * 1000), encode_text(user))
+        named: list[Argument] = [
+            argument
+            for entry, reason in entries
+            for argument in (entry.member, entry.change, encode_text(reason[:REASON_CHARS_MAX]))
+        ]
+        await self._script("set_aside", user, *named)
+
+    async def acknowledge(self, results: Sequence[Applied]) -> list[str]:
+        """Remove what the archive has from the outboxes. One round trip. Set aside what it refuses.
+
+        Return the users whose outboxes had none of the entries any more.
+        """
+        calls: list[ScriptCall] = []
+        for applied in results:
+            if applied.poisoned:
+                await self.set_aside(applied.user, applied.poisoned)
+            done: list[Argument] = [argument for entry in applied.done for argument in (entry.member, entry.change)]
+            if done or applied.poisoned:
+                counts = (applied.conversations, applied.stored_bytes)
+                calls.append(("acknowledge", user_prefix(applied.user), (*counts, *done)))
+        if not calls:
+            return []
+        replies = await self._client.scripts(calls)
+        keys = {user_prefix(applied.user): applied.user for applied in results}
+        return [
+            keys[key] for (name, key, _), reply in zip(calls, replies, strict=True) if name == "acknowledge" and reply
+        ]
+
+    async def renumber(self, user: str, stale_until: int) -> None:
+        """Give new numbers to the entries of the outbox whose change is at most `stale_until`."""
+        while await self._script("renumber_outbox", user, stale_until, RENUMBERED_MAX) == RENUMBERED_MAX:
+            pass
+
+    async def outbox_states(self, users: Sequence[str]) -> list[OutboxState]:
+        """Return what waits in the outboxes of `users`, in order."""
+        replies = await self._client.scripts([("outbox_state", user_prefix(user), ()) for user in users])
+        return [
+            OutboxState(entries, None if oldest is None else int(float(oldest)) // 1000, aside)
+            for entries, oldest, aside in replies
+        ]
+
+    async def indexed_outboxes(self, age_ms: int, per_bucket: int = INDEXED_PER_BUCKET) -> list[tuple[str, int]]:
+        """Return users whose outboxes were filled more than `age_ms` ago, each with its number in the index."""
+        replies = await self._client.scripts(
+            [("indexed_outboxes", outbox_bucket_key(number), (age_ms * 1000, per_bucket)) for number in range(BUCKETS)]
+        )
+        return [
+            (user.decode("utf-8", "surrogatepass"), int(float(number)))
+            for reply in replies
+            for user, number in zip(reply[::2], reply[1::2], strict=True)
+        ]
+
+    async def outbox_summary(self) -> OutboxSummary:
+        """Return what waits in all outboxes that the index has, at most 10,000 of a bucket."""
+        indexed = [user for user, _ in await self.indexed_outboxes(0, SUMMARIZED_PER_BUCKET)]
+        found = [state for state in await self.outbox_states(indexed) if state.entries] if indexed else []
+        oldest_ms = min((state.oldest_ms for state in found if state.oldest_ms is not None), default=None)
+        age_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        return OutboxSummary(len(found), sum(state.entries for state in found), age_s)
+
+    async def unindex_outboxes(self, users: Sequence[tuple[str, int]]) -> None:
+        """Remove users from the index whose numbers there are still these."""
+        calls: dict[bytes, list[Argument]] = {}
+        for user, number in users:
+            calls.setdefault(outbox_bucket_of(user), []).extend((encode_text(user), number))
+        if calls:
+            await self._client.scripts([("unindex_outboxes", key, tuple(named)) for key, named in calls.items()])
+
+    async def backfill_outbox(self, user: str) -> None:
+        """Mark what the user has in Redis from the time before an archive was set."""
+        while (await self._change_history(user, [("backfill_outbox", user_prefix(user), (BACKFILLED_MAX,))]))[0]:
+            pass
+
+    async def users_aside(self) -> list[str]:
+        """Return the users for whom entries were set aside, the latest last."""
+        return [
+            user.decode("utf-8", "surrogatepass") for user in await self._client.command("ZRANGE", ASIDE_KEY, 0, -1)
+        ]
+
+    async def entries_aside(self, user: str) -> dict[str, str]:
+        """Return the entries that were set aside for the user, each with the reason."""
+        reply = parse_hash(await self._client.command("HGETALL", user_prefix(user) + b"aside"))
+        return {_shown(member): reason.decode("utf-8", "replace") for member, reason in reply.items()}
+
+    async def erase_outbox(self, user: str) -> None:
+        """Remove what names the user outside the user's own keys."""
+        name = encode_text(user)
+        await self._client.commands([("ZREM", outbox_bucket_of(user), name), ("ZREM", ASIDE_KEY, name)])
+
+    async def put_back(self, user: str) -> int:
+        """Put what was set aside for the user into the outbox again. Return the number of entries."""
+        (count,) = await self._change_history(user, [("put_back", user_prefix(user), ())])
+        await self._client.command("ZREM", ASIDE_KEY, encode_text(user))
+        return int(count)
+
+    async def restore_conversation(
+        self, user: str, archived: ArchivedConversation, messages: Sequence[ArchivedMessage], *, has_older: bool
+    ) -> None:
+        """Store a conversation of the archive again, with its newest messages. Raises `NotFound` if it was deleted.
+
+        `has_older`: the archive has older messages. Do nothing if Redis has the conversation.
+        """
+        fields = _conversation_fields(archived)
+        if has_older:
+            fields["cold"] = str(messages[0].number if messages else archived.next_number)
+        arguments: list[Argument] = [pack(fields), archived.size, archived.change]
+        for message in messages:
+            arguments += (message.number, pack(_message_fields(message)))
+        parse_reply(await self._script("restore_conversation", user, *arguments))
+
+    async def was_deleted(self, user: str, conversation: str) -> bool:
+        """Return whether the conversation was deleted lately and its id wasn't used again."""
+        return bool(await self._client.command("EXISTS", user_prefix(user) + b"deleted:" + encode_text(conversation)))
+
+    async def was_removed(self, user: str, message: ArchivedMessage) -> bool:
+        """Return whether the message's conversation was deleted lately."""
+        place = encode_text(place_of(message.incarnation or "", message.conversation))
+        return bool(await self._client.command("EXISTS", user_prefix(user) + b"removed:" + place))
+
+    async def restore_message(self, user: str, message: ArchivedMessage) -> None:
+        """Store a message of the archive again. Raises `NotFound` if Redis doesn't have its conversation."""
+        parse_reply(await self._script("restore_message", user, message.number, pack(_message_fields(message))))
+
+
+def place_of(incarnation: str, conversation: str) -> str:
+    """Return the member of a conversation in its user's list."""
+    return f"{incarnation}:{conversation}"
+
+
+def _shown(member: bytes) -> str:
+    """Return an entry's member as text for a person: kind and id."""
+    kind, _, name = member.partition(b":")
+    if kind == b"t":
+        return "turn " + str(_turn_id(name))
+    text = name.decode("utf-8", "replace")
+    return f"message {text}" if kind == b"m" else f"{'conversation' if kind == b'c' else 'deletion of'} {text[17:]}"
+
+
+def _turn_id(packed: bytes) -> str:
+    try:
+        return str(msgspec.msgpack.decode(packed)[0][0])
+    except (msgspec.MsgspecError, ValueError, IndexError, TypeError):
+        return "?"
+
+
+def _read(user: str, entries: list[Any], more: int, last: bytes | None) -> OutboxRead:
+    """Return what the script returns of an outbox. What can't be read must not stop the rest."""
+    readable: list[OutboxEntry] = []
+    unreadable: list[OutboxEntry] = []
+    for member, change, state in entries:
+        entry = OutboxEntry(member=member, change=int(float(change)), item=None)
+        try:
+            readable.append(structs.replace(entry, item=_item(user, member, entry.change, state)))
+        except (ValueError, KeyError, IndexError, TypeError):
+            unreadable.append(entry)
+    last_change = 0 if last is None else int(float(last))
+    return OutboxRead(OutboxBatch(user=user, entries=tuple(readable)), bool(more), last_change, tuple(unreadable))
+
+
+def _item(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem | None:
+    kind, _, name = member.partition(b":")
+    if kind == b"d":
+        incarnation, _, conversation = name.decode("utf-8", "surrogatepass").partition(":")
+        return RemovedConversation(conversation=conversation, incarnation=incarnation)
+    if not state or not state[0]:
+        return None
+    if kind == b"c":
+        return _conversation(user, change, *state)
+    if kind == b"m":
+        return _message(*state)
+    return _turn(*state)
+
+
+def _conversation(user: str, change: int, flat: list[bytes], size: bytes) -> ArchivedConversation:
+    fields = parse_hash(flat)
+    return ArchivedConversation(
+        record=conversation_record(user, flat),
+        incarnation=fields[b"place"].partition(b":")[0].decode(),
+        change=change,
+        next_number=int(fields[b"n"]) + 1,
+        cleared=int(fields[b"cleared"]),
+        size=int(size),
+    )
+
+
+def _message(flat: list[bytes], place: bytes | None) -> ArchivedMessage:
+    fields = parse_hash(flat)
+    rated_ms, rated_model = fields.get(b"rated_ms"), fields.get(b"rated_model")
+    return ArchivedMessage(
+        record=message_record(flat),
+        conversation=fields[b"conversation"].decode(),
+        number=int(fields[b"number"]),
+        incarnation=None if place is None else place.partition(b":")[0].decode(),
+        rated_ms=None if rated_ms is None else int(rated_ms),
+        rated_model=None if rated_model is None else rated_model.decode(),
+    )
+
+
+def _turn(fields: list[bytes | None], counts: list[bytes | None]) -> ArchivedTurn:
+    turn, conversation, place, model, status, ended_ms = (None if one is None else one.decode() for one in fields)
+    return ArchivedTurn(
+        turn=turn or "",
+        conversation=conversation,
+        incarnation=None if place is None else place.partition(":")[0],
+        model=model or "",
+        status=status or "",
+        ended_ms=int(ended_ms or 0),
+        usage=counters(counts),
+    )
+
+
+def _conversation_fields(archived: ArchivedConversation) -> dict[str, str | bytes | None]:
+    record = archived.record
+    used = {name: value for name, value in structs.asdict(record.usage).items() if value is not None}
+    if record.usage == Counters():
+        used = {}  # no turn has ended, so the sums don't exist yet
+    retention = record.retention_days if archived.retention_days is None else archived.retention_days
+    return {
+        "id": record.id,
+        "title": record.title,
+        "system": record.system,
+        "model": record.model,
+        "metadata": record.metadata,
+        "head": record.head,
+        "revision": str(record.revision),
+        "created_ms": str(record.created_ms),
+        "updated_ms": str(record.updated_ms),
+        "place": place_of(archived.incarnation, record.id),
+        "n": str(archived.next_number - 1),
+        "messages": str(record.messages),
+        "cleared": str(archived.cleared),
+        "retention_days": None if retention is None else str(retention),
+        **{name: str(value) for name, value in used.items()},
+    }
+
+
+def _message_fields(message: ArchivedMessage) -> dict[str, str | bytes | None]:
+    record = message.record
+    return {
+        "id": record.id,
+        "conversation": message.conversation,
+        "parent": record.parent,
+        "role": record.role,
+        "created_ms": str(record.created_ms),
+        "body": record.body,
+        "turn": record.turn,
+        "number": str(message.number),
+        "rating": record.rating,
+        "comment": record.comment,
+        "rated_ms": None if message.rated_ms is None else str(message.rated_ms),
+        "rated_model": message.rated_model,
+    }

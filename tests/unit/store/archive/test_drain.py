@@ -1,0 +1,429 @@
+"""What is in the outboxes reaches the archive once, whatever fails or dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pytest
+from msgspec import structs
+
+from store.archive import drain
+from store.archive.api import Archive, ArchiveError
+from store.archive.archived_store import ArchivedStore
+from store.archive.records import Applied, ArchivedMessage, OutboxBatch, OutboxEntry
+from store.archive.sql_archive import SqlArchive
+from store.records import Change, Counters, FeedbackFilter, Limited, NotFound, StoreError, TurnLimits
+from tests.archived_stores import archived_store, forget_history
+from tests.redis_process import RedisProcess, redis_store, shared_redis
+from tests.store_conformance import NOW, conversation, ending, message, new_turn, run, running, stateless_turn
+
+__all__ = ["shared_redis"]
+
+
+class BreakableArchive(SqlArchive):
+    """An archive that can be away, or pause before or after the commit."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, migrate=True)
+        self.is_away = False
+        self.before_commit: asyncio.Event | None = None
+        self.after_commit: asyncio.Event | None = None
+        self.reached = asyncio.Event()
+        self.applied: list[list[OutboxBatch]] = []
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise ArchiveError("The archive can't be reached.")
+
+    async def ping(self) -> None:
+        self._check()
+        await super().ping()
+
+    async def apply(self, batches: list[OutboxBatch]) -> list[Applied]:
+        self._check()
+        if self.before_commit is not None:
+            self.reached.set()
+            await self.before_commit.wait()
+            self._check()
+        results = await super().apply(batches)
+        self.applied.append(batches)
+        if self.after_commit is not None:
+            self.reached.set()
+            await self.after_commit.wait()
+        return results
+
+    async def conversation(self, user: str, conversation: str) -> Any:
+        self._check()
+        return await super().conversation(user, conversation)
+
+    async def conversations(self, user: str, limit: int, before: str | None) -> Any:
+        self._check()
+        return await super().conversations(user, limit, before)
+
+
+class Instance(Protocol):
+    """Opens an instance's store on the same Redis and the same archive."""
+
+    async def __call__(self, **options: Any) -> tuple[ArchivedStore, BreakableArchive]:
+        """Return the store and its archive."""
+
+
+@pytest.fixture
+async def instance(shared_redis: RedisProcess, tmp_path: Path) -> AsyncIterator[Instance]:
+    """A function that opens one more instance on one empty Redis and one empty archive."""
+    shared_redis.execute("FLUSHALL")
+    async with AsyncExitStack() as stores:
+
+        async def open_instance(**options: Any) -> tuple[ArchivedStore, BreakableArchive]:
+            archive = BreakableArchive(f"sqlite:///{tmp_path / 'archive.db'}")
+            store = await stores.enter_async_context(
+                archived_store(shared_redis.url, cast("Archive", archive), **options)
+            )
+            return store, archive
+
+        yield open_instance
+
+
+async def titles(archive: BreakableArchive, user: str = "ann") -> list[str]:
+    """Return the titles of the conversations in the archive itself."""
+    return [one.title for one in (await SqlArchive.conversations(archive, user, 100, None))[0]]
+
+
+async def eventually_titled(archive: BreakableArchive, *expected: str) -> None:
+    """Wait until the archive has exactly these titles."""
+    async with asyncio.timeout(10):
+        while await titles(archive) != list(expected):
+            await asyncio.sleep(0.02)
+
+
+def kill(store: ArchivedStore) -> None:
+    """Stop an instance's drain at once, as a kill does."""
+    for task in store._drain._tasks:
+        task.cancel()
+
+
+async def test_a_change_is_archived_soon(instance: Instance) -> None:
+    """Nobody has to ask for it."""
+    store, archive = await instance()
+    await store.create_conversation(conversation(title="One"))
+    await eventually_titled(archive, "One")
+    await store.update_conversation("ann", "c1", Change(title="Two"), NOW + 1)
+    await eventually_titled(archive, "Two")
+    await store.delete_conversation("ann", "c1")
+    await eventually_titled(archive)
+
+
+async def test_a_slow_instance_changes_nothing_late(instance: Instance) -> None:
+    """An instance that has read an outbox and commits after another one has archived newer changes is ignored."""
+    slow, slow_archive = await instance()
+    fast, archive = await instance()
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="Old"))
+    await slow_archive.reached.wait()
+    await fast.update_conversation("ann", "c1", Change(title="New"), NOW + 1)
+    await eventually_titled(archive, "New")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert await titles(archive) == ["New"]
+
+
+async def test_a_slow_instance_does_not_bring_back_what_was_deleted(instance: Instance) -> None:
+    """Also if the id was used again meanwhile."""
+    slow, slow_archive = await instance()
+    fast, archive = await instance()
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="Old"))
+    await slow_archive.reached.wait()
+    await fast.delete_conversation("ann", "c1")
+    await eventually_titled(archive)
+    await fast.create_conversation(conversation(title="New"))
+    await eventually_titled(archive, "New")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert await titles(archive) == ["New"]
+
+
+async def test_a_change_during_the_commit_stays_in_the_outbox(instance: Instance) -> None:
+    """The acknowledgement removes only what was read."""
+    store, archive = await instance()
+    archive.after_commit = asyncio.Event()
+    await store.create_conversation(conversation(title="Old"))
+    await archive.reached.wait()
+    await store.update_conversation("ann", "c1", Change(title="New"), NOW + 1)
+    archive.after_commit.set()
+    archive.after_commit = None
+    await eventually_titled(archive, "New")
+
+
+@pytest.mark.parametrize("step", ["before_commit", "after_commit"])
+async def test_what_a_dead_instance_leaves_is_archived_once(
+    instance: Instance, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another instance finds the user in the index, whether the dead one has committed or not."""
+    monkeypatch.setattr(drain, "INDEX_AGE_MS", 0)
+    dead, dead_archive = await instance()
+    setattr(dead_archive, step, asyncio.Event())
+    ended = asyncio.create_task(run(cast("Any", dead), new_turn(conversation=None, new_conversation=conversation())))
+    await dead_archive.reached.wait()
+    await ended
+    kill(dead)
+    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    other, archive = await instance()
+    await eventually_titled(archive, "A title")
+    async with asyncio.timeout(10):
+        while (await SqlArchive.usage(archive, "ann", None, None)).input_tokens != 1:
+            await asyncio.sleep(0.02)
+    (state,) = await other._hot.outbox_states(["ann"])
+    assert (await SqlArchive.usage(archive, "ann", None, None)).input_tokens == 1
+    async with asyncio.timeout(10):
+        while state.entries or await other._hot.indexed_outboxes(0):
+            (state,) = await other._hot.outbox_states(["ann"])
+            await asyncio.sleep(0.02)
+
+
+async def test_the_index_keeps_a_user_whose_outbox_is_filled_again(instance: Instance) -> None:
+    """Removing a user from the index needs the number that the index had when the outbox was found empty."""
+    store, _ = await instance()
+    await store.create_conversation(conversation())
+    (seen,) = await store._hot.indexed_outboxes(0)
+    await store.create_conversation(conversation("c2"))
+    await store._hot.unindex_outboxes([seen])
+    (again,) = await store._hot.indexed_outboxes(0)
+    assert again[1] > seen[1]
+
+
+async def test_numbers_that_have_fallen_lose_nothing(instance: Instance, shared_redis: RedisProcess) -> None:
+    """After a loss of Redis whose clock is an hour behind, new changes get numbers that the archive accepts."""
+    store, archive = await instance()
+    ahead_us = 10**6 * (3600 + int(shared_redis.execute("TIME")[0]))
+    shared_redis.execute("SET", "turnwire:{@ann}:change", str(ahead_us))
+    await store.create_conversation(conversation(title="Ahead"))
+    await eventually_titled(archive, "Ahead")
+    shared_redis.execute("FLUSHALL")
+    await store.create_conversation(conversation("c2", title="Behind"))
+    await store.update_conversation("ann", "c1", Change(title="Renamed"), NOW + 2)
+    await store._drain.settle("ann")
+    assert await titles(archive) == ["Renamed", "Behind"]
+
+
+async def test_a_refused_entry_is_set_aside(instance: Instance) -> None:
+    """The others are archived; what was refused is named, and can be put back."""
+    store, archive = await instance()
+    await store.create_conversation(conversation(title="Good"))
+    await store.create_conversation(conversation("bad", title="Bad", at=10**15))
+    await store._drain.settle("ann")
+    assert await titles(archive) == ["Good"]
+    assert store.archive_state.set_aside == 1
+    assert await store._hot.users_aside() == ["ann"]
+    (named,) = await store._hot.entries_aside("ann")
+    assert named == "conversation bad"
+    assert await store._hot.put_back("ann") == 1
+    await store._drain.settle("ann")
+    assert store.archive_state.set_aside == 2
+
+
+async def test_what_can_not_be_read_from_redis_is_set_aside(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Damaged data of one user stops neither the user's other changes nor other users."""
+    store, archive = await instance()
+    await store.create_conversation(conversation("bad"))
+    shared_redis.execute("HSET", "turnwire:{@ann}:conversation:bad", "revision", "x")
+    await store.create_conversation(conversation(title="Good"))
+    await store._drain.settle("ann")
+    assert await titles(archive) == ["Good"]
+    assert list(await store._hot.entries_aside("ann")) == ["conversation bad"]
+
+
+async def test_while_the_archive_is_away_nothing_in_use_fails(instance: Instance, shared_redis: RedisProcess) -> None:
+    """The outbox keeps everything beyond its time to live, and is archived when the archive is back."""
+    store, archive = await instance(history_ttl_s=0.3)
+    await store.create_conversation(conversation(title="Kept"))
+    await store._drain.settle("ann")
+    archive.is_away = True
+    await run(cast("Any", store), new_turn())
+    async with asyncio.timeout(5):
+        while not store.archive_state.is_degraded:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.8)
+    assert (await store.conversation("ann", "c1")).messages == 2
+    assert [one.id for one in (await store.conversations("ann", 10, None))[0]] == ["c1"]
+    assert (await store.usage("ann", None, None)).input_tokens == 1
+    assert len((await store.messages("ann", "c1", 10, None))[0]) == 2
+    for call in (store.conversation("ann", "unknown"), store.message("ann", "unknown")):
+        with pytest.raises(ArchiveError):
+            await call
+    with pytest.raises(ArchiveError):
+        await store.create_conversation(conversation("own-id"))
+    await store.delete_conversation("ann", "c1")
+    with pytest.raises(NotFound):
+        await store.conversation("ann", "c1")
+    await store.accept(
+        new_turn("t2", conversation=None, new_conversation=conversation("c_" + "A" * 22), limits=TurnLimits())
+    )
+    archive.is_away = False
+    async with asyncio.timeout(10):
+        while store.archive_state.is_degraded or await titles(archive) != ["A title"]:
+            await asyncio.sleep(0.02)
+    await store._drain.settle("ann")
+    await asyncio.sleep(0.8)
+    assert not shared_redis.execute("KEYS", "turnwire:{@ann}:conversation:*")
+    assert (await store.conversation("ann", "c_" + "A" * 22)).messages == 1
+
+
+async def test_a_synchronous_ending_waits_for_the_archive(instance: Instance) -> None:
+    """`end` and `delete_conversation` return when the archive has them, and raise if it is away; repeating helps."""
+    store, archive = await instance(sync=True)
+    await store.create_conversation(conversation())
+    turn = await running(cast("Any", store), new_turn())
+    await store._drain.settle("ann")
+    archive.is_away = True
+    last = ending(turn)
+    with pytest.raises(StoreError):
+        await store.end(last)
+    archive.is_away = False
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await store.end(last)
+                break
+            except StoreError:
+                await asyncio.sleep(0.02)
+    assert (await SqlArchive.usage(archive, "ann", None, None)).input_tokens == 1
+    await store.delete_conversation("ann", "c1")
+    assert await titles(archive) == []
+
+
+async def test_what_redis_had_before_the_archive_is_archived(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Conversations at the user's first list, with all messages, ratings and usage; a later change brings all messages too."""
+    async with redis_store(shared_redis.url) as before:
+        await before.create_conversation(conversation(title="Listed"))
+        await run(before, new_turn())
+        await before.put_feedback("ann", "t1.answer", "up", "fine", NOW, "demo")
+        await run(before, stateless_turn("t2"))
+        await before.create_conversation(conversation("c1", "bob", title="Changed"))
+        await run(before, new_turn(user="bob"))
+    store, archive = await instance()
+    assert [one.title for one in (await store.conversations("ann", 10, None))[0]] == ["Listed"]
+    assert (await store.usage("ann", None, None)).input_tokens == 2
+    await store.update_conversation("bob", "c1", Change(title="Changed again"), NOW)
+    await store._drain.settle("bob")
+    forget_history(shared_redis)
+    for user in ("ann", "bob"):
+        assert [one.id for one in (await store.messages(user, "c1", 10, None))[0]] == ["t1.question", "t1.answer"]
+    assert (await store.list_feedback(FeedbackFilter(), 10, None))[0][0].comment == "fine"
+    assert (await SqlArchive.usage(archive, "ann", None, None)).input_tokens == 2
+
+
+async def test_a_read_from_before_a_deletion_brings_nothing_back(instance: Instance) -> None:
+    """An instance that has read a conversation from the archive can't restore it after it was deleted."""
+    store, archive = await instance()
+    await run(cast("Any", store), new_turn(conversation=None, new_conversation=conversation()))
+    await store._drain.settle("ann")
+    found = await SqlArchive.conversation(archive, "ann", "c1")
+    assert found is not None
+    await store.delete_conversation("ann", "c1")
+    with pytest.raises(NotFound):
+        await store._hot.restore_conversation("ann", found, [], has_older=False)
+    with pytest.raises(NotFound):
+        await store.message("ann", "t1.answer")
+
+
+async def test_a_turn_outlives_redis_and_the_archive(instance: Instance, shared_redis: RedisProcess) -> None:
+    """If Redis is lost while the archive is away, a running turn is restored in the conversation that the archive has."""
+    store, archive = await instance()
+    await store.create_conversation(conversation(title="First"))
+    await run(cast("Any", store), new_turn())
+    new = new_turn("t2")
+    record = (await store.accept(new)).conversation
+    assert record is not None
+    await store._drain.settle("ann")
+    archive.is_away = True
+    shared_redis.execute("FLUSHALL")
+    lost = structs.replace(new, limits=None)
+    with pytest.raises(NotFound):
+        await store.accept(lost)
+    known = structs.replace(record, head=None, messages=0)
+    turn = (await store.accept(structs.replace(lost, conversation=None, new_conversation=known))).turn
+    await store.end(ending(turn))
+    archive.is_away = False
+    async with asyncio.timeout(10):
+        while store.archive_state.is_degraded:
+            await asyncio.sleep(0.02)
+    await store._drain.settle("ann")
+    shared_redis.execute("FLUSHALL")
+    messages = [one.id for one in (await store.messages("ann", "c1", 10, None))[0]]
+    assert messages == ["t1.question", "t1.answer", "t2.question", "t2.answer"]
+    assert (await store.conversation("ann", "c1")).title == "First"
+
+
+async def test_the_archive_counts_for_the_limits(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Also what Redis has forgotten counts for the limits of conversations and of bytes."""
+    store, _ = await instance()
+    for n in range(3):
+        await store.create_conversation(conversation(f"c{n}", title="1234567890"))
+    await store._drain.settle("ann")
+    forget_history(shared_redis)
+    for limits in (TurnLimits(conversations=3), TurnLimits(stored_bytes=40)):
+        with pytest.raises(Limited):
+            await store.create_conversation(conversation("more", title="1234567890"), limits)
+    await store.delete_conversation("ann", "c0")
+    await store.create_conversation(conversation("more"), TurnLimits(conversations=3, stored_bytes=40))
+
+
+LONG = 100_000
+
+
+async def test_a_very_long_conversation_goes_on(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Only the newest messages of a conversation with 100,000 come back; the others are read where they are."""
+    store, archive = await instance()
+    await store.create_conversation(conversation(title="Long"))
+    await store._drain.settle("ann")
+    found = await SqlArchive.conversation(archive, "ann", "c1")
+    assert found is not None
+    for start in range(1, LONG + 1, 5000):
+        entries = [
+            OutboxEntry(
+                member=b"m:%d" % number,
+                change=found.change + number,
+                item=ArchivedMessage(
+                    record=message(f"m{number}", parent=f"m{number - 1}" if number > 1 else None),
+                    conversation="c1",
+                    number=number,
+                    incarnation=found.incarnation,
+                ),
+            )
+            for number in range(start, start + 5000)
+        ]
+        await SqlArchive.apply(archive, [OutboxBatch(user="ann", entries=tuple(entries))])
+    head = structs.replace(found.record, head=f"m{LONG}", messages=LONG, revision=found.record.revision + 1)
+    last = structs.replace(found, record=head, change=found.change + LONG + 1, next_number=LONG + 1)
+    entry = OutboxEntry(member=b"c:", change=last.change, item=last)
+    await SqlArchive.apply(archive, [OutboxBatch(user="ann", entries=(entry,))])
+    shared_redis.execute("FLUSHALL")
+    await run(cast("Any", store), new_turn())
+    assert (await store.conversation("ann", "c1")).messages == LONG + 2
+    assert len(shared_redis.execute("KEYS", "turnwire:{@ann}:message:*")) <= 502
+    page, more = await store.messages("ann", "c1", 600, None)
+    assert ([one.id for one in page[:2]], more) == ([f"m{LONG - 597}", f"m{LONG - 596}"], True)
+    assert [one.id for one in page[-3:]] == [f"m{LONG}", "t1.question", "t1.answer"]
+    page, more = await store.messages("ann", "c1", 10, "m11")
+    assert ([one.id for one in page], more) == ([f"m{n}" for n in range(1, 11)], False)
+    branch, older = await store.branch("ann", "c1", "t1.answer", 10_000)
+    assert branch[-1].id == "t1.answer"
+    assert len(branch) > 502
+    assert len(branch) + older == LONG + 2
+    await run(cast("Any", store), new_turn("t2", parent="m7"))
+    branch, _ = await store.branch("ann", "c1", "t2.answer")
+    assert [one.id for one in branch] == [*(f"m{n}" for n in range(1, 8)), "t2.question", "t2.answer"]
+    await store.put_feedback("ann", "m3", "up", None, NOW)
+    assert (await store.message("ann", "m3")).rating == "up"
+    await store.update_conversation("ann", "c1", Change(head="m5"), NOW)
+    page, more = await store.messages("ann", "c1", 3, "m9")
+    assert [one.id for one in page] == ["m6", "m7", "m8"]
+    assert len(shared_redis.execute("KEYS", "turnwire:{@ann}:message:*")) <= 510
+    assert (await store.usage("ann", None, None)) == Counters(2, 4, 6, 8, 10, 12)
