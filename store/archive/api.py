@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from store.archive.records import Applied, ArchivedConversation, ArchivedMessage, OutboxBatch
-from store.records import ConversationRecord, Counters, FeedbackFilter, FeedbackRecord, Found, StoreError
+from store.records import ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, Found, StoreError
 
 
 class ArchiveError(StoreError):
@@ -77,6 +77,9 @@ class Archive(Protocol):
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `HistoryStore.usage`. `conversation`: None for all turns. Raises `NotFound`."""
+
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """See `HistoryStore.usage_days`. The days are those of all turns that the archive has."""
 
     async def expired(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
         """Return the (user, conversation) of some conversations whose retention is over, oldest first.
