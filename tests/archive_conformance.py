@@ -183,16 +183,14 @@ class ArchiveConformance:
         )
         if said.record.rating is not None:
             said = message(
-                **{
-                    "name": said.record.id,
-                    "conversation": name,
-                    "number": said.number,
-                    "body": said.record.body,
-                    "rating": said.record.rating,
-                    "comment": data.draw(some),
-                    "rated_ms": data.draw(time),
-                    "rated_model": data.draw(some),
-                }
+                said.record.id,
+                conversation=name,
+                number=said.number,
+                body=said.record.body,
+                rating=said.record.rating,
+                comment=data.draw(some),
+                rated_ms=data.draw(time),
+                rated_model=data.draw(some),
             )
         applied = await put(archive, stored, said, user=user)
         assert applied.poisoned == ()
@@ -545,7 +543,7 @@ class ArchiveConformance:
 
     async def test_expired_conversations(self, archive: SqlArchive) -> None:
         """A conversation's own days override the setting, and 0 means forever in both."""
-        old = {"updated_ms": NOW - 10 * DAY_MS}
+        old: dict[str, Any] = {"updated_ms": NOW - 10 * DAY_MS}
         await put(
             archive,
             conversation("own", retention_days=9, **old),

@@ -125,6 +125,7 @@ class PostgresProcess:
             "full_page_writes": "off",
             "shared_buffers": "64MB",
             "max_connections": "60",
+            "dynamic_shared_memory_type": "mmap",
             **self._settings,
         }
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]

@@ -91,7 +91,7 @@ def _section(table: Table) -> str:
 
 
 def _type(column: Column[object]) -> str:
-    name = column.type.compile(dialect=postgresql.dialect()).removesuffix(' COLLATE "C"').lower()
+    name = column.type.compile(dialect=postgresql.dialect()).removesuffix(' COLLATE "C"').lower()  # type: ignore[no-untyped-call]
     return f"{name}{', null' if column.nullable else ''}"
 
 

@@ -79,7 +79,7 @@ class Archive(Protocol):
         """See `HistoryStore.usage`. `conversation`: None for all turns. Raises `NotFound`."""
 
     async def usage_days(self, user: str) -> list[DayUsage]:
-        """See `HistoryStore.usage_days`."""
+        """See `HistoryStore.usage_days`. The days are those of all turns that the archive has."""
 
     async def expired(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
         """Return the (user, conversation) of some conversations whose retention is over, oldest first.

@@ -54,7 +54,7 @@ class Many:
             self._columns.append((name, process))
 
     def parameters(self, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-        """Return the parameters for these rows."""
+        """Return the parameters for `rows`."""
         columns, constants = self._columns, self._constants
         whole = [constants | row for row in rows] if constants else rows
         return [

@@ -219,7 +219,7 @@ class _Entry(Struct, eq=False):
 
     @property
     def item(self) -> ArchivedConversation | ArchivedMessage | ArchivedTurn | RemovedConversation | None:
-        """What the entry stores."""
+        """The state that the entry stores."""
         return self.entry.item
 
     @property

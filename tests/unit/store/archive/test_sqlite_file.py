@@ -39,8 +39,8 @@ async def test_several_instances_write_at_once(tmp_path: Path) -> None:
                 user = f"user{n % 3}"
                 item = message(f"m{n}")
                 tasks.create_task(archive.apply([batch(conversation(user=user), item, user=user, after=10 * n)]))
-        for user in range(3):
-            assert await texts(one, user=f"user{user}") == await texts(two, user=f"user{user}") != []
+        for user in ("user0", "user1", "user2"):
+            assert await texts(one, user=user) == await texts(two, user=user) != []
 
 
 async def test_a_full_disk_is_not_the_fault_of_an_entry(tmp_path: Path) -> None:
