@@ -57,7 +57,7 @@ def instance_channel(instance: str) -> str:
 def erased_key(user: str) -> str:
     """Return the key of the ephemeral value that exists for a while after the user was erased.
 
-    Meanwhile, what another instance still had of the user before must not be stored again. The key doesn't show the user.
+    While it exists, an instance must not store data of the user from before the erasure. The key doesn't show the user.
     """
     return "erased:" + user_hash(user)
 
@@ -209,8 +209,7 @@ class HistoryStore(Protocol):
         """Return the messages from the root to message `last`, in order, and the number of older ones left out.
 
         With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, but always
-        `last`.
-        With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
+        `last`. With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
         """
 
     async def messages(
@@ -275,9 +274,7 @@ class HistoryStore(Protocol):
     ) -> None:
         """Store the rating of a message, with a comment and the model that wrote the message.
 
-        An earlier rating of the message is replaced, with its comment.
-
-        Raises `NotFound`. The message has its rating and comment until its conversation is deleted.
+        They replace an earlier rating of the message, and are kept until its conversation is deleted. Raises `NotFound`.
         """
 
     async def list_feedback(

@@ -64,7 +64,7 @@ class LocalPubSub:
     def _publish_entries(self, written: Iterable[Append]) -> None:
         """Publish new log entries.
 
-        Encode only entries whose channel has a subscriber; within one process nearly no channel has one.
+        Only an entry whose channel has a subscriber is encoded; within one process, hardly any channel has one.
         """
         subscribed = self._subscribers
         self._publish(entry_publication(new) for new in written if turn_channel(new.user, new.turn) in subscribed)

@@ -1,7 +1,7 @@
-"""The words that a search compares, the same in every store and in every language.
+"""The words that a search compares. The rules are the same for every store and every language.
 
-A word is a run of letters and digits, without case and accents. Languages that write no spaces have no such words, so each
-of their characters is a word, and a run of them in a query is a phrase.
+A word is a run of letters and digits, without case and accents. In a language that writes no spaces, each character is a
+word, and a run of characters in a query is a phrase.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class SearchQuery(Struct, frozen=True):
     excluded: tuple[tuple[str, ...], ...]
     ends_with_prefix: bool
 
-    def matches(self, found: list[str]) -> bool:
-        """Return whether a text with these `words` matches."""
+    def matches(self, text_words: list[str]) -> bool:
+        """Return whether a text with the words `text_words` matches."""
         return (
             bool(self.phrases)
-            and all(_place(found, phrase, is_prefix) is not None for phrase, is_prefix in self._with_prefix())
-            and not any(_place(found, phrase) is not None for phrase in self.excluded)
+            and all(_place(text_words, phrase, is_prefix) is not None for phrase, is_prefix in self._with_prefix())
+            and not any(_place(text_words, phrase) is not None for phrase in self.excluded)
         )
 
     def matches_text(self, text: str) -> bool:
@@ -56,9 +56,9 @@ class SearchQuery(Struct, frozen=True):
         folded = _fold(text)
         return all(word in folded for phrase in self.phrases for word in phrase) and self.matches(_WORD.findall(folded))
 
-    def first_place(self, found: list[str]) -> int | None:
-        """Return the index of the first word of the first phrase in these `words`; None if there is no phrase in them."""
-        places = (_place(found, phrase, is_prefix) for phrase, is_prefix in self._with_prefix())
+    def first_place(self, text_words: list[str]) -> int | None:
+        """Return the index in `text_words` at which a phrase begins first; None if there is no phrase in them."""
+        places = (_place(text_words, phrase, is_prefix) for phrase, is_prefix in self._with_prefix())
         return min((place for place in places if place is not None), default=None)
 
     def _with_prefix(self) -> Iterator[tuple[tuple[str, ...], bool]]:
@@ -67,27 +67,31 @@ class SearchQuery(Struct, frozen=True):
         return ((phrase, self.ends_with_prefix and n == last) for n, phrase in enumerate(self.phrases))
 
 
-def _place(found: list[str], phrase: tuple[str, ...], is_prefix: bool = False) -> int | None:
-    """Return where in the words `found` the `phrase` begins first, or None."""
+def _place(text_words: list[str], phrase: tuple[str, ...], is_prefix: bool = False) -> int | None:
+    """Return the index in `text_words` at which `phrase` begins first, or None.
+
+    With `is_prefix`, its last word may be the beginning of a word.
+    """
     *whole, last = phrase
     start = 0
     while True:
         if whole:
             try:
-                start = found.index(whole[0], start)
+                start = text_words.index(whole[0], start)
             except ValueError:
                 return None
         elif is_prefix:
-            start = next((n for n in range(start, len(found)) if found[n].startswith(last)), len(found))
+            start = next((n for n in range(start, len(text_words)) if text_words[n].startswith(last)), len(text_words))
         else:
             try:
-                return found.index(last, start)
+                return text_words.index(last, start)
             except ValueError:
                 return None
         end = start + len(whole)
-        if end >= len(found):
+        if end >= len(text_words):
             return None
-        if found[start:end] == whole and (found[end].startswith(last) if is_prefix else found[end] == last):
+        is_last = text_words[end].startswith(last) if is_prefix else text_words[end] == last
+        if is_last and text_words[start:end] == whole:
             return start
         start += 1
 
@@ -103,7 +107,7 @@ def index_text(text: str) -> str:
 
 
 def parse_query(query: str) -> SearchQuery:
-    """Return what `query` asks for: words, `"phrases"`, and either of them after a minus. The first `TERMS_MAX` terms count."""
+    """Return the parsed `query`: words, `"phrases"`, and either of them after a minus; only the first `TERMS_MAX` terms."""
     phrases: list[tuple[str, ...]] = []
     excluded: list[tuple[str, ...]] = []
     ends_with_prefix = False
@@ -150,7 +154,7 @@ def snippet(text: str, query: SearchQuery) -> str:
 
 
 def _offset(text: str, query: SearchQuery) -> int:
-    """Return where in `text` the first place begins that `query` finds, about; 0 if it finds none."""
+    """Return the approximate offset in `text` of the first place that `query` finds; 0 if it finds none."""
     place = query.first_place(words(text))
     if place is None:
         return 0

@@ -312,8 +312,10 @@ class SearchConformance:
         assert (await store.search("bob", "cafe", 10, None)) == ([], False)
 
     async def test_a_result_names_the_newest_message_that_matches(self, store: Store) -> None:
-        """It has the text around the place, also in an old message, in another branch, or before the context was cleared.
-        A result by its title alone has none."""
+        """A result has the text around the match, also in an old message, in another branch, or from before a clear.
+
+        A result that matches only by its title has neither message nor text.
+        """
         long = "hay " * 2000 + "Needle " + "straw " * 2000
         await store.create_conversation(conversation(title="a needle"))
         assert [(one.message, one.snippet) for one in (await store.search("ann", "needle", 9, None))[0]] == [
@@ -415,7 +417,7 @@ class StoreConformance(SearchConformance):
 
     # --- accepting ---
 
-    async def test_a_turn_is_accepted_with_its_question(self, store: Store) -> None:
+    async def test_a_turn_is_accepted_with_its_input(self, store: Store) -> None:
         """Law 6: accepting stores the turn and its input, and changes the conversation's revision and number of messages."""
         await store.create_conversation(conversation())
         accepted = await store.accept(new_turn())
@@ -1063,7 +1065,7 @@ class StoreConformance(SearchConformance):
         assert (await store.usage("ann", None, None)).output_tokens == 2
 
     async def test_a_stateless_turn_has_no_conversation(self, store: Store) -> None:
-        """Its answer is stored with the turn, and no conversation or message is created."""
+        """The answer of a stateless turn is stored with the turn, and no conversation or message is created."""
         accepted = await store.accept(stateless_turn())
         assert (accepted.conversation, accepted.input, accepted.turn.conversation) == (None, None, None)
         assert accepted.turn.parent is None
@@ -1455,8 +1457,8 @@ class StoreConformance(SearchConformance):
         assert await store.usage_days("nobody") == []
 
     async def test_an_erased_user_has_nothing_left(self, store: Store) -> None:
-        """Everything of the user is gone, also a turn that still runs, and nothing of anybody else. Erasing again, or a user
-        that never was, is harmless. The user may begin again with the same ids."""
+        """Everything of the user is gone, also a turn that still runs, and nothing of anybody else. Erasing again, or erasing
+        an unknown user, is harmless. The user may begin again with the same ids."""
         for user in ("ann", "anna"):
             await store.create_conversation(conversation("c1", user, title="needle"))
             rated = await run(store, new_turn(f"{user}1", user))
@@ -1623,8 +1625,10 @@ class StoreConformance(SearchConformance):
         assert len((await store.list_feedback(FeedbackFilter(), 10, None))[0]) == 1
 
     async def test_the_feedback_of_all_users_is_listed(self, store: Store) -> None:
-        """It is listed with the conversation, the turn and the model of its message, newest first, and filtered by model,
-        rating and time."""
+        """Feedback is listed newest first, each with the conversation, the turn and the model of its message.
+
+        It can be filtered by model, rating and time.
+        """
         for user in ("ann", "a:b {c}"):
             await store.create_conversation(conversation(f"c.{len(user)}", user))
             await run(store, new_turn(f"t.{len(user)}", user, conversation=f"c.{len(user)}"))

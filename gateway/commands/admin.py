@@ -84,18 +84,34 @@ def run(options: Namespace) -> None:
 
 
 def _export(settings: Settings, user: str) -> None:
-    """Copy the export of a user to standard output. Exit with 1 if it isn't complete."""
+    """Copy the export of a user to standard output. Exit with 1 if it isn't complete or can't be written."""
     last = b""
+    write_error: OSError | None = None
     with _open(settings, "GET", f"v1/users/{quote(user, safe='')}/export") as answer:
         try:
             for line in answer:
-                sys.stdout.buffer.write(line)
+                if write_error := _write_error(line):
+                    break
                 last = line
         except (OSError, HTTPException):
             last = b""
-    sys.stdout.flush()
+    if write_error is not None:
+        if isinstance(write_error, BrokenPipeError):
+            raise write_error
+        sys.stdout = None  # otherwise Python would try at exit to write what is left in the buffer
+        fail(f"The export can't be written: {write_error.strerror}. Write it to another disk.", EXIT_FAILED)
     if not last.startswith(b'{"kind":"end"'):
         fail("The export isn't complete, because the connection was cut off. Start it again.", EXIT_FAILED)
+
+
+def _write_error(line: bytes) -> OSError | None:
+    """Write a line to standard output, and return the error if that fails."""
+    try:
+        sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 def _send(

@@ -28,7 +28,7 @@ from store.records import FeedbackFilter, FeedbackRecord
 Reason = Annotated[str, Meta(max_length=500)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 MS_DIGITS_MAX = 15
-"""The maximum number of digits of the time in ms with which `before` names a place in the list of feedback."""
+"""The maximum number of digits of the time in ms at the beginning of a `before` for the list of feedback."""
 
 CLOSED_REASON = "An operator closed this connection. Ask the operator before you reconnect."
 
@@ -61,7 +61,10 @@ class AdminDrain(p.Request, frozen=True, tag="admin.drain"):
 
 
 class AdminFeedback(p.Request, frozen=True, tag="admin.feedback"):
-    """List the feedback of all users, the newest first: on one model, with one rating, since and until a time."""
+    """List the feedback of all users, the newest first.
+
+    `model` and `rating` select the feedback on one model or with one rating, `since` and `until` that of a time.
+    """
 
     model: p.ModelId | None = None
     rating: p.Rating | None = None
@@ -185,7 +188,7 @@ async def list_feedback(context: RequestContext) -> Response:
         since_ms=None if request.since is None else time_of("since", request.since),
         until_ms=None if request.until is None else time_of("until", request.until),
     )
-    before = None if request.before is None else _parse_place(request.before)
+    before = None if request.before is None else _parse_position(request.before)
     records, more = await context.services.store.list_feedback(selected, request.limit, before)
     page = fit_page(map(_feedback_view, records))
     more = more or len(page) < len(records)
@@ -206,11 +209,13 @@ def _feedback_view(record: FeedbackRecord) -> Feedback:
     )
 
 
-def _parse_place(before: str) -> tuple[int, str]:
+def _parse_position(before: str) -> tuple[int, str]:
     """Return the time in ms and the message that a page's `next` names. Raises `ApiError` "invalid_request"."""
     rated_ms, _, message = before.partition("-")
     if not (message and rated_ms.isascii() and rated_ms.isdecimal() and len(rated_ms) <= MS_DIGITS_MAX):
-        raise ApiError("invalid_request", "`before` names no place in this list. Send a page's `next`.", path="before")
+        raise ApiError(
+            "invalid_request", "`before` isn't a position in this list. Send the `next` of a page.", path="before"
+        )
     return int(rated_ms), message
 
 

@@ -135,9 +135,8 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
 class ResponseSpec(Struct, frozen=True):
     """One possible response of an operation.
 
-    Its body is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or lines of JSON of the
-    `line_types`. If both of the first two are set,
-    the client's `Accept` selects one. If none is set, there is no body.
+    Its body is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or lines of JSON of the `line_types`.
+    If both `result_type` and `is_stream` are set, the client's `Accept` selects one. If nothing is set, there is no body.
     """
 
     description: str

@@ -121,9 +121,8 @@ def decode_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str
     """Return a request of the type `kind`, with its fields from the path and the query. Raises `ApiError`."""
     request = convert_request(kind, {**path, **query}, strict=False)
     for name in query:
-        if (
-            getattr(request, name) is None
-        ):  # msgspec takes the text null for a null, if the field allows one and no text
+        # msgspec reads the text `null` as a null if the field may be null and isn't text.
+        if getattr(request, name) is None:
             raise ApiError("invalid_request", f"`{name}` is null. Leave it out, or send a value.", path=name)
     return request
 
@@ -148,7 +147,7 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
 def decode_start(
     body: bytes, other_bytes_max: int, decode: Callable[[bytes], p.TurnStart] = p.decode_turn_start
 ) -> p.TurnStart:
-    """Return the `turn.start` in `body`, or what else `decode` returns of it. Raises `ApiError` or `HttpError`.
+    """Return the `turn.start` in `body`, or the request that another `decode` returns. Raises `ApiError` and `HttpError`.
 
     `other_bytes_max` limits everything but the input (`input`, `messages` and `system`), which may be larger than a frame.
     """

@@ -108,7 +108,7 @@ async def health(context: RequestContext) -> Response:
 async def ready(context: RequestContext) -> Response:
     """Answer whether this instance can serve clients. Raise `ApiError` if its memory is used up.
 
-    With a store that can be read but not written, such as a full Redis, or of which a part fails, the answer is ready
+    If the store can be read but not written (a full Redis, for example), or if a part of it fails, the answer is "ready"
     with the store "degraded", and all or some new turns are refused. All instances share that store: if none were
     ready, clients would lose access to running turns.
     """

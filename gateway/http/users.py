@@ -61,9 +61,9 @@ async def export(context: RequestContext) -> Response:
 
 
 def _named_user(context: RequestContext, name: str, own_scope: RequiredScope) -> str:
-    """Return the user that the path names. Raise `ApiError` if the caller may not do that.
+    """Return the user that the path names. Raise `ApiError` if the caller lacks the scope for that user.
 
-    For the caller itself, `own_scope` is needed, and for others `admin`.
+    That is `own_scope` for the caller itself, and `admin` for any other user.
     """
     principal = context.principal
     if name in {ME, principal.user}:

@@ -143,11 +143,11 @@ class RedisClient:
         return self._routes.known_masters
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Call `call` whenever other servers are masters, or slots have moved."""
+        """Call `call` whenever other servers become masters, or slots move."""
         self._routes.on_change = call
 
     async def renew_topology(self) -> None:
-        """Look for the masters again, for a moment."""
+        """Look for the masters again. Return after a moment, even if they aren't known yet."""
         await self._routes.renew()
 
     async def leave_replica(self) -> None:
@@ -179,9 +179,9 @@ class RedisClient:
         return await self._check(replies[: len(calls)])
 
     async def scripts_apart(self, calls: Iterable[ScriptCall]) -> list[Any]:
-        """Run scripts as `scripts` does. The result of one that fails is its `StoreError`, and isn't awaited for long.
+        """Run scripts as `scripts` does, but don't wait for a failover. The result of one that fails is its `StoreError`.
 
-        Raises `StoreError` if all fail for the same reason.
+        Raises `StoreError` if all of them fail.
         """
         replies = await self._run_scripts(calls, hasty_from=0)
         failed = [reply for reply in replies if isinstance(reply, Exception)]

@@ -48,7 +48,7 @@ RENEWAL_PAUSE_S = 0.1
 KEYLESS = frozenset({"HELLO", "PING", "TIME", "INFO", "SCRIPT", "PUBLISH", "DBSIZE"})
 SCRIPT = frozenset({"EVALSHA", "EVAL"})
 NOT_NOW = (TryAgainError, ClusterDownError, ReadOnlyError)
-"""Replies of a node that hasn't run the command and may run it later, or for which another node will."""
+"""Replies of a node that hasn't run the command. The node itself or another one may run it later."""
 
 
 class NotACluster(RedisError):

@@ -26,7 +26,7 @@ class RedisEphemeral(RedisPart):
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int, user: str | None = None) -> bytes | None:
         """See `EphemeralStore`."""
         if user is not None:
-            await self._client.scripts([("index_note", notes_key(user), (encode_text(key), ttl_ms))])
+            await self._client.scripts([("index_ephemeral", ephemeral_index_key(user), (encode_text(key), ttl_ms))])
         old: bytes | None = await self._client.command(
             "SET", value_key(key), value, "PX", ttl_ms, "GET", repeatable=False
         )
@@ -80,8 +80,8 @@ def _batches(items: list[T]) -> Iterator[list[T]]:
         yield items[start : start + CALLS_PER_ROUND_TRIP]
 
 
-def notes_key(user: str) -> bytes:
-    """Return the key with the names of the ephemeral values that belong to the user."""
+def ephemeral_index_key(user: str) -> bytes:
+    """Return the key that lists the ephemeral values of the user."""
     return user_prefix(user) + b"notes"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from store.api import user_permits
 from store.records import StoreError
 from store.redis.client import RedisPart
-from store.redis.ephemeral import notes_key, permits_key, value_key
+from store.redis.ephemeral import ephemeral_index_key, permits_key, value_key
 from store.redis.keys import (
     BUCKETS,
     FEEDBACK_KEY,
@@ -34,8 +34,8 @@ class RedisErasure(RedisPart):
     async def erase_user(self, user: str) -> None:
         """See `HistoryStore`."""
         # The keys of the values are known only from this list, so it is deleted after them.
-        for note in await self._client.command("ZRANGE", notes_key(user), 0, -1):
-            await self._client.command("DEL", value_key(note.decode("utf-8", "surrogatepass")))
+        for key in await self._client.command("ZRANGE", ephemeral_index_key(user), 0, -1):
+            await self._client.command("DEL", value_key(key.decode("utf-8", "surrogatepass")))
         await self._client.command("DEL", permits_key(user_permits(user)))
         await self._erase_keys(user)
         await self._erase_members(
@@ -63,7 +63,7 @@ class RedisErasure(RedisPart):
         )
 
     async def _erase_members(self, key: bytes, pattern: bytes, is_users: Callable[[bytes], bool]) -> None:
-        """Delete the members of a sorted set that are the user's."""
+        """Delete the members of the sorted set `key` that match `pattern` and for which `is_users` returns true."""
         cursor = b"0"
         while True:
             cursor, flat = await self._client.command("ZSCAN", key, cursor, "MATCH", pattern, "COUNT", KEYS_PER_STEP)

@@ -241,8 +241,9 @@ class RedisHistory(RedisPart):
         return []
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """See `HistoryStore`. The sums are exact for the last 31 days, or for as long as the history is kept if
-        that is longer.
+        """See `HistoryStore`.
+
+        The sums are exact for the last 31 days, or for as long as the history is kept if that is longer.
         """
         since = "" if since_ms is None else since_ms
         (sums,) = parse_reply(await self._script("usage", user, conversation or "", since))

@@ -44,8 +44,8 @@ class Exchange:
     """Commands that are sent together, and their replies in order. An error is a reply too.
 
     `repeatable`: running the commands twice is harmless. `wait`: a WAIT command that follows them on each server.
-    `hasty_from`: the place of the first command whose failure is harmless, so that it isn't repeated until the failover;
-    None: there is none. `node`: the server; by default it follows from the key of each command. `key`: the key of
+    `hasty_from`: the index of the first command that is repeated at most `RETRIES` times, instead of until a failover is
+    over; None: there is none. `node`: the server; by default it follows from the key of each command. `key`: the key of
     commands that have none.
     """
 
@@ -85,7 +85,7 @@ class Exchange:
 
 
 class Routes(Protocol):
-    """Routes of commands to servers. `on_change` is called when other servers are masters, or slots have moved."""
+    """Routes of commands to servers. `on_change` is called when other servers become masters, or slots move."""
 
     on_change: Callable[[], None]
 
@@ -168,7 +168,7 @@ class SentinelRoutes:
         self._node: RedisNode | None = None
         self._address: tuple[str, int] | None = None
         self._is_lost = False
-        self._question = SharedTask()
+        self._discovery = SharedTask()
         self.on_change = ignore
 
     @property
@@ -215,7 +215,7 @@ class SentinelRoutes:
 
     async def _master(self) -> RedisNode:
         if self._node is None or self._is_lost:
-            await self._question.run(self._ask)
+            await self._discovery.run(self._ask)
         assert self._node is not None
         return self._node
 
@@ -238,7 +238,7 @@ class SentinelRoutes:
     async def renew(self) -> None:
         """See `Routes`."""
         self._is_lost = True
-        await self._question.run_briefly(self._ask)
+        await self._discovery.run_briefly(self._ask)
 
     async def leave(self) -> None:
         """See `Routes`."""
@@ -248,7 +248,7 @@ class SentinelRoutes:
 
     async def close(self) -> None:
         """See `Routes`."""
-        await self._question.close()
+        await self._discovery.close()
         await self._sentinel.aclose()
         if self._node is not None:
             await self._node.close()
@@ -284,7 +284,7 @@ class SharedTask:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve the error of a task, which nobody may wait for."""
+    """Retrieve the error of a task, so that asyncio doesn't log it if no caller waits for the task."""
     if not task.cancelled():
         task.exception()
 

@@ -78,10 +78,10 @@ def _one(url: str) -> Target:
     return _checked(Target("node", hosts, connection_class, options, parts.scheme == "rediss"))
 
 
-def _several(scheme: str, names_what: str, authority: str, path: str, query: str) -> Target:
+def _several(scheme: str, topology: str, authority: str, path: str, query: str) -> Target:
     secret, at, names = authority.rpartition("@")
     parts = [unquote(part) for part in path.strip("/").split("/")] if path.strip("/") else []
-    is_sentinel = names_what == "sentinel"
+    is_sentinel = topology == "sentinel"
     master = parts.pop(0) if is_sentinel and parts else ""
     if (is_sentinel and not master) or len(parts) > 1 or not all(part.isdecimal() for part in parts):
         raise ValueError("the path is the name of the master, if there are Sentinels, and a database")

@@ -34,7 +34,7 @@ _ERROR_TEXTS = {
     sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and is writable.",
     sqlite3.SQLITE_NOTADB: f"isn't a SQLite database. Check the name, or {USE_ANOTHER_FILE}.",
     sqlite3.SQLITE_READONLY: f"can't be written. Change its permissions, or {USE_ANOTHER_FILE}.",
-    sqlite3.SQLITE_FULL: "can't grow, because its disk is full. Free some space, then repeat this call: it stored nothing.",
+    sqlite3.SQLITE_FULL: "can't grow, because its disk is full. Free some space, then try again: nothing was stored.",
     sqlite3.SQLITE_IOERR: "can't be read or written, because its disk fails. Check the disk, or restore a copy.",
     sqlite3.SQLITE_CORRUPT: f"is damaged. Restore a copy, or {USE_ANOTHER_FILE}.",
 }
@@ -94,7 +94,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Like `run`, but `work` returns a pair (T, S): the event loop calls `then(S)` after the commit. Return T.
+        """Run `work` as `run` does. It returns a pair (T, S): the event loop calls `then(S)` after the commit. Return T.
 
         `then` is called before T is returned, and also if the caller was cancelled: what is committed is always published.
         """
@@ -217,7 +217,7 @@ class _Checkpointer:
             self._thread.submit(self._checkpoint)
 
     def truncate(self) -> bool:
-        """Copy the whole journal into the file, and empty it. Return whether nobody prevented it."""
+        """Copy the whole journal into the file, and empty it. Return False if a reader prevents it."""
         return self._thread.submit(self._truncate).result()
 
     def _truncate(self) -> bool:

@@ -38,7 +38,9 @@ class SqliteErasure(SqliteSearch, SqliteEphemeral):
             if await self._db.truncate_journal():
                 return
             await asyncio.sleep(JOURNAL_RETRY_S)
-        raise StoreError("The journal of the database is in use by another process. End it, then erase the user again.")
+        raise StoreError(
+            "The journal of the database is in use by another process. End that process, then erase the user again."
+        )
 
     async def _purge_index(self) -> None:
         """Rewrite the search's index without the words of deleted messages: until then it only marks them as deleted."""

@@ -21,13 +21,13 @@ from store.sqlite.history import conversation_of, list_end
 log = structlog.stdlib.get_logger("turnwire.store")
 
 INDEX_DELAY_S = 0.5
-"""The messages of this time are indexed together, which costs less than one by one."""
+"""Messages that arrive within this time are indexed together, which costs less than one by one."""
 SLICE_ROWS_MAX = 200
 SLICE_S = 0.01
 SHARE = 0.2
 """The part of the time of the store's thread that the indexing may take."""
 BACKLOG_ROWS = 1000
-"""With more messages that aren't in the index, they are looked up by conversation instead of in order."""
+"""If more messages than this aren't in the index yet, they are looked up by conversation instead of in order."""
 
 
 class SqliteSearch(SqlitePart):
@@ -36,7 +36,7 @@ class SqliteSearch(SqlitePart):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.messages_changed = asyncio.Event()
-        """Set this when messages have come or gone."""
+        """Set this after messages were added or deleted."""
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
         """See `HistoryStore`."""

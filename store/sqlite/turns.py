@@ -86,7 +86,7 @@ def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: b
 
 
 def get_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
-    """Return the turn, with its request or without as `with_request` says. Raises `NotFound`."""
+    """Return the turn, with its request only if `with_request` is true. Raises `NotFound`."""
     record = find_record(db, user, turn, with_request=with_request)
     if record is None:
         raise NotFound("turn")

@@ -107,7 +107,8 @@ end
 set_fields(turn, {
   turn = new.turn, conversation = id or nil, digest = new.digest, request = new.request, epoch = new.epoch,
   owner = new.owner, status = 'running', message = new.message, input = new.input and new.input.id,
-  place = id and redis.call('HGET', p .. 'conversation:' .. id, 'place') or nil, parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
+  place = id and redis.call('HGET', p .. 'conversation:' .. id, 'place') or nil, parent = parent, model = new.model,
+  seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
   accepted_ms = new.now_ms, revision = revision, lease = clock_ms() + new.lease_ms,
   queues = id and new.on_busy == 'queue' and 1 or nil,
 })

@@ -169,10 +169,10 @@ async def test_a_lost_connection_of_one_node_is_reported(cluster: RedisCluster) 
             await store.subscribe(turn_channel(user, "t"))
         cluster.masters()[1].execute("CLIENT", "KILL", "TYPE", "pubsub")
 
-        async def heard() -> bool:
+        async def reconnected() -> bool:
             return received.reconnects == 1
 
-        await eventually(heard)
+        await eventually(reconnected)
         for user in users:
             await store.publish(turn_channel(user, "t"), b"x")
             assert await received.next() == (turn_channel(user, "t"), b"x")
@@ -220,10 +220,10 @@ async def test_a_user_is_whole_while_its_slot_moves(cluster: RedisCluster) -> No
         assert ended.messages == 2
         assert len(await store.log("ann", "t1", 0)) == 2
 
-        async def heard() -> bool:
+        async def reconnected() -> bool:
             return received.reconnects >= 1
 
-        await eventually(heard)
+        await eventually(reconnected)
         await store.publish(turn_channel("ann", "t1"), b"again")
         async with asyncio.timeout(5):
             while await received.next() != (turn_channel("ann", "t1"), b"again"):
@@ -368,10 +368,10 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
                 assert (log[0].first, log[-1].last) == (1, end)
                 assert all(one.last + 1 == two.first for one, two in pairwise(log))
 
-            async def heard() -> bool:
+            async def reconnected() -> bool:
                 return received.reconnects >= 1
 
-            await eventually(heard)
+            await eventually(reconnected)
             for user in users:
                 await store.publish(turn_channel(user, "t"), b"last")
             missing = {turn_channel(user, "t") for user in users}

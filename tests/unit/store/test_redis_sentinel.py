@@ -74,11 +74,11 @@ async def test_a_failover_is_followed(tmp_path: Path, is_frozen: bool) -> None:
             wait_until(lambda: setup.knows_master(setup.replica.port))
             assert [entry.last for entry in await store.log("ann", "t1", 0)] == [3, 4]
 
-            async def heard() -> bool:
+            async def reconnected() -> bool:
                 return received.reconnects >= 1
 
             with within(5):
-                await eventually(heard)
+                await eventually(reconnected)
             await store.publish(turn_channel("ann", "t1"), b"again")
             async with asyncio.timeout(5):
                 while await received.next() != (turn_channel("ann", "t1"), b"again"):

@@ -15,7 +15,7 @@ texts = st.text(st.characters() | st.sampled_from("aé ß天-\"\u0301\u0e01\x00_
 
 @given(texts)
 def test_words_are_stable(text: str) -> None:
-    """The words of an index's text are the words of the text, in any case and form, and none has a sign or a blank."""
+    """The text for the index has the words of the text, in any case and form, and no word has a sign or a blank."""
     found = words(text)
     assert index_text(text).split(" ") == (found or [""])
     assert words(" ".join(found)) == found
@@ -25,7 +25,7 @@ def test_words_are_stable(text: str) -> None:
 
 @given(texts, texts)
 def test_words_of_texts_that_a_blank_separates(one: str, two: str) -> None:
-    """They are those of both texts, so a snippet can be looked for piece by piece."""
+    """The words of two texts with a blank between them are the words of both, so a snippet can be found piece by piece."""
     assert words(f"{one} {two}") == words(one) + words(two)
 
 
@@ -67,7 +67,7 @@ def test_queries() -> None:
 
 
 def test_a_snippet_is_around_the_place() -> None:
-    """Also far into a text whose characters fold to others, and in one without blanks."""
+    """A snippet is around the match, even far into a text whose characters fold to others, or in one without blanks."""
     for text in (
         "Größe ﬁnden ß " * 2000 + "die Nadel im Heu" + " mehr" * 500,
         "今天天气很好" * 3000 + "针" + "今天" * 500,
@@ -80,7 +80,7 @@ def test_a_snippet_is_around_the_place() -> None:
 
 
 def test_the_text_of_a_message() -> None:
-    """It has the texts and refusals, not the reasoning or data; what isn't a message has no text."""
+    """The text has the texts and refusals, not the reasoning or data. A body that isn't a message has no text."""
     parts = [{"kind": kind, "text": kind} for kind in ("text", "reasoning", "refusal", "citation")]
     assert message_text(json.dumps({"parts": [*parts, {"kind": "image", "data": "QUFB"}]}).encode()) == "text\nrefusal"
     for body in (b"", b"[]", b'{"parts":1}', b"\xff", b"[" * 100_000, b'{"parts":[{"kind":"text","text":1}]}'):

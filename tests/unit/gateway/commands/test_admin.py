@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
+import sys
 
 import pytest
 
@@ -65,3 +68,27 @@ def test_an_unreachable_address_is_reported(capsys: pytest.CaptureFixture[str], 
         main(["admin", "--url", url, "turns"])
     assert exited.value.code == 1
     assert "--url" in capsys.readouterr().err
+
+
+class FullDisk(io.RawIOBase):
+    """A file that can't be written."""
+
+    def writable(self) -> bool:
+        """Return True, so that it can be standard output."""
+        return True
+
+    def write(self, data: object) -> int:
+        """Fail as a full disk does."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_is_named_as_the_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an export can't be written, the message says so, and doesn't blame the connection."""
+    async with serving() as server:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(FullDisk()))  # type: ignore[type-var]
+        with pytest.raises(SystemExit) as exited:
+            await admin("--url", server.url, "export", "me")
+        assert exited.value.code == 1
+        assert "can't be written: No space left on device" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_a_failed_start_says_what_to_do(
 
     The exit code is 1. If the command line has a password, one more line warns about it.
     """
-    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda *_: None)
     with listen("127.0.0.1", 0, 1, 16)[0] as occupied:
         port = str(occupied.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
@@ -58,7 +58,7 @@ def test_a_failed_start_says_what_to_do(
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_the_end_of_a_run_raises_no_error(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
     """The command returns normally, including after Ctrl-C."""
-    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda *_: None)
     ended = FakeServer(KeyboardInterrupt() if interrupted else None)
     monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
     command.main(["--store", "sqlite:///:memory:", "--port", "0"])
@@ -68,7 +68,7 @@ def test_an_invalid_models_file_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The error message names the file, the key and the problem. The exit code is 2, and no server is started."""
-    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda *_: None)
     file = tmp_path / "models.toml"
     file.write_text('[[models]]\nid = "kimi-k3"\ncolor = "red"\n', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))

@@ -68,7 +68,7 @@ async def _loaded(node: RedisNode) -> None:
 
 
 async def run(routes: ClusterRoutes, *commands: Command, time_s: float = 40, **options: Any) -> list[Any]:
-    """Run the commands and return their replies; after `time_s`, those that there are."""
+    """Run the commands and return their replies; after `time_s`, return those received so far."""
     exchange = Exchange(commands, **options)
     try:
         async with asyncio.timeout(time_s):
@@ -96,7 +96,7 @@ def test_the_key_of_a_command() -> None:
 async def test_a_refused_command_is_sent_again_even_if_it_isnt_repeatable(
     monkeypatch: pytest.MonkeyPatch, refusal: ResponseError
 ) -> None:
-    """The node hasn't run it. The other commands of the exchange aren't sent again."""
+    """A node that refuses a command hasn't run it. The other commands of the exchange aren't sent again."""
     refused = iter([refusal, refusal])
 
     def answer(port: int, command: Command) -> Any:

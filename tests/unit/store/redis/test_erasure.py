@@ -36,8 +36,8 @@ def traces(server: RedisProcess) -> list[bytes]:
     return [key for key in keys if CANARY in key or CANARY in (server.execute("DUMP", key) or b"")]
 
 
-async def live(store: RedisStore, user: str = "canary:user*") -> None:
-    """Do what a user may do; also let the conversation's keys expire, so that its messages are in no list."""
+async def do_everything(store: RedisStore, user: str = "canary:user*") -> None:
+    """Do everything that a user may do."""
     await store.create_conversation(conversation("c1", user, title="canary title"))
     for n in range(30):
         await say(store, "c1", f"a canaryword{n}", user=user)
@@ -54,9 +54,9 @@ async def live(store: RedisStore, user: str = "canary:user*") -> None:
 
 
 async def test_nothing_of_an_erased_user_is_in_redis(redis_server: RedisProcess) -> None:
-    """No key, no value, no member of an index, also of a message whose conversation has expired."""
+    """No key, value or entry of an index is left, not even of a message whose conversation has expired."""
     async with redis_store(redis_server.url) as store:
-        await live(store)
+        await do_everything(store)
         for key in redis_server.keys():
             if key.endswith((b":conversation:c1", b":messages:c1")):
                 redis_server.execute("DEL", key)
@@ -73,7 +73,7 @@ async def test_keys_that_come_back_are_reported(redis_server: RedisProcess, monk
     """If keys are written again and again meanwhile, the erasure isn't reported as complete."""
     monkeypatch.setattr(erasure, "PASSES_MAX", 1)
     async with redis_store(redis_server.url) as store:
-        await live(store)
+        await do_everything(store)
         with pytest.raises(StoreError, match="written again"):
             await store.erase_user("canary:user*")
         await store.erase_user("canary:user*")
@@ -83,7 +83,7 @@ async def test_keys_that_come_back_are_reported(redis_server: RedisProcess, monk
 async def test_the_keys_of_others_are_not_a_burden(redis_server: RedisProcess) -> None:
     """Among many keys of others, each step is short: calls run in between."""
     async with redis_store(redis_server.url) as store:
-        await live(store)
+        await do_everything(store)
         redis_server.execute("EVAL", "for n = 1, 100000 do redis.call('SET', 'other:' .. n, n) end", "0")
         done = asyncio.create_task(store.erase_user("canary:user*"))
         calls = 0

@@ -320,7 +320,7 @@ async def test_expired_conversations_are_not_counted(redis_server: RedisProcess)
 
 async def test_a_raised_time_to_live_holds_for_the_messages_too(redis_server: RedisProcess) -> None:
     """After the setting was raised, or set to 0, a conversation's next change prolongs all its messages, so none expires
-    before the conversation. So it is with data of an earlier version, which doesn't know its messages' time to live."""
+    before the conversation. The same holds for data of an earlier version, which has no `swept_ttl`."""
     for history_ttl_s, name in ((1000, "c1"), (0, "c2"), (1000, "c3")):
         async with redis_store(redis_server.url, history_ttl_s=0.4) as store:
             await store.create_conversation(conversation(name))
@@ -368,7 +368,7 @@ async def test_a_lowered_time_to_live_holds_for_the_messages_too(redis_server: R
 
 
 async def test_messages_are_prolonged_once_after_a_changed_time_to_live(redis_server: RedisProcess) -> None:
-    """Only the first change after the setting differs reads the list of messages; the next ones cost what they did."""
+    """Only the first change after a change of the setting reads the list of messages; later ones cost what they did before."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation())
         for n in range(10):
@@ -383,7 +383,7 @@ async def test_messages_are_prolonged_once_after_a_changed_time_to_live(redis_se
 
 
 async def test_a_lost_message_is_left_out_of_lists(redis_server: RedisProcess) -> None:
-    """If keys of messages are lost all the same, pages have the other messages, as many as were asked for, and lead on."""
+    """If keys of messages are lost, each page is still filled with the other messages, and the next page follows it."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         for n in range(6):

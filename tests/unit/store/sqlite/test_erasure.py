@@ -42,7 +42,7 @@ def traces(folder: Path) -> set[bytes]:
     return {canary for canary in CANARIES if canary in contents}
 
 
-async def live(store: SqliteStore, user: str = "canaryuser") -> None:
+async def do_everything(store: SqliteStore, user: str = "canaryuser") -> None:
     """Do everything that a user may do: long and short messages, deleted ones, logs, feedback, a ticket."""
     await store.create_conversation(conversation("c1", user, title="Canarytitle", system="canaryword"))
     for n in range(30):
@@ -60,9 +60,9 @@ async def live(store: SqliteStore, user: str = "canaryuser") -> None:
 
 @pytest.mark.parametrize("is_indexed", [False, True])
 async def test_nothing_of_an_erased_user_is_in_the_files(tmp_path: Path, is_indexed: bool) -> None:
-    """Neither in the tables nor in free pages, in the search's index or in the journal; what is others' is intact."""
+    """Nothing of the user is left in tables, free pages, the search's index or the journal. Other users' data is intact."""
     async with embedded(tmp_path / "turnwire.db") as store:
-        await live(store)
+        await do_everything(store)
         await store.create_conversation(conversation("c1", "bob"))
         await say(store, "c1", "something of bob", user="bob")
         if is_indexed:
@@ -72,7 +72,7 @@ async def test_nothing_of_an_erased_user_is_in_the_files(tmp_path: Path, is_inde
         await store.erase_user("canaryuser")
         assert traces(tmp_path) == set()
         assert len((await store.search("bob", "something", 9, None))[0]) == 1
-        await live(store)
+        await do_everything(store)
         await store.erase_user("canaryuser")
     assert traces(tmp_path) == set()
 
@@ -115,7 +115,7 @@ async def test_a_reader_that_holds_the_journal_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr("store.sqlite.erasure.JOURNAL_ATTEMPTS", 2)
     path = tmp_path / "turnwire.db"
     async with embedded(path) as store:
-        await live(store)
+        await do_everything(store)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM messages").fetchone()
