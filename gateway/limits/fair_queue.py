@@ -34,7 +34,7 @@ QUEUED_CALLS = frozenset(
 )
 """The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
 SLOW_CALLS = frozenset({"search", "usage_days"})
-"""Calls that may take long. They are queued by themselves, so that no other call waits for them."""
+"""Calls that may take long. They have a queue of their own, so that no other call waits for them."""
 SLOW_SLOTS = 2
 
 

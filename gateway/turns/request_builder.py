@@ -31,7 +31,7 @@ def _check(route: Route, chat_request: ChatRequest) -> None:
 
 
 def fit_request(route: Route, chat_request: ChatRequest, *, stateless: bool) -> ChatRequest:
-    """Return the request as the model of `route` takes it (`providers/fit`), trimmed to its context window.
+    """Return the request adapted to the model of `route` (`providers/fit`), and trimmed to its context window.
 
     A `stateless` request isn't trimmed. `omitted_messages` also counts the messages that are trimmed here. Raise
     `ProviderError` if the model can't take the request.

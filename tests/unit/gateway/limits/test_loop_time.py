@@ -111,9 +111,13 @@ def test_with_auth_off_nobody_waits() -> None:
 
 
 def test_the_known_credentials_are_bounded() -> None:
-    """The oldest is forgotten."""
+    """The one that was verified longest ago is forgotten."""
     accounts = Accounts()
+    accounts.request("ann's").identify(Principal(user="ann"))
     for n in range(CREDENTIALS_MAX + 10):
         accounts.request(str(n)).identify(Principal(user="eve"))
-    assert accounts.request("9").payer != "eve"
-    assert accounts.request("10").payer == "eve"
+        if n == 10:
+            accounts.request("ann's").identify(Principal(user="ann"))
+    assert accounts.request("ann's").payer == "ann"
+    assert accounts.request("10").payer != "eve"
+    assert accounts.request("11").payer == "eve"
