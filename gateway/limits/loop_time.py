@@ -80,6 +80,12 @@ class LoopTime:
         if len(self._payers) > CREDENTIALS_MAX:
             del self._payers[next(iter(self._payers))]
 
+    def forget(self, user: str) -> None:
+        """Forget the time that the user has taken, and which credentials are the user's."""
+        if self._taken is not None:
+            self._taken.forget(user)
+        self._payers = {credential: payer for credential, payer in self._payers.items() if payer != user}
+
 
 class RequestTime:
     """The loop time of one request, and its payer. `payer` is None for a service, which acts for many users.

@@ -223,7 +223,7 @@ class Status(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the process can serve. If `store` is `degraded`, all or a part of it can't be written, so turns may be refused."""
+    """Whether the process can serve. If `store` is `degraded`, some or all writes to it fail, so turns may be refused."""
 
     status: Literal["ready"]
     store: Literal["ok", "degraded"]

@@ -15,9 +15,10 @@ from providers.route import Route
 
 
 class Accounts(Struct):
-    """The sums over all requests of a turn before the latest one. `earlier_parts`: the answer's parts that they produced.
+    """The sums over all requests of a turn before the latest one.
 
-    `cost_nano` is in billionths of a dollar, and None if no cost is known.
+    `earlier_parts` are the answer's parts that these requests produced. `cost_nano` is in billionths of a dollar, and None
+    if no cost is known.
     """
 
     usage: Usage | None = None
@@ -29,7 +30,7 @@ class Accounts(Struct):
         return _sum(self.usage, usage), _sum_known(self.cost_nano, cost_nano)
 
     def latest_parts(self, parts: list[Part]) -> list[Part]:
-        """Return what the latest request produced: of the answer's `parts`, the new ones, and new text of the others."""
+        """Return what the latest request produced: of the answer's `parts`, new ones, and new text of the others."""
         if not self.earlier_parts:
             return parts
         latest: list[Part] = []

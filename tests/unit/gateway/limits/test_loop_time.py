@@ -102,6 +102,17 @@ def test_requests_that_wait_at_the_same_time_continue_one_after_the_other() -> N
     assert delays[-1] - delays[0] == pytest.approx(499 * REQUEST_COST_S * 10, rel=0.05)
 
 
+def test_an_erased_user_is_forgotten() -> None:
+    """The instance has neither the user's name nor its credentials in memory any more."""
+    accounts = Accounts()
+    accounts.serve("eve's", 1, Principal(user="eve"))
+    accounts.serve("ann's", 1, Principal(user="ann"))
+    accounts.loop_time.forget("eve")
+    assert accounts.request("eve's").payer != "eve"
+    assert accounts.loop_time.delay_s("eve") == 0
+    assert accounts.request("ann's").begin() > 8
+
+
 def test_with_auth_off_nobody_waits() -> None:
     """All clients are one user then."""
     accounts = Accounts()
