@@ -31,7 +31,7 @@ class Retention:
         self._days = days
 
     async def run(self) -> None:
-        """Sweep again and again, until cancelled."""
+        """Sweep every `SWEEP_S` seconds until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_S)
             try:

@@ -22,7 +22,7 @@ from gateway.protocol.ids import new_id
 from gateway.requests import erasure
 from gateway.requests.clients import TRANSPORTS, ClientRegistry
 from gateway.requests.services import Services
-from gateway.requests.silent_clients import CHANNEL, SilentClients
+from gateway.requests.silent_clients import SILENT_CLIENTS_CHANNEL, SilentClients
 from gateway.retention import Retention
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry, counter, gauge
@@ -69,13 +69,14 @@ class Runtime:
     async def start(self) -> None:
         """Subscribe to the channels on which other instances notify this one. Raises `StoreError`.
 
-        The instance's own channel carries cancel requests, and `erasure.CHANNEL` the names of erased users. `CHANNEL`
-        carries requests to close a user's silent connection; it is used only if the connections of a user are limited.
+        The instance's own channel carries cancel requests, and `erasure.CHANNEL` the names of erased users.
+        `SILENT_CLIENTS_CHANNEL` carries requests to close a user's silent connection; it is used only if the
+        connections of a user are limited.
         """
         await self.services.store.subscribe(instance_channel(self.services.instance))
         await self.services.store.subscribe(erasure.CHANNEL)
         if self.services.limits.connections.limits["user"]:
-            await self.services.store.subscribe(CHANNEL)
+            await self.services.store.subscribe(SILENT_CLIENTS_CHANNEL)
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run in the background. The caller cancels those that still run at the end."""
@@ -108,7 +109,7 @@ class Runtime:
             self.services.subscriptions.deliver(channel, payload)
         elif kind == erasure.CHANNEL:
             self.services.erasure.deliver(payload)
-        elif kind == CHANNEL:
+        elif kind == SILENT_CLIENTS_CHANNEL:
             self.silent_clients.deliver(payload)
         else:
             self.services.cancellation.on_cancel_requested(*_decode_cancel_request(payload))
@@ -226,7 +227,7 @@ def _archive_metrics(services: Services) -> list[Metric]:
 async def _warm_up(services: Services, providers: Providers) -> None:
     """Load what turns need, the price list and the providers' SDKs, in threads soon after the start.
 
-    An SDK takes about a second. Nothing waits for the thread that loads the SDKs, not even the exit of the process.
+    Loading an SDK takes about a second. Nothing waits for the thread that loads the SDKs, not even the exit of the process.
     """
     await asyncio.sleep(PRICES_AFTER_S)
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):

@@ -128,15 +128,15 @@ def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
 
     All other names are ignored, because a credential may carry scopes for other services.
     """
-    known_names = set(named)
-    return frozenset(scope for scope in get_args(Scope) if prefix + scope in known_names)
+    names = set(named)
+    return frozenset(scope for scope in get_args(Scope) if prefix + scope in names)
 
 
 RETENTION_DAYS_MAX = 36_500
 
 
 def check_retention(days: object) -> int | None:
-    """Return `days` if it is a valid retention: None, or a whole number of days up to 36,500, 0 for ever.
+    """Return `days` if it is a valid retention: None, or a whole number of days up to 36,500; 0 means forever.
 
     Raise `ValueError` if not.
     """

@@ -130,7 +130,7 @@ def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise AuthSetupError(
-            f"{name} has no public key as PEM. Set one that begins with -----BEGIN PUBLIC KEY-----."
+            f"{name} has no public key in PEM format. Set one that begins with -----BEGIN PUBLIC KEY-----."
         ) from None
     if isinstance(key, RSAPublicKey):
         return key, _RSA_ALGORITHMS

@@ -41,7 +41,7 @@ ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversat
 """The calls of an archive that are queued. The first argument of each is the user."""
 ARCHIVE_SLOTS = 6
 SLOW_CALLS = frozenset({"search", "usage_days"})
-"""Calls that may take long. They are queued by themselves, so that no other call waits for them."""
+"""Calls that may take long. They have a queue of their own, so that no other call waits for them."""
 SLOW_SLOTS = 2
 
 

@@ -139,6 +139,7 @@ class Limits:
         for limiter in (self.rate_limiter, self.large_bodies.rate_limiter, self.large_answers.rate_limiter):
             if limiter is not None:
                 limiter.forget(user)
+        self.loop_time.forget(user)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
         """Count a request, unless its type is in `UNTHROTTLED`.

@@ -33,7 +33,7 @@ NETWORK_PREFIX = "\0"
 class LoopTime:
     """The loop time that users and networks have taken, and the users of the credentials that were verified last.
 
-    `clock` returns seconds. If `is_enforced` is false, nothing is counted and nobody is held back.
+    `clock` returns seconds. If `is_enforced` is false, nothing is counted and no request waits.
     """
 
     def __init__(self, clock: Callable[[], float], *, is_enforced: bool) -> None:
@@ -69,16 +69,26 @@ class LoopTime:
         return RequestTime(self, payer, credential, identified)
 
     def remember(self, credential: int | None, payer: str | None) -> None:
-        """Remember the payer of requests with the hash `credential`. Forget the oldest if there are too many."""
+        """Remember the payer of requests with the hash `credential`.
+
+        If there are too many, forget the one that was verified longest ago.
+        """
         if credential is None:
             return
+        self._payers.pop(credential, None)  # so that it becomes the newest again
         self._payers[credential] = payer
         if len(self._payers) > CREDENTIALS_MAX:
             del self._payers[next(iter(self._payers))]
 
+    def forget(self, user: str) -> None:
+        """Forget the time that the user has taken, and which credentials are the user's."""
+        if self._taken is not None:
+            self._taken.forget(user)
+        self._payers = {credential: payer for credential, payer in self._payers.items() if payer != user}
+
 
 class RequestTime:
-    """The loop time of one request, and its payer. `payer` is None for a service, which speaks for many users.
+    """The loop time of one request, and its payer. `payer` is None for a service, which acts for many users.
 
     `credential` and `identified` are hashes of the credential in its headers, without and with the identity that a
     service names.

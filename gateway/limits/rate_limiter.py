@@ -22,7 +22,7 @@ ROUNDING_MS = 1e-6
 
 
 class RateLimiter:
-    """A bucket for each user that holds `burst` requests and refills by `per_s` a second.
+    """A bucket for each user that holds `burst` requests and refills by `per_s` a second (GCRA).
 
     If `settled` is false, requests are counted in this process only. `clock` returns seconds.
     """
@@ -35,6 +35,7 @@ class RateLimiter:
         self._burst_s = (burst - 1) * self._interval_s
         self._clock = clock
         self._due: dict[str, float] = {}
+        """The time, by `clock`, at which each user's bucket is full again."""
         self._unsettled: dict[str, tuple[int, float]] = {}
         """The requests that the store hasn't counted yet: (how many, time of the first by `clock`) of each user."""
         self._sweep_at = SWEEP_AT_USERS

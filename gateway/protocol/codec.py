@@ -1,7 +1,7 @@
 """JSON and MessagePack codecs: encode frames, and decode a client's frames to requests or typed errors.
 
-Both carry the same maps: string keys, finite numbers, no extension types, no binary. Also the size of a value in a
-frame, and the splitting and cutting of text to a size.
+Both carry the same maps: string keys, finite numbers, no extension types, no binary. This module also measures a value
+in a frame, and splits and cuts text to a size.
 """
 
 from __future__ import annotations

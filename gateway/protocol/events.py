@@ -1,6 +1,6 @@
 """The frames that the server sends without a request: numbered turn events, and frames without a number.
 
-Also the structs inside them: a message as clients see it, a cost, a turn's timing, and a connection's limits.
+The structs inside them are here too: a message as clients see it, a cost, a turn's timing, a connection's limits.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.pa
     """A part of the answer begins. The fields of its kind that aren't streamed as deltas are included.
 
     `size` is the number of bytes of an image whose data is at `url`. `after` is present if the frame covers more than
-    one event: the events after the first hold the data.
+    one event, and is then the seq before the first of them: the others hold the image's data.
     """
 
     turn: str
@@ -112,7 +112,7 @@ class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.pa
 
 
 class TurnDelta(Struct, frozen=True, gc=False, tag_field="type", tag="turn.delta", omit_defaults=True):
-    """The continuation of a part. `after` is present if the frame covers more than one event."""
+    """The continuation of a part. If the frame covers several events, `after` is the seq before the first of them."""
 
     turn: str
     seq: int
@@ -180,7 +180,7 @@ class TurnDetached(Struct, frozen=True, tag_field="type", tag="turn.detached"):
 
 
 class Limits(Struct, frozen=True):
-    """The limits for this connection: bytes of a client frame, bytes of a start's input, and live turns."""
+    """The limits for this connection: bytes of a client frame, bytes of the text of a start's input, and live turns."""
 
     frame_bytes: int
     input_bytes: int

@@ -1,7 +1,7 @@
 """The data of an image in an answer: events of the log whose data isn't sent to clients.
 
 A client gets the address of the data with `turn.part`. The events have a `seq` like any other, so that the log, its
-copies on other instances and a takeover need no other way for the data.
+mirrors on other instances and a takeover handle the data as they handle text.
 """
 
 from __future__ import annotations

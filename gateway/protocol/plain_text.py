@@ -1,4 +1,4 @@
-"""Characters that are invisible or that a terminal may obey. They are refused in ids and escaped in logs.
+"""Characters that are invisible or that control a terminal. They are refused in ids and escaped in logs.
 
 They are Unicode's control and format characters (Cc, Cf), its line and paragraph separators (Zl, Zp), and some
 unassigned characters between them.
@@ -24,17 +24,17 @@ _ESCAPED = re.compile(f"[{INVISIBLE_CHARS}\ud800-\udfff]")
 
 
 def is_plain(text: str) -> bool:
-    """Return whether `text` has none of these characters."""
+    """Return whether `text` has none of the `INVISIBLE_CHARS`."""
     return _PLAIN.search(text) is not None
 
 
 def has_visible(text: str) -> bool:
-    """Return whether `text` has a character that is neither white space nor one of these characters."""
+    """Return whether `text` has a character that is neither white space nor one of the `INVISIBLE_CHARS`."""
     return _VISIBLE.search(text) is not None
 
 
 def escape_invisible(text: str) -> str:
-    r"""Return `text` on one line, with these characters and surrogates escaped, as in `\x1b`, `\n` or `\u202e`."""
+    r"""Return `text` on one line, with `INVISIBLE_CHARS` and surrogates escaped, as in `\x1b`, `\n` or `\u202e`."""
     if text.isprintable():
         return text
     return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

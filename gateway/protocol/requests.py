@@ -255,7 +255,7 @@ class ModelsList(Request, frozen=True, tag="models.list"):
 
 
 class UsageGet(Request, frozen=True, tag="usage.get"):
-    """Get the user's tokens and cost, optionally of one conversation or since a time (RFC 3339)."""
+    """Get the user's tokens and cost, optionally only those of one conversation, or since a time (RFC 3339)."""
 
     conversation: Key | None = None
     since: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None

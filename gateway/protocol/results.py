@@ -223,7 +223,7 @@ class Status(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the process can serve. If `store` is `degraded`, all or a part of it can't be written: some turns can't start.
+    """Whether the process can serve. If `store` is `degraded`, some or all writes to it fail, so turns may be refused.
 
     If `archive` is `degraded`, the archive can't be written, and older conversations may not be found for now.
     """

@@ -1,6 +1,6 @@
 """Checks of a `turn.start` request that are possible before a provider is called. They do no I/O.
 
-Also the encoding of `metadata`, and the size of the data of images and files.
+This module also encodes `metadata`, and measures the data of images and files.
 """
 
 from __future__ import annotations
@@ -137,11 +137,11 @@ def _check_content(request: TurnStart) -> None:
     messages = request.messages or []
     if request.input is not None:
         _check_parts(request.input_parts, "input")
-        if all(map(_is_only_kept, request.input_parts)):
+        if all(map(_is_useless_alone, request.input_parts)):
             raise _nothing_to_send("input")
     for n, message in enumerate(messages):
         _check_parts(message.parts, f"messages[{n}].parts")
-    if messages and all(_is_only_kept(part) for message in messages for part in message.parts):
+    if messages and all(_is_useless_alone(part) for message in messages for part in message.parts):
         raise _nothing_to_send("messages")
 
 
@@ -164,13 +164,13 @@ def _is_blank(part: Part) -> bool:
     return not part.signature and not has_visible(part.text or "")
 
 
-def _is_only_kept(part: Part) -> bool:
-    """Return whether a part alone makes no message for a model: unsigned thinking, or a call without its result."""
+def _is_useless_alone(part: Part) -> bool:
+    """Return whether a model can't be sent this part alone: a tool call, unsigned reasoning, or a blank part."""
     return isinstance(part, ToolCallPart) or (isinstance(part, ReasoningPart) and not part.signature) or _is_blank(part)
 
 
 def _nothing_to_send(path: str) -> ApiError:
-    message = f"`{path}` has nothing that a model can be sent. Send text, an image, a file or a tool result."
+    message = f"`{path}` has nothing that can be sent to a model. Send text, an image, a file or a tool result."
     return ApiError("invalid_request", message, path=path)
 
 

@@ -1,6 +1,6 @@
 """Conversions from the store's records to what clients see: conversations, messages, usage and cost.
 
-Also a turn's usage as the store's counters, the preview of a message, the URLs of parts, and a new conversation's title.
+This module also converts usage to counters, and makes previews of messages, URLs of parts, and titles.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def message_view(
 ) -> Message:
     """Return a stored message as clients see it, with large `data` replaced by its URL.
 
-    `body`: the message's body, if the caller has it decoded. It is used unchanged, and the stored one isn't read.
+    `body`: the message's body, if the caller has decoded it. It is used unchanged, and the stored one isn't read.
     `stateless_turn`: the turn of an answer that is in no conversation.
     """
     if body is None:

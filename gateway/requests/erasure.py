@@ -53,13 +53,13 @@ class Erasure:
         """Delete everything of `user`. If it is cut off, another call completes it.
 
         The log names the user and the `caller` only by their hashes. Raises `StoreError`, and `ApiError` "rate_limited" if
-        the user doesn't stop to start turns.
+        the user keeps starting turns.
         """
         hashes = {"user_hash": user_hash(user), "caller_hash": user_hash(caller)}
         log.info("erasure of a user begins", **hashes)
         await self._announce(user)
         await self._end_turns(user)
-        # With this, a turn that an instance still has and that began before now isn't stored again.
+        # After this, no instance stores again a turn of the user that it still has and that began before now.
         await self._store.put_ephemeral(erased_key(user), str(now_ms()).encode(), ERASED_TTL_MS)
         await self._store.erase_user(user)
         await self._announce(user)
@@ -76,12 +76,12 @@ class Erasure:
             await self._cancellation.cancel_and_wait(user, turns, CANCELLED)
         raise ApiError(
             "rate_limited",
-            "The user starts new turns all the time. Revoke the user's credentials, then try again.",
+            "The user keeps starting turns. Revoke the user's credentials, then try again.",
             retry_after_ms=1000,
         )
 
     async def _announce(self, user: str) -> None:
-        """Let every instance close the user's connections and forget the user. Raises `StoreError`."""
+        """Make every instance close the user's connections and forget the user. Raises `StoreError`."""
         self.forget(user)
         await self._store.publish(CHANNEL, user.encode())
 

@@ -61,7 +61,7 @@ ExportLine = ExportedUser | ExportedConversation | ExportedMessage | ExportedUsa
 
 
 class Line(NamedTuple):
-    """A line. `build` returns its content, which takes long if `size`, about its bytes, is large."""
+    """A line of the export. `build` returns its content. `size` is its approximate size in bytes, for `offload`."""
 
     size: int
     build: Callable[[], ExportLine]

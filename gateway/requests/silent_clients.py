@@ -19,12 +19,12 @@ from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.limits")
 
-CHANNEL = "connections"
+SILENT_CLIENTS_CHANNEL = "connections"
 """The channel on which an instance asks the others to close a silent client of a user, as an encoded `(instance, user)`."""
 ANSWER_S = 2.0
 """The time in which a client has to answer a ping."""
 CLOSE_S = 0.5
-"""The time that the close takes until its permit is free on every instance."""
+"""The time in which the permit of a closed client becomes free on every instance."""
 
 _decode = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
@@ -46,7 +46,7 @@ class SilentClients:
         if everywhere:
             deadline_s = asyncio.get_running_loop().time() + ANSWER_S + CLOSE_S
             with suppress(StoreError):
-                await self._store.publish(CHANNEL, msgspec.msgpack.encode((self._instance, user)))
+                await self._store.publish(SILENT_CLIENTS_CHANNEL, msgspec.msgpack.encode((self._instance, user)))
         if await self._close_silent(user):
             return True
         if everywhere:

@@ -113,7 +113,7 @@ class TurnLog:
         return last
 
     def _without_data(self, after: int, first: TurnEvent) -> tuple[TurnEvent, int]:
-        """Return `first`, an event after position `after`, as it is sent, and the last `seq` that its frame covers.
+        """Return the event `first`, which follows position `after`, as it is sent, and the last `seq` of its frame.
 
         The frame covers the data that follows an image, without the data itself.
         """

@@ -1,4 +1,4 @@
-"""The outbox of a connection that speaks for many users: its own queue, and a bounded queue for each user. No I/O.
+"""The outbox of a connection that acts for many users: its own queue, and a bounded queue for each user. No I/O.
 
 A frame is encoded once for all readers of a turn. The field `as` is added in front of the encoded fields when the frame
 is sent.
@@ -76,7 +76,7 @@ class MultiplexedOutbox(Outbox):
 
     @property
     def is_crowded(self) -> bool:
-        """Whether too many users have frames that the client doesn't take.
+        """Whether too many users have frames that the client hasn't read.
 
         Each user's queue has a bound, but the number of users has none.
         """

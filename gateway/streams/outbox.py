@@ -59,7 +59,7 @@ class Attachment:
 
     @property
     def is_done(self) -> bool:
-        """Whether the turn has ended and its ending was taken."""
+        """Whether the turn has ended and `next_frame` has returned its ending."""
         return self.log.is_ended and self.reset_frame is None and self.cursor >= self.log.end
 
     def next_frame(self, codec: Codec) -> bytes | None:
@@ -98,8 +98,8 @@ class Outbox:
     """The queue of one connection. Past `bytes_max` it closes and calls `on_overflow` once.
 
     `on_wake` is called when there is something to send. Call `next_frame` when the socket can take more. An answer that
-    may be large is put as `large`. It isn't counted, because the caller waits with `when_large_sent` before it puts
-    one. `on_uncrowded` is called when `is_crowded` may have become False.
+    may be large is `put` with `large`. It isn't counted, because there is only one: before the next one, the caller
+    waits with `when_large_sent`. `on_uncrowded` is called when `is_crowded` may have become False.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def charge_nobody(_scope: Scope | None, _took_s: float) -> float:
 
 
 class HeldFlow(FlowControl):
-    """The flow control of uvicorn, which resumes no reading while `is_held` is set."""
+    """The flow control of uvicorn. It doesn't resume reading while `is_held` is set."""
 
     is_held = False
 
@@ -141,7 +141,7 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. Raise `HttpParserError` if there are too many."""
+        """Add a header to the request. Raise `HttpParserError` if there are too many."""
         if len(self.headers) == HEADERS_MAX:
             self._has_too_many_headers = True
             raise httptools.HttpParserError("too many headers")

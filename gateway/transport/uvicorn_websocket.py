@@ -48,7 +48,7 @@ TEXT, BINARY = 0x81, 0x82
 
 
 class Handshake(ServerProtocol):
-    """The handshake of the library, whose every response has the id of the request."""
+    """The handshake of the library. Each of its responses has the id of the request."""
 
     request_id = ""
 
@@ -134,7 +134,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     async def answers(self, timeout_s: float) -> bool:
         """Ping the client. Return whether anything was received from it within `timeout_s` seconds.
 
-        A client isn't pinged if the gateway is still busy with what it has sent.
+        If data from the client still waits here to be read or parsed, return True without a ping.
         """
         if self.read_paused or self._unparsed:
             return True

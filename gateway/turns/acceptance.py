@@ -262,7 +262,7 @@ def started(
 ) -> TurnStarted:
     """Return the turn's first event.
 
-    `queued`: the turn waits for others. `body`: the body of the input, if the caller has it decoded.
+    `queued`: the turn waits for others. `body`: the body of the input, if the caller has decoded it.
     """
     return TurnStarted(
         turn=turn.turn,

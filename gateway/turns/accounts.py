@@ -15,32 +15,34 @@ from providers.route import Route
 
 
 class Accounts(Struct):
-    """The sums over all requests of a turn before the latest one. `said` holds the parts of the answer that they brought.
+    """The sums over all requests of a turn before the latest one.
 
-    `cost_nano` is in billionths of a dollar, and None if no cost is known.
+    `earlier_parts` are the answer's parts that these requests produced. `cost_nano` is in billionths of a dollar, and None
+    if no cost is known.
     """
 
     usage: Usage | None = None
     cost_nano: int | None = None
-    said: Sequence[Part] = ()
+    earlier_parts: Sequence[Part] = ()
 
     def add(self, usage: Usage | None, cost_nano: int | None) -> tuple[Usage | None, int | None]:
         """Return the sums with this usage and cost of one more request."""
         return _sum(self.usage, usage), _sum_known(self.cost_nano, cost_nano)
 
-    def rest(self, parts: list[Part]) -> list[Part]:
-        """Return what the latest request brought: of the answer's `parts`, the new ones, and the new text of the others."""
-        if not self.said:
+    def latest_parts(self, parts: list[Part]) -> list[Part]:
+        """Return what the latest request produced: of the answer's `parts`, new ones, and new text of the others."""
+        if not self.earlier_parts:
             return parts
-        rest: list[Part] = []
+        latest: list[Part] = []
         for number, part in enumerate(parts):
-            before = getattr(self.said[number], "text", None) if number < len(self.said) else None
+            is_new = number >= len(self.earlier_parts)
+            before = None if is_new else getattr(self.earlier_parts[number], "text", None)
             text = getattr(part, "text", None)
-            if number >= len(self.said):
-                rest.append(part)
+            if is_new:
+                latest.append(part)
             elif before is not None and text is not None and len(text) > len(before):
-                rest.append(structs.replace(part, text=text[len(before) :]))
-        return rest
+                latest.append(structs.replace(part, text=text[len(before) :]))
+        return latest
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
@@ -63,7 +65,7 @@ def _sum_known(one: int | None, other: int | None) -> int | None:
 def complete_usage(chat_request: ChatRequest, reported: Usage | None, parts: list[Part], *, is_whole: bool) -> Usage:
     """Return the usage of a request: `reported`, with estimates of the counts that the provider didn't report.
 
-    `parts` are what the request brought, and `is_whole` is whether the provider sent a finish reason. If it didn't, it
+    `parts` are what the request produced, and `is_whole` is whether the provider sent a finish reason. If it didn't, it
     may not have reported its counts to the end.
     """
     if reported and reported.input_tokens and reported.output_tokens and is_whole and not reported.estimated:

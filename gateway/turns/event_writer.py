@@ -221,7 +221,7 @@ class EventWriter:
         return fold(self.live_turn.log.events)
 
     def final_parts(self) -> list[Part]:
-        """Return the parts of the message as they are stored after the last of them."""
+        """Return the parts of the message as they are stored when the turn ends."""
         return fold_final(self.live_turn.log.events)
 
     @property
@@ -242,7 +242,7 @@ class EventWriter:
     def end_request(self, parts: list[Part]) -> None:
         """Add the latest request to the sums, because another one follows. `parts` are the answer's parts so far."""
         self._accounts.usage, self._accounts.cost_nano = self.totals(parts)
-        self._accounts.said = parts
+        self._accounts.earlier_parts = parts
         self.drop_request()
 
     def drop_request(self) -> None:
@@ -258,7 +258,7 @@ class EventWriter:
         """Discard the parts so far: publish a `turn.reset`."""
         live_turn = self.live_turn
         self._forget_parts()
-        self._accounts.said = ()
+        self._accounts.earlier_parts = ()
         self.publish(TurnReset(live_turn.turn, live_turn.log.end + 1, live_turn.epoch, reason))
 
     def _forget_parts(self) -> None:
@@ -270,7 +270,7 @@ class EventWriter:
 
         The cost is in billionths of a dollar.
         """
-        usage = self.usage(self._accounts.rest(parts))
+        usage = self.usage(self._accounts.latest_parts(parts))
         return self._accounts.add(usage, self.cost_nano(usage))
 
     def record_refusal(self) -> None:

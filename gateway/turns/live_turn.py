@@ -91,7 +91,7 @@ class LiveTurn:
         return len(self._attachments)
 
     def reader_at_end(self) -> Attachment | None:
-        """Return an attachment that has taken every event in the log, or None."""
+        """Return an attachment that was sent every event in the log, or None."""
         end = self.log.end
         return next((one for one in self._attachments if one.cursor == end and one.reset_frame is None), None)
 

@@ -25,7 +25,7 @@ def part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
         return None if text is None else clip_text(text, bytes_max)
 
     def visible(text: str | None) -> str | None:
-        """An id or a name in visible characters: clients send it back, and logs show it."""
+        """Return an id or a name in visible characters only: clients send it back, and logs show it."""
         return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
 
     # A truncated URL is a wrong URL, so one that is too long for a frame is left out.

@@ -32,8 +32,8 @@ class Reaper:
     async def run(self) -> None:
         """Take over turns whose lease has expired, until cancelled.
 
-        Takes none while the store calls of this instance fail, because this instance may be the one that is cut off,
-        and none for a little longer than a lease after that.
+        While the store calls of this instance fail, and for a little longer than a lease after that, it takes over
+        none, because this instance may be the one that is cut off.
         """
         loop = asyncio.get_running_loop()
         # The interval is short enough to notice every outage in which a lease can expire. An outage may have ended

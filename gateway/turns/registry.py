@@ -119,7 +119,7 @@ class TurnRegistry:
                 del self._subscriptions[user, conversation]
 
     def has_subscribers(self, user: str, conversation: str) -> bool:
-        """Whether any outbox is subscribed to the conversation."""
+        """Return whether any outbox is subscribed to the conversation."""
         return (user, conversation) in self._subscriptions
 
     def attach_subscribers(self, live_turn: LiveTurn) -> None:

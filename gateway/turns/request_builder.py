@@ -31,7 +31,7 @@ def _check(route: Route, chat_request: ChatRequest) -> None:
 
 
 def fit_request(route: Route, chat_request: ChatRequest, *, stateless: bool) -> ChatRequest:
-    """Return the request as the model of `route` takes it (`providers/fit`), trimmed to its context window.
+    """Return the request adapted to the model of `route` (`providers/fit`), and trimmed to its context window.
 
     A `stateless` request isn't trimmed. `omitted_messages` also counts the messages that are trimmed here. Raise
     `ProviderError` if the model can't take the request.
@@ -67,7 +67,7 @@ class RequestBuilder:
         self._primary = primary
         self._chat_request = chat_request
         self._stateless = stateless
-        self._dropped = 0
+        self._published_omitted = 0
         self._size = request_size(chat_request)
 
     def is_primary(self, route: Route) -> bool:
@@ -105,10 +105,10 @@ class RequestBuilder:
 
     def on_request(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
-        dropped = chat_request.omitted_messages
-        if dropped != self._dropped:
-            self._dropped = dropped
-            self._event_writer.publish_status(status="trimmed", messages=dropped)
+        omitted = chat_request.omitted_messages
+        if omitted != self._published_omitted:
+            self._published_omitted = omitted
+            self._event_writer.publish_status(status="trimmed", messages=omitted)
         self._event_writer.record_request(route, chat_request)
 
     def on_failure(self, route: Route, error: ProviderError) -> None:

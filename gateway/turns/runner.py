@@ -104,7 +104,7 @@ class TurnRunner:
 
     @property
     def default_model(self) -> str:
-        """Return the id of the model for turns that name none."""
+        """The id of the model for turns that name none."""
         return self._settings.default_model or self._catalog.default_model
 
     def next_epoch(self) -> int:

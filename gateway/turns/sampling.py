@@ -55,7 +55,7 @@ class Sample:
 
 
 async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
-    """Measure the lag of the event loop and begin a sample of a random streaming turn, again and again."""
+    """Measure the lag of the event loop, and sample a random turn if it is streaming. Repeat this until cancelled."""
     while True:
         began = perf_counter()
         await asyncio.sleep(SAMPLE_INTERVAL_S)

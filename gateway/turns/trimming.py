@@ -11,7 +11,7 @@ from gateway.turns.token_estimate import fixed_tokens, message_tokens, request_t
 from providers.base import ChatMessage, ChatRequest, ToolResultPart
 
 TRIM_STEPS = 4
-"""Messages are dropped in steps of this fraction of the context window. See `trim`."""
+"""Messages are dropped in steps of the room for messages divided by this number. See `trim`."""
 
 
 def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> ChatRequest:
@@ -21,7 +21,7 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
     The last exchange is kept even if it doesn't fit; the provider reports that.
 
     Exchanges are dropped in steps of about a quarter of what fits, so that the next turns begin with the same messages:
-    providers cache a prompt up to its first difference. What earlier turns dropped doesn't matter.
+    providers cache a prompt up to its first difference. The result doesn't depend on what was dropped for earlier turns.
     """
     if context_window is None:
         return chat_request

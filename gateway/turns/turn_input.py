@@ -103,8 +103,7 @@ class InputReader:
 async def _retry(live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
     """Call `read` until the store answers, and return its result.
 
-    The turn is accepted, so it must not fail because the store can't be reached. Raise `StoreError` if the store
-    has lost what is read.
+    Raise `StoreError` if the store has lost what is read.
     """
     while True:
         try:

@@ -97,7 +97,7 @@ async def test_an_erased_user_leaves_no_trace_in_redis(tmp_path: Path) -> None:
             assert (lines[4]["turns"], lines[5]["messages"]) == (2, 2)
             await here.request("conversation.attach", conversation=ids["conversation"])
             await there.request("turn.start", turn="t3", input="x", params={"demo": {"rate": 20, "tokens": 5000}})
-            await there.deltas("t3", 3)
+            await there.until_seq("t3", 3)
             erased = await http.delete(PATH, headers=ADMIN, timeout=30)
             assert (erased.status_code, erased.json()) == (200, {})
             for socket in (here, there):

@@ -40,6 +40,20 @@ def test_cancel_and_attach_are_never_rate_limited() -> None:
     assert set(UNTHROTTLED) == {p.TurnCancel, p.TurnAttach, p.ConversationAttach}
 
 
+def test_an_erased_user_is_forgotten_by_every_limit() -> None:
+    """The user's requests, large answers and loop time no longer count."""
+    limits = make_limits(user_requests_burst=1)
+    limits.check_request("ann", p.Ping)
+    limits.large_answers.charge("ann", 2**30)
+    limits.loop_time.charge("ann", 5)
+    assert limits.is_over_rate("ann")
+    assert limits.loop_time.delay_s("ann") > 0
+    limits.forget("ann")
+    assert not limits.is_over_rate("ann")
+    limits.large_answers.check("ann")
+    assert limits.loop_time.delay_s("ann") == 0
+
+
 def test_large_bodies_share_one_memory_limit() -> None:
     """A body over the limit is refused with a retry time.
 

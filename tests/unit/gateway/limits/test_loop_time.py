@@ -102,6 +102,17 @@ def test_requests_that_wait_at_the_same_time_continue_one_after_the_other() -> N
     assert delays[-1] - delays[0] == pytest.approx(499 * REQUEST_COST_S * 10, rel=0.05)
 
 
+def test_an_erased_user_is_forgotten() -> None:
+    """The instance has neither the user's name nor its credentials in memory any more."""
+    accounts = Accounts()
+    accounts.serve("eve's", 1, Principal(user="eve"))
+    accounts.serve("ann's", 1, Principal(user="ann"))
+    accounts.loop_time.forget("eve")
+    assert accounts.request("eve's").payer != "eve"
+    assert accounts.loop_time.delay_s("eve") == 0
+    assert accounts.request("ann's").begin() > 8
+
+
 def test_with_auth_off_nobody_waits() -> None:
     """All clients are one user then."""
     accounts = Accounts()
@@ -111,9 +122,13 @@ def test_with_auth_off_nobody_waits() -> None:
 
 
 def test_the_known_credentials_are_bounded() -> None:
-    """The oldest is forgotten."""
+    """The one that was verified longest ago is forgotten."""
     accounts = Accounts()
+    accounts.request("ann's").identify(Principal(user="ann"))
     for n in range(CREDENTIALS_MAX + 10):
         accounts.request(str(n)).identify(Principal(user="eve"))
-    assert accounts.request("9").payer != "eve"
-    assert accounts.request("10").payer == "eve"
+        if n == 10:
+            accounts.request("ann's").identify(Principal(user="ann"))
+    assert accounts.request("ann's").payer == "ann"
+    assert accounts.request("10").payer != "eve"
+    assert accounts.request("11").payer == "eve"
