@@ -228,6 +228,24 @@ async def test_a_refused_entry_is_set_aside(instance: Instance) -> None:
     assert store.archive_state.set_aside == 2
 
 
+async def test_a_page_has_what_is_not_archived_yet(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Redis may have forgotten messages that are archived, while later ones of the same conversation still wait."""
+    store, archive = await instance()
+    await store.create_conversation(conversation())
+    await run(cast("Any", store), new_turn())
+    await store._drain.settle("ann")
+    archive.before_commit = asyncio.Event()
+    await run(cast("Any", store), new_turn("t2"))
+    async with asyncio.timeout(5):
+        await archive.reached.wait()
+    shared_redis.execute("DEL", "turnwire:{@ann}:message:t1.question", "turnwire:{@ann}:message:t1.answer")
+    reading = asyncio.ensure_future(store.messages("ann", "c1", 10, None))
+    await asyncio.sleep(0.2)
+    archive.before_commit.set()
+    page = [one.id for one in (await reading)[0]]
+    assert page == ["t1.question", "t1.answer", "t2.question", "t2.answer"]
+
+
 async def test_what_can_not_be_read_from_redis_is_set_aside(instance: Instance, shared_redis: RedisProcess) -> None:
     """Damaged data of one user stops neither the user's other changes nor other users."""
     store, archive = await instance()
