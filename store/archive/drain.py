@@ -316,6 +316,15 @@ class Drain:
             if not empty:
                 break
         self.state.pending, self.state.oldest_ms = pending, oldest_ms
+        await self._check_archive()
+
+    async def _check_archive(self) -> None:
+        """Find out that the archive is away, or back, also while there is nothing to write."""
+        if not self.state.is_degraded:
+            try:
+                await self._archive.ping()
+            except ArchiveError as error:
+                self._set_degraded(error)
         if self.state.is_degraded:
             self._wake.set()
 

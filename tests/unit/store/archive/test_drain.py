@@ -293,6 +293,19 @@ async def test_while_the_archive_is_away_nothing_in_use_fails(instance: Instance
     assert (await store.conversation("ann", "c_" + "A" * 22)).messages == 1
 
 
+async def test_an_archive_that_is_away_is_noticed_without_a_change(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also an instance that has nothing to write reports that the archive is away, and that it is back."""
+    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    store, archive = await instance()
+    for is_away in (True, False):
+        archive.is_away = is_away
+        async with asyncio.timeout(5):
+            while store.archive_state.is_degraded is not is_away:
+                await asyncio.sleep(0.02)
+
+
 async def test_a_synchronous_ending_waits_for_the_archive(instance: Instance) -> None:
     """`end` and `delete_conversation` return when the archive has them, and raise if it is away; repeating helps."""
     store, archive = await instance(sync=True)
