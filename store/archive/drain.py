@@ -155,8 +155,8 @@ class Drain:
             try:
                 if self.state.is_degraded:
                     await self._archive.ping()
-                    self._set_degraded(None)
                 again = await self._pass(users, waiters)
+                self._set_degraded(None)
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 await asyncio.sleep(random.uniform(0.5, 1) * retry_s)

@@ -25,11 +25,12 @@ __all__ = ["shared_redis"]
 
 
 class BreakableArchive(SqlArchive):
-    """An archive that can be away, or pause before or after the commit."""
+    """An archive that can be away or full, or pause before or after the commit."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, migrate=True)
         self.is_away = False
+        self.is_full = False
         self.before_commit: asyncio.Event | None = None
         self.after_commit: asyncio.Event | None = None
         self.reached = asyncio.Event()
@@ -45,6 +46,8 @@ class BreakableArchive(SqlArchive):
 
     async def apply(self, batches: list[OutboxBatch]) -> list[Applied]:
         self._check()
+        if self.is_full:
+            raise ArchiveError("The disk of the archive is full.")
         if self.before_commit is not None:
             self.reached.set()
             await self.before_commit.wait()
@@ -304,6 +307,25 @@ async def test_an_archive_that_is_away_is_noticed_without_a_change(
         async with asyncio.timeout(5):
             while store.archive_state.is_degraded is not is_away:
                 await asyncio.sleep(0.02)
+
+
+async def test_an_archive_that_can_only_be_read_stays_degraded(instance: Instance) -> None:
+    """A full disk lets the archive answer, but what waits can't be written: the state doesn't change at each attempt."""
+    store, archive = await instance()
+    archive.is_full = True
+    await store.create_conversation(conversation(title="Kept"))
+    async with asyncio.timeout(5):
+        while not store.archive_state.is_degraded:
+            await asyncio.sleep(0.01)
+    end = asyncio.get_running_loop().time() + 1
+    while asyncio.get_running_loop().time() < end:
+        assert store.archive_state.is_degraded
+        await asyncio.sleep(0)
+    archive.is_full = False
+    async with asyncio.timeout(10):
+        while store.archive_state.is_degraded:
+            await asyncio.sleep(0.02)
+    assert await titles(archive) == ["Kept"]
 
 
 async def test_a_synchronous_ending_waits_for_the_archive(instance: Instance) -> None:
