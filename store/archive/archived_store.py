@@ -237,6 +237,8 @@ class ArchivedStore:
                 # The archive may not have a conversation yet that Redis has, but without that message.
                 raise error if error.field == "before" else other from None
         if hot.lost:
+            # What is lost here was archived, but what isn't lost may still wait in the outbox.
+            await self._catch_up(user)
             return await self._archived_page(user, conversation, limit, before, bytes_max)
         if hot.more or not hot.cold:
             return hot.messages, hot.more

@@ -155,8 +155,8 @@ class Drain:
             try:
                 if self.state.is_degraded:
                     await self._archive.ping()
-                    self._set_degraded(None)
                 again = await self._pass(users, waiters)
+                self._set_degraded(None)
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
@@ -316,6 +316,15 @@ class Drain:
             if not empty:
                 break
         self.state.pending, self.state.oldest_ms = pending, oldest_ms
+        await self._check_archive()
+
+    async def _check_archive(self) -> None:
+        """Find out that the archive is away, or back, also while there is nothing to write."""
+        if not self.state.is_degraded:
+            try:
+                await self._archive.ping()
+            except ArchiveError as error:
+                self._set_degraded(error)
         if self.state.is_degraded:
             self._wake.set()
 

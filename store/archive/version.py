@@ -45,7 +45,8 @@ class Version(Struct, frozen=True):
 
 def read_version(connection: Connection) -> Version:
     """Return the version of the database, and change nothing."""
-    names = set(inspect(connection).get_table_names())
+    inspector = inspect(connection)
+    names = {*inspector.get_table_names(), *inspector.get_view_names()}
     revision: str | None = None
     if VERSION_TABLE in names:
         revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()

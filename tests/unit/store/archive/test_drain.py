@@ -25,11 +25,12 @@ __all__ = ["shared_redis"]
 
 
 class BreakableArchive(SqlArchive):
-    """An archive that can be away, or pause before or after the commit."""
+    """An archive that can be away or full, or pause before or after the commit."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, migrate=True)
         self.is_away = False
+        self.is_full = False
         self.before_commit: asyncio.Event | None = None
         self.after_commit: asyncio.Event | None = None
         self.reached = asyncio.Event()
@@ -45,6 +46,8 @@ class BreakableArchive(SqlArchive):
 
     async def apply(self, batches: list[OutboxBatch]) -> list[Applied]:
         self._check()
+        if self.is_full:
+            raise ArchiveError("The disk of the archive is full.")
         if self.before_commit is not None:
             self.reached.set()
             await self.before_commit.wait()
@@ -228,6 +231,24 @@ async def test_a_refused_entry_is_set_aside(instance: Instance) -> None:
     assert store.archive_state.set_aside == 2
 
 
+async def test_a_page_has_what_is_not_archived_yet(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Redis may have forgotten messages that are archived, while later ones of the same conversation still wait."""
+    store, archive = await instance()
+    await store.create_conversation(conversation())
+    await run(cast("Any", store), new_turn())
+    await store._drain.settle("ann")
+    archive.before_commit = asyncio.Event()
+    await run(cast("Any", store), new_turn("t2"))
+    async with asyncio.timeout(5):
+        await archive.reached.wait()
+    shared_redis.execute("DEL", "turnwire:{@ann}:message:t1.question", "turnwire:{@ann}:message:t1.answer")
+    reading = asyncio.ensure_future(store.messages("ann", "c1", 10, None))
+    await asyncio.sleep(0.2)
+    archive.before_commit.set()
+    page = [one.id for one in (await reading)[0]]
+    assert page == ["t1.question", "t1.answer", "t2.question", "t2.answer"]
+
+
 async def test_what_can_not_be_read_from_redis_is_set_aside(instance: Instance, shared_redis: RedisProcess) -> None:
     """Damaged data of one user stops neither the user's other changes nor other users."""
     store, archive = await instance()
@@ -273,6 +294,38 @@ async def test_while_the_archive_is_away_nothing_in_use_fails(instance: Instance
     await asyncio.sleep(0.8)
     assert not shared_redis.execute("KEYS", "turnwire:{@ann}:conversation:*")
     assert (await store.conversation("ann", "c_" + "A" * 22)).messages == 1
+
+
+async def test_an_archive_that_is_away_is_noticed_without_a_change(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also an instance that has nothing to write reports that the archive is away, and that it is back."""
+    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    store, archive = await instance()
+    for is_away in (True, False):
+        archive.is_away = is_away
+        async with asyncio.timeout(5):
+            while store.archive_state.is_degraded is not is_away:
+                await asyncio.sleep(0.02)
+
+
+async def test_an_archive_that_can_only_be_read_stays_degraded(instance: Instance) -> None:
+    """A full disk lets the archive answer, but what waits can't be written: the state doesn't change at each attempt."""
+    store, archive = await instance()
+    archive.is_full = True
+    await store.create_conversation(conversation(title="Kept"))
+    async with asyncio.timeout(5):
+        while not store.archive_state.is_degraded:
+            await asyncio.sleep(0.01)
+    end = asyncio.get_running_loop().time() + 1
+    while asyncio.get_running_loop().time() < end:
+        assert store.archive_state.is_degraded
+        await asyncio.sleep(0)
+    archive.is_full = False
+    async with asyncio.timeout(10):
+        while store.archive_state.is_degraded:
+            await asyncio.sleep(0.02)
+    assert await titles(archive) == ["Kept"]
 
 
 async def test_a_synchronous_ending_waits_for_the_archive(instance: Instance) -> None:

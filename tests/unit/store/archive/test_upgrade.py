@@ -196,6 +196,14 @@ async def test_a_database_that_is_not_ours_is_left_alone(make_url: MakeUrl) -> N
         assert await archive._database.read(names) == ["theirs"]
 
 
+async def test_a_view_of_someone_else_is_left_alone(make_url: MakeUrl) -> None:
+    """A view with the name of one of our tables says too that the database isn't ours."""
+    async with closed(make_url()) as archive:
+        await on_database(archive, "CREATE VIEW users AS SELECT 1 AS id")
+        for migrate in (False, True):
+            assert "isn't Turnwire's" in await refused(make_url(), migrate=migrate)
+
+
 async def test_other_tables_may_be_in_the_database(make_url: MakeUrl) -> None:
     """Such as those of another application, with other names, and with Alembic's usual table."""
     async with closed(make_url()) as archive:
