@@ -1587,7 +1587,10 @@ class StoreConformance(SearchConformance):
             (hit,) = (await store.search(user, "needle", 9, None))[0]
             assert (hit.record.user, hit.snippet) == (user, f"needle of {user}")
         rated = (await store.list_feedback(FeedbackFilter(), 9, None))[0]
-        assert [(one.user, one.message, one.rating) for one in rated] == [("bob", "same", "down"), ("ann", "same", "up")]
+        assert [(one.user, one.message, one.rating) for one in rated] == [
+            ("bob", "same", "down"),
+            ("ann", "same", "up"),
+        ]
         await store.delete_conversation("ann", "c1")
         assert await missing(store.message("ann", "same")) == "message"
         assert (await store.search("ann", "needle", 9, None))[0] == []

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import pytest
 from msgspec import structs
 
+from store.api import erased_key
 from store.archive import drain
 from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import ArchivedStore
@@ -142,6 +143,39 @@ async def test_a_slow_instance_does_not_bring_back_what_was_deleted(instance: In
     await fast.delete_conversation("ann", "c1")
     await eventually_titled(archive)
     await fast.create_conversation(conversation(title="New"))
+    await eventually_titled(archive, "New")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert await titles(archive) == ["New"]
+
+
+async def test_a_drain_under_way_brings_no_erased_user_back(instance: Instance) -> None:
+    """What an instance has read before the erasure and commits after it is erased again."""
+    slow, slow_archive = await instance()
+    other, archive = await instance()
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="Old"))
+    await slow_archive.reached.wait()
+    await other.erase_user("ann")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert slow_archive.applied
+    assert await titles(archive) == []
+
+
+async def test_an_erased_user_who_begins_again_keeps_what_is_new(instance: Instance) -> None:
+    """Also if two instances archive the same changes, and the slower one finds that they are gone from the outbox."""
+    slow, slow_archive = await instance()
+    fast, archive = await instance()
+    await fast.create_conversation(conversation(title="Old"))
+    await fast.put_ephemeral(erased_key("ann"), b"1", 3_600_000)
+    await fast.erase_user("ann")
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="New"))
+    await slow_archive.reached.wait()
+    fast._drain.note("ann")
     await eventually_titled(archive, "New")
     slow_archive.before_commit.set()
     slow_archive.before_commit = None
