@@ -135,12 +135,14 @@ class Drain:
         """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
         users = [user for user, _ in await self._outboxes.indexed_outboxes(0)]
         states = await self._outboxes.outbox_states(users) if users else []
-        pending = [user for user, state in zip(users, states, strict=True) if state.entries]
-        if pending:
-            results = await asyncio.gather(*(self.settle(user) for user in pending), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+        await self.settle_users([user for user, state in zip(users, states, strict=True) if state.entries])
+
+    async def settle_users(self, users: Sequence[str]) -> None:
+        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`."""
+        results = await asyncio.gather(*(self.settle(user) for user in users), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _run(self) -> None:
         retry_s = RETRY_S_MIN
