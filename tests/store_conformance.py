@@ -1568,6 +1568,37 @@ class StoreConformance(SearchConformance):
         assert kept is not None
         assert (kept.title, kept.messages, kept.head) == ("bob", 4, "t2.answer")
 
+    async def test_users_may_have_messages_with_the_same_id(self, store: Store) -> None:
+        """Law 12: each user reads, continues, finds, rates and deletes only their own messages."""
+        for user in ("ann", "bob"):
+            await store.create_conversation(conversation("c1", user))
+            said = message("same.question", body=body(f"needle of {user}"))
+            answer = message("same", body=user.encode(), role="assistant", parent="same.question")
+            await run(store, new_turn("t1", user, message="same", input=said), answer=answer)
+            assert (await store.conversation(user, "c1")).messages == 2
+        await store.put_feedback("ann", "same", "up", "Good.", NOW, "demo")
+        await store.put_feedback("bob", "same", "down", None, NOW + 1, "demo")
+        for user, rating in (("ann", "up"), ("bob", "down")):
+            assert ((await store.message(user, "same")).body, (await store.message(user, "same")).rating) == (
+                user.encode(),
+                rating,
+            )
+            for found, _ in (await store.branch(user, "c1", "same"), await store.messages(user, "c1", 9, None)):
+                assert [one.body for one in found] == [body(f"needle of {user}"), user.encode()]
+            assert [one.id for one in (await store.messages(user, "c1", 9, "same"))[0]] == ["same.question"]
+            (hit,) = (await store.search(user, "needle", 9, None))[0]
+            assert (hit.record.user, hit.snippet) == (user, f"needle of {user}")
+        rated = (await store.list_feedback(FeedbackFilter(), 9, None))[0]
+        assert [(one.user, one.message, one.rating) for one in rated] == [
+            ("bob", "same", "down"),
+            ("ann", "same", "up"),
+        ]
+        await store.delete_conversation("ann", "c1")
+        assert await missing(store.message("ann", "same")) == "message"
+        assert (await store.search("ann", "needle", 9, None))[0] == []
+        assert (await store.message("bob", "same")).rating == "down"
+        assert len((await store.search("bob", "needle", 9, None))[0]) == 1
+
     async def test_an_id_can_be_used_again(self, store: Store) -> None:
         """A conversation with the id of a deleted one is empty: the deleted one's turns and usage don't belong to it."""
         await store.create_conversation(conversation())

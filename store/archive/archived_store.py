@@ -374,13 +374,21 @@ class ArchivedStore:
         )
 
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
-        """See `HistoryStore`. A change that isn't archived yet is newer than any retention."""
+        """See `HistoryStore`. What the archive finds may have been changed or deleted just now, so it is asked again then."""
         self._check_reachable()
+        found = await self._archive.expired(now_ms, retention_days, limit)
+        users = list(dict.fromkeys(user for user, _ in found))
+        states = await self._hot.outbox_states(users) if users else []
+        pending = [user for user, state in zip(users, states, strict=True) if state.entries]
+        if not pending:
+            return found
+        await self._in_time(self._drain.settle_users(pending))
         return await self._archive.expired(now_ms, retention_days, limit)
 
     async def erase_user(self, user: str) -> None:
         """See `HistoryStore`. Redis comes first, so that no instance finds something to archive; then Redis again."""
         await self._hot.erase_user(user)
+        await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
         await self._archive.erase(user)
         await self._hot.erase_outbox(user)
         self._backfilled.pop(user, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from store.api import erased_key
+from store.api import user_hash
 from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
@@ -52,8 +53,8 @@ class Outboxes(Protocol):
     async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
         """See `RedisOutbox`."""
 
-    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
-        """See `EphemeralStore`."""
+    async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
+        """See `RedisOutbox`."""
 
     async def renumber(self, user: str, stale_until: int) -> None:
         """See `RedisOutbox`."""
@@ -134,12 +135,14 @@ class Drain:
         """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
         users = [user for user, _ in await self._outboxes.indexed_outboxes(0)]
         states = await self._outboxes.outbox_states(users) if users else []
-        pending = [user for user, state in zip(users, states, strict=True) if state.entries]
-        if pending:
-            results = await asyncio.gather(*(self.settle(user) for user in pending), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+        await self.settle_users([user for user, state in zip(users, states, strict=True) if state.entries])
+
+    async def settle_users(self, users: Sequence[str]) -> None:
+        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`."""
+        results = await asyncio.gather(*(self.settle(user) for user in users), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _run(self) -> None:
         retry_s = RETRY_S_MIN
@@ -181,6 +184,7 @@ class Drain:
 
         End the waits of `waiters` for what is archived then.
         """
+        began = time.monotonic()
         reads = await self._outboxes.read_outboxes(users)
         again = {read.batch.user for read in reads if read.more}
         for read in reads:
@@ -193,7 +197,7 @@ class Drain:
             results = await self._archive.apply(batches)
             self._set_degraded(None)
             if gone := await self._outboxes.acknowledge(results):
-                await self._erase_again(gone)
+                await self._erase_again(gone, began)
             for applied in results:
                 self._count(applied)
                 if await self._renumber(applied):
@@ -206,11 +210,16 @@ class Drain:
             waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
         return again
 
-    async def _erase_again(self, users: list[str]) -> None:
-        """Erase those of `users` who were erased while this instance archived what it had read before."""
-        erased = await self._outboxes.get_ephemeral([erased_key(user) for user in users])
-        for user, value in zip(users, erased, strict=True):
-            if value is not None:
+    async def _erase_again(self, users: list[str], since: float) -> None:
+        """Erase those of `users` who were erased after `since`, when this instance read what it has archived now.
+
+        What the others have was archived by another instance at the same time. They may have been erased before that.
+        """
+        ages_ms = await self._outboxes.erased_ages_ms(users)
+        passed_ms = (time.monotonic() - since) * 1000
+        for user, age_ms in zip(users, ages_ms, strict=True):
+            if age_ms is not None and age_ms <= passed_ms:
+                log.info("a user was erased while changes were archived, erasing again", user_hash=user_hash(user))
                 await self._archive.erase(user)
 
     async def _renumber(self, applied: Applied) -> bool:

@@ -239,9 +239,10 @@ def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -
 
 def _get_message(db: sqlite3.Connection, user: str, message: str) -> MessageRecord:
     row = db.execute(
-        f"SELECT {_MESSAGE} FROM messages LEFT JOIN feedback ON feedback.message = messages.id"
-        " WHERE messages.id = ? AND messages.user = ?",
-        (message, user),
+        f"SELECT {_MESSAGE} FROM messages LEFT JOIN feedback"
+        " ON feedback.user = messages.user AND feedback.message = messages.id"
+        " WHERE messages.user = ? AND messages.id = ?",
+        (user, message),
     ).fetchone()
     if row is None:
         raise NotFound("message")
@@ -251,7 +252,7 @@ def _get_message(db: sqlite3.Connection, user: str, message: str) -> MessageReco
 def check_message(db: sqlite3.Connection, user: str, key: str, message: str, field: str) -> None:
     """Raise `NotFound(field)` unless `message` is in the conversation with this key."""
     found = db.execute(
-        "SELECT 1 FROM messages WHERE id = ? AND user = ? AND conversation = ?", (message, user, key)
+        "SELECT 1 FROM messages WHERE user = ? AND id = ? AND conversation = ?", (user, message, key)
     ).fetchone()
     if found is None:
         raise NotFound(field)
@@ -264,7 +265,7 @@ def _list_messages(
     end = 2**62
     if before is not None:
         check_message(db, user, key, before, "before")
-        end = db.execute("SELECT n FROM messages WHERE id = ?", (before,)).fetchone()["n"]
+        end = db.execute("SELECT n FROM messages WHERE user = ? AND id = ?", (user, before)).fetchone()["n"]
     sizes = db.execute(
         "SELECT id, LENGTH(body) FROM messages WHERE conversation = ? AND n < ? ORDER BY n DESC LIMIT ?",
         (key, end, limit + 1),
@@ -292,11 +293,12 @@ def _branch(
     check_message(db, user, get_key(db, user, conversation), last, "parent")
     sizes = db.execute(
         "WITH RECURSIVE up (id, depth) AS ("
-        "  SELECT ?, 0 UNION ALL"
-        "  SELECT messages.parent, depth + 1 FROM messages JOIN up ON messages.id = up.id"
+        "  SELECT ?2, 0 UNION ALL"
+        "  SELECT messages.parent, depth + 1 FROM messages JOIN up ON messages.user = ?1 AND messages.id = up.id"
         "  WHERE messages.parent IS NOT NULL)"
-        " SELECT up.id, LENGTH(messages.body) FROM up JOIN messages ON messages.id = up.id ORDER BY depth",
-        (last,),
+        " SELECT up.id, LENGTH(messages.body) FROM up"
+        " JOIN messages ON messages.user = ?1 AND messages.id = up.id ORDER BY depth",
+        (user, last),
     ).fetchall()
     count = _count_within(bytes_max, sizes)
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
@@ -323,7 +325,7 @@ def _list_feedback(
     used = {condition: values for condition, values in conditions.items() if values[0] is not None}
     rows = db.execute(
         "SELECT feedback.user, message, conversations.id AS conversation, turn, feedback.model, rating, comment,"
-        " at_ms AS rated_ms FROM feedback JOIN messages ON messages.id = message"
+        " at_ms AS rated_ms FROM feedback JOIN messages ON messages.user = feedback.user AND messages.id = message"
         f" JOIN conversations ON conversations.key = messages.conversation WHERE {' AND '.join(['TRUE', *used])}"
         " ORDER BY at_ms DESC, message DESC LIMIT ?",
         (*(value for values in used.values() for value in values), limit),

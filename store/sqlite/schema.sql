@@ -50,24 +50,19 @@ CREATE TRIGGER IF NOT EXISTS conversation_goes AFTER DELETE ON conversations BEG
         - length(CAST(coalesce(old.system, '') AS BLOB)) - length(old.metadata) WHERE user = old.user;
 END;
 
+-- The id of a message is unique for its user only. The index and the triggers are in `indexes.sql`.
 CREATE TABLE IF NOT EXISTS messages (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
     user TEXT NOT NULL,
     conversation TEXT NOT NULL REFERENCES conversations (key) ON DELETE CASCADE,
     parent TEXT,
     role TEXT NOT NULL,
     turn TEXT,
     created_ms INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    UNIQUE (user, id)
 );
-CREATE INDEX IF NOT EXISTS messages_by_time ON messages (conversation, n);
-CREATE TRIGGER IF NOT EXISTS message_comes AFTER INSERT ON messages BEGIN
-    UPDATE stored SET bytes = bytes + length(new.body) WHERE user = new.user;
-END;
-CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
-    UPDATE stored SET bytes = bytes - length(old.body) WHERE user = old.user;
-END;
 
 -- The search: the words of the messages, see `store/search_text.py`, with the user's token. A message is added some time after
 -- it is stored, in the order of `n`, up to `search_state.indexed`. A deleted one is in `removed_messages` until its words are
@@ -81,9 +76,6 @@ INSERT OR IGNORE INTO search_state (id, indexed) VALUES (1, 0);
 CREATE TABLE IF NOT EXISTS removed_messages (
     n INTEGER PRIMARY KEY
 );
-CREATE TRIGGER IF NOT EXISTS message_leaves_search AFTER DELETE ON messages BEGIN
-    INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM search_state WHERE old.n <= indexed;
-END;
 
 -- `conversation` is null for a stateless turn, and for a turn whose conversation was deleted. `ended_ms` is the time of
 -- the ending by the gateway's clock. `stored_ms` is its time by this store's clock, which decides when data expires.
@@ -166,14 +158,15 @@ CREATE TEMP TABLE IF NOT EXISTS starts (
 CREATE INDEX IF NOT EXISTS temp.starts_by_end ON starts (due_us);
 
 CREATE TABLE IF NOT EXISTS feedback (
-    message TEXT PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    message TEXT NOT NULL,
     user TEXT NOT NULL,
     rating TEXT NOT NULL,
     comment TEXT,
     at_ms INTEGER NOT NULL,
-    model TEXT
+    model TEXT,
+    PRIMARY KEY (user, message),
+    FOREIGN KEY (user, message) REFERENCES messages (user, id) ON DELETE CASCADE
 );
-CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (at_ms, message);
 
 -- The ephemeral values.
 CREATE TABLE IF NOT EXISTS notes (

@@ -11,12 +11,13 @@ from typing import Any, Protocol, cast
 import pytest
 from msgspec import structs
 
+from store.api import erased_key
 from store.archive import drain
 from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import Applied, ArchivedMessage, OutboxBatch, OutboxEntry
 from store.archive.sql_archive import SqlArchive
-from store.records import Change, Counters, FeedbackFilter, Limited, NotFound, StoreError, TurnLimits
+from store.records import DAY_MS, Change, Counters, FeedbackFilter, Limited, NotFound, StoreError, TurnLimits
 from tests.archived_stores import archived_store, forget_history
 from tests.redis_process import RedisProcess, redis_store, shared_redis
 from tests.store_conformance import NOW, conversation, ending, message, new_turn, run, running, stateless_turn
@@ -152,6 +153,39 @@ async def test_a_slow_instance_does_not_bring_back_what_was_deleted(instance: In
     assert await titles(archive) == ["New"]
 
 
+async def test_a_drain_under_way_brings_no_erased_user_back(instance: Instance) -> None:
+    """What an instance has read before the erasure and commits after it is erased again."""
+    slow, slow_archive = await instance()
+    other, archive = await instance()
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="Old"))
+    await slow_archive.reached.wait()
+    await other.erase_user("ann")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert slow_archive.applied
+    assert await titles(archive) == []
+
+
+async def test_an_erased_user_who_begins_again_keeps_what_is_new(instance: Instance) -> None:
+    """Also if two instances archive the same changes, and the slower one finds that they are gone from the outbox."""
+    slow, slow_archive = await instance()
+    fast, archive = await instance()
+    await fast.create_conversation(conversation(title="Old"))
+    await fast.put_ephemeral(erased_key("ann"), b"1", 3_600_000)
+    await fast.erase_user("ann")
+    slow_archive.before_commit = asyncio.Event()
+    await slow.create_conversation(conversation(title="New"))
+    await slow_archive.reached.wait()
+    fast._drain.note("ann")
+    await eventually_titled(archive, "New")
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    await slow._drain.settle("ann")
+    assert await titles(archive) == ["New"]
+
+
 async def test_a_change_during_the_commit_stays_in_the_outbox(instance: Instance) -> None:
     """The acknowledgement removes only what was read."""
     store, archive = await instance()
@@ -162,6 +196,29 @@ async def test_a_change_during_the_commit_stays_in_the_outbox(instance: Instance
     archive.after_commit.set()
     archive.after_commit = None
     await eventually_titled(archive, "New")
+
+
+async def test_retention_finds_the_next_conversations_after_a_deletion(instance: Instance) -> None:
+    """Those that were deleted a moment ago, or changed, aren't found again, so a sweep goes on at once. A conversation's own
+    retention counts."""
+    store, archive = await instance()
+    for n in range(4):
+        await store.create_conversation(conversation(f"c{n}", at=NOW + n))
+    await store.create_conversation(conversation("own", at=NOW - 9 * DAY_MS, retention_days=20))
+    await store.create_conversation(conversation("never", at=NOW - 99 * DAY_MS, retention_days=0))
+    await store._drain.settle("ann")
+    now = NOW + 5 * DAY_MS
+    found = await store.expired_conversations(now, 3, 2)
+    assert found == [("ann", "c0"), ("ann", "c1")]
+    archive.before_commit = asyncio.Event()
+    for _, name in found:
+        await store.delete_conversation("ann", name)
+    await store.update_conversation("ann", "c2", Change(title="New"), now)
+    await archive.reached.wait()
+    asyncio.get_running_loop().call_later(0.1, archive.before_commit.set)
+    archive.before_commit = None
+    assert await store.expired_conversations(now, 3, 2) == [("ann", "c3")]
+    assert await store.expired_conversations(NOW + 11 * DAY_MS + 1, 0, 9) == [("ann", "own")]
 
 
 @pytest.mark.parametrize("step", ["before_commit", "after_commit"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from store.records import Change, FeedbackFilter
 from store.sqlite.database import Database
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import NOW, conversation, new_turn, run
+from tests.store_conformance import NOW, body, conversation, new_turn, run
 
 VERSION_4 = Path(__file__).with_name("version_4.sql")
 
@@ -37,8 +37,8 @@ async def test_feedback_is_one_row_per_message(tmp_path: Path) -> None:
 
 async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
     """The file's conversations keep their order by the clock. They are paged, continued, sorted and deleted as new ones
-    are. Two users may now have conversations with the same id. The file's feedback gets the model of the rated message,
-    if that has one."""
+    are. Two users may now have conversations and messages with the same id. The file's feedback gets the model of the
+    rated message, if that has one. Its messages are found by the search."""
     path = tmp_path / "turnwire.db"
     with sqlite3.connect(path) as db:
         db.executescript(VERSION_4.read_text(encoding="utf-8"))
@@ -64,8 +64,9 @@ async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
                 "INSERT INTO feedback (message, user, rating, comment, at_ms) VALUES (?, ?, 'up', 'Good.', ?)",
                 (f"{name}.answer", user, NOW + at),
             )
-        for name, body in (("c2", b'{"parts":[],"model":"demo"}'), ("c4", b'{"parts":[]}')):
-            db.execute("UPDATE messages SET body = ? WHERE id = ?", (body, f"{name}.answer"))
+        for name, text in (("c2", b'{"parts":[],"model":"demo"}'), ("c4", b'{"parts":[]}')):
+            db.execute("UPDATE messages SET body = ? WHERE id = ?", (text, f"{name}.answer"))
+        db.execute("UPDATE messages SET body = ? WHERE id = 'c3.answer'", (body("an old needle"),))
     db.close()
     store = SqliteStore(str(path))
     await store.open()
@@ -90,6 +91,12 @@ async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
     await run(store, new_turn(conversation="c4"))
     assert (await listed(), await listed("c2")) == (["c4", "c2"], ["c3", "c1"])
     assert [one.id for one in (await store.messages("bob", "c4", 9, None))[0]] == ["c4.question", "c4.answer"]
+    await run(store, new_turn(conversation="c4", turn="again", message="c4.answer"))
+    await store.put_feedback("ann", "c4.answer", "down", None, NOW)
+    assert (await store.message("bob", "c4.answer")).rating == "up"
+    for _ in range(2):
+        assert [hit.message for hit in (await store.search("ann", "needle", 9, None))[0]] == ["c3.answer"]
+        await store.index_now()
     await store.delete_conversation("ann", "c1")
     assert (await store.turn("ann", "c1.turn")).conversation is None
     await store.close()
