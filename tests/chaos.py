@@ -171,7 +171,7 @@ class Chaos:
     async def redis_is_flushed(self, _: list[Resilient]) -> None:
         """Delete everything in Redis; sometimes while the archive is away."""
         if self._random.random() < 0.3:
-            await self._without_archive(self._world.flush)
+            await self._without_archive(lambda: self._world.flush(archive_is_away=True))
         else:
             self._world.flush()
 
