@@ -171,6 +171,10 @@ def _check_turn(key: Key, said: Said, rows: list[Row], turn: Row | None, *, may_
         assert questions, f"{key}: the question isn't in the archive: {rows}"
         assert answers, f"{key}: the answer isn't in the archive: {rows}"
         assert turn is not None, f"{key}: the usage isn't in the archive"
+    if may_lack:
+        # Redis has lost the ending, and an instance that didn't know it may have stored another one.
+        assert all(said.text.startswith(_text(answer)) for answer in answers), f"{key}: another text"
+        return
     for answer in answers:
         assert _text(answer) == said.text, f"{key}: the archive has {len(_text(answer))} of {len(said.text)} characters"
         assert answer["ended"] == said.ending.removeprefix("turn."), f"{key}: {answer['ended']}, {said.ending}"

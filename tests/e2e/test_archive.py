@@ -37,7 +37,7 @@ ARCHIVED_IN_S = 5
 async def archived(folder: Path, **settings: str) -> AsyncIterator[tuple[World, ArchiveServer]]:
     """Run two instances with a Redis and a PostgreSQL."""
     async with archive_server() as archive:
-        more = {**WITH_USERS, "TURNWIRE_METRICS": "public", **settings}
+        more = {**WITH_USERS, "TURNWIRE_METRICS": "public", "TURNWIRE_USER_RUNNING_TURNS": "0", **settings}
         async with world(folder, archive=archive, settings=more) as w:
             yield w, archive
 
