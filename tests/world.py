@@ -155,9 +155,10 @@ class World:
         self._record_unarchived(flush([self.redis] if self.cluster is None else self.cluster.masters()))
         self._may_be_lost |= self._started.keys()
 
-    def lose_data(self) -> None:
+    def lose_data(self, *, archive_is_away: bool = False) -> None:
         """Kill Redis, and start it without data."""
         self.record_fault()
+        self._counts_are_lost |= archive_is_away
         self._read_outboxes()
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()

@@ -211,7 +211,7 @@ async def _check_history(w: World, number: int) -> None:
         await c.request("feedback.put", message=page[3]["id"], rating="down", comment=f"by {number}")
         await cold()
         rated = (await d.request("conversation.messages", conversation="talk1"))["messages"]
-        assert [one["feedback"]["comment"] for one in rated if one["id"] == page[3]["id"]] == [f"by {number}"]
+        assert [one["comment"] for one in rated if one["id"] == page[3]["id"]] == [f"by {number}"]
         await c.request("conversation.create", conversation=f"gone{number}", title="Gone soon")
         await c.request("conversation.create", conversation=f"stays{number}", title="Stays")
         await cold()
@@ -237,7 +237,7 @@ async def test_both_are_killed(tmp_path: Path) -> None:
             await w.start(ann, f"live{n}", rate=50, tokens=300)
         await drained(w)
         await asyncio.to_thread(archive.postgres.kill)
-        w.lose_data()
+        w.lose_data(archive_is_away=True)
         await asyncio.sleep(1)
         async with connect(w, 1) as c:
             for kind in ("conversation.get", "conversation.messages"):
