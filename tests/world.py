@@ -289,6 +289,8 @@ class World:
                 else:
                     if (user, turn) in self._may_be_lost and got["status"] in {"queued", "running"}:
                         continue  # Redis lost the ending; the instance that takes the turn over will store one again
+                    if (user, turn) in self._may_be_lost and "message" not in got:
+                        continue  # Redis lost its data while the gateway read the turn, between the ending and the answer
                     parts = got["message"]["parts"]
                     return "".join(part.get("text", "") for part in parts if part["kind"] == "text")
                 await asyncio.sleep(0.1)
