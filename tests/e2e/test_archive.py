@@ -164,7 +164,6 @@ async def test_a_flushed_redis_has_the_whole_history_again(tmp_path: Path) -> No
         await w.check_archive()
         for number in (0, 1):
             await _check_history(w, number)
-        await w.check_archive()
 
 
 def _branch(messages: list[dict[str, Any]], last: str) -> list[dict[str, Any]]:
