@@ -6,7 +6,7 @@
 # make lint      runs the static checks            make format    formats the code
 # make coverage  runs the unit tests under coverage.py: make coverage PACKAGE=store
 # make fuzz      runs the property tests with many more examples: make fuzz EXAMPLES=20000
-# make chaos     injects failures of instances and Redis at random under load: make chaos SECONDS=300 SEED=7 CLUSTER=1
+# make chaos     injects failures of instances, Redis and the archive at random under load: make chaos SECONDS=300 SEED=7 CLUSTER=1 ARCHIVE=0
 # make settings  regenerates the table of settings in docs/operations.md, .env.example and docs/schema.md
 # make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy
 # make soak      runs hours of client activity in minutes, and fails if memory or handles grow: make soak MINUTES=5
@@ -60,8 +60,9 @@ fuzz: .venv/.dev prepare
 SECONDS ?= 60
 SEED ?=
 CLUSTER ?=
+ARCHIVE ?= 1
 chaos: .venv/.dev prepare
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster) $(if $(filter 0,$(ARCHIVE)),--no-archive)
 
 RUNS ?= 1
 SCENARIOS ?=

@@ -3,7 +3,8 @@
 Demo turns can always be continued, so each of them must complete with exactly its text after any kill, freeze, restart
 or cut connection; a turn of a real provider may end with `owner_lost`. A turn can be lost only if Redis
 has lost data, and its client is then notified. Two users use the same turn ids and never see each other's prompts.
-`--cluster` runs on three masters with three replicas, and kills masters and moves slots.
+With an archive, SQL must have exactly what the clients have received, whatever happened to SQL or Redis. An odd seed
+sets TURNWIRE_ARCHIVE_SYNC. `--cluster` runs on three masters with three replicas, and kills masters and moves slots.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import redis.asyncio
 from redis.crc import key_slot
 
 from store.redis.keys import BUCKETS, bucket_key, user_prefix
+from tests.archive_oracle import archive_server
 from tests.redis_cluster import SLOTS, redis_cluster, wait_until
 from tests.resilient import Resilient
 from tests.world import LEASE_S, WITH_USERS, World, client_of, world
@@ -36,9 +39,13 @@ FAULTS = (
 )
 INSTANCE_FAULTS = ("kill", "freeze", "restart", "sockets_drop")
 CLUSTER_FAULTS = (*INSTANCE_FAULTS, "master_killed", "master_killed", "slot_moved", "slot_moved")
+ARCHIVE_FAULTS = ("archive_is_away", "archive_is_away", "archive_is_slow", "redis_is_flushed")
 
-HARMLESS = {"restart", "sockets_drop"}
+HARMLESS = {"restart", "sockets_drop", "archive_is_away", "archive_is_slow"}
 """Faults after which `World.check` accepts neither a reset nor `owner_lost`."""
+ARCHIVE_AWAY_S = 10.0
+TALKS = 5
+"""The number of conversations in which a client starts turns again and again, in addition to new ones."""
 REAL_SHARE = 0.25
 """The share of the turns that use a real provider, which can't continue an interrupted answer."""
 
@@ -71,7 +78,9 @@ class Chaos:
                 if rng.random() < REAL_SHARE:
                     await self._world.start_real(client, turn)
                 else:
-                    await self._world.start(client, turn, rate=rng.choice([50, 100, 200]), tokens=rng.randint(20, 400))
+                    talk = f"{name}-talk-{rng.randrange(TALKS)}" if rng.random() < 0.5 else None
+                    demo = {"rate": rng.choice([50, 100, 200]), "tokens": rng.randint(20, 400)}
+                    await self._world.start(client, turn, conversation=talk, **demo)
             for turn in names:
                 await self._world.check(client, turn)
                 if turn not in client.lost:
@@ -80,7 +89,10 @@ class Chaos:
 
     async def inject_faults(self, clients: list[Resilient]) -> None:
         """Inject one fault after another, with a pause between them."""
-        faults = [getattr(self, name) for name in self._only or (CLUSTER_FAULTS if self._world.cluster else FAULTS)]
+        names = CLUSTER_FAULTS if self._world.cluster else FAULTS
+        if self._world.archive:
+            names += ARCHIVE_FAULTS
+        faults = [getattr(self, name) for name in self._only or names]
         while time.monotonic() < self._ends_at:
             fault = self._random.choice(faults)
             self.faults[fault.__name__] += 1
@@ -156,6 +168,45 @@ class Chaos:
             await asyncio.sleep(self._random.uniform(0.2, 2))
             await admin.config_set("maxmemory", "0")
 
+    async def redis_is_flushed(self, _: list[Resilient]) -> None:
+        """Delete everything in Redis; sometimes while the archive is away."""
+        if self._random.random() < 0.3:
+            await self._without_archive(lambda: self._world.flush(archive_is_away=True))
+        else:
+            self._world.flush()
+
+    async def archive_is_away(self, _: list[Resilient]) -> None:
+        """Let the archive refuse connections, hang or end for a while."""
+        await self._without_archive(lambda: None)
+
+    async def _without_archive(self, act: Callable[[], None]) -> None:
+        archive = self._world.archive
+        assert archive is not None
+        way = self._random.choice(["refuses", "hangs", "is killed", "is frozen"])
+        begin, end = {
+            "refuses": (archive.proxy.refuse, archive.proxy.restore),
+            "hangs": (archive.proxy.hang, archive.proxy.restore),
+            "is killed": (archive.postgres.kill, archive.postgres.start),
+            "is frozen": (archive.postgres.freeze, archive.postgres.thaw),
+        }[way]
+        self.faults[f"archive {way}"] += 1
+        away_s = self._random.uniform(0.1, ARCHIVE_AWAY_S)
+        await asyncio.to_thread(begin)
+        try:
+            await asyncio.sleep(away_s / 2)
+            act()
+            await asyncio.sleep(away_s / 2)
+        finally:
+            await asyncio.to_thread(end)
+
+    async def archive_is_slow(self, _: list[Resilient]) -> None:
+        """Delay everything to and from the archive for a while."""
+        archive = self._world.archive
+        assert archive is not None
+        archive.proxy.delay_s = self._random.uniform(0.01, 0.5)
+        await asyncio.sleep(self._random.uniform(0.5, 5))
+        archive.proxy.restore()
+
     async def master_killed(self, _: list[Resilient]) -> None:
         """Kill a master, wait until its replica is promoted, and start it again as a replica."""
         cluster = self._world.cluster
@@ -181,7 +232,9 @@ class Chaos:
                 client.now.socket.transport.abort()
 
 
-async def run(seconds: float, seed: int, only: list[str], *, on_cluster: bool = False) -> Chaos:
+async def run(
+    seconds: float, seed: int, only: list[str], *, on_cluster: bool = False, with_archive: bool = True
+) -> Chaos:
     """Run the clients and the faults. Raises `AssertionError` if a check fails."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
@@ -190,8 +243,13 @@ async def run(seconds: float, seed: int, only: list[str], *, on_cluster: bool = 
             cluster = servers.enter_context(redis_cluster(Path(folder) / "cluster", appendonly=True))
             # A promoted replica may lack what the master wrote last, but no ending that a client has seen.
             settings = {**WITH_USERS, "TURNWIRE_REDIS_WAIT_REPLICAS": "1"}
-        making = world(Path(folder), INSTANCES, appendonly=True, cluster=cluster, settings=settings)
-        async with making as made, AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            archive = await stack.enter_async_context(archive_server()) if with_archive else None
+            if with_archive and seed % 2:
+                settings = {**settings, "TURNWIRE_ARCHIVE_SYNC": "1"}
+            made = await stack.enter_async_context(
+                world(Path(folder), INSTANCES, appendonly=True, cluster=cluster, archive=archive, settings=settings)
+            )
             chaos = Chaos(made, rng, seconds, only)
             clients = [
                 await stack.enter_async_context(
@@ -204,6 +262,8 @@ async def run(seconds: float, seed: int, only: list[str], *, on_cluster: bool = 
                 for n, client in enumerate(clients):
                     tasks.create_task(chaos.run_client(client, f"c{n // 2}"))  # the same ids for both users
             made.check_strangers(clients)
+            if archive is not None:
+                await made.check_archive()
             return chaos
 
 
@@ -212,13 +272,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument(
-        "--only", nargs="*", choices=sorted({*FAULTS, *CLUSTER_FAULTS}), default=[], help="inject only these faults"
-    )
+    names = sorted({*FAULTS, *CLUSTER_FAULTS, *ARCHIVE_FAULTS})
+    parser.add_argument("--only", nargs="*", choices=names, default=[], help="inject only these faults")
     parser.add_argument("--cluster", action="store_true", help="use a Redis Cluster")
+    parser.add_argument("--no-archive", action="store_true", help="keep the history only in Redis")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
-    done = asyncio.run(run(options.seconds, options.seed, options.only, on_cluster=options.cluster))
+    running = run(
+        options.seconds,
+        options.seed,
+        options.only,
+        on_cluster=options.cluster,
+        with_archive=not options.no_archive,
+    )
+    done = asyncio.run(running)
     print(f"{done.turns} turns, {done.characters} characters, none lost or doubled; faults: {dict(done.faults)}")
     print(f"{done.lost_turns} turns were lost with Redis' data, and their clients were notified")
     sys.exit(0)

@@ -115,6 +115,17 @@ class PostgresProcess:
             raise RuntimeError(done.stderr)
         return [line.split("\t") for line in done.stdout.splitlines()]
 
+    def dump(self, database: str) -> str:
+        """Return what pg_dump writes of a database: its tables and all of their rows."""
+        return subprocess.run(
+            [self._programs / "pg_dump", "-h", "127.0.0.1", "-p", str(self.port), "-U", OWNER, database],
+            env={"PATH": os.environ["PATH"], "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=True,
+        ).stdout
+
     def start(self) -> None:
         """Start the process, and wait until it answers."""
         options = {

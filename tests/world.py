@@ -20,6 +20,7 @@ import msgspec
 from websockets.exceptions import WebSocketException
 
 from store.redis.keys import user_prefix
+from tests.archive_oracle import ArchiveServer, Pending, Said, check_archive, flush, pause_and_read, until_drained
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET
 from tests.demo import expected
@@ -76,11 +77,13 @@ class World:
         stack: AsyncExitStack,
         settings: dict[str, str],
         cluster: RedisCluster | None = None,
+        archive: ArchiveServer | None = None,
     ) -> None:
         self.folder = folder
         self.redis = redis
         self.redis_proxy = redis_proxy
         self.cluster = cluster
+        self.archive = archive
         self.store_url = redis_proxy.url if cluster is None else cluster.url
         self.lost_turns = 0
         self.upstream = upstream
@@ -90,6 +93,10 @@ class World:
         self._settings = settings
         self._started: dict[Key, Started] = {}
         self._may_be_lost: set[Key] = set()
+        self._lost: set[Key] = set()
+        self._said: dict[Key, Said] = {}
+        self._unarchived = Pending(set(), set(), set())
+        self._counts_are_lost = False
         self._fault_at = -math.inf
 
     async def add(self, count: int = 1) -> GatewayProcess:
@@ -141,23 +148,53 @@ class World:
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
 
-    def lose_data(self) -> None:
+    def flush(self, *, archive_is_away: bool = False) -> None:
+        """Delete all data of Redis, or of all nodes of the cluster."""
+        self.record_fault()
+        self._counts_are_lost |= archive_is_away
+        self._record_unarchived(flush([self.redis] if self.cluster is None else self.cluster.masters()))
+        self._may_be_lost |= self._started.keys()
+
+    def lose_data(self, *, archive_is_away: bool = False) -> None:
         """Kill Redis, and start it without data."""
         self.record_fault()
+        self._counts_are_lost |= archive_is_away
+        self._read_outboxes()
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()
 
     def roll_back(self, to: tuple[Path, int]) -> None:
         """Kill Redis, and remove what it wrote after `to` (append-only file, size in bytes). The caller must start it again."""
         self.record_fault()
+        self._read_outboxes()
         self.redis.roll_back(to)
         self._may_be_lost |= self._started.keys()
 
-    async def start(self, who: Resilient, turn: str, **demo: Any) -> dict[str, Any]:
-        """Start a demo turn, and record its expected text for `check`."""
+    def _read_outboxes(self) -> None:
+        if self.archive is not None:
+            self._record_unarchived(pause_and_read(self.redis))
+
+    def _record_unarchived(self, pending: Pending) -> None:
+        for known, more in zip(self._unarchived, pending, strict=True):
+            known |= more
+
+    async def check_archive(self) -> None:
+        """Check that the archive has exactly what clients have received."""
+        assert self.archive is not None
+        users = {user or "local" for user, _ in self._started}
+        execute = (self.cluster or self.redis).execute
+        await until_drained(execute, users)
+        started = {(user or "local", turn): one.prompt for (user, turn), one in self._started.items()}
+        said = {(user or "local", turn): one for (user, turn), one in self._said.items()}
+        lost = {(user or "local", turn) for user, turn in self._lost}
+        check_archive(self.archive, said, started, self._unarchived, lost, has_counts=not self._counts_are_lost)
+
+    async def start(self, who: Resilient, turn: str, *, conversation: str | None = None, **demo: Any) -> dict[str, Any]:
+        """Start a demo turn, and record its expected text for `check`. `conversation`: where; it is created if it isn't there."""
         prompt = self._prompt(who, turn)
         self._started[who.user, turn] = Started(prompt, expected(prompt, demo), time.monotonic())
-        return await who.start(turn, input=prompt, params={"demo": demo})
+        place = {} if conversation is None else {"conversation": conversation, "create": True}
+        return await who.start(turn, input=prompt, params={"demo": demo}, **place)
 
     async def start_real(self, who: Resilient, turn: str) -> dict[str, Any]:
         """Start a turn of a provider that can't continue an interrupted answer, and record its expected text for `check`."""
@@ -184,11 +221,13 @@ class World:
         except TurnLost as lost:
             assert key in self._may_be_lost, f"{turn}: {lost}, though nothing was lost"
             self.lost_turns += 1
+            self._lost.add(key)
             return
         harmed = self._fault_at >= started.at
         assert harmed or who.views[turn].resets == 0, f"{turn}: a reset without a fault"
         if key in self._may_be_lost and ended["type"] == "turn.failed" and ended["error"]["code"] == "not_found":
             self.lost_turns += 1  # Redis lost the turn's input before the owner read it
+            self._lost.add(key)
             return
         if started.real and harmed and ended["type"] == "turn.failed":
             assert ended["error"]["code"] == "owner_lost", ended
@@ -199,6 +238,7 @@ class World:
             assert said == started.text, f"{turn}: {len(said)} of {len(started.text)} characters"
         else:
             assert started.text.startswith(said), turn
+        self._said[key] = Said(started.prompt, said, ended["type"])
         await self.check_stored(turn, said, who.user)
         if started.real:
             self._check_asked(key, started, int(ended["type"] == "turn.completed"))
@@ -249,6 +289,8 @@ class World:
                 else:
                     if (user, turn) in self._may_be_lost and got["status"] in {"queued", "running"}:
                         continue  # Redis lost the ending; the instance that takes the turn over will store one again
+                    if (user, turn) in self._may_be_lost and "message" not in got:
+                        continue  # Redis lost its data while the gateway read the turn, between the ending and the answer
                     parts = got["message"]["parts"]
                     return "".join(part.get("text", "") for part in parts if part["kind"] == "text")
                 await asyncio.sleep(0.1)
@@ -262,16 +304,20 @@ async def world(
     *,
     appendonly: bool = False,
     cluster: RedisCluster | None = None,
+    archive: ArchiveServer | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
     **more: str,
 ) -> AsyncIterator[World]:
     """Run a Redis and `instances` gateways. On exit, stop them. `cluster`: use it instead of the Redis.
 
-    `settings` and `more` are settings of the gateways.
+    `settings` and `more` are settings of the gateways. `archive`: they use it.
     """
+    archived = {} if archive is None else archive.settings
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
-            made = World(folder, redis, redis_proxy, upstream, stack, {**settings, **more}, cluster)
+            made = World(
+                folder, redis, redis_proxy, upstream, stack, {**archived, **settings, **more}, cluster, archive
+            )
             await made.add(instances)
             try:
                 yield made

@@ -115,6 +115,7 @@ class Endings:
                     return True
                 is_restored = await self._restore(live_turn)
             except StoreError as error:
+                is_restored = False  # the store may lose the turn again until the next attempt
                 log.warning("ending can't be stored, retrying", retry_s=delay_s, turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)

@@ -12,7 +12,6 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
@@ -152,22 +151,19 @@ class ArchivedStore:
     async def _accept(self, new: NewTurn) -> Accepted:
         # An id of ours is new unless the client has named it as an existing one.
         is_ours = new.conversation is None and _OWN_ID.fullmatch(new.conversation_id or "") and new.limits is not None
-        look = not is_ours and not new.stateless and new.conversation_id is not None
-        try:
-            return await self._hot.accept_or_look(new, look=bool(look))
-        except Cold as cold:
-            await self._restore_for(new, cold.conversation)
-        except NotFound as error:
-            if error.field != "parent" or new.parent is None:
-                raise
-            await self._restore_message(new.user, new.parent, new.conversation_id, "parent")
-        try:
-            return await self._hot.accept_or_look(new)
-        except NotFound as error:
-            if error.field != "parent" or new.parent is None:
-                raise
-            await self._restore_message(new.user, new.parent, new.conversation_id, "parent")
-        return await self._hot.accept_or_look(new)
+        look = bool(not is_ours and not new.stateless and new.conversation_id is not None)
+        is_restored = False
+        while True:
+            try:
+                return await self._hot.accept_or_look(new, look=look)
+            except Cold as cold:
+                # If Redis loses the conversation again after this, it must not be created anew: so look again.
+                look = await self._restore_for(new, cold.conversation)
+            except NotFound as error:
+                if error.field != "parent" or new.parent is None or is_restored:
+                    raise
+                await self._restore_message(new.user, new.parent, new.conversation_id, "parent")
+                is_restored = True
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
@@ -177,6 +173,9 @@ class ArchivedStore:
             await self._restore_if_archived(ended.user, cold.conversation)
             record = await self._hot.end_or_look(ended)
         await self._changed(ended.user, wait=self._sync)
+        if self._sync and (await self._hot.turn(ended.user, ended.turn)).status == "running":
+            # Redis has lost the ending before it was archived, and the turn was restored meanwhile.
+            raise ArchiveError("Redis lost the ending before the archive had it. Store it again.")
         return record
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
@@ -269,11 +268,12 @@ class ArchivedStore:
         look = _OWN_ID.fullmatch(conversation.id) is None
 
         async def create() -> ConversationRecord:
-            try:
-                return await self._hot.create_or_look(conversation, limits, look=look)
-            except Cold:
-                await self._restore_if_archived(user, conversation.id)
-            return await self._hot.create_or_look(conversation, limits)
+            is_cold = look
+            while True:
+                try:
+                    return await self._hot.create_or_look(conversation, limits, look=is_cold)
+                except Cold:
+                    is_cold = await self._restore_if_archived(user, conversation.id)
 
         created = await self._with_limits(user, create)
         await self._changed(user)
@@ -330,6 +330,10 @@ class ArchivedStore:
         )
         self._known.pop((user, conversation), None)
         await self._changed(user, wait=self._sync)
+        if self._sync and not await self._hot.was_deleted(user, conversation):
+            # Redis has lost the deletion, maybe before it was archived.
+            if await self._archive.conversation(user, conversation) is not None:
+                raise ArchiveError("Redis lost the deletion before the archive had it. Delete the conversation again.")
         return running
 
     async def put_feedback(
@@ -489,19 +493,22 @@ class ArchivedStore:
         newest, older = await self._archive.newest(user, conversation, messages, RESTORED_BYTES)
         await self._hot.restore_conversation(user, found, newest, has_older=older)
 
-    async def _restore_if_archived(self, user: str, conversation: str) -> None:
-        """Bring a conversation back, if there is one. Raises `StoreError` if the archive can't say."""
-        with suppress(NotFound):
+    async def _restore_if_archived(self, user: str, conversation: str) -> bool:
+        """Bring a conversation back, if there is one. Return whether there was. Raises `StoreError` if the archive can't say."""
+        try:
             await self._restore(user, conversation)
+        except NotFound:
+            return False
+        return True
 
-    async def _restore_for(self, new: NewTurn, conversation: str) -> None:
-        """Bring back the conversation of a new turn, or of a turn that Redis has lost.
+    async def _restore_for(self, new: NewTurn, conversation: str) -> bool:
+        """Bring back the conversation of a new turn, or of a turn that Redis has lost. Return whether there was one.
 
         If the archive can't be reached, a lost turn's conversation is stored with what this instance knows of it. It stays
         the same conversation for the archive, which keeps the messages that Redis has lost.
         """
         try:
-            await self._restore_if_archived(new.user, conversation)
+            return await self._restore_if_archived(new.user, conversation)
         except ArchiveError:
             known = self._known.get((new.user, conversation))
             if new.limits is not None or known is None:
@@ -509,6 +516,7 @@ class ArchivedStore:
             if new.new_conversation is None:
                 raise NotFound("conversation") from None  # the caller tries again with a record of the conversation
             await self._hot.restore_conversation(new.user, known.restored(new.new_conversation), [], has_older=True)
+            return True
 
     def _remember(self, user: str, fields: list[bytes]) -> None:
         known = known_of(fields)

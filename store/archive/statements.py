@@ -16,6 +16,7 @@ from sqlalchemy import (
     Subquery,
     Table,
     Text,
+    and_,
     any_,
     bindparam,
     case,
@@ -60,6 +61,10 @@ class Many:
         return [
             tuple([row[name] if process is None else process(row[name]) for name, process in columns]) for row in whole
         ]
+
+
+PLACED = frozenset({"conversation_id", "number", "parent_id", "turn_id"})
+"""Where a message is; the other columns are its content."""
 
 
 class Statements:
@@ -114,13 +119,24 @@ class Statements:
         return put
 
     def _put_message(self) -> Insert:
-        """Write a message, unless it is there already: that would write a large body and its index again."""
+        """Write a message, unless it is there already: that would write a large body and its index again.
+
+        What an answer was when its turn ended first stays: clients have received that. A Redis that was rolled back may have
+        lost the ending, and an instance that takes the turn over then can store another one.
+        """
         new = self._new(messages)
         if self._is_postgres:
             terms = func.string_to_array(bindparam("terms", type_=Text), " ")
             new = new.values(search_terms=func.array_to_tsvector(terms))
         keys = messages.primary_key.columns.keys()
-        changed = {name: new.excluded[name] for name in messages.c.keys() if name not in keys}
+        is_other_ending = and_(messages.c.ended.is_not(None), messages.c.ended.is_distinct_from(new.excluded.ended))
+        changed = {
+            name: new.excluded[name]
+            if name in PLACED
+            else case((is_other_ending, messages.c[name]), else_=new.excluded[name])
+            for name in messages.c.keys()
+            if name not in keys
+        }
         compared = ("conversation_id", "number", "parent_id", "turn_id", "size", "body")
         put: Insert = new.on_conflict_do_update(
             index_elements=keys,

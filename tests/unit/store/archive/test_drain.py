@@ -408,6 +408,99 @@ async def test_a_synchronous_ending_waits_for_the_archive(instance: Instance) ->
     assert await titles(archive) == []
 
 
+async def test_a_synchronous_ending_that_redis_loses_is_not_confirmed(
+    instance: Instance, shared_redis: RedisProcess
+) -> None:
+    """Redis loses its data while an ending or a deletion waits for the archive: it isn't confirmed, and repeating it helps."""
+    store, archive = await instance(sync=True)
+    await store.create_conversation(conversation())
+    accepted = new_turn()
+    turn = await running(cast("Any", store), accepted)
+    await store._drain.settle("ann")
+
+    async def lose_during(call: Any) -> None:
+        read = store._drain._outboxes.read_outboxes
+
+        async def lose_and_read(users: list[str]) -> Any:
+            shared_redis.execute("FLUSHALL")
+            return await read(users)
+
+        store._drain._outboxes.read_outboxes = lose_and_read  # type: ignore[method-assign]
+        try:
+            with pytest.raises((StoreError, NotFound)):
+                await call
+        finally:
+            store._drain._outboxes.read_outboxes = read  # type: ignore[method-assign]
+
+    await lose_during(store.end(ending(turn)))
+    await store.accept(structs.replace(accepted, limits=None))
+    await store.end(ending(turn))
+    assert (await SqlArchive.usage(archive, "ann", None, None)).input_tokens == 1
+    await lose_during(store.delete_conversation("ann", "c1"))
+    await store.delete_conversation("ann", "c1")
+    assert await titles(archive) == []
+
+
+async def test_a_conversation_that_is_lost_again_while_it_comes_back(
+    instance: Instance, shared_redis: RedisProcess
+) -> None:
+    """Redis loses a conversation between its return and the start that needs it: no new one takes its place."""
+    store, archive = await instance()
+    await store.create_conversation(conversation())
+    await run(cast("Any", store), new_turn())
+    await store._drain.settle("ann")
+    restore = store._hot.restore_conversation
+
+    async def restore_and_lose(*args: Any, **fields: Any) -> None:
+        store._hot.restore_conversation = restore  # type: ignore[method-assign]
+        await restore(*args, **fields)
+        shared_redis.execute("FLUSHALL")
+
+    for start in ("turn", "create"):
+        shared_redis.execute("FLUSHALL")
+        store._hot.restore_conversation = restore_and_lose  # type: ignore[method-assign]
+        if start == "turn":
+            again = new_turn(turn="t2", message="a2")
+            new = structs.replace(again, conversation=None, new_conversation=conversation(), input=None)
+            await store.accept(new)
+        else:
+            await store.create_conversation(conversation())
+        await store._drain.settle("ann")
+        assert len((await SqlArchive.messages(archive, "ann", "c1", 10, None, None))[0]) == 2, start
+
+
+async def test_the_first_ending_of_a_turn_stays(instance: Instance) -> None:
+    """A Redis that was rolled back has lost an ending, and stores another one: the archive keeps what was said first."""
+    store, archive = await instance()
+    await store.create_conversation(conversation())
+    await run(cast("Any", store), new_turn())
+    await store._drain.settle("ann")
+    (entry,) = [
+        one
+        for batches in archive.applied
+        for batch in batches
+        for one in batch.entries
+        if isinstance(one.item, ArchivedMessage) and one.item.record.role == "assistant"
+    ]
+    assert isinstance(entry.item, ArchivedMessage)
+    body = b'{"parts":[{"kind":"text","text":"less"}],"ended":"%s"}'
+
+    async def write(ended: bytes, number: int) -> ArchivedMessage:
+        assert isinstance(entry.item, ArchivedMessage)
+        record = structs.replace(entry.item.record, id="other", body=body % ended)
+        item = structs.replace(entry.item, record=record, number=number)
+        change = 2**52 + number
+        batch = OutboxBatch(user="ann", entries=(OutboxEntry(member=b"m:other", change=change, item=item),))
+        await SqlArchive.apply(archive, [batch])
+        found = await archive.message("ann", "other")
+        assert found is not None
+        return found
+
+    assert (await write(b"completed", 8)).record.body == body % b"completed"
+    second = await write(b"failed", 9)
+    assert (second.record.body, second.number) == (body % b"completed", 9)
+
+
 async def test_what_redis_had_before_the_archive_is_archived(instance: Instance, shared_redis: RedisProcess) -> None:
     """Conversations at the user's first list, with all messages, ratings and usage; a later change brings all messages too."""
     async with redis_store(shared_redis.url) as before:
