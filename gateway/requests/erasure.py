@@ -58,7 +58,7 @@ class Erasure:
     async def erase(self, user: str, caller: str, *, is_admin: bool = True) -> None:
         """Delete everything of `user`. If it is cut off, another call completes it.
 
-        This instance deletes the data of one user after the other. The log names the user and the `caller` only by their hashes. Raises
+        This instance deletes the data of one user after the other. The log names both only by their hashes. Raises
         `StoreError`, and `ApiError` "rate_limited" if the user doesn't stop to start turns, or if a caller that isn't an
         administrator asks again while its erasure runs or soon after.
         """

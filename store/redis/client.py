@@ -350,7 +350,10 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
     ),
     (BusyLoadingError, "The store is still loading its data. Try again in a moment."),
     (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
-    (NotASentinel, "The server isn't a Sentinel. Use redis:// instead of redis+sentinel://, or the port of a Sentinel."),
+    (
+        NotASentinel,
+        "The server isn't a Sentinel. Use redis:// instead of redis+sentinel://, or the port of a Sentinel.",
+    ),
     (
         MasterNotFoundError,
         "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",

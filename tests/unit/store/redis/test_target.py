@@ -44,7 +44,14 @@ def test_one_server() -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["credential_provider", "retry", "redis_connect_func", "socket_keepalive_options", "event_dispatcher", "ssl_cert_reqs"],
+    [
+        "credential_provider",
+        "retry",
+        "redis_connect_func",
+        "socket_keepalive_options",
+        "event_dispatcher",
+        "ssl_cert_reqs",
+    ],
 )
 @pytest.mark.parametrize("url", ["rediss://:hidden@h", "rediss+cluster://:hidden@h,i", "rediss+sentinel://:hidden@h/m"])
 def test_an_option_that_cannot_be_in_a_url_is_refused(url: str, option: str) -> None:
