@@ -89,7 +89,7 @@ def is_shared(url: str) -> bool:
 
 def has_password(url: str) -> bool:
     """Return whether the URL of a store or an archive holds a password, even one that isn't percent-encoded as it should be."""
-    secret = r"//[^@]*:[^@]*@|[?&](?:sentinel_)?password="
+    secret = r"//[^@]*:[^@]*@|[?&](?:sentinel_|ssl_)?password="
     return url.startswith((*REDIS_PREFIXES, "postgres")) and re.search(secret, url) is not None
 
 

@@ -44,7 +44,8 @@ async def erase_user(context: RequestContext) -> Response:
     """Erase the user that the path names. Raises `ApiError` and `StoreError`."""
     request = await context.parse(UserErase)
     user = _named_user(context, request.user, "chat")
-    await context.services.erasure.erase(user, context.principal.user)
+    caller = context.principal
+    await context.services.erasure.erase(user, caller.user, is_admin="admin" in caller.scopes)
     return JsonResponse(Nothing(), 200, NO_STORE)
 
 

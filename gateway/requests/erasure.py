@@ -7,6 +7,7 @@ doesn't store that turn again: see `store.api.erased_key`.
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 import structlog
 
@@ -26,6 +27,8 @@ CHANNEL = "erasure"
 """The channel on which an instance tells the others which user is erased."""
 ERASED_TTL_MS = 3_600_000
 ROUNDS_MAX = 5
+PAUSE_S = 60.0
+"""The time after which a user may erase itself again: each erasure looks through all data of the store."""
 SETTLE_S = 0.3
 """The time in which instances write what they still had of the user: counted requests, permits, presence."""
 CLOSED_REASON = "All data of this user was deleted."
@@ -48,24 +51,57 @@ class Erasure:
         self._cancellation = cancellation
         self._clients = clients
         self._limits = limits
+        self._one_at_a_time = asyncio.Lock()
+        self._again_at: dict[str, float] = {}
+        """When each user that has erased itself may do so again, by the hash of its name."""
 
-    async def erase(self, user: str, caller: str) -> None:
+    async def erase(self, user: str, caller: str, *, is_admin: bool = True) -> None:
         """Delete everything of `user`. If it is cut off, another call completes it.
 
-        The log names the user and the `caller` only by their hashes. Raises `StoreError`, and `ApiError` "rate_limited" if
-        the user keeps starting turns.
+        This instance deletes the data of one user after the other. The log names the user and the `caller` only by their
+        hashes. Raises `StoreError`, and `ApiError` "rate_limited" if the user keeps starting turns, or if a caller that
+        isn't an administrator asks again while its erasure runs or soon after.
         """
+        if is_admin:
+            await self._erase(user, caller)
+            return
+        name = user_hash(user)
+        self._check_pause(name)
+        self._again_at[name] = inf
+        try:
+            await self._erase(user, caller)
+        except BaseException:
+            del self._again_at[name]  # it may be repeated at once
+            raise
+        self._again_at[name] = asyncio.get_running_loop().time() + PAUSE_S
+
+    def _check_pause(self, name: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._again_at = {one: at for one, at in self._again_at.items() if at > now}
+        again_at = self._again_at.get(name)
+        if again_at is not None:
+            raise ApiError(
+                "rate_limited",
+                "Your data was just deleted, or is being deleted. Wait a moment, then try again.",
+                retry_after_ms=int(1000 * min(again_at - now, PAUSE_S)),
+            )
+
+    async def _erase(self, user: str, caller: str) -> None:
         hashes = {"user_hash": user_hash(user), "caller_hash": user_hash(caller)}
         log.info("erasure of a user begins", **hashes)
         await self._announce(user)
         await self._end_turns(user)
         # After this, no instance stores again a turn of the user that it still has and that began before now.
         await self._store.put_ephemeral(erased_key(user), str(now_ms()).encode(), ERASED_TTL_MS)
-        await self._store.erase_user(user)
+        await self._delete(user)
         await self._announce(user)
         await asyncio.sleep(SETTLE_S)
-        await self._store.erase_user(user)
+        await self._delete(user)
         log.info("user erased", **hashes)
+
+    async def _delete(self, user: str) -> None:
+        async with self._one_at_a_time:
+            await self._store.erase_user(user)
 
     async def _end_turns(self, user: str) -> None:
         for _ in range(ROUNDS_MAX):

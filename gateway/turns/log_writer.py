@@ -8,7 +8,7 @@ the turns' own logs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
@@ -31,8 +31,36 @@ DEGRADED_AFTER_S = 3.5
 _decode_abort = msgspec.json.Decoder(Abort, float_hook=float).decode
 
 
+class _Lane:
+    """Turns with unwritten events that are flushed together. `flush_now`: without waiting for the flush interval."""
+
+    def __init__(self) -> None:
+        self.dirty: dict[LiveTurn, None] = {}
+        self.has_unwritten = asyncio.Event()
+        self.flush_now = asyncio.Event()
+        self.lock = asyncio.Lock()
+
+    def add(self, live_turns: Iterable[LiveTurn]) -> None:
+        """Have the next flush write the new events of these turns."""
+        self.dirty.update(dict.fromkeys(live_turns))
+        self.has_unwritten.set()
+
+    def take(self) -> list[LiveTurn]:
+        """Return the turns that have unwritten events, and forget them."""
+        self.has_unwritten.clear()
+        self.flush_now.clear()
+        taken = [
+            live_turn for live_turn in self.dirty if live_turn.is_owned and live_turn.stored_seq < live_turn.log.end
+        ]
+        self.dirty.clear()
+        return taken
+
+
 class LogWriter:
     """The log writer of this process; there is one.
+
+    The turns whose part of the store fails are flushed apart from the others until they succeed, so that a master of a
+    cluster that doesn't answer doesn't hold up the turns at the other masters.
 
     `on_state` is called with False when an outage of the store lasts, and with True once the log has caught up.
     """
@@ -50,52 +78,58 @@ class LogWriter:
         self._outage_since: float | None = None
         self._recovery_seqs: dict[LiveTurn, int] = {}
         """The seq to which the log of each turn must be stored before an outage is over."""
-        self._dirty: dict[LiveTurn, None] = {}
-        self._has_unwritten = asyncio.Event()
-        self._flush_now = asyncio.Event()
-        self._flush_lock = asyncio.Lock()
+        self._lane, self._failing_lane = _Lane(), _Lane()
+        self._failing: set[LiveTurn] = set()
         self._restoring: set[LiveTurn] = set()
 
     def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
         """Have the next flush write the turn's new events. `urgent`: flush now instead of at the next interval."""
-        self._dirty[live_turn] = None
-        self._has_unwritten.set()
+        lane = self._failing_lane if live_turn in self._failing else self._lane
+        lane.dirty[live_turn] = None
+        lane.has_unwritten.set()
         if urgent:
-            self._flush_now.set()
+            lane.flush_now.set()
 
     async def run(self) -> None:
         """Flush at the set interval until cancelled. The time that a flush takes is part of the interval."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._run(self._failing_lane))
+            await self._run(self._lane)
+
+    async def _run(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
         delay_s = RETRY_FIRST_S
         took_s = 0.0
         while True:
-            await self._has_unwritten.wait()
+            await lane.has_unwritten.wait()
             try:
                 async with asyncio.timeout(max(self._flush_s - took_s, self._flush_s / 4)):
-                    await self._flush_now.wait()
+                    await lane.flush_now.wait()
             except TimeoutError:
                 pass
             began = loop.time()
             try:
-                await self.flush()
+                await self._flush(lane)
                 delay_s = RETRY_FIRST_S
                 took_s = loop.time() - began
             except StoreError as error:
                 log.warning("log can't be written, retrying", retry_s=delay_s, error=str(error))
+                if isinstance(error, PartFailed) and lane is self._lane:
+                    continue  # the others needn't wait for those that failed
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     async def flush(self) -> None:
         """Write the unwritten events now. Raise `StoreError` if that fails; the events are kept for the next flush."""
-        async with self._flush_lock:
-            self._has_unwritten.clear()
-            self._flush_now.clear()
-            live_turns = [
-                live_turn
-                for live_turn in self._dirty
-                if live_turn.is_owned and live_turn.stored_seq < live_turn.log.end
-            ]
-            self._dirty.clear()
+        await self._flush(self._failing_lane)
+        await self._flush(self._lane)
+
+    async def _flush(self, lane: _Lane) -> None:
+        """Write the unwritten events of a lane; see `flush`. Raise `PartFailed` if only those of some turns fail."""
+        async with lane.lock:
+            live_turns = lane.take()
+            if lane is self._failing_lane:
+                self._failing.intersection_update(live_turns)
             if not live_turns:
                 return
             began = asyncio.get_running_loop().time()
@@ -103,25 +137,28 @@ class LogWriter:
                 appends = [next_append(live_turn) for live_turn in live_turns]
                 replies = await self._store.append(appends)
             except StoreError:
-                self._keep(live_turns, began)
+                self._keep(lane, live_turns, began)
                 raise
             failed: list[LiveTurn] = []
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
                 if reply.outcome == "unavailable":
                     failed.append(live_turn)
+                    continue
+                self._failing.discard(live_turn)
                 # Skip a turn that was lost, or taken over again, during the call.
-                elif live_turn.is_owned and live_turn.epoch == append.epoch:
+                if live_turn.is_owned and live_turn.epoch == append.epoch:
                     self._apply_reply(live_turn, reply)
             if failed:
-                self._keep(failed, began)
+                self._failing.update(failed)
+                self._keep(self._failing_lane, failed, began)
                 raise PartFailed
-            self._outage_since = None
-            self.report_reachable(reachable=True)
+            if not self._failing:
+                self._outage_since = None
+                self.report_reachable(reachable=True)
 
-    def _keep(self, live_turns: list[LiveTurn], began: float) -> None:
-        """Have the next flush write the events of `live_turns`, which this flush, begun at `began`, couldn't write."""
-        self._dirty.update(dict.fromkeys(live_turns))
-        self._has_unwritten.set()
+    def _keep(self, lane: _Lane, live_turns: list[LiveTurn], began: float) -> None:
+        """Have the next flush of `lane` write the events that a flush, begun at `began`, couldn't write."""
+        lane.add(live_turns)
         self._recovery_seqs.update((live_turn, live_turn.log.end) for live_turn in live_turns)
         self.report_reachable(reachable=False, since=began)
 

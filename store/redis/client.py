@@ -35,7 +35,7 @@ from store.redis.cluster import ClusterRoutes, NotACluster
 from store.redis.commands import Argument
 from store.redis.keys import channel_prefix, encode_text, outbox_bucket_of, user_of_channel, user_prefix
 from store.redis.node import CONNECTIONS_MAX, Command, RedisNode, connect
-from store.redis.routes import ACCESS_DENIED, Exchange, OneNode, Routes, SentinelRoutes
+from store.redis.routes import ACCESS_DENIED, Exchange, NotASentinel, OneNode, Routes, SentinelRoutes
 from store.redis.scripts import load_scripts
 from store.redis.target import parse_target
 
@@ -51,6 +51,7 @@ ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its only key, and its arguments."""
 
 UNREACHABLE = "The store can't be reached."
+A_SENTINEL = "The server is a Sentinel. Use redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB."
 TIMED_OUT = "The store didn't respond in time."
 NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode")
 
@@ -349,6 +350,10 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
     ),
     (BusyLoadingError, "The store is still loading its data. Try again in a moment."),
     (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
+    (
+        NotASentinel,
+        "The server isn't a Sentinel. Use redis:// instead of redis+sentinel://, or the port of a Sentinel.",
+    ),
     (
         MasterNotFoundError,
         "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",

@@ -328,7 +328,8 @@ def _cause(error: BaseException) -> Exception:
     seen: BaseException | None = error
     found: Exception | None = None
     while seen is not None:
-        if "cluster support disabled" in str(seen):
+        # A Sentinel doesn't know CLUSTER.
+        if "cluster support disabled" in str(seen) or "unknown command" in str(seen):
             return NotACluster("not a cluster")
         if found is None and isinstance(seen, RedisError | OSError):
             found = seen

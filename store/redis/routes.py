@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import structlog
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -38,6 +38,10 @@ TOPOLOGY_TIMEOUT_S = 0.5
 ACCESS_DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 """A connection is lost or can't be opened, or the server is still loading its data."""
+
+
+class NotASentinel(RedisError):
+    """The server isn't a Sentinel."""
 
 
 class Exchange:
@@ -223,10 +227,31 @@ class SentinelRoutes:
         """Ask the Sentinels. If none knows the master, keep the one that was known."""
         try:
             address = await self._sentinel.discover_master(self._target.master)
-        except (RedisError, OSError):
-            if self._node is None:
-                raise
+        except (RedisError, OSError) as error:
+            if self._node is not None:
+                return
+            unknown = error
+        else:
+            await self._use(address)
             return
+        raise await self._reason(unknown)  # here, so that it keeps its own context, such as a certificate
+
+    async def _reason(self, unknown: Exception) -> Exception:
+        """Return why no Sentinel names the master. redis-py's error, `unknown`, doesn't tell it."""
+        errors: list[Exception] = []
+        for sentinel in self._sentinel.sentinels:
+            try:
+                await sentinel.sentinel_masters()
+            except (RedisError, OSError) as error:
+                errors.append(error)
+            else:
+                return unknown if isinstance(unknown, MasterNotFoundError) else MasterNotFoundError()
+        if any(isinstance(error, ResponseError) and "unknown command" in str(error) for error in errors):
+            return NotASentinel()
+        return next((error for error in errors if isinstance(error, ACCESS_DENIED)), errors[0])
+
+    async def _use(self, address: tuple[str, int]) -> None:
+        """Use the server at this address as the master."""
         self._is_lost = False
         if address != self._address:
             if self._node is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from store.records import PartFailed, StoreError
-from store.redis.client import TIMED_OUT, UNREACHABLE, RedisClient
+from store.redis.client import A_SENTINEL, TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.cluster import SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
 from store.redis.erasure import RedisErasure
@@ -82,6 +82,8 @@ class RedisStore(
     async def _open(self) -> None:
         if self._client.target.kind != "cluster":
             hello = _parse_hello(await self._client.command("HELLO"))
+            if hello.get(b"mode") == b"sentinel":
+                raise StoreError(A_SENTINEL)
             if hello.get(b"mode") == b"cluster" and self._client.cluster is None:
                 # The URL names a node of a cluster.
                 if not self._client.target.hosts:
@@ -123,11 +125,12 @@ class RedisStore(
     def _hint(self, message: str) -> str:
         """Return the address of a Redis that can't be opened, and what to check there. `message`: the error's message."""
         address = self._client.address
+        what = "Sentinels run" if self._client.target.kind == "sentinel" else "Redis runs"
         if message not in {UNREACHABLE, TIMED_OUT}:
-            return f"The Redis is at {address}."
+            return f"The {what.split()[0]} {'are' if what.startswith('S') else 'is'} at {address}."
         if self._client.tls:
-            return f"Check that Redis runs at {address} with TLS. Without TLS, use redis:// instead of rediss://."
-        return f"Check that Redis runs at {address}. With TLS, use rediss:// instead of redis://."
+            return f"Check that {what} at {address} with TLS. Without TLS, use redis:// instead of rediss://."
+        return f"Check that {what} at {address}. With TLS, use rediss:// instead of redis://."
 
     async def close(self) -> None:
         """See `Store`."""

@@ -8,12 +8,20 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.exceptions import RedisError
 
 from store.records import StoreError
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 PORT = 6379
 SENTINEL_PORT = 26379
+
+PLAIN_OPTIONS = re.compile(
+    "username|password|db|path|connection_class|host|port|protocol|client_name|lib_name|lib_version|decode_responses|"
+    "encoding|encoding_errors|health_check_interval|retry_on_timeout|socket_(?:connect_)?timeout|socket_keepalive|"
+    "socket_read_size|ssl_.+|sentinel_username|sentinel_password"
+)
+"""The options that a URL may have. redis-py has others, such as `retry`, whose values are objects of Python."""
 
 _SEVERAL = re.compile(r"(rediss?)\+(cluster|sentinel)://([^/?#]*)(/[^?#]*)?(\?.*)?", re.DOTALL)
 
@@ -55,13 +63,15 @@ def parse_target(url: str) -> Target:
     try:
         several = _SEVERAL.fullmatch(url)
         return _one(url) if several is None else _several(*several.groups(default=""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         raise StoreError(INVALID) from None
 
 
 def _options(url: str) -> tuple[dict[str, Any], tuple[str, int] | None]:
     """Return redis-py's options of a URL with one address, and the address; None for a Unix socket."""
     options = dict[str, Any](parse_url(url))
+    if not all(PLAIN_OPTIONS.fullmatch(name) for name in options):
+        raise ValueError("an option is unknown")
     options.pop("protocol", None)
     if "path" in options:
         return options, None
@@ -85,13 +95,14 @@ def _several(scheme: str, topology: str, authority: str, path: str, query: str) 
     master = parts.pop(0) if is_sentinel and parts else ""
     if (is_sentinel and not master) or len(parts) > 1 or not all(part.isdecimal() for part in parts):
         raise ValueError("the path is the name of the master, if there are Sentinels, and a database")
-    parsed = [_options(f"{scheme}://{secret}{at}{name}/{''.join(parts)}{query}") for name in names.split(",")]
-    if not all(name.strip() for name in names.split(",")):
+    addresses = [name.strip() for name in names.split(",")]
+    if not all(addresses):
         raise ValueError("an address is empty")
+    parsed = [_options(f"{scheme}://{secret}{at}{name}/{''.join(parts)}{query}") for name in addresses]
     default = SENTINEL_PORT if is_sentinel else PORT
     hosts = tuple(
         (address[0], address[1] if urlsplit(f"//{name}").port else default)
-        for name, (_, address) in zip(names.split(","), parsed, strict=True)
+        for name, (_, address) in zip(addresses, parsed, strict=True)
         if address is not None
     )
     options = parsed[0][0]

@@ -97,7 +97,7 @@ async def test_an_erased_user_leaves_no_trace_in_redis(tmp_path: Path) -> None:
             assert (lines[4]["turns"], lines[5]["messages"]) == (2, 2)
             await here.request("conversation.attach", conversation=ids["conversation"])
             await there.request("turn.start", turn="t3", input="x", params={"demo": {"rate": 20, "tokens": 5000}})
-            await there.until_seq("t3", 3)
+            await there.until_seq("t3", 4)
             erased = await http.delete(PATH, headers=ADMIN, timeout=30)
             assert (erased.status_code, erased.json()) == (200, {})
             for socket in (here, there):
@@ -172,6 +172,19 @@ async def test_who_may_export_and_erase(tmp_path: Path) -> None:
             assert (await http.delete(path, headers=ADMIN)).status_code == 400, path
         assert (await http.delete("/v1/users/me", headers=bearer(token("ann")), timeout=30)).status_code == 200
         assert len(await export(http, "/v1/users/ann/export")) == 2
+
+
+async def test_a_user_cannot_burden_the_store_with_erasures(tmp_path: Path) -> None:
+    """Each looks through all data of the store. A user that repeats its own is refused for a while; an administrator isn't."""
+    async with gateway_process(tmp_path, AUTH) as gateway, httpx2.AsyncClient(base_url=gateway.url, timeout=30) as http:
+        many = await asyncio.gather(*(http.delete("/v1/users/me", headers=bearer(token("ann"))) for _ in range(10)))
+        assert sorted(one.status_code for one in many) == [200, *[429] * 9]
+        again = await http.delete("/v1/users/ann", headers=bearer(token("ann")))
+        assert (again.status_code, again.json()["error"]["code"]) == (429, "rate_limited")
+        assert 0 < int(again.headers["retry-after"]) <= 60
+        assert (await http.delete("/v1/users/me", headers=bearer(token("bob")))).status_code == 200
+        for path in ("/v1/users/ann", "/v1/users/ann", "/v1/users/me"):
+            assert (await http.delete(path, headers=bearer(token("ops", scope="admin chat")))).status_code == 200
 
 
 async def test_a_retention_claim_that_is_wrong_is_refused(tmp_path: Path) -> None:

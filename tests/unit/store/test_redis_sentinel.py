@@ -51,6 +51,17 @@ async def test_an_unknown_master_is_explained(shared_setup: SentinelSetup) -> No
     assert f"127.0.0.1:{shared_setup.ports[0]}" in message
 
 
+async def test_the_reason_of_a_refusal_is_told(shared_setup: SentinelSetup) -> None:
+    """A wrong password of the Sentinels, a server that isn't a Sentinel, and a Sentinel that is used as a Redis."""
+    wrong = await refusal(shared_setup.url + "?sentinel_password=s3cret")
+    assert "refuses the credentials" in wrong
+    assert f"The Sentinels are at 127.0.0.1:{shared_setup.ports[0]}" in wrong
+    assert "isn't a Sentinel" in await refusal(f"redis+sentinel://127.0.0.1:{shared_setup.master.port}/turnwire")
+    sentinel = f"127.0.0.1:{shared_setup.ports[0]}"
+    assert "The server is a Sentinel. Use redis+sentinel://" in await refusal(f"redis://{sentinel}")
+    assert "isn't a node of a cluster" in await refusal(f"redis+cluster://{sentinel}")
+
+
 @pytest.mark.parametrize("is_frozen", [False, True], ids=["killed", "frozen"])
 @checks_time_limit
 async def test_a_failover_is_followed(tmp_path: Path, is_frozen: bool) -> None:

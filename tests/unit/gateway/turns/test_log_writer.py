@@ -91,6 +91,37 @@ async def test_a_failing_part_of_the_store_holds_up_only_its_turns(
 
 
 @checks_time_limit
+async def test_a_part_of_the_store_that_does_not_answer_delays_no_other_turn(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the call for one turn hangs or fails, again and again, the events of another one are logged in time (law 4)."""
+    monkeypatch.setattr("gateway.turns.log_writer.RETRY_FIRST_S", 1)
+    ill, well = [await harness.stream(turn) for turn in ("t", "u")]
+    append = harness.store.append
+
+    async def partly(appends: list[Append]) -> list[Appended]:
+        stored = iter(await append([one for one in appends if one.turn == "u"]))
+        if any(one.turn == "t" for one in appends):
+            await asyncio.sleep(1)
+        return [next(stored) if one.turn == "u" else Appended("unavailable", 0) for one in appends]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.store, "append", partly)
+        async with harness.running():
+            await eventually(lambda: well.stored_seq == 2)  # the first call is for both
+            for seq in range(3, 12):
+                harness.publish_deltas(ill, "ill")
+                harness.publish_deltas(well, "well")
+                with within(FLUSH_S + 0.3):
+                    await eventually(lambda seq=seq: well.stored_seq == seq)
+            assert not harness.writer.is_reachable()
+            assert ill.stored_seq == 0
+    await harness.writer.flush()
+    assert (ill.stored_seq, well.stored_seq) == (11, 11)
+    assert harness.writer.is_reachable()
+
+
+@checks_time_limit
 async def test_published_events_are_logged_within_the_flush_interval(harness: WriterHarness) -> None:
     """All turns are written in one round trip within the interval, and an urgent first token at once."""
     streams = [await harness.stream(turn) for turn in ("t", "u")]

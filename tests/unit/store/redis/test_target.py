@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio.connection import SSLConnection
 
-from store.redis.target import parse_target
+from store.connect import has_password
+from store.records import StoreError
+from store.redis.target import INVALID, parse_target
 
 
 def test_the_nodes_of_a_cluster() -> None:
@@ -37,3 +40,33 @@ def test_one_server() -> None:
     target = parse_target("redis://localhost")
     assert (target.kind, target.hosts, target.db) == ("node", (("localhost", 6379),), 0)
     assert parse_target("unix:///run/redis.sock?db=2").address == "/run/redis.sock"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "credential_provider",
+        "retry",
+        "redis_connect_func",
+        "socket_keepalive_options",
+        "event_dispatcher",
+        "ssl_cert_reqs",
+    ],
+)
+@pytest.mark.parametrize("url", ["rediss://:hidden@h", "rediss+cluster://:hidden@h,i", "rediss+sentinel://:hidden@h/m"])
+def test_an_option_that_cannot_be_in_a_url_is_refused(url: str, option: str) -> None:
+    """redis-py would call the text as if it were an object, and the gateway would end with a traceback."""
+    with pytest.raises(StoreError) as refused:
+        parse_target(f"{url}?{option}=hidden")
+    assert str(refused.value) == INVALID
+
+
+def test_blanks_between_addresses_have_no_meaning() -> None:
+    """A list is often written with them."""
+    assert parse_target("redis+cluster://u:p@one:1, two:2").hosts == (("one", 1), ("two", 2))
+
+
+@pytest.mark.parametrize("option", ["password", "sentinel_password", "ssl_password"])
+def test_each_password_is_found(option: str) -> None:
+    """A warning says that a command line shows it."""
+    assert has_password(f"rediss+sentinel://h/m?db=0&{option}=x")
