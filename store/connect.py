@@ -76,7 +76,10 @@ def connect_archive(url: str, *, migrate: bool) -> Archive:
 
 
 def add_archive(store: Store, archive: Archive, *, sync: bool) -> Store:
-    """Return `store`, one for which `connect` was called with `archived` or a wrapper of it, with its archive."""
+    """Return `store`, one for which `connect` was called with `archived` or a wrapper of it, with its archive.
+
+    `sync`: see `ArchivedStore`.
+    """
     from store.archive.archived_store import archived
 
     return archived(store, archive, sync=sync)

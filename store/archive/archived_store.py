@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class _Known(Struct, frozen=True):
-    """What an instance knows of a conversation in which a turn was accepted, if Redis loses it while the archive is away."""
+    """A conversation in which this instance has accepted a turn, for the case that Redis loses it while the archive is away."""
 
     conversation: str
     incarnation: str
@@ -120,7 +120,7 @@ class ArchivedStore:
 
     @property
     def archive_state(self) -> DrainState:
-        """What the metrics and `/ready` show."""
+        """The state of the drain, which the metrics and `/ready` show."""
         return self._drain.state
 
     async def open(self) -> None:
@@ -572,5 +572,5 @@ class ArchivedStore:
 
 
 def archived(hot: Store, archive: Archive, *, sync: bool = False) -> Store:
-    """Return `hot`, a Redis store or a wrapper of one, with an archive."""
+    """Return `hot`, a Redis store or a wrapper of one, with an archive. `sync`: see `ArchivedStore`."""
     return cast("Store", ArchivedStore(cast("RedisStore", hot), archive, sync=sync))

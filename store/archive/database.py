@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
@@ -73,6 +75,7 @@ class ArchiveDatabase:
                 )
             self.path = path
         self._engine: AsyncEngine | None = None
+        self._threads: list[threading.Thread] = []
 
     @property
     def is_postgres(self) -> bool:
@@ -85,10 +88,18 @@ class ArchiveDatabase:
             self._engine = self._postgres() if self.path is None else self._sqlite(self.path)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections.
+
+        The thread of a connection to SQLite whose call was cancelled still runs, and reports to the event loop when the call
+        has ended. So wait for it, but no longer than a call may take.
+        """
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
+        deadline = time.monotonic() + self._call_s
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Call `work` with a connection on which each statement is by itself, and return its result."""
@@ -171,14 +182,25 @@ class ArchiveDatabase:
         )
 
     def _sqlite(self, path: str) -> AsyncEngine:
+        import aiosqlite
+
         create_private(path)
         check_owners(path)
+        file = os.path.abspath(path)
+
+        async def connect() -> aiosqlite.Connection:
+            connection = aiosqlite.connect(file, timeout=self._call_s / 2, check_same_thread=False)
+            thread = connection._thread
+            thread.daemon = True
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+            return await connection
+
         engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=os.path.abspath(path)),
+            URL.create("sqlite+aiosqlite", database=file),
+            async_creator=connect,
             pool_size=2,
             max_overflow=0,
             pool_timeout=self._call_s,
-            connect_args={"timeout": self._call_s / 2},
             hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)

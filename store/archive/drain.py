@@ -42,7 +42,7 @@ CLOSED = "The archive is closed. Start the gateway again."
 
 
 class Outboxes(Protocol):
-    """What the drain needs of `RedisOutbox`; see there."""
+    """The methods of `RedisOutbox` that the drain uses."""
 
     async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
         """See `RedisOutbox`."""

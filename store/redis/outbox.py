@@ -41,7 +41,7 @@ ERASURE_TTL_MS = 3_600_000
 
 
 class OutboxState(NamedTuple):
-    """What waits in an outbox: the number of entries, when the oldest was written, and how many were set aside."""
+    """The number of entries that wait in an outbox, when the oldest was written, and how many were set aside."""
 
     entries: int
     oldest_ms: int | None
@@ -49,7 +49,7 @@ class OutboxState(NamedTuple):
 
 
 class OutboxSummary(NamedTuple):
-    """What waits in all outboxes: of how many users, how many entries, and for how long the oldest."""
+    """The number of users with entries that wait in their outboxes, the number of entries, and the age of the oldest."""
 
     users: int
     entries: int
@@ -80,7 +80,7 @@ class RedisOutbox(RedisPart):
         return [_read(user, *reply) for user, reply in zip(users, replies, strict=True)]
 
     async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
-        """Move entries out of the outbox, each with the reason, unless they have changed since they were read."""
+        """Move `entries`, each with the reason, out of the outbox, unless they have changed since they were read."""
         # Written first, so that no entry is set aside that nobody finds.
         await self._client.command("ZADD", ASIDE_KEY, int(time.time() * 1000), encode_text(user))
         named: list[Argument] = [
@@ -125,7 +125,10 @@ class RedisOutbox(RedisPart):
         ]
 
     async def indexed_outboxes(self, age_ms: int, per_bucket: int = INDEXED_PER_BUCKET) -> list[tuple[str, int]]:
-        """Return users whose outboxes were filled more than `age_ms` ago, each with its number in the index."""
+        """Return users whose outboxes were filled more than `age_ms` ago, each with its number in the index.
+
+        `per_bucket`: at most that many users of each bucket of the index.
+        """
         replies = await self._client.scripts(
             [("indexed_outboxes", outbox_bucket_key(number), (age_ms * 1000, per_bucket)) for number in range(BUCKETS)]
         )
@@ -144,7 +147,7 @@ class RedisOutbox(RedisPart):
         return OutboxSummary(len(found), sum(state.entries for state in found), age_s)
 
     async def unindex_outboxes(self, users: Sequence[tuple[str, int]]) -> None:
-        """Remove users from the index whose numbers there are still these."""
+        """Remove `users`, as `indexed_outboxes` has returned them, from the index, unless their numbers there have changed."""
         calls: dict[bytes, list[Argument]] = {}
         for user, number in users:
             calls.setdefault(outbox_bucket_of(user), []).extend((encode_text(user), number))

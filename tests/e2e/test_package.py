@@ -54,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
-    """The wheel has the three packages with the page's files, and none of the tools that vendored them."""
+    """The wheel has all files of the three packages and the page, and none of the tools that vendored them."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
@@ -62,6 +62,11 @@ def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
     page = {name for name in names if name.startswith("gateway/static/")}
     assert "gateway/static/vendor/marked.js" in page
     assert {name for name in page if not name.endswith(SERVED_SUFFIXES)} == {"gateway/static/package.json"}
+    listed = subprocess.run(
+        ["git", "ls-files", "gateway", "providers", "store"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert {name for name in listed.stdout.split() if name not in names} == set()
+    assert any(name.startswith("store/archive/migrations/versions/") for name in names)
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
@@ -76,6 +81,8 @@ async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path)
     _run(uv, "pip", "check", "-q", "--python", python, cwd=tmp_path)
     assert _run(turnwire, "--version", cwd=tmp_path) == f"turnwire {__version__}\n"
     assert str(ROOT) not in _run(python, "-c", "import gateway, sys; print(gateway.__file__, sys.path)", cwd=tmp_path)
+    upgraded = _run(turnwire, "archive", "--archive", "sqlite:///archive.db", "upgrade", cwd=tmp_path)
+    assert re.search(r"schema +0002 \(current\)", upgraded), upgraded
     process = await asyncio.create_subprocess_exec(
         *(turnwire, "serve", "--port", "0", "--store", "sqlite:///turnwire.db"),
         cwd=tmp_path,

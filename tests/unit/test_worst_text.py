@@ -84,6 +84,8 @@ from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store import search_text
+from store.archive.archived_store import _OWN_ID
+from store.archive.types import escape, unescape
 from store.records import MessageRecord
 from store.redis.erasure import _escape
 from tests.answers import Batches, chat_request, route
@@ -603,6 +605,12 @@ ROWS = [
     ),
     Row("a search: a message", lambda: search_text.message_text(b'{"parts":[' + filled(b"["))),
     Row("a user's name in a pattern of Redis", lambda: _escape(filled(b"*")), "erasure._SPECIAL"),
+    Row("an archived text of surrogates", lambda: escape("\ud800" * (MEGABYTE // 3)), "archive.types._UNSTORABLE"),
+    Row("an archived text of NUL characters", lambda: escape(fill("\0")), "archive.types._UNSTORABLE"),
+    Row("an archived text of accents", lambda: escape(fill("\u00e9")), "archive.types._UNSTORABLE"),
+    Row("an archived text of marks", lambda: unescape(fill("\x1a")), "archive.types._ESCAPED"),
+    Row("an archived text of escapes", lambda: unescape(fill("\x1a0000")), "archive.types._ESCAPED"),
+    Row("a conversation's own id", lambda: _OWN_ID.fullmatch("c_" + fill("a")), "archived_store._OWN_ID"),
     Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "resources._MEDIA_TYPE"),
     Row("a request: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a request: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),

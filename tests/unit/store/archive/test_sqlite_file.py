@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -122,3 +123,27 @@ async def test_nothing_of_an_erased_user_stays_in_the_file(tmp_path: Path) -> No
         for file in tmp_path.iterdir():
             assert canary.encode() not in file.read_bytes(), file.name
         assert await texts(archive) == ["m1"]
+
+
+def connection_threads() -> list[threading.Thread]:
+    """Return the threads that run the calls of connections."""
+    return [thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name]
+
+
+async def test_a_closed_archive_leaves_no_thread(tmp_path: Path) -> None:
+    """A call that was cancelled may still run in its connection's thread, which reports to the event loop at its end."""
+    path = tmp_path / "archive.db"
+    archive = SqlArchive(f"sqlite:///{path}", call_s=2)
+    await archive.open()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        call = asyncio.get_running_loop().create_task(put(archive, conversation()))
+        await asyncio.sleep(0.1)
+        for _ in range(3):  # once for the call and twice for the end of its connection
+            call.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert connection_threads()
+        await archive.close()
+    assert not connection_threads()
