@@ -114,8 +114,17 @@ class Statements:
         return put
 
     def _put_message(self) -> Insert:
-        """Write a message, unless it is there already: that would write a large body and its index again."""
-        new = self._new(messages)
+        """Write a message, unless it is there already: that would write a large body and its index again.
+
+        Its depth is that of its parent and one more, so a parent has to be written before.
+        """
+        parents = messages.alias("parents")
+        above = bindparam("above", type_=LosslessText)
+        parent_depth = select(parents.c.depth + 1).where(
+            parents.c.user_id == bindparam("owner", type_=LosslessText), parents.c.id == above
+        )
+        depth = case((above.is_(None), 0), else_=parent_depth.scalar_subquery())
+        new = self._new(messages).values(depth=depth)
         if self._is_postgres:
             terms = func.string_to_array(bindparam("terms", type_=Text), " ")
             new = new.values(search_terms=func.array_to_tsvector(terms))
@@ -125,7 +134,10 @@ class Statements:
         put: Insert = new.on_conflict_do_update(
             index_elements=keys,
             set_=changed,
-            where=or_(*(messages.c[name].is_distinct_from(new.excluded[name]) for name in compared)),
+            where=or_(
+                *(messages.c[name].is_distinct_from(new.excluded[name]) for name in compared),
+                messages.c.depth.is_(None) & new.excluded.depth.is_not(None),
+            ),
         )
         return put
 
