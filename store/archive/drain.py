@@ -24,7 +24,7 @@ from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
-COALESCE_S = 0.1
+COALESCE_S = 0.25
 """The time from a change to the transaction that archives it, if nobody waits for it."""
 USERS_PER_TRANSACTION = 32
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
