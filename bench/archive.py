@@ -50,7 +50,7 @@ class Side:
 
 
 def _environment(url: str | None, *, sync: bool = False) -> dict[str, str]:
-    auth = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
+    auth = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_ADDRESS_CONNECTIONS": "0"}
     if url is None:
         return auth
     archive = {"TURNWIRE_ARCHIVE": url, "TURNWIRE_ARCHIVE_MIGRATE": "1", "TURNWIRE_ARCHIVE_SYNC": str(int(sync))}
