@@ -44,7 +44,7 @@ class Side:
         while not self.stops:
             turn = f"a{random.getrandbits(64):x}"
             ended = socket.ending(turn)
-            socket.send({"type": "turn.start", **start_fields(turn, RATE, tokens)})
+            await socket.ask("turn.start", **start_fields(turn, RATE, tokens))
             await ended
             self.ended += 1
 
@@ -63,7 +63,9 @@ def _tokens(count: int) -> list[str]:
 
 
 @asynccontextmanager
-async def _side(provider: Upstream, store: str, url: str | None, count: int, *, sync: bool = False) -> AsyncIterator[Side]:
+async def _side(
+    provider: Upstream, store: str, url: str | None, count: int, *, sync: bool = False
+) -> AsyncIterator[Side]:
     async with gateway(provider, store=store, environment=_environment(url, sync=sync)) as running:
         tally = Tally()
         sockets = await open_sockets(running.url, count, tally, tokens=_tokens(count))
@@ -88,9 +90,7 @@ async def archive(sizes: Sizes) -> Figures:
     return figures
 
 
-async def _load(
-    sides: dict[str, Side], server: PostgresProcess, url: str, tokens: int, seconds: float
-) -> Figures:
+async def _load(sides: dict[str, Side], server: PostgresProcess, url: str, tokens: int, seconds: float) -> Figures:
     running = [
         asyncio.ensure_future(side.run_turns(socket, tokens)) for side in sides.values() for socket in side.sockets
     ]

@@ -221,9 +221,7 @@ class Drain:
             if value is not None:
                 await self._archive.erase(user)
 
-    async def _renumber_stale(
-        self, results: list[Applied], waiters: dict[str, list[_Waiter]], again: set[str]
-    ) -> None:
+    async def _renumber_stale(self, results: list[Applied], waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
         """Count the results, and renumber the entries of outboxes that the archive takes for old ones.
 
         Mostly another instance has archived them and is about to remove them, so they get new numbers only if they are there
