@@ -150,7 +150,7 @@ class Reader:
     async def _length(self, user: str, last: str) -> int:
         """Return the number of messages from the root to `last`. It walks up to the first one whose depth is known."""
         (row,) = await self._rows(_LENGTH, user=user, last=last)
-        return row.count + int(row.depth or 0)
+        return int(row.length) + int(row.depth or 0)
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `Archive.conversations`."""
@@ -367,7 +367,7 @@ def _branch_statement() -> Select[Any]:
     )
 
 
-def _length_statement() -> Select[Any]:
+def _length_statement() -> Select[int, Any]:
     """Return the statement that counts the messages up to the root, or to the first one whose depth is known."""
     first = select(messages.c.id, messages.c.parent_id, messages.c.depth, literal(1, BigInteger).label("step"))
     up = first.where(messages.c.user_id == _user, messages.c.id == _last).cte("up", recursive=True)
@@ -380,7 +380,7 @@ def _length_statement() -> Select[Any]:
             up.c.step < BRANCH_MESSAGES_MAX,
         )
     )
-    return select(func.count().label("count"), func.max(up.c.depth).label("depth")).select_from(up)
+    return select(func.count().label("length"), func.max(up.c.depth).label("depth")).select_from(up)
 
 
 _ONE_CONVERSATION = select(conversations).where(conversations.c.user_id == _user, conversations.c.id == _conversation)
