@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from bench import capacity, peer_scenarios, scenarios
+from bench import archive, capacity, peer_scenarios, scenarios
 from bench.harness import machine
 from bench.report import RESULTS, write_report
 from bench.scenarios import FULL, SMOKE, Figures, Sizes
@@ -40,6 +40,7 @@ ONCE: tuple[Scenario, ...] = (
     capacity.slow_client,
     capacity.overload,
     capacity.redis_costs,
+    archive.archive,
 )
 SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
 

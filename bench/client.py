@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -167,16 +167,21 @@ class Socket(WSListener):
         return future
 
 
-async def open_sockets(url: str, count: int, tally: Tally, codec: str = "json") -> list[Socket]:
-    """Return `count` open sockets that have received `ready`."""
+async def open_sockets(
+    url: str, count: int, tally: Tally, codec: str = "json", *, tokens: Sequence[str] = ()
+) -> list[Socket]:
+    """Return `count` open sockets that have received `ready`. `tokens`: the credential of each."""
     address = url.replace("http", "ws", 1) + "/ws"
-    headers = {"Sec-WebSocket-Protocol": f"turnwire.v1.{codec}"}
+    protocol = {"Sec-WebSocket-Protocol": f"turnwire.v1.{codec}"}
+    headers = [{**protocol, "Authorization": f"Bearer {token}"} for token in tokens] or [protocol] * count
     sockets: list[Socket] = []
     for start in range(0, count, 50):
         opened = await asyncio.gather(
             *(
-                ws_connect(lambda: Socket(tally, codec), address, extra_headers=headers, websocket_handshake_timeout=30)
-                for _ in range(start, min(count, start + 50))
+                ws_connect(
+                    lambda: Socket(tally, codec), address, extra_headers=headers[n], websocket_handshake_timeout=30
+                )
+                for n in range(start, min(count, start + 50))
             )
         )
         sockets += [cast("Socket", listener) for _, listener in opened]

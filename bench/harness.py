@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from bench.client import Socket, Tally, close_sockets, open_sockets
 from bench.process import cpu_s
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
+from tests.postgres_process import PostgresProcess, postgres_process
 from tests.redis_process import RedisProcess
 
 ROOT = Path(__file__).parent.parent
@@ -148,6 +149,17 @@ async def redis() -> AsyncIterator[str]:
             yield server.url
         finally:
             server.kill()
+
+
+@contextmanager
+def postgres() -> Iterator[tuple[str, PostgresProcess]]:
+    """Run a PostgreSQL for this run only, and yield the URL of a database and the process.
+
+    It works as in production, except that it doesn't wait for the disk.
+    """
+    settings = {"full_page_writes": "on", "shared_buffers": "256MB", "autovacuum": "on"}
+    with postgres_process(settings=settings) as server:
+        yield server.url(server.create_database()), server
 
 
 def start_fields(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -13,6 +14,16 @@ def cpu_s(pid: int) -> float:
     """Return the user and system time of the process in seconds, with a resolution of 0.01 s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Return the user and system time of the process, its children and those children that have ended, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    total = sum(int(field) for field in fields[11:15]) / TICKS_PER_S
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError):
+            total += cpu_s(int(child))
+    return total
 
 
 def memory_bytes(pid: int) -> int:

@@ -451,19 +451,34 @@ class ArchiveConformance:
             message("lost", parent="gone", body=body),
         )
 
-        async def branch(last: str, bytes_max: int | None = None) -> tuple[list[str], int]:
-            found, left_out = await archive.branch("ann", "c1", last, bytes_max)
+        async def branch(
+            last: str, bytes_max: int | None = None, count_max: int | None = None
+        ) -> tuple[list[str], int]:
+            found, left_out = await archive.branch("ann", "c1", last, bytes_max, count_max)
             return [each.record.id for each in found], left_out
 
         assert await branch("a2") == (["root", "a", "a2"], 0)
         assert await branch("b") == (["root", "b"], 0)
         assert await branch("a2", 200) == (["a", "a2"], 1)
         assert await branch("a2", 1) == (["a2"], 2)
+        assert await branch("a2", None, 2) == (["a", "a2"], 1)
+        assert await branch("a2", 200, 3) == (["a", "a2"], 1)
         assert await branch("lost") == (["lost"], 0)
         for name, last in (("c1", "none"), ("c2", "a")):
             with pytest.raises(NotFound) as raised:
                 await archive.branch("ann", name, last, None)
             assert raised.value.field == "parent"
+
+    async def test_a_branch_whose_messages_arrive_in_another_order(self, archive: SqlArchive) -> None:
+        """The messages that are left out are counted, also those whose parents were archived later than they."""
+        chain = [message(f"m{n}", parent=f"m{n - 1}" if n else None, number=n + 1) for n in range(12)]
+        await put(archive, conversation(), *chain[:3][::-1])
+        await put(archive, *chain[5:8], after=100)
+        await put(archive, *chain[3:5], after=200)
+        await put(archive, *chain[8:], after=300)
+        for n in range(12):
+            found, left_out = await archive.branch("ann", "c1", f"m{n}", 1)
+            assert ([each.record.id for each in found], left_out) == ([f"m{n}"], n)
 
     async def test_the_list_of_conversations(self, archive: SqlArchive) -> None:
         """The last changed ones are first, in pages."""

@@ -89,7 +89,7 @@ class Chaos:
 
     async def inject_faults(self, clients: list[Resilient]) -> None:
         """Inject one fault after another, with a pause between them."""
-        names = CLUSTER_FAULTS if self._world.cluster else FAULTS
+        names: tuple[str, ...] = CLUSTER_FAULTS if self._world.cluster else FAULTS
         if self._world.archive:
             names += ARCHIVE_FAULTS
         faults = [getattr(self, name) for name in self._only or names]

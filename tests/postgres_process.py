@@ -181,6 +181,12 @@ class PostgresProcess:
         self._settings |= {"ssl": "on", "ssl_cert_file": str(chain), "ssl_key_file": str(key)}
 
     @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._process is not None, "it isn't running"
+        return self._process.pid
+
+    @property
     def _data(self) -> Path:
         return self._folder / "data"
 

@@ -57,9 +57,12 @@ class Archive(Protocol):
         """Return a page; see `HistoryStore.messages`. `before` may be a message's number too. Raises `NotFound`."""
 
     async def branch(
-        self, user: str, conversation: str, last: str, bytes_max: int | None
+        self, user: str, conversation: str, last: str, bytes_max: int | None, count_max: int | None = None
     ) -> tuple[list[ArchivedMessage], int]:
-        """Return the messages from the root to `last`; see `HistoryStore.branch`. Raises `NotFound`."""
+        """Return the messages from the root to `last`; see `HistoryStore.branch`. Raises `NotFound`.
+
+        With `count_max`, return at most that many, but always `last`.
+        """
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """Return a page of the user's list; see `HistoryStore.conversations`. Raises `NotFound`."""

@@ -145,7 +145,7 @@ class ArchivedStore:
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`."""
         accepted = await self._with_limits(new.user, lambda: self._accept(new))
-        self._drain.note(new.user)
+        self._drain.note_later(new.user)  # mostly the turn's ending follows soon
         return accepted
 
     async def _accept(self, new: NewTurn) -> Accepted:

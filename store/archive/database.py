@@ -76,6 +76,8 @@ class ArchiveDatabase:
             self.path = path
         self._engine: AsyncEngine | None = None
         self._threads: list[threading.Thread] = []
+        self._reading: AsyncEngine | None = None
+        self._writing: AsyncEngine | None = None
 
     @property
     def is_postgres(self) -> bool:
@@ -86,6 +88,8 @@ class ArchiveDatabase:
         """Prepare the connections; the first call connects. Raises `StoreError` for a file that others may replace."""
         if self._engine is None:
             self._engine = self._postgres() if self.path is None else self._sqlite(self.path)
+            self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._writing = self._engine.execution_options(turnwire_writes=True)
 
     async def close(self) -> None:
         """Close all connections.
@@ -93,7 +97,7 @@ class ArchiveDatabase:
         The thread of a connection to SQLite whose call was cancelled still runs, and reports to the event loop when the call
         has ended. So wait for it, but no longer than a call may take.
         """
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._reading, self._writing = self._engine, None, None, None
         if engine is not None:
             await engine.dispose()
         deadline = time.monotonic() + self._call_s
@@ -105,10 +109,10 @@ class ArchiveDatabase:
         """Call `work` with a connection on which each statement is by itself, and return its result."""
 
         async def attempt(engine: AsyncEngine) -> T:
-            async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            async with engine.connect() as connection:
                 return await work(connection)
 
-        return await self._call(attempt, self._call_s)
+        return await self._call(attempt, self._reading, self._call_s)
 
     async def write(
         self, work: Callable[[AsyncConnection], Awaitable[T]], call_s: float | None = None, *, raw_errors: bool = False
@@ -119,15 +123,19 @@ class ArchiveDatabase:
         """
 
         async def attempt(engine: AsyncEngine) -> T:
-            async with engine.execution_options(turnwire_writes=True).begin() as connection:
+            async with engine.begin() as connection:
                 return await work(connection)
 
-        return await self._call(attempt, call_s or self._call_s, raw_errors=raw_errors)
+        return await self._call(attempt, self._writing, call_s or self._call_s, raw_errors=raw_errors)
 
     async def _call(
-        self, attempt: Callable[[AsyncEngine], Awaitable[T]], call_s: float, *, raw_errors: bool = False
+        self,
+        attempt: Callable[[AsyncEngine], Awaitable[T]],
+        engine: AsyncEngine | None,
+        call_s: float,
+        *,
+        raw_errors: bool = False,
     ) -> T:
-        engine = self._engine
         if engine is None:
             raise ArchiveError(CLOSED)
         try:

@@ -25,8 +25,10 @@ from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
-COALESCE_S = 0.1
+COALESCE_S = 0.25
 """The time from a change to the transaction that archives it, if nobody waits for it."""
+LATER_S = 1.0
+"""The longest time until a change is drained that another one will follow soon, as a turn's ending follows its start."""
 USERS_PER_TRANSACTION = 32
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
 STALE_DELAY_S = 0.05
@@ -92,6 +94,7 @@ class Drain:
         self._archive = archive
         self.state = DrainState()
         self._dirty: dict[str, None] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
         self._waiters: dict[str, list[_Waiter]] = defaultdict(list)
         self._stale: dict[str, int] = {}
         self._wake = asyncio.Event()
@@ -106,10 +109,13 @@ class Drain:
 
     async def close(self) -> None:
         """Archive what this instance has changed, if that takes no more than `CLOSE_S`, and stop."""
-        if self._tasks and self._dirty and not self.state.is_degraded:
+        unsettled = {*self._dirty, *self._later}
+        if self._tasks and unsettled and not self.state.is_degraded:
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await asyncio.gather(*(self.settle(user) for user in list(self._dirty)))
+                    await asyncio.gather(*map(self.settle, unsettled))
+        for timer in self._later.values():
+            timer.cancel()
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -118,8 +124,15 @@ class Drain:
 
     def note(self, user: str) -> None:
         """Drain the user's outbox soon."""
+        if (timer := self._later.pop(user, None)) is not None:
+            timer.cancel()
         self._dirty[user] = None
         self._wake.set()
+
+    def note_later(self, user: str) -> None:
+        """Drain the user's outbox with the user's next change, or after `LATER_S`."""
+        if user not in self._dirty and user not in self._later:
+            self._later[user] = asyncio.get_running_loop().call_later(LATER_S, self.note, user)
 
     async def settle(self, user: str) -> None:
         """Return when the archive has everything that is in the user's outbox now. Raises `StoreError`."""
@@ -198,12 +211,7 @@ class Drain:
             self._set_degraded(None)
             if gone := await self._outboxes.acknowledge(results):
                 await self._erase_again(gone, began)
-            for applied in results:
-                self._count(applied)
-                if await self._renumber(applied):
-                    again.add(applied.user)
-                    for waiter in waiters.get(applied.user, ()):
-                        waiter.until = None
+            await self._renumber_stale(results, waiters, again)
         for read in reads:
             archived = max((one.change for one in (*read.batch.entries, *read.unreadable)), default=0)
             waiting = waiters.get(read.batch.user, [])
@@ -222,23 +230,30 @@ class Drain:
                 log.info("a user was erased while changes were archived, erasing again", user_hash=user_hash(user))
                 await self._archive.erase(user)
 
-    async def _renumber(self, applied: Applied) -> bool:
-        """Renumber the entries of the outbox that the archive takes for old ones. Return whether there were some.
+    async def _renumber_stale(self, results: list[Applied], waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
+        """Count the results, and renumber the entries of outboxes that the archive takes for old ones.
 
         Mostly another instance has archived them and is about to remove them, so they get new numbers only if they are there
-        the next time too.
+        the next time too: after a moment, which is the same for all users. Add the users to `again`.
         """
-        user, stale_until = applied.user, applied.stale_until
-        if stale_until is None:
-            self._stale.pop(user, None)
-            return False
-        if self._stale.pop(user, None) is None:
-            self._stale[user] = stale_until
+        is_first = False
+        for applied in results:
+            self._count(applied)
+            user, stale_until = applied.user, applied.stale_until
+            if stale_until is None:
+                self._stale.pop(user, None)
+                continue
+            if self._stale.pop(user, None) is None:
+                self._stale[user] = stale_until
+                is_first = True
+            else:
+                log.info("entries of an outbox get new numbers", user=user, until=stale_until)
+                await self._outboxes.renumber(user, stale_until)
+            again.add(user)
+            for waiter in waiters.get(user, ()):
+                waiter.until = None
+        if is_first:
             await asyncio.sleep(random.uniform(0.5, 1) * STALE_DELAY_S)
-        else:
-            log.info("entries of an outbox get new numbers", user=user, until=stale_until)
-            await self._outboxes.renumber(user, stale_until)
-        return True
 
     async def _set_aside(self, read: OutboxRead) -> None:
         """Set aside the entries that can't be read from Redis."""

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Row,
@@ -47,6 +48,7 @@ from store.records import (
 
 BRANCH_MESSAGES_MAX = 1_000_000
 """A longer branch is cut there, and so is one that damaged data has made a circle."""
+SLICE_MESSAGES = 500
 _BYTES_MAX = 2**62
 
 _message = [
@@ -70,6 +72,8 @@ _with_feedback = messages.join(
 ).outerjoin(feedback, (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id))
 _user: BindParameter[str] = bindparam("user", type_=LosslessText())
 _conversation: BindParameter[str] = bindparam("conversation", type_=LosslessText())
+_last: BindParameter[str] = bindparam("last", type_=LosslessText())
+_bytes_max: BindParameter[int] = bindparam("bytes_max", type_=BigInteger())
 
 
 class Reader:
@@ -113,19 +117,40 @@ class Reader:
         return page, has_older
 
     async def branch(
-        self, user: str, conversation: str, last: str, bytes_max: int | None
+        self, user: str, conversation: str, last: str, bytes_max: int | None, count_max: int | None = None
     ) -> tuple[list[ArchivedMessage], int]:
-        """See `Archive.branch`."""
-        rows = await self._rows(
-            _BRANCH,
-            user=user,
-            conversation=conversation,
-            last=last,
-            bytes_max=_BYTES_MAX if bytes_max is None else bytes_max,
-        )
-        if not rows:
-            raise NotFound("parent")
-        return [message_from(row._mapping) for row in reversed(rows)], rows[0].length - len(rows)
+        """See `Archive.branch`. It is read in slices, so that a long one doesn't hold the event loop."""
+        left_bytes = _BYTES_MAX if bytes_max is None else bytes_max
+        left = BRANCH_MESSAGES_MAX if count_max is None else max(count_max, 1)
+        found: list[ArchivedMessage] = []
+        above: str | None = last
+        depth: int | None = None
+        while above is not None and left > 0:
+            wanted = min(left, SLICE_MESSAGES)
+            rows = await self._rows(
+                _BRANCH, user=user, last=above, bytes_max=left_bytes, steps_max=wanted - 1, forced=0 if found else 1
+            )
+            if not found and (not rows or rows[0].conversation_id != conversation):
+                raise NotFound("parent")
+            if rows:
+                found += [message_from(row._mapping) for row in rows]
+                above, depth = rows[-1].parent_id, rows[-1].depth
+                left_bytes -= rows[-1].bytes
+                left -= len(rows)
+            if len(rows) < wanted:
+                break
+        if above is None:
+            older = 0
+        elif depth is not None:
+            older = depth
+        else:
+            older = await self._length(user, above)
+        return found[::-1], older
+
+    async def _length(self, user: str, last: str) -> int:
+        """Return the number of messages from the root to `last`. It walks up to the first one whose depth is known."""
+        (row,) = await self._rows(_LENGTH, user=user, last=last)
+        return int(row.length) + int(row.depth or 0)
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `Archive.conversations`."""
@@ -319,31 +344,43 @@ def _page_statement(before: type) -> Select[Any]:
 
 
 def _branch_statement() -> Select[Any]:
-    """Return the statement for a branch, newest first. Sizes are summed before any body is read."""
-    start = select(messages.c.id, messages.c.parent_id, messages.c.size, literal(0).label("depth")).where(
-        messages.c.user_id == _user,
-        messages.c.conversation_id == _conversation,
-        messages.c.id == bindparam("last", type_=messages.c.id.type),
+    """Return the statement for a slice of a branch, newest first. Sizes are summed before any body is read."""
+    first = select(
+        messages.c.id, messages.c.parent_id, messages.c.size.label("bytes"), literal(0, BigInteger).label("step")
     )
-    up = start.cte("up", recursive=True)
+    up = first.where(messages.c.user_id == _user, messages.c.id == _last).cte("up", recursive=True)
     parents = messages.alias("parents")
     up = up.union_all(
-        select(parents.c.id, parents.c.parent_id, parents.c.size, up.c.depth + 1).where(
-            parents.c.user_id == _user, parents.c.id == up.c.parent_id, up.c.depth < BRANCH_MESSAGES_MAX
+        select(parents.c.id, parents.c.parent_id, up.c.bytes + parents.c.size, up.c.step + 1).where(
+            parents.c.user_id == _user,
+            parents.c.id == up.c.parent_id,
+            up.c.step < bindparam("steps_max", type_=BigInteger),
+            up.c.bytes <= _bytes_max,
         )
     )
-    summed = select(
-        up.c.id,
-        up.c.depth,
-        func.sum(up.c.size).over(order_by=up.c.depth).label("bytes"),
-        func.count().over().label("length"),
-    ).subquery("summed")
+    is_forced = (up.c.step == 0) & (bindparam("forced", type_=BigInteger) == 1)
     return (
-        select(*_message, summed.c.length)
-        .select_from(summed.join(_with_feedback, (messages.c.user_id == _user) & (messages.c.id == summed.c.id)))
-        .where(or_(summed.c.depth == 0, summed.c.bytes <= bindparam("bytes_max")))
-        .order_by(summed.c.depth)
+        select(*_message, messages.c.depth, up.c.bytes)
+        .select_from(up.join(_with_feedback, (messages.c.user_id == _user) & (messages.c.id == up.c.id)))
+        .where(or_(is_forced, up.c.bytes <= _bytes_max))
+        .order_by(up.c.step)
     )
+
+
+def _length_statement() -> Select[int, Any]:
+    """Return the statement that counts the messages up to the root, or to the first one whose depth is known."""
+    first = select(messages.c.id, messages.c.parent_id, messages.c.depth, literal(1, BigInteger).label("step"))
+    up = first.where(messages.c.user_id == _user, messages.c.id == _last).cte("up", recursive=True)
+    parents = messages.alias("parents")
+    up = up.union_all(
+        select(parents.c.id, parents.c.parent_id, parents.c.depth, up.c.step + 1).where(
+            parents.c.user_id == _user,
+            parents.c.id == up.c.parent_id,
+            up.c.depth.is_(None),
+            up.c.step < BRANCH_MESSAGES_MAX,
+        )
+    )
+    return select(func.count().label("length"), func.max(up.c.depth).label("depth")).select_from(up)
 
 
 _ONE_CONVERSATION = select(conversations).where(conversations.c.user_id == _user, conversations.c.id == _conversation)
@@ -354,3 +391,4 @@ _ONE_MESSAGE = (
 )
 _PAGES = {kind: _page_statement(kind) for kind in (type(None), str, int)}
 _BRANCH = _branch_statement()
+_LENGTH = _length_statement()

@@ -117,7 +117,10 @@ def placeholder_row(user: str, item: ArchivedMessage, change: int) -> dict[str, 
 
 
 def message_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
-    """Return a message as a row. This takes some ms for a large body. `terms` becomes `search_terms`."""
+    """Return a message as a row. This takes some ms for a large body.
+
+    `terms` becomes `search_terms`; `owner` and `above` find the parent for `depth`.
+    """
     record, facts = item.record, facts_of(item.record.body)
     spaced = search_words(message_text(record.body))
     return {
@@ -133,6 +136,8 @@ def message_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
         "size": len(record.body),
         "search_words": spaced or None,
         "terms": search_terms(user, spaced) or None,
+        "owner": user,
+        "above": record.parent,
         "body": record.body,
     }
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from store.archive.types import LosslessBytes, LosslessText, Moment, Terms
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """The revisions of the schema, oldest first."""
 VERSION_TABLE = "turnwire_version"
 """The table with the revision of the schema, in Alembic's form."""
@@ -140,6 +140,7 @@ messages = Table(
         "search_words", "The words of its text as the search compares them, with a space around each.", nullable=True
     ),
     Column("search_terms", Terms, comment="What the index of the search has. PostgreSQL only."),
+    _number("depth", "How many messages are before it on its branch. Null: unknown.", nullable=True),
     Column("body", LosslessBytes, nullable=False, comment="Everything else, as JSON: parts, usage, timing, metadata."),
     PrimaryKeyConstraint("user_id", "id", name="messages_key"),
     ForeignKeyConstraint(

@@ -63,7 +63,7 @@ class Many:
         ]
 
 
-PLACED = frozenset({"conversation_id", "number", "parent_id", "turn_id"})
+PLACED = frozenset({"conversation_id", "number", "depth", "parent_id", "turn_id"})
 """Where a message is; the other columns are its content."""
 
 
@@ -123,8 +123,16 @@ class Statements:
 
         What an answer was when its turn ended first stays: clients have received that. A Redis that was rolled back may have
         lost the ending, and an instance that takes the turn over then can store another one.
+
+        The depth of a message is that of its parent and one more, so a parent has to be written before.
         """
-        new = self._new(messages)
+        parents = messages.alias("parents")
+        above = bindparam("above", type_=LosslessText)
+        parent_depth = select(parents.c.depth + 1).where(
+            parents.c.user_id == bindparam("owner", type_=LosslessText), parents.c.id == above
+        )
+        depth = case((above.is_(None), 0), else_=parent_depth.scalar_subquery())
+        new = self._new(messages).values(depth=depth)
         if self._is_postgres:
             terms = func.string_to_array(bindparam("terms", type_=Text), " ")
             new = new.values(search_terms=func.array_to_tsvector(terms))
@@ -141,7 +149,10 @@ class Statements:
         put: Insert = new.on_conflict_do_update(
             index_elements=keys,
             set_=changed,
-            where=or_(*(messages.c[name].is_distinct_from(new.excluded[name]) for name in compared)),
+            where=or_(
+                *(messages.c[name].is_distinct_from(new.excluded[name]) for name in compared),
+                messages.c.depth.is_(None) & new.excluded.depth.is_not(None),
+            ),
         )
         return put
 

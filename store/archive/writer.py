@@ -174,6 +174,7 @@ class Writer:
         for each in entries:
             plan.add(each)
         messages = [each.row for each in entries if isinstance(each.item, ArchivedMessage)]
+        messages.sort(key=_number_of)  # a parent comes first
         if not self._database.is_postgres:
             messages = [{name: value for name, value in row.items() if name != "terms"} for row in messages]
         for statement, rows in (
@@ -300,6 +301,11 @@ class _Plan:
         tally.conversations += old is None
         tally.stored_bytes += new.size - (0 if old is None else old.size)
         self.stored[key] = new
+
+
+def _number_of(row: dict[str, Any]) -> int:
+    number: int = row["number"]
+    return number
 
 
 def _prepare(entries: Iterable[_Entry]) -> None:

@@ -19,7 +19,7 @@ from tests.world import LEASE_S, client_of, random_delay, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-LONG = {"rate": 100, "tokens": 400}
+LONG: dict[str, Any] = {"rate": 100, "tokens": 400}
 
 
 async def test_law_7_attach_on_any_instance_from_any_position(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -20,7 +21,7 @@ from tests.world import WITH_USERS, World, client_of, world
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 USERS = [f"user{n}" for n in range(10)]
-DEMO = {"rate": 25, "tokens": 300}
+DEMO: dict[str, Any] = {"rate": 25, "tokens": 300}
 REAL_WORDS = [f"w{n} " for n in range(300)]
 
 

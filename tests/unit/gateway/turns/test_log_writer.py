@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -113,7 +114,7 @@ async def test_a_part_of_the_store_that_does_not_answer_delays_no_other_turn(
                 harness.publish_deltas(ill, "ill")
                 harness.publish_deltas(well, "well")
                 with within(FLUSH_S + 0.3):
-                    await eventually(lambda seq=seq: well.stored_seq == seq)
+                    await eventually(partial(lambda seq: well.stored_seq == seq, seq))
             assert not harness.writer.is_reachable()
             assert ill.stored_seq == 0
     await harness.writer.flush()

@@ -121,6 +121,47 @@ async def test_a_change_is_archived_soon(instance: Instance) -> None:
     await eventually_titled(archive)
 
 
+async def test_a_short_turn_is_archived_at_once(instance: Instance) -> None:
+    """Its start and its ending are one transaction. A start whose ending doesn't follow is archived soon, or at the exit."""
+    store, archive = await instance()
+    await store.create_conversation(conversation(title="One"))
+    await eventually_titled(archive, "One")
+    archive.applied.clear()
+    await run(store, new_turn())
+    async with asyncio.timeout(10):
+        while len((await archive.messages("ann", "c1", 10, None, None))[0]) < 2:
+            await asyncio.sleep(0.02)
+    assert len(archive.applied) == 1
+    await store.accept(new_turn("t2", parent="t1.answer"))
+    async with asyncio.timeout(drain.LATER_S + 5):
+        while await archive.message("ann", "t2.question") is None:
+            await asyncio.sleep(0.02)
+    await store.accept(new_turn("t3", parent="t1.answer"))
+    await store._drain.close()
+    assert await archive.message("ann", "t3.question") is not None
+
+
+async def test_stale_entries_of_many_users_pause_the_drain_once(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another instance has archived what this one has read of twenty users: nobody waits twenty times."""
+    slow, slow_archive = await instance()
+    fast, _ = await instance()
+    monkeypatch.setattr(drain, "STALE_DELAY_S", 0.4)
+    users = [f"user{n}" for n in range(20)]
+    slow_archive.before_commit = asyncio.Event()
+    for user in users:
+        await slow.create_conversation(conversation(user=user))
+    await slow_archive.reached.wait()
+    for user in users:
+        await fast.update_conversation(user, "c1", Change(title="New"), NOW + 1)
+    await asyncio.gather(*map(fast._drain.settle, users))
+    slow_archive.before_commit.set()
+    slow_archive.before_commit = None
+    async with asyncio.timeout(3):
+        await asyncio.gather(*map(slow._drain.settle, users))
+
+
 async def test_a_slow_instance_changes_nothing_late(instance: Instance) -> None:
     """An instance that has read an outbox and commits after another one has archived newer changes is ignored."""
     slow, slow_archive = await instance()

@@ -125,7 +125,10 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
     weird, said_by_them = "Straße \x00 \x1a \ud800", "北京 \x00 \x1a"
     async with opened(url, migrate=True) as archive:
         for user in ("ann", "bob"):
-            said = [message(f"m{n}", f"{said_by_them} word{n}", rating="up") for n in range(1200)]
+            said = [
+                message(f"m{n}", f"{said_by_them} word{n}", rating="up", parent=f"m{n - 1}" if n else None)
+                for n in range(1200)
+            ]
             await put(archive, conversation(title=weird, system=weird, user=user), *said, turn(), user=user)
         before = await archive.messages("ann", "c1", 2000, None, None)
         assert await titles(archive, "strasse") == ["c1"]
@@ -133,9 +136,9 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
         assert (await archive.downgrade("0001")).revision == "0001"
         assert "turnwire archive upgrade" in await refused(url)
         assert (await archive.upgrade("0001")).revision == "0001"
-        with pytest.raises(ArchiveError, match="Run turnwire archive upgrade --to 0002"):
-            await archive.downgrade("0002")
-        assert (await archive.upgrade()).revision == "0002"
+        with pytest.raises(ArchiveError, match="Run turnwire archive upgrade --to 0003"):
+            await archive.downgrade("0003")
+        assert (await archive.upgrade()).revision == "0003"
         with pytest.raises(ArchiveError, match="Run turnwire archive downgrade --to 0001"):
             await archive.upgrade("0001")
         with pytest.raises(ArchiveError, match="no revision '7'"):
@@ -145,6 +148,10 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
         assert await titles(archive, "strasse") == ["c1"]
         assert await titles(archive, '"北京 word1199"', "bob") == ["c1"]
         assert await titles(archive, "word1200") == []
+        assert (await archive.branch("bob", "c1", "m1199", 1))[1] == 1199
+        async with archive._database._engine.connect() as connection:  # type: ignore[union-attr]
+            found_depths = await connection.execute(text("SELECT count(*) FROM messages WHERE depth IS NULL"))
+            assert found_depths.scalar_one() == 0
         found = await archive.conversation("ann", "c1")
         assert found is not None
         assert found.record.title == weird
