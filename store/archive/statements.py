@@ -12,8 +12,6 @@ from sqlalchemy import (
     Dialect,
     Insert,
     Select,
-    String,
-    Subquery,
     Table,
     Text,
     and_,
@@ -24,7 +22,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    type_coerce,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -102,7 +100,9 @@ class Statements:
 
     def keys(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
         """Return the parameters for `find_conversations` and `find_turns`: `pairs` has the (user, id) to find."""
-        return {"users": self.texts([user for user, _ in pairs]), "ids": self.texts([key for _, key in pairs])}
+        if self._is_postgres:
+            return {"users": [user for user, _ in pairs], "ids": [key for _, key in pairs]}
+        return {"pairs": [(escape(user), escape(key)) for user, key in pairs]}
 
     def texts(self, values: list[str]) -> list[str]:
         """Return the parameter for an array of texts."""
@@ -177,24 +177,15 @@ class Statements:
         return select(users).where(named).order_by(users.c.user_id).with_for_update()
 
     def _found(self, table: Table, *columns: str) -> Select[Any]:
-        """Return the rows of a table with some keys, which two parallel arrays name."""
-        keys = self._key_rows()
-        return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).join_from(
-            table, keys, (table.c.user_id == keys.c.user_id) & (table.c.id == keys.c.id)
-        )
+        """Return the rows of a table with some keys; `keys` returns the parameters."""
+        wanted = tuple_(table.c.user_id, table.c.id).in_(self._key_rows())
+        return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).where(wanted)
 
-    def _key_rows(self) -> Subquery:
+    def _key_rows(self) -> Select[Any]:
         if self._is_postgres:
             arrays = [bindparam(name, type_=ARRAY(LosslessText)) for name in ("users", "ids")]
             both = func.unnest(*arrays).table_valued("user_id", "id").render_derived()
-            return select(both.c.user_id, both.c.id).subquery("keys")
-        owners = func.json_each(bindparam("users", type_=sqlite.JSON)).table_valued("key", "value", name="owners")
-        ids = func.json_each(bindparam("ids", type_=sqlite.JSON)).table_valued("key", "value", name="named")
-        return (
-            select(
-                type_coerce(owners.c.value, String).label("user_id"),
-                type_coerce(ids.c.value, String).label("id"),
-            )
-            .join_from(owners, ids, owners.c.key == ids.c.key)
-            .subquery("keys")
-        )
+            return select(both.c.user_id, both.c.id)
+        # As a join, SQLite would compare each of the user's rows with each key.
+        pair = func.json_each(bindparam("pairs", type_=sqlite.JSON)).table_valued("value").c.value
+        return select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
