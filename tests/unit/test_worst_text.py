@@ -671,6 +671,7 @@ NO_EXTERNAL_INPUT = {
     "providers.catalog.endpoints._VARIABLE": "the operator's file and our catalog",
     "store.redis.store._check_version": "what the operator's Redis reports at the start",
     "store.redis.store._policy": "what the operator's Redis reports at the start",
+    "store.redis.target.PLAIN_OPTIONS": "the operator's setting",
     "store.redis.target._SEVERAL": "the operator's setting",
     "store.connect.has_password": "the operator's setting",
     "store.redis.scripts._USES": "our own scripts",
