@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.operation import Operation, RequestContext
@@ -72,6 +72,16 @@ class Endpoint:
         context.principal.require(context.operation.scope)
 
 
+class UserRoute(Route):
+    """A route that ends with a user's name. A longer path isn't taken for a name with a slash: `DELETE …/ann/export`."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether the request is for this route; see `Route`."""
+        if scope["type"] == "http" and scope["raw_path"].endswith(b"/export"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def api_routes() -> list[Route]:
     """Return one route per path of the API."""
     by_path: dict[str, dict[str, Operation]] = {}
@@ -80,6 +90,7 @@ def api_routes() -> list[Route]:
     routes = []
     for path, operations in by_path.items():
         endpoint = Endpoint(operations)
+        made = UserRoute if path.endswith("{user}") else Route
         # A user's name may have a slash in it, which arrives decoded.
-        routes.append(Route(path.replace("{user}", "{user:path}"), endpoint, methods=endpoint.methods))
+        routes.append(made(path.replace("{user}", "{user:path}"), endpoint, methods=endpoint.methods))
     return routes

@@ -50,6 +50,13 @@ async def test_options_lists_the_methods_of_a_path(http: httpx2.AsyncClient) -> 
     assert int(head.headers["content-length"]) == len((await http.get("/v1/models")).content)
 
 
+async def test_a_longer_path_is_not_taken_for_the_name_of_a_user(http: httpx2.AsyncClient) -> None:
+    """`DELETE` isn't a method of the export. It must not erase a user, except one whose name ends like that."""
+    wrong = await http.delete("/v1/users/ann/export")
+    assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, {"GET", "HEAD", "OPTIONS"})
+    assert (await http.delete("/v1/users/ann%2Fexport", timeout=30)).status_code == 200
+
+
 async def test_a_path_with_a_trailing_slash_is_unknown(http: httpx2.AsyncClient) -> None:
     """It is not redirected to the host of the `Host` header."""
     for address in ("/v1/models/", "/v1/turns/t/", "/docs/"):
