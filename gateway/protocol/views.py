@@ -6,6 +6,7 @@ This module also converts usage to counters, and makes previews of messages, URL
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -129,6 +130,11 @@ def cost_from_nano(nano: int | None) -> Cost | None:
         return None
     decimals = f"{nano % NANOS_PER_USD:09d}"
     return Cost(f"{nano // NANOS_PER_USD}.{decimals[:6]}{decimals[6:].rstrip('0')}")
+
+
+def nano_from_cost(cost: Cost | None) -> int | None:
+    """Return a cost as billionths of a dollar: the reverse of `cost_from_nano`."""
+    return None if cost is None else int(Decimal(cost.amount) * NANOS_PER_USD)
 
 
 def input_role(parts: list[Part]) -> Role:

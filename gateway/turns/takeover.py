@@ -5,6 +5,7 @@ The turn continues, starts again, or ends with the error `owner_lost`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.continuation import can_continue
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
+from gateway.turns.known_ending import has_ending, known_ending
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import latest_handle
 from gateway.turns.log_writer import apply_cancel
@@ -31,7 +33,7 @@ from gateway.turns.queue import TurnQueue, find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from providers.base import ProviderError
 from providers.continuation import Way, way_to_continue
-from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
+from store.records import Fenced, LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -52,9 +54,12 @@ class Takeover:
         """Become the owner of a turn that no instance runs, and run it to its end in a task (law 9).
 
         `force` takes the turn from an owner that still holds the lease. Does nothing while this instance drains, or
-        if it already runs the turn. Raises `StoreError`.
+        if it already runs the turn. If it knows the turn's ending, store that. Raises `StoreError`.
         """
         live_turn = self._registry.get(user, turn)
+        if live_turn is not None and has_ending(live_turn):
+            await self._store_known_ending(live_turn)
+            return
         if (
             self._runner.is_draining
             or (user, turn) in self._in_progress
@@ -88,6 +93,17 @@ class Takeover:
         self._registry.attach_subscribers(live_turn)
         self._runner.spawn(self._resume(live_turn, record, request), live_turn)
         await self._mirrors.stop_mirroring(live_turn)
+
+    async def _store_known_ending(self, live_turn: LiveTurn) -> None:
+        """Store an ending that this instance knows and that the store has lost: clients may have it (laws 2 and 3).
+
+        If the turn went on elsewhere, in a newer epoch, do nothing. Raises `StoreError`.
+        """
+        record = await self._store.turn(live_turn.user, live_turn.turn)
+        ended = await offload(live_turn.output_bytes, known_ending, live_turn, record)
+        with suppress(Fenced):
+            await self._store.end(ended)
+            log.warning("an ending that the store had lost is stored again", turn=live_turn.turn)
 
     async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Continue the turn where its log ends, start it again if the log has no delta, or end it with `owner_lost`.

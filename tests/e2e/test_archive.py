@@ -84,7 +84,7 @@ class Arrivals:
 
     def __init__(self, w: World) -> None:
         self._queue = RunQueue(os.getpid(), w.redis.pid, *(one.process.pid for one in w.instances))
-        self._last: dict[str, float] = {}
+        self._last: dict[tuple[Client, str], float] = {}
         self._gaps: list[tuple[float, float]] = []
 
     def watch(self, c: Client) -> None:
@@ -94,8 +94,8 @@ class Arrivals:
         def stamped(frame: dict[str, Any]) -> None:
             if frame["type"] == "turn.delta":
                 now = self._queue.sample()
-                self._gaps.append((self._last.get(frame["turn"], now), now))
-                self._last[frame["turn"]] = now
+                self._gaps.append((self._last.get((c, frame["turn"]), now), now))
+                self._last[c, frame["turn"]] = now
             take(frame)
 
         c._receive = stamped  # type: ignore[method-assign]

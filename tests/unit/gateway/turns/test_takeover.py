@@ -7,14 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.events import TurnEvent, TurnStatus
 from gateway.protocol.ids import now_ms
+from gateway.protocol.views import decode_body
 from gateway.turns.log_entries import decode_events, encode_events
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
-from store.records import Append
+from store.records import Append, Appended, ConversationRecord, EndedTurn
 from store.sqlite.store import SqliteStore
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, open_client, open_instance, open_pair, open_shared_store, open_store
@@ -316,6 +318,44 @@ async def test_a_turn_continues_after_a_restart(quick: None) -> None:
             await client.request("turn.attach", turn="t", epoch=position["epoch"], after=0)
             await client.ending("t")
             assert client.turns["t"].text() == expected("Hello", DEMO)
+
+
+async def test_an_ending_that_the_store_has_lost_is_stored_again(
+    quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Laws 2 and 3: a promoted replica may lack an ending that clients have. The instance that knows it stores
+    the same one again."""
+    async with open_store() as store, open_instance(store, lease_s=0.3) as one, open_client(one.services) as here:
+        real = store.real
+        end, append = real.end, real.append
+        kept: list[EndedTurn] = []
+
+        async def append_before(appends: list[Append]) -> list[Appended]:
+            if kept and appends[0].last >= kept[0].events.last:
+                return [Appended("stored", appends[0].last)]  # the store had the ending already when this came
+            return await append(appends)
+
+        async def forget_first(ended: EndedTurn) -> ConversationRecord | None:
+            kept.append(ended)
+            if len(kept) > 1:
+                return await end(ended)
+            return None
+
+        monkeypatch.setattr(real, "end", forget_first)
+        monkeypatch.setattr(real, "append", append_before)
+        result = await here.start("t", demo={"text": "Hello there."})
+        ending = await here.ending("t")
+        async with asyncio.timeout(10):
+            while (stored := await real.turn("ann", "t")).ending is None:
+                await asyncio.sleep(0.02)
+        assert (stored.status, msgspec.json.decode(stored.ending)["seq"]) == ("completed", ending["seq"])
+        assert [(one.status, one.events.last) for one in kept] == [("completed", ending["seq"])] * 2
+        first, again = (decode_body(one.answer.body) for one in kept)
+        assert msgspec.structs.replace(first, provider=None) == again
+        assert kept[1].usage == kept[0].usage
+        messages, _ = await real.messages("ann", result["conversation"], 10, None)
+        assert [message.role for message in messages] == ["user", "assistant"]
+        assert not any(record.exc_info for record in caplog.records)
 
 
 async def test_a_turn_taken_over_can_be_restored(quick: None) -> None:

@@ -1,0 +1,65 @@
+"""The ending of a turn that the store has lost, from what this instance still knows of the turn.
+
+A promoted replica may lack the last seconds, so that a turn that ended runs again there.
+"""
+
+from __future__ import annotations
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.events import Cost, EndStatus, TurnCancelled, TurnCompleted, TurnFailed
+from gateway.protocol.ids import now_ms
+from gateway.protocol.views import MessageBody, counters_of, encode_body, nano_from_cost
+from gateway.turns.live_turn import LiveTurn
+from gateway.turns.log_entries import encode_events
+from gateway.turns.state import fold_final
+from store.records import Append, EndedTurn, MessageRecord, TurnRecord
+
+STATUSES: dict[type, EndStatus] = {TurnCompleted: "completed", TurnCancelled: "cancelled", TurnFailed: "failed"}
+
+
+def has_ending(live_turn: LiveTurn) -> bool:
+    """Return whether this instance knows how the turn has ended."""
+    events = live_turn.log.events
+    return not live_turn.is_live and bool(events) and type(events[-1]) in STATUSES
+
+
+def known_ending(live_turn: LiveTurn, record: TurnRecord) -> EndedTurn:
+    """Return the ending to store, in the epoch in which it was written, with the events that the store lacks.
+
+    `record`: the turn as the store has it. The work is linear in the size of the answer.
+    """
+    events = live_turn.log.events
+    ending = events[-1]
+    assert isinstance(ending, TurnCompleted | TurnCancelled | TurnFailed), "`has_ending` has checked this"
+    end = live_turn.log.end
+    epoch, first = live_turn.log.epoch_of(end), min(record.seq + 1, end)
+    body = MessageBody(
+        fold_final(events),
+        model=live_turn.model,
+        usage=ending.usage,
+        cost=ending.cost if isinstance(ending.cost, Cost) else None,
+        ended=STATUSES[type(ending)],
+        finish_reason=ending.finish_reason if isinstance(ending, TurnCompleted) else None,
+        by=ending.by if isinstance(ending, TurnCancelled) else None,
+        reason=ending.reason if isinstance(ending, TurnCancelled) and isinstance(ending.reason, str) else None,
+        error=ending.error if isinstance(ending, TurnFailed) else None,
+        timing=ending.timing,
+    )
+    return EndedTurn(
+        user=live_turn.user,
+        turn=live_turn.turn,
+        epoch=epoch,
+        status=STATUSES[type(ending)],
+        events=Append(live_turn.user, live_turn.turn, epoch, first, end, encode_events(events[first - 1 :])),
+        ending=JSON.encode(ending),
+        answer=MessageRecord(
+            id=record.message,
+            parent=record.parent,
+            role="assistant",
+            created_ms=now_ms(),
+            body=encode_body(body),
+            turn=live_turn.turn,
+        ),
+        usage=counters_of(body.usage, nano_from_cost(body.cost)),
+        now_ms=now_ms(),
+    )
