@@ -1506,6 +1506,7 @@ class StoreConformance(SearchConformance):
             await asyncio.gather(
                 *(store.end(ending(one.turn, answer=message(one.turn.message, body=b"x" * 20_000))) for one in turns)
             )
+        erased_at = time.perf_counter()
         erasure = asyncio.create_task(store.erase_user("ann"))
         calls, longest = 0, 0.0
         while not erasure.done():
@@ -1515,7 +1516,8 @@ class StoreConformance(SearchConformance):
             calls += 1
         await erasure
         assert longest < 0.5
-        assert calls > 1
+        # A store that keeps the history in its archive only may erase the user in less time than one call takes.
+        assert calls > 1 or time.perf_counter() - erased_at < 0.5
         assert await store.conversations("ann", 9, None) == ([], False)
 
     # --- changing ---
