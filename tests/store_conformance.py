@@ -1506,6 +1506,7 @@ class StoreConformance(SearchConformance):
             await asyncio.gather(
                 *(store.end(ending(one.turn, answer=message(one.turn.message, body=b"x" * 20_000))) for one in turns)
             )
+        await store.usage("ann", None, None)  # a store with an archive has written everything then
         erased_at = time.perf_counter()
         erasure = asyncio.create_task(store.erase_user("ann"))
         calls, longest = 0, 0.0
