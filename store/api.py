@@ -185,7 +185,10 @@ class PubSub(Protocol):
         """Cancel one subscription to a channel."""
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Send `payload` to the channel's subscribers on all instances."""
+        """Send `payload` to the channel's subscribers on all instances.
+
+        A channel's payloads are delivered in order; those of different channels may overtake each other.
+        """
 
     async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """Record for `ttl_ms` that `instance` has connections attached to `turns` (law 8).

@@ -1211,7 +1211,8 @@ class StoreConformance(SearchConformance):
     # --- pub/sub ---
 
     async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
-        """What is published is delivered in order from the return of `subscribe` to the return of the last `unsubscribe`."""
+        """What is published on a channel is delivered in order from the return of `subscribe` to the return of the last
+        `unsubscribe`."""
         async with listening(store) as received:
             await store.subscribe("a")
             await store.subscribe("a")
@@ -1220,7 +1221,9 @@ class StoreConformance(SearchConformance):
                 await store.publish("a", number)
             await store.publish("c", b"not subscribed")
             await store.publish("b", b"3")
-            assert [await received.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
+            deliveries = [await received.next() for _ in range(3)]
+            assert [one for one in deliveries if one[0] == "a"] == [("a", b"1"), ("a", b"2")]
+            assert ("b", b"3") in deliveries
             await store.unsubscribe("a")
             await store.publish("a", b"one subscription left")
             assert await received.next() == ("a", b"one subscription left")
@@ -1239,7 +1242,8 @@ class StoreConformance(SearchConformance):
                 await store.subscribe(name)
             for name in names:
                 await store.publish(name, name.encode())
-            assert [await received.next() for _ in names] == [(name, name.encode()) for name in names]
+            deliveries = [await received.next() for _ in names]
+            assert sorted(deliveries) == sorted((name, name.encode()) for name in names)
 
     async def test_new_log_entries_are_published(self, store: Store) -> None:
         """Law 7: each entry, also that of the ending, is published once after it is stored. Repeated and refused
