@@ -51,7 +51,7 @@ class Endpoint:
                 raise
             refused = as_api_error(error)
             context.services.telemetry.refusals.labels(refused.code).inc()
-            response = error_response(refused)
+            response = error_response(refused, context.answer_headers, operation.dialect)
         finally:
             context.release_body()
         if response is not None:

@@ -10,6 +10,8 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from gateway.protocol.errors import ApiError
+
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
 FINAL_TYPES = frozenset({"turn.completed", "turn.cancelled", "turn.failed", "turn.detached"})
@@ -36,6 +38,9 @@ class EventFormat(Protocol):
     def encode(self, frame: bytes) -> bytes:
         """Return the bytes to send for `frame`, which is JSON."""
 
+    def stop(self, error: ApiError) -> bytes:
+        """Return the bytes that end a stream that stops before the turn's ending."""
+
 
 class ServerSentEvents:
     """Server-sent events. A frame without a seq is written as a comment.
@@ -61,6 +66,10 @@ class ServerSentEvents:
             self._epoch = head.epoch
         return b"event: %b\nid: %d-%d\ndata: %b\n\n" % (head.type.encode(), self._epoch, head.seq, frame)
 
+    def stop(self, error: ApiError) -> bytes:
+        """See `EventFormat`. The client resumes, so nothing is sent."""
+        return b""
+
 
 class JsonLines:
     """Newline-delimited JSON: one frame per line."""
@@ -74,6 +83,10 @@ class JsonLines:
         """See `EventFormat`."""
         self.ended = _decode_head(frame).type in FINAL_TYPES
         return frame + b"\n"
+
+    def stop(self, error: ApiError) -> bytes:
+        """See `EventFormat`. The client resumes, so nothing is sent."""
+        return b""
 
 
 FORMATS: dict[str, type[ServerSentEvents | JsonLines]] = {SSE: ServerSentEvents, NDJSON: JsonLines}

@@ -7,12 +7,16 @@ with `Last-Event-ID`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import cast
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from gateway.dialects.stream import StreamTranslator, failure_of
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import HttpSession
+from gateway.protocol.events import ServerEvent
 from gateway.streams.pump import pump
 from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 
@@ -26,27 +30,34 @@ async def wait_disconnected(receive: Receive) -> None:
 
 
 class EventStream:
-    """The response that sends a session's outbox until the turn ends, the client disconnects, or the session stops."""
+    """The response that sends a session's outbox until the turn ends, the client disconnects, or the session stops.
 
-    def __init__(self, session: HttpSession, event_format: EventFormat, close_timeout_s: float) -> None:
+    The stream of a dialect begins with its first bytes: `on_begin` is called then.
+    """
+
+    def __init__(
+        self,
+        session: HttpSession,
+        event_format: EventFormat | StreamTranslator,
+        close_timeout_s: float,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> None:
         self._session = session
         self._event_format = event_format
         self._close_timeout_s = close_timeout_s
+        self._on_begin = on_begin
+        self._has_begun = False
+        self._headers: dict[str, str] = {}
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         """Send the whole response. `headers` are added to those of the stream.
 
-        For a HEAD request the body is empty.
+        For a HEAD request the body is empty. Raise `ApiError` if the stream of a dialect fails before it has begun.
         """
         shrink_write_buffers(transport_of(scope))
-        response_headers = {
-            "content-type": self._event_format.media_type,
-            "cache-control": "no-store",
-            "x-accel-buffering": "no",
-            **headers,
-        }
-        raw = [(name.encode(), value.encode("latin-1")) for name, value in response_headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        self._headers = headers
+        if not isinstance(self._event_format, StreamTranslator):
+            await self._begin(send)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
             return
@@ -69,11 +80,33 @@ class EventStream:
             if isinstance(error, Exception):
                 raise error
 
+    async def _begin(self, send: Send) -> None:
+        self._has_begun = True
+        self._on_begin()
+        headers = {
+            "content-type": self._event_format.media_type,
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            **self._headers,
+        }
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+
     async def _write(self, send: Send) -> None:
         session, event_format = self._session, self._event_format
 
         async def send_frame(frame: bytes) -> bool:
-            await send({"type": "http.response.body", "body": event_format.encode(frame), "more_body": True})
+            if isinstance(event_format, StreamTranslator):
+                body = event_format.encode(cast("ServerEvent", frame))
+                if not body:
+                    return not event_format.ended
+                if not self._has_begun:
+                    if event_format.failure is not None:
+                        return False
+                    await self._begin(send)
+            else:
+                body = event_format.encode(frame)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
             session.record_sent()
             return not event_format.ended
 
@@ -88,12 +121,19 @@ class EventStream:
 
     async def _finish(self, scope: Scope, send: Send, disconnected: asyncio.Task[None]) -> None:
         """End the response; abort the connection if the client doesn't read the end within `close_timeout_s`."""
-        session = self._session
-        if session.stop_error is not None and not self._event_format.ended:
+        session, event_format = self._session, self._event_format
+        end = b""
+        if session.stop_error is not None and not event_format.ended:
             log.info("stream closing", code=session.stop_error.code)
+            end = event_format.stop(session.stop_error)
+        if not self._has_begun:
+            assert isinstance(event_format, StreamTranslator)
+            if event_format.failure is not None:
+                raise failure_of(event_format.failure)
+            await self._begin(send)
         try:
             async with asyncio.timeout(self._close_timeout_s):
-                await send({"type": "http.response.body"})
+                await send({"type": "http.response.body", "body": end})
         except TimeoutError:
             transport_of(scope).abort()
             await disconnected

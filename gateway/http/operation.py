@@ -6,7 +6,7 @@ The routes and the documents are built from the table of operations.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -14,12 +14,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.dialects.base import Dialect
 from gateway.http.request_body import R, decode_body, decode_query, parse_query, read_body
 from gateway.http.session import HttpSession
 from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.identity.principal import Scope as RequiredScope
 from gateway.protocol import requests as p
+from gateway.protocol.codec import EVENTS, JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import PLAIN_PATTERN
 from gateway.protocol.value_count import ValueCount
@@ -31,6 +33,7 @@ class RequestContext:
     """One request to one operation.
 
     `streaming` is true once a streamed answer has begun. `body_bytes` is the size of the body that is held in memory.
+    `answer_headers` are added to an answer of a dialect, also to an error.
     """
 
     operation: Operation
@@ -41,6 +44,11 @@ class RequestContext:
     send: Send
     streaming: bool = False
     body_bytes: int = 0
+    answer_headers: dict[str, str] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Record that a streamed answer begins."""
+        self.streaming = True
 
     @property
     def headers(self) -> Headers:
@@ -107,7 +115,8 @@ class RequestContext:
         if holds_permit and self.services.runner.is_draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
         host = origin.client_host(self.scope) if holds_permit else None
-        return HttpSession(self.services, self.principal, is_streamed=is_streamed, host=host)
+        codec = JSON if self.operation.dialect is None else EVENTS
+        return HttpSession(self.services, self.principal, is_streamed=is_streamed, host=host, codec=codec)
 
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN_PATTERN)]
@@ -158,6 +167,7 @@ class Operation(Struct, frozen=True):
     checks the credential, as the settings say. An operation that isn't public requires `scope`, if it is set.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
+    An operation of a `dialect` has errors in its shape. `body` is the type of its body, if it has one.
     """
 
     method: str
@@ -171,6 +181,8 @@ class Operation(Struct, frozen=True):
     headers: tuple[HeaderSpec, ...] = ()
     is_public: bool = False
     may_require_admin: bool = False
+    dialect: Dialect | None = None
+    body: type[Struct] | None = None
 
     @property
     def has_body(self) -> bool:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.http import admin, credentials, resources, turns, users
+from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
 from gateway.http.responses import JsonResponse
@@ -291,6 +292,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=resources.ready,
         is_public=True,
     ),
+    *DIALECT_OPERATIONS,
 )
 
 assert set(RESULTS) == set(get_args(p.AnyRequest)), "a request without a result"

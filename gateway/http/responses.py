@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.dialects.base import Dialect
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import CODES, ApiError
 
@@ -48,12 +49,23 @@ class HttpError(ApiError):
         self.status = status
 
 
-def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JsonResponse:
-    """Return the response `{"error": …}`, with `Retry-After` (in seconds) if the time to retry is known."""
+def error_response(
+    error: ApiError, headers: Mapping[str, str] | None = None, dialect: Dialect | None = None
+) -> BytesResponse:
+    """Return the response `{"error": …}`, with `Retry-After` (in seconds) if the time to retry is known.
+
+    With `dialect`, the body has its shape, and headers tell its SDKs whether and when to retry.
+    """
     status = error.status if isinstance(error, HttpError) else CODES[error.code].http_status
     all_headers = {**NO_STORE, **(headers or {})}
     if error.body.retry_after is not None:
         all_headers["retry-after"] = error.body.retry_after
     if status == 401:
         all_headers["www-authenticate"] = "Bearer"
+    if dialect is not None:
+        all_headers["x-should-retry"] = "true" if error.body.retryable else "false"
+        if error.body.retry_after_ms is not None:
+            all_headers["retry-after-ms"] = str(error.body.retry_after_ms)
+        shaped = dialect.refuse(error.body, status)
+        return BytesResponse(shaped.body, shaped.status, {**all_headers, **shaped.headers}, shaped.media_type)
     return JsonResponse({"error": error.body}, status, all_headers)

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.asyncapi import asyncapi
+from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi
@@ -117,11 +118,13 @@ class SecurityMiddleware:
         await self._app(scope, receive, send_with_headers)
 
 
-async def handle_not_found(_: Request, error: Exception) -> Response:
+async def handle_not_found(request: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    dialect = dialect_at(path)
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return error_response(WRONG_METHOD, error.headers)
-    return error_response(ApiError("not_found", "Path not found. GET /v1 lists the addresses."))
+        return error_response(WRONG_METHOD, error.headers, dialect)
+    return error_response(ApiError("not_found", "Path not found. GET /v1 lists the addresses."), dialect=dialect)
 
 
 async def refuse_without_upgrade(_: Request) -> Response:

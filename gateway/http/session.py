@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from structlog.contextvars import bind_contextvars
 
 from gateway.identity.principal import Principal
-from gateway.protocol.codec import JSON
+from gateway.protocol.codec import JSON, Codec
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.protocol.events import Heartbeat
 from gateway.protocol.ids import new_id, now_ms
@@ -33,6 +33,7 @@ class HttpSession:
     `stop_error` is the reason to stop; `aborted` is set if sending must stop at once. If `is_streamed` is false, the
     outbox is never sent. It then needs no limit, because events aren't copied to it. With `host` (the client's
     address), entering the session takes a connection permit, and raises `ApiError` if there are too many connections.
+    `codec`: that of the outbox's frames.
     """
 
     transport: ClassVar[Transport] = "http"
@@ -44,6 +45,7 @@ class HttpSession:
         *,
         is_streamed: bool,
         host: str | None = None,
+        codec: Codec = JSON,
     ) -> None:
         settings = services.settings
         self._permit = services.limits.connection_permit()
@@ -62,7 +64,7 @@ class HttpSession:
         self._clients = services.clients
         self._sent_at = asyncio.get_running_loop().time()
         self.outbox = Outbox(
-            JSON, settings.outbox_bytes if is_streamed else UNBOUNDED_BYTES, self.wakeup.set, self._on_overflow
+            codec, settings.outbox_bytes if is_streamed else UNBOUNDED_BYTES, self.wakeup.set, self._on_overflow
         )
         self._credential = services.authenticator.admit(principal, on_ended=self._on_access_ended)
         self._session = Session(

@@ -44,7 +44,7 @@ async def start_turn(context: RequestContext) -> Response | None:
         turn = accepted.turn
         if turn not in session.outbox.attachments:
             # The turn's events are gone. Attaching raises the error that says so.
-            await _attach(session, p.TurnAttach(turn=turn))
+            await attach(session, p.TurnAttach(turn=turn))
         await _stream(context, session, media_type, accepted.epoch, _location_header(context, turn))
     return None
 
@@ -59,7 +59,7 @@ async def stream_turn(context: RequestContext) -> Response | None:
     epoch, after = parse_last_event_id(context.headers)
     request = convert_request(p.TurnAttach, {**context.path_params, "epoch": epoch, "after": after})
     async with context.session(is_streamed=True, holds_permit=True) as session:
-        await _attach(session, request)
+        await attach(session, request)
         if request.turn not in session.outbox.attachments:
             return Response(status_code=204, headers=NO_STORE)
         await _stream(context, session, media_type, epoch, {})
@@ -96,7 +96,8 @@ async def _stream(
     await stream.respond(context.scope, context.receive, context.send, headers)
 
 
-async def _attach(session: HttpSession, request: p.TurnAttach) -> None:
+async def attach(session: HttpSession, request: p.TurnAttach) -> None:
+    """Attach the session to a turn. Raise the `ApiError` if that is impossible."""
     attached: Attached = await session.handle(request)
     (answer,) = attached.turns.values()
     if answer.error is not UNSET:
@@ -112,13 +113,13 @@ async def _wait_for_outcome(context: RequestContext) -> Response:
     async with context.session(holds_permit=True) as session:
         accepted = await _start(context, session)
         turn = accepted.turn
-        await _wait_until_ended(context, session, turn)
+        await wait_until_ended(context, session, turn)
         view: TurnView = await session.handle(p.TurnGet(turn=turn))
     status = 200 if view.error is UNSET else CODES[view.error.code].http_status
     return JsonResponse(view, status, _location_header(context, turn))
 
 
-async def _wait_until_ended(context: RequestContext, session: HttpSession, turn: str) -> None:
+async def wait_until_ended(context: RequestContext, session: HttpSession, turn: str) -> None:
     """Wait until the turn has ended.
 
     Raise `ClientDisconnect` if the client disconnects first, and `ApiError` if the session stops first.

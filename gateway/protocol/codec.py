@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -66,6 +66,7 @@ class Codec:
     """A codec for frames. `binary` says whether its frames use the binary WebSocket opcode.
 
     `decode_any` decodes any value, without a schema. It raises `msgspec.DecodeError`, `RecursionError` or `UnicodeError`.
+    `size` returns about how many bytes a frame takes in an outbox.
     """
 
     __slots__ = (
@@ -76,17 +77,19 @@ class Codec:
         "encode",
         "index",
         "name",
+        "size",
         "subprotocol",
     )
 
     def __init__(
         self,
         index: int,
-        name: Literal["json", "msgpack"],
+        name: Literal["json", "msgpack", "events"],
         encode: Callable[[Any], bytes],
         decode_request: Callable[[bytes | str], AnyRequest],
         decode_envelope: Callable[[bytes | str], _Envelope],
         decode_any: Callable[[bytes | str], Any],
+        size: Callable[[Any], int] = len,
     ) -> None:
         self.index = index
         self.name = name
@@ -96,6 +99,7 @@ class Codec:
         self._decode_request = decode_request
         self._decode_envelope = decode_envelope
         self.decode_any = decode_any
+        self.size = size
 
     def decode(self, data: bytes | str) -> AnyRequest:
         """Decode a client's frame to a request. Raise `FrameError` if it can't be used."""
@@ -288,4 +292,29 @@ MSGPACK = Codec(
     msgspec.msgpack.decode,  # type: ignore[arg-type]
 )
 CODECS: tuple[Codec, ...] = (JSON, MSGPACK)
+"""The codecs of frames that clients receive."""
+EVENT_BYTES = 256
+
+
+def _event_size(event: Any) -> int:
+    """Return about how many bytes an event takes in an outbox."""
+    text = getattr(event, "text", None)
+    return EVENT_BYTES + (len(text) if isinstance(text, str) else 0)
+
+
+def _decode_nothing(_: bytes | str) -> Any:
+    raise AssertionError("a dialect receives no frames")
+
+
+EVENTS = Codec(
+    len(CODECS),
+    "events",
+    cast("Callable[[Any], bytes]", lambda event: event),
+    _decode_nothing,
+    _decode_nothing,
+    _decode_nothing,
+    _event_size,
+)
+"""The codec of a dialect's stream: its frames are the event structs themselves, which the dialect encodes."""
+CODECS_COUNT = len(CODECS) + 1
 BY_SUBPROTOCOL: dict[str, Codec] = {codec.subprotocol: codec for codec in CODECS}

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from gateway.protocol.codec import CODECS, Codec, chars_that_fit, encoded_size
+from gateway.protocol.codec import CODECS_COUNT, EVENT_BYTES, Codec, chars_that_fit, encoded_size
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol.part_data import PartData
 from gateway.protocol.requests import PIECE_BYTES_MAX
 
 DELTA_OVERHEAD_BYTES = 2
-EVENT_BYTES = 256
 
 
 def event_size(event: TurnEvent) -> int:
@@ -38,7 +37,7 @@ class TurnLog:
         self._epochs = [(1, epoch)]
         self.events: list[TurnEvent] = []
         self.is_ended = False
-        self._cached_frames: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
+        self._cached_frames: list[tuple[int, int, bytes] | None] = [None] * CODECS_COUNT
 
     @property
     def end(self) -> int:

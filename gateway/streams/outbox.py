@@ -164,7 +164,7 @@ class Outbox:
         if large:
             self._large_waiting += 1
         else:
-            self._add_waiting(len(payload))
+            self._add_waiting(self.codec.size(payload))
         self._on_wake()
 
     def attach(self, attachment: Attachment) -> None:
@@ -245,7 +245,7 @@ class Outbox:
                 for callback in called:
                     callback()
         else:
-            self.waiting_bytes -= len(payload)
+            self.waiting_bytes -= self.codec.size(payload)
         return payload
 
     def _enqueue(self, attachment: Attachment) -> None:

@@ -19,7 +19,7 @@ async def pump(
 
     `send` sends one frame; `wait_for_more` waits while the outbox is empty.
     """
-    frames = 0
+    frames, size = 0, outbox.codec.size
     while True:
         frame = outbox.next_frame()
         if frame is None:
@@ -31,7 +31,7 @@ async def pump(
         if not more:
             return
         frames += 1
-        if frames % WRITES_BEFORE_YIELD == 0 or len(frame) > LONG_FRAME_BYTES:
+        if frames % WRITES_BEFORE_YIELD == 0 or size(frame) > LONG_FRAME_BYTES:
             await asyncio.sleep(0)
 
 

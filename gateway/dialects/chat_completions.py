@@ -1,0 +1,265 @@
+"""OpenAI Chat Completions: requests to `turn.start`, and answers and errors in its shapes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from gateway.dialects.base import (
+    Dialect,
+    Headers,
+    Shaped,
+    Start,
+    checked,
+    decode_request,
+    encode_json,
+    on_disconnect,
+    turn_id,
+    unsupported,
+)
+from gateway.dialects.chat_messages import ChatMessage, Converted, convert_messages
+from gateway.dialects.chat_stream import ChatStream, finish_reason_of, usage_body
+from gateway.dialects.openai_errors import refuse
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import from_rfc3339
+from gateway.protocol.requests import TurnStart
+from gateway.protocol.results import TurnView
+from providers.base import (
+    Effort,
+    Params,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+    ToolName,
+)
+
+EFFORTS: Final[dict[str, Effort]] = {
+    "none": "none",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "max": "max",
+}
+_MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+
+
+class FunctionSpec(Struct):
+    """The function of a tool."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolSpec(Struct):
+    """A tool that the model may call. Only functions are supported."""
+
+    type: str
+    function: FunctionSpec | None = None
+
+
+class NamedFunction(Struct):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedTool(Struct):
+    """A choice of one tool."""
+
+    type: str
+    function: NamedFunction | None = None
+
+
+class StreamOptions(Struct):
+    """Options of a stream."""
+
+    include_usage: bool | None = None
+
+
+class ChatCompletionRequest(Struct):
+    """A request of OpenAI Chat Completions. Unknown fields are ignored, as OpenAI-compatible servers do."""
+
+    messages: list[ChatMessage]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[ToolSpec] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    metadata: dict[str, Any] | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, Any] | None = None
+    audio: Any = None
+    modalities: list[str] | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    demo: dict[str, Any] | None = None
+
+
+_decode: Final = msgspec.json.Decoder(ChatCompletionRequest, float_hook=float).decode
+
+
+def start_of(body: bytes, headers: Headers) -> Start:
+    """Return the start for the body and the headers of a request. Raises `ApiError`."""
+    request = decode_request(_decode, body)
+    _check_supported(request)
+    turn = turn_id(headers, "chatcmpl-")
+    converted = convert_messages(request.messages)
+    path = _paths(request, converted)
+    start = TurnStart(
+        turn=turn,
+        model=request.model,
+        messages=converted.messages,
+        system=converted.system,
+        params=_params(request),
+        tools=None if request.tools is None else [_tool(tool, n) for n, tool in enumerate(request.tools)],
+        tool_choice=_tool_choice(request),
+        on_disconnect=on_disconnect(headers, "cancel"),
+        metadata=request.metadata,
+    )
+    options = request.stream_options
+    with_usage = options is not None and options.include_usage is True
+    return Start(
+        checked(start, path),
+        answer=completion,
+        translator=(lambda: ChatStream(with_usage=with_usage)) if request.stream else None,
+        path=path,
+    )
+
+
+def _check_supported(request: ChatCompletionRequest) -> None:
+    """Raise `ApiError` for a field that has no equivalent here, unless its value asks for nothing."""
+    if request.n not in {None, 1}:
+        raise unsupported("n", "A turn has one answer. Send 1, and start more turns instead.")
+    if request.logprobs or request.top_logprobs:
+        raise unsupported("logprobs" if request.logprobs else "top_logprobs")
+    if request.audio is not None:
+        raise unsupported("audio")
+    if any(modality != "text" for modality in request.modalities or ()):
+        raise unsupported("modalities", 'Only ["text"] is.')
+    if request.logit_bias:
+        raise unsupported("logit_bias")
+    if request.functions:
+        raise unsupported("functions", "Send `tools` instead.")
+    if request.function_call is not None:
+        raise unsupported("function_call", "Send `tool_choice` instead.")
+
+
+def _params(request: ChatCompletionRequest) -> Params:
+    effort = request.reasoning_effort
+    if effort is not None and effort not in EFFORTS:
+        raise ApiError(
+            "invalid_request", f"`reasoning_effort` must be one of {', '.join(EFFORTS)}.", path="reasoning_effort"
+        )
+    max_tokens = request.max_completion_tokens
+    return Params(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens if max_tokens is None else max_tokens,
+        stop=[request.stop] if isinstance(request.stop, str) else request.stop,
+        seed=request.seed,
+        reasoning=None if effort is None else EFFORTS[effort],
+        response_format=request.response_format,
+        demo=request.demo,
+    )
+
+
+def _tool(tool: ToolSpec, n: int) -> Tool:
+    if tool.function is None:
+        raise unsupported(f"tools[{n}].type", "Only tools of the type `function` are.")
+    return Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {})
+
+
+def _tool_choice(request: ChatCompletionRequest) -> ToolChoice | None:
+    choice = request.tool_choice
+    if isinstance(choice, NamedTool):
+        if choice.function is None:
+            raise unsupported("tool_choice.type", "Send auto, none, required or a function.")
+        return ToolName(choice.function.name)
+    return choice
+
+
+def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
+    """Return the function that translates our paths to the names of this request's fields."""
+    max_tokens = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+    own_names = {"params.max_tokens": max_tokens, "params.reasoning": "reasoning_effort"}
+
+    def path(ours: str) -> str:
+        if ours in own_names:
+            return own_names[ours]
+
+        def message_path(match: re.Match[str]) -> str:
+            n = int(match.group(1))
+            return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
+
+        ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
+        return re.sub(r"^(tools\[\d{1,9}\])\.(name|parameters)", r"\1.function.\2", ours.replace("].parts", "].content"))
+
+    return path
+
+
+def completion(view: TurnView) -> Shaped:
+    """Return the answer of a turn that has ended without an error."""
+    parts = [] if view.message is UNSET else view.message.parts
+    created = 0 if view.message is UNSET else from_rfc3339(view.message.created_at) // 1000
+    body: dict[str, Any] = {
+        "id": view.turn,
+        "object": "chat.completion",
+        "created": created,
+        "model": view.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": _message(parts),
+                "logprobs": None,
+                "finish_reason": finish_reason_of(view.finish_reason, view.message),
+            }
+        ],
+    }
+    if view.usage is not UNSET:
+        body["usage"] = usage_body(view.usage)
+    return Shaped(200, encode_json(body))
+
+
+def _message(parts: list[Part]) -> dict[str, Any]:
+    text = "".join([part.text for part in parts if isinstance(part, TextPart)])
+    refusal = "".join([part.text for part in parts if isinstance(part, RefusalPart)])
+    reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
+    calls = [
+        {"id": part.call, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in parts
+        if isinstance(part, ToolCallPart)
+    ]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text or (None if calls or refusal else ""),
+        "refusal": refusal or None,
+    }
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+CHAT_COMPLETIONS: Final = Dialect("chat_completions", refuse)

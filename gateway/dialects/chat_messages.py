@@ -1,0 +1,159 @@
+"""The messages of OpenAI Chat Completions, converted to the messages of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from gateway.dialects.base import media_part, unsupported
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import InputMessage
+from providers.base import FilePart, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolCallPart, ToolResultPart
+
+
+class ImageUrl(Struct):
+    """The address of an image."""
+
+    url: str
+
+
+class FileData(Struct):
+    """A file: its data as a `data:` address, or the id of an upload."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class ContentPart(Struct):
+    """A part of a message's content. Its `type` says which field is present."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+    file: FileData | None = None
+
+
+class CalledFunction(Struct):
+    """The function of a tool call, with its arguments as JSON text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class CalledTool(Struct):
+    """A tool call of the model."""
+
+    id: str
+    function: CalledFunction | None = None
+
+
+class ChatMessage(Struct):
+    """A message of the request."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: str | None = None
+
+
+class Converted(NamedTuple):
+    """The converted messages. `origins` has the number of each one in the request."""
+
+    system: str | None
+    messages: list[InputMessage]
+    origins: list[int]
+
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+
+def convert_messages(messages: Sequence[ChatMessage]) -> Converted:
+    """Return the messages of a turn. Those of the system at the beginning become its `system`. Raises `ApiError`.
+
+    A message of the assistant without any content is left out.
+    """
+    system: list[str] = []
+    converted: list[InputMessage] = []
+    origins: list[int] = []
+    for n, message in enumerate(messages):
+        role = ROLES.get(message.role)
+        if role is None:
+            advice = f"Send one of {', '.join(ROLES)}."
+            raise ApiError("invalid_request", f"Unknown role {message.role[:80]!r}. {advice}", path=f"messages[{n}].role")
+        parts = _parts(message, role, f"messages[{n}]")
+        if role == "system" and not converted:
+            system += [part.text for part in parts if isinstance(part, TextPart) and part.text]
+        elif parts or role != "assistant":
+            converted.append(InputMessage(role=role, parts=parts))
+            origins.append(n)
+    return Converted("\n\n".join(system) or None, converted, origins)
+
+
+def _parts(message: ChatMessage, role: Role, path: str) -> list[Part]:
+    if role == "tool":
+        if message.tool_call_id is None:
+            raise ApiError("invalid_request", "Send the id of the tool call.", path=f"{path}.tool_call_id")
+        return [ToolResultPart(message.tool_call_id, _text(message.content, f"{path}.content"))]
+    parts: list[Part] = []
+    if message.reasoning_content:
+        parts.append(ReasoningPart(message.reasoning_content))
+    content = message.content
+    if isinstance(content, str):
+        parts += [TextPart(content)] if content else []
+    else:
+        parts += [_part(part, f"{path}.content[{n}]") for n, part in enumerate(content or ())]
+    if message.refusal:
+        parts.append(RefusalPart(message.refusal))
+    for n, call in enumerate(message.tool_calls or ()):
+        if call.function is None:
+            raise unsupported(f"{path}.tool_calls[{n}]", "Only calls of functions are.")
+        parts.append(ToolCallPart(call.id, call.function.name, call.function.arguments))
+    return parts
+
+
+def _text(content: str | list[ContentPart] | None, path: str) -> str:
+    """Return the content of a tool's result, which is only text."""
+    if not isinstance(content, list):
+        return content or ""
+    for n, part in enumerate(content):
+        if part.text is None:
+            raise unsupported(f"{path}[{n}]", "The result of a tool has only text here.")
+    return "".join([part.text or "" for part in content])
+
+
+def _part(part: ContentPart, path: str) -> Part:
+    found: Any = getattr(part, part.type, None) if part.type in {"text", "refusal", "image_url", "file"} else UNKNOWN
+    if found is UNKNOWN:
+        raise unsupported(f"{path}.type", f"A part can't be {part.type[:80]!r}. Send text, image_url or file.")
+    if found is None:
+        raise ApiError("invalid_request", f"The part has no `{part.type}`. Send it.", path=f"{path}.{part.type}")
+    if part.type == "text":
+        return TextPart(found)
+    if part.type == "refusal":
+        return RefusalPart(found)
+    if part.type == "image_url":
+        return media_part(found if isinstance(found, str) else found.url, f"{path}.image_url.url", image=True)
+    return _file(found, f"{path}.file")
+
+
+def _file(file: FileData, path: str) -> Part:
+    if file.file_data is None:
+        raise unsupported(f"{path}.file_id", "Send the file in `file_data`.")
+    if not file.file_data.startswith("data:"):
+        return FilePart("application/pdf", data=file.file_data, name=file.filename)
+    return media_part(file.file_data, f"{path}.file_data", file.filename)
+
+
+UNKNOWN = object()

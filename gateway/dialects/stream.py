@@ -1,0 +1,153 @@
+"""The translation of one turn's events to the frames of a dialect's stream. No I/O.
+
+A dialect derives its translator from `StreamTranslator` and overrides the methods for what it can say.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gateway.dialects.resets import Diverged, SentAnswer
+from gateway.protocol.errors import ApiError, ErrorBody
+from gateway.protocol.events import (
+    Heartbeat,
+    ServerEvent,
+    TurnCancelled,
+    TurnCompleted,
+    TurnDelta,
+    TurnDetached,
+    TurnFailed,
+    TurnPart,
+    TurnReset,
+    TurnStarted,
+    TurnStatus,
+)
+
+SSE = "text/event-stream"
+DIVERGED = ApiError(
+    "upstream_incomplete", "The answer had to be started again, and its beginning differs. Send the request again."
+).body
+
+
+class StreamTranslator:
+    """The translator of one stream. `ended` is true once the last frame has been encoded.
+
+    `failure` is the error with which the stream ended, if it did. If nothing was sent before it, the client gets the
+    error as the response's status and body instead of a stream.
+
+    An empty result of a method means that there is nothing to send. If `sends_signatures` is false, `signature` isn't
+    called.
+    """
+
+    media_type: ClassVar[str] = SSE
+    sends_signatures: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.failure: ErrorBody | None = None
+        self._sent = SentAnswer()
+
+    def encode(self, event: ServerEvent) -> bytes:
+        """Return the bytes to send for an event."""
+        try:
+            if type(event) is TurnDelta:
+                return self._encode_delta(event)
+            return self._encode_other(event)
+        except Diverged:
+            return self._fail(DIVERGED)
+
+    def stop(self, error: ApiError) -> bytes:
+        """Return the bytes that end the stream because of `error`; the turn may continue."""
+        return self._fail(error.body)
+
+    def _encode_delta(self, event: TurnDelta) -> bytes:
+        text, part, sent = event.text, event.part, self._sent
+        if text:
+            if sent.is_behind and not (text := sent.unsent_text(part, text)):
+                return b""
+            sent.texts[part].append(text)
+            return self.text(part, text)
+        if event.signature and self.sends_signatures:
+            signature = sent.unsent_signature(part, event.signature) if sent.is_behind else event.signature
+            if signature:
+                sent.signatures[part].append(signature)
+                return self.signature(part, signature)
+        return b""
+
+    def _encode_other(self, event: ServerEvent) -> bytes:
+        if isinstance(event, TurnPart):
+            return self.part(event) if self._sent.is_new(event) else b""
+        if isinstance(event, TurnStarted):
+            return self.started(event)
+        if isinstance(event, TurnStatus):
+            return self.status(event)
+        if isinstance(event, TurnReset):
+            self._sent.reset()
+            return b""
+        if isinstance(event, TurnCompleted):
+            self._sent.check_whole()
+            self.ended = True
+            return self.completed(event)
+        if isinstance(event, TurnCancelled):
+            self.ended = True
+            return self.cancelled(event)
+        if isinstance(event, TurnFailed):
+            return self._fail(event.error, event)
+        if isinstance(event, TurnDetached):
+            return self._fail(ApiError("gone" if event.reason == "gone" else "rate_limited").body)
+        return self.heartbeat() if isinstance(event, Heartbeat) else b""
+
+    def _fail(self, error: ErrorBody, event: TurnFailed | None = None) -> bytes:
+        self.ended = True
+        self.failure = error
+        return self.failed(error, event)
+
+    # A dialect overrides these.
+
+    def started(self, event: TurnStarted) -> bytes:
+        """Return the frames for the turn's first event."""
+        return b""
+
+    def status(self, event: TurnStatus) -> bytes:
+        """Return the frames for a change of the turn's status."""
+        return b""
+
+    def part(self, event: TurnPart) -> bytes:
+        """Return the frames for a new part. Its number is the number of parts before it."""
+        return b""
+
+    def text(self, part: int, text: str) -> bytes:
+        """Return the frames for more text of a part; for a tool call, its arguments."""
+        return b""
+
+    def signature(self, part: int, signature: str) -> bytes:
+        """Return the frames for a piece of a part's signature."""
+        return b""
+
+    def completed(self, event: TurnCompleted) -> bytes:
+        """Return the last frames of a completed turn."""
+        return b""
+
+    def cancelled(self, event: TurnCancelled) -> bytes:
+        """Return the last frames of a cancelled turn."""
+        return b""
+
+    def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:
+        """Return the last frames of a stream that ends with an error. `event`: the turn's ending, if it has failed."""
+        return b""
+
+    def heartbeat(self) -> bytes:
+        """Return what is sent after a period without frames."""
+        return b": heartbeat\n\n"
+
+
+def failure_of(error: ErrorBody) -> ApiError:
+    """Return the exception for an error that an event or a result carries."""
+    return ApiError(
+        error.code,
+        error.message,
+        retryable=error.retryable,
+        retry_after_ms=error.retry_after_ms,
+        path=error.path,
+        stored_message=error.stored_message,
+    )

@@ -1,0 +1,101 @@
+"""Serve a dialect's request that starts a turn: as a stream, or with the whole answer. The same for every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import UNSET, json, structs
+from starlette.responses import Response
+
+from gateway.dialects.base import Headers, Shaped, Start, renamed
+from gateway.dialects.stream import StreamTranslator, failure_of
+from gateway.http.event_stream import EventStream
+from gateway.http.operation import RequestContext
+from gateway.http.responses import NO_STORE, BytesResponse, HttpError
+from gateway.http.session import HttpSession
+from gateway.http.turns import attach, wait_until_ended
+from gateway.offload import offload
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError
+from gateway.protocol.results import TurnPlaced, TurnView
+
+TURN_HEADER = "turnwire-turn"
+
+Decode = Callable[[bytes, Headers], Start]
+
+
+async def serve_start(context: RequestContext, decode: Decode) -> Response | None:
+    """Start the turn of the request that `decode` reads from the body. Return None if the answer was streamed.
+
+    Raises `ApiError` and `ClientDisconnect`.
+    """
+    context.services.memory.check()
+    settings = context.services.settings
+    body = await context.body(settings.body_bytes)
+    start = await offload(len(body), _decode, body, context.headers, decode, settings.frame_bytes)
+    del body
+    context.answer_headers[TURN_HEADER] = start.request.turn or ""
+    if start.translator is not None:
+        await stream_turn(context, start.translator(), lambda session: place(context, session, start))
+        return None
+    return await _wait_for_answer(context, start)
+
+
+def _decode(body: bytes, headers: Headers, decode: Decode, other_bytes_max: int) -> Start:
+    """Decode a body. Raise `HttpError` 413 if the request without its input is larger than a frame may be."""
+    start = decode(body, headers)
+    rest = structs.replace(start.request, input=None, messages=None, system=None)
+    if len(json.encode(rest)) > other_bytes_max:
+        raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
+    return start
+
+
+async def place(context: RequestContext, session: HttpSession, start: Start) -> None:
+    """Start the turn, or attach to the one that has its id. Raises `ApiError`.
+
+    The turn holds the input from then on, so the memory for the body is released.
+    """
+    try:
+        placed: TurnPlaced = await session.handle(start.request)
+    except ApiError as error:
+        raise renamed(error, start.path) from None
+    context.release_body()
+    if start.translator is not None and placed.turn not in session.outbox.attachments:
+        await attach(session, p.TurnAttach(turn=placed.turn))  # raises the error that says why its events are gone
+
+
+async def stream_turn(
+    context: RequestContext,
+    translator: StreamTranslator,
+    attach_to_turn: Callable[[HttpSession], object],
+) -> None:
+    """Stream what the session is sent, translated. `attach_to_turn` starts the turn or attaches to it.
+
+    The response begins with its first bytes. If the turn fails before, its error is raised. Raises `ApiError`.
+    """
+    async with context.session(is_streamed=True, holds_permit=True) as session:
+        await attach_to_turn(session)  # type: ignore[misc]
+        stream = EventStream(session, translator, context.services.settings.close_timeout_s, on_begin=context.begin)
+        await stream.respond(context.scope, context.receive, context.send, context.answer_headers)
+
+
+async def _wait_for_answer(context: RequestContext, start: Start) -> Response:
+    """Wait for the ending, and return the answer. Raises `ApiError`, also that of a failed turn, and `ClientDisconnect`."""
+    turn = start.request.turn or ""
+    async with context.session(holds_permit=True) as session:
+        await place(context, session, start)
+        await wait_until_ended(context, session, turn)
+        view: TurnView = await session.handle(p.TurnGet(turn=turn))
+    if view.error is not UNSET:
+        raise failure_of(view.error)
+    return respond(context, await offload(_size(view), start.answer, view))
+
+
+def _size(view: TurnView) -> int:
+    return 0 if view.usage is UNSET else 4 * view.usage.output_tokens
+
+
+def respond(context: RequestContext, shaped: Shaped) -> Response:
+    """Return the response for a shaped body."""
+    headers = {**NO_STORE, **context.answer_headers, **shaped.headers}
+    return BytesResponse(shaped.body, shaped.status, headers, shaped.media_type)

@@ -1,0 +1,21 @@
+"""The operations of all dialects, and the dialect of an address that no operation has."""
+
+from __future__ import annotations
+
+from gateway.dialects.base import Dialect
+from gateway.dialects.chat_completions import CHAT_COMPLETIONS
+from gateway.http.dialects import chat_completions
+from gateway.http.operation import Operation
+
+DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS,)
+
+BASES: tuple[tuple[str, Dialect], ...] = (
+    ("/openai/", CHAT_COMPLETIONS),
+    ("/v1/chat/", CHAT_COMPLETIONS),
+)
+"""The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
+
+
+def dialect_at(path: str) -> Dialect | None:
+    """Return the dialect of the errors at `path`, or None if they have the shape of our own API."""
+    return next((dialect for base, dialect in BASES if path.startswith(base)), None)
