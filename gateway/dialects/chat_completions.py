@@ -213,7 +213,9 @@ def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
             return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
 
         ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
-        return re.sub(r"^(tools\[\d{1,9}\])\.(name|parameters)", r"\1.function.\2", ours.replace("].parts", "].content"))
+        return re.sub(
+            r"^(tools\[\d{1,9}\])\.(name|parameters)", r"\1.function.\2", ours.replace("].parts", "].content")
+        )
 
     return path
 

@@ -91,7 +91,9 @@ def convert_messages(messages: Sequence[ChatMessage]) -> Converted:
         role = ROLES.get(message.role)
         if role is None:
             advice = f"Send one of {', '.join(ROLES)}."
-            raise ApiError("invalid_request", f"Unknown role {message.role[:80]!r}. {advice}", path=f"messages[{n}].role")
+            raise ApiError(
+                "invalid_request", f"Unknown role {message.role[:80]!r}. {advice}", path=f"messages[{n}].role"
+            )
         parts = _parts(message, role, f"messages[{n}]")
         if role == "system" and not converted:
             system += [part.text for part in parts if isinstance(part, TextPart) and part.text]

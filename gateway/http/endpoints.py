@@ -12,8 +12,10 @@ from gateway.http.operations import OPERATIONS
 from gateway.http.pacing import identify
 from gateway.http.responses import NO_STORE, error_response
 from gateway.identity import origin
+from gateway.identity.named_user import act_for_named_user
 from gateway.identity.principal import Principal
 from gateway.requests.services import Services
+from gateway.telemetry.dialect import adopt_dialect, current_dialect
 from gateway.telemetry.tracing import adopt_trace_context
 from gateway.turns.error_mapping import as_api_error
 
@@ -37,6 +39,8 @@ class Endpoint:
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
         adopt_trace_context(scope["headers"])
+        if operation.dialect is not None:
+            adopt_dialect(operation.dialect.name)
         context = RequestContext(operation, services, ANONYMOUS, scope, receive, send)
         try:
             if not operation.is_public:
@@ -50,7 +54,7 @@ class Endpoint:
             if context.streaming:
                 raise
             refused = as_api_error(error)
-            context.services.telemetry.refusals.labels(refused.code).inc()
+            context.services.telemetry.refusals.labels(refused.code, current_dialect()).inc()
             response = error_response(refused, context.answer_headers, operation.dialect)
         finally:
             context.release_body()
@@ -67,6 +71,8 @@ class Endpoint:
         context.principal = await context.services.authenticator.authenticate(
             context.scope["headers"], context.scope["query_string"]
         )
+        if context.operation.dialect is not None:
+            context.principal = act_for_named_user(context.principal, context.scope["headers"])
         await identify(context.scope, context.principal)
         context.services.limits.check_request(context.principal.user, context.operation.request)
         context.principal.require(context.operation.scope)

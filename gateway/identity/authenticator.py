@@ -11,7 +11,7 @@ import structlog
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
 from gateway.identity.credential_lease import EXPIRED, REVOKED, CredentialLease
 from gateway.identity.credential_sweeps import CredentialSweeps
-from gateway.identity.origin import Headers, header_values
+from gateway.identity.origin import Headers, credential_values, header_values
 from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, DEFAULT_SCOPES, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
@@ -109,7 +109,7 @@ class Authenticator:
                     "forbidden", f"{IDENTITY_HEADER} requires auth, which is off. The operator can set TURNWIRE_AUTH."
                 )
             return self._local
-        authorizations = header_values(headers, b"authorization")
+        authorizations = credential_values(headers)
         if not authorizations:
             if identities:
                 raise ApiError(

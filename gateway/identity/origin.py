@@ -27,6 +27,11 @@ def header_values(headers: Headers, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in headers if key == name]
 
 
+def credential_values(headers: Headers) -> list[str]:
+    """Return the values of `Authorization`, or the keys in `x-api-key` as such values if there are none."""
+    return header_values(headers, b"authorization") or [f"Bearer {key}" for key in header_values(headers, b"x-api-key")]
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a `Host` value, with or without a port, names this machine's loopback."""
     found = _HOST.fullmatch(host)

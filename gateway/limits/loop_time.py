@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.identity.authenticator import IDENTITY_HEADER
-from gateway.identity.origin import Headers, header_values
+from gateway.identity.origin import Headers, credential_values, header_values
 from gateway.identity.principal import Principal
 from gateway.limits.connections import network_of
 from gateway.limits.rate_limiter import RateLimiter
@@ -60,7 +60,7 @@ class LoopTime:
     def request(self, headers: Headers, host: str) -> RequestTime:
         """Return the loop time of a new request with these headers, from the address `host`."""
         network = NETWORK_PREFIX + network_of(host)
-        authorizations = tuple(header_values(headers, b"authorization"))
+        authorizations = tuple(credential_values(headers))
         if not authorizations:
             return RequestTime(self, network, None, None)
         credential = hash(authorizations)

@@ -31,6 +31,7 @@ from gateway.requests.services import Services
 from gateway.requests.turns import OrderedResult, Turns
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.tasks import MeteredCoroutine
+from gateway.telemetry.dialect import current_dialect
 from gateway.turns.error_mapping import as_api_error
 from providers.catalog.prices import per_million
 
@@ -219,7 +220,7 @@ class Session:
         self._outbox.put(p.Result(request_id, pieces=len(pieces)), large=large)
 
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
-        self._services.telemetry.refusals.labels(error.code).inc()
+        self._services.telemetry.refusals.labels(error.code, current_dialect()).inc()
         self._outbox.put(p.ErrorAnswer(error.body, request_id))
 
     async def _auth(self, request: p.Auth) -> r.Identity:

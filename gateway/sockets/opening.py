@@ -20,6 +20,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.protocol.errors import CODES, ApiError, CloseCode, ErrorBody
 from gateway.requests.services import Services
+from gateway.telemetry.dialect import current_dialect
 from gateway.turns.error_mapping import as_api_error
 
 log = structlog.stdlib.get_logger("turnwire.connection")
@@ -64,7 +65,7 @@ async def open_socket(
         await permit.acquire(principal, host)
     except ApiError as refused:
         opening.end()
-        services.telemetry.refusals.labels(refused.code).inc()
+        services.telemetry.refusals.labels(refused.code, current_dialect()).inc()
         await _send_error_response(send, refused.body)
         return None
     subprotocol = codec.subprotocol if scope["subprotocols"] else None

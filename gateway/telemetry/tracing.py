@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
+from gateway.telemetry.dialect import OWN, current_dialect
 from providers.base import ProviderError, Usage
 from providers.route import Route
 
@@ -130,6 +131,8 @@ class Tracing:
         }
         if conversation is not None:
             attributes["gen_ai.conversation.id"] = conversation
+        if current_dialect() != OWN:
+            attributes["turnwire.dialect"] = current_dialect()
         context = self._propagator.extract(_trace_context.get() or {})
         kind = self._trace_api.SpanKind.SERVER
         return TurnTrace(self, self._tracer.start_span("turn", context, kind=kind, attributes=attributes))

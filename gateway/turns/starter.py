@@ -18,6 +18,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id
 from gateway.protocol.requests import TurnStart
 from gateway.tasks import spawn
+from gateway.telemetry.dialect import current_dialect
 from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
 from gateway.turns.acceptance import Prepared
@@ -121,7 +122,8 @@ class TurnStarter:
         live_turn.set_accepted(turn)
         self._registry.index_conversation(live_turn)
         self._registry.attach_subscribers(live_turn)
-        self._instance.telemetry.turns_started.labels(self._instance.telemetry.model_label(turn.model)).inc()
+        telemetry = self._instance.telemetry
+        telemetry.turns_started.labels(telemetry.model_label(turn.model), current_dialect()).inc()
         event_writer = self._runner.event_writer(live_turn, turn.parent)
         first = acceptance.started(turn, accepted.input, queued=queue.must_wait, body=prepared.message)
         event_writer.publish(first)

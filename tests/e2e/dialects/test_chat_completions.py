@@ -1,0 +1,114 @@
+"""OpenAI Chat Completions against a gateway process, with OpenAI's own SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx2
+import openai
+import pytest
+
+from tests.demo import expected
+from tests.gateway_process import GatewayProcess
+from tests.http_events import http_client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+SCRIPT = {"thinking": 3, "tokens": 30, "rate": 0}
+
+
+@pytest.fixture
+async def sdk(gateway: GatewayProcess) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(gateway: GatewayProcess) -> AsyncIterator[httpx2.AsyncClient]:
+    async with http_client(gateway.url) as client:
+        yield client
+
+
+async def test_a_stream_has_the_text_of_the_turn(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
+    """The id of the completion is the id of the turn, which our own protocol can read."""
+    stream = await sdk.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Hello"}],
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"demo": SCRIPT},
+    )
+    chunks = [chunk async for chunk in stream]
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == expected("Hello", SCRIPT)
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    turn = stream.response.headers["turnwire-turn"]
+    assert {chunk.id for chunk in chunks} == {turn}
+    view = (await http.get(f"/v1/turns/{turn}")).json()
+    assert (view["status"], view["usage"]["output_tokens"]) == ("completed", chunks[-1].usage.completion_tokens)
+
+
+async def test_a_whole_answer(sdk: openai.AsyncOpenAI) -> None:
+    answer = await sdk.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "Hello"}], extra_body={"demo": SCRIPT}
+    )
+    assert answer.choices[0].message.content == expected("Hello", SCRIPT)
+    assert answer.id.startswith("chatcmpl-")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_errors_have_openais_shape(sdk: openai.AsyncOpenAI, stream: bool) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await sdk.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "Hi"}], stream=stream)
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as several:
+        await sdk.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": "Hi"}], n=2, stream=stream
+        )
+    assert several.value.param == "n"
+    demo = {"demo": {"fail": "before", "rate": 0}}
+    with pytest.raises(openai.InternalServerError) as failed:
+        await sdk.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": "Hi"}], stream=stream, extra_body=demo
+        )
+    assert failed.value.status_code == 502
+    assert failed.value.response.headers["turnwire-turn"].startswith("chatcmpl-")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/nothing", "/openai/v1/nothing", "/v1/chat/completions"])
+async def test_unknown_paths_and_methods(http: httpx2.AsyncClient, path: str) -> None:
+    answer = await http.get(path)
+    assert answer.status_code == (405 if path.endswith("completions") else 404)
+    assert answer.json()["error"]["type"] in {"not_found_error", "invalid_request_error"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_goes_away_cancels_the_turn(gateway: GatewayProcess, stream: bool) -> None:
+    """Unless a header says that the turn continues."""
+    async with http_client(gateway.url) as http:
+        for turn, headers in (("gone", {}), ("kept", {"turnwire-on-disconnect": "continue"})):
+            body = {
+                "messages": [{"role": "user", "content": "Hi"}],
+                "stream": stream,
+                "demo": {"rate": 20, "tokens": 2000},
+            }
+            sent = asyncio.ensure_future(
+                http.post("/v1/chat/completions", json=body, headers={"turnwire-turn": turn, **headers})
+            )
+            await running(http, turn)
+            sent.cancel()
+            await asyncio.gather(sent, return_exceptions=True)
+        async with asyncio.timeout(60):
+            while (await http.get("/v1/turns/gone")).json()["status"] == "running":
+                await asyncio.sleep(0.1)
+        assert (await http.get("/v1/turns/gone")).json()["message"]["by"] == "disconnect"
+        assert (await http.get("/v1/turns/kept")).json()["status"] == "running"
+
+
+async def running(http: httpx2.AsyncClient, turn: str) -> None:
+    """Wait until the turn runs."""
+    async with asyncio.timeout(30):
+        while (await http.get(f"/v1/turns/{turn}")).json().get("status") != "running":
+            await asyncio.sleep(0.05)

@@ -1,0 +1,245 @@
+"""Tests of the translation of OpenAI Chat Completions, in both directions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from gateway.dialects.base import Start
+from gateway.dialects.chat_completions import completion, start_of
+from gateway.dialects.chat_stream import ChatStream
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import (
+    Heartbeat,
+    Message,
+    ServerEvent,
+    Timing,
+    TurnCancelled,
+    TurnCompleted,
+    TurnDelta,
+    TurnFailed,
+    TurnPart,
+    TurnStarted,
+)
+from gateway.protocol.requests import InputMessage
+from gateway.protocol.results import TurnView
+from providers.base import (
+    ImagePart,
+    Params,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+    Usage,
+)
+
+USER = {"role": "user", "content": "Hi"}
+TIMING = Timing(0, 1, 1)
+
+
+def started(**body: Any) -> Start:
+    return start_of(json.dumps({"messages": [USER], **body}).encode(), {})
+
+
+def refused(**body: Any) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        started(**body)
+    return error.value
+
+
+def chunks(*events: ServerEvent, with_usage: bool = False) -> list[dict[str, Any]]:
+    """Return the chunks of a stream with these events after its first."""
+    stream = ChatStream(with_usage=with_usage)
+    first = TurnStarted(
+        turn="t", seq=1, epoch=1, status="running", conversation=None, model="m", input=None, message="a", parent=None
+    )
+    text = b"".join(map(stream.encode, (first, *events))).decode()
+    assert stream.ended
+    *frames, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    found = [json.loads(frame.removeprefix("data: ")) for frame in frames if not frame.startswith(":")]
+    for chunk in found:
+        if "error" not in chunk:
+            ChatCompletionChunk.model_validate(chunk, strict=True)
+    return found
+
+
+def completed(reason: Any = "stop") -> TurnCompleted:
+    return TurnCompleted(
+        turn="t", seq=9, finish_reason=reason, usage=Usage(3, 4, 1, 2), cost=None, timing=TIMING, message="a"
+    )
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+FILE = {"type": "file", "file": {"file_id": "f"}}
+
+
+def test_messages_and_their_origins() -> None:
+    start = started(
+        model="demo",
+        messages=[
+            {"role": "system", "content": "One."},
+            {"role": "developer", "content": [{"type": "text", "text": "Two."}]},
+            {"role": "user", "content": [{"type": "text", "text": "See"}, IMAGE]},
+            {"role": "assistant", "content": ""},
+            {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "3"}]},
+        ],
+    )
+    assert start.request.system == "One.\n\nTwo."
+    assert start.request.messages == [
+        InputMessage(role="user", parts=[TextPart("See"), ImagePart("image/png", data="aGk=")]),
+        InputMessage(role="assistant", parts=[ReasoningPart("Hm"), ToolCallPart("c1", "add", "{}")]),
+        InputMessage(role="tool", parts=[ToolResultPart("c1", "3")]),
+    ]
+    assert start.path("messages[1].parts[0].call") == "messages[4].content[0].call"
+    assert start.path("params.max_tokens") == "max_tokens"
+    assert start.path("tools[3].parameters.type") == "tools[3].function.parameters.type"
+
+
+def test_parameters_and_tools() -> None:
+    start = started(
+        temperature=1,
+        max_completion_tokens=5,
+        stop="x",
+        reasoning_effort="minimal",
+        response_format={"type": "json_object"},
+        tools=[{"type": "function", "function": {"name": "add", "strict": True}}],
+        tool_choice={"type": "function", "function": {"name": "add"}},
+        unknown_field_of_next_year=1,
+    )
+    request = start.request
+    assert request.params == Params(
+        temperature=1, max_tokens=5, stop=["x"], reasoning="low", response_format={"type": "json_object"}
+    )
+    assert (request.tools, request.tool_choice) == ([Tool("add")], ToolName("add"))
+    assert (request.on_disconnect, start.translator) == ("cancel", None)
+    assert request.turn is not None
+    assert request.turn.startswith("chatcmpl-")
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"audio": {"voice": "x"}}, "audio"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"functions": [{}]}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [FILE]}]}, "messages[0].content[0].file.file_id"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": "x"}, "messages"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_names_its_field(body: dict[str, Any], path: str) -> None:
+    assert refused(**body).body.path == path
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages":[]', b"\xff", b"[" * 2000])
+def test_broken_bodies(body: bytes) -> None:
+    with pytest.raises(ApiError):
+        start_of(body, {})
+
+
+def test_a_stream_of_text_reasoning_and_calls() -> None:
+    found = chunks(
+        TurnPart(turn="t", seq=2, part=0, kind="reasoning"),
+        TurnDelta("t", 3, 0, "Hm"),
+        TurnDelta("t", 3, 0, signature="sig"),
+        TurnPart(turn="t", seq=4, part=1, kind="citation", url="https://a.example"),
+        TurnPart(turn="t", seq=4, part=2, kind="text"),
+        Heartbeat(1),
+        TurnDelta("t", 5, 2, 'é"\n'),
+        TurnPart(turn="t", seq=6, part=3, kind="tool_call", call="c1", name="add"),
+        TurnPart(turn="t", seq=6, part=4, kind="tool_call", call="c2", name="sub"),
+        TurnDelta("t", 7, 4, '{"b":1}'),
+        TurnDelta("t", 7, 3, '{"a":1}'),
+        completed("tool_calls"),
+        with_usage=True,
+    )
+    deltas = [chunk["choices"][0]["delta"] for chunk in found[:-1]]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "Hm"},
+        {"content": 'é"\n'},
+        {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "sub", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "function": {"arguments": '{"b":1}'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":1}'}}]},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in found[:-1]] == [None] * 7 + ["tool_calls"]
+    assert {(chunk["id"], chunk["model"]) for chunk in found} == {("t", "m")}
+    assert [chunk["usage"] for chunk in found[:-1]] == [None] * 8
+    assert (found[-1]["choices"], found[-1]["usage"]["total_tokens"]) == ([], 7)
+    assert found[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+    assert found[-1]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 1}
+
+
+@pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length")])
+def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
+    ending = TurnCancelled(turn="t", seq=2, by=by, usage=None, cost=None, timing=TIMING, message="a")
+    (chunk,) = chunks(ending)
+    assert chunk["choices"][0] == {
+        "index": 0,
+        "delta": {"role": "assistant", "content": ""},
+        "logprobs": None,
+        "finish_reason": reason,
+    }
+    assert "usage" not in chunk
+
+
+def test_a_failed_stream_ends_with_an_error() -> None:
+    error = ApiError("upstream_overloaded").body
+    ending = TurnFailed(turn="t", seq=2, error=error, usage=None, cost=None, timing=TIMING, message="a")
+    (chunk,) = chunks(ending)
+    assert chunk == {
+        "error": {"message": error.message, "type": "server_error", "param": None, "code": "upstream_overloaded"}
+    }
+
+
+def test_a_whole_answer() -> None:
+    message = Message(
+        id="a",
+        role="assistant",
+        parts=[ReasoningPart("Hm"), TextPart("Hel"), TextPart("lo"), ToolCallPart("c1", "add", "{}")],
+        parent=None,
+        created_at="2026-01-31T00:00:00.000Z",
+    )
+    view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="tool_calls", usage=Usage(3, 4))
+    found = ChatCompletion.model_validate(json.loads(completion(view).body), strict=True)
+    choice = found.choices[0]
+    assert (found.id, found.created, choice.finish_reason) == ("t", 1769817600, "tool_calls")
+    assert choice.message.content == "Hello"
+    assert choice.message.model_extra == {"reasoning_content": "Hm"}
+    assert choice.message.tool_calls is not None
+    assert choice.message.tool_calls[0].id == "c1"
+    assert found.usage is not None
+    assert found.usage.total_tokens == 7
+    refusal = TurnView("t", None, "completed", 1, 9, "m", structs_replace(message), finish_reason="refusal")
+    body = json.loads(completion(refusal).body)
+    assert (body["choices"][0]["message"]["content"], body["choices"][0]["message"]["refusal"]) == (None, "No.")
+
+
+def structs_replace(message: Message) -> Message:
+    return Message(id="a", role="assistant", parts=[RefusalPart("No.")], parent=None, created_at=message.created_at)
