@@ -13,6 +13,7 @@ import pytest
 from msgspec import Struct
 from starlette.routing import Mount, Route
 
+from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.routes import routes
 from gateway.protocol import events
 from gateway.protocol import requests as protocol
@@ -22,7 +23,8 @@ from gateway.settings import Settings
 from providers.base import Params, Part, PartKind, Tool, Usage
 from providers.demo.model import DemoOptions
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 LATER = "**[later]**"
 LAWS = 13
@@ -182,11 +184,13 @@ def test_every_variable_is_a_setting() -> None:
 
 
 def test_the_http_paths_are_those_of_the_code() -> None:
-    """The HTTP section has every path that is served, and no other."""
-    text = section("HTTP API")
+    """The HTTP section has every path that is served, and no other, but for those of dialects, which have a page."""
+    dialects = {operation.path for operation in DIALECT_OPERATIONS}
     made = routes(Settings.model_validate({}))
     served = {route.path.replace(":path}", "}") for route in made if isinstance(route, Route | Mount)}
-    assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
+    assert set(re.findall(r"`[A-Z]+ (/\S*)`", section("HTTP API"))) == served - dialects
+    page = (ROOT / "docs/dialects.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`[A-Z]+ (/\S*)`", page)) == dialects
 
 
 def test_every_later_mark_is_bold() -> None:

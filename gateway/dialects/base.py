@@ -137,7 +137,10 @@ def on_disconnect(headers: Headers, default: Literal["continue", "cancel"]) -> L
 
 
 def media_part(url: str, path: str, name: str | None = None, *, image: bool = False) -> ImagePart | FilePart:
-    """Return the part for the address of an image or a file, which may be a `data:` address. Raises `ApiError`."""
+    """Return the part for the address of a file, or of an image if `image`. It may be a `data:` address.
+
+    Raises `ApiError`.
+    """
     match = _DATA_URL.match(url)
     if match is None:
         if url.startswith("data:"):

@@ -1,4 +1,4 @@
-"""What a client has of an answer, to continue it after a `turn.reset`. No I/O.
+"""Continue the stream of an answer after a reset: a record of what the client has. No I/O.
 
 No dialect can take text back. After a reset, what the client has already is left out of the new answer. If the new
 answer doesn't begin with it, the stream must end with an error (law 7).
@@ -56,11 +56,11 @@ class SentAnswer:
         return False
 
     def unsent_text(self, part: int, text: str) -> str:
-        """Return the end of `text`, the next text of a part, that wasn't sent; empty if all of it was."""
+        """Return the end of `text`, the next text of part number `part`, that wasn't sent; empty if all of it was."""
         return self._unsent(self._sent_texts, self._text_cursors, part, text)
 
     def unsent_signature(self, part: int, signature: str) -> str:
-        """Return the end of `signature`, the next piece of a part's signature, that wasn't sent."""
+        """Return the end of `signature`, the next piece of the signature of part number `part`, that wasn't sent."""
         return self._unsent(self._sent_signatures, self._signature_cursors, part, signature)
 
     def check_whole(self) -> None:

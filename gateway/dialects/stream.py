@@ -117,11 +117,11 @@ class StreamTranslator:
         return b""
 
     def text(self, part: int, text: str) -> bytes:
-        """Return the frames for more text of a part; for a tool call, its arguments."""
+        """Return the frames for more text of part number `part`; for a tool call, its arguments."""
         return b""
 
     def signature(self, part: int, signature: str) -> bytes:
-        """Return the frames for a piece of a part's signature."""
+        """Return the frames for a piece of the signature of part number `part`."""
         return b""
 
     def completed(self, event: TurnCompleted) -> bytes:
