@@ -46,7 +46,7 @@ ARGS ?=
 redis-cli db-shell: .venv/.run
 	@$(BIN)/python -m tests.store_shell $@ $(ARGS)
 
-test: .venv/.dev .venv-upkeep/.done prepare
+test: .venv/.dev .venv-upkeep/.done .venv-clients/.done prepare
 	@$(BIN)/python -m tests.suite
 
 PACKAGE ?=
@@ -98,12 +98,13 @@ settings: .venv/.dev
 	$(BIN)/python -m tests.schema_table
 
 # The first three locks are installed into one environment, so each is constrained by those before it. Each of the last
-# two has its own environment.
+# three has its own environment.
 lock: .venv-upkeep/.done
 	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements-build.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml -c requirements-build.lock -o requirements.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) $(LOCK_FLAGS) --group upkeep -o requirements-upkeep.lock
+	$(COMPILE) $(LOCK_FLAGS) --group clients -o tests/dialect_clients/requirements.lock
 	$(COMPILE) $(LOCK_FLAGS) --group peers -o bench/peers/requirements.lock
 
 outdated: .venv-upkeep/.done
@@ -120,9 +121,10 @@ clean:
 # environment's path and its Python.
 .venv/.created: requirements-build.lock requirements.lock requirements-dev.lock
 .venv-upkeep/.created: requirements-upkeep.lock
+.venv-clients/.created: tests/dialect_clients/requirements.lock
 .venv-litellm/.created: bench/peers/requirements.lock
 
-ENVIRONMENTS := .venv .venv-upkeep .venv-litellm
+ENVIRONMENTS := .venv .venv-upkeep .venv-clients .venv-litellm
 usable = $(shell test ! -e $(1).installing && cd $(1) 2>/dev/null && { read -r place; read -r python; } < .created && \
 	test "$$place" = "$$(pwd -P)" && test "$(or $(PYTHON),$$python)" = "$$python" && bin/python -c '' 2>/dev/null && echo yes)
 $(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),\
@@ -184,6 +186,10 @@ finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks ar
 
 .venv-upkeep/.done: .venv-upkeep/.created
 	$(call install_lock,requirements-upkeep.lock)
+	$(finish)
+
+.venv-clients/.done: .venv-clients/.created
+	$(call install_lock,tests/dialect_clients/requirements.lock)
 	$(finish)
 
 .venv-litellm/.done: .venv-litellm/.created

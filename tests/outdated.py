@@ -18,9 +18,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LOCKS = (
     *("requirements-build.lock", "requirements.lock", "requirements-dev.lock", "requirements-upkeep.lock"),
+    "tests/dialect_clients/requirements.lock",
     "bench/peers/requirements.lock",
 )
-AUDITED = ("requirements-dev.lock", "requirements-upkeep.lock", "bench/peers/requirements.lock")
+AUDITED = ("requirements-dev.lock", *LOCKS[3:])
 """The lock files to check for vulnerabilities. Together they contain all pins of the others."""
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
