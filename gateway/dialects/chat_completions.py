@@ -17,14 +17,14 @@ from gateway.dialects.base import (
     decode_request,
     encode_json,
     on_disconnect,
+    own_turn_id,
     turn_id,
     unsupported,
 )
 from gateway.dialects.chat_messages import ChatMessage, Converted, convert_messages
-from gateway.dialects.chat_stream import ChatStream, finish_reason_of, usage_body
+from gateway.dialects.chat_stream import ChatStream, created_of, finish_reason_of, usage_body
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import from_rfc3339
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.results import TurnView
 from providers.base import (
@@ -49,6 +49,7 @@ EFFORTS: Final[dict[str, Effort]] = {
     "xhigh": "max",
     "max": "max",
 }
+CONVERSATION_HEADER = "x-conversation-id"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
 
 
@@ -126,6 +127,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     turn = turn_id(headers, "chatcmpl-")
     converted = convert_messages(request.messages)
     path = _paths(request, converted)
+    conversation = headers.get(CONVERSATION_HEADER)
     start = TurnStart(
         turn=turn,
         model=request.model,
@@ -134,16 +136,49 @@ def start_of(body: bytes, headers: Headers) -> Start:
         params=_params(request),
         tools=None if request.tools is None else [_tool(tool, n) for n, tool in enumerate(request.tools)],
         tool_choice=_tool_choice(request),
-        on_disconnect=on_disconnect(headers, "cancel"),
+        on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
         metadata=request.metadata,
     )
+    if conversation is not None:
+        start = _in_conversation(start, conversation_id(conversation))
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
+    with_ids = start.on_disconnect == "continue"
     return Start(
         checked(start, path),
         answer=completion,
-        translator=(lambda: ChatStream(with_usage=with_usage)) if request.stream else None,
+        translator=(lambda: ChatStream(with_usage=with_usage, with_ids=with_ids)) if request.stream else None,
         path=path,
+    )
+
+
+def conversation_id(name: str) -> str:
+    """Return the id of the conversation that a client names: the name itself if it is valid as an id, else a digest."""
+    return own_turn_id("c_", name)
+
+
+def _in_conversation(start: TurnStart, conversation: str) -> TurnStart:
+    """Return the start in a conversation: its input is what follows the last message of the assistant."""
+    messages = start.messages or []
+    roles = [message.role for message in messages]
+    last = len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
+    rest = messages[last:]
+    if not rest:
+        raise ApiError("invalid_request", "The last message must be one of the user or a tool.", path="messages")
+    later = [
+        part.text
+        for message in rest
+        if message.role == "system"
+        for part in message.parts
+        if isinstance(part, TextPart)
+    ]
+    return msgspec.structs.replace(
+        start,
+        messages=None,
+        system="\n\n".join([*([start.system] if start.system else ()), *later]) or None,
+        conversation=conversation,
+        create=True,
+        input=[part for message in rest if message.role != "system" for part in message.parts],
     )
 
 
@@ -223,11 +258,10 @@ def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
 def completion(view: TurnView) -> Shaped:
     """Return the answer of a turn that has ended without an error."""
     parts = [] if view.message is UNSET else view.message.parts
-    created = 0 if view.message is UNSET else from_rfc3339(view.message.created_at) // 1000
     body: dict[str, Any] = {
         "id": view.turn,
         "object": "chat.completion",
-        "created": created,
+        "created": created_of(view),
         "model": view.model,
         "choices": [
             {

@@ -6,13 +6,15 @@ import time
 from typing import Any, Final
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from gateway.dialects.base import encode_json, encode_sse
 from gateway.dialects.openai_errors import error_object
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import Message, TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted
+from gateway.protocol.ids import from_rfc3339
+from gateway.protocol.results import TurnView
 from providers.base import FinishReason, Usage
 
 FINISH_REASONS: Final[dict[FinishReason, str]] = {
@@ -32,8 +34,8 @@ _encode_text = msgspec.json.Encoder().encode
 class ChatStream(StreamTranslator):
     """The chunks of one answer. With `with_usage`, the last one has the usage."""
 
-    def __init__(self, *, with_usage: bool) -> None:
-        super().__init__()
+    def __init__(self, *, with_usage: bool, with_ids: bool = False) -> None:
+        super().__init__(with_ids=with_ids)
         self._with_usage = with_usage
         self._head: dict[str, Any] = {}
         self._chunk = b""
@@ -47,16 +49,20 @@ class ChatStream(StreamTranslator):
 
     def started(self, event: TurnStarted) -> bytes:
         """See `StreamTranslator`."""
-        head = {
-            "id": event.turn,
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": event.model,
-        }
+        self._begin(event.turn, event.model, int(time.time()))
+        return b""
+
+    def resume(self, view: TurnView, epoch: int) -> None:
+        """See `StreamTranslator`."""
+        super().resume(view, epoch)
+        self._begin(view.turn, view.model, created_of(view))
+        self._role = b""
+
+    def _begin(self, turn: str, model: str, created: int) -> None:
+        head = {"id": turn, "object": "chat.completion.chunk", "created": created, "model": model}
         self._head = head
         self._chunk = b"data: " + encode_json(head)[:-1] + b',"choices":[{"index":0,"delta":'
         self._end += (b',"usage":null' if self._with_usage else b"") + b"}\n\n"
-        return b""
 
     def part(self, event: TurnPart) -> bytes:
         """See `StreamTranslator`."""
@@ -118,6 +124,11 @@ def finish_reason_of(reason: FinishReason | UnsetType, message: Message | UnsetT
     if isinstance(reason, str):
         return FINISH_REASONS[reason]
     return "length" if isinstance(message, Message) and message.by == "limit" else "stop"
+
+
+def created_of(view: TurnView) -> int:
+    """Return the time at which the turn was accepted, in seconds since 1970."""
+    return 0 if view.message is UNSET else from_rfc3339(view.message.created_at) // 1000
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

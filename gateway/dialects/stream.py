@@ -5,7 +5,9 @@ A dialect derives its translator from `StreamTranslator` and overrides the metho
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from msgspec import UNSET
 
 from gateway.dialects.resets import Diverged, SentAnswer
 from gateway.protocol.errors import ApiError, ErrorBody
@@ -22,6 +24,8 @@ from gateway.protocol.events import (
     TurnStarted,
     TurnStatus,
 )
+from gateway.protocol.results import TurnView
+from providers.base import Part, PartKind
 
 SSE = "text/event-stream"
 DIVERGED = ApiError(
@@ -36,25 +40,32 @@ class StreamTranslator:
     error as the response's status and body instead of a stream.
 
     An empty result of a method means that there is nothing to send. If `sends_signatures` is false, `signature` isn't
-    called.
+    called. With `with_ids`, each last frame of an event has the position after it as its id, as in our own streams.
     """
 
     media_type: ClassVar[str] = SSE
     sends_signatures: ClassVar[bool] = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_ids: bool = False) -> None:
         self.ended = False
         self.failure: ErrorBody | None = None
         self._sent = SentAnswer()
+        self._with_ids = with_ids
+        self._epoch = 0
+        self._known: list[Part] | None = None
 
     def encode(self, event: ServerEvent) -> bytes:
         """Return the bytes to send for an event."""
         try:
-            if type(event) is TurnDelta:
-                return self._encode_delta(event)
-            return self._encode_other(event)
+            frames = self._encode_delta(event) if type(event) is TurnDelta else self._encode_other(event)
         except Diverged:
             return self._fail(DIVERGED)
+        return self._with_id(event, frames) if self._with_ids and frames else frames
+
+    def resume(self, view: TurnView, epoch: int) -> None:
+        """Begin in the middle of an answer, at a position in this epoch. `view` is the turn at that position or later."""
+        self._epoch = epoch
+        self._known = [] if view.message is UNSET else view.message.parts
 
     def stop(self, error: ApiError) -> bytes:
         """Return the bytes that end the stream because of `error`; the turn may continue."""
@@ -62,6 +73,8 @@ class StreamTranslator:
 
     def _encode_delta(self, event: TurnDelta) -> bytes:
         text, part, sent = event.text, event.part, self._sent
+        if part >= len(sent.texts):
+            self._catch_up(part + 1)
         if text:
             if sent.is_behind and not (text := sent.unsent_text(part, text)):
                 return b""
@@ -74,14 +87,40 @@ class StreamTranslator:
                 return self.signature(part, signature)
         return b""
 
+    def _catch_up(self, count: int) -> None:
+        """Pass over the parts up to `count` that began before the position of a resumed stream."""
+        known, sent = self._known or [], self._sent
+        while len(sent.texts) < count:
+            n = len(sent.texts)
+            if n == len(known):
+                raise Diverged
+            begun = _begun(known[n], n)
+            sent.is_new(begun)
+            self.part(begun)
+
+    def _with_id(self, event: ServerEvent, frames: bytes) -> bytes:
+        """Return the frames of an event with its position as the id of the last one."""
+        seq = getattr(event, "seq", None)
+        if seq is None:
+            return frames
+        start = frames.rfind(b"\n\ndata: ") + 2 if b"\n\n" in frames[:-2] else 0
+        return b"%bid: %d-%d\n%b" % (frames[:start], self._epoch, seq, frames[start:])
+
     def _encode_other(self, event: ServerEvent) -> bytes:
         if isinstance(event, TurnPart):
+            if event.part > len(self._sent.texts):
+                self._catch_up(event.part)
             return self.part(event) if self._sent.is_new(event) else b""
         if isinstance(event, TurnStarted):
+            self._epoch = event.epoch
             return self.started(event)
         if isinstance(event, TurnStatus):
+            self._epoch = self._epoch if event.epoch is None else event.epoch
             return self.status(event)
         if isinstance(event, TurnReset):
+            if self._known is not None:
+                raise Diverged  # what the client has isn't known exactly
+            self._epoch = event.epoch
             self._sent.reset()
             return b""
         if isinstance(event, TurnCompleted):
@@ -139,6 +178,16 @@ class StreamTranslator:
     def heartbeat(self) -> bytes:
         """Return what is sent after a period without frames."""
         return b": heartbeat\n\n"
+
+
+_BEGUN_FIELDS = ("call", "name", "url", "title", "media_type")
+
+
+def _begun(part: Part, n: int) -> TurnPart:
+    """Return the event with which a part of a message began."""
+    kind: PartKind = part.__struct_config__.tag  # type: ignore[assignment]
+    fields: dict[str, Any] = {name: getattr(part, name, None) for name in _BEGUN_FIELDS}
+    return TurnPart(turn="", seq=0, part=n, kind=kind, **fields)
 
 
 def failure_of(error: ErrorBody) -> ApiError:

@@ -97,6 +97,7 @@ def api_routes() -> list[Route]:
     for path, operations in by_path.items():
         endpoint = Endpoint(operations)
         made = UserRoute if path.endswith("{user}") else Route
-        # A user's name may have a slash in it, which arrives decoded.
-        routes.append(made(path.replace("{user}", "{user:path}"), endpoint, methods=endpoint.methods))
+        # The name of a user or a model may have a slash in it, which arrives decoded.
+        template = path.replace("{user}", "{user:path}").replace("{model}", "{model:path}")
+        routes.append(made(template, endpoint, methods=endpoint.methods))
     return routes

@@ -62,8 +62,10 @@ def openapi(auth: str) -> dict[str, Any]:
     ]
     lines = [line for operation in OPERATIONS for response in operation.responses for line in response.line_types]
     requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
+    bodies = [operation.body for operation in OPERATIONS if operation.body is not None]
     types: list[type[Struct]] = [
         *requests,
+        *bodies,
         *result_types,
         *lines,
         *EVENTS,
@@ -107,7 +109,10 @@ def _operation(operation: Operation, schemas: dict[str, Schema], has_auth: bool)
     }
     if operation.request is not None and operation.request.__doc__:
         schema["description"] = cleandoc(operation.request.__doc__)
-    if operation.has_body and operation.request is not None:
+    if operation.body is not None:
+        body_content = {JSON_TYPE: {"schema": ref(operation.body)}}
+        schema["requestBody"] = {"required": True, "content": body_content}
+    elif operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
         body = select_fields(schemas[operation.request.__name__], operation.fields)
         schemas[name] = {**body, "title": name}
@@ -140,9 +145,11 @@ def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema
 
 def _responses(operation: Operation) -> Schema:
     responses = {str(response.status): _response(response) for response in operation.responses}
+    # An error of a dialect has its own shape.
+    error = ref(Refused) if operation.dialect is None else {"type": "object"}
     refused = {
         "headers": _headers(("Retry-After",)),
-        "content": {JSON_TYPE: {"schema": ref(Refused)}},
+        "content": {JSON_TYPE: {"schema": error}},
     }
     return {
         **responses,

@@ -7,7 +7,8 @@ from typing import get_args
 from starlette.responses import Response
 
 from gateway import __version__
-from gateway.http import admin, credentials, resources, turns, users
+from gateway.dialects.models import ModelCatalog, ModelObject
+from gateway.http import admin, credentials, models, resources, turns, users
 from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
@@ -161,7 +162,23 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="read",
     ),
     _operation("POST", "/v1/messages/{message}/feedback", "Rate an answer", p.FeedbackPut),
-    _operation("GET", "/v1/models", "List the models", p.ModelsList),
+    _operation(
+        "GET",
+        "/v1/models",
+        "List the models",
+        p.ModelsList,
+        ResponseSpec("The models.", ModelCatalog),
+        handler=models.list_models,
+    ),
+    _operation(
+        "GET",
+        "/v1/models/{model}",
+        "Get a model",
+        models.ModelGet,
+        ResponseSpec("The model.", ModelObject),
+        handler=models.get_model,
+        scope="read",
+    ),
     _operation("GET", "/v1/usage", "Get the usage and cost", p.UsageGet),
     _operation(
         "POST",

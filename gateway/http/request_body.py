@@ -120,9 +120,10 @@ def parse_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
 def decode_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str]) -> R:
     """Return a request of the type `kind`, with its fields from the path and the query. Raises `ApiError`."""
     request = convert_request(kind, {**path, **query}, strict=False)
+    attributes = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
     for name in query:
         # msgspec reads the text `null` as a null if the field may be null and isn't text.
-        if getattr(request, name) is None:
+        if getattr(request, attributes[name]) is None:
             raise ApiError("invalid_request", f"`{name}` is null. Leave it out, or send a value.", path=name)
     return request
 

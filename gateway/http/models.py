@@ -1,0 +1,40 @@
+"""The models: all of them, and one by its id."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from gateway.dialects.models import ModelObject, find_model, model_catalog
+from gateway.http.operation import RequestContext
+from gateway.http.responses import NO_STORE, JsonResponse
+from gateway.protocol import requests as p
+from gateway.protocol.results import Models
+
+
+class ModelGet(p.Request, frozen=True, tag="model.get"):
+    """Get a model that can be used. The id may have slashes."""
+
+    model: p.ModelId
+
+
+async def list_models(context: RequestContext) -> Response:
+    """Return all models. Raises `ApiError`."""
+    context.query()
+    return JsonResponse(model_catalog(await _models(context)), headers=NO_STORE)
+
+
+async def get_model(context: RequestContext) -> Response:
+    """Return one model. Raise `ApiError` or `ProviderError` if there is none that can be used with this id."""
+    request = await context.parse(ModelGet)
+    found = find_model(await _models(context), request.model)
+    if found is None:
+        # Any model of a provider can be used, also one that isn't listed.
+        route = context.services.catalog.resolve(request.model)
+        found = ModelObject(request.model, owned_by=route.provider, name=request.model)
+    return JsonResponse(found, headers=NO_STORE)
+
+
+async def _models(context: RequestContext) -> Models:
+    async with context.session() as session:
+        found: Models = await session.handle(p.ModelsList())
+    return found
