@@ -29,6 +29,8 @@ def error_object(error: ErrorBody, status: int | None = None) -> dict[str, Any]:
     status = CODES[error.code].http_status if status is None else status
     kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = ERROR_CODES.get(error.code, error.code)
+    if code == "not_found" and error.path == "previous_response_id":
+        code = "previous_response_not_found"  # clients send the whole context then
     return {"message": error.message, "type": kind, "param": error.path, "code": code}
 
 

@@ -94,7 +94,7 @@ class StreamTranslator:
             n = len(sent.texts)
             if n == len(known):
                 raise Diverged
-            begun = _begun(known[n], n)
+            begun = part_begun(known[n], n)
             sent.is_new(begun)
             self.part(begun)
 
@@ -183,7 +183,7 @@ class StreamTranslator:
 _BEGUN_FIELDS = ("call", "name", "url", "title", "media_type")
 
 
-def _begun(part: Part, n: int) -> TurnPart:
+def part_begun(part: Part, n: int) -> TurnPart:
     """Return the event with which a part of a message began."""
     kind: PartKind = part.__struct_config__.tag  # type: ignore[assignment]
     fields: dict[str, Any] = {name: getattr(part, name, None) for name in _BEGUN_FIELDS}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
-from gateway.http.dialects import chat_completions
+from gateway.dialects.responses import RESPONSES
+from gateway.http.dialects import chat_completions, responses
 from gateway.http.operation import Operation
 
-DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS,)
+DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS, *responses.OPERATIONS)
 
 BASES: tuple[tuple[str, Dialect], ...] = (
+    ("/openai/v1/responses", RESPONSES),
     ("/openai/", CHAT_COMPLETIONS),
+    ("/v1/responses", RESPONSES),
     ("/v1/chat/", CHAT_COMPLETIONS),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""

@@ -1,0 +1,176 @@
+"""The input items of OpenAI Responses, converted to the messages of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
+
+from gateway.dialects.base import media_part, unsupported
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import InputMessage
+from providers.base import FilePart, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolCallPart, ToolResultPart
+
+
+class Content(Struct):
+    """A part of an item's content. Its `type` says which field is present."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class InputItem(Struct):
+    """An item of the input: a message, a call of a function, its output, or reasoning."""
+
+    type: str | None = None
+    role: str | None = None
+    content: str | list[Content] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Any = None
+    output: Any = None
+    summary: list[Content] | None = None
+    encrypted_content: str | None = None
+
+
+class Converted(NamedTuple):
+    """The converted items.
+
+    `system` has the texts of system messages that have no place in `messages`. `origins` has, for each message, the
+    number of the item of each of its parts.
+    """
+
+    system: list[str]
+    messages: list[InputMessage]
+    origins: list[list[int]]
+
+    @property
+    def is_new_input(self) -> bool:
+        """Whether there is no message of the assistant, so that the whole input is new in its conversation."""
+        return all(message.role != "assistant" for message in self.messages)
+
+
+ROLES: Final[dict[str, Role]] = {
+    "user": "user",
+    "system": "system",
+    "developer": "system",
+    "assistant": "assistant",
+}
+TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+
+
+def convert_items(items: str | Sequence[InputItem] | None) -> Converted:
+    """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`."""
+    if isinstance(items, str):
+        return Converted([], [InputMessage(role="user", parts=[TextPart(items)])] if items else [], [[0]])
+    converted = Converted([], [], [])
+    for n, item in enumerate(items or ()):
+        role, parts = _convert(item, f"input[{n}]")
+        if role == "system" and not converted.messages:
+            converted.system.extend(part.text for part in parts if isinstance(part, TextPart) and part.text)
+        elif parts:
+            _append(converted, role, parts, n)
+    return converted
+
+
+def _append(converted: Converted, role: Role, parts: list[Part], origin: int) -> None:
+    last = converted.messages[-1] if converted.messages else None
+    # Two messages of the user stay two: they are merged for a provider that needs it.
+    if last is not None and last.role == role and role in {"assistant", "tool"}:
+        last.parts.extend(parts)
+        converted.origins[-1].extend([origin] * len(parts))
+    else:
+        converted.messages.append(InputMessage(role=role, parts=parts))
+        converted.origins.append([origin] * len(parts))
+
+
+def _convert(item: InputItem, path: str) -> tuple[Role, list[Part]]:
+    kind = item.type or "message"
+    if kind == "message":
+        role = ROLES.get(item.role or "")
+        if role is None:
+            raise ApiError("invalid_request", f"`role` must be one of {', '.join(ROLES)}.", path=f"{path}.role")
+        return role, _content(item.content, f"{path}.content")
+    if kind == "function_call":
+        _require(path, call_id=item.call_id, name=item.name)
+        arguments = "{}" if item.arguments is None else item.arguments
+        if not isinstance(arguments, str):
+            raise ApiError("invalid_request", "`arguments` must be JSON as a string.", path=f"{path}.arguments")
+        return "assistant", [ToolCallPart(item.call_id or "", item.name or "", arguments)]
+    if kind == "function_call_output":
+        _require(path, call_id=item.call_id)
+        return "tool", [ToolResultPart(item.call_id or "", _output(item.output, f"{path}.output"))]
+    if kind == "reasoning":
+        return "assistant", _reasoning(item)
+    if kind == "item_reference":
+        raise unsupported(f"{path}.type", "Send the item itself, or `previous_response_id`.")
+    raise unsupported(f"{path}.type", "An item is a message, function_call, function_call_output or reasoning here.")
+
+
+def _require(path: str, **fields: str | None) -> None:
+    for name, value in fields.items():
+        if value is None:
+            raise ApiError("invalid_request", f"The item has no `{name}`. Send it.", path=f"{path}.{name}")
+
+
+def _reasoning(item: InputItem) -> list[Part]:
+    pieces = [*(item.summary or ()), *(item.content if isinstance(item.content, list) else ())]
+    text = "\n\n".join([piece.text for piece in pieces if piece.text])
+    if not text and not item.encrypted_content:
+        return []
+    return [ReasoningPart(text, signature=item.encrypted_content)]
+
+
+def _output(output: Any, path: str) -> str:
+    """Return the output of a function, which is only text here."""
+    if isinstance(output, str):
+        return output
+    if not isinstance(output, list):
+        raise ApiError("invalid_request", "`output` must be a string or a list of texts.", path=path)
+    texts = []
+    for n, part in enumerate(output):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXTS else None
+        if not isinstance(text, str):
+            raise unsupported(f"{path}[{n}]", "The output of a function has only text here.")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _content(content: str | list[Content] | None, path: str) -> list[Part]:
+    if isinstance(content, str):
+        return [TextPart(content)] if content else []
+    return [_part(part, f"{path}[{n}]") for n, part in enumerate(content or ())]
+
+
+def _part(part: Content, path: str) -> Part:
+    if part.type in TEXTS:
+        if part.text is None:
+            raise ApiError("invalid_request", "The part has no `text`. Send it.", path=f"{path}.text")
+        return TextPart(part.text)
+    if part.type == "refusal":
+        return RefusalPart(part.refusal or "")
+    if part.file_id is not None and part.file_data is None and part.file_url is None and part.image_url is None:
+        raise unsupported(f"{path}.file_id", "Files aren't stored here. Send the data or an address.")
+    if part.type == "input_image":
+        if part.image_url is None:
+            raise ApiError("invalid_request", "The part has no `image_url`. Send it.", path=f"{path}.image_url")
+        return media_part(part.image_url, f"{path}.image_url", image=True)
+    if part.type == "input_file":
+        return _file(part, path)
+    raise unsupported(f"{path}.type", "A part is input_text, output_text, refusal, input_image or input_file here.")
+
+
+def _file(part: Content, path: str) -> Part:
+    if part.file_data is not None and not part.file_data.startswith("data:"):
+        return FilePart("application/pdf", data=part.file_data, name=part.filename)
+    address = part.file_url if part.file_data is None else part.file_data
+    if address is None:
+        raise ApiError("invalid_request", "The part has neither `file_data` nor `file_url`. Send one.", path=path)
+    return media_part(address, f"{path}.{'file_url' if part.file_data is None else 'file_data'}", part.filename)
