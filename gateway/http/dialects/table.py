@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from starlette.types import ASGIApp
+
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
 from gateway.dialects.responses import RESPONSES
 from gateway.http.dialects import chat_completions, responses
+from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
 
 DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS, *responses.OPERATIONS)
+
+SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
+    ("/v1/responses", ResponsesSocket()),
+    ("/openai/v1/responses", ResponsesSocket()),
+)
+"""The addresses of the dialects' WebSockets, and the applications that serve them."""
 
 BASES: tuple[tuple[str, Dialect], ...] = (
     ("/openai/v1/responses", RESPONSES),
