@@ -95,9 +95,13 @@ def response_object(
 
 
 def failure_object(error: ErrorBody) -> Object:
-    """Return the `error` of a failed response."""
+    """Return the `error` of a failed response. It has the codes that OpenAI has for failures of the server."""
     found = error_object(error)
-    return {"code": found["code"], "message": found["message"]}
+    code = "rate_limit_exceeded" if error.code == "upstream_rate_limited" else found["code"]
+    return {
+        "code": "server_error" if found["type"] == "server_error" and code == error.code else code,
+        "message": found["message"],
+    }
 
 
 def usage_object(usage: Usage) -> Object:

@@ -344,7 +344,8 @@ class ResponsesStream(StreamTranslator):
     def error_frame(self, error: ErrorBody) -> bytes:
         """Return the event for an error that isn't the end of the response. It has the number of the event before it."""
         found = error_object(error)
-        frame = self._encode_frame("error", max(self._next - 1, 0), {**found, "error": found})
+        fields = {name: found[name] for name in ("code", "message", "param")}
+        frame = self._encode_frame("error", max(self._next - 1, 0), {**fields, "error": found})
         return frame if self._on_socket else frame + DONE
 
     def _end(

@@ -92,7 +92,7 @@ class StreamTranslator:
         known, sent = self._known or [], self._sent
         while len(sent.texts) < count:
             n = len(sent.texts)
-            if n == len(known):
+            if n >= len(known):
                 raise Diverged
             begun = part_begun(known[n], n)
             sent.is_new(begun)
