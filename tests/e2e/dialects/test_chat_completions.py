@@ -6,13 +6,14 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
 from tests.demo import expected
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -70,7 +71,7 @@ async def test_errors_have_openais_shape(sdk: openai.AsyncOpenAI, stream: bool) 
             model="demo", messages=[{"role": "user", "content": "Hi"}], n=2, stream=stream
         )
     assert several.value.param == "n"
-    demo = {"demo": {"fail": "before", "rate": 0}}
+    demo = {"demo": {"fail": "auth", "rate": 0}}
     with pytest.raises(openai.InternalServerError) as failed:
         await sdk.chat.completions.create(
             model="demo", messages=[{"role": "user", "content": "Hi"}], stream=stream, extra_body=demo
@@ -87,9 +88,10 @@ async def test_unknown_paths_and_methods(http: httpx2.AsyncClient, path: str) ->
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_goes_away_cancels_the_turn(gateway: GatewayProcess, stream: bool) -> None:
+async def test_a_client_that_goes_away_cancels_the_turn(tmp_path: Path, stream: bool) -> None:
     """Unless a header says that the turn continues."""
-    async with http_client(gateway.url) as http:
+    settings = {"TURNWIRE_DISCONNECT_GRACE_S": "0.2", "TURNWIRE_DRAIN_S": "0"}
+    async with gateway_process(tmp_path, settings) as gateway, http_client(gateway.url) as http:
         for turn, headers in (("gone", {}), ("kept", {"turnwire-on-disconnect": "continue"})):
             body = {
                 "messages": [{"role": "user", "content": "Hi"}],
