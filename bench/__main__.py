@@ -32,6 +32,7 @@ REPEATED: tuple[Scenario, ...] = (
     capacity.memory,
     capacity.start,
     peer_scenarios.fastapi,
+    peer_scenarios.chat_completions,
     peer_scenarios.litellm,
 )
 ONCE: tuple[Scenario, ...] = (

@@ -67,6 +67,8 @@ class WebSocketPeer(WSListener):
 class HttpPeer(asyncio.Protocol):
     """One connection to a Chat Completions server, with one answer at a time."""
 
+    PATH = "/v1/chat/completions"
+
     def __init__(self, host: str) -> None:
         self._host = host
         self.answer: Answer | None = None
@@ -83,16 +85,30 @@ class HttpPeer(asyncio.Protocol):
     def ask(self, model: str, tally: Tally) -> Answer:
         """Send a request. Return its answer, which is updated while it streams."""
         self.answer = Answer(tally)
-        body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "q"}]})
+        body = json.dumps(self._body(model))
         self.transport.write(
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer bench\r\n"
+            f"POST {self.PATH} HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer bench\r\n"
+            "Accept: text/event-stream\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         return self.answer
 
+    def _body(self, model: str) -> dict[str, object]:
+        return {"model": model, "stream": True, "messages": [{"role": "user", "content": "q"}]}
+
     def close(self) -> None:
         """Close the connection."""
         self.transport.abort()
+
+
+class OwnHttpPeer(HttpPeer):
+    """One connection to Turnwire's own HTTP API, with one answer at a time."""
+
+    PATH = "/v1/turns"
+
+    def _body(self, model: str) -> dict[str, object]:
+        messages = [{"role": "user", "parts": [{"kind": "text", "text": "q"}]}]
+        return {"model": model, "messages": messages, "on_disconnect": "cancel"}
 
 
 Peer = WebSocketPeer | HttpPeer
@@ -106,7 +122,16 @@ async def connect_socket(url: str) -> Peer:
 
 async def connect_http(url: str) -> Peer:
     """Return a connection to a Chat Completions server."""
+    return await _connect_http(url, HttpPeer)
+
+
+async def connect_own_http(url: str) -> Peer:
+    """Return a connection to Turnwire's own HTTP API."""
+    return await _connect_http(url, OwnHttpPeer)
+
+
+async def _connect_http(url: str, kind: type[HttpPeer]) -> Peer:
     host = urlsplit(url).netloc
     name, _, port = host.partition(":")
-    _, peer = await asyncio.get_running_loop().create_connection(lambda: HttpPeer(host), name, int(port))
+    _, peer = await asyncio.get_running_loop().create_connection(lambda: kind(host), name, int(port))
     return peer

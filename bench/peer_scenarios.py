@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
 from bench.client import Tally
-from bench.harness import ENDLESS_TOKENS, Upstream, gateway, live_turns, measure_period, program, upstream
-from bench.peer_clients import Peer, connect_http, connect_socket
+from bench.harness import ENDLESS_TOKENS, Measurement, Upstream, gateway, live_turns, measure_period, program, upstream
+from bench.peer_clients import Peer, connect_http, connect_own_http, connect_socket
 from bench.peers.litellm_proxy import COMMAND as LITELLM
 from bench.scenarios import NS_PER_MS, Figures, Sizes, first_tokens, spread
 
 SHORT = "paced-1000-2"
+ROUNDS = 3
 Connect = Callable[[str], Awaitable[Peer]]
 
 
@@ -27,15 +29,42 @@ async def fastapi(sizes: Sizes) -> Figures:
         return {f"{turns} turns x {rate}/s": {"fastapi": theirs, "turnwire": await _ours(provider, turns, rate, sizes)}}
 
 
+async def chat_completions(sizes: Sizes) -> Figures:
+    """Chat Completions and our own server-sent events, in turns on one gateway. `ratio` is the CPU of one per the other."""
+    turns, rate = min(100, max(sizes.turns)), 50
+    kinds = {"own": connect_own_http, "chat_completions": connect_http}
+    costs: dict[str, list[float]] = {name: [] for name in kinds}
+    async with (
+        upstream() as provider,
+        gateway(provider, environment={"TURNWIRE_DISCONNECT_GRACE_S": "0.1"}) as running,
+    ):
+        for n in range(ROUNDS + 1):
+            for name, connect in kinds.items():
+                peers = [await connect(running.url) for _ in range(turns)]
+                measurement = await _streams(peers, running.process.pid, provider, rate, sizes, "openai/")
+                if n:  # the first round loads what is imported late
+                    costs[name].append(measurement.cpu_s / max(measurement.tokens, 1) * 1e6)
+                await asyncio.sleep(1)  # until the turns are cancelled
+    figures = {f"{name}_cpu_us_per_token": round(median(found), 2) for name, found in costs.items()}
+    ratios = [a / b for a, b in zip(costs["chat_completions"], costs["own"], strict=True)]
+    return {f"{turns} turns x {rate}/s": {**figures, "ratio": round(median(ratios), 3)}}
+
+
 async def litellm(sizes: Sizes) -> Figures:
-    """LiteLLM's proxy (SSE to SSE, one worker), and Turnwire at the same load. `make bench-peers` installs the proxy."""
+    """LiteLLM's proxy (one worker), and Turnwire at the same load, both with Chat Completions on both sides.
+
+    `make bench-peers` installs the proxy.
+    """
     turns, rate = min(20, max(sizes.turns)), 25
     if not LITELLM.exists():
         return {"installed": False}
     async with upstream() as provider:
         async with _litellm(provider, rate) as (url, pid):
             theirs = await _load(connect_http, url, pid, provider, turns, rate, sizes)
-        return {f"{turns} turns x {rate}/s": {"litellm": theirs, "turnwire": await _ours(provider, turns, rate, sizes)}}
+        async with gateway(provider) as running:
+            pid = running.process.pid
+            ours = await _load(connect_http, running.url, pid, provider, turns, rate, sizes, "openai/")
+        return {f"{turns} turns x {rate}/s": {"litellm": theirs, "turnwire": ours}}
 
 
 @asynccontextmanager
@@ -51,24 +80,35 @@ async def _litellm(provider: Upstream, rate: int) -> AsyncIterator[tuple[str, in
 
 
 async def _load(
-    connect: Connect, url: str, pid: int, provider: Upstream, turns: int, rate: int, sizes: Sizes
+    connect: Connect, url: str, pid: int, provider: Upstream, turns: int, rate: int, sizes: Sizes, prefix: str = ""
 ) -> dict[str, Any]:
-    """Measure first tokens alone, then `turns` streams, each on its own connection."""
+    """Measure first tokens alone, then `turns` streams, each on its own connection.
+
+    `prefix` precedes the name of a model.
+    """
     waited: list[float] = []
     for _ in range(sizes.samples + 3):
         peer = await connect(url)
         began = time.monotonic_ns()
-        waited.append((await peer.ask(SHORT, Tally()).first - began) / NS_PER_MS)
+        waited.append((await peer.ask(prefix + SHORT, Tally()).first - began) / NS_PER_MS)
         peer.close()
-    tally = Tally()
     peers = [await connect(url) for _ in range(turns)]
-    answers = [peer.ask(f"paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
+    measurement = await _streams(peers, pid, provider, rate, sizes, prefix)
+    return {**measurement.summary(), "first_token": spread(waited[3:])}
+
+
+async def _streams(
+    peers: list[Peer], pid: int, provider: Upstream, rate: int, sizes: Sizes, prefix: str
+) -> Measurement:
+    """Measure one stream on each connection, and close the connections."""
+    tally = Tally()
+    answers = [peer.ask(f"{prefix}paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
     await asyncio.gather(*(answer.first for answer in answers))
     await asyncio.sleep(sizes.seconds)
     measurement = await measure_period(tally, [pid], provider, sizes.seconds)
     for peer in peers:
         peer.close()
-    return {**measurement.summary(), "first_token": spread(waited[3:])}
+    return measurement
 
 
 async def _ours(provider: Upstream, turns: int, rate: int, sizes: Sizes) -> dict[str, Any]:

@@ -88,6 +88,16 @@ class UserRoute(Route):
         return super().matches(scope)
 
 
+class ModelRoute(Route):
+    """A route that ends with a model's id. An id doesn't end with a slash, and isn't empty."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether the request is for this route; see `Route`."""
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def api_routes() -> list[Route]:
     """Return one route per path of the API."""
     by_path: dict[str, dict[str, Operation]] = {}
@@ -96,7 +106,7 @@ def api_routes() -> list[Route]:
     routes = []
     for path, operations in by_path.items():
         endpoint = Endpoint(operations)
-        made = UserRoute if path.endswith("{user}") else Route
+        made = UserRoute if path.endswith("{user}") else ModelRoute if path.endswith("{model}") else Route
         # The name of a user or a model may have a slash in it, which arrives decoded.
         template = path.replace("{user}", "{user:path}").replace("{model}", "{model:path}")
         routes.append(made(template, endpoint, methods=endpoint.methods))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from itertools import chain
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS, ChatCompletionRequest, conversation_id, start_of
@@ -23,7 +25,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.results import Cancelled, MessagePage, TurnView
 
-POSITION = re.compile(r"^[0-9]{1,15}(-[0-9]{1,15})?$")
+POSITION = r"\A[0-9]{1,15}(-[0-9]{1,15})?\Z"
 VIEW_TRIES, VIEW_WAIT_S = 40, 0.05
 """How often, and how long apart, to look for the parts of an answer that this instance has not read yet."""
 
@@ -32,7 +34,7 @@ class StreamGet(p.Request, frozen=True, tag="stream.get"):
     """Stream the newest answer of a conversation, or the answer with this id, after the event `from`."""
 
     stream: p.Key
-    start: str = msgspec.field(name="from", default="0")
+    start: Annotated[str, Meta(pattern=POSITION)] = msgspec.field(name="from", default="0")
 
 
 class StreamStop(p.Request, frozen=True, tag="stream.stop"):
@@ -57,8 +59,8 @@ async def resume(context: RequestContext) -> Response | None:
     """Stream an answer after a position. Return an empty response if the client has all of it. Raises `ApiError`."""
     request = await context.parse(StreamGet)
     last = context.headers.get("last-event-id", "").strip() or request.start
-    if not POSITION.fullmatch(last):
-        raise ApiError("invalid_request", "Send the id of the last event that you have, or 0.", path="from")
+    if not re.fullmatch(POSITION, last):
+        raise ApiError("invalid_request", "Send the id of the last event that you have, or 0.", path="Last-Event-ID")
     async with context.session() as session:
         view = await _find(session, request.stream)
     epoch, _, seq = last.rpartition("-")
