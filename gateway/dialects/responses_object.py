@@ -175,14 +175,19 @@ def reasoning_item(item: str, text: str, signature: str | None) -> Object:
     return found if signature is None else {**found, "encrypted_content": signature}
 
 
-def output_items(turn: str, parts: list[Part], status: str) -> list[Object]:
-    """Return the output items for the parts of an answer. `status`: of the last item, if it isn't reasoning."""
+def output_items(turn: str, parts: list[Part], status: str, *, one_call: bool = False) -> list[Object]:
+    """Return the output items for the parts of an answer. `status`: of the last item, if it isn't reasoning.
+
+    With `one_call`, only the first call of a function is shown.
+    """
     items: list[Object] = []
     for part in parts:
         if isinstance(part, ReasoningPart):
             name = item_id(turn, "reasoning", len(items))
             items.append(reasoning_item(name, part.text, part.signature))
         elif isinstance(part, ToolCallPart):
+            if one_call and any(item["type"] == "function_call" for item in items):
+                continue
             name = item_id(turn, "function_call", len(items))
             items.append(call_item(name, part.call, part.name, part.arguments, "completed"))
         elif isinstance(part, TextPart | RefusalPart | CitationPart):
@@ -228,7 +233,12 @@ def object_of(view: TurnView, settings: Object) -> Object:
         created_ms // 1000,
         {"store": view.conversation is not None, **settings},
         status=status,
-        output=output_items(view.turn, [] if message is None else message.parts, item_status(status)),
+        output=output_items(
+            view.turn,
+            [] if message is None else message.parts,
+            item_status(status),
+            one_call=settings.get("parallel_tool_calls") is False,
+        ),
         completed=None if status != "completed" or total_ms is None else (created_ms + total_ms) // 1000,
         error=error,
         incomplete=incomplete,

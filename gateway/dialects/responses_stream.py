@@ -75,6 +75,7 @@ class ResponsesStream(StreamTranslator):
     ) -> None:
         super().__init__()
         self._settings = settings
+        self._one_call = settings.get("parallel_tool_calls") is False
         self._after = after
         self._is_eager = is_eager
         self._on_socket = on_socket
@@ -182,6 +183,8 @@ class ResponsesStream(StreamTranslator):
         self._item_of.append(None)
         self._deltas.append((b"", b""))
         self._chars.append(0)
+        if self._one_call and kind == "function_call" and any(item.kind == kind for item in self._items):
+            kind = None  # the client asked for one call at a time
         if kind is None:
             return self._begin()
         if event.kind == "citation":

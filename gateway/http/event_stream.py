@@ -22,6 +22,9 @@ from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 
 log = structlog.stdlib.get_logger("turnwire.http")
 
+PIECE_BYTES = 64 * 1024
+"""The most bytes that are sent at once, so that a slow client has a write deadline for each piece."""
+
 
 async def wait_disconnected(receive: Receive) -> None:
     """Wait until the client disconnects. Call it only after the request's body has been read."""
@@ -106,7 +109,9 @@ class EventStream:
                     await self._begin(send)
             else:
                 body = event_format.encode(frame)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            # The end of a dialect's stream may repeat the whole answer.
+            for start in range(0, len(body), PIECE_BYTES):
+                await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
             session.record_sent()
             return not event_format.ended
 

@@ -80,8 +80,14 @@ def parse(text: bytes, *, on_socket: bool = False) -> list[Raw]:
     return events
 
 
-def run(events: Iterable[ServerEvent], **options: Any) -> list[Raw]:
+def emitted(events: Iterable[ServerEvent], **options: Any) -> list[Raw]:
     stream = ResponsesStream({}, **options)
+    return parse(b"".join(map(stream.encode, events)))
+
+
+def run(events: Iterable[ServerEvent], settings: Raw | None = None, **options: Any) -> list[Raw]:
+    """Return the events of a stream, after a check against the specification and the SDK's types."""
+    stream = ResponsesStream(settings or {}, **options)
     found = parse(b"".join(map(stream.encode, events)), on_socket=options.get("on_socket", False))
     for event in found:
         check_event(event)
@@ -249,10 +255,10 @@ def assembled(events: Iterable[Raw]) -> list[Any]:
 )
 def test_a_stream_is_resumed_after_any_event(first: list[int], second: list[int], data: st.DataObject) -> None:
     """However the deltas were divided, before and after: the client gets each character and each event once."""
-    whole = run(merged(ANSWER, first))
+    whole = emitted(merged(ANSWER, first))
     seen = data.draw(st.integers(0, len(whole) - 1))
     after = whole[seen]["sequence_number"]
-    rest = run(merged(ANSWER, second), after=after, is_eager=True)
+    rest = emitted(merged(ANSWER, second), after=after, is_eager=True)
     assert all(event["sequence_number"] > after for event in rest)
     assert assembled([*whole[: seen + 1], *rest]) == assembled(whole)
 
@@ -343,3 +349,10 @@ def test_events_on_a_socket_have_the_lane() -> None:
     assert [{k: v for k, v in event.items() if k != "stream_id"} for event in found] == run(ANSWER)
     silent = ResponsesStream({}, on_socket=True)
     assert silent.encode(Heartbeat(1)) == b""
+
+
+def test_one_call_at_a_time() -> None:
+    found = run(ANSWER, {"parallel_tool_calls": False})
+    assert [item["type"] for item in found[-1]["response"]["output"]] == ["reasoning", "message", "function_call"]
+    stored = object_of(view_of(PARTS), {"parallel_tool_calls": False})
+    assert stored["output"][2:] == found[-1]["response"]["output"][2:]
