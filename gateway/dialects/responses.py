@@ -187,6 +187,12 @@ def joined(*texts: str | None) -> str:
 
 def _check_supported(request: ResponsesRequest) -> None:
     """Raise `ApiError` for a field that has no equivalent here, or for two that exclude each other."""
+    if request.messages is not None and request.input is None:
+        raise ApiError(
+            "invalid_request",
+            "This is the address of Responses. Send `input`, or send `messages` to /v1/chat/completions.",
+            path="messages",
+        )
     if request.top_logprobs:
         raise unsupported("top_logprobs")
     if "message.output_text.logprobs" in (request.include or ()):
@@ -279,7 +285,8 @@ def _paths(converted: Converted) -> Callable[[str], str]:
         if ours in own_names:
             return own_names[ours]
         ours = ours.removeprefix("params.")
-        ours = _MESSAGE_PATH.sub(lambda match: item(int(match[1]), int(match[2] or 0)), ours)
+        if _MESSAGE_PATH.match(ours):
+            return _MESSAGE_PATH.sub(lambda match: item(int(match[1]), int(match[2] or 0)), ours)
         ours = _INPUT_PATH.sub(lambda match: f"input[{flat[n]}]" if (n := int(match[1])) < len(flat) else "input", ours)
         return ours.replace("response_format", "text.format") if ours.startswith("response_format") else ours
 

@@ -75,6 +75,7 @@ class ResponsesRequest(Struct):
     metadata: dict[str, Any] | None = None
     include: list[str] | None = None
     top_logprobs: int | None = None
+    messages: Any = None
     prompt: Any = None
     prompt_cache_key: Any = None
     safety_identifier: Any = None
