@@ -44,6 +44,7 @@ CHAIN_CHARS: Final = 24
 
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\](?:\.parts(?:\[(\d{1,9})\])?)?")
 _INPUT_PATH = re.compile(r"^input\[(\d{1,9})\]")
+_DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 _RESPONSE_ID = re.compile(rf"{TURN_PREFIX}([\w-]{{{CHAIN_CHARS}}})_[\w-]{{1,30}}", re.ASCII)
 
 
@@ -284,7 +285,7 @@ def _paths(converted: Converted) -> Callable[[str], str]:
     def path(ours: str) -> str:
         if ours in own_names:
             return own_names[ours]
-        ours = ours.removeprefix("params.")
+        ours = _DATA_PATH.sub("", ours.removeprefix("params."))
         if _MESSAGE_PATH.match(ours):
             return _MESSAGE_PATH.sub(lambda match: item(int(match[1]), int(match[2] or 0)), ours)
         ours = _INPUT_PATH.sub(lambda match: f"input[{flat[n]}]" if (n := int(match[1])) < len(flat) else "input", ours)

@@ -216,10 +216,21 @@ def item_status(status: str) -> str:
     return "in_progress" if status == "queued" else "incomplete"
 
 
+def created_ms_of(view: TurnView) -> int:
+    """Return when the turn was accepted, in ms since 1970: its epoch, in which a stream of it begins.
+
+    Of a turn that is only a message by now, the message was made at its end.
+    """
+    if view.epoch or view.message is UNSET:
+        return view.epoch
+    total_ms = 0 if view.timing is UNSET else view.timing.total_ms
+    return from_rfc3339(view.message.created_at) - total_ms
+
+
 def object_of(view: TurnView, settings: Object) -> Object:
     """Return the response for a turn that runs or has ended."""
     message = None if view.message is UNSET else view.message
-    created_ms = 0 if message is None else from_rfc3339(message.created_at)
+    created_ms = created_ms_of(view)
     error = None if view.error is UNSET else view.error
     if view.status in {"queued", "running"}:
         status, incomplete = ("queued" if view.status == "queued" else "in_progress"), None

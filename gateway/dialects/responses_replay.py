@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import UNSET
 
+from gateway.dialects.responses_object import created_ms_of
 from gateway.dialects.stream import StreamTranslator, part_begun
 from gateway.protocol.events import (
     ServerEvent,
@@ -17,7 +18,6 @@ from gateway.protocol.events import (
     TurnPart,
     TurnStarted,
 )
-from gateway.protocol.ids import from_rfc3339
 from gateway.protocol.results import TurnView
 from providers.base import ToolCallPart
 
@@ -32,7 +32,7 @@ def _events(view: TurnView) -> Iterator[ServerEvent]:
     yield TurnStarted(
         turn=turn,
         seq=1,
-        epoch=0 if message is None else from_rfc3339(message.created_at),
+        epoch=created_ms_of(view),
         status="running",
         conversation=view.conversation,
         model=view.model,

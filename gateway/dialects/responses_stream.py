@@ -29,7 +29,6 @@ from gateway.dialects.responses_object import (
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted, TurnStatus
-from gateway.protocol.ids import from_rfc3339
 from providers.base import FinishReason, PartKind, Usage
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -143,7 +142,7 @@ class ResponsesStream(StreamTranslator):
         if self._started is not None:
             return b""
         self._started = event
-        self._created_ms = event.epoch if event.input is None else from_rfc3339(event.input.created_at)
+        self._created_ms = event.epoch
         if event.status == "queued":
             response = self._response("queued")
             frames = self._frame("response.created", response) + self._frame("response.queued", response)

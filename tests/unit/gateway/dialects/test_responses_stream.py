@@ -189,7 +189,7 @@ def view_of(parts: list[Part], **fields: Any) -> TurnView:
         id="a", role="assistant", parts=parts, parent=None, created_at="2026-01-31T00:00:00.000Z", turn=TURN
     )
     ended = {"finish_reason": "tool_calls", "usage": USAGE, "timing": TIMING, **fields}
-    return TurnView(TURN, "c", "completed", 1, 9, "m", message, **ended)
+    return TurnView(TURN, "c", "completed", EPOCH, 9, "m", message, **ended)
 
 
 def test_the_stored_answer_is_the_streamed_one() -> None:
