@@ -113,6 +113,11 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/admin/connections/{connection}/close": {"POST": {}},
     "/v1/stream/{stream}": {},
     "/openai/v1/stream/{stream}": {},
+    **{
+        f"{base}/responses/{{response}}{end}": {} if end != "/cancel" else {"POST": {}}
+        for base in ("/v1", "/openai/v1")
+        for end in ("", "/cancel", "/input_items")
+    },
 }
 """Each path with the bodies of its methods."""
 
@@ -196,6 +201,7 @@ async def test_law_12_for_every_path(tmp_path: Path) -> None:
                     path = operation.path.format(
                         **ids,
                         stream=ids["turn"],
+                        response=ids["turn"],
                         number=0,
                         connection=f"cn_{ids['turn']}",
                         user="ann" if ids is hers else "nobody",
