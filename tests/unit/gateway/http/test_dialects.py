@@ -19,7 +19,7 @@ from tests.in_process import eventually
 from tests.metrics import value
 
 CHAT = "/v1/chat/completions"
-QUICK = {"rate": 0, "text": "Hello, how are you?"}
+QUICK: dict[str, Any] = {"rate": 0, "text": "Hello, how are you?"}
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_a_slow_client_is_dropped() -> None:
 async def test_a_conversation_is_kept_and_its_stream_resumed(http: httpx2.AsyncClient, name: str) -> None:
     """Law 7, for every event: what follows a position is exactly the rest. Law 4: the turn outlives its client."""
     headers = {"x-conversation-id": name}
-    script = {
+    script: dict[str, Any] = {
         "rate": 200,
         "thinking": 2,
         "text": "Hello, how are you?",
