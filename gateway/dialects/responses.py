@@ -49,7 +49,7 @@ _RESPONSE_ID = re.compile(rf"{TURN_PREFIX}([\w-]{{{CHAIN_CHARS}}})_[\w-]{{1,30}}
 
 
 class Previous(Struct):
-    """What a response continues.
+    """The context that a response continues.
 
     Either the answer `parent`, or the `head`, of a stored conversation, with the system prompt of that conversation; or,
     if it is in no conversation, `messages` with the system prompt that belongs to them. `is_new`: the conversation

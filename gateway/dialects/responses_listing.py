@@ -9,7 +9,10 @@ from providers.base import FilePart, ImagePart, Part, RefusalPart, TextPart, Too
 
 
 def input_page(turn: str, messages: list[InputMessage], limit: int, after: str | None, *, newest_first: bool) -> Object:
-    """Return a page of the input items. It begins after the item `after`. Raise `ApiError` if there is no such item."""
+    """Return a page of the input items, the oldest first unless `newest_first`. It begins after the item `after`.
+
+    Raise `ApiError` if there is no such item.
+    """
     items: list[Object] = []
     for message in messages:
         items += _items(turn, message, len(items))

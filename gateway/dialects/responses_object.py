@@ -77,7 +77,10 @@ def response_object(
     incomplete: str | None = None,
     usage: Usage | None = None,
 ) -> Object:
-    """Return a response. `settings` are the request's values of the fields in `DEFAULTS`."""
+    """Return a response. `settings` are the request's values of the fields in `DEFAULTS`.
+
+    `created` and `completed` are in seconds since 1970.
+    """
     return {
         "id": turn,
         "object": "response",
@@ -121,7 +124,7 @@ def usage_object(usage: Usage) -> Object:
 def outcome(
     reason: FinishReason | UnsetType | None = None, by: CancelledBy | None = None, *, failed: bool = False
 ) -> tuple[str, str | None]:
-    """Return the status of an ended response, and why it is incomplete if it is."""
+    """Return the status of an ended response, and why it is incomplete if it is. `failed`: it ended with an error."""
     if failed:
         return "failed", None
     if by is not None:

@@ -33,7 +33,7 @@ class NamedTool(Struct):
 
 
 class ReasoningSpec(Struct):
-    """How much the model reasons."""
+    """The effort of reasoning."""
 
     effort: str | None = None
     summary: str | None = None

@@ -184,7 +184,7 @@ _BEGUN_FIELDS = ("call", "name", "url", "title", "media_type")
 
 
 def part_begun(part: Part, n: int) -> TurnPart:
-    """Return the event with which a part of a message began."""
+    """Return the event with which part number `n` of a message began."""
     kind: PartKind = part.__struct_config__.tag  # type: ignore[assignment]
     fields: dict[str, Any] = {name: getattr(part, name, None) for name in _BEGUN_FIELDS}
     return TurnPart(turn="", seq=0, part=n, kind=kind, **fields)

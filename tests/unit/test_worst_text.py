@@ -24,9 +24,11 @@ from starlette.datastructures import Headers
 
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
+from gateway.dialects.responses import create_of, is_response_id
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.dialects.chat_completions import StreamGet
+from gateway.http.dialects.responses_socket import STREAM_ID
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
 from gateway.http.resources import _MEDIA_TYPE
@@ -659,6 +661,13 @@ ROWS = [
     Row("a dialect's media", lambda: media_part("data:a/b" + fill(";a=b"), ""), "dialects.base._DATA_URL"),
     Row("a dialect's media: a type", lambda: media_part("data:" + fill("a."), ""), "dialects.base._DATA_URL"),
     Row("a dialect's id", lambda: own_turn_id("t", fill("a")), "dialects.base._OWN_ID"),
+    Row("a response's id", lambda: is_response_id("resp_" + fill("a_")), "dialects.responses._RESPONSE_ID"),
+    Row("a stream's id", lambda: STREAM_ID.fullmatch(fill("a.")), "responses_socket.STREAM_ID"),
+    Row(
+        "paths of a response's errors",
+        lambda: create_of(b'{"input":"a"}', {}).path(fill("messages[1].parts")),
+        "dialects.responses._MESSAGE_PATH dialects.responses._INPUT_PATH dialects.responses._DATA_PATH",
+    ),
     Row(
         "a dialect's path",
         lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),

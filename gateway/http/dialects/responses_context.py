@@ -36,7 +36,7 @@ NO_ANSWER: Final = "The previous response is still in progress. Wait for its end
 
 
 class Kept(Struct, omit_defaults=True):
-    """What is kept of a response, besides its turn.
+    """The data that is kept of a response, besides its turn.
 
     `settings`: what it repeats of its request. `messages`, with the system prompt `system`: its whole context without the
     answer, if it is in no conversation.

@@ -63,7 +63,7 @@ class ResponsesSocket:
 
 
 class _Context(NamedTuple):
-    """What a response without a conversation has been sent. `has_answer` is false after a warm-up."""
+    """The context of a response that is in no conversation. `has_answer` is false after a warm-up."""
 
     kept: Kept
     size: int

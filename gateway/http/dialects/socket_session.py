@@ -38,7 +38,7 @@ class SocketSession(HttpSession):
         self.socket = socket
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
-        """Send nothing."""
+        """Send nothing, whatever the time `now` is."""
 
     async def answers(self, timeout_s: float) -> bool:
         """Ping the client. Return whether anything was received from it within `timeout_s` seconds."""

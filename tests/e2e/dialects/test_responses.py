@@ -33,6 +33,7 @@ WEATHER: Any = {
         "required": ["location"],
     },
 }
+STRICT: Any = [{**WEATHER, "strict": True}]
 CALL = {"rate": 0, "tool": {"name": "get_weather", "arguments": '{"location":"Oslo"}'}}
 LIMITS = ResponsesWebSocketLimits(
     max_lanes=8, max_events_per_lane=1000, max_events=5000, max_bytes_per_lane=2**24, max_bytes=2**25
@@ -57,11 +58,11 @@ async def http(gateway: GatewayProcess) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_the_stream_helper(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
+async def test_a_stream_of_the_sdk(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
     """The id of the response is the id of the turn, which our own protocol can read."""
     text = ""
     async with sdk.responses.stream(
-        model="demo", input="Hello", tools=[{**WEATHER, "strict": True}], extra_body={"demo": {**SCRIPT, "tool": True}}
+        model="demo", input="Hello", tools=STRICT, extra_body={"demo": {**SCRIPT, "tool": True}}
     ) as stream:
         async for event in stream:
             if event.type == "response.output_text.delta":
@@ -75,7 +76,7 @@ async def test_the_stream_helper(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClie
     assert (view["status"], view["usage"]["output_tokens"]) == ("completed", response.usage.output_tokens)
 
 
-async def test_the_stream_helper_resumes(sdk: openai.AsyncOpenAI) -> None:
+async def test_a_lost_stream_is_resumed(sdk: openai.AsyncOpenAI) -> None:
     """A client that lost its stream continues after the last event that it has, and ends with the same response."""
     made = await sdk.responses.create(
         model="demo", input="Hello", background=True, stream=True, extra_body={"demo": {**SCRIPT, "rate": 100}}
@@ -107,11 +108,11 @@ async def test_structured_output(sdk: openai.AsyncOpenAI) -> None:
     assert parsed.text.to_dict()["format"]["name"] == "Answer"  # type: ignore[index]
 
 
-async def test_the_helpers_without_asyncio(gateway: GatewayProcess) -> None:
-    await asyncio.to_thread(use_helpers_without_asyncio, gateway)
+async def test_the_sdk_without_asyncio(gateway: GatewayProcess) -> None:
+    await asyncio.to_thread(use_sdk_without_asyncio, gateway)
 
 
-def use_helpers_without_asyncio(gateway: GatewayProcess) -> None:
+def use_sdk_without_asyncio(gateway: GatewayProcess) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/openai/v1", api_key="none", max_retries=0) as sdk:
         with sdk.responses.stream(model="demo", input="Hello", extra_body={"demo": SCRIPT}) as stream:
             first = stream.get_final_response()
@@ -124,7 +125,7 @@ def use_helpers_without_asyncio(gateway: GatewayProcess) -> None:
                     break
 
 
-async def test_the_connect_helper(sdk: openai.AsyncOpenAI) -> None:
+async def test_a_connection_of_the_sdk(sdk: openai.AsyncOpenAI) -> None:
     """Several responses at once on one socket, and then one that continues one of them."""
     async with sdk.responses.connect() as connection:
         async with AsyncResponsesWebSocketSession(connection, limits=LIMITS) as session:

@@ -39,7 +39,7 @@ from providers.base import (
 )
 from tests.open_responses import check_response
 
-ADD = {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {}}, "strict": True}
+ADD: Any = {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {}}, "strict": True}
 CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
 RESULT = {"type": "function_call_output", "call_id": "c1", "output": "3"}
 

@@ -95,6 +95,7 @@ def run(events: Iterable[ServerEvent], settings: Raw | None = None, **options: A
     return found
 
 
+CANCELS: list[Any] = [("client", "cancelled", None), ("limit", "incomplete", "max_output_tokens")]
 ANSWER: list[ServerEvent] = [
     started(),
     part(0, "reasoning"),
@@ -175,7 +176,7 @@ def test_the_events_of_an_answer() -> None:
     assert found[-1]["response"]["usage"]["input_tokens_details"]["cached_tokens"] == 2
 
 
-def test_the_helper_of_the_sdk_collects_the_answer() -> None:
+def test_the_sdk_collects_the_answer() -> None:
     state: ResponseStreamState[Any] = ResponseStreamState(text_format=omit, input_tools=omit)
     for event in run(ANSWER):
         state.handle_event(SDK_EVENT.validate_python(event))
@@ -242,8 +243,12 @@ def assembled(events: Iterable[Raw]) -> list[Any]:
     found: list[Any] = []
     for event in events:
         last = found[-1] if found else None
-        same = last is not None and last["type"] == event["type"] and last["type"].endswith(".delta")
-        if same and last["item_id"] == event["item_id"]:
+        names = ("type", "item_id")
+        if (
+            event["type"].endswith(".delta")
+            and last
+            and [last.get(name) for name in names] == [event[n] for n in names]
+        ):
             found[-1] = {**event, "delta": last["delta"] + event["delta"]}
         else:
             found.append(event)
@@ -309,7 +314,7 @@ def test_a_queued_response() -> None:
                 status,
                 reason,
             )
-            for by, status, reason in (("client", "cancelled", None), ("limit", "incomplete", "max_output_tokens"))
+            for by, status, reason in CANCELS
         ],
         (
             TurnFailed(

@@ -276,7 +276,7 @@ async def test_openings(tmp_path: Path) -> None:
 async def test_a_socket_that_isnt_read_is_closed() -> None:
     """Law 11: nobody else waits for it."""
     async with serving(outbox_bytes=65536, close_timeout_s=0.5) as server:
-        async with websockets.connect(  # type: ignore[attr-defined]
+        async with websockets.connect(
             f"ws://127.0.0.1:{server.port}/v1/responses", proxy=None, max_queue=1
         ) as connection:
             body = {"type": "response.create", "input": "Hi", "demo": {"rate": 0, "tokens": 400_000}}
