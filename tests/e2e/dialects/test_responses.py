@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,6 +20,7 @@ from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 from tests.open_responses import check_event, check_response
+from tests.world import world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -108,6 +111,7 @@ async def test_structured_output(sdk: openai.AsyncOpenAI) -> None:
     assert parsed.text.to_dict()["format"]["name"] == "Answer"  # type: ignore[index]
 
 
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of the SDK's use of websockets
 async def test_the_sdk_without_asyncio(gateway: GatewayProcess) -> None:
     await asyncio.to_thread(use_sdk_without_asyncio, gateway)
 
@@ -232,3 +236,38 @@ async def test_open_responses_over_a_socket(sdk: openai.AsyncOpenAI) -> None:
         await connection.send_raw(json.dumps({**previous, "previous_response_id": event["response"]["id"]}))
         while json.loads(await connection.recv_bytes())["type"] != "response.completed":
             pass
+
+
+async def test_a_response_survives_its_instance(tmp_path: Path) -> None:
+    """Laws 7 and 9: the instance that streams is killed in the middle. On the other one, the rest follows the last event
+    that the client has, what is kept of the response is there, and it can be continued."""
+    demo = {"rate": 20, "tokens": 120}
+    async with world(tmp_path) as w:
+        one, two = (
+            openai.AsyncOpenAI(base_url=f"{instance.url}/v1", api_key="none", max_retries=0)
+            for instance in w.instances[:2]
+        )
+        made = await one.responses.create(
+            model="demo", input="Hello", instructions="Go.", background=True, stream=True, extra_body={"demo": demo}
+        )
+        seen: list[Any] = []
+        with suppress(openai.APIError, httpx2.HTTPError):
+            async for event in made:
+                seen.append(event)
+                if len(seen) == 30:
+                    w.kill(0)
+        response = seen[0].response
+        rest = [
+            event
+            async for event in await two.responses.retrieve(
+                response.id, stream=True, starting_after=seen[-1].sequence_number, timeout=60
+            )
+        ]
+        text = "".join(event.delta for event in [*seen, *rest] if event.type == "response.output_text.delta")
+        assert text == expected("Hello", demo)
+        assert rest[-1].type == "response.completed"
+        got = await two.responses.retrieve(response.id)
+        assert (got.output_text, got.instructions, got.background) == (text, "Go.", True)
+        more = await two.responses.create(input="On", previous_response_id=response.id, extra_body={"demo": SCRIPT})
+        assert more.output_text == expected("On", SCRIPT)
+        await asyncio.gather(one.close(), two.close())
