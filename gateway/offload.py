@@ -24,7 +24,7 @@ ITEM_BYTES = 128
 """What each message or part adds to the size, because many small ones take as long as a long text."""
 
 _EXECUTOR = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
-_LONG_FIELDS = ("text", "arguments", "output", "data", "url")
+LONG_FIELDS = ("text", "arguments", "output", "data", "url")
 
 
 async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -37,7 +37,7 @@ async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwa
 def request_size(chat_request: ChatRequest) -> int:
     """Return the size of a provider request for `offload`.
 
-    The size is the number of characters in the system prompt and in the `_LONG_FIELDS` of all parts, plus `ITEM_BYTES`
+    The size is the number of characters in the system prompt and in the `LONG_FIELDS` of all parts, plus `ITEM_BYTES`
     for each message and part. If the messages and parts alone make the request large, no characters are counted.
     """
     messages = chat_request.messages
@@ -48,5 +48,5 @@ def request_size(chat_request: ChatRequest) -> int:
     return (
         size
         + len(chat_request.system or "")
-        + sum(len(getattr(part, name, None) or "") for part in parts for name in _LONG_FIELDS)
+        + sum(len(getattr(part, name, None) or "") for part in parts for name in LONG_FIELDS)
     )

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import UNSET, Struct
 
 from gateway.dialects.responses import Create, Previous, conversation_of, is_response_id, joined, turn_start
 from gateway.dialects.responses_object import Object
 from gateway.http.session import HttpSession
-from gateway.offload import offload
+from gateway.offload import ITEM_BYTES, LONG_FIELDS, offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError, not_found
@@ -22,7 +23,9 @@ from gateway.protocol.views import decode_body, message_view
 from gateway.requests.services import Services
 from gateway.turns.error_mapping import as_api_error
 from store.api import user_hash
-from store.records import ConversationRecord, NotFound, StoreError
+from store.records import ConversationRecord, MessageRecord, NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.http")
 
 KEPT_MS: Final = 25 * 3600 * 1000
 """How long the context of a response is kept: as long as a turn's id can't be used again."""
@@ -74,18 +77,22 @@ class ResponseContexts:
             previous = previous or await self._previous(session, create)
         except StoreError as error:
             raise as_api_error(error) from None
-        start = await offload(_size(previous), turn_start, create, previous)
+        size = _size(previous.messages or ()) + _size(create.converted.messages)
+        start = await offload(size, turn_start, create, previous)
         if start.messages is None:
             return start, Kept(create.settings)
         return start, Kept(create.settings, start.messages, joined(previous.system, *create.converted.system) or None)
 
     async def keep(self, response: str, kept: Kept) -> None:
-        """Keep the context of a response that was accepted."""
+        """Keep the context of a response that was accepted. If it is too long or the store fails, it isn't kept."""
         if not kept.settings and kept.messages is None and not kept.is_deleted:
             return
-        data = _encode_kept(kept)
-        if len(data) <= KEPT_BYTES_MAX:
+        if _size(kept.messages or ()) > KEPT_BYTES_MAX or len(data := _encode_kept(kept)) > KEPT_BYTES_MAX:
+            return
+        try:
             await self._store.put_ephemeral(self._key(response), data, KEPT_MS, self._user)
+        except StoreError as error:
+            log.warning("response can't be kept", turn=response, error=str(error))
 
     async def kept(self, response: str) -> Kept:
         """Return what is kept of a response. Raise `ApiError` "not_found" if it was deleted."""
@@ -129,7 +136,7 @@ class ResponseContexts:
             record = await self._store.message(self._user, parent)
         except NotFound:
             return []
-        return [_as_input(await offload(len(record.body), message_view, record))]
+        return await offload(len(record.body), _as_inputs, [record])
 
     async def delete_from(self, session: HttpSession, conversation: str, response: str) -> None:
         """Delete a response from its conversation: the conversation itself, if all of its responses are deleted.
@@ -205,8 +212,8 @@ class ResponseContexts:
             return Previous(messages=[], system=previous.system)
         bytes_max = self._settings.context_bytes
         records, _ = await self._store.branch(self._user, previous.conversation, last, bytes_max)
-        messages = [_as_input(message_view(record)) for record in records]
-        return Previous(messages=[message for message in messages if message.parts], system=previous.system)
+        messages = await offload(sum(len(record.body) for record in records), _as_inputs, records)
+        return Previous(messages=messages, system=previous.system)
 
     async def _with_system(self, session: HttpSession, create: Create, previous: Previous) -> Previous:
         """Store the system messages of the input in the conversation; instructions are for this response alone."""
@@ -254,8 +261,10 @@ def deleted_in(record: ConversationRecord) -> list[str]:
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
-def _as_input(message: Message) -> InputMessage:
-    return InputMessage(role=message.role, parts=list(message.parts))
+def _as_inputs(records: Sequence[MessageRecord]) -> list[InputMessage]:
+    """Return stored messages as those of a context, without empty ones."""
+    messages = [message_view(record) for record in records]
+    return [InputMessage(role=message.role, parts=list(message.parts)) for message in messages if message.parts]
 
 
 def _view_of(message: Message, conversation: str) -> TurnView:
@@ -275,6 +284,8 @@ def _view_of(message: Message, conversation: str) -> TurnView:
     )
 
 
-def _size(previous: Previous) -> int:
-    messages: Sequence[InputMessage] = previous.messages or ()
-    return sum(len(getattr(part, "text", None) or "") + 256 for message in messages for part in message.parts)
+def _size(messages: Sequence[InputMessage]) -> int:
+    """Return about how many bytes the messages have, for `offload`."""
+    parts = [part for message in messages for part in message.parts]
+    size = ITEM_BYTES * (len(messages) + len(parts))
+    return size + sum([len(getattr(part, name, None) or "") for part in parts for name in LONG_FIELDS])

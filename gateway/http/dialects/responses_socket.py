@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, NamedTuple
 
+import structlog
 from msgspec import UNSET
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -39,6 +40,8 @@ from gateway.telemetry.dialect import current_dialect
 from gateway.transport.uvicorn_websocket import TEXT
 from gateway.turns.error_mapping import as_api_error
 from providers.base import Usage
+
+log = structlog.stdlib.get_logger("turnwire.connection")
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """The longest message of a client. Larger input goes over HTTP."""
@@ -96,6 +99,7 @@ class _Connection:
 
     async def run(self, receive: Receive) -> None:
         """Serve the socket until the client or the gateway closes it."""
+        log.info("connection opened", dialect=RESPONSES.name)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._write()), tasks.create_task(self._abort_on_demand())]
             try:
@@ -103,6 +107,7 @@ class _Connection:
             finally:
                 for task in running:
                     task.cancel()
+        log.info("connection closed")
 
     # Reading.
 
@@ -288,6 +293,7 @@ class _Connection:
             await self._send_lines(encode_json(_error_event(error, None)))
         code = CLOSE_CODES.get(error.code, POLICY_VIOLATION)
         self._services.telemetry.connections_closed.labels(code).inc()
+        log.info("connection closing", code=code, reason=error.body.message)
         await self._send({"type": "websocket.close", "code": code, "reason": error.body.message[:100]})
 
 
