@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from gateway.dialects.base import (
 )
 from gateway.dialects.chat_completions import EFFORTS
 from gateway.dialects.openai_errors import error_object
+from gateway.dialects.responses_ids import CHAIN_PREFIX, new_response_id
 from gateway.dialects.responses_input import Converted, convert_items
 from gateway.dialects.responses_object import TURN_PREFIX, Object
 from gateway.dialects.responses_request import (
@@ -38,14 +37,9 @@ from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import InputMessage, TurnStart
 from providers.base import Effort, Params, Part, TextPart, Tool, ToolChoice, ToolName
 
-CHAIN_PREFIX: Final = "conv_"
-CHAIN_CHARS: Final = 24
-"""The length of the part that the id of a conversation shares with the ids of its responses."""
-
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\](?:\.parts(?:\[(\d{1,9})\])?)?")
 _INPUT_PATH = re.compile(r"^input\[(\d{1,9})\]")
 _DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
-_RESPONSE_ID = re.compile(rf"{TURN_PREFIX}([\w-]{{{CHAIN_CHARS}}})_[\w-]{{1,30}}", re.ASCII)
 
 
 class Previous(Struct):
@@ -117,25 +111,6 @@ def create_of_frame(request: SocketRequest, headers: Headers) -> Create:
             setattr(request, name, None)  # a socket always streams
     without_turn = {name: value for name, value in headers.items() if name not in TURN_HEADERS}
     return _create(request, new_response_id(request.previous_response_id), without_turn)
-
-
-def new_response_id(previous: str | None = None) -> str:
-    """Return a new id. It shares a part with `previous`, so that the conversation of both can be found by it."""
-    match = _RESPONSE_ID.fullmatch(previous or "")
-    chain = secrets.token_urlsafe(CHAIN_CHARS)[:CHAIN_CHARS] if match is None else match.group(1)
-    return f"{TURN_PREFIX}{chain}_{secrets.token_urlsafe(12)}"
-
-
-def is_response_id(name: str) -> bool:
-    """Return whether `name` is an id that was made here for a response."""
-    return _RESPONSE_ID.fullmatch(name) is not None
-
-
-def conversation_of(turn: str) -> str:
-    """Return the id of the conversation that begins with the response `turn`."""
-    match = _RESPONSE_ID.fullmatch(turn)
-    chain = hashlib.sha256(turn.encode()).hexdigest()[:CHAIN_CHARS] if match is None else match.group(1)
-    return CHAIN_PREFIX + chain
 
 
 def _create(request: ResponsesRequest, turn: str, headers: Headers) -> Create:

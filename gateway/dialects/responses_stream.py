@@ -1,18 +1,12 @@
-"""The stream of OpenAI Responses: our events as its events. Nothing but the text is encoded for each token.
-
-The number of an event depends only on the answer: each event has one number, but a text delta has one for each of its
-characters, and shows the last. So a client resumes after any event, however the deltas were divided.
-"""
+"""The stream of OpenAI Responses: our events as its events. Nothing but the text is encoded for each token."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 from msgspec import Raw, Struct
 
-from gateway.dialects.base import encode_json
-from gateway.dialects.openai_errors import error_object
+from gateway.dialects.responses_frames import ResponsesFrames, encode_text
 from gateway.dialects.responses_object import (
     ITEM_TYPES,
     Object,
@@ -31,15 +25,12 @@ from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted, TurnStatus
 from providers.base import FinishReason, PartKind, Usage
 
-DONE: Final = b"data: [DONE]\n\n"
 DELTAS: Final[dict[PartKind, str]] = {
     "text": "response.output_text.delta",
     "refusal": "response.refusal.delta",
     "reasoning": "response.reasoning_summary_text.delta",
     "tool_call": "response.function_call_arguments.delta",
 }
-
-_encode_text = msgspec.json.Encoder().encode
 
 
 class _Item(Struct, gc=False):
@@ -75,11 +66,9 @@ class ResponsesStream(StreamTranslator):
         super().__init__()
         self._settings = settings
         self._one_call = settings.get("parallel_tool_calls") is False
-        self._after = after
+        self._frames = ResponsesFrames(after=after, on_socket=on_socket, lane=lane)
         self._is_eager = is_eager
         self._on_socket = on_socket
-        self._lane = b"" if lane is None else b'"stream_id":%b,' % _encode_text(lane)
-        self._next = 0
         self._started: TurnStarted | None = None
         self._created_ms = 0
         self._held = b""
@@ -90,24 +79,8 @@ class ResponsesStream(StreamTranslator):
         self._parts: list[TurnPart] = []
         self._annotations: dict[int, list[Object]] = {}
         self._chars: list[int] = []
-        self._deltas: list[tuple[bytes, bytes]] = []
-        """For each part, its delta up to the number, and from the number up to the text; empty if it isn't shown."""
-
-    # Frames.
-
-    def _frame(self, kind: str, fields: Object) -> bytes:
-        number = self._next
-        self._next += 1
-        return b"" if number <= self._after else self._encode_frame(kind, number, fields)
-
-    def _encode_frame(self, kind: str, number: int, fields: Object) -> bytes:
-        head, tail = self._around(kind)
-        return b"%b%d,%b%b" % (head, number, encode_json(fields)[1:], tail)
-
-    def _around(self, kind: str) -> tuple[bytes, bytes]:
-        """Return an event of this type up to its number, and what follows its JSON."""
-        body = b'{"type":"%b",%b"sequence_number":' % (kind.encode(), self._lane)
-        return (body, b"\n") if self._on_socket else (b"event: %b\ndata: %b" % (kind.encode(), body), b"\n\n")
+        self._deltas: list[tuple[bytes, bytes] | None] = []
+        """The beginning of the deltas of each part; None if it isn't shown."""
 
     def _response(
         self,
@@ -145,11 +118,13 @@ class ResponsesStream(StreamTranslator):
         self._created_ms = event.epoch
         if event.status == "queued":
             response = self._response("queued")
-            frames = self._frame("response.created", response) + self._frame("response.queued", response)
+            frames = self._frames.frame("response.created", response) + self._frames.frame("response.queued", response)
         else:
             self._is_running = True
             response = self._response("in_progress")
-            frames = self._frame("response.created", response) + self._frame("response.in_progress", response)
+            frames = self._frames.frame("response.created", response) + self._frames.frame(
+                "response.in_progress", response
+            )
         if self._is_eager:
             return frames
         self._held = frames
@@ -171,7 +146,7 @@ class ResponsesStream(StreamTranslator):
         if self._is_running:
             return held
         self._is_running = True
-        return held + self._frame("response.in_progress", self._response("in_progress"))
+        return held + self._frames.frame("response.in_progress", self._response("in_progress"))
 
     # The output.
 
@@ -180,7 +155,7 @@ class ResponsesStream(StreamTranslator):
         number, kind = len(self._parts), ITEM_TYPES.get(event.kind)
         self._parts.append(event)
         self._item_of.append(None)
-        self._deltas.append((b"", b""))
+        self._deltas.append(None)
         self._chars.append(0)
         if self._one_call and kind == "function_call" and any(item.kind == kind for item in self._items):
             kind = None  # the client asked for one call at a time
@@ -200,7 +175,7 @@ class ResponsesStream(StreamTranslator):
             item = _Item(kind, index, item_id(event.turn or self._turn, kind, index), [])
             self._items.append(item)
             added = self._shown(item, "in_progress")
-            frames.append(self._frame("response.output_item.added", {"output_index": index, "item": added}))
+            frames.append(self._frames.frame("response.output_item.added", {"output_index": index, "item": added}))
         item.parts.append(number)
         self._item_of[number] = item
         frames.append(self._content_added(item))
@@ -222,31 +197,23 @@ class ResponsesStream(StreamTranslator):
 
     def _delta_head(self, item: _Item, kind: PartKind) -> tuple[bytes, bytes]:
         more: Object = {"logprobs": []} if kind == "text" else {}
-        head, _ = self._around(DELTAS[kind])
-        return head, b',%b,"delta":' % encode_json({**self._place(item), **more})[1:-1]
+        return self._frames.delta_head(DELTAS[kind], {**self._place(item), **more})
 
     def _content_added(self, item: _Item) -> bytes:
         if item.kind == "function_call":
             return b""
         kind = "content_part" if item.kind == "message" else "reasoning_summary_part"
-        return self._frame(
+        return self._frames.frame(
             f"response.{kind}.added", {**self._place(item), "part": self._content(item.parts[-1], b'""')}
         )
 
     def text(self, part: int, text: str) -> bytes:
         """See `StreamTranslator`."""
-        head, middle = self._deltas[part]
-        if not head:
+        head = self._deltas[part]
+        if head is None:
             return b""
         self._chars[part] += len(text)
-        first = self._next
-        self._next = first + len(text)
-        if first <= self._after:
-            text = text[self._after - first + 1 :]
-            if not text:
-                return b""
-        end = b"}\n" if self._on_socket else b"}\n\n"
-        return b"%b%d%b%b%b" % (head, self._next - 1, middle, _encode_text(text), end)
+        return self._frames.delta(head, text)
 
     def _cite(self, event: TurnPart) -> bytes:
         item = self._items[-1] if self._items else None
@@ -259,13 +226,13 @@ class ResponsesStream(StreamTranslator):
         found = self._annotations.setdefault(part, [])
         found.append(annotation)
         fields = {**self._place(item), "annotation_index": len(found) - 1, "annotation": annotation}
-        return self._frame("response.output_text.annotation.added", fields)
+        return self._frames.frame("response.output_text.annotation.added", fields)
 
     # The ends of items.
 
     def _encoded(self, part: int) -> Raw:
         """Return the text of a part as JSON, which is then encoded no more."""
-        return Raw(_encode_text("".join(self._sent.texts[part])))
+        return Raw(encode_text("".join(self._sent.texts[part])))
 
     def _content(self, part: int, text: Any) -> Object:
         """Return a part of a message or of reasoning. `text` is JSON."""
@@ -280,16 +247,16 @@ class ResponsesStream(StreamTranslator):
         part, place = item.parts[-1], self._place(item)
         text, kind = self._encoded(part), self._parts[part].kind
         if kind == "tool_call":
-            return self._frame("response.function_call_arguments.done", {**place, "arguments": text})
+            return self._frames.frame("response.function_call_arguments.done", {**place, "arguments": text})
         if kind == "reasoning":
-            done = self._frame("response.reasoning_summary_text.done", {**place, "text": text})
+            done = self._frames.frame("response.reasoning_summary_text.done", {**place, "text": text})
             ended = "response.reasoning_summary_part.done"
         else:
             is_text = kind == "text"
             fields = {**place, "text": text, "logprobs": []} if is_text else {**place, "refusal": text}
-            done = self._frame(f"response.{'output_text' if is_text else 'refusal'}.done", fields)
+            done = self._frames.frame(f"response.{'output_text' if is_text else 'refusal'}.done", fields)
             ended = "response.content_part.done"
-        return done + self._frame(ended, {**place, "part": self._content(part, text)})
+        return done + self._frames.frame(ended, {**place, "part": self._content(part, text)})
 
     def _shown(self, item: _Item, status: str) -> Object:
         """Return an item as it is now."""
@@ -314,7 +281,7 @@ class ResponsesStream(StreamTranslator):
                 frames.append(self._content_done(item))
                 item.shown, item.pieces = self._shown(item, status), self._pieces(item)
                 done = {"output_index": item.index, "item": item.shown}
-                frames.append(self._frame("response.output_item.done", done))
+                frames.append(self._frames.frame("response.output_item.done", done))
         return b"".join(frames)
 
     def _pieces(self, item: _Item) -> int:
@@ -341,14 +308,7 @@ class ResponsesStream(StreamTranslator):
         """See `StreamTranslator`."""
         if event is not None:
             return self._end(event, error=error)
-        return self.error_frame(error)
-
-    def error_frame(self, error: ErrorBody) -> bytes:
-        """Return the event for an error that isn't the end of the response. It has the number of the event before it."""
-        found = error_object(error)
-        fields = {name: found[name] for name in ("code", "message", "param")}
-        frame = self._encode_frame("error", max(self._next - 1, 0), {**fields, "error": found})
-        return frame if self._on_socket else frame + DONE
+        return self._frames.error(error)
 
     def _end(
         self,
@@ -370,8 +330,8 @@ class ResponsesStream(StreamTranslator):
             total_ms=event.timing.total_ms if status == "completed" else None,
         )
         name = "incomplete" if status == "cancelled" else status
-        frames += self._frame(f"response.{name}", response)
-        return frames if self._on_socket else frames + DONE
+        frames += self._frames.frame(f"response.{name}", response)
+        return frames + self._frames.last
 
     def heartbeat(self) -> bytes:
         """See `StreamTranslator`."""

@@ -24,7 +24,8 @@ from starlette.datastructures import Headers
 
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
-from gateway.dialects.responses import create_of, is_response_id
+from gateway.dialects.responses import create_of
+from gateway.dialects.responses_ids import is_response_id
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.dialects.chat_completions import StreamGet
@@ -661,7 +662,7 @@ ROWS = [
     Row("a dialect's media", lambda: media_part("data:a/b" + fill(";a=b"), ""), "dialects.base._DATA_URL"),
     Row("a dialect's media: a type", lambda: media_part("data:" + fill("a."), ""), "dialects.base._DATA_URL"),
     Row("a dialect's id", lambda: own_turn_id("t", fill("a")), "dialects.base._OWN_ID"),
-    Row("a response's id", lambda: is_response_id("resp_" + fill("a_")), "dialects.responses._RESPONSE_ID"),
+    Row("a response's id", lambda: is_response_id("resp_" + fill("a_")), "responses_ids._RESPONSE_ID"),
     Row("a stream's id", lambda: STREAM_ID.fullmatch(fill("a.")), "responses_socket.STREAM_ID"),
     Row(
         "paths of a response's errors",

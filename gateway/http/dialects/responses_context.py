@@ -9,7 +9,8 @@ import msgspec
 import structlog
 from msgspec import UNSET, Struct
 
-from gateway.dialects.responses import Create, Previous, conversation_of, is_response_id, joined, turn_start
+from gateway.dialects.responses import Create, Previous, joined, turn_start
+from gateway.dialects.responses_ids import conversation_of, is_response_id
 from gateway.dialects.responses_object import Object
 from gateway.http.session import HttpSession
 from gateway.offload import ITEM_BYTES, LONG_FIELDS, offload

@@ -12,15 +12,13 @@ from gateway.dialects.base import encode_json
 from gateway.dialects.responses import (
     Create,
     Previous,
-    conversation_of,
     create_of,
     create_of_frame,
     frame_of,
-    is_response_id,
-    new_response_id,
     refuse,
     turn_start,
 )
+from gateway.dialects.responses_ids import conversation_of, is_response_id, new_response_id
 from gateway.dialects.responses_listing import input_page
 from gateway.dialects.responses_object import response_object
 from gateway.protocol.errors import ApiError, not_found

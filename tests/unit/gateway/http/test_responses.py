@@ -15,7 +15,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from gateway.dialects.responses import conversation_of
+from gateway.dialects.responses_ids import conversation_of
 from tests.credentials import KeyFile
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
