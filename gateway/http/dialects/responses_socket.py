@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,8 @@ from gateway.dialects.responses import RESPONSES, Create, Previous, create_of_fr
 from gateway.dialects.responses_object import Object
 from gateway.dialects.responses_request import SocketRequest
 from gateway.dialects.responses_stream import ResponsesStream
-from gateway.http.dialects.responses_context import Kept, ResponseContexts
+from gateway.http.dialects.recent_contexts import RecentContexts
+from gateway.http.dialects.responses_context import ResponseContexts
 from gateway.http.dialects.serving import check_size
 from gateway.http.dialects.socket_session import SocketSession, open_socket
 from gateway.http.request_body import COUNT_ABOVE_BYTES
@@ -45,7 +46,6 @@ log = structlog.stdlib.get_logger("turnwire.connection")
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """The longest message of a client. Larger input goes over HTTP."""
-RECENT_MAX: Final = 64
 RECENT_INPUTS: Final = 4
 """How many inputs of the largest size the contexts that a socket remembers may have together."""
 STREAM_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
@@ -65,14 +65,6 @@ class ResponsesSocket:
                 await _Connection(session, Headers(scope=scope), send).run(receive)
 
 
-class _Context(NamedTuple):
-    """The context of a response that is in no conversation. `has_answer` is false after a warm-up."""
-
-    kept: Kept
-    size: int
-    has_answer: bool
-
-
 class _Stream(NamedTuple):
     translator: ResponsesStream
     ended: asyncio.Event
@@ -87,8 +79,7 @@ class _Connection:
         self._headers: Mapping[str, str] = headers
         self._send = send
         self._contexts = ResponseContexts(services, session.user)
-        self._recent: OrderedDict[str, _Context] = OrderedDict()
-        self._recent_bytes = 0
+        self._recent = RecentContexts(RECENT_INPUTS * services.settings.input_bytes)
         self._streams: dict[str, _Stream] = {}
         self._lanes: dict[str | None, asyncio.Lock] = {}
         self._waiting: Counter[str | None] = Counter()
@@ -194,7 +185,7 @@ class _Connection:
         check_size(start, services.settings.frame_bytes)
         translator = ResponsesStream(made.settings, is_eager=True, on_socket=True, lane=request.stream_id)
         if request.generate is False:
-            self._remember(made, kept, size, has_answer=False)
+            self._recent.put(made.turn, kept, size, made.request.previous_response_id, has_answer=False)
             await self._send_lines(_warm_up(translator, made, services.runner.default_model))
             return
         stream = self._streams[made.turn] = _Stream(translator, asyncio.Event())
@@ -205,12 +196,12 @@ class _Connection:
             raise renamed(error, made.path) from None
         if made.is_stored:
             await self._contexts.keep(made.turn, kept)
-        self._remember(made, kept, size, has_answer=True)
+        self._recent.put(made.turn, kept, size, made.request.previous_response_id, has_answer=True)
         await stream.ended.wait()
 
     async def _recent_previous(self, response: str | None) -> Previous | None:
         """Return what a response continues, if this socket remembers it. Raises `ApiError`."""
-        context = self._recent.get(response or "")
+        context = self._recent.get(response)
         if context is None or response is None:
             return None
         messages = list(context.kept.messages or ())
@@ -221,18 +212,6 @@ class _Connection:
             if view.message is not UNSET and view.message.parts:
                 messages.append(InputMessage(role="assistant", parts=list(view.message.parts)))
         return Previous(messages=messages, system=context.kept.system)
-
-    def _remember(self, made: Create, kept: Kept, size: int, *, has_answer: bool) -> None:
-        """Remember the context of a response that is in no conversation, and forget the oldest ones."""
-        if kept.messages is None:
-            return
-        before = self._recent.get(made.request.previous_response_id or "")
-        whole = size + (0 if before is None else before.size)
-        bytes_max = RECENT_INPUTS * self._services.settings.input_bytes
-        self._recent[made.turn] = _Context(kept, whole, has_answer)
-        self._recent_bytes += whole
-        while self._recent and (self._recent_bytes > bytes_max or len(self._recent) > RECENT_MAX):
-            self._recent_bytes -= self._recent.popitem(last=False)[1].size
 
     # Writing.
 
