@@ -20,10 +20,12 @@ from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 from tests.open_responses import check_event, check_response
+from tests.programs import installed, program
 from tests.world import world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
+CLIENTS = Path(__file__).parents[2] / "dialect_clients"
 SCRIPT = {"thinking": 3, "tokens": 30, "rate": 0}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 WEATHER: Any = {
@@ -143,6 +145,26 @@ async def test_a_connection_of_the_sdk(sdk: openai.AsyncOpenAI) -> None:
             continued: Any = {"type": "response.create", "model": "demo", "input": "On", "demo": SCRIPT, "store": False}
             await session.default.send(continued | {"previous_response_id": response.id})
             assert (await session.default.get_final_response()).output_text == expected("On", SCRIPT)
+
+
+async def test_the_clients_for_javascript(gateway: GatewayProcess) -> None:
+    """OpenAI's SDK with its helper for streams, and the AI SDK, which uses Responses by default."""
+    installed(CLIENTS / "node_modules" / ".package-lock.json", "the packages of tests/dialect_clients")
+    process = await asyncio.create_subprocess_exec(
+        *(program("node"), str(CLIENTS / "responses_client.js"), gateway.url), stdout=asyncio.subprocess.PIPE
+    )
+    found = json.loads((await process.communicate())[0])
+    assert found == {
+        "deltas": "Hm.",
+        "text": "Hm.",
+        "types": ["reasoning", "message", "function_call"],
+        "answer": "It is 3.",
+        "refused": [404, "model_not_found"],
+        "streamed": ["Hm.", [["add", {"a": 1}]], "tool-calls"],
+        "reasoning": True,
+        "generated": "It is 3.",
+        "usage": True,
+    }
 
 
 def message(role: str, content: Any) -> dict[str, Any]:
