@@ -79,6 +79,8 @@ class ResponsesStream(StreamTranslator):
         self._parts: list[TurnPart] = []
         self._annotations: dict[int, list[Object]] = {}
         self._chars: list[int] = []
+        self._encodings: dict[int, tuple[int, Raw]] = {}
+        """For parts that have ended, the number of pieces of their text, and the text as JSON."""
         self._deltas: list[tuple[bytes, bytes] | None] = []
         """The beginning of the deltas of each part; None if it isn't shown."""
 
@@ -232,7 +234,11 @@ class ResponsesStream(StreamTranslator):
 
     def _encoded(self, part: int) -> Raw:
         """Return the text of a part as JSON, which is then encoded no more."""
-        return Raw(encode_text("".join(self._sent.texts[part])))
+        pieces = len(self._sent.texts[part])
+        known = self._encodings.get(part)
+        if known is None or known[0] != pieces:
+            known = self._encodings[part] = (pieces, Raw(encode_text("".join(self._sent.texts[part]))))
+        return known[1]
 
     def _content(self, part: int, text: Any) -> Object:
         """Return a part of a message or of reasoning. `text` is JSON."""
@@ -293,6 +299,11 @@ class ResponsesStream(StreamTranslator):
             item.shown if item.pieces == self._pieces(item) else self._shown(item, item.shown.get("status", status))
             for item in self._items
         ]
+
+    @property
+    def ending_bytes(self) -> int:
+        """See `StreamTranslator`: the text is in the ends of the part and of the item, and in the response."""
+        return 4 * sum(self._chars)
 
     # The end.
 

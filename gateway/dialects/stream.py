@@ -54,6 +54,11 @@ class StreamTranslator:
         self._epoch = 0
         self._known: list[Part] | None = None
 
+    @property
+    def ending_bytes(self) -> int:
+        """About how many bytes the frames of the turn's ending have, if they may be many."""
+        return 0
+
     def encode(self, event: ServerEvent) -> bytes:
         """Return the bytes to send for an event."""
         try:

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.dialects.stream import StreamTranslator, failure_of
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import HttpSession
-from gateway.protocol.events import ServerEvent
+from gateway.offload import offload
+from gateway.protocol.events import Ending, ServerEvent, TurnDelta
 from gateway.streams.pump import pump
 from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 
@@ -30,6 +31,13 @@ async def wait_disconnected(receive: Receive) -> None:
     """Wait until the client disconnects. Call it only after the request's body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def encode_event(translator: StreamTranslator, event: ServerEvent) -> bytes:
+    """Return the frames of a dialect for an event. Those of an ending may repeat a long answer."""
+    if isinstance(event, Ending):
+        return await offload(translator.ending_bytes, translator.encode, event)
+    return translator.encode(event)
 
 
 class EventStream:
@@ -100,7 +108,9 @@ class EventStream:
 
         async def send_frame(frame: bytes) -> bool:
             if isinstance(event_format, StreamTranslator):
-                body = event_format.encode(cast("ServerEvent", frame))
+                event = cast("ServerEvent", frame)
+                is_delta = type(event) is TurnDelta  # most are
+                body = event_format.encode(event) if is_delta else await encode_event(event_format, event)
                 if not body:
                     return not event_format.ended
                 if not self._has_begun:

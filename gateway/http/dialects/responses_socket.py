@@ -24,6 +24,7 @@ from gateway.http.dialects.recent_contexts import RecentContexts
 from gateway.http.dialects.responses_context import ResponseContexts
 from gateway.http.dialects.serving import check_size
 from gateway.http.dialects.socket_session import SocketSession, open_socket
+from gateway.http.event_stream import encode_event
 from gateway.http.request_body import COUNT_ABOVE_BYTES
 from gateway.http.responses import HttpError
 from gateway.offload import offload
@@ -233,7 +234,7 @@ class _Connection:
     async def _send_event(self, event: Any) -> bool:
         stream = self._streams.get(getattr(event, "turn", ""))
         if stream is not None:
-            await self._send_lines(stream.translator.encode(event))
+            await self._send_lines(await encode_event(stream.translator, event))
             if stream.translator.ended:
                 del self._streams[event.turn]
                 stream.ended.set()
