@@ -71,7 +71,15 @@ class Reasoning(Struct, tag_field="type", tag="reasoning"):
     encrypted_content: str = ""
 
 
-Item = Message | FunctionCall | FunctionCallOutput | Reasoning
+class Image(Struct, tag_field="type", tag="image_generation_call"):
+    """An item of OpenAI's, which the specification doesn't have."""
+
+    id: str
+    status: ItemStatus
+    result: str
+
+
+Item = Message | FunctionCall | FunctionCallOutput | Reasoning | Image
 
 
 class FunctionTool(Struct, tag_field="type", tag="function"):

@@ -10,7 +10,17 @@ from msgspec import Struct
 from gateway.dialects.base import media_part, unsupported
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
-from providers.base import FilePart, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolCallPart, ToolResultPart
+from providers.base import (
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 
 class Content(Struct):
@@ -27,7 +37,7 @@ class Content(Struct):
 
 
 class InputItem(Struct):
-    """An item of the input: a message, a call of a function, its output, or reasoning."""
+    """An item of the input: a message, a call of a function, its output, reasoning, or an image of an answer."""
 
     type: str | None = None
     role: str | None = None
@@ -38,6 +48,9 @@ class InputItem(Struct):
     output: Any = None
     summary: list[Content] | None = None
     encrypted_content: str | None = None
+    result: str | None = None
+    url: str | None = None
+    output_format: str | None = None
 
 
 class Converted(NamedTuple):
@@ -63,6 +76,7 @@ ROLES: Final[dict[str, Role]] = {
     "developer": "system",
     "assistant": "assistant",
 }
+IMAGE_FORMATS: Final = frozenset({"png", "jpeg", "webp", "gif", "avif", "bmp"})
 TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
@@ -109,6 +123,8 @@ def _convert(item: InputItem, path: str) -> tuple[Role, list[Part]]:
         return "tool", [ToolResultPart(item.call_id or "", _output(item.output, f"{path}.output"))]
     if kind == "reasoning":
         return "assistant", _reasoning(item)
+    if kind == "image_generation_call":
+        return "assistant", _image(item)
     if kind == "item_reference":
         raise unsupported(f"{path}.type", "Send the item itself, or `previous_response_id`.")
     raise unsupported(f"{path}.type", "An item is a message, function_call, function_call_output or reasoning here.")
@@ -126,6 +142,14 @@ def _reasoning(item: InputItem) -> list[Part]:
     if not text and not item.encrypted_content:
         return []
     return [ReasoningPart(text, signature=item.encrypted_content)]
+
+
+def _image(item: InputItem) -> list[Part]:
+    """Return an image of an earlier answer, with its data or the address that it has here."""
+    media_type = f"image/{item.output_format if item.output_format in IMAGE_FORMATS else 'png'}"
+    if item.result:
+        return [ImagePart(media_type, data=item.result)]
+    return [ImagePart(media_type, url=item.url)] if item.url else []
 
 
 def _output(output: Any, path: str) -> str:

@@ -15,6 +15,7 @@ from gateway.protocol.results import TurnView
 from providers.base import (
     CitationPart,
     FinishReason,
+    ImagePart,
     Part,
     PartKind,
     ReasoningPart,
@@ -27,13 +28,14 @@ from providers.base import (
 Object = dict[str, Any]
 
 TURN_PREFIX: Final = "resp_"
-ITEM_PREFIXES: Final = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_"}
+ITEM_PREFIXES: Final = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "image_generation_call": "ig_"}
 ITEM_TYPES: Final[dict[PartKind, str]] = {
     "text": "message",
     "refusal": "message",
     "citation": "message",
     "reasoning": "reasoning",
     "tool_call": "function_call",
+    "image": "image_generation_call",
 }
 """The type of the item that shows a part. Other parts aren't shown."""
 DEFAULTS: Final[Object] = {
@@ -178,6 +180,14 @@ def reasoning_item(item: str, text: str, signature: str | None) -> Object:
     return found if signature is None else {**found, "encrypted_content": signature}
 
 
+def image_item(item: str, media_type: str | None, data: str | None, url: str | None) -> Object:
+    """Return an image: its `data` as base64 if it is short, else the `url` from which it can be read."""
+    found: Object = {"id": item, "type": "image_generation_call", "status": "completed", "result": data or ""}
+    if media_type is not None and "*" not in media_type:
+        found["output_format"] = media_type.removeprefix("image/")
+    return found if url is None else {**found, "url": url}
+
+
 def output_items(turn: str, parts: list[Part], status: str, *, one_call: bool = False) -> list[Object]:
     """Return the output items for the parts of an answer. `status`: of the last item, if it isn't reasoning.
 
@@ -193,9 +203,12 @@ def output_items(turn: str, parts: list[Part], status: str, *, one_call: bool = 
                 continue
             name = item_id(turn, "function_call", len(items))
             items.append(call_item(name, part.call, part.name, part.arguments, "completed"))
+        elif isinstance(part, ImagePart):
+            name = item_id(turn, "image_generation_call", len(items))
+            items.append(image_item(name, part.media_type, part.data, part.url))
         elif isinstance(part, TextPart | RefusalPart | CitationPart):
             _add_to_message(turn, items, part)
-    if items and "status" in items[-1]:
+    if items and items[-1]["type"] in {"message", "function_call"}:
         items[-1]["status"] = status
     return items
 

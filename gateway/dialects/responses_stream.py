@@ -12,6 +12,7 @@ from gateway.dialects.responses_object import (
     Object,
     annotation_object,
     call_item,
+    image_item,
     item_id,
     message_item,
     outcome,
@@ -180,6 +181,8 @@ class ResponsesStream(StreamTranslator):
             frames.append(self._frames.frame("response.output_item.added", {"output_index": index, "item": added}))
         item.parts.append(number)
         self._item_of[number] = item
+        if kind == "image_generation_call":
+            return b"".join([*frames, self._close_all("completed")])
         frames.append(self._content_added(item))
         self._deltas[number] = self._delta_head(item, event.kind)
         return b"".join(frames)
@@ -250,6 +253,8 @@ class ResponsesStream(StreamTranslator):
 
     def _content_done(self, item: _Item) -> bytes:
         """Return the frames that end the newest part of an item."""
+        if item.kind == "image_generation_call":
+            return b""
         part, place = item.parts[-1], self._place(item)
         text, kind = self._encoded(part), self._parts[part].kind
         if kind == "tool_call":
@@ -266,6 +271,9 @@ class ResponsesStream(StreamTranslator):
 
     def _shown(self, item: _Item, status: str) -> Object:
         """Return an item as it is now."""
+        if item.kind == "image_generation_call":
+            begun = self._parts[-1 if not item.parts else item.parts[0]]
+            return image_item(item.id, begun.media_type, None, begun.url)
         if item.kind == "message":
             content = [self._content(part, self._encoded(part)) for part in item.parts]
             return message_item(item.id, content, status)

@@ -33,7 +33,7 @@ from gateway.protocol.events import (
     TurnStatus,
 )
 from gateway.protocol.results import TurnView
-from providers.base import CitationPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from providers.base import CitationPart, ImagePart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
 from tests.open_responses import check_event, check_response
 
 TURN = "resp_1"
@@ -108,7 +108,7 @@ ANSWER: list[ServerEvent] = [
     delta(1, "llo"),
     part(3, "refusal"),
     delta(3, "No."),
-    part(4, "image", media_type="image/png", size=3),
+    part(4, "image", media_type="image/png", size=3, url="/v1/messages/a/parts/4"),
     part(5, "tool_call", call="c1", name="add"),
     part(6, "tool_call", call="c2", name="sub"),
     delta(6, '{"b":'),
@@ -121,6 +121,7 @@ PARTS: list[Part] = [
     TextPart('Hé"\nllo'),
     CitationPart(url="https://a.example", title="A"),
     RefusalPart("No."),
+    ImagePart("image/png", url="/v1/messages/a/parts/4"),
     ToolCallPart("c1", "add", "{}"),
     ToolCallPart("c2", "sub", '{"b":1}'),
 ]
@@ -149,6 +150,7 @@ def test_the_events_of_an_answer() -> None:
         "refusal.done",
         "content_part.done",
         "output_item.done",
+        *["output_item.added", "output_item.done"],
         *["output_item.added"] * 2,
         *["function_call_arguments.delta"] * 3,
         *["function_call_arguments.done", "output_item.done"] * 2,
@@ -170,6 +172,7 @@ def test_the_events_of_an_answer() -> None:
     assert [item["type"] for item in found[-1]["response"]["output"]] == [
         "reasoning",
         "message",
+        "image_generation_call",
         "function_call",
         "function_call",
     ]
@@ -358,6 +361,8 @@ def test_events_on_a_socket_have_the_lane() -> None:
 
 def test_one_call_at_a_time() -> None:
     found = run(ANSWER, {"parallel_tool_calls": False})
-    assert [item["type"] for item in found[-1]["response"]["output"]] == ["reasoning", "message", "function_call"]
+    assert [item["type"] for item in found[-1]["response"]["output"]] == [
+        *("reasoning", "message", "image_generation_call", "function_call")
+    ]
     stored = object_of(view_of(PARTS), {"parallel_tool_calls": False})
     assert stored["output"][2:] == found[-1]["response"]["output"][2:]
