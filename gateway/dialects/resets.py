@@ -77,9 +77,15 @@ class SentAnswer:
         is_last = part == len(self._parts) - 1
         if rest and not is_last and self._parts[part].kind != "tool_call":
             raise Diverged  # the client has later parts, so this one can't grow
+        if rest and not all(self._is_compared(earlier, sent, cursors) for earlier in range(part)):
+            raise Diverged  # the client has more of an earlier part
         cursors[part] = start + len(known)
         self._compare()
         return rest
+
+    def _is_compared(self, part: int, sent: list[str], cursors: list[int]) -> bool:
+        """Return whether nothing that was sent of a part is missing. Tool calls may arrive side by side."""
+        return self._parts[part].kind == "tool_call" or _is_at_end(sent[part], cursors[part])
 
     def _compare(self) -> None:
         """End the comparison if the new answer has everything that was sent."""

@@ -107,6 +107,19 @@ def test_a_later_part_ends_the_growth_of_an_earlier_one() -> None:
         sent.unsent_text(0, "abc")
 
 
+def test_a_later_part_doesnt_grow_before_an_earlier_one_is_whole() -> None:
+    """The client would have text that follows one that the new answer doesn't have."""
+    sent = SentAnswer()
+    for n, text in enumerate(("a", "")):
+        assert sent.is_new(TurnPart(turn="t", seq=1, part=n, kind="text"))
+        sent.texts[n].append(text)
+    sent.reset()
+    for n in range(2):
+        assert not sent.is_new(TurnPart(turn="t", seq=1, part=n, kind="text"))
+    with pytest.raises(Diverged):
+        sent.unsent_text(1, "a")
+
+
 def test_another_call_id_is_another_part() -> None:
     sent = SentAnswer()
     assert sent.is_new(TurnPart(turn="t", seq=1, part=0, kind="tool_call", call="c1", name="add"))

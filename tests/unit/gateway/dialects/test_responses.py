@@ -112,6 +112,8 @@ def test_items_become_messages() -> None:
                 TextPart("I"),
                 RefusalPart("No"),
                 ToolCallPart("c1", "add", "{}"),
+                ImagePart("image/png", url="/v1/messages/a/parts/0"),
+                ImagePart("image/webp", data="aGk="),
             ],
         ),
         InputMessage(role="tool", parts=[ToolResultPart("c1", "3")]),
