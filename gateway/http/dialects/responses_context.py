@@ -91,9 +91,12 @@ class ResponseContexts:
         if _size(kept.messages or ()) > KEPT_BYTES_MAX or len(data := _encode_kept(kept)) > KEPT_BYTES_MAX:
             return
         try:
-            await self._store.put_ephemeral(self._key(response), data, KEPT_MS, self._user)
+            await self._put(response, data)
         except StoreError as error:
             log.warning("response can't be kept", turn=response, error=str(error))
+
+    async def _put(self, response: str, data: bytes) -> None:
+        await self._store.put_ephemeral(self._key(response), data, KEPT_MS, self._user)
 
     async def kept(self, response: str) -> Kept:
         """Return what is kept of a response. Raise `ApiError` "not_found" if it was deleted."""

@@ -16,6 +16,8 @@ import pytest
 from openai.types.responses import Response
 
 from gateway.dialects.responses_ids import conversation_of
+from gateway.http.dialects.responses_context import ResponseContexts
+from store.records import StoreError
 from tests.credentials import KeyFile
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
@@ -390,3 +392,34 @@ async def test_a_long_answer_is_streamed_whole(http: httpx2.AsyncClient) -> None
     (text,) = texts(events).values()
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
     assert len(text) > 200_000
+
+
+async def test_what_is_kept_is_lost_without_harm(
+    sdk: openai.AsyncOpenAI, server: InLoopServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes no small values delays no response. Only what it repeats of its request is missing later."""
+
+    async def fail(*_: object) -> None:
+        raise StoreError("The store can't be reached.")
+
+    monkeypatch.setattr(ResponseContexts, "_put", fail)
+    made = await ask(sdk, "Hi", instructions="Be brief.")
+    assert (made.status, made.instructions) == ("completed", "Be brief.")
+    got = await sdk.responses.retrieve(made.id)
+    assert (got.output_text, got.instructions) == (made.output_text, None)
+
+
+async def test_erasing_a_user_deletes_what_is_kept(sdk: openai.AsyncOpenAI, server: InLoopServer) -> None:
+    history = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
+    made = await ask(sdk, history, instructions="Secret")
+    contexts = ResponseContexts(server.gateway.services, "local")
+    assert (await contexts.kept(made.id)).settings["instructions"] == "Secret"
+    async with http_client(server.url) as http:
+        assert (await http.delete("/v1/users/me")).status_code == 200
+    assert (await contexts.kept(made.id)).settings == {}
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.retrieve(made.id)
