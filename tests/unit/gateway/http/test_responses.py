@@ -246,11 +246,11 @@ def events_of(stream: str) -> list[dict[str, Any]]:
 
 def texts(events: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the text of each item."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for event in events:
         if event["type"].endswith(".delta"):
-            found[event["item_id"]] = found.get(event["item_id"], "") + event["delta"]
-    return found
+            found.setdefault(event["item_id"], []).append(event["delta"])
+    return {item: "".join(deltas) for item, deltas in found.items()}
 
 
 async def test_two_clients_follow_a_running_response(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
@@ -386,12 +386,12 @@ async def test_addresses_that_dont_exist(http: httpx2.AsyncClient, method: str, 
 
 async def test_a_long_answer_is_streamed_whole(http: httpx2.AsyncClient) -> None:
     """Its end repeats the text four times."""
-    body = {"model": "demo", "input": "Hi", "stream": True, "demo": {"rate": 0, "tokens": 60_000}}
+    body = {"model": "demo", "input": "Hi", "stream": True, "demo": {"rate": 0, "tokens": 20_000}}
     answer = await http.post("/v1/responses", json=body)
     events = events_of(answer.text)
     (text,) = texts(events).values()
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
-    assert len(text) > 200_000
+    assert len(text) > 70_000
 
 
 async def test_what_is_kept_is_lost_without_harm(
