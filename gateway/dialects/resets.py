@@ -84,7 +84,7 @@ class SentAnswer:
         return rest
 
     def _is_compared(self, part: int, sent: list[str], cursors: list[int]) -> bool:
-        """Return whether nothing that was sent of a part is missing. Tool calls may arrive side by side."""
+        # Tool calls may arrive side by side.
         return self._parts[part].kind == "tool_call" or _is_at_end(sent[part], cursors[part])
 
     def _compare(self) -> None:
