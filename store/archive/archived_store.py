@@ -68,7 +68,7 @@ class _Known(Struct, frozen=True):
     revision: int
 
     def restored(self, record: ConversationRecord) -> ArchivedConversation:
-        """Return the conversation as it may be restored. Its numbers are above those that other instances may have used."""
+        """Return the conversation to restore. Its numbers are above those that other instances may have used."""
         return ArchivedConversation(
             record=structs.replace(
                 record, head=self.head, messages=self.messages, revision=self.revision + REVISIONS_SKIPPED
@@ -82,7 +82,7 @@ class _Known(Struct, frozen=True):
 
 
 def known_of(fields: list[bytes]) -> _Known:
-    """Return what is to be known of a conversation with these fields."""
+    """Return what an instance remembers of a conversation, from its fields in Redis."""
     named = parse_hash(fields)
     head = named.get(b"head")
     return _Known(
@@ -447,7 +447,7 @@ class ArchivedStore:
                 raise error from None
 
     async def _backfill(self, user: str) -> None:
-        """At the user's first call, note what Redis has of the user from the time before an archive was set."""
+        """At the user's first call, mark for the archive what Redis stored before it was set up."""
         if user not in self._backfilled:
             await self._hot.backfill_outbox(user)
             self._backfilled[user] = None
