@@ -38,7 +38,7 @@ _STATES = {
 }
 _LOST_CLASSES = ("08", "57P")
 _SQLITE = {
-    sqlite3.SQLITE_BUSY: "Another process has locked the archive's file for too long. Stop that process.",
+    sqlite3.SQLITE_BUSY: "The archive's file has been in use by another process for too long. Stop that process.",
     sqlite3.SQLITE_CANTOPEN: "The archive's file can't be opened. Check that its folder exists and is writable.",
     sqlite3.SQLITE_NOTADB: "The archive's file isn't a SQLite database. Correct its name in TURNWIRE_ARCHIVE.",
     sqlite3.SQLITE_READONLY: "The archive's file can't be written. Change its permissions.",
