@@ -58,7 +58,7 @@ class Erasure:
     async def erase(self, user: str, caller: str, *, is_admin: bool = True) -> None:
         """Delete everything of `user`. If it is cut off, another call completes it.
 
-        An instance deletes the data of one user after the other. `is_admin`: whether the caller may repeat the request at
+        An instance deletes the data of one user at a time. `is_admin`: whether the caller may repeat the request at
         once. The log names the user and the `caller` only by their hashes. Raises `StoreError`, and `ApiError`
         "rate_limited" if the user keeps starting turns, or if a caller that isn't an administrator repeats the request
         while it runs or soon after.

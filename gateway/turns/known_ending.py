@@ -1,6 +1,6 @@
 """The ending of a turn that the store has lost, from what this instance still knows of the turn.
 
-A promoted replica may lack the last seconds, so that a turn that ended runs again there.
+After a failover, the new Redis master may lack the last seconds: there, a turn that ended is still running.
 """
 
 from __future__ import annotations

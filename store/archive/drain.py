@@ -28,18 +28,18 @@ log = structlog.stdlib.get_logger("turnwire.archive")
 COALESCE_S = 0.25
 """The time from a change to the transaction that archives it, if nobody waits for it."""
 LATER_S = 1.0
-"""The longest time until a change is drained that another one will follow soon, as a turn's ending follows its start."""
+"""The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""
 USERS_PER_TRANSACTION = 32
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
 STALE_DELAY_S = 0.05
 SWEEP_INTERVAL_S = 3.0
 INDEX_AGE_MS = 5000
-"""How old an entry of the index is before it is removed or drained by another instance. A call to Redis, which writes the index
-and then fills the outbox, is shorter."""
+"""The age at which any instance may drain or remove an entry of the index. A call that writes an entry fills the outbox
+sooner than that."""
 SWEEPS_MAX = 100
 CLOSE_S = 5.0
 
-UNREADABLE = "Redis has something that can't be read"
+UNREADABLE = "its data in Redis can't be read"
 CLOSED = "The archive is closed. Start the gateway again."
 
 
@@ -72,7 +72,7 @@ class Outboxes(Protocol):
 
 
 class _Waiter:
-    """A call that waits until the change `until` is archived: the last one of the outbox when it was read first."""
+    """A call that waits until the change `until` is archived: the outbox's last one when it was first read for this call."""
 
     __slots__ = ("future", "until")
 
@@ -195,7 +195,7 @@ class Drain:
     async def _pass(self, users: list[str], waiters: dict[str, list[_Waiter]]) -> set[str]:
         """Archive the oldest entries of each user's outbox. Return the users that may have more.
 
-        End the waits of `waiters` for what is archived then.
+        End those waits of `waiters` that are over then.
         """
         began = time.monotonic()
         reads = await self._outboxes.read_outboxes(users)
@@ -231,10 +231,10 @@ class Drain:
                 await self._archive.erase(user)
 
     async def _renumber_stale(self, results: list[Applied], waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Count the results, and renumber the entries of outboxes that the archive takes for old ones.
+        """Count the results, renumber entries whose numbers the archive takes for old ones, and add their users to `again`.
 
-        Mostly another instance has archived them and is about to remove them, so they get new numbers only if they are there
-        the next time too: after a moment, which is the same for all users. Add the users to `again`.
+        Mostly another instance has archived these entries and is about to remove them. So they get new numbers only if
+        the next pass, after a moment, finds them again.
         """
         is_first = False
         for applied in results:
@@ -266,7 +266,7 @@ class Drain:
         self.state.set_aside += len(applied.poisoned)
         for entry, reason in applied.poisoned:
             log.error(
-                "the archive refuses an entry; it was set aside",
+                "an entry can't be archived; it was set aside",
                 user=applied.user,
                 entry=_name(entry.member),
                 reason=reason,
@@ -354,7 +354,7 @@ class Drain:
 
 
 def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
-    """Return whether a wait is over, and end it: everything up to the change `archived` is in the archive."""
+    """Return whether a wait is over, and if so, end it. The archive has everything up to the change `archived`."""
     if waiter.until is None or (more and waiter.until > archived):
         return False
     if not waiter.future.done():

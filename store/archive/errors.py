@@ -30,7 +30,7 @@ _STATES = {
     "53200": "The archive has no memory left. Give the database more memory.",
     "53300": "The archive accepts no more connections. Raise max_connections of the database, or run fewer instances.",
     "57014": "The archive took too long, and the call was given up. Check the load of the database.",
-    "55P03": "The archive's tables are locked by someone else. Repeat the call when that is over.",
+    "55P03": "Another user of the database has locked the archive's tables. Repeat the call when they are unlocked.",
     "42704": "The archive's server doesn't know a parameter of the URL in TURNWIRE_ARCHIVE. Correct what is after the `?`.",
     "42P01": "The archive's tables are missing. Run turnwire archive upgrade.",
     "42703": "The archive's tables have an older form. Run turnwire archive upgrade.",
@@ -38,7 +38,7 @@ _STATES = {
 }
 _LOST_CLASSES = ("08", "57P")
 _SQLITE = {
-    sqlite3.SQLITE_BUSY: "The archive's file is in use by another process for too long. Stop that process.",
+    sqlite3.SQLITE_BUSY: "The archive's file has been in use by another process for too long. Stop that process.",
     sqlite3.SQLITE_CANTOPEN: "The archive's file can't be opened. Check that its folder exists and is writable.",
     sqlite3.SQLITE_NOTADB: "The archive's file isn't a SQLite database. Correct its name in TURNWIRE_ARCHIVE.",
     sqlite3.SQLITE_READONLY: "The archive's file can't be written. Change its permissions.",
@@ -74,7 +74,7 @@ def is_of_driver(error: BaseException) -> bool:
 
 
 def archive_error(error: BaseException) -> ArchiveError:
-    """Return the error of an archive that says what to do about an error of the database or its driver."""
+    """Return the `ArchiveError` for an error of the database or its driver. Its text says what to do."""
     return ArchiveError(_sentence(error))
 
 
@@ -93,7 +93,7 @@ def _sentence(error: BaseException) -> str:
             return _sentence_of_network(each)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return _LOST
-    return f"The archive can't do it now ({type(error).__name__}). Check the log of the database."
+    return f"The archive's database failed ({type(error).__name__}). Check its log."
 
 
 def _sentence_of_network(error: OSError) -> str:
@@ -120,7 +120,7 @@ def _sentence_of_state(state: str) -> str:
         return _STATES[state]
     if state.startswith(_LOST_CLASSES):
         return _LOST
-    return f"The archive can't do it now (SQLSTATE {state}). Check the log of the database."
+    return f"The archive's database failed (SQLSTATE {state}). Check its log."
 
 
 def _sentence_of_sqlite(error: sqlite3.Error) -> str:

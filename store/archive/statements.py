@@ -1,4 +1,4 @@
-"""The statements of the archive that write, each made once. They take many rows."""
+"""The SQL statements of the writer, each built once and executed for many rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Many:
 
 
 PLACED = frozenset({"conversation_id", "number", "depth", "parent_id", "turn_id"})
-"""Where a message is; the other columns are its content."""
+"""The columns that say where a message is; the others are its content."""
 
 
 class Statements:
@@ -119,12 +119,12 @@ class Statements:
         return put
 
     def _put_message(self) -> Insert:
-        """Write a message, unless it is there already: that would write a large body and its index again.
+        """Return the statement that writes a message. A stored message that is the same isn't written again, nor its index.
 
-        What an answer was when its turn ended first stays: clients have received that. A Redis that was rolled back may have
-        lost the ending, and an instance that takes the turn over then can store another one.
+        An answer keeps the content that it had when its turn first ended, because clients have received that. A Redis
+        that was rolled back may have lost the ending, and an instance that then takes the turn over may store another.
 
-        The depth of a message is that of its parent and one more, so a parent has to be written before.
+        The depth of a message is one more than that of its parent, so the parent has to be written first.
         """
         parents = messages.alias("parents")
         above = bindparam("above", type_=LosslessText)
@@ -157,7 +157,7 @@ class Statements:
         return put
 
     def _count_day(self) -> Insert:
-        """Add the usage of some turns to that of their day. A sum that 64 bits can't hold stays at the largest number."""
+        """Return the statement that adds the usage of turns to that of their day. A sum stays within 64 bits."""
         new = self._new(usage_days)
         sums = {}
         for name in ("turn_count", *COUNTERS):
@@ -168,7 +168,7 @@ class Statements:
         return put
 
     def _lock_users(self) -> Select[Any]:
-        """Return the users' rows. In PostgreSQL they are locked in order, so that two instances never wait for each other."""
+        """Return the statement that reads the rows of users. PostgreSQL locks them in order, so there is no deadlock."""
         if self._is_postgres:
             named: ColumnElement[bool] = users.c.user_id == any_(bindparam("users", type_=ARRAY(LosslessText)))
         else:
@@ -177,7 +177,7 @@ class Statements:
         return select(users).where(named).order_by(users.c.user_id).with_for_update()
 
     def _found(self, table: Table, *columns: str) -> Select[Any]:
-        """Return the rows of a table with some keys; `keys` returns the parameters."""
+        """Return the statement that reads the rows of a table with given keys; `keys` returns its parameters."""
         wanted = tuple_(table.c.user_id, table.c.id).in_(self._key_rows())
         return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).where(wanted)
 

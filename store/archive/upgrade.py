@@ -40,7 +40,7 @@ def upgrade(connection: Connection, to: str | None = None) -> Version:
 
 
 def downgrade(connection: Connection, to: str) -> Version:
-    """Downgrade the schema to an older revision, or to `base`, without any tables; return the version.
+    """Downgrade the schema to an older revision, or to `base`, which has no tables; return the version.
 
     What the older schema has no place for is deleted. Raises `ArchiveError`.
     """

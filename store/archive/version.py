@@ -27,7 +27,7 @@ _TEXTS: dict[str, str] = {
 
 
 class Version(Struct, frozen=True):
-    """The schema that a database has. `revision` is None if it has none of ours."""
+    """The schema that a database has. `revision` is None if there is no schema of Turnwire's."""
 
     kind: Kind
     revision: str | None
@@ -58,7 +58,7 @@ def read_version(connection: Connection) -> Version:
 
 
 async def check_server(connection: AsyncConnection) -> None:
-    """Raise `ArchiveError` if the PostgreSQL is too old, has no Unicode, or can't be written."""
+    """Raise `ArchiveError` if the PostgreSQL is too old, doesn't use UTF-8, is read-only, or has no schema for tables."""
     row = (
         await connection.execute(
             text(

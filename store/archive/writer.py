@@ -37,7 +37,7 @@ from store.archive.rows import (
 from store.archive.statements import Statements
 
 OFFLOAD_BYTES = 32_768
-"""Bodies with more bytes than that are read in a thread."""
+"""If the bodies have more bytes than this together, their rows are made in a thread."""
 Key = tuple[str, str]
 
 
@@ -94,7 +94,7 @@ class Writer:
             await self._add_users(missing)
 
     async def _add_users(self, users: list[str]) -> None:
-        """Insert the rows of new users, in a transaction of its own: it waits for nothing while it holds other users."""
+        """Insert the rows of new users in a transaction of their own, so that none waits while it has locks on other users."""
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]
@@ -331,12 +331,12 @@ def _groups(batches: list[OutboxBatch]) -> list[list[OutboxBatch]]:
 
 
 def _result(user: str, entries: list[_Entry], tally: _Tally | None) -> Applied:
-    poisoned = [(each, each.reason or each.refused) for each in entries if not each.is_stale]
+    tried = [(each, each.reason or each.refused) for each in entries if not each.is_stale]
     return Applied(
         user=user,
-        done=tuple(each.entry for each, reason in poisoned if reason is None),
+        done=tuple(each.entry for each, reason in tried if reason is None),
         stale_until=tally.applied if tally is not None and any(each.is_stale for each in entries) else None,
-        poisoned=tuple((each.entry, reason) for each, reason in poisoned if reason is not None),
+        poisoned=tuple((each.entry, reason) for each, reason in tried if reason is not None),
         conversations=0 if tally is None else tally.conversations,
         stored_bytes=0 if tally is None else tally.stored_bytes,
     )

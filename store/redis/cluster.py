@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 SLOTS = 16384
 RENEWAL_PAUSE_S = 0.1
-"""The least time between two looks at the topology. Each takes the event loop about 5 ms."""
+"""The least time between two looks at the topology. Each occupies the event loop for about 5 ms."""
 
 KEYLESS = frozenset({"HELLO", "PING", "TIME", "INFO", "SCRIPT", "PUBLISH", "DBSIZE"})
 SCRIPT = frozenset({"EVALSHA", "EVAL"})

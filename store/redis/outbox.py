@@ -59,7 +59,7 @@ class OutboxSummary(NamedTuple):
 class OutboxRead(NamedTuple):
     """The oldest entries of an outbox, whether it has more, and the number of its last change.
 
-    `unreadable`: entries that aren't in the batch, because Redis has something that can't be read.
+    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read.
     """
 
     batch: OutboxBatch
@@ -155,7 +155,7 @@ class RedisOutbox(RedisPart):
             await self._client.scripts([("unindex_outboxes", key, tuple(named)) for key, named in calls.items()])
 
     async def backfill_outbox(self, user: str) -> None:
-        """Mark what the user has in Redis from the time before an archive was set."""
+        """Mark for the archive what Redis stored of the user before an archive was set up."""
         while (await self._change_history(user, [("backfill_outbox", user_prefix(user), (BACKFILLED_MAX,))]))[0]:
             pass
 
@@ -176,7 +176,7 @@ class RedisOutbox(RedisPart):
         await self._client.commands([("ZREM", outbox_bucket_of(user), name), ("ZREM", ASIDE_KEY, name)])
 
     async def note_erasure(self, user: str) -> None:
-        """Note for `erased_ages_ms` that Redis has nothing of the user now."""
+        """Store, for `erased_ages_ms`, that the user is erased now."""
         await self._client.command("SET", _erasure_key(user), b"", "PX", ERASURE_TTL_MS)
 
     async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
@@ -249,7 +249,7 @@ def _turn_id(packed: bytes) -> str:
 
 
 def _read(user: str, entries: list[Any], more: int, last: bytes | None) -> OutboxRead:
-    """Return what the script returns of an outbox. What can't be read must not stop the rest."""
+    """Return the result of the script as an `OutboxRead`. What can't be read must not stop the rest."""
     readable: list[OutboxEntry] = []
     unreadable: list[OutboxEntry] = []
     for member, change, state in entries:

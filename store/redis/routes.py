@@ -286,7 +286,7 @@ class SharedTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, make: Any) -> asyncio.Task[None]:
-        """Return the task; start it if it doesn't run."""
+        """Return the running task. If there is none, start one with the coroutine that `make` returns."""
         if self._task is None or self._task.done():
             made: Coroutine[Any, Any, None] = make()
             self._task = asyncio.get_running_loop().create_task(made)

@@ -1,8 +1,8 @@
 -- Remove entries from the user's outbox that the archive has, unless they have changed since they were read, and let expire
 -- what they name.
 -- uses: clock, turn_fields, outbox, conversation
--- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then member and
--- number of each entry.
+-- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then
+-- member and number of each entry.
 -- Returns 1 if the outbox had none of these entries any more: another instance was faster, or the user was erased.
 local p, gone = KEYS[1], true
 for i = 3, #ARGV, 2 do

@@ -1,4 +1,4 @@
--- Mark what the user has in Redis from the time before an archive was set: conversations, their messages, and usage.
+-- Mark what the user has in Redis from the time before an archive was set up: conversations, their messages, and usage.
 -- uses: clock, outbox
 -- KEYS[1] the user's prefix. ARGV: maximum number of conversations and of turns.
 -- Returns 1 if there may be more.

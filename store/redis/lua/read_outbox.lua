@@ -1,8 +1,8 @@
 -- Return the oldest entries of the user's outbox, with the present state of what they name.
 -- KEYS[1] the user's prefix. ARGV: maximum number, approximate maximum number of bytes.
--- Returns {entries, 1 if there are more, number of the last change}. Each entry is {member, number of the change, state}. The state is empty if what the
--- member names is gone, else it is {fields, size} of a conversation, {fields, place of its conversation} of a message, and
--- {fields, counters} of a turn.
+-- Returns {entries, 1 if there are more, number of the last change}. Each entry is {member, number of the change, state}.
+-- The state is empty if what the member names is gone. Otherwise it is {fields, size} of a conversation, {fields, place of
+-- its conversation} of a message, or {fields, counters} of a turn.
 local p, bytes_left, entries = KEYS[1], tonumber(ARGV[2]), {}
 
 local function conversation_state(place)
