@@ -108,9 +108,10 @@ class Arrivals:
 
 
 @checks_time_limit
-async def test_sql_is_away_under_live_turns(tmp_path: Path) -> None:
-    """SQL hangs for some seconds and then refuses connections, under 20 live turns of two users: no turn fails, no token is
-    late, new turns start, end and are listed, `/ready` and the metric say it, and everything is there afterwards."""
+async def test_postgres_is_away_under_live_turns(tmp_path: Path) -> None:
+    """PostgreSQL hangs for some seconds and then refuses connections, under 20 live turns of two users: no turn fails, no
+    token is late, new turns start, end and are listed, `/ready` and the metric say that the archive is degraded, and
+    everything is there afterwards."""
     async with archived(tmp_path) as (w, archive), client_of(w, 0, user=ANN) as ann, client_of(w, 1, user=BOB) as bob:
         tokens = RATE * (HANGS_S + REFUSES_S + 3)
         for n in range(TURNS):
@@ -235,8 +236,8 @@ async def _check_history(w: World, number: int) -> None:
 
 
 async def test_both_are_killed(tmp_path: Path) -> None:
-    """SQL is killed, and Redis loses its data. Live turns complete, new ones start; what only the archive has is refused until
-    it is back; then everything that was archived and everything that was live is there."""
+    """PostgreSQL is killed, and Redis loses its data. Live turns complete, new ones start; what only the archive has is
+    refused until it is back; then everything that was archived and everything that was live is there."""
     async with archived(tmp_path) as (w, archive), client_of(w, 0, user=ANN) as ann:
         await w.start(ann, "old", conversation="talk", rate=500, tokens=20)
         await w.check(ann, "old")
@@ -269,8 +270,8 @@ async def test_both_are_killed(tmp_path: Path) -> None:
 
 
 async def test_with_sync_an_ending_waits_for_the_archive(tmp_path: Path) -> None:
-    """With TURNWIRE_ARCHIVE_SYNC=1, what a client has seen is in SQL, although Redis loses its data at that moment. While SQL is
-    away, turns stream but don't end, and a deletion isn't confirmed."""
+    """With TURNWIRE_ARCHIVE_SYNC=1, what a client has seen is in PostgreSQL, although Redis loses its data at that moment.
+    While PostgreSQL is away, turns stream but don't end, and a deletion isn't confirmed."""
     async with archived(tmp_path, TURNWIRE_ARCHIVE_SYNC="1") as (w, archive), client_of(w, 0, user=ANN) as ann:
         for n in range(5):
             await w.start(ann, f"t{n}", conversation=f"c{n}", rate=500, tokens=20)
@@ -302,8 +303,9 @@ async def test_with_sync_an_ending_waits_for_the_archive(tmp_path: Path) -> None
             )
 
 
-async def test_an_instance_is_killed_between_redis_and_sql(tmp_path: Path) -> None:
-    """An instance dies after its turns have ended in Redis, and before SQL has them: the other one archives them, once."""
+async def test_an_instance_is_killed_between_redis_and_postgres(tmp_path: Path) -> None:
+    """An instance dies after its turns have ended in Redis, and before PostgreSQL has them: the other one archives each
+    of them once."""
     async with archived(tmp_path) as (w, archive), client_of(w, 0, user=ANN) as ann:
         archive.proxy.hang()
         for n in range(5):
@@ -322,7 +324,7 @@ async def test_an_instance_is_killed_between_redis_and_sql(tmp_path: Path) -> No
 
 
 async def test_an_erased_user_is_in_no_place(tmp_path: Path) -> None:
-    """After the erasure, neither a key or value in Redis, nor a table, an index or the dump of SQL, nor a file of the
+    """After the erasure, neither a key or value in Redis, nor the dump of PostgreSQL, nor a file of the
     gateways or a line of their logs names the user; another user keeps everything."""
     user = "canary|user/1"
     settings = {"TURNWIRE_LOG_USERS": "hash", "TURNWIRE_LOG_LEVEL": "debug"}

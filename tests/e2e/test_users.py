@@ -36,18 +36,16 @@ def connect(gateway: GatewayProcess, user: str = USER, **claims: Any) -> Any:
     return client(gateway.ws_url, additional_headers=bearer(token(user, **claims)))
 
 
-async def live(c: Client) -> dict[str, str]:
-    """Do what a user does: turns with and without a conversation, an image, a rating. Return the ids."""
+async def create_data(c: Client) -> dict[str, str]:
+    """Create all kinds of data of a user: turns with and without a conversation, an image, a rating. Return the ids."""
     image = {"kind": "image", "media_type": "image/png", "data": DATA}
     parts = [{"kind": "text", "text": "a canaryword of mine"}, image]
     made = await c.request("turn.start", turn="t1", input=parts, metadata={"k": "canary"})
     ended = await c.ending("t1")
     await c.request("turn.start", turn="t2", messages=[{"role": "user", "parts": [{"kind": "text", "text": "canary"}]}])
     await c.ending("t2")
-    answer = (
-        made["conversation"]
-        and (await c.request("conversation.messages", conversation=made["conversation"]))["messages"][-1]["id"]
-    )
+    page = await c.request("conversation.messages", conversation=made["conversation"])
+    answer = page["messages"][-1]["id"]
     await c.request("feedback.put", message=answer, rating="up", comment="canarycomment")
     assert ended["type"] == "turn.completed"
     return {"conversation": made["conversation"], "answer": answer}
@@ -63,7 +61,7 @@ async def export(http: httpx2.AsyncClient, path: str = f"{PATH}/export", **heade
 
 @asynccontextmanager
 async def on_redis(folder: Path) -> AsyncIterator[tuple[RedisProcess, GatewayProcess, GatewayProcess]]:
-    """Two gateways on one Redis."""
+    """Start two gateways on one Redis. On exit, stop them."""
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_process(folder / "redis"))
         redis.execute("CONFIG", "SET", "rdbcompression", "no")
@@ -81,7 +79,7 @@ async def test_an_erased_user_leaves_no_trace_in_redis(tmp_path: Path) -> None:
             connect(one, "bob") as bob,
             httpx2.AsyncClient(base_url=two.url) as http,
         ):
-            ids = await live(here)
+            ids = await create_data(here)
             await bob.request("conversation.create", title="something of bob")
             assert (await http.post("/v1/tickets", headers=bearer(token(USER)))).status_code == 200
             lines = await export(http)
@@ -142,7 +140,7 @@ async def test_an_erased_user_leaves_no_trace_in_files(tmp_path: Path) -> None:
             return done.stdout
 
         async with connect(gateway) as c:
-            await live(c)
+            await create_data(c)
             lines = (await admin("export", USER)).splitlines()
             assert [json.loads(line)["kind"] for line in lines][-1] == "end"
             assert any(b"canary" in path.read_bytes() for path in folder.iterdir())
@@ -158,7 +156,7 @@ async def test_who_may_export_and_erase(tmp_path: Path) -> None:
     others the scope `admin` is needed."""
     async with gateway_process(tmp_path, AUTH) as gateway, httpx2.AsyncClient(base_url=gateway.url) as http:
         async with connect(gateway, "ann") as ann:
-            await live(ann)
+            await create_data(ann)
         for path in ("/v1/users/me", "/v1/users/ann"):
             lines = await export(http, f"{path}/export", **bearer(token("ann", scope="read")))
             assert (lines[0]["user"], len(lines)) == ("ann", 6)

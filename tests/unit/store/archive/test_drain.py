@@ -105,13 +105,13 @@ async def eventually_titled(archive: BreakableArchive, *expected: str) -> None:
 
 
 def kill(store: ArchivedStore) -> None:
-    """Stop an instance's drain at once, as a kill does."""
+    """Stop the drain of an instance at once, as if the instance was killed."""
     for task in store._drain._tasks:
         task.cancel()
 
 
 async def test_a_change_is_archived_soon(instance: Instance) -> None:
-    """Nobody has to ask for it."""
+    """No call has to wait for it."""
     store, archive = await instance()
     await store.create_conversation(conversation(title="One"))
     await eventually_titled(archive, "One")
@@ -315,7 +315,7 @@ async def test_numbers_that_have_fallen_lose_nothing(instance: Instance, shared_
 
 
 async def test_a_refused_entry_is_set_aside(instance: Instance) -> None:
-    """The others are archived; what was refused is named, and can be put back."""
+    """The others are archived; the refused entry is named, and can be put back."""
     store, archive = await instance()
     await store.create_conversation(conversation(title="Good"))
     await store.create_conversation(conversation("bad", title="Bad", at=10**15))
@@ -512,7 +512,7 @@ async def test_a_conversation_that_is_lost_again_while_it_comes_back(
 
 
 async def test_the_first_ending_of_a_turn_stays(instance: Instance) -> None:
-    """A Redis that was rolled back has lost an ending, and stores another one: the archive keeps what was said first."""
+    """A Redis that was rolled back has lost an ending, and stores another one: the archive keeps the first one."""
     store, archive = await instance()
     await store.create_conversation(conversation())
     await run(cast("Any", store), new_turn())

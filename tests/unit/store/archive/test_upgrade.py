@@ -21,7 +21,7 @@ from store.archive.api import ArchiveError
 from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
 from store.archive.sql_archive import SqlArchive
 from store.archive.upgrade import _SCRIPTS
-from tests.archive_conformance import conversation, message, put, texts, titles, turn
+from tests.archive_conformance import conversation, found_ids, message, message_ids, put, turn
 from tests.postgres_process import PostgresProcess, shared_postgres
 
 __all__ = ["shared_postgres"]
@@ -52,7 +52,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[SqlArchive]:
 
 @asynccontextmanager
 async def closed(url: str) -> AsyncIterator[SqlArchive]:
-    """Return an archive that isn't opened. On exit, close its connections."""
+    """Create an archive without opening it. On exit, close its connections."""
     archive = SqlArchive(url)
     try:
         yield archive
@@ -61,7 +61,7 @@ async def closed(url: str) -> AsyncIterator[SqlArchive]:
 
 
 async def refused(url: str, **options: Any) -> str:
-    """Return the message with which opening fails. It shows neither a password nor the URL."""
+    """Return the message with which opening fails. Check that it doesn't show the URL."""
     with pytest.raises(ArchiveError) as raised:
         async with opened(url, **options):
             pass
@@ -106,8 +106,6 @@ async def test_the_migrations_make_the_schema(make_url: MakeUrl) -> None:
         return [
             each
             for each in found
-            if each
-            for each in found
             if connection.dialect.name == "postgresql" or each[0] != "add_index" or each[1].name != "messages_by_term"
         ]
 
@@ -131,7 +129,7 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
             ]
             await put(archive, conversation(title=weird, system=weird, user=user), *said, turn(), user=user)
         before = await archive.messages("ann", "c1", 2000, None, None)
-        assert await titles(archive, "strasse") == ["c1"]
+        assert await found_ids(archive, "strasse") == ["c1"]
     async with closed(url) as archive:
         assert (await archive.downgrade("0001")).revision == "0001"
         assert "turnwire archive upgrade" in await refused(url)
@@ -145,9 +143,9 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
             await archive.upgrade("7")
     async with opened(url) as archive:
         assert await archive.messages("ann", "c1", 2000, None, None) == before
-        assert await titles(archive, "strasse") == ["c1"]
-        assert await titles(archive, '"北京 word1199"', "bob") == ["c1"]
-        assert await titles(archive, "word1200") == []
+        assert await found_ids(archive, "strasse") == ["c1"]
+        assert await found_ids(archive, '"北京 word1199"', "bob") == ["c1"]
+        assert await found_ids(archive, "word1200") == []
         assert (await archive.branch("bob", "c1", "m1199", 1))[1] == 1199
         async with archive._database._engine.connect() as connection:  # type: ignore[union-attr]
             found_depths = await connection.execute(text("SELECT count(*) FROM messages WHERE depth IS NULL"))
@@ -204,7 +202,7 @@ async def test_a_database_that_is_not_ours_is_left_alone(make_url: MakeUrl) -> N
 
 
 async def test_a_view_of_someone_else_is_left_alone(make_url: MakeUrl) -> None:
-    """A view with the name of one of our tables says too that the database isn't ours."""
+    """A view with the name of one of our tables also shows that the database isn't ours."""
     async with closed(make_url()) as archive:
         await on_database(archive, "CREATE VIEW users AS SELECT 1 AS id")
         for migrate in (False, True):
@@ -212,7 +210,7 @@ async def test_a_view_of_someone_else_is_left_alone(make_url: MakeUrl) -> None:
 
 
 async def test_other_tables_may_be_in_the_database(make_url: MakeUrl) -> None:
-    """Such as those of another application, with other names, and with Alembic's usual table."""
+    """They belong to another application and have other names; one of them is Alembic's usual table."""
     async with closed(make_url()) as archive:
         await on_database(
             archive,
@@ -237,11 +235,11 @@ async def test_many_instances_upgrade_at_once(make_url: MakeUrl) -> None:
             tasks.create_task(instance())
     async with opened(url) as archive:
         await put(archive, conversation(), message())
-        assert await texts(archive) == ["m1"]
+        assert await message_ids(archive) == ["m1"]
 
 
 async def test_a_new_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
-    """A start creates it, and nobody else can read it or its journals. A database of a server isn't created by a start."""
+    """A start creates it, and nobody else can read it or its journals."""
     path = tmp_path / "archive.db"
     async with opened(f"sqlite:///{path}") as archive:
         await put(archive, conversation())
@@ -253,7 +251,7 @@ async def test_a_new_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
 
 
 async def test_a_start_does_not_create_tables_on_a_server(shared_postgres: PostgresProcess) -> None:
-    """Unless that is wanted."""
+    """Without `migrate`, the error says how to create them."""
     url = shared_postgres.url(shared_postgres.create_database())
     message = await refused(url)
     assert (
@@ -262,7 +260,7 @@ async def test_a_start_does_not_create_tables_on_a_server(shared_postgres: Postg
 
 
 async def test_the_comments_are_in_the_database(shared_postgres: PostgresProcess) -> None:
-    """A person sees them in psql."""
+    """An operator sees them in psql."""
     name = shared_postgres.create_database()
     async with opened(shared_postgres.url(name), migrate=True):
         pass
@@ -289,11 +287,11 @@ async def test_rights_are_checked_at_the_start(shared_postgres: PostgresProcess)
     server.execute("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest", name)
     async with opened(guest) as archive:
         await put(archive, conversation(), message())
-        assert await texts(archive) == ["m1"]
+        assert await message_ids(archive) == ["m1"]
 
 
 async def test_a_read_only_server_is_refused(shared_postgres: PostgresProcess) -> None:
-    """A start says so, and so does a ping if it became one later."""
+    """The error at the start says what to do."""
     name = shared_postgres.create_database()
     async with opened(shared_postgres.url(name), migrate=True):
         shared_postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
