@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import redis
@@ -85,6 +86,20 @@ class LastingArchive(SqlArchive):
                 await connection.exec_driver_sql(statement)
 
         await self._database.write(work)
+
+
+_new_file: list[bytes] = []
+
+
+async def new_archive_file(path: Path) -> str:
+    """Create an empty archive in a SQLite file, a copy of the first one, and return its URL."""
+    if not _new_file:
+        archive = SqlArchive(f"sqlite:///{path}")
+        await archive.open()
+        await archive.close()
+        _new_file.append(path.read_bytes())
+    path.write_bytes(_new_file[0])
+    return f"sqlite:///{path}"
 
 
 @asynccontextmanager

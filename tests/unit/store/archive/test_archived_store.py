@@ -89,6 +89,7 @@ class TestColdInSqlite(_InSqlite, HistoryConformance):
     """
 
     cold = True
+    many = 1000
 
 
 class TestColdInPostgres(_Archived, HistoryConformance):
