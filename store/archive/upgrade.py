@@ -64,7 +64,7 @@ def _revision(name: str) -> str:
 
 
 def _lock(connection: Connection) -> None:
-    """Wait until no other instance changes the schema. A transaction on a SQLite file has its lock already."""
+    """Wait until no other instance changes the schema. For a SQLite file, the caller has `schema_lock`."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -58,6 +58,8 @@ def cluster(shared_cluster: RedisCluster) -> RedisCluster:
 class TestCluster(StoreConformance):
     """With three masters. Redis checks the slot of every key and channel that a script uses."""
 
+    many = 1000
+
     @pytest.fixture
     async def open_store(self, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
         """Stores on one empty cluster."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.util import await_only
 
 from store.archive.api import ArchiveError
 from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
@@ -236,6 +238,31 @@ async def test_many_instances_upgrade_at_once(make_url: MakeUrl) -> None:
     async with opened(url) as archive:
         await put(archive, conversation(), message())
         assert await message_ids(archive) == ["m1"]
+
+
+async def test_a_long_upgrade_of_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For longer than SQLite waits for its locks; other writes don't wait so long."""
+    url, call_s = f"sqlite:///{tmp_path}/archive.db", 4.0
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+    upgrade = command.upgrade
+
+    def long_upgrade(*arguments: Any) -> None:
+        upgrade(*arguments)
+        has_begun.set()
+        await_only(may_end.wait())
+
+    async def instance() -> None:
+        async with opened(url, migrate=True, call_s=call_s) as archive:
+            await archive.ping()
+
+    monkeypatch.setattr(command, "upgrade", long_upgrade)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(instance())
+        await has_begun.wait()
+        others = [tasks.create_task(instance()) for _ in range(2)]
+        await asyncio.sleep(0.75 * call_s)  # SQLite waits for half of it
+        assert not any(other.done() for other in others)
+        may_end.set()
 
 
 async def test_a_new_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
