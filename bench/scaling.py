@@ -191,44 +191,44 @@ def _costs(rest: dict[str, float], live: dict[str, float], short: dict[str, floa
 
 
 async def memory(*, small: bool) -> Figures:
-    """Memory of the masters by user, conversation and turn, and of each kind of key. The texts are English."""
-    users = 15 if small else 150
+    """Memory of the masters: of a live turn, of what stays of it and for how long, of a conversation and of a user."""
+    users, many = (15, 20) if small else (150, 310)
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(upstream())
         cluster = await stack.enter_async_context(real_cluster())
         running = await stack.enter_async_context(gateway(provider, store=cluster.url, environment=AUTH))
         masters = cluster.masters()
-        sockets = await open_sockets(running.url, users + 8, Tally(), tokens=credentials(users + 8))
-        await asyncio.gather(*(_prose_turn(socket, None) for socket in sockets[users:]))  # loads what is loaded once
-        sockets, warm, before = sockets[:users], sockets[users:], _kinds(masters)
-        levels = [_used(masters)]
+        sockets = await open_sockets(running.url, users + 1, Tally(), tokens=credentials(users + 1))
+        busy = Side(running.url, running.process.pid, {})
+        busy.sockets = [sockets.pop()]
+        await busy.run(many, 1)  # also loads what is loaded once
+        lists, rest = _kinds(masters), _kinds(masters)
+        level = _used(masters)
         first = await asyncio.gather(*(_prose_turn(socket, None) for socket in sockets))
-        levels.append(_used(masters))
-        for create in (True, False):
-            await asyncio.gather(
-                *(
-                    _prose_turn(socket, None if create else conversation)
-                    for socket, conversation in zip(sockets, first, strict=True)
-                )
-            )
-            levels.append(_used(masters))
-        kinds = {
-            kind: (count - before.get(kind, (0, 0))[0], size - before.get(kind, (0, 0))[1])
-            for kind, (count, size) in _kinds(masters).items()
-        }
-        by_shard = [info(master)["db0"]["keys"] for master in masters]
-        await close_sockets([*sockets, *warm])
-    alone, conversation, turn = ((b - a) / users for a, b in zip(levels, levels[1:], strict=False))
+        one = _less(_kinds(masters), rest)
+        await asyncio.gather(*map(_prose_turn, sockets, first))
+        two = _less(_kinds(masters), rest)
+        level, by_master = _used(masters) - level, [info(master)["db0"]["keys"] for master in masters]
+        third = [asyncio.ensure_future(_prose_turn(*each)) for each in zip(sockets, first, strict=True)]
+        await asyncio.sleep(OUTPUT_TOKENS / RATE / 2)
+        half = _less(_less(_kinds(masters), rest), two)
+        await asyncio.gather(*third)
+        await close_sockets([*sockets, *busy.sockets])
+    of_turn, in_lists = ("log", "turn", "message", "usage"), ("conversations", "sizes")
     return {
-        "users": users,
-        "bytes_per_turn": round(turn),
-        "bytes_per_conversation": round(conversation - turn),
-        "bytes_per_user": round(alone - conversation),
-        "bytes_by_kind_of_key": {
-            kind: {"keys_per_user": round(count / users, 2), "bytes_per_user": round(size / users)}
-            for kind, (count, size) in sorted(kinds.items())
-        },
-        "keys_by_master": by_shard,
+        "log of an ended turn, for TURN_LOG_TTL": round((two["log"] - one["log"]) / users),
+        "record of an ended turn, for 24 h": round((two["turn"] - one["turn"]) / users),
+        "its two messages, for CHAT_HISTORY_TTL": round((two["message"] - one["message"]) / users),
+        "its usage, for 31 days": round(lists["usage"] / many),
+        "a conversation, for CHAT_HISTORY_TTL": round(
+            (one["conversation"] + one["messages"]) / users + sum(lists[kind] for kind in in_lists) / many
+        ),
+        "a user": round(sum(one[kind] for kind in ("day", "totals", "stored", "starts")) / users),
+        "a live turn at half of its answer": round(sum(half[kind] for kind in ("log", "turn", "message")) / users),
+        "other keys": {kind: size for kind, size in one.items() if kind not in {*of_turn, *in_lists}},
+        "all keys of two turns": round(sum(two.values()) / users),
+        "used memory of two turns": round(level / users),
+        "keys_by_master": by_master,
     }
 
 
@@ -249,17 +249,21 @@ def _used(masters: list[RedisProcess]) -> int:
     return sum(stats["used_memory"] - sum(stats[name] for name in other) for stats in map(info, masters))
 
 
-def _kinds(masters: list[RedisProcess]) -> dict[str, tuple[int, int]]:
-    """Return the number of keys of each kind, and their bytes."""
-    counts, sizes = Counter[str](), Counter[str]()
+def _kinds(masters: list[RedisProcess]) -> Counter[str]:
+    """Return the bytes of the keys of each kind."""
+    sizes = Counter[str]()
     for master in masters:
         with redis.Redis(port=master.port) as link:
             for key in link.scan_iter(count=1000):
                 found = _KIND.match(key.decode())
-                kind = found[1] if found else "other"
-                counts[kind] += 1
-                sizes[kind] += int(link.execute_command("MEMORY", "USAGE", key, "SAMPLES", 0) or 0)
-    return {kind: (counts[kind], sizes[kind]) for kind in counts}
+                sizes[found[1] if found else "other"] += int(
+                    link.execute_command("MEMORY", "USAGE", key, "SAMPLES", 0) or 0
+                )
+    return sizes
+
+
+def _less(sizes: Counter[str], before: Counter[str]) -> Counter[str]:
+    return Counter({kind: size - before[kind] for kind, size in sizes.items()})
 
 
 async def live(*, small: bool) -> Figures:
@@ -334,12 +338,16 @@ async def _checked(
                 f"{instances[1 - n % 2]}/v1/conversations/{turn['conversation']}/messages",
                 headers={"authorization": f"Bearer {known[n]}"},
             )
-            with urllib.request.urlopen(request) as answer:
-                stored = json.load(answer)["messages"]
+            stored = (await asyncio.to_thread(_json, request))["messages"]
             text = "".join(part["text"] for part in stored[-1]["parts"])
             wrong["stored text"] += len(text) != TOKEN_CHARS * received.tokens
             wrong["stored ending"] += f"turn.{stored[-1]['ended']}" != ended["type"]
     return {"endings": dict(endings), "wrong": dict(wrong)}
+
+
+def _json(request: urllib.request.Request) -> Any:
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
 
 
 Part = Callable[..., Coroutine[Any, Any, Figures]]

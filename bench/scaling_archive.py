@@ -7,6 +7,7 @@ import json
 import random
 import re
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -46,6 +47,8 @@ HEAVY, MEDIUM = "heavy", "medium"
 """A user with a tenth of all conversations, and one with a hundredth, which the store without an archive has too."""
 USERS_AT_ONCE = 20
 """The users of a transaction, as at 200 turns per second."""
+CALL_S = 120.0
+"""How long a call may take: the machine may be busy."""
 TABLES = ("users", "conversations", "messages", "turns", "usage_days", "feedback")
 
 
@@ -151,7 +154,7 @@ async def archive(*, small: bool) -> Figures:
         url, server = stack.enter_context(postgres())
         database = url.rpartition("/")[2]
         environment = AUTH | {"TURNWIRE_ARCHIVE": url, "TURNWIRE_ARCHIVE_MIGRATE": "1"}
-        archive = SqlArchive(url, migrate=True)
+        archive = SqlArchive(url, migrate=True, call_s=CALL_S)
         await archive.open()
         stack.push_async_callback(archive.close)
         stores = [await stack.enter_async_context(redis()) for _ in range(2)]
@@ -193,6 +196,9 @@ async def _load(writer: Writer, server: PostgresProcess, database: str, users: i
         for start in range(0, users, USERS_AT_ONCE):
             more = [HEAVY] * (USERS_AT_ONCE // 10) + [MEDIUM] * (start // USERS_AT_ONCE % 5 == 0)
             await writer.write(names[start : start + USERS_AT_ONCE] + more, at_ms)
+        if number == 0:
+            server.execute("ANALYZE", database)  # autovacuum does it within a minute
+        print(f"{writer.turns} turns written", file=sys.stderr, flush=True)
     spent = tree_cpu_s(pid) - began
     after = _wal(server, database)
     size, images = (b - a for a, b in zip(before, after, strict=True))
@@ -257,7 +263,7 @@ async def _plans(url: str, server: PostgresProcess, database: str) -> Figures:
         "auto_explain.log_format": "json",
     }.items():
         server.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
-    archive = SqlArchive(url)
+    archive = SqlArchive(url, call_s=CALL_S)
     await archive.open()
     page, _ = await archive.conversations(HEAVY, 200, None)
     last = page[-1]
