@@ -141,7 +141,7 @@ async def gateway(
 
 @asynccontextmanager
 async def redis() -> AsyncIterator[str]:
-    """Run a Redis for this run only, with an append-only file, and yield its URL."""
+    """Run a Redis for this run only, without an append-only file, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         server = RedisProcess(Path(folder) / "redis")
         server.start()

@@ -148,7 +148,7 @@ class PostgresProcess:
             **self._settings,
         }
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-        with (self._folder / "postgres.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *arguments],
                 stdout=log,
@@ -159,7 +159,7 @@ class PostgresProcess:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError("PostgreSQL did not start:\n" + (self._folder / "postgres.log").read_text())
+                raise RuntimeError("PostgreSQL did not start:\n" + self.log.read_text())
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -193,6 +193,11 @@ class PostgresProcess:
         """The id of the running process."""
         assert self._process is not None, "it isn't running"
         return self._process.pid
+
+    @property
+    def log(self) -> Path:
+        """The file that it logs to."""
+        return self._folder / "postgres.log"
 
     @property
     def _data(self) -> Path:
