@@ -62,11 +62,14 @@ class Pacer:
         self.step(stream, random.randint(1, stream.interval_ticks))
 
     def step(self, stream: Stream, next_ticks: int) -> None:
-        """Write a token or the end. The next token follows after `next_ticks`."""
-        if stream.gone or stream.advance():
+        """Write a token. The next one follows after `next_ticks`."""
+        if stream.gone:
             self.streaming -= 1
             return
         self.sent += 1
+        if stream.advance():
+            self.streaming -= 1
+            return
         self._slots.setdefault(self._tick + next_ticks, []).append(stream)
 
     async def run(self) -> None:
@@ -135,16 +138,17 @@ class Stream(asyncio.Protocol):
         self._pacer.add(self)
 
     def advance(self) -> bool:
-        """Write the next token, or the end. Return whether it was the end."""
-        if self._left == 0:
-            last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
-            self._transport.write(last)
-            self._input = None
-            return True
+        """Write the next token, and with the last one the end. Return whether it was the last one."""
         self._left -= 1
         token = json.dumps(self._prose.pop()).encode() if self._prose else b'"%016d "' % time.monotonic_ns()
-        self._transport.write(_chunked(_CHUNK % token))
-        return False
+        chunk = _chunked(_CHUNK % token)
+        if self._left > 0:
+            self._transport.write(chunk)
+            return False
+        last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
+        self._transport.write(chunk + last)
+        self._input = None
+        return True
 
     def _answer_stats(self) -> None:
         pacer = self._pacer

@@ -96,7 +96,7 @@ async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
     assert (await store.message("bob", "c4.answer")).rating == "up"
     for _ in range(2):
         assert [hit.message for hit in (await store.search("ann", "needle", 9, None))[0]] == ["c3.answer"]
-        await store.index_now()
+        await store.index_user("ann")
     await store.delete_conversation("ann", "c1")
     assert (await store.turn("ann", "c1.turn")).conversation is None
     await store.close()
