@@ -14,6 +14,7 @@ from gateway.http.event_stream import wait_disconnected
 from gateway.http.operation import Identifier, RequestContext
 from gateway.http.responses import CHUNK_BYTES, JSONL_TYPE, NO_STORE, JsonResponse
 from gateway.identity import origin
+from gateway.identity.principal import SERVICE_PREFIX
 from gateway.identity.principal import Scope as RequiredScope
 from gateway.limits.connections import ConnectionPermit
 from gateway.offload import offload
@@ -40,21 +41,23 @@ WAIT_S = 0.1
 
 
 class UserErase(p.Request, frozen=True, tag="user.erase"):
-    """Delete everything of a user, and close the user's connections. `user` is a name, or `me`."""
+    """Delete everything of a user, and close the user's connections. `user` is a name or, unless `exact`, `me`."""
 
     user: Identifier
+    exact: bool = False
 
 
 class UserExport(p.Request, frozen=True, tag="user.export"):
-    """Export everything of a user as JSONL. `user` is a name, or `me`."""
+    """Export everything of a user as JSONL. `user` is a name or, unless `exact`, `me`."""
 
     user: Identifier
+    exact: bool = False
 
 
 async def erase_user(context: RequestContext) -> Response:
     """Erase the user that the path names. Raises `ApiError` and `StoreError`."""
     request = await context.parse(UserErase)
-    user = _named_user(context, request.user, "chat")
+    user = _named_user(context, request, "chat")
     caller = context.principal
     await context.services.erasure.erase(user, caller.user, is_admin="admin" in caller.scopes)
     return JsonResponse(Nothing(), 200, NO_STORE)
@@ -63,7 +66,7 @@ async def erase_user(context: RequestContext) -> Response:
 async def export(context: RequestContext) -> Response:
     """Stream everything of the user that the path names. Raises `ApiError` and `StoreError`."""
     request = await context.parse(UserExport)
-    user = _named_user(context, request.user, "read")
+    user = _named_user(context, request, "read")
     context.services.memory.check()
     context.services.limits.large_answers.check(context.principal.user)
     log.info("export of a user begins", user_hash=user_hash(user), caller_hash=user_hash(context.principal.user))
@@ -78,15 +81,18 @@ async def export(context: RequestContext) -> Response:
     return _Export(context, first, lines, permit)
 
 
-def _named_user(context: RequestContext, name: str, own_scope: RequiredScope) -> str:
+def _named_user(context: RequestContext, request: UserErase | UserExport, own_scope: RequiredScope) -> str:
     """Return the user that the path names. Raise `ApiError` if the caller lacks the scope for that user.
 
-    That is `own_scope` for the caller itself, and `admin` for any other user.
+    That is `own_scope` for the caller itself and for a service that may act for any user (`as`), else `admin`.
     """
-    principal = context.principal
-    if name in {ME, principal.user}:
+    principal, name = context.principal, request.user
+    if name == principal.user or (name == ME and not request.exact):
         principal.require(own_scope)
         return principal.user
+    if "admin" not in principal.scopes and "as" in principal.scopes and not name.startswith(SERVICE_PREFIX):
+        principal.require(own_scope)
+        return name
     principal.require("admin")
     return name
 
