@@ -82,6 +82,8 @@ async def test_an_erased_user_leaves_no_trace_in_redis(tmp_path: Path) -> None:
             httpx2.AsyncClient(base_url=two.url) as http,
         ):
             ids = await live(here)
+            revoked = {"user": USER, "before": "2000-01-01T00:00:00Z"}  # outlives the erasure, and locks nobody out
+            assert (await http.post("/v1/revocations", json=revoked, headers=ADMIN)).status_code == 200
             await bob.request("conversation.create", title="something of bob")
             assert (await http.post("/v1/tickets", headers=bearer(token(USER)))).status_code == 200
             lines = await export(http)
