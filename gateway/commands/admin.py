@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -160,6 +161,12 @@ def _open(
         fail(message, EXIT_FAILED)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            fail(
+                f"The certificate of {base} isn't trusted: {reason.verify_message}. If it is of your own authority, set"
+                " SSL_CERT_FILE to the authority's file.",
+                EXIT_FAILED,
+            )
         fail(f"{base} can't be reached: {reason}. Set the address of the instance with --url.", EXIT_FAILED)
 
 
