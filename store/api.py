@@ -57,7 +57,8 @@ def instance_channel(instance: str) -> str:
 def erased_key(user: str) -> str:
     """Return the key of the ephemeral value that exists for a while after the user was erased.
 
-    While it exists, an instance must not store data of the user from before the erasure. The key doesn't show the user.
+    While it exists, an instance must not store data of the user from before the erasure. The value is the time of the
+    erasure by the store's clock, in ms. The key doesn't show the user.
     """
     return "erased:" + user_hash(user)
 
@@ -335,6 +336,9 @@ class EphemeralStore(Protocol):
 
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """Return the values of `keys`, in order, in one round trip; None for a key that has none."""
+
+    async def clock_ms(self) -> int:
+        """Return the time by the store's clock, in ms since 1970. The clocks of instances may be apart; they share this one."""
 
     async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """Count requests that an instance has let through.

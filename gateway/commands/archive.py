@@ -96,9 +96,10 @@ async def _outboxes(settings: Settings, *, retry: bool) -> tuple[list[list[str]]
 
 def status_rows(status: ArchiveStatus) -> list[list[str]]:
     """Return the rows of the table that shows the state of an archive."""
+    lacking = f": it lacks {status.version.missing}" if status.version.missing else ""
     rows = [
         ["database", f"{status.database}, reachable"],
-        ["schema", f"{status.version.revision or 'none'} ({status.version.kind})"],
+        ["schema", f"{status.version.revision or 'none'} ({status.version.kind}{lacking})"],
     ]
     if status.users is not None:
         rows += [

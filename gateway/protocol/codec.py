@@ -100,11 +100,24 @@ class Codec:
     def decode(self, data: bytes | str) -> AnyRequest:
         """Decode a client's frame to a request. Raise `FrameError` if it can't be used."""
         try:
-            request = self._decode_request(data)
+            try:
+                request = self._decode_request(data)
+            except msgspec.ValidationError as error:
+                request = self._decode_integral(data, error)
             check_untyped_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             raise FrameError(self._frame_error(error, data), *self._recover_ids(data)) from None
         return request
+
+    def _decode_integral(self, data: bytes | str, refused: msgspec.ValidationError) -> AnyRequest:
+        """Return the request in a frame that has floats without a fraction in its fields: in JSON, 1.0 is 1.
+
+        Raise `refused`, the reason why the frame can't be decoded, if it has none.
+        """
+        fields = self.decode_any(data)
+        if not isinstance(fields, dict) or not any(type(value) is float for value in fields.values()):
+            raise refused
+        return msgspec.convert({name: integral(value) for name, value in fields.items()}, AnyRequest)
 
     def _frame_error(self, error: Exception, data: bytes | str) -> ApiError:
         if not self.binary and _is_lone_surrogate(str(error), str(data)):
@@ -132,6 +145,11 @@ class Codec:
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             return None, None
         return _usable_id(envelope.id, ID_CHARS_MAX), _usable_id(envelope.user, USER_BYTES_MAX)
+
+
+def integral(value: Any) -> Any:
+    """Return a float without a fraction as an int, else `value`."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _usable_id(value: object, chars_max: int) -> str | None:

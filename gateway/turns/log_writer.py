@@ -198,7 +198,8 @@ class LogWriter:
         if new is None:
             return
         (erased_ms,) = await self._store.get_ephemeral([erased_key(live_turn.user)])
-        if erased_ms is not None and new.now_ms <= int(erased_ms):
+        # Ages are compared, because the clocks of the instances may be apart.
+        if erased_ms is not None and live_turn.age_ms >= await self._store.clock_ms() - int(erased_ms):
             live_turn.signal.abort(Abort("lost"))
             return
         log.warning("restoring a turn that the store has lost", turn=live_turn.turn)

@@ -220,6 +220,11 @@ class ArchiveDatabase:
 def _postgres_url(url: str) -> tuple[str, float]:
     """Return the URL as asyncpg takes it, and how many seconds it may take to connect."""
     base, _, query = ("postgresql://" + url.partition("://")[2]).partition("?")
+    if base.partition("://")[2].partition("/")[0].count("@") > 1:
+        raise ArchiveError(
+            "The URL in TURNWIRE_ARCHIVE has more than one @ before the database. Percent-encode each @ in the user and"
+            " the password as %40."
+        )
     parameters = parse_qsl(query, keep_blank_values=True)
     connect_s = CONNECT_S
     for name, value in parameters:

@@ -86,7 +86,10 @@ def _sentence(error: BaseException) -> str:
         if isinstance(each, sqlite3.Error):
             return _sentence_of_sqlite(each)
         if type(each).__name__ == "ClientConfigurationError" or type(each) is ValueError:
-            return "The URL in TURNWIRE_ARCHIVE isn't valid. Check its port, sslmode and other parameters."
+            return (
+                "The URL in TURNWIRE_ARCHIVE isn't valid. Check its port, sslmode and other parameters, and percent-encode"
+                " each @, /, ?, # and : in the password."
+            )
         if isinstance(each, PoolTimeout):
             return "All connections to the archive are busy. Check the load of the database."
         if isinstance(each, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -23,12 +24,20 @@ PLAIN_OPTIONS = re.compile(
 )
 """The options that a URL may have. redis-py has others, such as `retry`, whose values are objects of Python."""
 
+FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
 _SEVERAL = re.compile(r"(rediss?)\+(cluster|sentinel)://([^/?#]*)(/[^?#]*)?(\?.*)?", re.DOTALL)
 
 INVALID = (
     "The store's URL is invalid. Use --store redis://USER:PASSWORD@HOST:PORT/DB,"
     " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or"
     " redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DB, and percent-encode each / and @ in the password."
+)
+
+
+REPEATED = (
+    "The store's URL has more than one @. Write the user and the password once, before the first address, as in"
+    " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT, and percent-encode each @ in the password as %40."
 )
 
 
@@ -62,9 +71,21 @@ def parse_target(url: str) -> Target:
     """Return what `url` names. Raises `StoreError`, which doesn't quote the URL, because it may hold a password."""
     try:
         several = _SEVERAL.fullmatch(url)
-        return _one(url) if several is None else _several(*several.groups(default=""))
+        target = _one(url) if several is None else _several(*several.groups(default=""))
     except (ValueError, TypeError, RedisError):
         raise StoreError(INVALID) from None
+    for option in FILE_OPTIONS:
+        _check_file(option, target.options.get(option))
+    return target
+
+
+def _check_file(option: str, path: str | None) -> None:
+    """Raise `StoreError` if an option of TLS names something that can't be read."""
+    if path is not None and not os.access(path, os.R_OK):
+        what = "isn't there" if not os.path.exists(path) else "can't be read"
+        raise StoreError(
+            f"{path}, which {option} in the store's URL names, {what}. Correct its path, or give the gateway's user access."
+        )
 
 
 def _options(url: str) -> tuple[dict[str, Any], tuple[str, int] | None]:
@@ -90,6 +111,8 @@ def _one(url: str) -> Target:
 
 def _several(scheme: str, topology: str, authority: str, path: str, query: str) -> Target:
     secret, at, names = authority.rpartition("@")
+    if "@" in secret:
+        raise StoreError(REPEATED)
     parts = [unquote(part) for part in path.strip("/").split("/")] if path.strip("/") else []
     is_sentinel = topology == "sentinel"
     master = parts.pop(0) if is_sentinel and parts else ""

@@ -592,7 +592,7 @@ ROWS = [
     Row(
         "a search: a place",
         lambda: search_text.snippet(fill("字 ß"), search_text.parse_query("x")),
-        "search_text._PIECE search_text._WINDOW",
+        "search_text._PIECE",
     ),
     Row(
         "a search: a late place",

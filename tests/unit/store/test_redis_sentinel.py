@@ -56,7 +56,9 @@ async def test_the_reason_of_a_refusal_is_told(shared_setup: SentinelSetup) -> N
     wrong = await refusal(shared_setup.url + "?sentinel_password=s3cret")
     assert "refuses the credentials" in wrong
     assert f"The Sentinels are at 127.0.0.1:{shared_setup.ports[0]}" in wrong
-    assert "isn't a Sentinel" in await refusal(f"redis+sentinel://127.0.0.1:{shared_setup.master.port}/turnwire")
+    redis = f"127.0.0.1:{shared_setup.master.port}"
+    for addresses in (redis, f"{redis},127.0.0.1:{shared_setup.ports[0]}"):
+        assert f"{redis} isn't a Sentinel. Name only" in await refusal(f"redis+sentinel://{addresses}/turnwire")
     sentinel = f"127.0.0.1:{shared_setup.ports[0]}"
     assert "The server is a Sentinel. Use redis+sentinel://" in await refusal(f"redis://{sentinel}")
     assert "isn't a node of a cluster" in await refusal(f"redis+cluster://{sentinel}")

@@ -53,6 +53,8 @@ async def test_what_is_wrong_with_a_url(postgres_server: PostgresProcess) -> Non
         url.replace("/postgres", "/nothing"): "no such database",
         url.replace(str(postgres_server.port), str(free_port())): "can't be reached",
         url.replace(str(postgres_server.port), "port"): "isn't valid",
+        url.replace(PASSWORD, "p@ss"): "Percent-encode each @",
+        url.replace(PASSWORD, "p/ss"): "percent-encode each @, /",
         url + "?sslmode=require": "no TLS",
         url + "?sslmode=sometimes": "isn't valid",
         url + "?sslmode=verify-full&sslrootcert=/nowhere.pem": "can't be read",

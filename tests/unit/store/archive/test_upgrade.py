@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +32,7 @@ from tests.postgres_process import PostgresProcess, shared_postgres
 
 __all__ = ["shared_postgres"]
 
+ROOT = Path(__file__).parents[4]
 MakeUrl = Callable[[], str]
 
 
@@ -341,3 +346,39 @@ async def test_the_tables_may_be_in_a_schema_of_their_own(shared_postgres: Postg
             await put(archive, conversation())
             assert await archive.conversation("ann", "c1") is not None
     assert shared_postgres.execute("SELECT count(*) FROM chat.conversations", name) == [["1"]]
+
+
+@pytest.mark.parametrize("make_url", ["postgres", "sqlite"], indirect=True)
+async def test_an_incomplete_schema_is_refused(make_url: MakeUrl) -> None:
+    """The version alone doesn't show that somebody has removed a column: turns would end, and nothing would be archived."""
+    url = make_url()
+    async with opened(url, migrate=True) as archive:
+        await on_database(archive, "ALTER TABLE feedback DROP COLUMN comment")
+    for migrate in (False, True):
+        message = await refused(url, migrate=migrate)
+        assert "lacks the column comment of the table feedback" in message
+    async with closed(url) as archive:
+        assert (await archive.version()).kind == "incomplete"
+        await on_database(archive, "DROP TABLE feedback")
+    assert "lacks the table feedback" in await refused(url)
+
+
+async def test_a_migration_is_logged_in_the_form_of_all_logs(tmp_path: Path) -> None:
+    """Alembic's lines are JSON too, and there are none about its plugins."""
+    script = (
+        "import asyncio; from gateway.telemetry.logs import configure_logging; configure_logging('info', 'json');"
+        "from store.archive.sql_archive import SqlArchive; archive = SqlArchive('sqlite:///archive.db', migrate=True);"
+        "asyncio.run(archive.open())"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        (sys.executable, "-c", script),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any("Running upgrade" in event["event"] for event in events)
+    assert {event["logger"] for event in events} <= {"alembic.runtime.migration", "turnwire.store"}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from store.connect import has_password
 from store.records import StoreError
+from store.redis import target as target_module
 from store.redis.target import INVALID, parse_target
 
 
-def test_the_nodes_of_a_cluster() -> None:
+def test_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node has its host and port; user, password and options are those of all nodes."""
+    monkeypatch.setattr(target_module, "FILE_OPTIONS", ())
     target = parse_target("rediss+cluster://ann:p%40ss@one:7001,two,[::1]:7003?ssl_ca_certs=/ca.pem")
     assert target.kind == "cluster"
     assert target.hosts == (("one", 7001), ("two", 6379), ("::1", 7003))
@@ -33,6 +37,26 @@ def test_sentinels() -> None:
     assert target.options["password"] == "secret"
     assert target.sentinel_options == {"password": "other", "username": "bob"}
     assert not target.tls
+
+
+@pytest.mark.parametrize("topology", ["cluster", "sentinel"])
+def test_a_password_is_written_once(topology: str) -> None:
+    """If each address has it, or if it has an @ itself, the message says how to write it."""
+    for secret in (":hidden@a,:hidden@b", ":hid@den@a"):
+        with pytest.raises(StoreError, match="more than one @") as refused:
+            parse_target(f"redis+{topology}://{secret}/m")
+        assert "hid" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize("url", ["rediss://h", "rediss+cluster://h,i", "rediss+sentinel://h/m"])
+def test_a_missing_file_is_named(url: str, option: str, tmp_path: Path) -> None:
+    """Otherwise each connection would fail as if there were no Redis."""
+    path = tmp_path / "ca.pem"
+    with pytest.raises(StoreError, match=f"ca.pem, which {option} in the store's URL names, isn't there. Correct"):
+        parse_target(f"{url}?{option}={path}")
+    path.touch()
+    assert parse_target(f"{url}?{option}={path}").options[option] == str(path)
 
 
 def test_one_server() -> None:
