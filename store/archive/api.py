@@ -16,7 +16,7 @@ class ArchiveError(StoreError):
 
 
 class ArchiveUnfit(ArchiveError):
-    """The database answers, but can't be this archive until an operator has changed something: its schema or rights, or the URL."""
+    """The database answers, but can't be the archive until an operator changes something: its schema, its rights or the URL."""
 
 
 class Archive(Protocol):
