@@ -217,6 +217,11 @@ def _archive_metrics(services: Services) -> list[Metric]:
     state = archive_state(services.store) or DrainState()
     return [
         gauge("archive_degraded", "Archive degradation: 1 while it can't be written.", [((), state.is_degraded)]),
+        gauge(
+            "archive_unfit",
+            "Archive misfit: 1 while it answers, but an operator has to change something before it can be written.",
+            [((), state.is_unfit)],
+        ),
         gauge("archive_pending", "Entries that wait to be archived, when last counted.", [((), state.pending)]),
         gauge("archive_oldest_seconds", "Age of the oldest entry that waits.", [((), state.oldest_age_s())]),
         counter("archive_entries", "Entries archived by this instance.", [((), state.drained)]),

@@ -95,7 +95,8 @@ class TurnStore(Protocol):
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """Store a turn's last events, answer, usage and ending, move the head and drop the lease, in one step.
 
-        Repeating the call is harmless. Return the conversation, or None if the turn has none.
+        Repeating the call is harmless. Return the conversation, or None if the turn has none. If the log has the ending already,
+        `ended.events` has no events: it begins after the end of the log, and ends there.
         Raises `Fenced` if the turn is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events`
         doesn't continue the log.
         """

@@ -755,6 +755,23 @@ class HistoryConformance(SearchConformance):
         await store.end(ending(turn, events=piece(turn, 4, 6)))
         assert [one.last for one in await store.log("ann", "t1", 0)] == [3, 6]
 
+    async def test_an_ending_that_only_the_log_has(self, store: Store) -> None:
+        """An ending without events is stored by the turn's next owner, if the log ends there. Nothing is written twice."""
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn(lease_ms=0))
+        await store.append([piece(turn, 1, 3)])
+        claimed = await store.claim("ann", "t1", "two", NOW + 1, LONG_MS)
+        assert claimed is not None
+        for first, last in ((3, 2), (5, 4)):
+            with pytest.raises(LogGap):
+                await store.end(ending(claimed, events=piece(claimed, first, last)))
+        for _ in range(2):
+            await store.end(ending(claimed, events=piece(claimed, 4, 3, payload=b"")))
+        assert [one.last for one in await store.log("ann", "t1", 0)] == [3]
+        ended = await store.turn("ann", "t1")
+        assert (ended.status, ended.seq, ended.ending) == ("completed", 3, b"the ending")
+        assert (await store.message("ann", "t1.answer")).role == "assistant"
+
     async def test_the_head_follows_each_ending(self, store: Store) -> None:
         """Each stored ending moves the head; by default the next turn's parent is the head."""
         await store.create_conversation(conversation())

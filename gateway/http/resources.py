@@ -116,16 +116,16 @@ async def ready(context: RequestContext) -> Response:
     if services.runner.is_draining:
         return error_response(ApiError("shutting_down"))
     services.memory.check()
-    try:
-        await services.store.ping()
-    except PartFailed:
-        return JsonResponse(Readiness("ready", "degraded"))
-    except StoreError:
-        return error_response(ApiError("store_unavailable"))
     state = archive_state(services.store)
     archive: Literal["ok", "degraded"] | UnsetType = UNSET
     if state is not None:
         archive = "degraded" if state.is_degraded else "ok"
+    try:
+        await services.store.ping()
+    except PartFailed:
+        return JsonResponse(Readiness("ready", "degraded", archive))
+    except StoreError:
+        return error_response(ApiError("store_unavailable"))
     try:
         await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_PROBE_TTL_MS)
     except StoreError:

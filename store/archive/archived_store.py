@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from store.api import Store
-from store.archive.api import Archive, ArchiveError
+from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.drain import Drain
 from store.archive.restorer import Restorer
 from store.archive.state import DrainState
@@ -79,15 +79,25 @@ class ArchivedStore:
         return self._drain.state
 
     async def open(self) -> None:
-        """See `Store`. Raises `ArchiveError` if the archive can't be opened."""
+        """See `Store`. An archive that can't be reached is opened later. Raises `ArchiveUnfit` if it can't be used as it is."""
         await self._hot.open()
         self._hot.call_on_accepted(self._restorer.remember)
         try:
-            await self._archive.open()
+            unopened = await self._open_archive()
         except BaseException:
             await self._hot.close()
             raise
-        self._drain.start()
+        self._drain.start(unopened)
+
+    async def _open_archive(self) -> ArchiveError | None:
+        """Open the archive. Return why it can't be reached; raise the error if an operator has to change something."""
+        try:
+            await self._archive.open()
+        except ArchiveUnfit:
+            raise
+        except ArchiveError as error:
+            return error
+        return None
 
     async def close(self) -> None:
         """See `Store`."""
@@ -348,6 +358,7 @@ class ArchivedStore:
         """See `HistoryStore`. Redis comes first, so that no instance finds something to archive; then Redis again."""
         await self._hot.erase_user(user)
         await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
+        self._check_reachable()
         await self._archive.erase(user)
         await self._hot.erase_outbox(user)
         self._backfilled.pop(user, None)

@@ -84,6 +84,11 @@ class ArchiveDatabase:
         """Whether the database is PostgreSQL."""
         return self.path is None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` was called, and `close` wasn't called since."""
+        return self._engine is not None
+
     def open(self) -> None:
         """Prepare the connections; the first call connects. Raises `StoreError` for a file that others may replace."""
         if self._engine is None:

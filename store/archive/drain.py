@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from store.api import user_hash
-from store.archive.api import Archive, ArchiveError
+from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
 from store.records import StoreError
@@ -31,6 +31,8 @@ LATER_S = 1.0
 """The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""
 USERS_PER_TRANSACTION = 32
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
+UNFIT_RETRY_S_MAX = 10.0
+"""The longest time between two attempts while an operator has to change something at the database."""
 STALE_DELAY_S = 0.05
 SWEEP_INTERVAL_S = 3.0
 INDEX_AGE_MS = 5000
@@ -101,9 +103,13 @@ class Drain:
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self._unfit_because = ""
 
-    def start(self) -> None:
-        """Start the background tasks."""
+    def start(self, unopened: ArchiveError | None = None) -> None:
+        """Start the background tasks. `unopened`: why the archive isn't open yet; it is opened as soon as that is possible."""
+        if unopened is not None:
+            self._set_degraded(unopened)
+            self._wake.set()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
 
@@ -170,13 +176,14 @@ class Drain:
             users, waiters = self._take()
             try:
                 if self.state.is_degraded:
+                    await self._archive.open()  # the database that is back may have another schema
                     await self._archive.ping()
                 again = await self._pass(users, waiters)
                 self._set_degraded(None)
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
-                retry_s = min(2 * retry_s, RETRY_S_MAX)
+                retry_s = min(2 * retry_s, UNFIT_RETRY_S_MAX if self.state.is_unfit else RETRY_S_MAX)
                 continue
             retry_s = RETRY_S_MIN
             self._continue(waiters, again)
@@ -304,12 +311,18 @@ class Drain:
                 waiter.fail(error)
 
     def _set_degraded(self, error: Exception | None) -> None:
-        if (error is not None) == self.state.is_degraded:
-            return
-        self.state.is_degraded = error is not None
+        was_degraded, self.state.is_degraded = self.state.is_degraded, error is not None
+        self.state.is_unfit = isinstance(error, ArchiveUnfit)
+        unfit_before, self._unfit_because = self._unfit_because, str(error) if self.state.is_unfit else ""
         if error is None:
-            log.info("the archive can be written again")
-        else:
+            if was_degraded:
+                log.info("the archive can be written again")
+        elif self.state.is_unfit:
+            if self._unfit_because != unfit_before:
+                log.error(
+                    "the archive can't be used until that is changed; outboxes keep the changes", error=str(error)
+                )
+        elif not was_degraded:
             log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
 
     async def _run_sweeps(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from store.archive.api import ArchiveError
+from store.archive.api import ArchiveError, ArchiveUnfit
 
 RETRIED = frozenset({"40001", "40P01"})
 """A serialization failure and a deadlock: the same transaction may succeed when it is repeated."""
@@ -36,6 +36,7 @@ _STATES = {
     "42703": "The archive's tables have an older form. Run turnwire archive upgrade.",
     "3F000": "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE.",
 }
+_UNFIT_STATES = frozenset({"28P01", "28000", "3D000", "42501", "25006", "42704", "42P01", "42703", "3F000"})
 _LOST_CLASSES = ("08", "57P")
 _SQLITE = {
     sqlite3.SQLITE_BUSY: "The archive's file has been in use by another process for too long. Stop that process.",
@@ -46,6 +47,9 @@ _SQLITE = {
     sqlite3.SQLITE_IOERR: "The archive's file can't be read or written, because its disk fails. Check the disk.",
     sqlite3.SQLITE_CORRUPT: "The archive's file is damaged. Restore a copy.",
 }
+_UNFIT_SQLITE = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT}
+)
 
 
 def refusal_of(error: BaseException) -> str | None:
@@ -75,7 +79,31 @@ def is_of_driver(error: BaseException) -> bool:
 
 def archive_error(error: BaseException) -> ArchiveError:
     """Return the `ArchiveError` for an error of the database or its driver. Its text says what to do."""
-    return ArchiveError(_sentence(error))
+    return (ArchiveUnfit if _is_unfit(error) else ArchiveError)(_sentence(error))
+
+
+def _is_unfit(error: BaseException) -> bool:
+    """Return whether the database answers but can't be used until an operator has changed something."""
+    for each in _causes(error):
+        state = getattr(each, "sqlstate", None)
+        if isinstance(state, str):
+            return state in _UNFIT_STATES
+        if isinstance(each, sqlite3.Error):
+            code = getattr(each, "sqlite_errorcode", 0) & 0xFF
+            return code in _UNFIT_SQLITE or _sentence_of_sqlite(each) == _STATES["42P01"]
+        if _is_of_url(each) or isinstance(each, ssl.SSLError | PermissionError):
+            return True
+        if isinstance(each, OSError):
+            return _has_no_tls(each)
+    return False
+
+
+def _is_of_url(error: BaseException) -> bool:
+    return type(error).__name__ == "ClientConfigurationError" or type(error) is ValueError
+
+
+def _has_no_tls(error: OSError) -> bool:
+    return isinstance(error, ConnectionError) and "SSL" in str(error)
 
 
 def _sentence(error: BaseException) -> str:
@@ -85,7 +113,7 @@ def _sentence(error: BaseException) -> str:
             return _sentence_of_state(state)
         if isinstance(each, sqlite3.Error):
             return _sentence_of_sqlite(each)
-        if type(each).__name__ == "ClientConfigurationError" or type(each) is ValueError:
+        if _is_of_url(each):
             return (
                 "The URL in TURNWIRE_ARCHIVE isn't valid. Check its port, sslmode and other parameters, and percent-encode"
                 " each @, /, ?, # and : in the password."
@@ -105,7 +133,7 @@ def _sentence_of_network(error: OSError) -> str:
             "The archive's TLS certificate isn't accepted. Correct sslmode or sslrootcert in TURNWIRE_ARCHIVE, or the"
             " server's certificate."
         )
-    if isinstance(error, ConnectionError) and "SSL" in str(error):
+    if _has_no_tls(error):
         return "The archive's server has no TLS. Turn it on there, or set another sslmode in TURNWIRE_ARCHIVE."
     if isinstance(error, socket.gaierror):
         return "The archive's host is unknown. Correct its name in TURNWIRE_ARCHIVE, or the DNS."

@@ -45,6 +45,7 @@ class SqlArchive(Reader):
 
     async def open(self) -> None:
         """See `Archive.open`."""
+        was_open = self._database.is_open
         try:
             self._database.open()
             version = await self.version()
@@ -56,7 +57,8 @@ class SqlArchive(Reader):
             if self._database.is_postgres:
                 await self._database.read(check_rights)
         except BaseException:
-            await self.close()
+            if not was_open:
+                await self.close()
             raise
 
     async def close(self) -> None:

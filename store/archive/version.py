@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from store.archive.api import ArchiveError
+from store.archive.api import ArchiveUnfit
 from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
 
 Kind = Literal["current", "empty", "older", "newer", "foreign", "incomplete"]
@@ -42,14 +42,14 @@ class Version(Struct, frozen=True):
     missing: str | None = None
 
     def check(self) -> None:
-        """Raise `ArchiveError` unless the schema is the current one."""
+        """Raise `ArchiveUnfit` unless the schema is the current one."""
         if self.kind != "current":
-            raise ArchiveError(self._text)
+            raise ArchiveUnfit(self._text)
 
     def check_upgradable(self) -> None:
-        """Raise `ArchiveError` if the schema can't be upgraded to the current one."""
+        """Raise `ArchiveUnfit` if the schema can't be upgraded to the current one."""
         if self.kind in {"newer", "foreign", "incomplete"}:
-            raise ArchiveError(self._text)
+            raise ArchiveUnfit(self._text)
 
     @property
     def _text(self) -> str:
@@ -87,7 +87,7 @@ def _missing(connection: Connection) -> str | None:
 
 
 async def check_server(connection: AsyncConnection) -> None:
-    """Raise `ArchiveError` if the PostgreSQL is too old, doesn't use UTF-8, is read-only, or has no schema for tables."""
+    """Raise `ArchiveUnfit` if the PostgreSQL is too old, doesn't use UTF-8, is read-only, or has no schema for tables."""
     row = (
         await connection.execute(
             text(
@@ -98,26 +98,26 @@ async def check_server(connection: AsyncConnection) -> None:
         )
     ).one()
     if row.version < POSTGRES_MIN:
-        raise ArchiveError(f"The archive is PostgreSQL {row.version}. Upgrade it to {POSTGRES_MIN} or newer.")
+        raise ArchiveUnfit(f"The archive is PostgreSQL {row.version}. Upgrade it to {POSTGRES_MIN} or newer.")
     if row.encoding != "UTF8":
-        raise ArchiveError(
+        raise ArchiveUnfit(
             f"The archive's database has the encoding {row.encoding}. Create one with ENCODING 'UTF8' and use that."
         )
     if row.is_replica or row.is_read_only:
-        raise ArchiveError("The archive is read-only, as a replica is. Set TURNWIRE_ARCHIVE to the primary server.")
+        raise ArchiveUnfit("The archive is read-only, as a replica is. Set TURNWIRE_ARCHIVE to the primary server.")
     if row.place is None:
-        raise ArchiveError(
+        raise ArchiveUnfit(
             "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE."
         )
 
 
 async def check_rights(connection: AsyncConnection) -> None:
-    """Raise `ArchiveError` if the user may not read and write the tables. The database is PostgreSQL."""
+    """Raise `ArchiveUnfit` if the user may not read and write the tables. The database is PostgreSQL."""
     for name in OURS:
         for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
             statement = text("SELECT has_table_privilege(CAST(:name AS text), CAST(:right AS text))")
             if not (await connection.execute(statement, {"name": name, "right": right})).scalar():
-                raise ArchiveError(
+                raise ArchiveUnfit(
                     f"The archive's user has no right to {right} in the table {name}. Make the user the owner of the "
                     "database's tables, or GRANT it the rights."
                 )

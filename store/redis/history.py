@@ -15,7 +15,6 @@ from store.records import (
     FeedbackFilter,
     FeedbackRecord,
     MessageRecord,
-    NotFound,
     TurnLimits,
 )
 from store.redis.client import RedisPart
@@ -78,14 +77,17 @@ class RedisHistory(RedisPart):
         """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
-        (record,) = parse_reply((await self._change_history(conversation.user, [call]))[0])
+        # Only a user's own request waits for the replicas: what a turn restores, its owner knows anyway.
+        replies = await self._change_history(conversation.user, [call], durable=limits is not None)
+        (record,) = parse_reply(replies[0])
         return conversation_record(conversation.user, record)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""
         record = await self._client.command("HGETALL", user_prefix(user) + b"conversation:" + encode_text(conversation))
         if not record:
-            raise NotFound("conversation")
+            # A replica may lag behind: the script says whether it really doesn't exist.
+            (record,) = parse_reply(await self._script("get_conversation", user, conversation))
         return conversation_record(user, record)
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
@@ -111,7 +113,8 @@ class RedisHistory(RedisPart):
 
     async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
-        (reply,) = await self._change_history(user, [(script, user_prefix(user), encoded)], repeatable=False)
+        calls = [(script, user_prefix(user), encoded)]
+        (reply,) = await self._change_history(user, calls, repeatable=False, durable=True)
         return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
@@ -168,6 +171,7 @@ class RedisHistory(RedisPart):
                 ("put_feedback", user_prefix(user), (encode_text(message), new)),
                 ("index_feedback", FEEDBACK_KEY, (now_ms, encode_message_ref(user, message), FEEDBACK_SWEPT)),
             ],
+            durable=True,
         )
         await self._remove_from_index((await self._read_feedback(members))[1])
         parse_reply(reply)

@@ -90,7 +90,7 @@ class Exchange:
         *replies, replicas = await node.round_trip([*commands, self.wait], self.repeatable)
         required = self.wait[1]
         if isinstance(replicas, int) and replicas < int(str(required)) and not isinstance(replies[-1], ResponseError):
-            log.warning("ending stored on too few replicas", replicas=replicas, required=required)
+            log.warning("stored on too few replicas", replicas=replicas, required=required)
         return replies
 
 

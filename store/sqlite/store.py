@@ -221,7 +221,10 @@ def _end(
     key = row["conversation"]
     if row["stored_ms"] is not None:
         return None if key is None else conversation_by_key(db, key), []
-    written, is_new = log.add(db, ended.events)
+    if ended.events.last == row["seq"] and ended.events.first == row["seq"] + 1:
+        written, is_new = Appended("stored", row["seq"]), False
+    else:
+        written, is_new = log.add(db, ended.events)
     publications = [entry_publication(ended.events)] if is_new else []
     if written.outcome != "stored" or written.end != ended.events.last:
         raise LogGap(written.end)

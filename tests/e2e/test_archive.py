@@ -107,6 +107,26 @@ class Arrivals:
         return longest
 
 
+async def test_an_instance_starts_while_sql_is_away(tmp_path: Path) -> None:
+    """It is ready, and says that the archive is degraded; turns run and are listed. When SQL is there, its schema is created,
+    and it has everything."""
+    async with archive_server() as archive:
+        archive.proxy.refuse()
+        async with world(tmp_path, 1, archive=archive, settings=WITH_USERS | {"TURNWIRE_METRICS": "public"}) as w:
+            await until_ready_says(w, "degraded")
+            async with client_of(w, 0, user=ANN) as ann:
+                await w.start(ann, "t", rate=0, tokens=10)
+                await w.check(ann, "t")
+                assert ann.now is not None
+                assert len((await ann.now.request("conversation.list"))["conversations"]) == 1
+                tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'turns'"
+                assert archive.postgres.execute(tables, archive.database) == [["0"]]
+                archive.proxy.restore()
+                await until_ready_says(w, "ok")
+                await w.check_archive()
+                assert archive.postgres.execute(tables, archive.database) == [["1"]]
+
+
 @checks_time_limit
 async def test_postgres_is_away_under_live_turns(tmp_path: Path) -> None:
     """PostgreSQL hangs for some seconds and then refuses connections, under 20 live turns of two users: no turn fails, no

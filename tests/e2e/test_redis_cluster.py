@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from store.redis.keys import user_prefix
 from tests.redis_cluster import RedisCluster, redis_cluster, wait_until
+from tests.replication import is_replicated
 from tests.resilient import Resilient
 from tests.upstream import chat
 from tests.world import WITH_USERS, World, client_of, world
@@ -42,7 +43,7 @@ async def test_moved_slots_end_nothing(tmp_path: Path) -> None:
 
 def _kill_a_master(cluster: RedisCluster) -> None:
     for master in cluster.masters():
-        master.execute("WAIT", 1, 2000)
+        is_replicated(master)
     cluster.kill_master(_slot(USERS[0]))
     wait_until(cluster.is_ok)
 

@@ -1,11 +1,11 @@
 -- Delete a conversation, its messages, and the logs of its turns.
--- uses: clock, turn_fields, outbox, conversation
+-- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
 -- Returns {'ok', ids of its turns that still run, oldest first, ids of its rated messages} or {'not_found', field}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
 local member = redis.call('HGET', key, 'place')
 if not member then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 local running, rated = running_turns(p, 'active:' .. ARGV[1]), {}
 for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1)) do

@@ -1,12 +1,12 @@
 -- Store a conversation of the archive again, with its newest messages, unless it is here or was deleted meanwhile.
--- uses: clock, turn_fields, outbox, conversation
+-- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the conversation's fields as MessagePack, its size, the number of its last change, then
 -- number and fields of each message, these as MessagePack too.
 -- Returns {'ok'} or {'not_found', field}.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local key = p .. 'conversation:' .. new.id
 if redis.call('EXISTS', p .. 'removed:' .. new.place) == 1 then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 if redis.call('EXISTS', key) == 1 then
   return {'ok'}

@@ -286,7 +286,7 @@ async def test_an_ending_waits_for_the_replicas(
             replica.freeze()
             await hasty.end(ending(turns[2]))
             assert len(caplog.messages) == 1
-            assert "ending stored on too few replicas" in caplog.text
+            assert "stored on too few replicas" in caplog.text
             replica.thaw()
 
 

@@ -16,6 +16,7 @@ from store.redis.store import RedisStore
 from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SentinelSetup, sentinel_setup, wait_until
 from tests.redis_process import redis_store
+from tests.replication import is_replicated
 from tests.store_conformance import (
     eventually,
     listening,
@@ -74,7 +75,7 @@ async def test_a_failover_is_followed(tmp_path: Path, is_frozen: bool) -> None:
             turn = await running(store, stateless_turn())
             await store.subscribe(turn_channel("ann", "t1"))
             await store.append([piece(turn, 1, 3)])
-            assert setup.master.execute("WAIT", 1, 5000) == 1
+            assert is_replicated(setup.master)
             began = time.monotonic()
             if is_frozen:
                 setup.master.freeze()

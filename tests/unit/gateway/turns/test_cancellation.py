@@ -253,3 +253,23 @@ async def test_on_busy_considers_turns_of_all_instances(pair: Pair) -> None:
         assert (await here.ending("a"))["type"] == "turn.cancelled"
         assert (await there.ending("c"))["type"] == "turn.cancelled"
         assert (await there.ending("d"))["type"] == "turn.completed"
+
+
+async def test_a_turn_that_the_store_has_lost_is_cancelled_when_it_is_restored(quick: None) -> None:
+    """An instance that mirrors a turn doesn't answer `not_found` while the store has lost it: its owner restores it soon."""
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
+        await here.start("t", demo=SLOW)
+        await there.request("turn.attach", turn="t")
+        await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
+        with one.store.blocked("accept") as restoring:
+            await one.store.real.erase_user("ann")
+            await restoring.wait()
+            request_id = there.send("turn.cancel", turn="t")
+            await eventually(lambda: two.store.calls.count("request_cancel") > 1)
+            assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
+        assert await there.answer(request_id) == {"turns": {"t": "cancelled"}}
+        assert (await here.ending("t"))["type"] == "turn.cancelled"
