@@ -358,7 +358,7 @@ class ArchivedStore:
         """See `HistoryStore`. Redis comes first, so that no instance finds something to archive; then Redis again."""
         await self._hot.erase_user(user)
         await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
-        self._check_reachable()
+        self._restorer.check_reachable()
         await self._archive.erase(user)
         await self._hot.erase_outbox(user)
         self._backfilled.pop(user, None)
