@@ -30,8 +30,8 @@ async def answered(c: Client, turn: str) -> str:
 
 
 async def test_the_page_and_a_turn_over_tls(tmp_path: Path) -> None:
-    """The ready line names the https address. The page, an event stream and a turn over wss work, nothing answers in
-    plain text, and `turnwire admin` reaches the gateway."""
+    """The ready line names the https address. The page, an event stream and a turn over wss work, a request over
+    plain http fails, and `turnwire admin` reaches the gateway."""
     certificate = make_certificate(tmp_path)
     options = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
     async with (
