@@ -327,7 +327,7 @@ async def test_a_screen_reader_announces_only_starts_and_ends(watched: WatchedPa
     turn = await watched.ask("tell me more")
     await ended(turn, "completed")
     region = watched.page.get_by_test_id("announcements")
-    await expect(region).to_contain_text("An answer finished")
+    await expect(region).to_contain_text("Answer finished")
     words = await region.inner_text()
     assert "Answer started" in words
     assert len(words) < 120
