@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ANN, BOB = "ann", "bob"
 TURNS = 20
-RATE = 20
+RATE = 10
 GAP_S = 0.5
 """The longest pause between two tokens of a turn, without the time in which the processes waited for a core."""
 HANGS_S, REFUSES_S = 12, 6
@@ -62,10 +62,13 @@ async def readiness(w: World) -> list[tuple[int, str]]:
     found = []
     async with httpx2.AsyncClient() as http:
         for one in w.instances:
-            got = await http.get(f"{one.url}/ready")
-            degraded = value((await http.get(f"{one.url}/metrics")).text, "turnwire_archive_degraded")
-            assert degraded == (got.json()["archive"] == "degraded")
-            found.append((got.status_code, got.json()["archive"]))
+            before, degraded, after = None, 0.0, await http.get(f"{one.url}/ready")
+            while before is None or before.json() != after.json():  # the state has changed in between
+                before = after
+                degraded = value((await http.get(f"{one.url}/metrics")).text, "turnwire_archive_degraded")
+                after = await http.get(f"{one.url}/ready")
+            assert degraded == (after.json()["archive"] == "degraded")
+            found.append((after.status_code, after.json()["archive"]))
     return found
 
 
@@ -76,7 +79,7 @@ async def until_ready_says(w: World, state: str) -> None:
         assert {status for status, _ in found} == {200}
         if {said for _, said in found} == {state}:
             return
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
 
 
 class Arrivals:

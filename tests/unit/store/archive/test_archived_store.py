@@ -69,8 +69,8 @@ class _Archived:
         return await open_store()
 
 
-class _InSqlite(_Archived):
-    """The archive is a SQLite file."""
+class TestHot(_Archived, StoreConformance):
+    """While Redis has everything; the archive is a SQLite file."""
 
     @pytest.fixture
     def archive(self, in_sqlite: LastingArchive) -> LastingArchive:
@@ -78,22 +78,12 @@ class _InSqlite(_Archived):
         return in_sqlite
 
 
-class TestHot(_InSqlite, StoreConformance):
-    """While Redis has everything; the archive is a SQLite file."""
+class TestCold(_Archived, HistoryConformance):
+    """When Redis forgets everything after each call; the archive is in PostgreSQL.
 
-
-class TestColdInSqlite(_InSqlite, HistoryConformance):
-    """When Redis forgets everything after each call; the archive is a SQLite file.
-
-    What has nothing to do with the history never asks the archive, so only `TestHot` has its tests.
+    What has nothing to do with the history never asks the archive, so only `TestHot` has its tests. A SQLite file has the
+    tests of `ArchiveConformance` and `test_archived_history.py`, which forgets too.
     """
-
-    cold = True
-    many = 1000
-
-
-class TestColdInPostgres(_Archived, HistoryConformance):
-    """When Redis forgets everything after each call; the archive is in PostgreSQL."""
 
     cold = True
 
