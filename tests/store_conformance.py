@@ -1834,6 +1834,8 @@ class StoreConformance(HistoryConformance):
         assert await store.put_ephemeral("n2", b"", SHORT_MS) is None
         assert await store.get_ephemeral(["n2", "unknown", "n1"]) == [b"", None, b"two"]
         assert await store.get_ephemeral([]) == []
+        before, after = await store.clock_ms(), await store.clock_ms()
+        assert NOW - 10 * 365 * DAY_MS < before <= after
         await eventually(lambda: _are_expired(store, "n2"))
         assert await store.put_ephemeral("n2", b"again", LONG_MS) is None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -117,7 +117,8 @@ class Codec:
         fields = self.decode_any(data)
         if not isinstance(fields, dict) or not any(type(value) is float for value in fields.values()):
             raise refused
-        return msgspec.convert({name: integral(value) for name, value in fields.items()}, AnyRequest)
+        whole = {name: integral(value) for name, value in fields.items()}
+        return cast("AnyRequest", msgspec.convert(whole, AnyRequest))
 
     def _frame_error(self, error: Exception, data: bytes | str) -> ApiError:
         if not self.binary and _is_lone_surrogate(str(error), str(data)):

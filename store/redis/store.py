@@ -18,6 +18,7 @@ from store.redis.leases import RedisLeases
 from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
 from store.redis.search import RedisSearch
+from store.redis.target import check_files
 from store.redis.turns import RedisTurns
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -72,6 +73,7 @@ class RedisStore(
 
         Redis is silent for a moment while it forks or starts.
         """
+        check_files(self._client.target)
         for attempts_left in reversed(range(OPEN_ATTEMPTS)):
             try:
                 await self._open()

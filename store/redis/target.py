@@ -71,21 +71,22 @@ def parse_target(url: str) -> Target:
     """Return what `url` names. Raises `StoreError`, which doesn't quote the URL, because it may hold a password."""
     try:
         several = _SEVERAL.fullmatch(url)
-        target = _one(url) if several is None else _several(*several.groups(default=""))
+        return _one(url) if several is None else _several(*several.groups(default=""))
     except (ValueError, TypeError, RedisError):
         raise StoreError(INVALID) from None
+
+
+def check_files(target: Target) -> None:
+    """Raise `StoreError` if an option of TLS names a file that can't be read."""
     for option in FILE_OPTIONS:
-        _check_file(option, target.options.get(option))
-    return target
-
-
-def _check_file(option: str, path: str | None) -> None:
-    """Raise `StoreError` if an option of TLS names something that can't be read."""
-    if path is not None and not os.access(path, os.R_OK):
-        what = "isn't there" if not os.path.exists(path) else "can't be read"
-        raise StoreError(
-            f"{path}, which {option} in the store's URL names, {what}. Correct its path, or give the gateway's user access."
-        )
+        path = target.options.get(option)
+        if path is not None and not os.access(path, os.R_OK):
+            what = (
+                "can't be read. Give the gateway's user access"
+                if os.path.exists(path)
+                else "isn't there. Correct its path"
+            )
+            raise StoreError(f"{path}, which {option} in the store's URL names, {what}.")
 
 
 def _options(url: str) -> tuple[dict[str, Any], tuple[str, int] | None]:

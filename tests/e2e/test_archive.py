@@ -12,11 +12,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway import retention
+from store.records import DAY_MS
 from tests.archive_oracle import ArchiveServer, archive_server, until_drained
 from tests.client import Client, RequestFailed, client
 from tests.credentials import bearer, token
+from tests.in_loop_server import serving
 from tests.in_time import check_in_time, checks_time_limit, within
 from tests.metrics import value
+from tests.redis_process import RedisProcess, redis_process
 from tests.resilient import headers_of
 from tests.run_queue import RunQueue
 from tests.upstream import chat
@@ -26,6 +30,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ANN, BOB = "ann", "bob"
 TURNS = 20
+QUICK = {"demo": {"text": "Yes.", "rate": 0}}
 RATE = 10
 GAP_S = 0.5
 """The longest pause between two tokens of a turn, without the time in which the processes waited for a core."""
@@ -382,3 +387,50 @@ async def test_an_erased_user_is_in_no_place(tmp_path: Path) -> None:
     log = "".join(line for one in w.instances for line in one.log)
     assert "user erased" in log
     assert "canary" not in log
+
+
+async def test_the_sweep_deletes_cold_conversations_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that only the archive has and one that Redis has too are deleted from both when their retention is over. Newer ones
+    stay, cold or hot, and so does the usage of the deleted ones."""
+    monkeypatch.setattr(retention, "SWEEP_S", 0.2)
+    with redis_process(tmp_path) as redis:
+        async with (
+            archive_server() as archive,
+            serving(store=redis.url, archive=archive.url, archive_migrate=True, retention_days=30) as server,
+            client(server.ws_url) as c,
+        ):
+            ages = {"old_and_cold": 31, "old": 31, "cold": 29, "hot": 0}
+            for name in ages:
+                await c.request("turn.start", turn=name, conversation=name, create=True, input=name, params=QUICK)
+                await c.ending(name)
+            await until_drained(redis.execute, ["local"])
+            for name, days in ages.items():
+                key = b"turnwire:{@local}:conversation:" + name.encode()
+                if "cold" in name:
+                    forget_conversation(redis, name)
+                elif days:
+                    changed = int(redis.execute("HGET", key, "updated_ms"))
+                    redis.execute("HSET", key, "updated_ms", changed - days * DAY_MS)
+                age = f"UPDATE conversations SET updated_at = updated_at - interval '{days} days' WHERE id = '{name}'"
+                archive.postgres.execute(age, archive.database)
+            while {row["id"] for row in archive.rows("conversations")} != {"cold", "hot"}:
+                await asyncio.sleep(0.1)
+            assert {row["conversation_id"] for row in archive.rows("messages")} == {"cold", "hot"}
+            assert len(archive.rows("turns")) == 4
+            assert [key for key in redis.keys() if b"conversation:old" in key or b"messages:old" in key] == []
+            listed = (await c.request("conversation.list"))["conversations"]
+            assert [one["id"] for one in listed] == ["hot", "cold"]
+            for name in ("cold", "hot"):
+                found = (await c.request("conversation.messages", conversation=name))["messages"]
+                assert texts(found)[0] == name
+            for name in ("old_and_cold", "old"):
+                with pytest.raises(RequestFailed, match="not_found"):
+                    await c.request("conversation.get", conversation=name)
+
+
+def forget_conversation(redis: RedisProcess, conversation: str) -> None:
+    """Delete a conversation and its messages in Redis, as if they had expired."""
+    prefix = b"turnwire:{@local}:"
+    listed = prefix + b"messages:" + conversation.encode()
+    messages = [prefix + b"message:" + message for message in redis.execute("ZRANGE", listed, 0, -1)]
+    assert redis.execute("DEL", prefix + b"conversation:" + conversation.encode(), listed, *messages) == 4

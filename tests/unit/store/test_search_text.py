@@ -95,7 +95,12 @@ def test_no_step_of_a_search_is_long(text: str, monkeypatch: pytest.MonkeyPatch)
     """A long text is folded in slices, so that no other thread waits, and for its snippet only once, up to the place."""
     folded: list[int] = []
     fold = search_text._fold
-    monkeypatch.setattr(search_text, "_fold", lambda part: folded.append(len(part)) or fold(part))
+
+    def counted(part: str) -> str:
+        folded.append(len(part))
+        return fold(part)
+
+    monkeypatch.setattr(search_text, "_fold", counted)
     query = parse_query("zzneedle")
     text = (text * 20_000)[:60_000] + " zzneedle and more"
     folded.clear()

@@ -9,13 +9,12 @@ from redis.asyncio.connection import SSLConnection
 
 from store.connect import has_password
 from store.records import StoreError
-from store.redis import target as target_module
-from store.redis.target import INVALID, parse_target
+from store.redis.store import RedisStore
+from store.redis.target import INVALID, check_files, parse_target
 
 
-def test_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nodes_of_a_cluster() -> None:
     """Each node has its host and port; user, password and options are those of all nodes."""
-    monkeypatch.setattr(target_module, "FILE_OPTIONS", ())
     target = parse_target("rediss+cluster://ann:p%40ss@one:7001,two,[::1]:7003?ssl_ca_certs=/ca.pem")
     assert target.kind == "cluster"
     assert target.hosts == (("one", 7001), ("two", 6379), ("::1", 7003))
@@ -50,13 +49,17 @@ def test_a_password_is_written_once(topology: str) -> None:
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
 @pytest.mark.parametrize("url", ["rediss://h", "rediss+cluster://h,i", "rediss+sentinel://h/m"])
-def test_a_missing_file_is_named(url: str, option: str, tmp_path: Path) -> None:
+async def test_a_missing_file_is_named(url: str, option: str, tmp_path: Path) -> None:
     """Otherwise each connection would fail as if there were no Redis."""
     path = tmp_path / "ca.pem"
-    with pytest.raises(StoreError, match=f"ca.pem, which {option} in the store's URL names, isn't there. Correct"):
-        parse_target(f"{url}?{option}={path}")
+    store = RedisStore(f"{url}?{option}={path}")
+    with pytest.raises(
+        StoreError, match=f"ca.pem, which {option} in the store's URL names, isn't there. Correct its path.$"
+    ):
+        await store.open()
+    await store.close()
     path.touch()
-    assert parse_target(f"{url}?{option}={path}").options[option] == str(path)
+    check_files(parse_target(f"{url}?{option}={path}"))
 
 
 def test_one_server() -> None:
