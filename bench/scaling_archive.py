@@ -240,9 +240,9 @@ def _space(server: PostgresProcess, database: str, turns: int) -> Figures:
                 "toast": round(int(toast) / int(rows)),
                 "indexes": round(int(indexes) / int(rows)),
             }
-    indexes = {
-        name: round(int(size) / turns)
-        for name, size in server.execute(
+    by_index = {
+        index: round(int(size_bytes) / turns)
+        for index, size_bytes in server.execute(
             "SELECT indexrelname, pg_relation_size(indexrelid) FROM pg_stat_user_indexes ORDER BY 2 DESC", database
         )
     }
@@ -250,7 +250,7 @@ def _space(server: PostgresProcess, database: str, turns: int) -> Figures:
     return {
         "bytes_per_turn": round(int(whole) / turns),
         "tables": tables,
-        "index_bytes_per_turn": indexes,
+        "index_bytes_per_turn": by_index,
         "vacuum_ms_per_turn": round(1000 * vacuum_s / turns, 3),
     }
 
@@ -367,7 +367,7 @@ async def _calls(cold_url: str, warm_url: str, archive: SqlArchive, samples: int
                 await timed(f"{what} of {MEDIUM}, archive", get(cold_url, MEDIUM, path))
                 await timed(f"{what} of {HEAVY}, archive", get(cold_url, HEAVY, path))
     return {
-        name: {"p50": round(quantile(times, 0.5), 2), "p95": round(quantile(times, 0.95), 2)}
+        name: {f"p{percent}": round(quantile(times, percent / 100), 2) for percent in (10, 50, 95)}
         for name, times in took.items()
     }
 
