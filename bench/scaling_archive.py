@@ -283,13 +283,13 @@ async def _plans(url: str, server: PostgresProcess, database: str) -> Figures:
         await call()
         start = server.log.stat().st_size
         await call()
-        plans[name] = _read(server.log.read_bytes()[start:].decode())
+        plans[name] = read_plans(server.log.read_bytes()[start:].decode())
     await archive.close()
     server.execute(f"ALTER DATABASE {database} RESET ALL")
     return plans
 
 
-def _read(log: str) -> Figures:
+def read_plans(log: str) -> Figures:
     """Return what the logged plans have read."""
     total: Figures = {"rows": 0, "pages": 0, "indexes": [], "whole tables": []}
 
