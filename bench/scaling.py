@@ -34,6 +34,8 @@ from bench.texts import prose
 from tests.redis_cluster import RedisCluster, redis_cluster
 from tests.redis_process import RedisProcess
 
+ENDING_S = 120.0
+"""How long an answer may take on a busy machine."""
 SETTLE_S = 4.0
 """The time in which a gateway loads what it loads once."""
 TOKEN_CHARS = 17
@@ -268,7 +270,7 @@ def _less(sizes: Counter[str], before: Counter[str]) -> Counter[str]:
 
 async def live(*, small: bool) -> Figures:
     """200 live turns on a cluster and two instances: 50 are cancelled, 20 resumed at the other instance; all are checked."""
-    users, tokens = (10, 60) if small else (50, 200)
+    users, tokens, rate = (10, 60, 25) if small else (50, 300, 5)
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(upstream())
         cluster = await stack.enter_async_context(real_cluster())
@@ -281,7 +283,7 @@ async def live(*, small: bool) -> Figures:
         known = credentials(users)
         sockets = [(await open_sockets(instances[n % 2], 1, tally, tokens=[known[n]]))[0] for n in range(users)]
         others = [(await open_sockets(instances[1 - n % 2], 1, Tally(), tokens=[known[n]]))[0] for n in range(users)]
-        turns = [await _start_four(socket, tokens) for socket in sockets]
+        turns = [await _start_four(socket, rate, tokens) for socket in sockets]
         await asyncio.sleep(2)
         cancelled = {name for n in range(0, users, 4) for name in turns[n]}
         for n in range(0, users, 4):
@@ -304,12 +306,12 @@ async def live(*, small: bool) -> Figures:
     return figures | {"resumed elsewhere": 4 * len(moved)}
 
 
-async def _start_four(socket: Socket, tokens: int) -> dict[str, dict[str, Any]]:
+async def _start_four(socket: Socket, rate: int, tokens: int) -> dict[str, dict[str, Any]]:
     turns = {}
     for _ in range(4):
         name = f"v{random.getrandbits(64):x}"
         ended = socket.ending(name)
-        _, started = await socket.ask("turn.start", **start_fields(name, 25, tokens))
+        _, started = await socket.ask("turn.start", **start_fields(name, rate, tokens))
         turns[name] = {**started, "ended": ended}
     return turns
 
@@ -325,10 +327,15 @@ async def _checked(
     """Wait for all endings, and compare what clients received with what is stored. The other instance reads it."""
     assert tally.checked_turns is not None
     endings, wrong = Counter[str](), Counter[str]()
+    missing: list[Any] = []
+    await asyncio.wait([turn["ended"] for mine in turns for turn in mine.values()], timeout=ENDING_S)
     for n, mine in enumerate(turns):
         for name, turn in mine.items():
-            async with asyncio.timeout(120):
-                ended = await turn["ended"]
+            if not turn["ended"].done():
+                wrong["no ending"] += 1
+                missing.append({"user": n, "turn": name, "seq": tally.checked_turns[name].seq})
+                continue
+            ended = turn["ended"].result()
             endings[ended["type"]] += 1
             received = tally.checked_turns[name]
             wrong["ending"] += ended["type"] != ("turn.cancelled" if name in cancelled else "turn.completed")
@@ -342,7 +349,7 @@ async def _checked(
             text = "".join(part["text"] for part in stored[-1]["parts"])
             wrong["stored text"] += len(text) != TOKEN_CHARS * received.tokens
             wrong["stored ending"] += f"turn.{stored[-1]['ended']}" != ended["type"]
-    return {"endings": dict(endings), "wrong": dict(wrong)}
+    return {"endings": dict(endings), "wrong": dict(wrong), "without an ending": missing}
 
 
 def _json(request: urllib.request.Request) -> Any:

@@ -49,6 +49,8 @@ USERS_AT_ONCE = 20
 """The users of a transaction, as at 200 turns per second."""
 CALL_S = 120.0
 """How long a call may take: the machine may be busy."""
+PAUSE_S = 0.15
+"""The pause before each timed call, in which what the last one has left is archived."""
 TABLES = ("users", "conversations", "messages", "turns", "usage_days", "feedback")
 
 
@@ -238,9 +240,9 @@ def _space(server: PostgresProcess, database: str, turns: int) -> Figures:
                 "toast": round(int(toast) / int(rows)),
                 "indexes": round(int(indexes) / int(rows)),
             }
-    indexes = {
-        name: round(int(size) / turns)
-        for name, size in server.execute(
+    by_index = {
+        index: round(int(size_bytes) / turns)
+        for index, size_bytes in server.execute(
             "SELECT indexrelname, pg_relation_size(indexrelid) FROM pg_stat_user_indexes ORDER BY 2 DESC", database
         )
     }
@@ -248,7 +250,7 @@ def _space(server: PostgresProcess, database: str, turns: int) -> Figures:
     return {
         "bytes_per_turn": round(int(whole) / turns),
         "tables": tables,
-        "index_bytes_per_turn": indexes,
+        "index_bytes_per_turn": by_index,
         "vacuum_ms_per_turn": round(1000 * vacuum_s / turns, 3),
     }
 
@@ -281,13 +283,13 @@ async def _plans(url: str, server: PostgresProcess, database: str) -> Figures:
         await call()
         start = server.log.stat().st_size
         await call()
-        plans[name] = _read(server.log.read_bytes()[start:].decode())
+        plans[name] = read_plans(server.log.read_bytes()[start:].decode())
     await archive.close()
     server.execute(f"ALTER DATABASE {database} RESET ALL")
     return plans
 
 
-def _read(log: str) -> Figures:
+def read_plans(log: str) -> Figures:
     """Return what the logged plans have read."""
     total: Figures = {"rows": 0, "pages": 0, "indexes": [], "whole tables": []}
 
@@ -327,15 +329,14 @@ async def _hot_conversations(url: str, count: int) -> None:
 async def _calls(cold_url: str, warm_url: str, archive: SqlArchive, samples: int) -> Figures:
     """Return the times of calls, each in pairs with the call to which it is compared."""
     page: list[Any] = []
-    while len(page) < 2 * samples:
+    more = True
+    while more and len(page) < samples + 3:
         found, more = await archive.conversations(HEAVY, 200, page[-1].id if page else None)
         page += found
-        if not more:
-            break
-    samples = min(samples, len(page) // 2)
     took: dict[str, list[float]] = {}
 
     async def timed(name: str, work: Awaitable[Any]) -> Any:
+        await asyncio.sleep(PAUSE_S)
         began = time.monotonic_ns()
         result = await work
         took.setdefault(name, []).append((time.monotonic_ns() - began) / NS_PER_MS)
@@ -349,26 +350,24 @@ async def _calls(cold_url: str, warm_url: str, archive: SqlArchive, samples: int
                 answer.raise_for_status()
 
         (socket,) = await open_sockets(cold_url, 1, Tally(), tokens=[credential(HEAVY)])
-        for number in range(samples + 3):
+        for number, conversation in enumerate(page[: samples + 3]):
             if number == 3:
                 took.clear()  # the first calls load what is loaded once
-            mine, other = page[number % samples], page[samples + number % samples]
-            path = f"/v1/conversations/{mine.id}/messages"
-            if number < samples:
-                await timed("open, cold", get(cold_url, HEAVY, path))
-                for state in ("cold", "hot"):
-                    (ended,) = await timed(f"continue, {state}", _first_token(socket, mine.id))
-                    await ended
-                await timed("open, hot", get(cold_url, HEAVY, path))
-            for url, where in ((cold_url, "archive"), (warm_url, "Redis alone")):
-                await timed(f"list of 1,000, {where}", get(url, MEDIUM, "/v1/conversations"))
-                await timed(f"search in 1,000, {where}", get(url, MEDIUM, "/v1/conversations?query=certificate+nginx"))
-            await timed("list of 10,000, archive", get(cold_url, HEAVY, "/v1/conversations"))
-            await timed("list of 10,000, later page", get(cold_url, HEAVY, f"/v1/conversations?before={other.id}"))
-            await timed("search in 10,000, archive", get(cold_url, HEAVY, "/v1/conversations?query=certificate+nginx"))
+            path = f"/v1/conversations/{conversation.id}/messages"
+            await timed("open, cold", get(cold_url, HEAVY, path))
+            for state in ("cold", "hot"):
+                (ended,) = await timed(f"continue, {state}", _first_token(socket, conversation.id))
+                await ended
+            await timed("open, hot", get(cold_url, HEAVY, path))
         await close_sockets([socket])
+        search = "/v1/conversations?query=certificate+nginx"
+        for what, path in (("list", "/v1/conversations"), ("search", search)):
+            for _ in range(samples):
+                await timed(f"{what} of {MEDIUM}, Redis alone", get(warm_url, MEDIUM, path))
+                await timed(f"{what} of {MEDIUM}, archive", get(cold_url, MEDIUM, path))
+                await timed(f"{what} of {HEAVY}, archive", get(cold_url, HEAVY, path))
     return {
-        name: {"p50": round(quantile(times, 0.5), 2), "p95": round(quantile(times, 0.95), 2)}
+        name: {f"p{percent}": round(quantile(times, percent / 100), 2) for percent in (10, 50, 95)}
         for name, times in took.items()
     }
 

@@ -122,9 +122,10 @@ async def test_the_documented_user_of_redis_may_do_everything(redis_server: Redi
         await store.erase_user("ann")
         assert await store.conversations("ann", 10, None) == ([], False)
     async with Redis.from_url(url) as link:
+        execute: Any = link.execute_command
         for refused in (("KEYS", "*"), ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*")):
             with pytest.raises(NoPermissionError):
-                await link.execute_command(*refused)
+                await execute(*refused)
 
 
 async def test_opening_is_retried_while_redis_is_silent(
