@@ -25,7 +25,7 @@ from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
-COALESCE_S = 0.25
+COALESCE_S = 0.5
 """The time from a change to the transaction that archives it, if nobody waits for it."""
 LATER_S = 1.0
 """The longest time until a change is drained that another one will follow soon, as a turn's ending follows its start."""
