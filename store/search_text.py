@@ -24,6 +24,7 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua000-\ua4cf\u
 _SIGNS = "\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0980-\u0dff"
 """The signs of the Indian scripts, which aren't letters but parts of words."""
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_SIGNS}])+")
+_ASCII_GAPS = {code: " " for code in range(128) if not chr(code).isalnum()}
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]")
 """The accents of European scripts, and the points of Hebrew and Arabic."""
 _TERM = re.compile(r'(-?)"([^"]*)("?)|(-?)(\S+)')
@@ -98,7 +99,9 @@ def _place(text_words: list[str], phrase: tuple[str, ...], is_prefix: bool = Fal
 
 def words(text: str) -> list[str]:
     """Return the words of `text`, in order."""
-    return _WORD.findall(_fold(text))
+    folded = _fold(text)
+    # In ASCII, this finds the same words several times as fast.
+    return folded.translate(_ASCII_GAPS).split() if folded.isascii() else _WORD.findall(folded)
 
 
 def index_text(text: str) -> str:
