@@ -35,7 +35,7 @@ from tests.postgres_process import PostgresProcess
 
 RATE, TOKENS = 50, 400
 SHORT_TOKENS = 20
-WITHOUT, WITH, SYNC = "without", "with", "with TURNWIRE_ARCHIVE_SYNC"
+WITHOUT, WITH, SYNC = "without an archive", "with an archive", "with TURNWIRE_ARCHIVE_SYNC=1"
 SECRET = secrets.token_hex(32)
 SETTLE_S = 1.5
 """The time in which the archive gets what the last turns have left."""

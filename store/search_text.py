@@ -27,6 +27,7 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua000-\ua4cf\u
 _SIGNS = "\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0980-\u0dff"
 """The signs of the Indian scripts, which aren't letters but parts of words."""
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_SIGNS}])+")
+_ASCII_GAPS = {code: " " for code in range(128) if not chr(code).isalnum()}
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]")
 """The accents of European scripts, and the points of Hebrew and Arabic."""
 _TERM = re.compile(r'(-?)"([^"]*)("?)|(-?)(\S+)')
@@ -58,7 +59,7 @@ class SearchQuery(Struct, frozen=True):
         slices = [_fold(part) for _, part in _slices(text)]
         folded = "\n".join(slices)
         return all(word in folded for phrase in self.phrases for word in phrase) and self.matches(
-            [word for part in slices for word in _WORD.findall(part)]
+            [word for part in slices for word in _folded_words(part)]
         )
 
     def first_place(self, text_words: list[str]) -> int | None:
@@ -103,7 +104,12 @@ def _place(text_words: list[str], phrase: tuple[str, ...], is_prefix: bool = Fal
 
 def words(text: str) -> list[str]:
     """Return the words of `text`, in order."""
-    return [word for _, part in _slices(text) for word in _WORD.findall(_fold(part))]
+    return [word for _, part in _slices(text) for word in _folded_words(_fold(part))]
+
+
+def _folded_words(folded: str) -> list[str]:
+    # In ASCII, `split` finds the same words several times as fast.
+    return folded.translate(_ASCII_GAPS).split() if folded.isascii() else _WORD.findall(folded)
 
 
 def index_text(text: str) -> str:

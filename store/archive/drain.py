@@ -25,7 +25,7 @@ from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
-COALESCE_S = 0.25
+COALESCE_S = 0.5
 """The time from a change to the transaction that archives it, if nobody waits for it."""
 LATER_S = 1.0
 """The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""

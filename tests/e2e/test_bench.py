@@ -45,6 +45,22 @@ def test_the_median_of_each_nested_number_is_taken() -> None:
     assert median_of(runs) == {"a": {"b": 2, "unit": "z"}}
 
 
+def test_the_costs_of_an_archive_are_in_the_table() -> None:
+    """The table has the share of tokens per CPU second, the CPU time of a short turn, and the time until an ending."""
+    times = {"p50_ms": 5.0, "p99_ms": 20.5}
+    figures = {
+        "400 tokens x 50/s": {"tokens_per_cpu_s_ratio": 0.97},
+        "20 tokens x 1000/s": {"without an archive": {"cpu_ms_per_turn": 4.2}},
+        "from the last chunk to the ending": {"with an archive": times},
+    }
+    text = table(
+        {"machine": {"cpu": "a core", "python": "3"}, "runs": {"archive": 1}, "scenarios": {"archive": figures}}
+    )
+    assert "| 400 tokens x 50/s, with an archive | 97% of the tokens per CPU second without it |" in text
+    assert "| a turn of 20 tokens x 1000/s, without an archive | 4.2 ms of CPU |" in text
+    assert "| last chunk to ending, with an archive, p50 / p99 | 5 / 20.5 ms |" in text
+
+
 def test_a_plot_scales_to_its_largest_value() -> None:
     """The bar of half the value is half as long."""
     svg = bars("Speed", [("ours", 100, True), ("theirs", 50, False)], "t/s")

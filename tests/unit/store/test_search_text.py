@@ -33,6 +33,12 @@ def test_words_are_stable(text: str) -> None:
     assert not set("".join(found)) & set("_-\"' \x00*()")
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii(text: str) -> None:
+    """The fast way for ASCII finds the words that the other way finds."""
+    assert words(f"{text} \u00e9") == [*words(text), "e"]
+
+
 @given(texts, texts)
 def test_words_of_texts_that_a_blank_separates(one: str, two: str) -> None:
     """The words of two texts with a blank between them are the words of both, so a snippet can be found piece by piece."""
