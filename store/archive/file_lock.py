@@ -25,20 +25,24 @@ async def schema_lock(path: str | None) -> AsyncIterator[None]:
         yield
         return
     try:
-        lock = os.open(
-            f"{os.path.realpath(path)}-lock",
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            stat.S_IRUSR | stat.S_IWUSR,
-        )
+        lock = _open(path)
     except OSError:
         yield
         return
     try:
-        while _is_locked_by_another(lock):
+        while _is_locked_by_another(lock):  # noqa: ASYNC110 - another process can't set an event
             await asyncio.sleep(RETRY_S)
         yield
     finally:
         os.close(lock)
+
+
+def _open(path: str) -> int:
+    return os.open(
+        f"{os.path.realpath(path)}-lock",
+        os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+        stat.S_IRUSR | stat.S_IWUSR,
+    )
 
 
 def _is_locked_by_another(lock: int) -> bool:

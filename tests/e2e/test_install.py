@@ -41,8 +41,8 @@ def oldest_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = ROOT / ".venv" / "oldest-pip"
     wheel = installed(next(folder.glob("pip-*.whl"), folder), "the oldest pip")
     unpacked = tmp_path_factory.mktemp("pip")
-    subprocess.run([PYTHON, "-m", "zipfile", "-e", wheel, unpacked], check=True)
-    compiling = [PYTHON, "-m", "pip", "install", "--no-index", "-q", "nothing"]
+    subprocess.run([str(PYTHON), "-m", "zipfile", "-e", str(wheel), str(unpacked)], check=True)
+    compiling = [str(PYTHON), "-m", "pip", "install", "--no-index", "-q", "nothing"]
     variables = {**os.environ, "PYTHONPATH": str(unpacked)}
     subprocess.run(compiling, env=variables, stderr=subprocess.DEVNULL, check=False)
     return unpacked

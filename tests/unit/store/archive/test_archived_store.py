@@ -69,7 +69,7 @@ class _Archived:
         return await open_store()
 
 
-class TestHot(_Archived, StoreConformance):
+class TestHot(_Archived, StoreConformance):  # type: ignore[misc]
     """While Redis has everything; the archive is a SQLite file."""
 
     @pytest.fixture
@@ -78,7 +78,7 @@ class TestHot(_Archived, StoreConformance):
         return in_sqlite
 
 
-class TestCold(_Archived, HistoryConformance):
+class TestCold(_Archived, HistoryConformance):  # type: ignore[misc]
     """When Redis forgets everything after each call; the archive is in PostgreSQL.
 
     What has nothing to do with the history never asks the archive, so only `TestHot` has its tests. A SQLite file has the
