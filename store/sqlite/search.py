@@ -68,7 +68,7 @@ class SqliteSearch(SqlitePart):
                 numbers = await self._slice(share, _index_slice, user, numbers)
 
     async def unindex_removed(self, share: float = 1) -> None:
-        """Remove the messages that were deleted from the index. Raises `StoreError`."""
+        """Remove the messages that were deleted from the index, in `share` of the time. Raises `StoreError`."""
         while await self._slice(share, _unindex_slice):
             pass
 
