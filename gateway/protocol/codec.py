@@ -102,23 +102,22 @@ class Codec:
         try:
             try:
                 request = self._decode_request(data)
-            except msgspec.ValidationError as error:
-                request = self._decode_integral(data, error)
+            except msgspec.ValidationError:
+                whole = self._with_integers(data)
+                if whole is None:
+                    raise
+                request = cast("AnyRequest", msgspec.convert(whole, AnyRequest))
             check_untyped_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             raise FrameError(self._frame_error(error, data), *self._recover_ids(data)) from None
         return request
 
-    def _decode_integral(self, data: bytes | str, refused: msgspec.ValidationError) -> AnyRequest:
-        """Return the request in a frame that has floats without a fraction in its fields: in JSON, 1.0 is 1.
-
-        Raise `refused`, the reason why the frame can't be decoded, if it has none.
-        """
+    def _with_integers(self, data: bytes | str) -> dict[str, Any] | None:
+        """Return the fields of a refused frame with 1 instead of 1.0, as JSON allows both. None if it has no float."""
         fields = self.decode_any(data)
         if not isinstance(fields, dict) or not any(type(value) is float for value in fields.values()):
-            raise refused
-        whole = {name: integral(value) for name, value in fields.items()}
-        return cast("AnyRequest", msgspec.convert(whole, AnyRequest))
+            return None
+        return {name: integral(value) for name, value in fields.items()}
 
     def _frame_error(self, error: Exception, data: bytes | str) -> ApiError:
         if not self.binary and _is_lone_surrogate(str(error), str(data)):
