@@ -12,6 +12,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
@@ -39,6 +40,7 @@ from store.records import (
     NotFound,
     StoreError,
     TurnLimits,
+    TurnRecord,
 )
 from store.redis.records import Cold, parse_hash
 from store.redis.store import RedisStore
@@ -47,10 +49,12 @@ log = structlog.stdlib.get_logger("turnwire.archive")
 
 RESTORED_MESSAGES = 500
 RESTORED_BYTES = 2 * 2**20
+RESTORES_MAX = 4
 KNOWN_MAX = 20_000
 SETTLE_S = 5.0
 REVISIONS_SKIPPED, NUMBERS_SKIPPED = 1000, 10_000
 STORED_LIMITS = frozenset({"conversations", "stored_bytes"})
+LOST_AGAIN = "Redis loses what comes back from the archive. Try again in a moment."
 _OWN_ID = re.compile(r"c_[0-9A-Za-z_-]{22}")
 
 T = TypeVar("T")
@@ -158,22 +162,38 @@ class ArchivedStore:
         self._drain.note_later(new.user)  # mostly the turn's ending follows soon
         return accepted
 
+    async def claim(
+        self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
+    ) -> TurnRecord | None:
+        """See `OwnershipStore`. What this instance knows of the turn's conversation may be of one with the same id before it."""
+        record = await self._hot.claim(user, turn, owner, epoch, lease_ms, force=force)
+        if record is not None and record.conversation is not None:
+            self._known.pop((user, record.conversation), None)
+            with suppress(NotFound):
+                self._remember(user, await self._hot.conversation_fields(user, record.conversation))
+        return record
+
     async def _accept(self, new: NewTurn) -> Accepted:
         # An id of ours is new unless the client has named it as an existing one.
         is_ours = new.conversation is None and _OWN_ID.fullmatch(new.conversation_id or "") and new.limits is not None
         look = bool(not is_ours and not new.stateless and new.conversation_id is not None)
-        is_restored = False
-        while True:
-            try:
-                return await self._hot.accept_or_look(new, look=look)
-            except Cold as cold:
-                # If Redis loses the conversation again after this, it must not be created anew: so look again.
-                look = await self._restore_for(new, cold.conversation)
-            except NotFound as error:
-                if error.field != "parent" or new.parent is None or is_restored:
-                    raise
-                await self._restore_message(new.user, new.parent, new.conversation_id, "parent")
-                is_restored = True
+
+        async def accept() -> Accepted:
+            nonlocal look
+            for _ in range(RESTORES_MAX):
+                try:
+                    return await self._hot.accept_or_look(new, look=look)
+                except Cold as cold:
+                    # If Redis loses the conversation again after this, it must not be created anew: so look again.
+                    look = await self._restore_for(new, cold.conversation)
+            raise StoreError(LOST_AGAIN)
+
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field != "parent" or new.parent is None:
+                raise missing
+            await self._restore_message(new.user, new.parent, new.conversation_id, "parent")
+
+        return await _bringing_back(accept, bring_back)
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
@@ -312,16 +332,15 @@ class ArchivedStore:
         async def update() -> ConversationRecord:
             return await self._hot.update_conversation(user, conversation, change, now_ms, limits)
 
-        async def update_with_head() -> ConversationRecord:
-            try:
-                return await update()
-            except NotFound as error:
-                if error.field != "head" or change.head is None:
-                    raise
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field == "head" and change.head is not None:
                 await self._restore_message(user, change.head, conversation, "head")
-            return await update()
+            elif missing.field == "conversation":
+                await self._restore(user, conversation)
+            else:
+                raise missing
 
-        changed = await self._with_limits(user, lambda: self._restoring(user, conversation, update_with_head))
+        changed = await self._with_limits(user, lambda: _bringing_back(update, bring_back))
         await self._changed(user)
         return changed
 
@@ -350,11 +369,10 @@ class ArchivedStore:
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
         """See `HistoryStore`."""
-        try:
-            await self._hot.put_feedback(user, message, rating, comment, now_ms, model)
-        except NotFound:
-            await self._restore_message(user, message, None, "message")
-            await self._hot.put_feedback(user, message, rating, comment, now_ms, model)
+        await _bringing_back(
+            lambda: self._hot.put_feedback(user, message, rating, comment, now_ms, model),
+            lambda _: self._restore_message(user, message, None, "message"),
+        )
         await self._changed(user)
 
     async def list_feedback(
@@ -545,11 +563,9 @@ class ArchivedStore:
         if conversation not in {None, found.conversation}:
             raise NotFound(field)
         try:
-            await self._hot.conversation(user, found.conversation)
-        except NotFound:
-            await self._restore(user, found.conversation)
-        try:
-            await self._hot.restore_message(user, found)
+            await _bringing_back(
+                lambda: self._hot.restore_message(user, found), lambda _: self._restore(user, found.conversation)
+            )
         except NotFound:
             raise NotFound(field) from None
 
@@ -557,13 +573,13 @@ class ArchivedStore:
         self, user: str, conversation: str | None, call: Callable[[], Awaitable[T]], messages: int = RESTORED_MESSAGES
     ) -> T:
         """Return the result of `call`. If Redis doesn't have the conversation, bring it back first."""
-        try:
-            return await call()
-        except NotFound as error:
-            if error.field != "conversation" or conversation is None:
-                raise
-        await self._restore(user, conversation, messages)
-        return await call()
+
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field != "conversation" or conversation is None:
+                raise missing
+            await self._restore(user, conversation, messages)
+
+        return await _bringing_back(call, bring_back)
 
     async def _with_limits(self, user: str, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `call`. If the user's storage is full, drain the outbox and try again.
@@ -580,6 +596,20 @@ class ArchivedStore:
             except StoreError:
                 raise error from None
         return await call()
+
+
+async def _bringing_back(call: Callable[[], Awaitable[T]], bring_back: Callable[[NotFound], Awaitable[object]]) -> T:
+    """Return the result of `call`. While Redis doesn't have what it needs, let `bring_back` restore that.
+
+    Redis may lose it again in between, but what the archive has is never answered with `NotFound`. Raises the error of
+    `bring_back`, and `StoreError` if Redis loses it again and again.
+    """
+    for _ in range(RESTORES_MAX):
+        try:
+            return await call()
+        except NotFound as missing:
+            await bring_back(missing)
+    raise StoreError(LOST_AGAIN)
 
 
 def archived(hot: Store, archive: Archive, *, sync: bool = False) -> Store:

@@ -86,9 +86,13 @@ class RedisHistory(RedisPart):
         """See `HistoryStore`."""
         record = await self._client.command("HGETALL", user_prefix(user) + b"conversation:" + encode_text(conversation))
         if not record:
-            # A replica may lag behind: the script says whether it really doesn't exist.
-            (record,) = parse_reply(await self._script("get_conversation", user, conversation))
+            record = await self.conversation_fields(user, conversation)
         return conversation_record(user, record)
+
+    async def conversation_fields(self, user: str, conversation: str) -> list[bytes]:
+        """Return the fields of a conversation as Redis has them. Only a master raises `NotFound`: a replica may lag behind."""
+        (fields,) = parse_reply(await self._script("get_conversation", user, conversation))
+        return list(fields)
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
