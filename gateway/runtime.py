@@ -183,16 +183,9 @@ def create_runtime(
         erasure.Erasure(store, registry, cancellation, clients, limits),
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
-    return Runtime(
-        services,
-        writer,
-        leases,
-        Reaper(instance, writer, takeover),
-        BreakerSync(store, client.breakers),
-        providers,
-        silent_clients,
-        LostEndings(instance, takeover),
-    )
+    reaper, breaker_sync = Reaper(instance, writer, takeover), BreakerSync(store, client.breakers)
+    lost_endings = LostEndings(instance, takeover)
+    return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
 def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:

@@ -52,6 +52,7 @@ RESTORED_BYTES = 2 * 2**20
 RESTORES_MAX = 4
 KNOWN_MAX = 20_000
 SETTLE_S = 5.0
+ATTEMPT_S = 1.0
 REVISIONS_SKIPPED, NUMBERS_SKIPPED = 1000, 10_000
 STORED_LIMITS = frozenset({"conversations", "stored_bytes"})
 LOST_AGAIN = "Redis loses what comes back from the archive. Try again in a moment."
@@ -454,6 +455,15 @@ class ArchivedStore:
         if state.entries:
             await self._settle(user)
 
+    async def _is_back(self) -> bool:
+        """Return whether the archive answers again, although the drain hasn't noticed it yet."""
+        if not self._drain.state.is_degraded:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ATTEMPT_S):
+                await self._drain.attempt()
+        return not self._drain.state.is_degraded
+
     def _check_reachable(self) -> None:
         if self._drain.state.is_degraded:
             raise ArchiveError("The archive can't be reached now. Try again in a moment.")
@@ -539,6 +549,9 @@ class ArchivedStore:
         try:
             return await self._restore_if_archived(new.user, conversation)
         except ArchiveError:
+            if new.limits is None and await self._is_back():
+                with suppress(ArchiveError):
+                    return await self._restore_if_archived(new.user, conversation)
             known = self._known.get((new.user, conversation))
             if new.limits is not None or known is None:
                 raise

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from store.archive import drain
 from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import RESTORES_MAX, ArchivedStore
 from store.archive.sql_archive import SqlArchive
@@ -36,8 +37,10 @@ class AwayArchive(SqlArchive):
     """An archive that can be away."""
 
     is_away = False
+    pings = 0
 
     async def ping(self) -> None:
+        self.pings += 1
         self._check()
         await super().ping()
 
@@ -126,3 +129,32 @@ async def test_a_conversation_is_not_replaced_by_one_before_it(shared_redis: Red
         await one._drain.settle("ann")
         found, _ = await archive.messages("ann", "c1", 10, None, None)
         assert [message.record.turn for message in found] == ["t2", "t2", "t3", "t3"]
+
+
+async def test_an_archive_that_is_just_back_restores_a_conversation(
+    shared_redis: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis loses its data before an instance has noticed that the archive is back: a lost turn's conversation comes back from
+    the archive, with the right counts, and not as this instance remembers it."""
+    monkeypatch.setattr(drain, "RETRY_S_MIN", 600)
+    shared_redis.execute("FLUSHALL")
+    async with store_on(shared_redis, tmp_path) as (store, archive):
+        await store.create_conversation(conversation())
+        turn = await running(cast("Any", store), new_turn("t1"))
+        await run(cast("Any", store), new_turn("t2"))
+        await store._drain.settle("ann")
+        archived = await archive.conversation("ann", "c1")
+        archive.is_away = True
+        before = archive.pings
+        await store._drain._check_archive()
+        async with asyncio.timeout(20):
+            while archive.pings < before + 2:  # the drain has tried again, and pauses now
+                await asyncio.sleep(0.01)
+        assert store.archive_state.is_degraded
+        archive.is_away = False
+        shared_redis.execute("FLUSHALL")
+        await store.accept(new_turn("t1", message=turn.message))
+        assert not store.archive_state.is_degraded
+        restored = await store.conversation("ann", "c1")
+        assert (restored.messages, restored.created_ms) == (archived.record.messages, archived.record.created_ms)
+        assert restored.revision == archived.record.revision + 1
