@@ -17,7 +17,7 @@ from store.records import (
     MessageRecord,
     TurnLimits,
 )
-from store.redis.client import RedisPart
+from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import FEEDBACK_KEY, decode_message_ref, encode_message_ref, encode_text, user_prefix
 from store.redis.records import (
@@ -117,8 +117,8 @@ class RedisHistory(RedisPart):
 
     async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
-        calls = [(script, user_prefix(user), encoded)]
-        (reply,) = await self._change_history(user, calls, repeatable=False, durable=True)
+        call: ScriptCall = (script, user_prefix(user), encoded)
+        (reply,) = await self._change_history(user, [call], repeatable=False, durable=True)
         return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:

@@ -86,8 +86,8 @@ async def test_what_redis_loses_again_comes_back_again(name: str, shared_redis: 
 
             return restore_and_lose
 
-        hot.restore_conversation = losing(hot.restore_conversation)  # type: ignore[method-assign]
-        hot.restore_message = losing(hot.restore_message)  # type: ignore[method-assign]
+        hot.restore_conversation = losing(hot.restore_conversation)  # type: ignore[method-assign, assignment]
+        hot.restore_message = losing(hot.restore_message)  # type: ignore[method-assign, assignment]
         forget_history(shared_redis)
         losses = 10 * RESTORES_MAX
         with pytest.raises(StoreError) as lost:
