@@ -57,7 +57,7 @@ class Takeover:
         """
         live_turn = self._registry.get(user, turn)
         if live_turn is not None and has_ending(live_turn):
-            if await self._store_known_ending(live_turn):
+            if await self.store_known_ending(live_turn):
                 return
             self._registry.forget_ended(live_turn)
             live_turn = None
@@ -100,7 +100,7 @@ class Takeover:
         self._runner.spawn(self._resume(live_turn, record, request), live_turn)
         await self._mirrors.stop_mirroring(live_turn)
 
-    async def _store_known_ending(self, live_turn: LiveTurn) -> bool:
+    async def store_known_ending(self, live_turn: LiveTurn) -> bool:
         """Store an ending that this instance knows and that the store has lost: clients may have it (laws 2 and 3).
 
         Return False if the turn went on elsewhere, in a newer epoch or beyond that ending. Raises `StoreError`.

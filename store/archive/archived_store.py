@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
@@ -19,7 +20,7 @@ import structlog
 from store.api import Store
 from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.drain import Drain
-from store.archive.restorer import Restorer
+from store.archive.restorer import LOST_AGAIN, RESTORES_MAX, Restorer, bringing_back
 from store.archive.state import DrainState
 from store.records import (
     Accepted,
@@ -37,6 +38,7 @@ from store.records import (
     NotFound,
     StoreError,
     TurnLimits,
+    TurnRecord,
 )
 from store.redis.records import Cold
 from store.redis.store import RedisStore
@@ -65,7 +67,7 @@ class ArchivedStore:
         self._sync = sync
         self._drain = Drain(hot, archive)
         self._backfilled: OrderedDict[str, None] = OrderedDict()
-        self._restorer = Restorer(hot, archive, self._drain.state)
+        self._restorer = Restorer(hot, archive, self._drain)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._hot, name)
@@ -113,22 +115,38 @@ class ArchivedStore:
         self._drain.note_later(new.user)  # mostly the turn's ending follows soon
         return accepted
 
+    async def claim(
+        self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
+    ) -> TurnRecord | None:
+        """See `OwnershipStore`. What this instance knows of the turn's conversation may be of one with the same id before it."""
+        record = await self._hot.claim(user, turn, owner, epoch, lease_ms, force=force)
+        if record is not None and record.conversation is not None:
+            self._restorer.forget(user, record.conversation)
+            with suppress(NotFound):
+                self._restorer.remember(user, await self._hot.conversation_fields(user, record.conversation))
+        return record
+
     async def _accept(self, new: NewTurn) -> Accepted:
         # An id of ours is new unless the client has named it as an existing one.
         is_ours = new.conversation is None and _OWN_ID.fullmatch(new.conversation_id or "") and new.limits is not None
         look = bool(not is_ours and not new.stateless and new.conversation_id is not None)
-        is_restored = False
-        while True:
-            try:
-                return await self._hot.accept_or_look(new, look=look)
-            except Cold as cold:
-                # If Redis loses the conversation again after this, it must not be created anew: so look again.
-                look = await self._restorer.restore_for(new, cold.conversation)
-            except NotFound as error:
-                if error.field != "parent" or new.parent is None or is_restored:
-                    raise
-                await self._restorer.restore_message(new.user, new.parent, new.conversation_id, "parent")
-                is_restored = True
+
+        async def accept() -> Accepted:
+            nonlocal look
+            for _ in range(RESTORES_MAX):
+                try:
+                    return await self._hot.accept_or_look(new, look=look)
+                except Cold as cold:
+                    # If Redis loses the conversation again after this, it must not be created anew: so look again.
+                    look = await self._restorer.restore_for(new, cold.conversation)
+            raise StoreError(LOST_AGAIN)
+
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field != "parent" or new.parent is None:
+                raise missing
+            await self._restorer.restore_message(new.user, new.parent, new.conversation_id, "parent")
+
+        return await bringing_back(accept, bring_back)
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
@@ -267,16 +285,15 @@ class ArchivedStore:
         async def update() -> ConversationRecord:
             return await self._hot.update_conversation(user, conversation, change, now_ms, limits)
 
-        async def update_with_head() -> ConversationRecord:
-            try:
-                return await update()
-            except NotFound as error:
-                if error.field != "head" or change.head is None:
-                    raise
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field == "head" and change.head is not None:
                 await self._restorer.restore_message(user, change.head, conversation, "head")
-            return await update()
+            elif missing.field == "conversation":
+                await self._restorer.restore(user, conversation)
+            else:
+                raise missing
 
-        changed = await self._with_limits(user, lambda: self._restorer.restoring(user, conversation, update_with_head))
+        changed = await self._with_limits(user, lambda: bringing_back(update, bring_back))
         await self._changed(user)
         return changed
 
@@ -305,11 +322,10 @@ class ArchivedStore:
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
     ) -> None:
         """See `HistoryStore`."""
-        try:
-            await self._hot.put_feedback(user, message, rating, comment, now_ms, model)
-        except NotFound:
-            await self._restorer.restore_message(user, message, None, "message")
-            await self._hot.put_feedback(user, message, rating, comment, now_ms, model)
+        await bringing_back(
+            lambda: self._hot.put_feedback(user, message, rating, comment, now_ms, model),
+            lambda _: self._restorer.restore_message(user, message, None, "message"),
+        )
         await self._changed(user)
 
     async def list_feedback(

@@ -104,6 +104,8 @@ class Drain:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self._unfit_because = ""
+        self._asked: list[asyncio.Future[None]] = []
+        self._is_asked = asyncio.Event()
 
     def start(self, unopened: ArchiveError | None = None) -> None:
         """Start the background tasks. `unopened`: why the archive isn't open yet; it is opened as soon as that is possible."""
@@ -150,6 +152,14 @@ class Drain:
         self._urgent.set()
         await waiter.future
 
+    async def attempt(self) -> None:
+        """Return after the next attempt to write, and make it now instead of after a pause. `state` has its result."""
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        for event in (self._is_asked, self._wake, self._urgent):
+            event.set()
+        await asked
+
     async def settle_all(self) -> None:
         """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
         users = [user for user, _ in await self._outboxes.indexed_outboxes(0)]
@@ -173,6 +183,8 @@ class Drain:
                         await self._urgent.wait()
             self._wake.clear()
             self._urgent.clear()
+            self._is_asked.clear()
+            asked, self._asked = self._asked, []
             users, waiters = self._take()
             try:
                 if self.state.is_degraded:
@@ -182,9 +194,13 @@ class Drain:
                 self._set_degraded(None)
             except Exception as error:
                 self._on_failure(users, waiters, error)
-                await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
+                _answer(asked)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(random.uniform(0.5, 1) * retry_s):
+                        await self._is_asked.wait()
                 retry_s = min(2 * retry_s, UNFIT_RETRY_S_MAX if self.state.is_unfit else RETRY_S_MAX)
                 continue
+            _answer(asked)
             retry_s = RETRY_S_MIN
             self._continue(waiters, again)
 
@@ -373,6 +389,12 @@ def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
     if not waiter.future.done():
         waiter.future.set_result(None)
     return True
+
+
+def _answer(asked: Sequence[asyncio.Future[None]]) -> None:
+    for one in asked:
+        if not one.done():
+            one.set_result(None)
 
 
 def _name(member: bytes) -> str:

@@ -34,9 +34,19 @@ _STATES = {
     "42704": "The archive's server doesn't know a parameter of the URL in TURNWIRE_ARCHIVE. Correct what is after the `?`.",
     "42P01": "The archive's tables are missing. Run turnwire archive upgrade.",
     "42703": "The archive's tables have an older form. Run turnwire archive upgrade.",
+    **dict.fromkeys(
+        ("26000", "42P05"),
+        "The archive is behind a pooler that lends connections for single transactions. Set pool_mode = session in PgBouncer.",
+    ),
     "3F000": "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE.",
 }
-_UNFIT_STATES = frozenset({"28P01", "28000", "3D000", "42501", "25006", "42704", "42P01", "42703", "3F000"})
+_UNFIT_STATES = frozenset(
+    {*("28P01", "28000", "3D000", "42501", "25006", "42704", "42P01", "42703", "3F000"), *("26000", "42P05")}
+)
+_POOLER = (
+    "A pooler before the archive refuses the settings of a connection. In PgBouncer, set ignore_startup_parameters = "
+    "statement_timeout,idle_in_transaction_session_timeout,jit and pool_mode = session."
+)
 _LOST_CLASSES = ("08", "57P")
 _SQLITE = {
     sqlite3.SQLITE_BUSY: "The archive's file has been in use by another process for too long. Stop that process.",
@@ -87,7 +97,7 @@ def _is_unfit(error: BaseException) -> bool:
     for each in _causes(error):
         state = getattr(each, "sqlstate", None)
         if isinstance(state, str):
-            return state in _UNFIT_STATES
+            return state in _UNFIT_STATES or _is_of_pooler(each)
         if isinstance(each, sqlite3.Error):
             code = getattr(each, "sqlite_errorcode", 0) & 0xFF
             return code in _UNFIT_SQLITE or _sentence_of_sqlite(each) == _STATES["42P01"]
@@ -102,6 +112,11 @@ def _is_of_url(error: BaseException) -> bool:
     return type(error).__name__ == "ClientConfigurationError" or type(error) is ValueError
 
 
+def _is_of_pooler(error: BaseException) -> bool:
+    """Return whether PgBouncer refuses a setting. It has the same state for a server that is away."""
+    return getattr(error, "sqlstate", None) == "08P01" and "startup parameter" in str(error)
+
+
 def _has_no_tls(error: OSError) -> bool:
     return isinstance(error, ConnectionError) and "SSL" in str(error)
 
@@ -110,7 +125,7 @@ def _sentence(error: BaseException) -> str:
     for each in _causes(error):
         state = getattr(each, "sqlstate", None)
         if isinstance(state, str):
-            return _sentence_of_state(state)
+            return _POOLER if _is_of_pooler(each) else _sentence_of_state(state)
         if isinstance(each, sqlite3.Error):
             return _sentence_of_sqlite(each)
         if _is_of_url(each):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec import Struct, structs
 
 from store.archive.api import Archive, ArchiveError
+from store.archive.drain import Drain
 from store.archive.records import ArchivedConversation, ArchivedMessage
-from store.archive.state import DrainState
-from store.records import ConversationRecord, NewTurn, NotFound
+from store.records import ConversationRecord, NewTurn, NotFound, StoreError
 from store.redis.records import parse_hash
 from store.redis.store import RedisStore
 
 RESTORED_MESSAGES = 500
 RESTORED_BYTES = 2 * 2**20
+RESTORES_MAX = 4
 KNOWN_MAX = 20_000
+ATTEMPT_S = 1.0
 REVISIONS_SKIPPED, NUMBERS_SKIPPED = 1000, 10_000
+LOST_AGAIN = "Redis loses what comes back from the archive. Try again in a moment."
 
 T = TypeVar("T")
 
@@ -65,18 +70,27 @@ def known_of(fields: list[bytes]) -> _Known:
 
 
 class Restorer:
-    """Reads what only the archive has, and brings it back into Redis. `state`: that of the drain."""
+    """Reads what only the archive has, and brings it back into Redis."""
 
-    def __init__(self, hot: RedisStore, archive: Archive, state: DrainState) -> None:
+    def __init__(self, hot: RedisStore, archive: Archive, drain: Drain) -> None:
         self._hot = hot
         self._archive = archive
-        self._state = state
+        self._drain = drain
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     def check_reachable(self) -> None:
         """Raise `ArchiveError` if the archive is known to be away."""
-        if self._state.is_degraded:
+        if self._drain.state.is_degraded:
             raise ArchiveError("The archive can't be reached now. Try again in a moment.")
+
+    async def _is_back(self) -> bool:
+        """Return whether the archive answers again, although the drain hasn't noticed it yet."""
+        if not self._drain.state.is_degraded:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ATTEMPT_S):
+                await self._drain.attempt()
+        return not self._drain.state.is_degraded
 
     async def archived_conversation(self, user: str, conversation: str) -> ArchivedConversation:
         """Return a conversation that Redis doesn't have. Raises `NotFound`, and `ArchiveError` if the archive is away."""
@@ -111,7 +125,7 @@ class Restorer:
             raise NotFound(field)
         return found
 
-    async def _restore(self, user: str, conversation: str, messages: int = RESTORED_MESSAGES) -> None:
+    async def restore(self, user: str, conversation: str, messages: int = RESTORED_MESSAGES) -> None:
         """Bring a conversation back into Redis with its newest messages. Raises `NotFound` and `StoreError`."""
         found = await self.archived_conversation(user, conversation)
         newest, older = await self._archive.newest(user, conversation, messages, RESTORED_BYTES)
@@ -120,7 +134,7 @@ class Restorer:
     async def restore_if_archived(self, user: str, conversation: str) -> bool:
         """Bring a conversation back, if there is one. Return whether there was. Raises `StoreError` if the archive can't say."""
         try:
-            await self._restore(user, conversation)
+            await self.restore(user, conversation)
         except NotFound:
             return False
         return True
@@ -135,6 +149,9 @@ class Restorer:
         try:
             return await self.restore_if_archived(new.user, conversation)
         except ArchiveError:
+            if new.limits is None and await self._is_back():
+                with suppress(ArchiveError):
+                    return await self.restore_if_archived(new.user, conversation)
             known = self._known.get((new.user, conversation))
             if new.limits is not None or known is None:
                 raise
@@ -169,11 +186,9 @@ class Restorer:
         if conversation not in {None, found.conversation}:
             raise NotFound(field)
         try:
-            await self._hot.conversation(user, found.conversation)
-        except NotFound:
-            await self._restore(user, found.conversation)
-        try:
-            await self._hot.restore_message(user, found)
+            await bringing_back(
+                lambda: self._hot.restore_message(user, found), lambda _: self.restore(user, found.conversation)
+            )
         except NotFound:
             raise NotFound(field) from None
 
@@ -184,10 +199,24 @@ class Restorer:
 
         `messages`: how many of its messages to bring back.
         """
+
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field != "conversation" or conversation is None:
+                raise missing
+            await self.restore(user, conversation, messages)
+
+        return await bringing_back(call, bring_back)
+
+
+async def bringing_back(call: Callable[[], Awaitable[T]], bring_back: Callable[[NotFound], Awaitable[object]]) -> T:
+    """Return the result of `call`. While Redis doesn't have what it needs, let `bring_back` restore that.
+
+    Redis may lose it again in between, but what the archive has is never answered with `NotFound`. Raises the error of
+    `bring_back`, and `StoreError` if Redis loses it again and again.
+    """
+    for _ in range(RESTORES_MAX):
         try:
             return await call()
-        except NotFound as error:
-            if error.field != "conversation" or conversation is None:
-                raise
-        await self._restore(user, conversation, messages)
-        return await call()
+        except NotFound as missing:
+            await bring_back(missing)
+    raise StoreError(LOST_AGAIN)

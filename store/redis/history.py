@@ -86,9 +86,13 @@ class RedisHistory(RedisPart):
         """See `HistoryStore`."""
         record = await self._client.command("HGETALL", user_prefix(user) + b"conversation:" + encode_text(conversation))
         if not record:
-            # A replica may lag behind: the script says whether it really doesn't exist.
-            (record,) = parse_reply(await self._script("get_conversation", user, conversation))
+            record = await self.conversation_fields(user, conversation)
         return conversation_record(user, record)
+
+    async def conversation_fields(self, user: str, conversation: str) -> list[bytes]:
+        """Return the fields of a conversation as Redis has them. Only a master raises `NotFound`: a replica may lag behind."""
+        (fields,) = parse_reply(await self._script("get_conversation", user, conversation))
+        return list(fields)
 
     async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
@@ -113,8 +117,8 @@ class RedisHistory(RedisPart):
 
     async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
-        calls: list[ScriptCall] = [(script, user_prefix(user), encoded)]
-        (reply,) = await self._change_history(user, calls, repeatable=False, durable=True)
+        call: ScriptCall = (script, user_prefix(user), encoded)
+        (reply,) = await self._change_history(user, [call], repeatable=False, durable=True)
         return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:

@@ -10,7 +10,7 @@ import structlog
 
 from store.records import PartFailed, StoreError
 from store.redis.client import A_SENTINEL, TIMED_OUT, UNREACHABLE, RedisClient
-from store.redis.cluster import SLOTS, ClusterRoutes
+from store.redis.cluster import NO_HOST, SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
 from store.redis.erasure import RedisErasure
 from store.redis.history import RedisHistory
@@ -111,6 +111,11 @@ class RedisStore(
         if uncovered := cluster.uncovered():
             ranges = ", ".join(f"{first}-{last}" for first, last in uncovered[:5])
             raise StoreError(f"The cluster is incomplete: no master has the slots {ranges}. See CLUSTER INFO.")
+        if any(node.host == NO_HOST for node, _ in answers):
+            raise StoreError(
+                "The cluster's nodes don't announce their host names. Set cluster-announce-hostname on each of them, or "
+                "cluster-preferred-endpoint-type ip."
+            )
         failed = [
             f"{node.address} ({cluster.slots_of(node)} of {SLOTS} slots): {answer}"
             for node, answer in answers

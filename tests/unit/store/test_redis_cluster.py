@@ -388,6 +388,39 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
             await store.ping()
 
 
+@pytest.mark.parametrize(("kind", "name"), [("hostname", "localhost"), ("unknown-endpoint", ""), ("hostname", "")])
+async def test_how_the_nodes_announce_themselves(cluster: RedisCluster, kind: str, name: str) -> None:
+    """By names, or by ports alone at the host of the URL. If Redis prefers names and has none, the error says what to set."""
+    if cluster.nodes[0].version < (7, 0):
+        pytest.skip("this Redis announces addresses only")
+    try:
+        for node in cluster.nodes:
+            node.execute("CONFIG", "SET", "cluster-announce-hostname", name)
+            node.execute("CONFIG", "SET", "cluster-preferred-endpoint-type", kind)
+        wait_until(
+            lambda: all(_announced(node) == {None if kind != "hostname" else name or "?"} for node in cluster.nodes)
+        )
+        if kind == "hostname" and not name:
+            assert "Set cluster-announce-hostname" in await refusal(cluster.url)
+            return
+        async with redis_store(cluster.url) as store, listening(store) as received:
+            assert {node.host for node in store._client.known_masters} == {"127.0.0.1"}
+            for user in users_of(cluster, 1):
+                turn = await running(store, stateless_turn("t", user))
+                await store.subscribe(turn_channel(user, "t"))
+                await store.append([piece(turn, 1, 3)])
+                assert (await received.next())[0] == turn_channel(user, "t")
+    finally:
+        for node in cluster.nodes:
+            node.execute("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+            node.execute("CONFIG", "SET", "cluster-announce-hostname", "")
+
+
+def _announced(node: RedisProcess) -> set[str | None]:
+    """Return the hosts of all masters, as this node tells them."""
+    return {None if host is None else host.decode() for _, _, (host, *_), *_ in node.execute("CLUSTER", "SLOTS")}
+
+
 async def test_the_other_masters_serve_their_users(tmp_path: Path) -> None:
     """A master is dead for good, and Redis serves the rest: turns of the other users are accepted, written and ended,
     whichever master has their entry in the index of leases. `ping` says that a part fails."""

@@ -381,6 +381,30 @@ async def test_a_mirror_stores_an_ending_that_the_store_has_lost(pair: Pair, mon
         assert there.turns["t"].resets == 0
 
 
+async def test_an_ending_is_stored_again_before_another_instance_takes_the_turn_over(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the connection was lost, each instance looks whether the store has lost endings that it knows; a failed call is
+    repeated. The turn's lease still runs then."""
+    async with open_pair(lease_s=30) as (one, two), open_client(one.services) as here:
+        real, end = one.store.real, one.store.real.end
+
+        async def forget(ended: EndedTurn) -> None:
+            return None
+
+        monkeypatch.setattr(real, "end", forget)
+        await here.start("t", demo={"text": "Hello there."})
+        ending = await here.ending("t")
+        monkeypatch.setattr(real, "end", end)
+        with one.store.failing("running", 2):
+            with one.shared.disconnected():
+                pass
+            await eventually_ended(one, "t")
+        stored = await real.turn("ann", "t")
+        assert (stored.status, stored.seq) == ("completed", ending["seq"])
+        assert "claim" not in two.store.calls
+
+
 async def eventually_ended(instance: Instance, turn: str) -> None:
     """Wait until the store has the turn's ending."""
     async with asyncio.timeout(20):
