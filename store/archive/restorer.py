@@ -126,7 +126,10 @@ class Restorer:
         return found
 
     async def restore(self, user: str, conversation: str, messages: int = RESTORED_MESSAGES) -> None:
-        """Bring a conversation back into Redis with its newest messages. Raises `NotFound` and `StoreError`."""
+        """Bring a conversation back into Redis with at most `messages` of its newest messages.
+
+        Raises `NotFound` and `StoreError`.
+        """
         found = await self.archived_conversation(user, conversation)
         newest, older = await self._archive.newest(user, conversation, messages, RESTORED_BYTES)
         await self._hot.restore_conversation(user, found, newest, has_older=older)
