@@ -81,7 +81,7 @@ async def test_another_process_can_back_up_the_file(tmp_path: Path) -> None:
             await database.run(write)
     assert ended.result() == 0
     await database.close()
-    with sqlite3.connect(copy) as copied:
+    with closing(sqlite3.connect(copy)) as copied, copied:
         assert copied.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert copied.execute("SELECT a FROM box LIMIT 1").fetchone()[0] == "before"
     copied.close()
@@ -112,7 +112,7 @@ async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
         assert journal.stat().st_size < JOURNAL_BYTES_MAX + 2 * CHECKPOINT_BYTES
     await database.close()
     assert not journal.exists()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("SELECT count(*) FROM box WHERE length(a) > 1").fetchone()[0] == 41
     db.close()
 
@@ -142,7 +142,7 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
 async def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
     """A file of an unsupported earlier or later version is refused and not changed."""
     path = tmp_path / "turnwire.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
     before = path.read_bytes()
@@ -156,7 +156,7 @@ async def test_a_read_only_file_is_refused() -> None:
     """The error says that the file can't be written."""
     with unprivileged_folder() as folder:
         path = folder / "turnwire.db"
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("CREATE TABLE other (a)")
         db.close()
         path.chmod(stat.S_IRUSR)
@@ -169,7 +169,7 @@ async def test_a_read_only_folder_is_refused() -> None:
         folder = parent / "data"
         folder.mkdir()
         path = folder / "turnwire.db"
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("CREATE TABLE other (a)")
         db.close()
@@ -184,7 +184,7 @@ async def test_a_read_only_folder_is_refused() -> None:
 async def test_conflicting_tables_are_refused(tmp_path: Path) -> None:
     """A database whose tables conflict with those of the store is refused."""
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE VIEW turns AS SELECT 1")
     db.close()
     assert "can't be used" in await refusal(path)
