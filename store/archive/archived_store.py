@@ -395,7 +395,8 @@ class ArchivedStore:
     ) -> T:
         """Return what `read` returns after the user's outbox was drained, or, while the archive is away, what `read_hot` returns.
 
-        Without `read_hot`, raise the `ArchiveError` then. What Redis doesn't have may be in the archive, so `NotFound` of `read_hot` isn't an answer.
+        Without `read_hot`, raise the `ArchiveError` then. What Redis doesn't have may be in the archive, so `NotFound` of
+        `read_hot` isn't an answer.
         """
         try:
             await self._backfill(user)
