@@ -238,11 +238,14 @@ class HistoryStore(Protocol):
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """Return a conversation. Raises `NotFound`."""
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
         The store numbers the changes; no clock decides the order. With `before`, the list begins after that
-        conversation. Raises `NotFound` for `before`.
+        conversation. Raises `NotFound` for `before`. If some of the history can't be read now, the list lacks it; with
+        `whole`, this raises `StoreError` instead.
         """
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
@@ -302,7 +305,7 @@ class HistoryStore(Protocol):
         """Return the sums over the user's ended turns for each UTC day on which one ended, oldest first.
 
         A store may keep the usage of single turns only for some time, as Redis does. Older turns are in neither these
-        sums nor those of `usage` with `since_ms`.
+        sums nor those of `usage` with `since_ms`. Raises `StoreError` if some of the history can't be read now.
         """
 
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:

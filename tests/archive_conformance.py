@@ -549,6 +549,18 @@ class ArchiveConformance:
         with pytest.raises(NotFound):
             await archive.usage("bob", "c1", None)
 
+    async def test_an_id_that_is_used_again_a_day_later_is_another_turn(self, archive: SqlArchive) -> None:
+        """Its usage counts, once. The same turn may end twice within a day, and counts once too."""
+        first, later = NOW, NOW + DAY_MS
+        await put(archive, turn(ended_ms=first), turn(ended_ms=first + 1000))
+        for n in range(2):
+            await put(
+                archive, turn(ended_ms=later), turn(ended_ms=later + DAY_MS), turn(ended_ms=first), after=10 + 5 * n
+            )
+        assert [day.turns for day in await archive.usage_days("ann")] == [1, 1, 1]
+        assert (await archive.usage("ann", None, later)).input_tokens == 2
+        assert (await archive.usage("ann", None, None)).input_tokens == 3
+
     async def test_sums_stay_at_the_largest_number(self, archive: SqlArchive) -> None:
         """They don't fail, and they don't become negative."""
         for n in range(3):

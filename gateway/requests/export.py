@@ -95,7 +95,7 @@ async def _conversations(store: Store, user: str) -> AsyncIterator[ConversationR
         before, more, known = None, True, len(seen)
         while more:
             try:
-                page, more = await store.conversations(user, CONVERSATIONS_PER_PAGE, before)
+                page, more = await store.conversations(user, CONVERSATIONS_PER_PAGE, before, whole=True)
             except NotFound:
                 break  # `before` was deleted meanwhile: the next pass reads on
             for conversation in page:

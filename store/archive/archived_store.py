@@ -269,12 +269,14 @@ class ArchivedStore:
         except NotFound:
             return (await self._restorer.archived_conversation(user, conversation)).record
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
-        """See `HistoryStore`. While the archive can't be reached, list those that Redis has."""
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
+        """See `HistoryStore`. While the archive can't be reached, list those that Redis has, unless `whole`."""
         return await self._from_archive(
             user,
             lambda: self._archive.conversations(user, limit, before),
-            lambda: self._hot.conversations(user, limit, before),
+            None if whole else lambda: self._hot.conversations(user, limit, before),
         )
 
     async def update_conversation(
@@ -346,9 +348,7 @@ class ArchivedStore:
 
     async def usage_days(self, user: str) -> list[DayUsage]:
         """See `HistoryStore`."""
-        return await self._from_archive(
-            user, lambda: self._archive.usage_days(user), lambda: self._hot.usage_days(user)
-        )
+        return await self._from_archive(user, lambda: self._archive.usage_days(user), None)
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
         """See `HistoryStore`. While the archive can't be reached, search what Redis has."""
@@ -407,17 +407,20 @@ class ArchivedStore:
             await self._settle(user)
 
     async def _from_archive(
-        self, user: str, read: Callable[[], Awaitable[T]], read_hot: Callable[[], Awaitable[T]]
+        self, user: str, read: Callable[[], Awaitable[T]], read_hot: Callable[[], Awaitable[T]] | None
     ) -> T:
         """Return what `read` returns after the user's outbox was drained, or, while the archive is away, what `read_hot` returns.
 
-        What Redis doesn't have may be in the archive, so `NotFound` of `read_hot` isn't an answer.
+        Without `read_hot`, raise the `ArchiveError` then. What Redis doesn't have may be in the archive, so `NotFound` of
+        `read_hot` isn't an answer.
         """
         try:
             await self._backfill(user)
             await self._catch_up(user)
             return await read()
         except ArchiveError as error:
+            if read_hot is None:
+                raise
             try:
                 return await read_hot()
             except NotFound:

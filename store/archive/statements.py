@@ -80,7 +80,7 @@ class Statements:
             .values({name: bindparam(f"new_{name}") for name in ("applied", "conversation_count", "stored_bytes")})
         )
         self.find_conversations = self._found(conversations, "incarnation", "revision", "size")
-        self.find_turns = self._found(turns)
+        self.find_turns = self._found(turns, "ended_at")
         self.delete_conversation = delete(conversations).where(
             conversations.c.user_id == bindparam("key_user"), conversations.c.id == bindparam("key_id")
         )

@@ -94,7 +94,9 @@ class RedisHistory(RedisPart):
         (fields,) = parse_reply(await self._script("get_conversation", user, conversation))
         return list(fields)
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
         (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
         found = [conversation_record(user, record) for record in records]

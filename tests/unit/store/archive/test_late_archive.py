@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.requests.export import export_user
 from store.archive import drain
 from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.archived_store import ArchivedStore
@@ -76,7 +77,13 @@ async def test_an_instance_starts_while_sql_is_away(
             await run(cast("Any", store), new_turn(conversation=None, new_conversation=new, limits=TurnLimits()))
             assert [one.title for one in (await store.conversations("ann", 10, None))[0]] == ["Kept"]
             assert (await store.usage("ann", None, None)).input_tokens == 1
-            for call in (store.conversation("ann", "unknown"), store.erase_user("bob")):
+            for call in (
+                store.conversation("ann", "unknown"),
+                store.erase_user("bob"),
+                store.conversations("ann", 10, None, whole=True),
+                store.usage_days("ann"),
+                anext(export_user(cast("Any", store), "ann")),
+            ):
                 with pytest.raises(ArchiveError, match="can't be reached now"):
                     await call
             proxy.restore()
