@@ -162,7 +162,7 @@ local function touch_conversation(p, id, now_ms)
   end
   if ARCHIVE then
     if not archived then
-      mark_earlier_messages(p, id)
+      mark_earlier_messages(p, member)
     end
     mark_conversation(p, member)
   end
@@ -183,8 +183,10 @@ local function add_message(p, id, new)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
   count_stored(p, id, #new.body)
   if ARCHIVE then
-    redis.call('HSET', key, 'number', n)
-    mark_message(p, new.id)
+    if redis.call('HGET', p .. 'conversation:' .. id, 'archived') then
+      redis.call('HSET', key, 'number', n)
+      mark_message(p, new.id)
+    end -- otherwise `mark_earlier` does
   else
     local ttl = conversation_ttl(p, id)
     redis.call('PEXPIRE', key, ttl + message_slack(ttl))

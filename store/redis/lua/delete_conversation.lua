@@ -28,6 +28,7 @@ if ARCHIVE then
   redis.call('SET', p .. 'removed:' .. member, 1)
   count_archived(p, -1, -(redis.call('HGET', p .. 'sizes', ARGV[1]) or 0))
   redis.call('ZREM', p .. 'outbox', 'c:' .. member)
+  redis.call('ZREM', p .. 'unmarked', member)
   mark(p, 'd:' .. member)
 end
 remove_conversation(p, member)
