@@ -13,10 +13,17 @@ local function conversation_state(place)
   return {redis.call('HGETALL', p .. 'conversation:' .. id), redis.call('HGET', p .. 'sizes', id) or '0'}
 end
 
+local trash = redis.call('SMEMBERS', p .. 'trash')
+
 local function message_state(message)
   local id = redis.call('HGET', p .. 'message:' .. message, 'conversation')
   if not id then
     return {}
+  end
+  for _, place in ipairs(trash) do
+    if redis.call('ZSCORE', p .. 'trash:' .. place, message) then
+      return {}
+    end
   end
   return {redis.call('HGETALL', p .. 'message:' .. message), redis.call('HGET', p .. 'conversation:' .. id, 'place')}
 end

@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
+from store.archive.records import ArchivedMessage
 from store.archive.sql_archive import SqlArchive
-from store.records import Change
-from store.redis import outbox
+from store.records import Change, NotFound
+from store.redis import history, outbox
 from store.redis.keys import user_prefix
+from store.redis.store import RedisStore
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.redis_process import RedisProcess, redis_store, shared_redis
 from tests.store_conformance import NOW, body, conversation, new_turn, run
@@ -186,3 +188,84 @@ async def test_a_half_marked_conversation_is_deleted(
         await store._drain.settle("ann")
         assert (await archive.messages("ann", "c1", 10, None, None))[0] == []
         assert [one.title for one in (await store.conversations("ann", 10, None))[0]] == ["new"]
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_a_long_conversation_is_deleted_in_slices(
+    archived: bool, shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody finds its messages after the first one, and nothing of it is left after the last."""
+    monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
+    await store_earlier(client, shared_redis.url, "c1", "c2")
+    before = set(client.keys())
+    async with (
+        redis_store(shared_redis.url, archived=archived) as store,
+        redis_store(shared_redis.url, archived=archived) as other,
+    ):
+        await store.put_feedback("ann", "c1.m95", "up", None, NOW, "demo")
+        while archived and await store.mark_earlier(["ann"]):
+            pass
+        deleted: list[int] = []
+        run_scripts = store._client.scripts
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            count = len(client.keys(PREFIX + "message:*"))
+            replies = await run_scripts(*args, **options)
+            deleted.append(count - len(client.keys(PREFIX + "message:*")))
+            await check_gone(other)
+            return replies
+
+        monkeypatch.setattr(store._client, "scripts", counted)
+        await store.delete_conversation("ann", "c1")
+        assert deleted == [SLICE] * (LENGTH // SLICE) + [LENGTH % SLICE]
+        gone = {key for key in before if ":c1" in key}
+        assert len(gone) > LENGTH
+        assert not gone & set(client.keys())
+        assert client.exists(PREFIX + "trash") == 0
+        assert client.zcard("turnwire:feedback") == 0
+        assert (await other.message("ann", "c2.m1")).id == "c2.m1"
+
+
+async def check_gone(store: RedisStore) -> None:
+    """Check that neither a reader nor the archive gets a message of the deleted conversation."""
+    for call in (
+        store.message("ann", "c1.m95"),
+        store.messages("ann", "c1", 1, None),
+        store.branch("ann", "c1", "c1.m95"),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    (read,) = await store.read_outboxes(["ann"])
+    assert not [entry for entry in read.batch.entries if isinstance(entry.item, ArchivedMessage)]
+
+
+async def test_the_next_deletion_completes_one_that_was_interrupted(
+    shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the conversation that it names doesn't exist, as when the client repeats the deletion."""
+    monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
+    await store_earlier(client, shared_redis.url, "c1")
+    async with redis_store(shared_redis.url, archived=True) as store:
+        assert (await store._script("delete_conversation", "ann", "c1"))[0] == b"ok"
+        assert len(client.keys(PREFIX + "message:*")) == LENGTH
+        with pytest.raises(NotFound):
+            await store.delete_conversation("ann", "c1")
+        assert client.keys(PREFIX + "message*") == []
+
+
+async def test_a_change_restarts_the_time_to_live_of_the_newest_messages(
+    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path
+) -> None:
+    """The archive has the others, so a change of a very long conversation doesn't touch all of them."""
+    await store_earlier(client, shared_redis.url, "c1", length=1100)
+    async with opened(shared_redis.url, tmp_path) as (store, _):
+        await store.conversations("ann", 10, None)
+        for number in (1, 1100):
+            client.pexpire(f"{PREFIX}message:c1.m{number}", 60_000)
+        client.hset(PREFIX + "conversation:c1", "swept", 0)
+        await store.update_conversation("ann", "c1", Change(title="changed"), NOW)
+        assert client.ttl(PREFIX + "message:c1.m1") <= 60
+        assert client.ttl(PREFIX + "message:c1.m1100") > 60
+        client.delete(PREFIX + "message:c1.m1")
+        page, more = await store.messages("ann", "c1", 5, "c1.m3")
+        assert ([one.id for one in page], more) == (["c1.m1", "c1.m2"], False)
