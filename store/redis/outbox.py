@@ -36,7 +36,7 @@ INDEXED_PER_BUCKET = 256
 SUMMARIZED_PER_BUCKET = 10_000
 RENUMBERED_MAX = 1000
 BACKFILLED_MAX = 200
-MARKED_MAX = 500
+MARKED_MAX = 250
 """How many messages one script call marks: Redis does nothing else meanwhile."""
 REASON_CHARS_MAX = 500
 ERASURE_TTL_MS = 3_600_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from store.archive import archived_store as archived_store_module
 from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import ArchivedMessage
@@ -172,6 +174,24 @@ async def test_what_a_dead_instance_has_half_marked_is_archived(
         forget_history(shared_redis)
         assert (await store.message("ann", "c1.m1")).rating == "up"
         assert (await store.message("ann", "c1.m90")).rating == "down"
+
+
+async def test_a_list_does_not_wait_for_a_long_history(
+    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the archive has it, Redis answers, also for what isn't marked yet."""
+    monkeypatch.setattr(archived_store_module, "BACKLOG_MAX", LENGTH)
+    await store_earlier(client, shared_redis.url, "c1")
+    async with opened(shared_redis.url, tmp_path) as (store, archive):
+        settled = store._drain.settle
+        monkeypatch.setattr(store._drain, "settle", None)
+        assert [one.title for one in (await store.conversations("ann", 10, None))[0]] == ["c1"]
+        monkeypatch.setattr(store._drain, "settle", settled)
+        async with asyncio.timeout(60):
+            while (await store._hot.outbox_states(["ann"]))[0].entries:
+                await asyncio.sleep(0.02)
+        assert [one.title for one in (await store.conversations("ann", 10, None))[0]] == ["c1"]
+        await check_archived(archive, "c1")
 
 
 async def test_a_half_marked_conversation_is_deleted(
