@@ -47,6 +47,8 @@ log = structlog.stdlib.get_logger("turnwire.archive")
 
 BACKFILLED_USERS_MAX = 20_000
 SETTLE_S = 5.0
+BACKLOG_MAX = 20_000
+"""A call doesn't wait for an outbox with more entries than that: the archive doesn't take them in `SETTLE_S`."""
 STORED_LIMITS = frozenset({"conversations", "stored_bytes"})
 _OWN_ID = re.compile(r"c_[0-9A-Za-z_-]{22}")
 
@@ -400,9 +402,15 @@ class ArchivedStore:
             raise ArchiveError("The archive didn't take the changes in time. Try again in a moment.") from error
 
     async def _catch_up(self, user: str) -> None:
-        """Drain the user's outbox, if there is something in it. Raises `ArchiveError` at once while the archive is away."""
+        """Drain the user's outbox, if there is something in it.
+
+        Raises `ArchiveError` at once while the archive is away, and if there is too much to wait for.
+        """
         self._restorer.check_reachable()
         (state,) = await self._hot.outbox_states([user])
+        if state.entries > BACKLOG_MAX:
+            self._drain.note(user)
+            raise ArchiveError("The archive is still taking earlier changes. Try again in a minute.")
         if state.entries:
             await self._settle(user)
 

@@ -51,6 +51,9 @@ class Outboxes(Protocol):
     async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
         """See `RedisOutbox`."""
 
+    async def mark_earlier(self, users: Sequence[str]) -> list[str]:
+        """See `RedisOutbox`."""
+
     async def acknowledge(self, results: list[Applied]) -> list[str]:
         """See `RedisOutbox`."""
 
@@ -188,6 +191,7 @@ class Drain:
             users, waiters = self._take()
             try:
                 if self.state.is_degraded:
+                    await self._mark_all(users)
                     await self._archive.open()  # the database that is back may have another schema
                     await self._archive.ping()
                 again = await self._pass(users, waiters)
@@ -225,9 +229,11 @@ class Drain:
         again = {read.batch.user for read in reads if read.more}
         for read in reads:
             for waiter in waiters.get(read.batch.user, ()):
-                waiter.until = read.last if waiter.until is None else waiter.until
+                # What isn't marked yet has no number that could be waited for.
+                waiter.until = read.last if waiter.until is None and not read.unmarked else waiter.until
             if read.unreadable:
                 await self._set_aside(read)
+        await self._outboxes.mark_earlier([read.batch.user for read in reads if read.unmarked])
         batches = [read.batch for read in reads if read.batch.entries]
         if batches:
             results = await self._archive.apply(batches)
@@ -240,6 +246,12 @@ class Drain:
             waiting = waiters.get(read.batch.user, [])
             waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
         return again
+
+    async def _mark_all(self, users: list[str]) -> None:
+        """Mark what isn't marked yet: it would expire while the archive is away."""
+        left: Sequence[str] = users
+        while left:
+            left = await self._outboxes.mark_earlier(left)
 
     async def _erase_again(self, users: list[str], since: float) -> None:
         """Erase those of `users` who were erased after `since`, when this instance read what it has archived now.

@@ -126,11 +126,9 @@ class Statements:
 
         The depth of a message is one more than that of its parent, so the parent has to be written first.
         """
-        parents = messages.alias("parents")
         above = bindparam("above", type_=LosslessText)
-        parent_depth = select(parents.c.depth + 1).where(
-            parents.c.user_id == bindparam("owner", type_=LosslessText), parents.c.id == above
-        )
+        parent = _by_key(messages, bindparam("owner", type_=LosslessText), above, messages.c.depth).subquery("parent")
+        parent_depth = select(parent.c.depth + 1).where(parent.c.id == above)
         depth = case((above.is_(None), 0), else_=parent_depth.scalar_subquery())
         new = self._new(messages).values(depth=depth)
         if self._is_postgres:
@@ -178,10 +176,15 @@ class Statements:
 
     def _found(self, table: Table, *columns: str) -> Select[Any]:
         """Return the statement that reads the rows of a table with given keys; `keys` returns its parameters."""
+        if self._is_postgres:
+            keys = self._key_rows().subquery("keys")
+            row = _by_key(table, keys.c.user_id, keys.c.id, *(table.c[name] for name in columns)).lateral("row")
+            return select(row).select_from(keys.join(row, row.c.id == keys.c.id))
         wanted = tuple_(table.c.user_id, table.c.id).in_(self._key_rows())
         return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).where(wanted)
 
     def _key_rows(self) -> Select[Any]:
+        """Return the selection of the keys that `keys` has made parameters of."""
         if self._is_postgres:
             arrays = [bindparam(name, type_=ARRAY(LosslessText)) for name in ("users", "ids")]
             both = func.unnest(*arrays).table_valued("user_id", "id").render_derived()
@@ -189,3 +192,17 @@ class Statements:
         # As a join, SQLite would compare each of the user's rows with each key.
         pair = func.json_each(bindparam("pairs", type_=sqlite.JSON)).table_valued("value").c.value
         return select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
+
+
+def _by_key(table: Table, user: ColumnElement[Any], key: ColumnElement[Any], *columns: ColumnElement[Any]) -> Select[Any]:
+    """Return the selection of the row with this key, or if there is none, the user's next one: the caller compares the id.
+
+    Only the primary key has this order. For an equality, PostgreSQL may take another index that begins with the user as
+    long as a table has no statistics, and keep that plan while the table grows.
+    """
+    return (
+        select(table.c.user_id, table.c.id, *columns)
+        .where(table.c.user_id == user, table.c.id >= key)
+        .order_by(table.c.id)
+        .limit(1)
+    )

@@ -37,6 +37,8 @@ FEEDBACK_SWEPT = 3
 So most entries have a message, even if nobody lists the feedback.
 """
 
+TRASH_PER_CALL = 500
+"""How many messages of deleted conversations one script call deletes: Redis does nothing else meanwhile."""
 TURNS_PER_SLICE = 1000
 _decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -125,8 +127,17 @@ class RedisHistory(RedisPart):
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        running, rated = parse_reply(await self._run("delete_conversation", user, conversation))
+        prefix = user_prefix(user)
+        calls: list[ScriptCall] = [
+            ("delete_conversation", prefix, (encode_text(conversation),)),
+            ("empty_trash", prefix, (TRASH_PER_CALL,)),
+        ]
+        reply, (rated, more) = await self._change_history(user, calls, repeatable=False, durable=True)
         await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+        while more:
+            rated, more = await self._script("empty_trash", user, TRASH_PER_CALL)
+            await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+        (running,) = parse_reply(reply)
         return [turn.decode() for turn in running]
 
     async def message(self, user: str, message: str) -> MessageRecord:

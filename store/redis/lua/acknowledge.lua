@@ -27,7 +27,7 @@ for i = 3, #ARGV, 2 do
     end
   end
 end
-if not gone and redis.call('EXISTS', p .. 'outbox') == 0 then
+if not gone and is_all_archived(p) then
   redis.call('HSET', p .. 'archived', 'conversations', ARGV[1], 'stored_bytes', ARGV[2])
   for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)

@@ -26,17 +26,16 @@ local function mark_message(p, message)
   mark(p, 'm:' .. message)
 end
 
--- Shared: mark all messages of a conversation that was stored when no archive was set.
-local function mark_earlier_messages(p, id)
-  redis.call('HSET', p .. 'conversation:' .. id, 'archived', 1)
-  local members = redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    local key = p .. 'message:' .. members[i]
-    if redis.call('EXISTS', key) == 1 then
-      redis.call('HSET', key, 'number', members[i + 1])
-      mark_message(p, members[i])
-    end
-  end
+-- Shared: let the drain mark all messages of a conversation that was stored when no archive was set, in slices: see
+-- `mark_earlier`. Until it has marked the last one, the conversation isn't `archived`, and those that are added are marked
+-- in their turn too, so the archive gets the messages in order. The score is the number of the last marked message.
+local function mark_earlier_messages(p, place)
+  redis.call('ZADD', p .. 'unmarked', 'NX', 0, place)
+end
+
+-- Shared: return whether the archive has everything of the user.
+local function is_all_archived(p)
+  return redis.call('EXISTS', p .. 'outbox', p .. 'unmarked') == 0
 end
 
 -- Shared: add to what the user has in the archive by the last count, until it counts again.

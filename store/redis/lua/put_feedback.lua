@@ -11,10 +11,13 @@ end
 redis.call('HDEL', key, 'comment', 'rated_model')
 set_fields(key, {rating = new.rating, comment = new.comment, rated_model = new.model, rated_ms = new.rated_ms})
 if ARCHIVE then
-  if not redis.call('HGET', KEYS[1] .. 'conversation:' .. conversation, 'archived') then
-    mark_earlier_messages(KEYS[1], conversation)
-    mark_conversation(KEYS[1], redis.call('HGET', KEYS[1] .. 'conversation:' .. conversation, 'place'))
+  local archived, place = unpack(redis.call('HMGET', KEYS[1] .. 'conversation:' .. conversation, 'archived', 'place'))
+  if not archived then
+    mark_earlier_messages(KEYS[1], place)
+    mark_conversation(KEYS[1], place)
   end
-  mark_message(KEYS[1], ARGV[1])
+  if archived or redis.call('HEXISTS', key, 'number') == 1 then
+    mark_message(KEYS[1], ARGV[1])
+  end -- otherwise `mark_earlier` does
 end
 return {'ok'}

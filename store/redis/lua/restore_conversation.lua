@@ -21,7 +21,7 @@ local counted = redis.call('HGET', p .. 'sizes', new.id) or 0
 redis.call('HSET', p .. 'sizes', new.id, ARGV[2])
 redis.call('INCRBY', p .. 'stored', ARGV[2] - counted)
 for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
-  if redis.call('EXISTS', p .. 'outbox') == 0 and redis.call('PTTL', p .. name) < HISTORY_TTL_MS then
+  if is_all_archived(p) and redis.call('PTTL', p .. name) < HISTORY_TTL_MS then
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end
 end
