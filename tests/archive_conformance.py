@@ -48,7 +48,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 _numbers = count(1)
 
 in_many_examples = settings(
-    max_examples=examples(20),
+    max_examples=examples(10),
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

@@ -61,7 +61,7 @@ DEADLINE_S = 5
 _numbers = itertools.count(1)
 
 in_many_examples = settings(
-    max_examples=examples(15),
+    max_examples=examples(10),
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

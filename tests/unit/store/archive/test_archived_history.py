@@ -93,7 +93,7 @@ async def pair(shared_redis: RedisProcess, tmp_path: Path) -> AsyncIterator[Pair
     await model.close()
 
 
-@settings(in_many_examples, max_examples=examples(40))
+@settings(in_many_examples, max_examples=examples(25))
 @given(STEPS)
 async def test_the_history_is_that_of_one_store(
     shared_redis: RedisProcess, pair: Pair, steps: list[tuple[str, str, int]]
