@@ -68,7 +68,8 @@ def supervised(code: int = 0) -> Iterator[tuple[subprocess.Popen[str], Callable[
 
             yield process, ask
         finally:
-            process.kill()
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the workers, too
 
 
 def all_three(ask: Callable[[], int]) -> set[int]:
