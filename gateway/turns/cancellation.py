@@ -88,7 +88,7 @@ class Cancellation:
                 await asyncio.gather(*cancellations.values(), return_exceptions=True)
                 raise
             for turn, runs in zip(elsewhere, states, strict=True):
-                if runs or (runs is None and self._may_return(user, turn)):
+                if runs or (runs is None and self._may_be_restored(user, turn)):
                     cancellations[turn] = self.cancel(user, turn, abort)
                 else:
                     results[turn] = "not_found" if runs is None else "already_ended"
@@ -140,12 +140,12 @@ class Cancellation:
             try:
                 return await self._store.request_cancel(user, turn, JSON.encode(abort))
             except NotFound:
-                if not self._may_return(user, turn) or loop.time() > restored_by:
+                if not self._may_be_restored(user, turn) or loop.time() > restored_by:
                     raise
             await asyncio.sleep(RESTORED_POLL_S)
 
-    def _may_return(self, user: str, turn: str) -> bool:
-        """Return whether a turn that the store doesn't have runs elsewhere, as far as this instance knows."""
+    def _may_be_restored(self, user: str, turn: str) -> bool:
+        """Return whether a turn that the store has lost may be restored: as far as this instance knows, it still runs."""
         live_turn = self._registry.get(user, turn)
         return live_turn is not None and live_turn.is_live and live_turn.accepted.done()
 
