@@ -63,7 +63,7 @@ async def test_the_export_from_a_store_that_is_away_is_an_error(
 ) -> None:
     """The client doesn't get the beginning of an export that can't go on."""
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **_options: object) -> None:
         raise StoreError("The store can't be reached.")
 
     monkeypatch.setattr(server.gateway.services.store, "conversations", fail)

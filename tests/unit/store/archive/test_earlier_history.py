@@ -51,7 +51,7 @@ async def store_earlier(client: redis.Redis, url: str, *names: str, length: int 
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             for number in range(1, length + 1):
-                fields: dict[str, Any] = {
+                fields: dict[Any, Any] = {
                     "id": f"{name}.m{number}",
                     "conversation": name,
                     "role": "user",
@@ -136,7 +136,8 @@ async def test_many_conversations_are_looked_through_in_slices(
     """Also if many have the same place in the list, each is marked once."""
     names = [f"c{n:03}" for n in range(LENGTH)]
     await store_earlier(client, shared_redis.url, *names, length=1)
-    scores = dict(client.zrange(PREFIX + "conversations", 0, -1, withscores=True))
+    ranked: Any = client.zrange(PREFIX + "conversations", 0, -1, withscores=True)
+    scores: dict[str, float] = dict(ranked)
     client.zadd(PREFIX + "conversations", {member: min(scores.values()) for member in list(scores)[30:80]})
     async with redis_store(shared_redis.url, archived=True) as store:
         calls: list[int] = []
