@@ -120,7 +120,10 @@ class ArchivedStore:
     async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
-        """See `OwnershipStore`. What this instance knows of the turn's conversation may be of one with the same id before it."""
+        """See `OwnershipStore`. Also replace what this instance knows of the turn's conversation.
+
+        It may be about an earlier conversation with the same id, which was deleted.
+        """
         record = await self._hot.claim(user, turn, owner, epoch, lease_ms, force=force)
         if record is not None and record.conversation is not None:
             self._restorer.forget(user, record.conversation)
@@ -129,7 +132,7 @@ class ArchivedStore:
         return record
 
     async def _accept(self, new: NewTurn) -> Accepted:
-        # An id of ours is new unless the client has named it as an existing one.
+        # The gateway has made an id of this form for a new conversation, unless the request names it in `conversation`.
         is_ours = new.conversation is None and _OWN_ID.fullmatch(new.conversation_id or "") and new.limits is not None
         look = bool(not is_ours and not new.stateless and new.conversation_id is not None)
 
@@ -204,7 +207,7 @@ class ArchivedStore:
             log.warning("older messages of a conversation can't be read", conversation=conversation, error=str(error))
             return hot.messages, hot.older + 1
         if left is not None and (hot.older or sum(len(one.record.body) for one in found) > left):
-            # The archive returns the last message of a branch in any case, but this one is in the middle of it.
+            # The archive returns `hot.parent` even if it is too large, but newer messages are there already: leave it out.
             older, found = older + len(found), []
         return [*(one.record for one in found), *hot.messages], hot.older + older
 
@@ -218,7 +221,7 @@ class ArchivedStore:
             try:
                 return await self._archived_page(user, conversation, limit, before, bytes_max)
             except NotFound as other:
-                # The archive may not have a conversation yet that Redis has, but without that message.
+                # Redis has the conversation, but not the message `before`. The archive may not have the conversation yet.
                 raise error if error.field == "before" else other from None
         if hot.lost:
             # What is lost here was archived, but what isn't lost may still wait in the outbox.
@@ -361,7 +364,10 @@ class ArchivedStore:
         )
 
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
-        """See `HistoryStore`. What the archive finds may have been changed or deleted just now, so it is asked again then."""
+        """See `HistoryStore`.
+
+        If changes of the users that the archive finds still wait in outboxes, archive them, and ask the archive again.
+        """
         self._restorer.check_reachable()
         found = await self._archive.expired(now_ms, retention_days, limit)
         users = list(dict.fromkeys(user for user, _ in found))
@@ -373,7 +379,10 @@ class ArchivedStore:
         return await self._archive.expired(now_ms, retention_days, limit)
 
     async def erase_user(self, user: str) -> None:
-        """See `HistoryStore`. Redis comes first, so that no instance finds something to archive; then Redis again."""
+        """See `HistoryStore`. Erase the user in Redis, in the archive, and in the index of the outboxes.
+
+        Redis comes first, so that no instance finds something to archive.
+        """
         await self._hot.erase_user(user)
         await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
         self._restorer.check_reachable()
@@ -445,7 +454,7 @@ class ArchivedStore:
     async def _with_limits(self, user: str, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `call`. If the user's storage is full, drain the outbox and try again.
 
-        The archive counts what the user has when the outbox is empty; until then, deletions may not count.
+        Redis has the archive's sums from when the outbox was last empty, so they may include what was deleted since.
         """
         try:
             return await call()

@@ -254,9 +254,10 @@ class Drain:
             left = await self._outboxes.mark_earlier(left)
 
     async def _erase_again(self, users: list[str], since: float) -> None:
-        """Erase those of `users` who were erased after `since`, when this instance read what it has archived now.
+        """Erase again those of `users` who were erased after `since`, the time before this instance read what it archived.
 
-        What the others have was archived by another instance at the same time. They may have been erased before that.
+        The outboxes of the others are empty because another instance archived the same changes at the same time. If they
+        were erased earlier, these changes are newer than the erasure.
         """
         ages_ms = await self._outboxes.erased_ages_ms(users)
         passed_ms = (time.monotonic() - since) * 1000
@@ -308,7 +309,7 @@ class Drain:
             )
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Go on with the users that may have more entries, and for whom somebody still waits."""
+        """Go on with the users that may have more entries, and with those for whom somebody still waits."""
         for user, waiting in waiters.items():
             if waiting:
                 self._waiters[user] = waiting + self._waiters.pop(user, [])
@@ -348,7 +349,8 @@ class Drain:
         elif self.state.is_unfit:
             if self._unfit_because != unfit_before:
                 log.error(
-                    "the archive can't be used until that is changed; outboxes keep the changes", error=str(error)
+                    "the archive can't be used until its error is corrected; outboxes keep the changes",
+                    error=str(error),
                 )
         elif not was_degraded:
             log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
@@ -410,5 +412,5 @@ def _answer(asked: Sequence[asyncio.Future[None]]) -> None:
 
 
 def _name(member: bytes) -> str:
-    """Return an entry's kind and id; a turn's entry has more than its id, which the log doesn't show."""
+    """Return an entry's kind and id for the log. Of a turn's entry, return only the kind: it has more than an id."""
     return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")

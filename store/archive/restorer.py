@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class _Known(Struct, frozen=True):
-    """A conversation in which this instance has accepted a turn, for the case that Redis loses it while the archive is away."""
+    """A conversation in which this instance has accepted or claimed a turn, in case Redis loses it while the archive is away."""
 
     conversation: str
     incarnation: str
@@ -104,7 +104,8 @@ class Restorer:
     ) -> T:
         """Return what `read` finds of a conversation that Redis doesn't have. Raises `NotFound` if it was deleted.
 
-        What Redis doesn't have, the archive has completely, except for deletions.
+        The archive has all of such a conversation, but it may not know yet that the conversation was deleted. `field` is that
+        of the `NotFound`. Raises `ArchiveError` if the archive is away.
         """
         try:
             self.check_reachable()
@@ -164,7 +165,7 @@ class Restorer:
             return True
 
     def remember(self, user: str, fields: list[bytes]) -> None:
-        """Remember a conversation in which a turn was accepted. `fields`: the conversation's, from Redis."""
+        """Remember a conversation in which a turn was accepted or claimed. `fields`: the conversation's, from Redis."""
         known = known_of(fields)
         self._known[user, known.conversation] = known
         self._known.move_to_end((user, known.conversation))

@@ -10,7 +10,7 @@ from bench.texts import pieces
 
 
 def test_what_is_used_at_rest_is_subtracted() -> None:
-    """CPU and round trips at rest are subtracted for the same time; other counts are differences."""
+    """CPU and reads at rest are subtracted for the same time; other counts are differences."""
     rest = {"gateway_s": 1.0, "reads": 10, "tokens": 0, "at": 10.0}
     before = {"gateway_s": 5.0, "reads": 100, "tokens": 7, "at": 0.0}
     after = {"gateway_s": 9.0, "reads": 140, "tokens": 27, "at": 20.0}

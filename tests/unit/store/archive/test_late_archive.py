@@ -24,7 +24,7 @@ from tests.store_conformance import conversation, new_turn, run
 __all__ = ["shared_postgres", "shared_redis"]
 
 GUEST = "late_guest"
-LOGGED = "can't be used until that is changed"
+LOGGED = "can't be used until its error is corrected"
 Change = Callable[[PostgresProcess, str], object]
 
 
