@@ -194,7 +194,9 @@ class Statements:
         return select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
 
 
-def _by_key(table: Table, user: ColumnElement[Any], key: ColumnElement[Any], *columns: ColumnElement[Any]) -> Select[Any]:
+def _by_key(
+    table: Table, user: ColumnElement[Any], key: ColumnElement[Any], *columns: ColumnElement[Any]
+) -> Select[Any]:
     """Return the selection of the row with this key, or if there is none, the user's next one: the caller compares the id.
 
     Only the primary key has this order. For an equality, PostgreSQL may take another index that begins with the user as
