@@ -35,7 +35,8 @@ SLICE = 20
 
 @pytest.fixture
 def client(shared_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client of an empty Redis. The scripts take small slices."""
+    """A client of an empty Redis. The scripts take small slices, and a slow machine may take its time for the archive."""
+    monkeypatch.setattr(archived_store_module, "SETTLE_S", 60)
     monkeypatch.setattr(outbox, "MARKED_MAX", SLICE)
     monkeypatch.setattr(outbox, "BACKFILLED_MAX", SLICE)
     shared_redis.execute("FLUSHALL")
