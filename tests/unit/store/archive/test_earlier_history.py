@@ -52,7 +52,7 @@ async def store_earlier(client: redis.Redis, url: str, *names: str, length: int 
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             for number in range(1, length + 1):
-                fields: dict[str, Any] = {
+                fields: Any = {
                     "id": f"{name}.m{number}",
                     "conversation": name,
                     "role": "user",
@@ -137,7 +137,7 @@ async def test_many_conversations_are_looked_through_in_slices(
     """Also if many have the same place in the list, each is marked once."""
     names = [f"c{n:03}" for n in range(LENGTH)]
     await store_earlier(client, shared_redis.url, *names, length=1)
-    scores = dict(client.zrange(PREFIX + "conversations", 0, -1, withscores=True))
+    scores: dict[Any, Any] = dict(cast("Any", client.zrange(PREFIX + "conversations", 0, -1, withscores=True)))
     client.zadd(PREFIX + "conversations", {member: min(scores.values()) for member in list(scores)[30:80]})
     async with redis_store(shared_redis.url, archived=True) as store:
         calls: list[int] = []
@@ -215,7 +215,7 @@ async def test_a_half_marked_conversation_is_deleted(
 async def test_a_long_conversation_is_deleted_in_slices(
     archived: bool, shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody finds its messages after the first one, and nothing of it is left after the last."""
+    """Nobody finds its messages after the first one, and nothing of it is left after the last. `archived`: with an archive."""
     monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
     await store_earlier(client, shared_redis.url, "c1", "c2")
     before = set(client.keys())
