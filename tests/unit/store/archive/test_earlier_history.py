@@ -36,7 +36,7 @@ SLICE = 20
 @pytest.fixture
 def client(shared_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
     """A client of an empty Redis. The scripts take small slices, and a slow machine may take its time for the archive."""
-    monkeypatch.setattr(archived_store_module, "SETTLE_S", 60)
+    monkeypatch.setattr(archived_store_module, "SETTLE_S", 110)
     monkeypatch.setattr(outbox, "MARKED_MAX", SLICE)
     monkeypatch.setattr(outbox, "BACKFILLED_MAX", SLICE)
     shared_redis.execute("FLUSHALL")
@@ -275,9 +275,10 @@ async def test_the_next_deletion_completes_one_that_was_interrupted(
 
 
 async def test_a_change_restarts_the_time_to_live_of_the_newest_messages(
-    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path
+    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The archive has the others, so a change of a very long conversation doesn't touch all of them."""
+    monkeypatch.setattr(outbox, "MARKED_MAX", 2000)
     await store_earlier(client, shared_redis.url, "c1", length=1100)
     async with opened(shared_redis.url, tmp_path) as (store, _):
         await store.conversations("ann", 10, None)
