@@ -36,7 +36,7 @@ SLICE = 20
 @pytest.fixture
 def client(shared_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
     """A client of an empty Redis. The scripts take small slices, and a slow machine may take its time for the archive."""
-    monkeypatch.setattr(archived_store_module, "SETTLE_S", 60)
+    monkeypatch.setattr(archived_store_module, "SETTLE_S", 110)
     monkeypatch.setattr(outbox, "MARKED_MAX", SLICE)
     monkeypatch.setattr(outbox, "BACKFILLED_MAX", SLICE)
     shared_redis.execute("FLUSHALL")
@@ -216,7 +216,7 @@ async def test_a_half_marked_conversation_is_deleted(
 async def test_a_long_conversation_is_deleted_in_slices(
     archived: bool, shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody finds its messages after the first one, and nothing of it is left after the last."""
+    """Nobody finds its messages after the first one, and nothing of it is left after the last. `archived`: with an archive."""
     monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
     await store_earlier(client, shared_redis.url, "c1", "c2")
     before = set(client.keys())
@@ -276,9 +276,10 @@ async def test_the_next_deletion_completes_one_that_was_interrupted(
 
 
 async def test_a_change_restarts_the_time_to_live_of_the_newest_messages(
-    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path
+    shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The archive has the others, so a change of a very long conversation doesn't touch all of them."""
+    monkeypatch.setattr(outbox, "MARKED_MAX", 2000)
     await store_earlier(client, shared_redis.url, "c1", length=1100)
     async with opened(shared_redis.url, tmp_path) as (store, _):
         await store.conversations("ann", 10, None)
