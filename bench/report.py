@@ -135,7 +135,7 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
 
 
 def _archive_rows(figures: Results) -> list[tuple[str, str]]:
-    """Return what an archive costs. The scenario's long turns come first, then its short turns and its endings."""
+    """Return the rows of the scenario `archive`: what long turns cost, what short turns cost, and the delay of endings."""
     long_turns, short_turns, endings = figures.values()
     long_name, short_name, _ = figures
     spent = {name: one["cpu_ms_per_turn"] for name, one in short_turns.items()}

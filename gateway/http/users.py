@@ -48,7 +48,10 @@ class UserErase(p.Request, frozen=True, tag="user.erase"):
 
 
 class UserExport(p.Request, frozen=True, tag="user.export"):
-    """Export everything of a user as JSONL. `user` is a name or, unless `exact`, `me`."""
+    """Export all data of a user as JSONL.
+
+    The path has the user's name, or `me` for the caller. With `exact`, `me` is a name like any other.
+    """
 
     user: Identifier
     exact: bool = False

@@ -41,8 +41,9 @@ ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversat
 """The calls of an archive that are queued. The first argument of each is the user."""
 ARCHIVE_SLOTS = 6
 SLOW_CALLS = frozenset({"search", "usage_days"})
-"""The store's calls that may take long. They have a queue of their own, so that the store's other calls don't wait for
-them. The archive's calls are all in one queue.
+"""The calls of a store that may take long. They are in a second queue, so that quick calls don't wait for slow ones.
+
+The calls of an archive are all in one queue.
 """
 SLOW_SLOTS = 2
 

@@ -145,7 +145,7 @@ class Cancellation:
             await asyncio.sleep(RESTORED_POLL_S)
 
     def _may_be_restored(self, user: str, turn: str) -> bool:
-        """Return whether a turn that the store has lost may be restored: as far as this instance knows, it still runs."""
+        """Return whether the owner may restore a turn that the store has lost: this instance has it as a running turn."""
         live_turn = self._registry.get(user, turn)
         return live_turn is not None and live_turn.is_live and live_turn.accepted.done()
 

@@ -119,7 +119,11 @@ class Restorer:
         return found
 
     async def archived_message(self, user: str, message: str, field: str) -> ArchivedMessage:
-        """Return a message that Redis doesn't have. Raises `NotFound`, and `ArchiveError` if the archive is away."""
+        """Return the message `message`, which Redis doesn't have, from the archive.
+
+        Raises `NotFound` with `field` if the archive doesn't have it or it was deleted, and `ArchiveError` if the archive
+        is away.
+        """
         self.check_reachable()
         found = await self._archive.message(user, message)
         if found is None or await self._hot.was_removed(user, found):

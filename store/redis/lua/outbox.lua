@@ -26,9 +26,10 @@ local function mark_message(p, message)
   mark(p, 'm:' .. message)
 end
 
--- Shared: let the drain mark all messages of a conversation that was stored when no archive was set, in slices: see
--- `mark_earlier`. Until it has marked the last one, the conversation isn't `archived`, and those that are added are marked
--- in their turn too, so the archive gets the messages in order. The score is the number of the last marked message.
+-- Shared: note a conversation that was stored before an archive was set. The drain marks its messages in slices, oldest
+-- first, by `mark_earlier`. A message that is added meanwhile is marked after the older ones, so that the archive gets
+-- all of them in order. The conversation gets its field `archived` when the last one is marked. The score in the set is
+-- the number of the last message that was marked.
 local function mark_earlier_messages(p, place)
   redis.call('ZADD', p .. 'unmarked', 'NX', 0, place)
 end

@@ -154,7 +154,7 @@ def test_a_failed_first_start_ends_the_supervisor() -> None:
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    """A port in use is refused, even if the sockets that listen on it allow sharing (SO_REUSEPORT)."""
+    """`listen` refuses a port that another gateway uses, although the workers of one gateway share a port (SO_REUSEPORT)."""
     sockets = listen("127.0.0.1", 0, 2, 16)
     port = sockets[0].getsockname()[1]
     assert [one.getsockname()[1] for one in sockets] == [port, port]

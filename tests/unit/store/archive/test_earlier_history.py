@@ -161,7 +161,8 @@ async def test_many_conversations_are_looked_through_in_slices(
 async def test_what_a_dead_instance_has_half_marked_is_archived(
     shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path
 ) -> None:
-    """With the messages and ratings that came meanwhile. The first list waits for all of it."""
+    """Another instance goes on where the dead one stopped. The messages and ratings that were added meanwhile are archived
+    too, and the first list waits for everything."""
     await store_earlier(client, shared_redis.url, "c1", "c2")
     async with redis_store(shared_redis.url, archived=True) as dead:
         await dead.update_conversation("ann", "c1", Change(title="changed"), NOW)
