@@ -78,7 +78,7 @@ soak: .venv/.dev prepare
 test-313:
 	@tests/debian.sh trixie
 
-# Install Redis, sqlite3, nginx, Chromium, Go, Node and curl, for the tests that use them.
+# Install Redis, PostgreSQL, sqlite3, nginx, Chromium, Go, Node and curl, for the tests that use them.
 prepare:
 	@tests/prepare.sh
 

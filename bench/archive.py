@@ -1,7 +1,7 @@
-"""The scenario of the archive: what it costs the gateway, and what PostgreSQL needs for it.
+"""The scenario of the archive: what it costs the gateway, Redis and PostgreSQL, and how much later a turn's ending is.
 
-A gateway without an archive and one with it run at the same time with the same load, each on its own Redis, so that
-everything else on the machine slows both.
+Three gateways, each on its own Redis, are compared. Long turns run on two of them at the same time, and short turns on one
+after the other in turns, so that everything else on the machine slows all of them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,37 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import jwt
 
 from bench.client import Socket, Tally, close_sockets, open_sockets
-from bench.harness import FAST, Upstream, gateway, postgres, redis, start_fields, upstream
+from bench.harness import (
+    FAST,
+    ROUND_TIMEOUT_S,
+    Upstream,
+    gateway,
+    postgres,
+    redis_process,
+    start_fields,
+    upstream,
+)
 from bench.process import cpu_s, tree_cpu_s
 from bench.scenarios import NS_PER_MS, Figures, Sizes, spread
 from tests.postgres_process import PostgresProcess
 
 RATE, TOKENS = 50, 400
+SHORT_TOKENS = 20
+WITHOUT, WITH, SYNC = "without an archive", "with an archive", "with TURNWIRE_ARCHIVE_SYNC=1"
 SECRET = secrets.token_hex(32)
-SETTLE_S = 2.0
+SETTLE_S = 1.5
 """The time in which the archive gets what the last turns have left."""
+PERIODS = 5
+PAUSE_S = 0.01
 
 
 @dataclass
@@ -33,20 +48,46 @@ class Side:
     """A gateway under load: its sockets, each of its own user, and the number of turns that have ended."""
 
     pid: int
+    redis_pid: int
     sockets: list[Socket]
     tally: Tally
     ended: int = 0
     stops: bool = False
 
-    async def run_turns(self, socket: Socket, tokens: int) -> None:
+    async def run_turns(self, socket: Socket) -> None:
         """Run one turn after the other, each in its own conversation. The first begins at a random time."""
-        await asyncio.sleep(random.uniform(0, tokens / RATE))
+        await asyncio.sleep(random.uniform(0, TOKENS / RATE))
         while not self.stops:
-            turn = f"a{random.getrandbits(64):x}"
-            ended = socket.ending(turn)
-            await socket.ask("turn.start", **start_fields(turn, RATE, tokens))
-            await ended
-            self.ended += 1
+            await self.run_turn(socket, RATE, TOKENS)
+
+    async def run_turn(self, socket: Socket, rate: int, tokens: int) -> int:
+        """Run a turn in a conversation of its own. Return the time of its ending (monotonic ns)."""
+        turn = f"a{random.getrandbits(64):x}"
+        ended = socket.ending(turn)
+        await socket.ask("turn.start", **start_fields(turn, rate, tokens))
+        await ended
+        self.ended += 1
+        return time.monotonic_ns()
+
+    async def run_short_turns(self, count: int) -> None:
+        """Run `count` short turns, as many at the same time as there are sockets."""
+        numbers = iter(range(count))
+
+        async def run(socket: Socket) -> None:
+            for _ in numbers:
+                await self.run_turn(socket, FAST, SHORT_TOKENS)
+
+        await until_ended([asyncio.ensure_future(run(socket)) for socket in self.sockets], [self], ROUND_TIMEOUT_S)
+
+
+async def until_ended(tasks: Sequence[asyncio.Future[Any]], sides: Sequence[Side], timeout_s: float) -> None:
+    """Wait for the tasks, which run turns. Raises `TimeoutError` with the turns that haven't ended by then."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.gather(*tasks)
+    except TimeoutError:
+        unended = [turn for side in sides for socket in side.sockets for turn in socket.unended]
+        raise TimeoutError(f"{len(unended)} turns haven't ended: {', '.join(unended[:9])}") from None
 
 
 def _environment(url: str | None, *, sync: bool = False) -> dict[str, str]:
@@ -63,63 +104,111 @@ def _tokens(count: int) -> list[str]:
 
 
 @asynccontextmanager
-async def _side(
-    provider: Upstream, store: str, url: str | None, count: int, *, sync: bool = False
-) -> AsyncIterator[Side]:
-    async with gateway(provider, store=store, environment=_environment(url, sync=sync)) as running:
+async def _side(provider: Upstream, url: str | None, count: int, *, sync: bool = False) -> AsyncIterator[Side]:
+    async with (
+        redis_process() as store,
+        gateway(provider, store=store.url, environment=_environment(url, sync=sync)) as running,
+    ):
         tally = Tally()
         sockets = await open_sockets(running.url, count, tally, tokens=_tokens(count))
-        yield Side(running.process.pid, sockets, tally)
+        yield Side(running.process.pid, store.pid, sockets, tally)
         await close_sockets(sockets)
 
 
 async def archive(sizes: Sizes) -> Figures:
-    """CPU of the gateway, of Redis and of PostgreSQL with an archive, its space, and the time that it adds to an ending."""
-    count, tokens = min(100, max(sizes.turns)), TOKENS if sizes.seconds > 1 else 10
-    seconds = 6 * sizes.seconds
+    """CPU of the gateway, of Redis and of PostgreSQL with an archive, turns per second, and the time until an ending."""
+    count = min(100, max(sizes.turns))
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(upstream())
         url, server = stack.enter_context(postgres())
-        stores = [await stack.enter_async_context(redis()) for _ in range(2)]
+        other = server.url(server.create_database())
         sides = {
-            "without": await stack.enter_async_context(_side(provider, stores[0], None, count)),
-            "with": await stack.enter_async_context(_side(provider, stores[1], url, count)),
+            WITHOUT: await stack.enter_async_context(_side(provider, None, count)),
+            WITH: await stack.enter_async_context(_side(provider, url, count)),
+            SYNC: await stack.enter_async_context(_side(provider, other, count, sync=True)),
         }
-        figures = await _load(sides, server, url, tokens, seconds)
-    figures["ending"] = await _endings(sizes)
+        return {
+            f"{TOKENS} tokens x {RATE}/s": await _long_turns(sides, server, url, sizes),
+            f"{SHORT_TOKENS} tokens x {FAST}/s": await _short_turns(sides, server, sizes),
+            "from the last chunk to the ending": await _endings(sides, sizes),
+        }
+
+
+async def _long_turns(sides: dict[str, Side], server: PostgresProcess, url: str, sizes: Sizes) -> Figures:
+    """Run turns without an archive and with one at the same time."""
+    pair = [sides[WITHOUT], sides[WITH]]
+    running = [asyncio.ensure_future(side.run_turns(socket)) for side in pair for socket in side.sockets]
+    await asyncio.sleep(min(2 * TOKENS / RATE, 4 * sizes.seconds))  # what is loaded once is loaded then
+    ratios: list[float] = []
+    first, first_database_s = [_spent(side) for side in pair], tree_cpu_s(server.pid)
+    size, turns = _size(server, url)
+    before = first
+    for _ in range(PERIODS):
+        await asyncio.sleep(1.5 * sizes.seconds)
+        after = [_spent(side) for side in pair]
+        bare, archived = (_tokens_per_cpu_s(*both) for both in zip(before, after, strict=True))
+        ratios.append(archived / max(bare, 1))
+        before = after
+    database_s = tree_cpu_s(server.pid) - first_database_s
+    for side in pair:
+        side.stops = True
+    await until_ended(running, pair, TOKENS / RATE + ROUND_TIMEOUT_S)
+    await asyncio.sleep(SETTLE_S)
+    later, count = _size(server, url)
+    figures: Figures = {
+        name: {
+            "tokens_per_cpu_s": round(_tokens_per_cpu_s(start, end)),
+            "redis_cpu_ms_per_turn": round(1000 * (end.redis_s - start.redis_s) / max(end.ended - start.ended, 1), 2),
+        }
+        for name, start, end in zip((WITHOUT, WITH), first, before, strict=True)
+    }
+    figures["tokens_per_cpu_s_ratio"] = round(median(ratios), 3)
+    figures["postgres_cpu_ms_per_turn"] = round(1000 * database_s / max(before[1].ended - first[1].ended, 1), 2)
+    figures["postgres_bytes_per_turn"] = round((later - size) / max(count - turns, 1))
     return figures
 
 
-async def _load(sides: dict[str, Side], server: PostgresProcess, url: str, tokens: int, seconds: float) -> Figures:
-    running = [
-        asyncio.ensure_future(side.run_turns(socket, tokens)) for side in sides.values() for socket in side.sockets
-    ]
-    await asyncio.sleep(2 * tokens / RATE)  # all turns run, and what is loaded once is loaded
-    before = {name: (side.tally.tokens, side.ended, cpu_s(side.pid)) for name, side in sides.items()}
-    database_s = tree_cpu_s(server.pid)
-    size, turns = _size(server, url)
-    await asyncio.sleep(seconds)
+@dataclass(frozen=True)
+class _Spent:
+    """What a side has done so far, and the CPU seconds of its gateway and of its Redis."""
+
+    tokens: int
+    ended: int
+    cpu_s: float
+    redis_s: float
+
+
+def _spent(side: Side) -> _Spent:
+    return _Spent(side.tally.tokens, side.ended, cpu_s(side.pid), cpu_s(side.redis_pid))
+
+
+def _tokens_per_cpu_s(before: _Spent, after: _Spent) -> float:
+    return (after.tokens - before.tokens) / max(after.cpu_s - before.cpu_s, 0.01)
+
+
+async def _short_turns(sides: dict[str, Side], server: PostgresProcess, sizes: Sizes) -> Figures:
+    """Run short turns on one gateway after the other, several times. The archive gets them in the time that is measured."""
+    count = 4 * sizes.samples
+    runs: dict[str, list[list[float]]] = {name: [] for name in sides}
+    for number in range(PERIODS + 1):
+        for name, side in sides.items():
+            before, database_s, began = _spent(side), tree_cpu_s(server.pid), time.monotonic()
+            await side.run_short_turns(count)
+            took_s = time.monotonic() - began
+            await asyncio.sleep(SETTLE_S)
+            after = _spent(side)
+            spent_s = (after.cpu_s - before.cpu_s, after.redis_s - before.redis_s, tree_cpu_s(server.pid) - database_s)
+            if number:  # the first runs load what is loaded once
+                runs[name].append([count / took_s, *(1000 * each / count for each in spent_s)])
+    names = ("turns_per_s", "cpu_ms_per_turn", "redis_cpu_ms_per_turn", "postgres_cpu_ms_per_turn")
     figures: Figures = {}
-    for name, side in sides.items():
-        had, ended, spent = before[name]
-        cpu = cpu_s(side.pid) - spent
+    for name, measured in runs.items():
         figures[name] = {
-            "tokens_per_cpu_s": round((side.tally.tokens - had) / max(cpu, 0.01)),
-            "turns_per_s": round((side.ended - ended) / seconds, 1),
+            key: round(median(values), 2) for key, values in zip(names, zip(*measured, strict=True), strict=True)
         }
-    database_s = tree_cpu_s(server.pid) - database_s
-    archived = sides["with"].ended - before["with"][1]
-    for side in sides.values():
-        side.stops = True
-    await asyncio.gather(*running)
-    await asyncio.sleep(SETTLE_S)
-    later, count = _size(server, url)
-    figures["ratio"] = round(figures["with"]["tokens_per_cpu_s"] / max(figures["without"]["tokens_per_cpu_s"], 1), 3)
-    figures["postgres"] = {
-        "cpu_ms_per_turn": round(1000 * database_s / max(archived, 1), 3),
-        "bytes_per_turn": round((later - size) / max(count - turns, 1)),
-        "archived_turns": count,
-    }
+        for place, key in ((0, "turns_per_s_ratio"), (1, "cpu_ratio")):
+            pairs = zip(measured, runs[WITHOUT], strict=True)
+            figures[name][key] = round(median(one[place] / max(bare[place], 0.001) for one, bare in pairs), 3)
     return figures
 
 
@@ -133,31 +222,12 @@ def _size(server: PostgresProcess, url: str) -> tuple[int, int]:
     return int(size), int(turns)
 
 
-async def _endings(sizes: Sizes) -> Figures:
-    """Return the times from the start to the ending of turns of one token, one at a time."""
-    async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(upstream())
-        url, server = stack.enter_context(postgres())
-        other = server.url(server.create_database())
-        kinds: dict[str, tuple[str | None, bool]] = {
-            "without": (None, False),
-            "with": (url, False),
-            "with TURNWIRE_ARCHIVE_SYNC": (other, True),
-        }
-        took: dict[str, list[float]] = {name: [] for name in kinds}
-        sockets = {}
-        for name, (database, sync) in kinds.items():
-            store = await stack.enter_async_context(redis())
-            side = await stack.enter_async_context(_side(provider, store, database, 1, sync=sync))
-            sockets[name] = side.sockets[0]
-        for number in range(2 * sizes.samples + 10):
-            for name, socket in sockets.items():
-                turn = f"e{random.getrandbits(64):x}"
-                ended = socket.ending(turn)
-                began = time.monotonic_ns()
-                socket.send({"type": "turn.start", **start_fields(turn, FAST, 1)})
-                await ended
-                if number >= 10:
-                    took[name].append((time.monotonic_ns() - began) / NS_PER_MS)
-                await asyncio.sleep(0.01)
+async def _endings(sides: dict[str, Side], sizes: Sizes) -> Figures:
+    """Return the times from the provider's last chunk to the ending at the client, of turns that run one at a time."""
+    took: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(3 * sizes.samples):
+        for name, side in sides.items():
+            at = await side.run_turn(side.sockets[0], FAST, SHORT_TOKENS)
+            took[name].append((at - side.tally.last_ns) / NS_PER_MS)
+            await asyncio.sleep(PAUSE_S)
     return {name: spread(times) for name, times in took.items()}

@@ -37,13 +37,14 @@ class Tally:
     """The counts of all frames that the sockets of a run have received.
 
     `late_ns` holds the latency of each token, if `keep_latency` is true. `checked_turns` holds the checked turns by id;
-    None means that frames are counted but not checked.
+    None means that frames are counted but not checked. `last_ns` is the time at which the last token was written.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
         self.frames = 0
         self.bytes = 0
+        self.last_ns = 0
         self.keep_latency = False
         self.late_ns = array("q")
         self.checked_turns: dict[str, CheckedTurn] | None = None
@@ -62,6 +63,8 @@ class Tally:
         """Count the tokens in the payload of a delta frame, and record their latency if needed."""
         written = _TOKEN.findall(payload)
         self.tokens += len(written)
+        if written:
+            self.last_ns = int(written[-1])
         if self.keep_latency:
             now = time.monotonic_ns()
             self.late_ns.extend([now - int(at) for at in written])
@@ -78,6 +81,7 @@ class Socket(WSListener):
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._firsts: dict[str, asyncio.Future[int]] = {}
         self._endings: dict[str, asyncio.Future[Any]] = {}
+        self._close_reason = "without a close frame"
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
         self.live_turns: set[str] = set()
@@ -89,13 +93,20 @@ class Socket(WSListener):
         self.transport = transport
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """See `WSListener`."""
+        """See `WSListener`. Whatever still waits for a frame fails, because none comes."""
         self.closed.set()
+        waiting = [self.ready, *self._waiting.values(), *self._firsts.values(), *self._endings.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(self._closed_error())
+                future.exception()  # nobody needs to wait for it
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """See `WSListener`."""
         if frame.msg_type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             if frame.msg_type == WSMsgType.CLOSE:
+                reason = bytes(frame.get_close_message() or b"").decode(errors="replace")
+                self._close_reason = f"with {frame.get_close_code()} {reason}"
                 transport.send_close(WSCloseCode.OK)
                 transport.disconnect()
             return
@@ -149,7 +160,7 @@ class Socket(WSListener):
             self.live_turns.add(fields["turn"])
         self._next += 1
         request = str(self._next)
-        future = self._waiting[request] = asyncio.get_running_loop().create_future()
+        future = self._waiting[request] = self._future()
         self.send({"type": type_, "id": request, **fields})
         at, answer = await future
         if answer["type"] == "error":
@@ -158,13 +169,27 @@ class Socket(WSListener):
 
     def first_token(self, turn: str) -> asyncio.Future[int]:
         """Return a future for the time at which the first delta of `turn` is received (monotonic ns)."""
-        future = self._firsts[turn] = asyncio.get_running_loop().create_future()
+        future = self._firsts[turn] = self._future()
         return future
 
     def ending(self, turn: str) -> asyncio.Future[Any]:
         """Return a future for the ending event of `turn`."""
-        future = self._endings[turn] = asyncio.get_running_loop().create_future()
+        future = self._endings[turn] = self._future()
         return future
+
+    @property
+    def unended(self) -> list[str]:
+        """The turns whose ending somebody waits for."""
+        return list(self._endings)
+
+    def _future(self) -> asyncio.Future[Any]:
+        """Return a future for a frame. Raises `ConnectionError` if the socket is closed."""
+        if self.closed.is_set():
+            raise self._closed_error()
+        return asyncio.get_running_loop().create_future()
+
+    def _closed_error(self) -> ConnectionError:
+        return ConnectionError(f"The gateway closed a connection {self._close_reason}.")
 
 
 async def open_sockets(

@@ -141,12 +141,19 @@ async def gateway(
 
 @asynccontextmanager
 async def redis() -> AsyncIterator[str]:
-    """Run a Redis for this run only, with an append-only file, and yield its URL."""
+    """Run a Redis for this run only, without an append-only file, and yield its URL."""
+    async with redis_process() as server:
+        yield server.url
+
+
+@asynccontextmanager
+async def redis_process() -> AsyncIterator[RedisProcess]:
+    """Run a Redis as `redis` does, and yield the process."""
     with tempfile.TemporaryDirectory() as folder:
         server = RedisProcess(Path(folder) / "redis")
         server.start()
         try:
-            yield server.url
+            yield server
         finally:
             server.kill()
 

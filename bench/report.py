@@ -121,6 +121,8 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
     if "memory" in s:
         memory = s["memory"]
         rows.append(("memory per live turn", f"{memory['kib_per_turn']} KiB"))
+    if "archive" in s:
+        rows += _archive_rows(s["archive"])
     if "overload" in s:
         over = s["overload"]
         rows.append(
@@ -130,3 +132,16 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _archive_rows(figures: Results) -> list[tuple[str, str]]:
+    """Return the rows of the scenario `archive`: what long turns cost, what short turns cost, and the delay of endings."""
+    long_turns, short_turns, endings = figures.values()
+    long_name, short_name, _ = figures
+    spent = {name: one["cpu_ms_per_turn"] for name, one in short_turns.items()}
+    share = 100 * long_turns["tokens_per_cpu_s_ratio"]
+    return [
+        (f"{long_name}, with an archive", f"{share:.0f}% of the tokens per CPU second without it"),
+        *((f"a turn of {short_name}, {name}", f"{shown(cpu_ms)} ms of CPU") for name, cpu_ms in spent.items()),
+        *((f"last chunk to ending, {name}, p50 / p99", _both(times)) for name, times in endings.items()),
+    ]

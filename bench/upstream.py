@@ -1,9 +1,9 @@
 """A provider that needs much less CPU than the gateway: Chat Completions over raw asyncio, paced, one chunk per token.
 
 The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
-written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `GET /stats` returns the
-numbers of sent tokens and of open streams, and the time at which the peer closed each unfinished stream, by the text of
-its input.
+written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `prose-50-400` sends English
+text instead. `GET /stats` returns the numbers of sent tokens and of open streams, and the time at which the peer closed
+each unfinished stream, by the text of its input.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from typing import Final, cast
 
 import uvloop
 
+from bench.texts import pieces
+
 TICK_S: Final = 0.001
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(r"paced-(\d+)-(\d+)$")
+_MODEL = re.compile(r"(paced|prose)-(\d+)-(\d+)$")
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
     b"cache-control: no-store\r\n\r\n"
 )
 _CHUNK = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1795247464,"model":"paced",'
-    b'"choices":[{"index":0,"delta":{"content":"%016d "},"finish_reason":null}]}\n\n'
+    b'"choices":[{"index":0,"delta":{"content":%b},"finish_reason":null}]}\n\n'
 )
 _LAST = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1795247464,"model":"paced",'
@@ -60,11 +62,14 @@ class Pacer:
         self.step(stream, random.randint(1, stream.interval_ticks))
 
     def step(self, stream: Stream, next_ticks: int) -> None:
-        """Write a token or the end. The next token follows after `next_ticks`."""
-        if stream.gone or stream.advance():
+        """Write a token. The next one follows after `next_ticks`."""
+        if stream.gone:
             self.streaming -= 1
             return
         self.sent += 1
+        if stream.advance():
+            self.streaming -= 1
+            return
         self._slots.setdefault(self._tick + next_ticks, []).append(stream)
 
     async def run(self) -> None:
@@ -88,6 +93,7 @@ class Stream(asyncio.Protocol):
         self._buffer = b""
         self._left = self._tokens = 0
         self._input: str | None = None
+        self._prose: list[str] = []
         self.interval_ticks = 1
         self.gone = False
 
@@ -122,8 +128,9 @@ class Stream(asyncio.Protocol):
         if paced is None:
             self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
             return
-        self.interval_ticks = max(1, round(1 / int(paced[1]) / TICK_S))
-        self._left = self._tokens = int(paced[2])
+        self.interval_ticks = max(1, round(1 / int(paced[2]) / TICK_S))
+        self._left = self._tokens = int(paced[3])
+        self._prose = pieces(self._tokens)[::-1] if paced[1] == "prose" else []
         messages = request["messages"]
         assert isinstance(messages, list)
         self._input = str(messages[-1]["content"])
@@ -131,15 +138,17 @@ class Stream(asyncio.Protocol):
         self._pacer.add(self)
 
     def advance(self) -> bool:
-        """Write the next token, or the end. Return whether it was the end."""
-        if self._left == 0:
-            last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
-            self._transport.write(last)
-            self._input = None
-            return True
+        """Write the next token, and with the last one the end. Return whether it was the last one."""
         self._left -= 1
-        self._transport.write(_chunked(_CHUNK % time.monotonic_ns()))
-        return False
+        token = json.dumps(self._prose.pop()).encode() if self._prose else b'"%016d "' % time.monotonic_ns()
+        chunk = _chunked(_CHUNK % token)
+        if self._left > 0:
+            self._transport.write(chunk)
+            return False
+        last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
+        self._transport.write(chunk + last)
+        self._input = None
+        return True
 
     def _answer_stats(self) -> None:
         pacer = self._pacer

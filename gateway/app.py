@@ -37,7 +37,7 @@ class Gateway:
         self.settings = settings
         self.catalog = open_catalog(environment, settings.models)
         models = [model.id for model in self.catalog.models()]
-        self._tracing = open_tracing(settings.otlp_endpoint, models)
+        self._tracing = open_tracing(settings.otlp_endpoint, models, settings.log_users)
         self.telemetry = Telemetry(models)
         store = connect(
             settings.store_url,

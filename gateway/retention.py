@@ -49,8 +49,10 @@ class Retention:
         """
         count = 0
         while await self._may_sweep():
-            expired = await self._services.store.expired_conversations(now_ms(), self._days, BATCH)
-            deleted = sum([await self._delete(user, conversation) for user, conversation in expired])
+            # If the clock of this instance or that of the store is ahead, the other one counts, so that nothing is deleted early.
+            time_ms = min(now_ms(), await self._services.store.clock_ms())
+            expired = await self._services.store.expired_conversations(time_ms, self._days, BATCH)
+            deleted = sum([await self._delete(user, conversation, time_ms) for user, conversation in expired])
             count += deleted
             if not deleted or len(expired) < BATCH:
                 break
@@ -62,12 +64,12 @@ class Retention:
         (is_held,) = await self._services.store.acquire_permits(self._services.instance, [(PERMIT, 1)], ttl_ms)
         return is_held
 
-    async def _delete(self, user: str, conversation: str) -> bool:
+    async def _delete(self, user: str, conversation: str, time_ms: int) -> bool:
         """Delete a conversation, unless it has been changed since it was found, or deleted."""
         try:
             record = await self._services.store.conversation(user, conversation)
             days = self._days if record.retention_days is None else record.retention_days
-            if not days or record.updated_ms + days * DAY_MS > now_ms():
+            if not days or record.updated_ms + days * DAY_MS > time_ms:
                 return False
             await delete_conversation(self._services, user, conversation, ENDED)
         except NotFound:

@@ -32,6 +32,7 @@ from gateway.turns.cancellation import Cancellation
 from gateway.turns.instance import Instance
 from gateway.turns.leases import Leases
 from gateway.turns.log_writer import LogWriter
+from gateway.turns.lost_endings import LostEndings
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.reaper import Reaper
 from gateway.turns.registry import TurnRegistry
@@ -65,6 +66,7 @@ class Runtime:
     breaker_sync: BreakerSync
     providers: Providers
     silent_clients: SilentClients
+    lost_endings: LostEndings
 
     async def start(self) -> None:
         """Subscribe to the channels on which other instances notify this one. Raises `StoreError`.
@@ -117,6 +119,7 @@ class Runtime:
     def _resync(self) -> None:
         self.services.mirrors.schedule_read()
         self.services.subscriptions.resync()
+        self.lost_endings.schedule()
 
 
 def create_runtime(
@@ -180,15 +183,9 @@ def create_runtime(
         erasure.Erasure(store, registry, cancellation, clients, limits),
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
-    return Runtime(
-        services,
-        writer,
-        leases,
-        Reaper(instance, writer, takeover),
-        BreakerSync(store, client.breakers),
-        providers,
-        silent_clients,
-    )
+    reaper, breaker_sync = Reaper(instance, writer, takeover), BreakerSync(store, client.breakers)
+    lost_endings = LostEndings(instance, takeover)
+    return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
 def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
@@ -217,6 +214,11 @@ def _archive_metrics(services: Services) -> list[Metric]:
     state = archive_state(services.store) or DrainState()
     return [
         gauge("archive_degraded", "Archive degradation: 1 while it can't be written.", [((), state.is_degraded)]),
+        gauge(
+            "archive_unfit",
+            "Archive misfit: 1 while it answers, but an operator has to change something before it can be written.",
+            [((), state.is_unfit)],
+        ),
         gauge("archive_pending", "Entries that wait to be archived, when last counted.", [((), state.pending)]),
         gauge("archive_oldest_seconds", "Age of the oldest entry that waits.", [((), state.oldest_age_s())]),
         counter("archive_entries", "Entries archived by this instance.", [((), state.drained)]),

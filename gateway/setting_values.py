@@ -19,23 +19,32 @@ _ORIGIN = re.compile(r"(?!wss?:)[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+_PREFIX_MIN = {4: 8, 6: 16}
+"""The shortest prefix of a network of trusted proxies, by the version of IP, unless the network is private."""
+
+
+def read_auth(value: object) -> object:
+    """Return a list of kinds of authentication in the order of its type: `keys, jwt` means `jwt,keys`."""
+    return ",".join(sorted({name.strip() for name in value.split(",")})) if isinstance(value, str) else value
+
+
 def split_list(value: object) -> object:
     """Split the comma-separated value of a variable."""
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
 def check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `values`. Raise `ValueError` for one that isn't an address or a network, or is a network of every address.
+    """Return `values`. Raise `ValueError` for one that isn't an address or a network, or is a large part of the internet.
 
-    If every address were a trusted proxy, none would be left for a client.
+    A client whose address is a trusted proxy's may claim any address.
     """
     for name in values:
         try:
             network = ip_network(name)
         except ValueError:
             raise ValueError(f"{name!r} isn't an IP address or a network such as 10.0.0.0/8") from None
-        if not network.prefixlen:
-            raise ValueError(f"{name} includes every address; list only your proxies")
+        if network.prefixlen < _PREFIX_MIN[network.version] and not network.is_private:
+            raise ValueError(f"{name} includes too many addresses, which clients may have; list only your proxies")
     return values
 
 
@@ -73,7 +82,7 @@ def normalize_path(value: str) -> str:
 
 
 def log_level(word: str) -> str:
-    """Return the level of `LEVELS` that `word` means, in upper or lower case. Return an unknown word in lower case."""
+    """Return the level of `LEVELS` that `word` means, whatever its case; an unknown word in lower case."""
     word = word.strip().lower()
     return _LEVEL_SYNONYMS.get(word, word)
 

@@ -21,6 +21,7 @@ from gateway.setting_values import (
     check_proxies,
     log_level,
     normalize_path,
+    read_auth,
     read_level,
     split_list,
     split_origins,
@@ -219,6 +220,7 @@ class Settings(BaseSettings):
             return others
         return {"log_level": level, **others}
 
+    _read_auth = field_validator("auth", mode="before")(read_auth)
     _read_level = field_validator("log_level", mode="before")(read_level)
     _split_lists = field_validator("jwt_algorithms", "trusted_proxies", mode="before")(split_list)
     _check_proxies = field_validator("trusted_proxies")(check_proxies)

@@ -1,4 +1,4 @@
-"""The end of an answer, as all dialects decide it. This module does no I/O."""
+"""The end of a provider's answer, for the decoders of all dialects. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def finish_answer(
     has_half_call: bool,
     has_hosted_calls: bool = False,
 ) -> None:
-    """Add the end of the answer to `parts`, after its usage.
+    """Add the end of the answer to `parts`. The caller must have added the usage before.
 
     `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client. `has_half_call`: a call
     broke off or has no name. `has_hosted_calls`: there were calls that the provider ran itself. They aren't parts.
@@ -28,11 +28,11 @@ def finish_answer(
         if not parts.count and parts.output_tokens and not parts.is_rest:
             raise failures.incomplete("the answer has output tokens but no content")
         if has_calls:
-            finish = "tool_calls"  # a forced tool call ends with "stop"
+            finish = "tool_calls"  # some APIs give the reason "stop" even if there are calls
         elif finish == "tool_calls" and not parts.count and not has_hosted_calls:
             raise failures.incomplete("the answer ends with tool calls but has none")
         elif finish == "tool_calls" and has_hosted_calls:
             finish = "stop"  # the client has no call to answer
         if finish == "stop" and parts.last_kind == "refusal":
-            finish = "refusal"  # a refusal has no finish reason of its own
+            finish = "refusal"  # some APIs give the reason "stop" for a refusal
     parts.append_delta(Finished(finish))

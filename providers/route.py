@@ -28,7 +28,7 @@ from providers.token_lower_bound import exceeds_window
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
 FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "files", "prefill"})
-"""The features that the catalog uses. Any other feature is only a label for clients."""
+"""The features that the catalog uses. An operator may add others, which are only labels for clients."""
 DialectName = Literal[
     "demo",
     "openai_chat",
@@ -78,7 +78,8 @@ class Quirks(BaseModel):
     form of the dialect: `nine` in Chat Completions, `short` in the others."""
     strict_roles: bool = False
     """Whether, in Chat Completions, the system prompt has to be one text at the start, followed by messages of the user
-    and the assistant in turn, as in the chat templates of many open models. In the catalog, the default is true."""
+    and the assistant in turn, as in the chat templates of many open models. True for every model in the catalog, unless
+    its row or its provider's row sets it to false."""
     tools_without_reasoning: bool = False
     """Whether `none` is the only effort that the model accepts together with tools in this dialect."""
     tools_forced: bool = True
@@ -94,7 +95,7 @@ class Quirks(BaseModel):
     """Parameters that the model rejects unless `params.reasoning` is `none`."""
     think_tags: bool = False
     """Whether the host may send reasoning at the start of the text, in tags such as `<think>…</think>`. By default, this
-    is so in Chat Completions and Messages if the base URL isn't one of the shipped catalog."""
+    is so in Chat Completions, Responses and Messages if the base URL isn't one of the shipped catalog."""
     think_opened: bool = False
     """Whether the prompt has the opening tag, so that the text begins with reasoning. With `think_tags` only."""
     usage_has_cost: bool = False
@@ -107,7 +108,7 @@ class Quirks(BaseModel):
     prompt_cache: PromptCache = ""
     """How a request asks the provider to cache its prompt. In Messages: `request` (the field `cache_control` of the
     request) or `blocks` (only the field `cache_control` of single blocks, which every host of this API takes). Empty: not
-    at all. Any other provider caches without being asked, or not at all."""
+    at all. In the other dialects, most providers cache without being asked, and this quirk has no effect."""
     background: bool = False
     """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
     prefill_mark: Literal["", "prefix", "partial"] = ""

@@ -57,7 +57,8 @@ def instance_channel(instance: str) -> str:
 def erased_key(user: str) -> str:
     """Return the key of the ephemeral value that exists for a while after the user was erased.
 
-    While it exists, an instance must not store data of the user from before the erasure. The key doesn't show the user.
+    While it exists, an instance must not store data of the user from before the erasure. The value is the time of the
+    erasure by the store's clock, in ms. The key doesn't show the user.
     """
     return "erased:" + user_hash(user)
 
@@ -94,7 +95,8 @@ class TurnStore(Protocol):
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """Store a turn's last events, answer, usage and ending, move the head and drop the lease, in one step.
 
-        Repeating the call is harmless. Return the conversation, or None if the turn has none.
+        Repeating the call is harmless. Return the conversation, or None if the turn has none. If the log has the
+        ending already, `ended.events` is empty: its `last` is the log's last seq, and its `first` is the next seq.
         Raises `Fenced` if the turn is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events`
         doesn't continue the log.
         """
@@ -228,7 +230,7 @@ class HistoryStore(Protocol):
     async def create_conversation(
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
     ) -> ConversationRecord:
-        """Store a new conversation and return it, or return the one that its user has with its id.
+        """Store a new conversation and return it. If its user already has a conversation with its id, return that one.
 
         Raises `Limited` if a new one exceeds `limits`.
         """
@@ -236,11 +238,14 @@ class HistoryStore(Protocol):
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """Return a conversation. Raises `NotFound`."""
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
         The store numbers the changes; no clock decides the order. With `before`, the list begins after that
-        conversation. Raises `NotFound` for `before`.
+        conversation. Raises `NotFound` for `before`. If some of the history can't be read now, the list lacks it; with
+        `whole`, this raises `StoreError` instead.
         """
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
@@ -267,7 +272,7 @@ class HistoryStore(Protocol):
         """
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
-        """Delete the conversation, its messages, and the logs of its turns so far. Raises `NotFound`.
+        """Delete the conversation, its messages, and all that is in the logs of its turns now. Raises `NotFound`.
 
         Return the ids of its turns that still run, oldest first.
         """
@@ -299,7 +304,8 @@ class HistoryStore(Protocol):
     async def usage_days(self, user: str) -> list[DayUsage]:
         """Return the sums over the user's ended turns for each UTC day on which one ended, oldest first.
 
-        They cover the time that `usage` covers with `since_ms`.
+        A store may keep the usage of single turns only for some time, as Redis does. Older turns are in neither these
+        sums nor those of `usage` with `since_ms`. Raises `StoreError` if some of the history can't be read now.
         """
 
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
@@ -324,7 +330,7 @@ class EphemeralStore(Protocol):
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int, user: str | None = None) -> bytes | None:
         """Store `value` for `ttl_ms`. Return the value that it replaces, or None if the key had none.
 
-        If it belongs to `user`, `erase_user` deletes it.
+        With `user`, the value belongs to that user, and `erase_user` deletes it.
         """
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
@@ -336,11 +342,15 @@ class EphemeralStore(Protocol):
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """Return the values of `keys`, in order, in one round trip; None for a key that has none."""
 
+    async def clock_ms(self) -> int:
+        """Return the time by the store's clock, in ms since 1970. The clocks of instances may be apart; they share this one."""
+
     async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """Count requests that an instance has let through.
 
         `counts` has (user, number of requests, µs since the first of them). `interval_us` is the time between two
-        requests. Return for each entry, in order, how many µs ahead of now the user's next request is due.
+        requests at the limit's rate. Return for each entry, in order, how many µs ahead of now the user's next request
+        is due (GCRA).
         """
 
     async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
@@ -371,4 +381,4 @@ class Store(TurnStore, OwnershipStore, PubSub, HistoryStore, EphemeralStore, Pro
         """Write what is pending and release all resources."""
 
     async def ping(self) -> None:
-        """Check that the store can be used now. Raises `StoreError` if it can't, or `PartFailed` if a part of it can."""
+        """Check that the store can be used now. Raises `StoreError` if not: `PartFailed` if only a part of it fails."""

@@ -209,7 +209,8 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
 class NewTurn(Struct, frozen=True, kw_only=True):
     """A turn to accept. `digest` is the hash of its content (law 6); `owner` is the instance that will run it.
 
-    `new_conversation` is created unless its user has a conversation with its id. `conversation` is None, or the same id.
+    `conversation` is the id that the request names. `new_conversation` is created unless its user has a conversation with
+    its id; if both are given, the ids are the same.
     `title` is for a conversation without one.
     `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn,
     unless the conversation was cleared after that turn was accepted.
@@ -274,10 +275,11 @@ RunningGroups = tuple[tuple[str, ...], ...]
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """The result of `accept`. `is_new` False: the user has used the id, and `turn` is the turn that has it.
+    """The result of `accept`.
 
-    `turn.request` is None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
-    end first, oldest first. `running_groups`: the groups of earlier turns, as `Store.running_groups` returns them.
+    `is_new` False: the user has used the id, and `turn` is the turn that has it, with `request` None.
+    `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
+    `running_groups`: the groups of earlier turns, as `Store.running_groups` returns them.
     """
 
     is_new: bool

@@ -48,7 +48,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 _numbers = count(1)
 
 in_many_examples = settings(
-    max_examples=examples(60),
+    max_examples=examples(10),
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -118,13 +118,13 @@ async def put(archive: SqlArchive, *items: OutboxItem | None, user: str = "ann",
     return applied
 
 
-async def texts(archive: SqlArchive, *, user: str = "ann", name: str = "c1") -> list[str]:
+async def message_ids(archive: SqlArchive, *, user: str = "ann", name: str = "c1") -> list[str]:
     """Return the ids of a conversation's messages."""
     page, _ = await archive.messages(user, name, 1000, None, None)
     return [each.record.id for each in page]
 
 
-async def titles(archive: SqlArchive, query: str, user: str = "ann") -> list[str]:
+async def found_ids(archive: SqlArchive, query: str, user: str = "ann") -> list[str]:
     """Return the ids of the conversations that a search finds."""
     found, _ = await archive.search(user, query, 100, None)
     return [each.record.id for each in found]
@@ -248,10 +248,10 @@ class ArchiveConformance:
     async def test_a_message_may_arrive_before_its_conversation(self, archive: SqlArchive) -> None:
         """It is there at once, and the conversation's own entry completes it."""
         await put(archive, message("m1"), message("m2"))
-        assert await texts(archive) == ["m1", "m2"]
+        assert await message_ids(archive) == ["m1", "m2"]
         applied = await put(archive, conversation(title="it"), message("m3"), after=10)
         assert (applied.conversations, applied.stored_bytes) == (1, 100)
-        assert await texts(archive) == ["m1", "m2", "m3"]
+        assert await message_ids(archive) == ["m1", "m2", "m3"]
         found = await archive.conversation("ann", "c1")
         assert found is not None
         assert found.record.title == "it"
@@ -260,7 +260,7 @@ class ArchiveConformance:
         """The conversation was deleted and created again with the same id, and either entry may arrive first."""
         await put(archive, conversation(), message("m1", rating="up"))
         await put(archive, message("m2", incarnation="i2"), after=10)
-        assert await texts(archive) == ["m2"]
+        assert await message_ids(archive) == ["m2"]
         applied = await put(
             archive,
             RemovedConversation(conversation="c1", incarnation="i1"),
@@ -268,9 +268,9 @@ class ArchiveConformance:
             after=20,
         )
         assert (applied.conversations, applied.stored_bytes) == (1, 7)
-        assert await texts(archive) == ["m2"]
+        assert await message_ids(archive) == ["m2"]
         await put(archive, conversation(incarnation="i3"), message("m3", incarnation="i3"), after=30)
-        assert await texts(archive) == ["m3"]
+        assert await message_ids(archive) == ["m3"]
         assert (await archive.list_feedback(FeedbackFilter(), 10, None))[0] == []
 
     async def test_a_deleted_conversation_takes_everything_but_the_usage_with_it(self, archive: SqlArchive) -> None:
@@ -285,20 +285,20 @@ class ArchiveConformance:
         assert await archive.message("ann", "m1") is None
         assert (await archive.list_feedback(FeedbackFilter(), 10, None))[0] == []
         assert await archive.usage("ann", None, None) == Counters(1, 2, 3, 4, 5, 6)
-        assert await texts(archive, user="bob") == ["m1"]
+        assert await message_ids(archive, user="bob") == ["m1"]
         again = await put(archive, RemovedConversation(conversation="c1", incarnation="i1"), after=30)
         assert len(again.done) == 1
 
     async def test_two_users_may_have_the_same_ids(self, archive: SqlArchive) -> None:
-        """Each sees only the own ones."""
+        """Each sees only its own."""
         for user in ("ann", "bob"):
             await put(archive, conversation(title=user), message(text=user), turn(), user=user)
         for user in ("ann", "bob"):
             found = await archive.conversation(user, "c1")
             assert found is not None
             assert found.record.title == user
-            assert await titles(archive, user, user) == ["c1"]
-        assert await titles(archive, "bob", "ann") == []
+            assert await found_ids(archive, user, user) == ["c1"]
+        assert await found_ids(archive, "bob", "ann") == []
         for read in (
             archive.message("eve", "m1"),
             archive.conversation("eve", "c1"),
@@ -355,7 +355,7 @@ class ArchiveConformance:
         applied = await put(archive, conversation("c2"), item, message("m2", conversation="c2"))
         assert [(each.change, why) for each, why in applied.poisoned] == [(2, reason)]
         assert [each.change for each in applied.done] == [1, 3]
-        assert await texts(archive, name="c2") == ["m2"]
+        assert await message_ids(archive, name="c2") == ["m2"]
         assert (await put(archive, item)).stale_until == 3
 
     async def test_what_the_database_refuses_is_poisoned(self, archive: SqlArchive) -> None:
@@ -374,11 +374,11 @@ class ArchiveConformance:
         for applied in results:
             assert all("refuses it" in reason and "poison" not in reason for _, reason in applied.poisoned)
             assert (applied.conversations, applied.stored_bytes) == (1, 100)
-        assert len(await texts(archive, user="ann")) == 18
-        assert len(await texts(archive, user="bob")) == 19
+        assert len(await message_ids(archive, user="ann")) == 18
+        assert len(await message_ids(archive, user="bob")) == 19
 
     async def refuse_messages(self, archive: SqlArchive, pattern: str) -> None:
-        """Let the database refuse messages whose turn is like `pattern`."""
+        """Let the database refuse messages whose turn id matches `pattern`, as in LIKE."""
         raise NotImplementedError
 
     async def test_a_message_of_20_mb_is_kept(self, archive: SqlArchive) -> None:
@@ -401,10 +401,10 @@ class ArchiveConformance:
         ids=["one word", "many words", "expanding characters", "chinese"],
     )
     async def test_the_worst_texts_are_kept(self, archive: SqlArchive, worst: str) -> None:
-        """The index of the search has limits, and they are kept."""
+        """The database limits the size of an entry of its index, and no text exceeds that."""
         applied = await put(archive, conversation(), message(text=worst))
         assert applied.poisoned == ()
-        assert await titles(archive, worst[:30]) == ["c1"]
+        assert await found_ids(archive, worst[:30]) == ["c1"]
 
     async def test_pages_of_messages(self, archive: SqlArchive) -> None:
         """A page is bounded in number and bytes, and begins before a message or a number."""
@@ -549,6 +549,18 @@ class ArchiveConformance:
         with pytest.raises(NotFound):
             await archive.usage("bob", "c1", None)
 
+    async def test_an_id_that_is_used_again_a_day_later_is_another_turn(self, archive: SqlArchive) -> None:
+        """Its usage counts, once. The same turn may end twice within a day, and counts once too."""
+        first, later = NOW, NOW + DAY_MS
+        await put(archive, turn(ended_ms=first), turn(ended_ms=first + 1000))
+        for n in range(2):
+            await put(
+                archive, turn(ended_ms=later), turn(ended_ms=later + DAY_MS), turn(ended_ms=first), after=10 + 5 * n
+            )
+        assert [day.turns for day in await archive.usage_days("ann")] == [1, 1, 1]
+        assert (await archive.usage("ann", None, later)).input_tokens == 2
+        assert (await archive.usage("ann", None, None)).input_tokens == 3
+
     async def test_sums_stay_at_the_largest_number(self, archive: SqlArchive) -> None:
         """They don't fail, and they don't become negative."""
         for n in range(3):
@@ -588,7 +600,7 @@ class ArchiveConformance:
         await archive.erase("ann")
         assert await archive.conversation("ann", "c1") is None
         assert await archive.usage("ann", None, None) == Counters()
-        assert await texts(archive, user="bob") == ["m1"]
+        assert await message_ids(archive, user="bob") == ["m1"]
         status = await archive.status()
         assert (status.users, status.conversations, status.stored_bytes) == (1, 1, 100)
         assert (await put(archive, conversation())).stale_until is None
@@ -634,7 +646,7 @@ class ArchiveConformance:
             "x" * 400 + " " + "y" * 3000: "",
             '"' * 200: "",
         }.items():
-            assert "".join(name[1] for name in await titles(archive, query)) == expected, query
+            assert "".join(name[1] for name in await found_ids(archive, query)) == expected, query
         (first, *_), has_more = await archive.search("ann", "dog", 1, None)
         assert (first.message, first.snippet, has_more) == ("c4.m", said["c4"], True)
         (second,), has_more = await archive.search("ann", "dog", 1, "c4")
@@ -644,8 +656,8 @@ class ArchiveConformance:
         with pytest.raises(NotFound):
             await archive.search("ann", "dog", 1, "none")
         await put(archive, message("c1.m", "now a cat", conversation="c1"), after=100)
-        assert await titles(archive, "jumps") == []
-        assert await titles(archive, "cat") == ["c1"]
+        assert await found_ids(archive, "jumps") == []
+        assert await found_ids(archive, "cat") == ["c1"]
 
     @in_many_examples
     @given(said=ANY_TEXT, query=ANY_TEXT)
@@ -656,7 +668,7 @@ class ArchiveConformance:
         await put(archive, conversation(title="", user=user), item, user=user)
         for each in (query, said, f'"before {said}"'):
             is_found = matches(each, message_text(item.record.body)) or not each
-            assert await titles(archive, each, user) == (["c1"] if is_found else []), each
+            assert await found_ids(archive, each, user) == (["c1"] if is_found else []), each
 
     async def test_the_newest_message_that_matches_is_found(self, archive: SqlArchive) -> None:
         """Of several, the snippet is from the newest."""
@@ -665,7 +677,7 @@ class ArchiveConformance:
         assert (found.message, found.snippet) == ("m2", "the dog")
 
     async def test_the_columns_of_a_message(self, archive: SqlArchive) -> None:
-        """The values that people query are taken from the body."""
+        """The values that operators query are taken from the body."""
         body = body_of(
             "hello",
             model="openai/gpt-5",
@@ -681,7 +693,7 @@ class ArchiveConformance:
         assert rows == [("openai/gpt-5", "openai", 5, 7, None, 123456, "completed", "stop")]
 
     async def query(self, archive: SqlArchive, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement of a person's, and return its rows."""
+        """Run a SQL statement, and return its rows."""
 
         async def work(connection: AsyncConnection) -> list[tuple[Any, ...]]:
             result = await connection.execute(text(statement))
@@ -690,7 +702,7 @@ class ArchiveConformance:
         return await archive._database.write(work)
 
     async def test_times_are_readable(self, archive: SqlArchive) -> None:
-        """A person sees the time with its zone, to the ms."""
+        """A query of the database shows the time with its zone, to the ms."""
         await put(archive, conversation(created_ms=NOW, updated_ms=-1))
         ((created, updated),) = await self.query(archive, "SELECT created_at, updated_at FROM conversations")
         assert str(created).startswith("2026-11-21 07:51:04.123") or "2026-11" in str(created)

@@ -90,7 +90,7 @@ def flush(servers: Iterable[RedisProcess]) -> Pending:
 
 
 def pause_and_read(server: RedisProcess) -> Pending:
-    """Let the server refuse writes from now on, and return what waits in its outboxes. It must be killed next."""
+    """Let the server delay all writes from now on, and return what waits in its outboxes. The caller must kill it next."""
     server.execute("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
     found = []
     for key in server.execute("KEYS", "turnwire:{@*}:outbox"):
@@ -141,7 +141,7 @@ def check_archive(
     *,
     has_counts: bool,
 ) -> None:
-    """Check that the archive has exactly what was said: nothing is lost, and nothing is there twice.
+    """Check that the archive has exactly what clients have received: nothing is lost, and nothing is there twice.
 
     `said`: the turns whose endings clients have received. `started`: the prompts of all turns. `lost`: what waited to be
     archived when Redis lost it. `lost_turns`: the turns that Redis has lost before they ended.

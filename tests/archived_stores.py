@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, cast
+
+import redis
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store_wrapper import Call, wrap_calls
 from store.api import Store
 from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
+from store.archive.schema import VERSION_TABLE, metadata
+from store.archive.sql_archive import SqlArchive
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess
 
@@ -27,9 +33,84 @@ _NOT_HISTORY = frozenset(
 
 def forget_history(server: RedisProcess) -> None:
     """Delete the conversations and messages of all users in Redis, as if they had expired. Turns stay."""
-    keys = [key for key in server.execute("KEYS", "turnwire:*") if _HISTORY.fullmatch(key.decode("utf-8", "replace"))]
+    with _client(server) as client:
+        _forget_history(client)
+
+
+def _client(server: RedisProcess) -> redis.Redis:
+    return redis.Redis.from_url(server.url, protocol=2)
+
+
+def _forget_history(client: redis.Redis) -> None:
+    found: Any = client.keys("turnwire:*")
+    keys = [key for key in found if _HISTORY.fullmatch(key.decode("utf-8", "replace"))]
     if keys:
-        server.execute("DEL", *keys)
+        client.delete(*keys)
+
+
+class LastingArchive(SqlArchive):
+    """An archive that stays open when a store that uses it is closed, for the tests of a class.
+
+    A new one for each test would compile every statement and make its connections again.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, migrate=True)
+        self.url = url
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Open the archive, unless it is open."""
+        if not self._is_open:
+            await super().open()
+            self._is_open = True
+
+    async def close(self) -> None:
+        """Stay open."""
+
+    async def end(self) -> None:
+        """Close the archive."""
+        self._is_open = False
+        await super().close()
+
+    async def clear(self) -> None:
+        """Delete all data."""
+        tables = reversed(metadata.sorted_tables)
+        names = [table.name for table in tables if table.name != VERSION_TABLE]
+        statements = [f"DELETE FROM {name}" for name in names]
+        if self._database.is_postgres:
+            statements = [f"TRUNCATE {', '.join(names)}"]
+
+        async def work(connection: AsyncConnection) -> None:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+
+        await self._database.write(work)
+
+
+_new_file: list[bytes] = []
+
+
+async def new_archive_file(path: Path) -> str:
+    """Create an empty archive in a SQLite file, a copy of the first one, and return its URL."""
+    if not _new_file:
+        archive = SqlArchive(f"sqlite:///{path}")
+        await archive.open()
+        await archive.close()
+        _new_file.append(path.read_bytes())
+    path.write_bytes(_new_file[0])
+    return f"sqlite:///{path}"
+
+
+@asynccontextmanager
+async def lasting_archive(url: str) -> AsyncIterator[LastingArchive]:
+    """Open an archive that stays open until the end of the block, with the current schema."""
+    archive = LastingArchive(url)
+    try:
+        await archive.open()
+        yield archive
+    finally:
+        await archive.end()
 
 
 @asynccontextmanager
@@ -45,8 +126,9 @@ async def archived_store(
         await store.close()
 
 
-def always_cold(store: ArchivedStore, server: RedisProcess) -> Store:
-    """Return a wrapper of `store` for which Redis forgets all history before each call that runs alone.
+@contextmanager
+def always_cold(store: ArchivedStore, server: RedisProcess) -> Iterator[Store]:
+    """Yield a wrapper of `store` for which Redis forgets all history before each call that runs alone.
 
     Before the calls of a turn it forgets it only sometimes, so that tests with many turns aren't slow.
     """
@@ -65,7 +147,7 @@ def always_cold(store: ArchivedStore, server: RedisProcess) -> Store:
                 try:
                     await store._drain.settle_all()
                     if running == 1:  # no other call has begun meanwhile
-                        forget_history(server)
+                        _forget_history(client)
                 finally:
                     running -= 1
             running += 1
@@ -76,4 +158,5 @@ def always_cold(store: ArchivedStore, server: RedisProcess) -> Store:
 
         return cold
 
-    return wrap_calls(cast("Store", store), wrap)
+    with _client(server) as client:
+        yield wrap_calls(cast("Store", store), wrap)

@@ -198,6 +198,11 @@ class Stage:
             gateway.terminate()
         return {}
 
+    async def do_ended(self, name: str) -> dict[str, str]:
+        """Wait until a stopped gateway has ended, and with it has left its store to the next one."""
+        await self._gateways[name].wait()
+        return {}
+
     async def do_proxy(self, gateway: str) -> dict[str, str]:
         """Start a proxy to a gateway."""
         name = f"w{next(self._numbers)}"

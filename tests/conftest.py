@@ -19,7 +19,7 @@ from tests.gateway_process import FORKED, FORKS, FORKS_VARIABLE, GatewayProcess,
 
 configure_structlog()
 # Examples have no deadline, because other load on a shared machine makes some of them slow.
-settings.register_profile("patient", deadline=None, max_examples=examples(100))
+settings.register_profile("patient", deadline=None, max_examples=examples(50))
 settings.load_profile("patient")
 
 new_ssl_context = httpcore2.default_ssl_context

@@ -44,11 +44,11 @@ exec unshare --mount --propagation private bash -euo pipefail -c '
     mount -t proc proc "$folder/proc"
     mount --rbind /dev "$folder/dev"
     mount --rbind /sys "$folder/sys"
-    proxies=()
+    inherited=()
     for name in http_proxy https_proxy no_proxy all_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY PIP_INDEX_URL; do
-        [[ -z "${!name:-}" ]] || proxies+=("$name=${!name}")
+        [[ -z "${!name:-}" ]] || inherited+=("$name=${!name}")
     done
-    exec chroot "$folder" env -i "${proxies[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
+    exec chroot "$folder" env -i "${inherited[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$authorities" PIP_CERT="$authorities" NODE_EXTRA_CA_CERTS="$authorities" \
         bash /src/turnwire/.ci/run

@@ -40,6 +40,9 @@ IMPORTED = (
     *("providers.demo.model", "openai.resources.chat.completions", "openai.resources.responses"),
     *("anthropic.resources.messages", "genai_prices.data_snapshot", "httpcore2", "truststore", "stringprep"),
     *("uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
+    # Modules of a gateway with a Redis or an archive, and of its upgrade.
+    *("store.redis.store", "store.archive.archived_store", "store.archive.sql_archive", "store.archive.upgrade"),
+    *("asyncpg", "aiosqlite"),
 )
 ORDER_BYTES_MAX = 1 << 18
 

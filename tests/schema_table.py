@@ -27,7 +27,7 @@ with any tool; don't write to it while a gateway runs. This page is generated fr
 - **Costs** are in billionths of a US dollar: divide `cost_nano` by 1,000,000,000.
 - **Bodies** and `metadata` are JSON as text: in PostgreSQL `body::json`, in SQLite `json_extract(body, …)`.
 - **Unusual characters**: U+0000 and lone surrogates, which no database can hold, are stored as U+001A and four
-  hexadecimal digits, and so is U+001A itself. JSON has none of them.
+  hexadecimal digits, and so is U+001A itself. JSON needs none of this, because it writes such characters as `\\u0000`.
 - **Search**: `search_words LIKE '% refund %'` finds a word in all messages. The words are in lower case, without accents.
 - **Another schema**: `?search_path=NAME` in the URL puts the tables into that schema of PostgreSQL.
 

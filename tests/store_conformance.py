@@ -49,6 +49,7 @@ from store.records import (
     TurnRecord,
 )
 from tests.examples import examples
+from tests.in_time import check_in_time, checks_time_limit
 
 OpenStore = Callable[[], Awaitable[Store]]
 
@@ -60,7 +61,7 @@ DEADLINE_S = 5
 _numbers = itertools.count(1)
 
 in_many_examples = settings(
-    max_examples=examples(40),
+    max_examples=examples(10),
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -252,6 +253,9 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
 class SearchConformance:
     """What a search finds, in every store."""
 
+    many = 10_000
+    """The conversations of a large user: fewer for a store whose search is that of another one that is tested with these."""
+
     @pytest.fixture
     async def store(self, open_store: OpenStore) -> Store:
         """An open store without data."""
@@ -372,12 +376,12 @@ class SearchConformance:
             assert await missing(store.search("ann", "needle", 9, unknown)) == "before"
 
     async def test_a_search_in_many_conversations_delays_nobody(self, store: Store) -> None:
-        """One of 10,000 conversations is found by an old message, and calls of others don't wait for that search."""
+        """One of many conversations is found by an old message, and calls of others don't wait for that search."""
         await store.create_conversation(conversation("c0"))
         await say(store, "c0", "a needle")
-        for start in range(1, 10_000, 1000):
+        for start in range(1, self.many, 1000):
             # Ids like those that the gateway makes: a store with an archive needn't ask it whether it has them.
-            news = [conversation(f"c_{n:022}", title=f"Title {n}") for n in range(start, min(start + 1000, 10_000))]
+            news = [conversation(f"c_{n:022}", title=f"Title {n}") for n in range(start, min(start + 1000, self.many))]
             await asyncio.gather(*map(store.create_conversation, news))
         search = asyncio.create_task(store.search("ann", "needle", 9, None))
         longest = 0.0
@@ -407,15 +411,8 @@ class SearchConformance:
         assert [one.record.id for one in (await store.search(user, query, 9, None))[0]] == expected
 
 
-class StoreConformance(SearchConformance):
-    """The tests that every store must pass."""
-
-    @pytest.fixture
-    async def other(self, store: Store, open_store: OpenStore) -> Store:
-        """Another instance's store on the same data."""
-        if not store.shared:
-            pytest.skip("only one instance can use this store")
-        return await open_store()
+class HistoryConformance(SearchConformance):
+    """What has to do with the history: conversations, messages, feedback and usage, and the turns that change them."""
 
     # --- accepting ---
 
@@ -625,118 +622,7 @@ class StoreConformance(SearchConformance):
         assert await store.active("ann", None) == ["z", "m", "elsewhere", "nowhere"]
         assert await store.active("bob", None) == []
 
-    # --- limits ---
-
-    async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
-        """The turn is accepted, and the result lists the user's earlier groups, which use up the limit.
-
-        Each of these turns is a group of its own, because none is queued. Each user has their own limit.
-        """
-        limits = TurnLimits(running=2)
-        first = await running(store, stateless_turn("a", limits=limits))
-        assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
-        assert (await store.accept(stateless_turn("c", limits=limits))).running_groups == (("a",), ("b",))
-        assert (await store.accept(stateless_turn("d", limits=limits))).running_groups == (("a",), ("b",), ("c",))
-        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).running_groups == ()
-        assert await store.running_groups("ann", "c", 2) == (("a",), ("b",))
-        assert await store.running_groups("ann", "c", 3) == ()
-        assert await store.running_groups("ann", "c", 0) == ()
-        await store.end(ending(first))
-        assert await store.running_groups("ann", "c", 2) == ()
-        assert await store.running_groups("ann", "d", 2) == (("b",), ("c",))
-        assert (await store.accept(stateless_turn("e"))).running_groups == ()
-
-    async def test_turns_queued_in_a_conversation_are_one_group(self, store: Store) -> None:
-        """A long queue in one conversation doesn't delay other conversations; a parallel turn is its own group."""
-        limits = TurnLimits(running=3)
-        for name in ("c1", "c2"):
-            await store.create_conversation(conversation(name))
-        first = await running(store, new_turn("a", on_busy="queue", limits=limits))
-        for name in ("b", "c", "d"):
-            assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).running_groups == ()
-        await store.accept(new_turn("parallel", limits=limits))
-        await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
-        await store.accept(new_turn("last", limits=limits))
-        groups = (("a", "b", "c", "d"), ("parallel",), ("elsewhere",))
-        assert await store.running_groups("ann", "last", 3) == groups
-        await store.end(ending(first))
-        assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("parallel",), ("elsewhere",))
-
-    async def test_live_turns_have_a_limit(self, store: Store) -> None:
-        """A start beyond the limit is refused and stores nothing; a repeated start still returns its turn."""
-        limits = TurnLimits(running=1, live=2)
-        first = await running(store, stateless_turn("a", limits=limits))
-        await store.accept(stateless_turn("b", limits=limits))
-        assert await limited(store.accept(stateless_turn("c", limits=limits))) == ("live", None)
-        assert await missing(store.turn("ann", "c")) == "turn"
-        assert not (await store.accept(stateless_turn("b", limits=limits, message="other"))).is_new
-        assert (await store.accept(stateless_turn("c", "bob", limits=limits))).is_new
-        await store.end(ending(first))
-        assert (await store.accept(stateless_turn("c", limits=limits))).is_new
-
-    async def test_starts_have_a_rate_limit(self, store: Store) -> None:
-        """After a burst, one start is accepted per interval. After the `retry_after_ms` of a refusal, the start is
-        accepted. Refused starts aren't counted."""
-        limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
-        for name in ("a", "b", "c"):
-            await store.accept(stateless_turn(name, limits=limits))
-        for _ in range(3):
-            limit, wait_ms = await limited(store.accept(stateless_turn("d", limits=limits)))
-            assert limit == "starts"
-            assert 30_000 < (wait_ms or 0) <= 60_000
-        assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).is_new
-        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).is_new
-        assert (await store.accept(stateless_turn("free"))).is_new
-        limits = TurnLimits(start_interval_us=100_000, start_burst=1)
-        for number in range(5):
-            try:
-                await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))
-            except Limited as refused:
-                assert 0 < (refused.retry_after_ms or 0) <= 100
-                await asyncio.sleep((refused.retry_after_ms or 0) / 1000)
-                assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).is_new
-
-    async def test_a_refused_start_is_not_counted(self, store: Store) -> None:
-        """The rate limit counts only accepted starts."""
-        limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
-        assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
-        assert (await store.accept(stateless_turn(limits=limits))).is_new
-
-    @pytest.mark.parametrize(
-        ("limits", "limit"),
-        [
-            (TurnLimits(tokens_per_day=6), "tokens_per_day"),
-            (TurnLimits(cost_nano_per_day=12), "cost_per_day"),
-        ],
-    )
-    async def test_a_budget_is_for_one_day(self, store: Store, limits: TurnLimits, limit: str) -> None:
-        """The usage of ended turns counts until midnight UTC, to the millisecond; each user has their own budget."""
-        midnight = (NOW // DAY_MS + 1) * DAY_MS
-        await run(store, stateless_turn("a", limits=limits), now_ms=midnight - 5000)
-        await run(store, stateless_turn("b", limits=limits, now_ms=midnight - 4000), now_ms=midnight - 3000)
-        late = stateless_turn("c", limits=limits, now_ms=midnight - 2000)
-        assert await limited(store.accept(late)) == (limit, 2000)
-        assert await limited(store.accept(structs.replace(late, now_ms=midnight - 1))) == (limit, 1)
-        assert (await store.accept(stateless_turn("c", "bob", limits=limits, now_ms=midnight - 2000))).is_new
-        ended = await run(store, structs.replace(late, now_ms=midnight), now_ms=midnight + 1)
-        await store.end(ended)
-        await run(store, stateless_turn("d", limits=limits, now_ms=midnight + 2), now_ms=midnight + 3)
-        assert await limited(store.accept(stateless_turn("e", limits=limits, now_ms=midnight + 10))) == (
-            limit,
-            DAY_MS - 10,
-        )
-
-    async def test_a_turn_belongs_to_the_day_of_its_ending(self, store: Store) -> None:
-        """The usage of a turn that ends after midnight counts for the new day; a running turn isn't counted."""
-        limits = TurnLimits(tokens_per_day=1)
-        midnight = (NOW // DAY_MS + 1) * DAY_MS
-        turn = await running(store, stateless_turn("a", limits=limits, now_ms=midnight - 10))
-        await running(store, stateless_turn("b", limits=limits, now_ms=midnight - 9))
-        await store.end(ending(turn, now_ms=midnight + 1, usage=Counters(1, 0)))
-        assert await limited(store.accept(stateless_turn("c", limits=limits, now_ms=midnight + 2))) == (
-            "tokens_per_day",
-            DAY_MS - 2,
-        )
+    # --- limits of the history ---
 
     async def test_a_conversation_has_a_budget(self, store: Store) -> None:
         """A conversation's token budget is never renewed; it doesn't affect other conversations."""
@@ -747,20 +633,6 @@ class StoreConformance(SearchConformance):
         assert await limited(store.accept(new_turn("b", limits=limits))) == ("conversation_tokens", None)
         assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).is_new
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
-
-    async def test_live_requests_have_a_byte_limit(self, store: Store) -> None:
-        """The requests of all of a user's live turns count, including the new one; each user has their own limit."""
-        limits = TurnLimits(live_bytes=1000)
-        for n in range(2):
-            turn = (await store.accept(stateless_turn(f"t{n}", request=b"x" * 450, limits=limits))).turn
-        assert await limited(store.accept(stateless_turn("t2", request=b"x" * 101, limits=limits))) == (
-            "live_bytes",
-            None,
-        )
-        await store.accept(stateless_turn("t2", request=b"x" * 100, limits=limits))
-        await store.accept(stateless_turn("t2", "bob", request=b"x" * 1000, limits=limits))
-        await store.end(ending(turn))
-        await store.accept(stateless_turn("t3", request=b"x" * 450, limits=limits))
 
     async def test_conversations_have_a_limit(self, store: Store) -> None:
         """The limit is for new conversations, with or without a turn. Existing conversations accept turns, and deleted
@@ -814,149 +686,6 @@ class StoreConformance(SearchConformance):
         await store.create_conversation(conversation("b1", "bob", metadata=b"m" * 9000), limits)
         await store.delete_conversation("ann", "c1")
         await store.create_conversation(conversation("c3", metadata=b"m" * 9900), limits)
-
-    async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
-        """Of many concurrent starts on two instances, exactly as many are accepted as the limits allow."""
-        limits = TurnLimits(running=3, live=5)
-        new = [stateless_turn(f"t{n}", limits=limits) for n in range(20)]
-        answers = await asyncio.gather(
-            *((store, other)[n % 2].accept(one) for n, one in enumerate(new)), return_exceptions=True
-        )
-        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
-        assert sorted(len(answer.running_groups) for answer in accepted) == [0, 0, 0, 3, 4]
-        assert sum(isinstance(answer, Limited) for answer in answers) == 15
-
-    # --- the log ---
-
-    async def test_events_are_stored_in_order(self, store: Store) -> None:
-        """Law 7: for any given seq, the log returns in order the entries that hold later events."""
-        turn = await running(store)
-        assert await store.log("ann", "t1", 0) == []
-        pieces = [piece(turn, 1, 1), piece(turn, 2, 5), piece(turn, 6, 7)]
-        assert await store.append(pieces) == [Appended("stored", 1), Appended("stored", 5), Appended("stored", 7)]
-        every = [entry(one) for one in pieces]
-        assert await store.log("ann", "t1", 0) == every
-        assert await store.log("ann", "t1", 1) == every[1:]
-        assert await store.log("ann", "t1", 3) == every[1:]
-        assert await store.log("ann", "t1", 5) == every[2:]
-        assert await store.log("ann", "t1", 7) == []
-        assert await store.log("ann", "t1", 99) == []
-        assert (await store.turn("ann", "t1")).seq == 7
-
-    async def test_a_repeated_append_is_stored_once(self, store: Store) -> None:
-        """A call whose reply was lost can be repeated, also with the events split differently."""
-        turn = await running(store)
-        both = [piece(turn, 1, 3), piece(turn, 4, 6)]
-        await store.append(both)
-        assert await store.append(both) == [Appended("stored", 6), Appended("stored", 6)]
-        assert await append(store, piece(turn, 2, 4), piece(turn, 1, 6)) == ["stored", "stored"]
-        assert await store.log("ann", "t1", 0) == [entry(one) for one in both]
-
-    async def test_an_append_that_does_not_continue_the_log_is_a_gap(self, store: Store) -> None:
-        """An append with a hole, or one that overlaps the end, changes nothing and returns the end.
-
-        So does one that has other content for events that are stored.
-        """
-        turn = await running(store)
-        assert await store.append([piece(turn, 2, 2)]) == [Appended("gap", 0)]
-        await store.append([piece(turn, 1, 3)])
-        for first, last in ((5, 5), (2, 5), (3, 4), (1, 4)):
-            assert await store.append([piece(turn, first, last)]) == [Appended("gap", 3)]
-        assert await store.append([piece(turn, 1, 3, payload=b"another")]) == [Appended("gap", 3)]
-        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3))]
-        assert await append(store, piece(turn, 4, 4)) == ["stored"]
-
-    async def test_an_append_to_an_unknown_turn_is_missing(self, store: Store) -> None:
-        """Law 12: an append to an unknown turn or to another user's is `missing`; the other appends are stored."""
-        turn = await running(store)
-        unknown = Append("ann", "unknown", turn.epoch, 1, 1, b"x")
-        theirs = Append("bob", "t1", turn.epoch, 1, 1, b"x")
-        assert await append(store, unknown, piece(turn, 1, 1), theirs) == ["missing", "stored", "missing"]
-        assert await store.log("bob", "t1", 0) == []
-        assert await store.log("ann", "unknown", 0) == []
-
-    async def test_a_former_owner_can_not_write(self, store: Store) -> None:
-        """Law 9: a former owner's writes are refused, and the log continues in the new epoch."""
-        turn = await running(store)
-        await store.append([piece(turn, 1, 4)])
-        claimed = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
-        assert claimed is not None
-        assert await append(store, piece(turn, 5, 5), piece(turn, 1, 4)) == ["fenced", "fenced"]
-        assert await append(store, piece(claimed, 3, 4), piece(claimed, 1, 4)) == ["gap", "gap"]
-        assert await append(store, piece(claimed, 5, 6), piece(claimed, 5, 6)) == ["stored", "stored"]
-        assert await append(store, piece(claimed, 7, 7, epoch=claimed.epoch + 1)) == ["fenced"]
-        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4)), entry(piece(claimed, 5, 6))]
-        assert await store.log("ann", "t1", 4) == [entry(piece(claimed, 5, 6))]
-        assert await store.log("ann", "t1", 2) == await store.log("ann", "t1", 0)
-
-    async def test_nothing_follows_an_ending(self, store: Store) -> None:
-        """Law 2: nothing is appended to an ended turn's log, and its entries stay."""
-        turn = await running(store)
-        await store.end(ending(turn))
-        assert await append(store, piece(turn, 10, 10), piece(turn, 1, 9)) == ["fenced", "stored"]
-        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
-
-    async def test_one_call_appends_to_many_logs(self, store: Store) -> None:
-        """The results are in the order of the appends, for any turns and users."""
-        turns = [await running(store, stateless_turn(f"t{n}", f"user{n % 3}")) for n in range(30)]
-        pieces = [piece(turn, first, first) for first in (1, 2) for turn in turns]
-        assert [one.end for one in await store.append(pieces)] == [1] * 30 + [2] * 30
-        assert await store.append([]) == []
-        for turn in turns:
-            assert [one.last for one in await store.log(turn.user, turn.turn, 0)] == [1, 2]
-
-    async def test_a_long_log_is_read_in_pieces(self, store: Store) -> None:
-        """One read returns about 1 MiB at most, and the next read continues after it."""
-        turn = await running(store)
-        size = 64 * 1024
-        for n in range(1, 41):
-            await store.append([piece(turn, n, n, payload=n.to_bytes(2, "big") * (size // 2))])
-        read: list[LogEntry] = []
-        while entries := await store.log("ann", "t1", read[-1].last if read else 0):
-            assert sum(len(one.payload) for one in entries) <= 1.5 * 2**20
-            read += entries
-        assert [one.last for one in read] == list(range(1, 41))
-        assert all(one.payload == one.last.to_bytes(2, "big") * (size // 2) for one in read)
-
-    @in_many_examples
-    @given(
-        steps=st.lists(
-            st.one_of(
-                st.just("claim"),
-                st.tuples(st.integers(0, 1), st.integers(1, 12), st.integers(0, 4)),
-            ),
-            max_size=25,
-        )
-    )
-    async def test_a_log_is_always_contiguous(self, store: Store, steps: list[str | tuple[int, int, int]]) -> None:
-        """Laws 1 and 9: after any repeated, late or overlapping appends, the log has each seq once, in order."""
-        user = f"user{next(_numbers)}"
-        turn = await running(store, stateless_turn(user=user))
-        epochs, begins, end = [turn.epoch], 1, 0
-        stored: list[LogEntry] = []
-        for step in steps:
-            if isinstance(step, str):
-                claimed = await store.claim(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
-                assert claimed is not None
-                assert (claimed.epoch > epochs[-1], claimed.seq) == (True, end)
-                epochs.append(claimed.epoch)
-                begins = end + 1
-                continue
-            back, first, more = step
-            epoch = epochs[max(0, len(epochs) - 1 - back)]
-            new = piece(turn, first, first + more, epoch=epoch)
-            if epoch != epochs[-1]:
-                expected = "fenced"
-            elif first == end + 1:
-                expected, end = "stored", new.last
-                stored.append(entry(new))
-            else:
-                expected = "stored" if first >= begins and new.last <= end else "gap"
-            (appended,) = await store.append([new])
-            assert (appended.outcome, appended.end) == (expected, end)
-        assert await store.log(user, "t1", 0) == stored
-        for after in range(end + 1):
-            assert await store.log(user, "t1", after) == [one for one in stored if one.last > after]
 
     # --- ending ---
 
@@ -1026,6 +755,23 @@ class StoreConformance(SearchConformance):
         await store.end(ending(turn, events=piece(turn, 4, 6)))
         assert [one.last for one in await store.log("ann", "t1", 0)] == [3, 6]
 
+    async def test_an_ending_that_only_the_log_has(self, store: Store) -> None:
+        """An ending without events is stored by the turn's next owner, if the log ends there. Nothing is written twice."""
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn(lease_ms=0))
+        await store.append([piece(turn, 1, 3)])
+        claimed = await store.claim("ann", "t1", "two", NOW + 1, LONG_MS)
+        assert claimed is not None
+        for first, last in ((3, 2), (5, 4)):
+            with pytest.raises(LogGap):
+                await store.end(ending(claimed, events=piece(claimed, first, last)))
+        for _ in range(2):
+            await store.end(ending(claimed, events=piece(claimed, 4, 3, payload=b"")))
+        assert [one.last for one in await store.log("ann", "t1", 0)] == [3]
+        ended = await store.turn("ann", "t1")
+        assert (ended.status, ended.seq, ended.ending) == ("completed", 3, b"the ending")
+        assert (await store.message("ann", "t1.answer")).role == "assistant"
+
     async def test_the_head_follows_each_ending(self, store: Store) -> None:
         """Each stored ending moves the head; by default the next turn's parent is the head."""
         await store.create_conversation(conversation())
@@ -1076,230 +822,6 @@ class StoreConformance(SearchConformance):
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert (await store.conversations("ann", 10, None)) == ([], False)
         assert (await store.usage("ann", None, None)).output_tokens == 2
-
-    # --- ownership ---
-
-    async def test_an_owner_renews_its_leases(self, store: Store) -> None:
-        """Law 9: one call renews many leases; the results are in order, each with its cancel request. A wrong owner or
-        epoch is refused."""
-        turn = await running(store)
-        await store.accept(stateless_turn("t2", "bob"))
-        await store.request_cancel("bob", "t2", b"stop")
-        held, cancelled, wrong_epoch = await store.renew(
-            "one", [("ann", "t1", turn.epoch), ("bob", "t2", turn.epoch), ("ann", "t1", turn.epoch - 1)], LONG_MS
-        )
-        assert (held.held, held.cancel, held.missing) == (True, None, False)
-        assert (cancelled.held, cancelled.cancel) == (True, b"stop")
-        assert (wrong_epoch.held, wrong_epoch.missing) == (False, False)
-        (wrong_owner,) = await store.renew("two", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert not wrong_owner.held
-        assert await store.renew("one", [], LONG_MS) == []
-        await store.end(ending(turn))
-        (ended,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert not ended.held
-
-    async def test_renewing_a_lost_turn_reports_it_missing(self, store: Store) -> None:
-        """A store that lost its data refuses no renewal; the result says that the turn has to be restored."""
-        (lost,) = await store.renew("one", [("ann", "lost", NOW)], LONG_MS)
-        assert (lost.held, lost.missing) == (True, True)
-
-    async def test_a_held_turn_can_not_be_claimed(self, store: Store) -> None:
-        """Law 9: while the lease is valid and after the turn has ended, no other instance becomes the owner."""
-        turn = await running(store)
-        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS) is None
-        assert await store.expired_leases() == []
-        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert lease.held
-        await store.end(ending(turn))
-        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
-        assert await missing(store.claim("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
-
-    async def test_an_expired_lease_is_found_and_claimed(self, store: Store) -> None:
-        """Law 9: the new owner gets the whole request and a higher epoch; the former owner's renewals are refused."""
-        turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
-        assert await eventually(store.expired_leases) == [("ann", "t1")]
-        claimed = await store.claim("ann", "t1", "two", 1, LONG_MS)
-        assert claimed is not None
-        assert (claimed.owner, claimed.request, claimed.seq) == ("two", b"{}", 0)
-        assert claimed.epoch > turn.epoch
-        assert await store.turn("ann", "t1", with_request=True) == claimed
-        assert await store.expired_leases() == []
-        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert not lease.held
-        assert await store.claim("ann", "t1", "three", 1, LONG_MS) is None
-
-    async def test_an_epoch_only_grows(self, store: Store) -> None:
-        """Law 9: a claim's epoch is at least the proposed one, and always higher than the previous one."""
-        turn = await running(store)
-        high = await store.claim("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
-        low = await store.claim("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
-        assert high is not None
-        assert low is not None
-        assert high.epoch >= turn.epoch + 5_000
-        assert low.epoch > high.epoch
-
-    async def test_an_expired_unclaimed_lease_can_be_renewed(self, store: Store) -> None:
-        """Law 9: an owner whose lease expired keeps its turn if no other instance claimed it."""
-        turn = await running(store, stateless_turn(lease_ms=1))
-        await eventually(store.expired_leases)
-        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert lease.held
-        assert await store.expired_leases() == []
-        assert await store.claim("ann", "t1", "two", NOW, LONG_MS) is None
-
-    async def test_a_released_turn_can_be_claimed_at_once(self, store: Store) -> None:
-        """An owner that stops releases its turns. A release with another epoch, user or id changes nothing."""
-        turn = await running(store)
-        await store.release("ann", "t1", turn.epoch - 1)
-        await store.release("ann", "unknown", turn.epoch)
-        await store.release("bob", "t1", turn.epoch)
-        assert await store.expired_leases() == []
-        await store.release("ann", "t1", turn.epoch)
-        assert await store.expired_leases() == [("ann", "t1")]
-        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS)
-        assert claimed is not None
-        await store.end(ending(claimed))
-        await store.release("ann", "t1", claimed.epoch)
-        assert await store.expired_leases() == []
-
-    async def test_of_concurrent_claims_one_succeeds(self, other: Store, store: Store) -> None:
-        """Law 9: a claim is one atomic step."""
-        turn = await running(store)
-        await store.release("ann", "t1", turn.epoch)
-        claims = [(store, other)[n % 2].claim("ann", "t1", f"owner{n}", NOW + n, LONG_MS) for n in range(10)]
-        assert len([one for one in await asyncio.gather(*claims) if one is not None]) == 1
-
-    # --- cancel requests ---
-
-    async def test_a_cancel_request_is_stored_with_the_turn(self, store: Store) -> None:
-        """Law 5: the first request stays; appends, renewals, reads and claims return it."""
-        turn = await running(store)
-        assert (await store.append([piece(turn, 1, 1)]))[0].cancel is None
-        assert await store.request_cancel("ann", "t1", b"stop")
-        assert await store.request_cancel("ann", "t1", b"later")
-        assert await store.append([piece(turn, 2, 2), piece(turn, 2, 2)]) == [Appended("stored", 2, b"stop")] * 2
-        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
-        assert lease.cancel == b"stop"
-        assert (await store.turn("ann", "t1")).cancel == b"stop"
-        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
-        assert claimed is not None
-        assert claimed.cancel == b"stop"
-        await store.end(ending(claimed, status="cancelled"))
-        assert not await store.request_cancel("ann", "t1", b"too late")
-
-    async def test_the_owner_is_notified_of_a_cancel_request(self, store: Store) -> None:
-        """Law 5: the user and the turn are published on the owner's instance channel."""
-        await running(store)
-        async with listening(store) as received:
-            await store.subscribe(instance_channel("one"))
-            await store.request_cancel("ann", "t1", b"stop")
-            channel, payload = await received.next()
-            assert channel == instance_channel("one")
-            assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
-
-    async def test_one_call_looks_up_many_turns(self, store: Store) -> None:
-        """`running` returns for each id whether the turn runs; another user's turn is unknown (law 12)."""
-        await store.create_conversation(conversation())
-        turns = [(await store.accept(new_turn(f"t{n}"))).turn for n in range(3)]
-        await store.end(ending(turns[1]))
-        ids = ["t2", "nowhere", "t1", "t0", "x" * 64]
-        assert await store.running("ann", ids) == [True, None, False, True, None]
-        assert await store.running("bob", ids) == [None] * 5
-        assert await store.running("ann", []) == []
-        assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
-
-    # --- pub/sub ---
-
-    async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
-        """What is published on a channel is delivered in order from the return of `subscribe` to the return of the last
-        `unsubscribe`."""
-        async with listening(store) as received:
-            await store.subscribe("a")
-            await store.subscribe("a")
-            await store.subscribe("b")
-            for number in (b"1", b"2"):
-                await store.publish("a", number)
-            await store.publish("c", b"not subscribed")
-            await store.publish("b", b"3")
-            deliveries = [await received.next() for _ in range(3)]
-            assert [one for one in deliveries if one[0] == "a"] == [("a", b"1"), ("a", b"2")]
-            assert ("b", b"3") in deliveries
-            await store.unsubscribe("a")
-            await store.publish("a", b"one subscription left")
-            assert await received.next() == ("a", b"one subscription left")
-            await store.unsubscribe("a")
-            await store.unsubscribe("a")
-            await store.publish("a", b"no subscription left")
-            await store.publish("b", b"4")
-            assert await received.next() == ("b", b"4")
-            assert received.reconnects == 0
-
-    async def test_a_channel_may_have_any_name(self, store: Store) -> None:
-        """A channel's name is arbitrary text and never a pattern."""
-        names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
-        async with listening(store) as received:
-            for name in names:
-                await store.subscribe(name)
-            for name in names:
-                await store.publish(name, name.encode())
-            deliveries = [await received.next() for _ in names]
-            assert sorted(deliveries) == sorted((name, name.encode()) for name in names)
-
-    async def test_new_log_entries_are_published(self, store: Store) -> None:
-        """Law 7: each entry, also that of the ending, is published once after it is stored. Repeated and refused
-        appends aren't published."""
-        turn = await running(store)
-        async with listening(store) as received:
-            await store.subscribe(turn_channel("ann", "t1"))
-            await append(store, piece(turn, 1, 2), piece(turn, 1, 2), piece(turn, 9, 9), piece(turn, 3, 3))
-            ended = ending(await store.turn("ann", "t1"))
-            await store.end(ended)
-            await store.end(ended)
-            await store.publish(turn_channel("ann", "t1"), b"the end")
-            entries = [await received.next() for _ in range(4)]
-            assert [one for one, _ in entries] == [turn_channel("ann", "t1")] * 4
-            decoded = [msgspec.msgpack.decode(payload, type=LogEntry) for _, payload in entries[:3]]
-            assert decoded == [entry(piece(turn, 1, 2)), entry(piece(turn, 3, 3)), entry(ended.events)]
-            assert entries[3][1] == b"the end"
-
-    async def test_new_turns_are_published_to_their_conversation(self, store: Store) -> None:
-        """A new turn's id is published on its conversation's channel; a repeated start isn't published."""
-        await store.create_conversation(conversation())
-        async with listening(store) as received:
-            await store.subscribe(conversation_channel("ann", "c1"))
-            await store.accept(new_turn())
-            await store.accept(new_turn(message="other"))
-            await store.accept(new_turn("t2"))
-            published = [await received.next(), await received.next()]
-            assert published == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
-
-    async def test_instances_receive_what_others_publish(self, store: Store, other: Store) -> None:
-        """Law 7: one instance receives and reads what the other writes or publishes."""
-        turn = await running(store)
-        async with listening(other) as received, listening(store) as own:
-            await other.subscribe(turn_channel("ann", "t1"))
-            await store.subscribe(instance_channel("one"))
-            await store.append([piece(turn, 1, 1)])
-            channel, payload = await received.next()
-            assert channel == turn_channel("ann", "t1")
-            assert await other.log("ann", "t1", 0) == [msgspec.msgpack.decode(payload, type=LogEntry)]
-            await other.request_cancel("ann", "t1", b"stop")
-            assert (await own.next())[0] == instance_channel("one")
-
-    async def test_other_presence_is_found_until_it_expires(self, store: Store) -> None:
-        """Law 8: other instances find an instance's presence until it expires; the instance itself doesn't."""
-        await running(store)
-        assert not await store.has_other_presence("ann", "t1", "one")
-        await store.renew_presence("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
-        assert not await store.has_other_presence("ann", "t1", "one")
-        if not store.shared:
-            return
-        await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
-        await store.renew_presence("two", [], LONG_MS)
-        assert await store.has_other_presence("ann", "t1", "two")
-        await eventually(lambda: _not(store.has_other_presence("ann", "t1", "one")))
-        await store.renew_presence("two", [("ann", "t1")], LONG_MS)
-        assert await store.has_other_presence("ann", "t1", "one")
 
     # --- reading ---
 
@@ -1501,6 +1023,7 @@ class StoreConformance(SearchConformance):
         await run(store, new_turn("ann1", limits=TurnLimits(stored_bytes=100)))
         assert (await store.conversation("ann", "c1")).messages == 2
 
+    @checks_time_limit
     async def test_a_large_user_is_erased_in_steps(self, store: Store) -> None:
         """The erasure of much data lets the calls of other users run in between."""
         await store.create_conversation(conversation())
@@ -1511,19 +1034,17 @@ class StoreConformance(SearchConformance):
                 *(store.end(ending(one.turn, answer=message(one.turn.message, body=b"x" * 20_000))) for one in turns)
             )
         await store.usage("ann", None, None)  # a store with an archive has written everything then
-        erased_at = time.perf_counter()
         erasure = asyncio.create_task(store.erase_user("ann"))
-        calls, longest = 0, 0.0
+        erased_at, longest_s = time.perf_counter(), 0.0
         while not erasure.done():
             began = time.perf_counter()
             await store.usage("bob", None, None)
-            longest = max(longest, time.perf_counter() - began)
-            calls += 1
+            longest_s = max(longest_s, time.perf_counter() - began)
+        took_s = time.perf_counter() - erased_at
         await erasure
-        assert longest < 0.5
-        # A store that keeps the history in its archive only may erase the user in less time than one call takes.
-        assert calls > 1 or time.perf_counter() - erased_at < 0.5
         assert await store.conversations("ann", 9, None) == ([], False)
+        # An erasure in one step delays a call for as long as it takes itself. On a slow machine it takes long, in steps too.
+        check_in_time(longest_s, max(0.5, took_s / 5))
 
     # --- changing ---
 
@@ -1799,6 +1320,511 @@ class StoreConformance(SearchConformance):
         assert (await store.conversation("ann", "c1"), await store.turn("ann", "t1")) == before
         await call(store, "ann")
 
+
+class StoreConformance(HistoryConformance):
+    """The tests that every store must pass."""
+
+    @pytest.fixture
+    async def other(self, store: Store, open_store: OpenStore) -> Store:
+        """Another instance's store on the same data."""
+        if not store.shared:
+            pytest.skip("only one instance can use this store")
+        return await open_store()
+
+    # --- limits ---
+
+    async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
+        """The turn is accepted, and the result lists the user's earlier groups, which use up the limit.
+
+        Each of these turns is a group of its own, because none is queued. Each user has their own limit.
+        """
+        limits = TurnLimits(running=2)
+        first = await running(store, stateless_turn("a", limits=limits))
+        assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
+        assert (await store.accept(stateless_turn("c", limits=limits))).running_groups == (("a",), ("b",))
+        assert (await store.accept(stateless_turn("d", limits=limits))).running_groups == (("a",), ("b",), ("c",))
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).running_groups == ()
+        assert await store.running_groups("ann", "c", 2) == (("a",), ("b",))
+        assert await store.running_groups("ann", "c", 3) == ()
+        assert await store.running_groups("ann", "c", 0) == ()
+        await store.end(ending(first))
+        assert await store.running_groups("ann", "c", 2) == ()
+        assert await store.running_groups("ann", "d", 2) == (("b",), ("c",))
+        assert (await store.accept(stateless_turn("e"))).running_groups == ()
+
+    async def test_turns_queued_in_a_conversation_are_one_group(self, store: Store) -> None:
+        """A long queue in one conversation doesn't delay other conversations; a parallel turn is its own group."""
+        limits = TurnLimits(running=3)
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name))
+        first = await running(store, new_turn("a", on_busy="queue", limits=limits))
+        for name in ("b", "c", "d"):
+            assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).running_groups == ()
+        await store.accept(new_turn("parallel", limits=limits))
+        await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
+        await store.accept(new_turn("last", limits=limits))
+        groups = (("a", "b", "c", "d"), ("parallel",), ("elsewhere",))
+        assert await store.running_groups("ann", "last", 3) == groups
+        await store.end(ending(first))
+        assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("parallel",), ("elsewhere",))
+
+    async def test_live_turns_have_a_limit(self, store: Store) -> None:
+        """A start beyond the limit is refused and stores nothing; a repeated start still returns its turn."""
+        limits = TurnLimits(running=1, live=2)
+        first = await running(store, stateless_turn("a", limits=limits))
+        await store.accept(stateless_turn("b", limits=limits))
+        assert await limited(store.accept(stateless_turn("c", limits=limits))) == ("live", None)
+        assert await missing(store.turn("ann", "c")) == "turn"
+        assert not (await store.accept(stateless_turn("b", limits=limits, message="other"))).is_new
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits))).is_new
+        await store.end(ending(first))
+        assert (await store.accept(stateless_turn("c", limits=limits))).is_new
+
+    async def test_starts_have_a_rate_limit(self, store: Store) -> None:
+        """After a burst, one start is accepted per interval. After the `retry_after_ms` of a refusal, the start is
+        accepted. Refused starts aren't counted."""
+        limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
+        for name in ("a", "b", "c"):
+            await store.accept(stateless_turn(name, limits=limits))
+        for _ in range(3):
+            limit, wait_ms = await limited(store.accept(stateless_turn("d", limits=limits)))
+            assert limit == "starts"
+            assert 30_000 < (wait_ms or 0) <= 60_000
+        assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).is_new
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).is_new
+        assert (await store.accept(stateless_turn("free"))).is_new
+        limits = TurnLimits(start_interval_us=100_000, start_burst=1)
+        for number in range(5):
+            try:
+                await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))
+            except Limited as refused:
+                assert 0 < (refused.retry_after_ms or 0) <= 100
+                await asyncio.sleep((refused.retry_after_ms or 0) / 1000)
+                assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).is_new
+
+    async def test_a_refused_start_is_not_counted(self, store: Store) -> None:
+        """The rate limit counts only accepted starts."""
+        limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
+        assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
+        assert (await store.accept(stateless_turn(limits=limits))).is_new
+
+    @pytest.mark.parametrize(
+        ("limits", "limit"),
+        [
+            (TurnLimits(tokens_per_day=6), "tokens_per_day"),
+            (TurnLimits(cost_nano_per_day=12), "cost_per_day"),
+        ],
+    )
+    async def test_a_budget_is_for_one_day(self, store: Store, limits: TurnLimits, limit: str) -> None:
+        """The usage of ended turns counts until midnight UTC, to the millisecond; each user has their own budget."""
+        midnight = (NOW // DAY_MS + 1) * DAY_MS
+        await run(store, stateless_turn("a", limits=limits), now_ms=midnight - 5000)
+        await run(store, stateless_turn("b", limits=limits, now_ms=midnight - 4000), now_ms=midnight - 3000)
+        late = stateless_turn("c", limits=limits, now_ms=midnight - 2000)
+        assert await limited(store.accept(late)) == (limit, 2000)
+        assert await limited(store.accept(structs.replace(late, now_ms=midnight - 1))) == (limit, 1)
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits, now_ms=midnight - 2000))).is_new
+        ended = await run(store, structs.replace(late, now_ms=midnight), now_ms=midnight + 1)
+        await store.end(ended)
+        await run(store, stateless_turn("d", limits=limits, now_ms=midnight + 2), now_ms=midnight + 3)
+        assert await limited(store.accept(stateless_turn("e", limits=limits, now_ms=midnight + 10))) == (
+            limit,
+            DAY_MS - 10,
+        )
+
+    async def test_a_turn_belongs_to_the_day_of_its_ending(self, store: Store) -> None:
+        """The usage of a turn that ends after midnight counts for the new day; a running turn isn't counted."""
+        limits = TurnLimits(tokens_per_day=1)
+        midnight = (NOW // DAY_MS + 1) * DAY_MS
+        turn = await running(store, stateless_turn("a", limits=limits, now_ms=midnight - 10))
+        await running(store, stateless_turn("b", limits=limits, now_ms=midnight - 9))
+        await store.end(ending(turn, now_ms=midnight + 1, usage=Counters(1, 0)))
+        assert await limited(store.accept(stateless_turn("c", limits=limits, now_ms=midnight + 2))) == (
+            "tokens_per_day",
+            DAY_MS - 2,
+        )
+
+    async def test_live_requests_have_a_byte_limit(self, store: Store) -> None:
+        """The requests of all of a user's live turns count, including the new one; each user has their own limit."""
+        limits = TurnLimits(live_bytes=1000)
+        for n in range(2):
+            turn = (await store.accept(stateless_turn(f"t{n}", request=b"x" * 450, limits=limits))).turn
+        assert await limited(store.accept(stateless_turn("t2", request=b"x" * 101, limits=limits))) == (
+            "live_bytes",
+            None,
+        )
+        await store.accept(stateless_turn("t2", request=b"x" * 100, limits=limits))
+        await store.accept(stateless_turn("t2", "bob", request=b"x" * 1000, limits=limits))
+        await store.end(ending(turn))
+        await store.accept(stateless_turn("t3", request=b"x" * 450, limits=limits))
+
+    async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
+        """Of many concurrent starts on two instances, exactly as many are accepted as the limits allow."""
+        limits = TurnLimits(running=3, live=5)
+        new = [stateless_turn(f"t{n}", limits=limits) for n in range(20)]
+        answers = await asyncio.gather(
+            *((store, other)[n % 2].accept(one) for n, one in enumerate(new)), return_exceptions=True
+        )
+        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+        assert sorted(len(answer.running_groups) for answer in accepted) == [0, 0, 0, 3, 4]
+        assert sum(isinstance(answer, Limited) for answer in answers) == 15
+
+    # --- the log ---
+
+    async def test_events_are_stored_in_order(self, store: Store) -> None:
+        """Law 7: for any given seq, the log returns in order the entries that hold later events."""
+        turn = await running(store)
+        assert await store.log("ann", "t1", 0) == []
+        pieces = [piece(turn, 1, 1), piece(turn, 2, 5), piece(turn, 6, 7)]
+        assert await store.append(pieces) == [Appended("stored", 1), Appended("stored", 5), Appended("stored", 7)]
+        every = [entry(one) for one in pieces]
+        assert await store.log("ann", "t1", 0) == every
+        assert await store.log("ann", "t1", 1) == every[1:]
+        assert await store.log("ann", "t1", 3) == every[1:]
+        assert await store.log("ann", "t1", 5) == every[2:]
+        assert await store.log("ann", "t1", 7) == []
+        assert await store.log("ann", "t1", 99) == []
+        assert (await store.turn("ann", "t1")).seq == 7
+
+    async def test_a_repeated_append_is_stored_once(self, store: Store) -> None:
+        """A call whose reply was lost can be repeated, also with the events split differently."""
+        turn = await running(store)
+        both = [piece(turn, 1, 3), piece(turn, 4, 6)]
+        await store.append(both)
+        assert await store.append(both) == [Appended("stored", 6), Appended("stored", 6)]
+        assert await append(store, piece(turn, 2, 4), piece(turn, 1, 6)) == ["stored", "stored"]
+        assert await store.log("ann", "t1", 0) == [entry(one) for one in both]
+
+    async def test_an_append_that_does_not_continue_the_log_is_a_gap(self, store: Store) -> None:
+        """An append with a hole, or one that overlaps the end, changes nothing and returns the end.
+
+        So does one that has other content for events that are stored.
+        """
+        turn = await running(store)
+        assert await store.append([piece(turn, 2, 2)]) == [Appended("gap", 0)]
+        await store.append([piece(turn, 1, 3)])
+        for first, last in ((5, 5), (2, 5), (3, 4), (1, 4)):
+            assert await store.append([piece(turn, first, last)]) == [Appended("gap", 3)]
+        assert await store.append([piece(turn, 1, 3, payload=b"another")]) == [Appended("gap", 3)]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3))]
+        assert await append(store, piece(turn, 4, 4)) == ["stored"]
+
+    async def test_an_append_to_an_unknown_turn_is_missing(self, store: Store) -> None:
+        """Law 12: an append to an unknown turn or to another user's is `missing`; the other appends are stored."""
+        turn = await running(store)
+        unknown = Append("ann", "unknown", turn.epoch, 1, 1, b"x")
+        theirs = Append("bob", "t1", turn.epoch, 1, 1, b"x")
+        assert await append(store, unknown, piece(turn, 1, 1), theirs) == ["missing", "stored", "missing"]
+        assert await store.log("bob", "t1", 0) == []
+        assert await store.log("ann", "unknown", 0) == []
+
+    async def test_a_former_owner_can_not_write(self, store: Store) -> None:
+        """Law 9: a former owner's writes are refused, and the log continues in the new epoch."""
+        turn = await running(store)
+        await store.append([piece(turn, 1, 4)])
+        claimed = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
+        assert claimed is not None
+        assert await append(store, piece(turn, 5, 5), piece(turn, 1, 4)) == ["fenced", "fenced"]
+        assert await append(store, piece(claimed, 3, 4), piece(claimed, 1, 4)) == ["gap", "gap"]
+        assert await append(store, piece(claimed, 5, 6), piece(claimed, 5, 6)) == ["stored", "stored"]
+        assert await append(store, piece(claimed, 7, 7, epoch=claimed.epoch + 1)) == ["fenced"]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4)), entry(piece(claimed, 5, 6))]
+        assert await store.log("ann", "t1", 4) == [entry(piece(claimed, 5, 6))]
+        assert await store.log("ann", "t1", 2) == await store.log("ann", "t1", 0)
+
+    async def test_nothing_follows_an_ending(self, store: Store) -> None:
+        """Law 2: nothing is appended to an ended turn's log, and its entries stay."""
+        turn = await running(store)
+        await store.end(ending(turn))
+        assert await append(store, piece(turn, 10, 10), piece(turn, 1, 9)) == ["fenced", "stored"]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
+
+    async def test_one_call_appends_to_many_logs(self, store: Store) -> None:
+        """The results are in the order of the appends, for any turns and users."""
+        turns = [await running(store, stateless_turn(f"t{n}", f"user{n % 3}")) for n in range(30)]
+        pieces = [piece(turn, first, first) for first in (1, 2) for turn in turns]
+        assert [one.end for one in await store.append(pieces)] == [1] * 30 + [2] * 30
+        assert await store.append([]) == []
+        for turn in turns:
+            assert [one.last for one in await store.log(turn.user, turn.turn, 0)] == [1, 2]
+
+    async def test_a_long_log_is_read_in_pieces(self, store: Store) -> None:
+        """One read returns about 1 MiB at most, and the next read continues after it."""
+        turn = await running(store)
+        size = 64 * 1024
+        for n in range(1, 41):
+            await store.append([piece(turn, n, n, payload=n.to_bytes(2, "big") * (size // 2))])
+        read: list[LogEntry] = []
+        while entries := await store.log("ann", "t1", read[-1].last if read else 0):
+            assert sum(len(one.payload) for one in entries) <= 1.5 * 2**20
+            read += entries
+        assert [one.last for one in read] == list(range(1, 41))
+        assert all(one.payload == one.last.to_bytes(2, "big") * (size // 2) for one in read)
+
+    @in_many_examples
+    @given(
+        steps=st.lists(
+            st.one_of(
+                st.just("claim"),
+                st.tuples(st.integers(0, 1), st.integers(1, 12), st.integers(0, 4)),
+            ),
+            max_size=25,
+        )
+    )
+    async def test_a_log_is_always_contiguous(self, store: Store, steps: list[str | tuple[int, int, int]]) -> None:
+        """Laws 1 and 9: after any repeated, late or overlapping appends, the log has each seq once, in order."""
+        user = f"user{next(_numbers)}"
+        turn = await running(store, stateless_turn(user=user))
+        epochs, begins, end = [turn.epoch], 1, 0
+        stored: list[LogEntry] = []
+        for step in steps:
+            if isinstance(step, str):
+                claimed = await store.claim(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
+                assert claimed is not None
+                assert (claimed.epoch > epochs[-1], claimed.seq) == (True, end)
+                epochs.append(claimed.epoch)
+                begins = end + 1
+                continue
+            back, first, more = step
+            epoch = epochs[max(0, len(epochs) - 1 - back)]
+            new = piece(turn, first, first + more, epoch=epoch)
+            if epoch != epochs[-1]:
+                expected = "fenced"
+            elif first == end + 1:
+                expected, end = "stored", new.last
+                stored.append(entry(new))
+            else:
+                expected = "stored" if first >= begins and new.last <= end else "gap"
+            (appended,) = await store.append([new])
+            assert (appended.outcome, appended.end) == (expected, end)
+        assert await store.log(user, "t1", 0) == stored
+        for after in range(end + 1):
+            assert await store.log(user, "t1", after) == [one for one in stored if one.last > after]
+
+    # --- ownership ---
+
+    async def test_an_owner_renews_its_leases(self, store: Store) -> None:
+        """Law 9: one call renews many leases; the results are in order, each with its cancel request. A wrong owner or
+        epoch is refused."""
+        turn = await running(store)
+        await store.accept(stateless_turn("t2", "bob"))
+        await store.request_cancel("bob", "t2", b"stop")
+        held, cancelled, wrong_epoch = await store.renew(
+            "one", [("ann", "t1", turn.epoch), ("bob", "t2", turn.epoch), ("ann", "t1", turn.epoch - 1)], LONG_MS
+        )
+        assert (held.held, held.cancel, held.missing) == (True, None, False)
+        assert (cancelled.held, cancelled.cancel) == (True, b"stop")
+        assert (wrong_epoch.held, wrong_epoch.missing) == (False, False)
+        (wrong_owner,) = await store.renew("two", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not wrong_owner.held
+        assert await store.renew("one", [], LONG_MS) == []
+        await store.end(ending(turn))
+        (ended,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not ended.held
+
+    async def test_renewing_a_lost_turn_reports_it_missing(self, store: Store) -> None:
+        """A store that lost its data refuses no renewal; the result says that the turn has to be restored."""
+        (lost,) = await store.renew("one", [("ann", "lost", NOW)], LONG_MS)
+        assert (lost.held, lost.missing) == (True, True)
+
+    async def test_a_held_turn_can_not_be_claimed(self, store: Store) -> None:
+        """Law 9: while the lease is valid and after the turn has ended, no other instance becomes the owner."""
+        turn = await running(store)
+        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS) is None
+        assert await store.expired_leases() == []
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.held
+        await store.end(ending(turn))
+        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
+        assert await missing(store.claim("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
+
+    async def test_an_expired_lease_is_found_and_claimed(self, store: Store) -> None:
+        """Law 9: the new owner gets the whole request and a higher epoch; the former owner's renewals are refused."""
+        turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
+        assert await eventually(store.expired_leases) == [("ann", "t1")]
+        claimed = await store.claim("ann", "t1", "two", 1, LONG_MS)
+        assert claimed is not None
+        assert (claimed.owner, claimed.request, claimed.seq) == ("two", b"{}", 0)
+        assert claimed.epoch > turn.epoch
+        assert await store.turn("ann", "t1", with_request=True) == claimed
+        assert await store.expired_leases() == []
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not lease.held
+        assert await store.claim("ann", "t1", "three", 1, LONG_MS) is None
+
+    async def test_an_epoch_only_grows(self, store: Store) -> None:
+        """Law 9: a claim's epoch is at least the proposed one, and always higher than the previous one."""
+        turn = await running(store)
+        high = await store.claim("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
+        low = await store.claim("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
+        assert high is not None
+        assert low is not None
+        assert high.epoch >= turn.epoch + 5_000
+        assert low.epoch > high.epoch
+
+    async def test_an_expired_unclaimed_lease_can_be_renewed(self, store: Store) -> None:
+        """Law 9: an owner whose lease expired keeps its turn if no other instance claimed it."""
+        turn = await running(store, stateless_turn(lease_ms=1))
+        await eventually(store.expired_leases)
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.held
+        assert await store.expired_leases() == []
+        assert await store.claim("ann", "t1", "two", NOW, LONG_MS) is None
+
+    async def test_a_released_turn_can_be_claimed_at_once(self, store: Store) -> None:
+        """An owner that stops releases its turns. A release with another epoch, user or id changes nothing."""
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch - 1)
+        await store.release("ann", "unknown", turn.epoch)
+        await store.release("bob", "t1", turn.epoch)
+        assert await store.expired_leases() == []
+        await store.release("ann", "t1", turn.epoch)
+        assert await store.expired_leases() == [("ann", "t1")]
+        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS)
+        assert claimed is not None
+        await store.end(ending(claimed))
+        await store.release("ann", "t1", claimed.epoch)
+        assert await store.expired_leases() == []
+
+    async def test_of_concurrent_claims_one_succeeds(self, other: Store, store: Store) -> None:
+        """Law 9: a claim is one atomic step."""
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch)
+        claims = [(store, other)[n % 2].claim("ann", "t1", f"owner{n}", NOW + n, LONG_MS) for n in range(10)]
+        assert len([one for one in await asyncio.gather(*claims) if one is not None]) == 1
+
+    # --- cancel requests ---
+
+    async def test_a_cancel_request_is_stored_with_the_turn(self, store: Store) -> None:
+        """Law 5: the first request stays; appends, renewals, reads and claims return it."""
+        turn = await running(store)
+        assert (await store.append([piece(turn, 1, 1)]))[0].cancel is None
+        assert await store.request_cancel("ann", "t1", b"stop")
+        assert await store.request_cancel("ann", "t1", b"later")
+        assert await store.append([piece(turn, 2, 2), piece(turn, 2, 2)]) == [Appended("stored", 2, b"stop")] * 2
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.cancel == b"stop"
+        assert (await store.turn("ann", "t1")).cancel == b"stop"
+        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
+        assert claimed is not None
+        assert claimed.cancel == b"stop"
+        await store.end(ending(claimed, status="cancelled"))
+        assert not await store.request_cancel("ann", "t1", b"too late")
+
+    async def test_the_owner_is_notified_of_a_cancel_request(self, store: Store) -> None:
+        """Law 5: the user and the turn are published on the owner's instance channel."""
+        await running(store)
+        async with listening(store) as received:
+            await store.subscribe(instance_channel("one"))
+            await store.request_cancel("ann", "t1", b"stop")
+            channel, payload = await received.next()
+            assert channel == instance_channel("one")
+            assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
+
+    async def test_one_call_looks_up_many_turns(self, store: Store) -> None:
+        """`running` returns for each id whether the turn runs; another user's turn is unknown (law 12)."""
+        await store.create_conversation(conversation())
+        turns = [(await store.accept(new_turn(f"t{n}"))).turn for n in range(3)]
+        await store.end(ending(turns[1]))
+        ids = ["t2", "nowhere", "t1", "t0", "x" * 64]
+        assert await store.running("ann", ids) == [True, None, False, True, None]
+        assert await store.running("bob", ids) == [None] * 5
+        assert await store.running("ann", []) == []
+        assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
+
+    # --- pub/sub ---
+
+    async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
+        """What is published on a channel is delivered in order from the return of `subscribe` to the return of the last
+        `unsubscribe`."""
+        async with listening(store) as received:
+            await store.subscribe("a")
+            await store.subscribe("a")
+            await store.subscribe("b")
+            for number in (b"1", b"2"):
+                await store.publish("a", number)
+            await store.publish("c", b"not subscribed")
+            await store.publish("b", b"3")
+            deliveries = [await received.next() for _ in range(3)]
+            assert [one for one in deliveries if one[0] == "a"] == [("a", b"1"), ("a", b"2")]
+            assert ("b", b"3") in deliveries
+            await store.unsubscribe("a")
+            await store.publish("a", b"one subscription left")
+            assert await received.next() == ("a", b"one subscription left")
+            await store.unsubscribe("a")
+            await store.unsubscribe("a")
+            await store.publish("a", b"no subscription left")
+            await store.publish("b", b"4")
+            assert await received.next() == ("b", b"4")
+            assert received.reconnects == 0
+
+    async def test_a_channel_may_have_any_name(self, store: Store) -> None:
+        """A channel's name is arbitrary text and never a pattern."""
+        names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
+        async with listening(store) as received:
+            for name in names:
+                await store.subscribe(name)
+            for name in names:
+                await store.publish(name, name.encode())
+            deliveries = [await received.next() for _ in names]
+            assert sorted(deliveries) == sorted((name, name.encode()) for name in names)
+
+    async def test_new_log_entries_are_published(self, store: Store) -> None:
+        """Law 7: each entry, also that of the ending, is published once after it is stored. Repeated and refused
+        appends aren't published."""
+        turn = await running(store)
+        async with listening(store) as received:
+            await store.subscribe(turn_channel("ann", "t1"))
+            await append(store, piece(turn, 1, 2), piece(turn, 1, 2), piece(turn, 9, 9), piece(turn, 3, 3))
+            ended = ending(await store.turn("ann", "t1"))
+            await store.end(ended)
+            await store.end(ended)
+            await store.publish(turn_channel("ann", "t1"), b"the end")
+            entries = [await received.next() for _ in range(4)]
+            assert [one for one, _ in entries] == [turn_channel("ann", "t1")] * 4
+            decoded = [msgspec.msgpack.decode(payload, type=LogEntry) for _, payload in entries[:3]]
+            assert decoded == [entry(piece(turn, 1, 2)), entry(piece(turn, 3, 3)), entry(ended.events)]
+            assert entries[3][1] == b"the end"
+
+    async def test_new_turns_are_published_to_their_conversation(self, store: Store) -> None:
+        """A new turn's id is published on its conversation's channel; a repeated start isn't published."""
+        await store.create_conversation(conversation())
+        async with listening(store) as received:
+            await store.subscribe(conversation_channel("ann", "c1"))
+            await store.accept(new_turn())
+            await store.accept(new_turn(message="other"))
+            await store.accept(new_turn("t2"))
+            published = [await received.next(), await received.next()]
+            assert published == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
+
+    async def test_instances_receive_what_others_publish(self, store: Store, other: Store) -> None:
+        """Law 7: one instance receives and reads what the other writes or publishes."""
+        turn = await running(store)
+        async with listening(other) as received, listening(store) as own:
+            await other.subscribe(turn_channel("ann", "t1"))
+            await store.subscribe(instance_channel("one"))
+            await store.append([piece(turn, 1, 1)])
+            channel, payload = await received.next()
+            assert channel == turn_channel("ann", "t1")
+            assert await other.log("ann", "t1", 0) == [msgspec.msgpack.decode(payload, type=LogEntry)]
+            await other.request_cancel("ann", "t1", b"stop")
+            assert (await own.next())[0] == instance_channel("one")
+
+    async def test_other_presence_is_found_until_it_expires(self, store: Store) -> None:
+        """Law 8: other instances find an instance's presence until it expires; the instance itself doesn't."""
+        await running(store)
+        assert not await store.has_other_presence("ann", "t1", "one")
+        await store.renew_presence("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
+        assert not await store.has_other_presence("ann", "t1", "one")
+        if not store.shared:
+            return
+        await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
+        await store.renew_presence("two", [], LONG_MS)
+        assert await store.has_other_presence("ann", "t1", "two")
+        await eventually(lambda: _not(store.has_other_presence("ann", "t1", "one")))
+        await store.renew_presence("two", [("ann", "t1")], LONG_MS)
+        assert await store.has_other_presence("ann", "t1", "one")
+
     # --- ephemeral values ---
 
     async def test_an_ephemeral_value_expires(self, store: Store) -> None:
@@ -1808,6 +1834,8 @@ class StoreConformance(SearchConformance):
         assert await store.put_ephemeral("n2", b"", SHORT_MS) is None
         assert await store.get_ephemeral(["n2", "unknown", "n1"]) == [b"", None, b"two"]
         assert await store.get_ephemeral([]) == []
+        before, after = await store.clock_ms(), await store.clock_ms()
+        assert NOW - 10 * 365 * DAY_MS < before <= after
         await eventually(lambda: _are_expired(store, "n2"))
         assert await store.put_ephemeral("n2", b"again", LONG_MS) is None
 

@@ -49,7 +49,7 @@ def _pytest(name: str, workers: int, *arguments: str) -> tuple[str, ...]:
 
 LINT = Part(
     "lint",
-    100,
+    120,
     40,
     (
         (str(BIN / "ruff"), "check", "."),
@@ -58,9 +58,9 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 100, 140, (_pytest("unit", 3, *UNIT_TESTS),))
-E2E = Part("e2e", 270, 400, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
-TIMED = Part("timed", 110, 140, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
+UNIT = Part("unit", 120, 250, (_pytest("unit", 2, *UNIT_TESTS),))
+E2E = Part("e2e", 260, 425, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
+TIMED = Part("timed", 100, 125, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
 # Parts of a group run concurrently, on two cores. Most end-to-end tests wait nearly all the time, so six of them can run
 # at once, but not those that measure times. tests/README.md describes the same.

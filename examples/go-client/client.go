@@ -114,10 +114,12 @@ func (c *client) once(ctx context.Context) (opened bool, err error) {
 			return true, err
 		}
 	}
-	return true, socket.Close(websocket.StatusNormalClosure, "")
+	_ = socket.Close(websocket.StatusNormalClosure, "") // nothing is lost if the gateway doesn't answer the close
+	return true, nil
 }
 
-// dial opens a socket with the library's default settings: the gateway's frames are below its limit of 32 KiB.
+// dial opens a socket with the library's default settings. The library's limit of 32 KiB for a message is enough, because the
+// gateway's frames are at most 16 KiB (law 10).
 func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, done := context.WithTimeout(ctx, dialTimeout)
 	defer done()
@@ -132,7 +134,7 @@ func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	return socket, err
 }
 
-// startOrResume attaches to the user's turn at the held position, or starts the turn if no event of it was received.
+// startOrResume attaches to the user's turn at the held position, or starts the turn if the client holds no event of it.
 func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user string) error {
 	held, asked := c.turns[user], c.starts[user]
 	if held.ended != "" {

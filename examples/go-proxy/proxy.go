@@ -42,6 +42,9 @@ func newHandler(s settings) http.Handler {
 	} {
 		mux.Handle(path, forward)
 	}
+	for _, path := range []string{"/v1/admin", "/v1/admin/", "/v1/revocations"} {
+		mux.Handle(path, http.NotFoundHandler()) // for operators, who use the gateway itself
+	}
 	return mux
 }
 

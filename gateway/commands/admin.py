@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def add_options(parser: ArgumentParser) -> None:
     erase = actions.add_parser("erase", help="delete everything of a user, on all instances")
     for action in (export, erase):
         action.add_argument("name", metavar="USER", help="the user; `me` is the user of the token")
+        action.add_argument("--exact", action="store_true", help="USER is a name, even if it is `me`")
     actions.add_parser("drain", help="accept no new turns, let running turns end, and disconnect the clients")
 
 
@@ -74,20 +76,25 @@ def run(options: Namespace) -> None:
         _send(settings, "POST", f"connections/{quote(options.connection, safe='')}/close", {})
         print(f"{options.connection}: closed")
     elif options.action == "erase":
-        _send(settings, "DELETE", f"users/{quote(options.name, safe='')}", root="v1", timeout_s=ERASE_TIMEOUT_S)
+        _send(settings, "DELETE", _user_path(options), root="v1", timeout_s=ERASE_TIMEOUT_S)
         print(f"{options.name}: erased")
     elif options.action == "export":
-        _export(settings, options.name)
+        _export(settings, _user_path(options, "/export"))
     else:
         _send(settings, "POST", "drain", {})
         print("The instance is draining, and /ready returns 503. Stop it when `turnwire admin turns` lists none.")
 
 
-def _export(settings: Settings, user: str) -> None:
-    """Copy the export of a user to standard output. Exit with 1 if it isn't complete or can't be written."""
+def _user_path(options: Namespace, suffix: str = "") -> str:
+    """Return the path, under /v1/, of the user that the options name."""
+    return f"users/{quote(options.name, safe='')}{suffix}{'?exact=true' if options.exact else ''}"
+
+
+def _export(settings: Settings, path: str) -> None:
+    """Copy the export at `path` to standard output. Exit with 1 if it isn't complete or can't be written."""
     last = b""
     write_error: OSError | None = None
-    with _open(settings, "GET", f"v1/users/{quote(user, safe='')}/export") as answer:
+    with _open(settings, "GET", f"v1/{path}") as answer:
         try:
             for line in answer:
                 if write_error := _write_error(line):
@@ -154,6 +161,12 @@ def _open(
         fail(message, EXIT_FAILED)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            fail(
+                f"The certificate of {base} isn't trusted: {reason.verify_message}. If it is of your own authority, set"
+                " SSL_CERT_FILE to the authority's file.",
+                EXIT_FAILED,
+            )
         fail(f"{base} can't be reached: {reason}. Set the address of the instance with --url.", EXIT_FAILED)
 
 

@@ -22,7 +22,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--archive", help="URL of the archive, or @FILE with it (default: TURNWIRE_ARCHIVE)")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("status", help="show the version of the schema, and what the archive has")
-    actions.add_parser("retry", help="archive the entries again that the database has refused")
+    actions.add_parser("retry", help="try again to archive the entries that were refused")
     upgrade = actions.add_parser("upgrade", help="create the schema, or upgrade it to the current revision")
     upgrade.add_argument("--to", metavar="REV", help="another revision")
     downgrade = actions.add_parser(
@@ -96,9 +96,10 @@ async def _outboxes(settings: Settings, *, retry: bool) -> tuple[list[list[str]]
 
 def status_rows(status: ArchiveStatus) -> list[list[str]]:
     """Return the rows of the table that shows the state of an archive."""
+    lacking = f": it lacks {status.version.missing}" if status.version.missing else ""
     rows = [
         ["database", f"{status.database}, reachable"],
-        ["schema", f"{status.version.revision or 'none'} ({status.version.kind})"],
+        ["schema", f"{status.version.revision or 'none'} ({status.version.kind}{lacking})"],
     ]
     if status.users is not None:
         rows += [

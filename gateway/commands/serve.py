@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
 import sys
@@ -114,7 +115,13 @@ def serve(settings: Settings) -> None:
     try:
         sockets = listen(host, port, settings.workers, BACKLOG)
     except OSError as error:
-        fail(f"Can't listen on {host}:{port}: {error.strerror}. Choose another port with --port.", EXIT_FAILED)
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = (
+            "Choose an address of this machine with --host, such as 127.0.0.1, or 0.0.0.0 for all of them."
+            if is_host
+            else "Choose another port with --port."
+        )
+        fail(f"Can't listen on {host}:{port}: {error.strerror}. {advice}", EXIT_FAILED)
 
     def print_line(line: str) -> None:
         print(line, flush=True)

@@ -65,7 +65,7 @@ def prefers_async(headers: Headers) -> bool:
 
 
 def parse_last_event_id(headers: Headers) -> tuple[int, int]:
-    """Return the position in `Last-Event-ID` as (epoch, seq), or (0, 0) if the header is absent.
+    """Return the position in `Last-Event-ID` as (epoch, seq), or (0, 0) if the header is absent or blank.
 
     Raise `ApiError` if the header is not the id of an event.
     """

@@ -18,7 +18,7 @@ from starlette.types import Receive
 from gateway.http.responses import HttpError
 from gateway.offload import offload
 from gateway.protocol import requests as p
-from gateway.protocol.codec import JSON, check_untyped_values, decode_error
+from gateway.protocol.codec import JSON, check_untyped_values, decode_error, integral
 from gateway.protocol.errors import ApiError
 from gateway.protocol.value_count import SLICE_BYTES, ValueCount
 
@@ -142,7 +142,7 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
     for name in fields_by_name:
         if name not in fields and name != "type":
             raise _unknown_field(name)
-    return convert_request(kind, {**{name: _integral(value) for name, value in fields_by_name.items()}, **path})
+    return convert_request(kind, {**{name: integral(value) for name, value in fields_by_name.items()}, **path})
 
 
 def decode_start(
@@ -168,11 +168,6 @@ def decode_start(
 
 def _unknown_field(name: str) -> ApiError:
     return ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
-
-
-def _integral(value: Any) -> Any:
-    """Return a float without a fraction as an int, else `value`: in JSON, 1.0 is 1."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def convert_request(kind: type[R], fields_by_name: dict[str, Any], *, strict: bool = True) -> R:

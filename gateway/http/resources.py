@@ -19,6 +19,7 @@ from gateway.offload import offload
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.results import Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
+from gateway.requests.services import Services
 from gateway.turns.answer_images import find_image
 from providers.base import FilePart, ImagePart, Part
 from store.archive.state import archive_state
@@ -119,18 +120,23 @@ async def ready(context: RequestContext) -> Response:
     try:
         await services.store.ping()
     except PartFailed:
-        return JsonResponse(Readiness("ready", "degraded"))
+        return _readiness(services, "degraded")
     except StoreError:
         return error_response(ApiError("store_unavailable"))
+    try:
+        await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_PROBE_TTL_MS)
+    except StoreError:
+        return _readiness(services, "degraded")
+    return _readiness(services, "ok")
+
+
+def _readiness(services: Services, store: Literal["ok", "degraded"]) -> Response:
+    """Return the answer of an instance that is ready, with the state of the archive now."""
     state = archive_state(services.store)
     archive: Literal["ok", "degraded"] | UnsetType = UNSET
     if state is not None:
         archive = "degraded" if state.is_degraded else "ok"
-    try:
-        await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_PROBE_TTL_MS)
-    except StoreError:
-        return JsonResponse(Readiness("ready", "degraded", archive))
-    return JsonResponse(Readiness("ready", "ok", archive))
+    return JsonResponse(Readiness("ready", store, archive))
 
 
 async def metrics(context: RequestContext) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import perf_counter
 
 import structlog
 from starlette.responses import Response
@@ -11,14 +12,18 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.event_stream import wait_disconnected
 from gateway.http.operation import Identifier, RequestContext
-from gateway.http.responses import JSONL_TYPE, NO_STORE, JsonResponse
+from gateway.http.responses import CHUNK_BYTES, JSONL_TYPE, NO_STORE, JsonResponse
+from gateway.identity import origin
+from gateway.identity.principal import SERVICE_PREFIX
 from gateway.identity.principal import Scope as RequiredScope
+from gateway.limits.connections import ConnectionPermit
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.results import Nothing
 from gateway.requests.export import Line, export_user
+from gateway.tasks import MeteredCoroutine
 from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 from store.api import user_hash
 
@@ -26,24 +31,36 @@ log = structlog.stdlib.get_logger("turnwire.audit")
 
 ME = "me"
 """In place of a user's name: the user of the credential."""
+EXPORT_PREFIX = "\2"
+"""The prefix of a payer's account for exports, so that they don't delay the payer's other requests. No user's name has a
+control character, so no user has this account."""
+STEP_S = 0.001
+"""An export lets others run after it has held the event loop for this long."""
+WAIT_S = 0.1
+"""How long an export over its share of the loop's time waits before it looks again."""
 
 
 class UserErase(p.Request, frozen=True, tag="user.erase"):
-    """Delete everything of a user, and close the user's connections. `user` is a name, or `me`."""
+    """Delete everything of a user, and close the user's connections. `user` is a name or, unless `exact`, `me`."""
 
     user: Identifier
+    exact: bool = False
 
 
 class UserExport(p.Request, frozen=True, tag="user.export"):
-    """Export everything of a user as JSONL. `user` is a name, or `me`."""
+    """Export all data of a user as JSONL.
+
+    The path has the user's name, or `me` for the caller. With `exact`, `me` is a name like any other.
+    """
 
     user: Identifier
+    exact: bool = False
 
 
 async def erase_user(context: RequestContext) -> Response:
     """Erase the user that the path names. Raises `ApiError` and `StoreError`."""
     request = await context.parse(UserErase)
-    user = _named_user(context, request.user, "chat")
+    user = _named_user(context, request, "chat")
     caller = context.principal
     await context.services.erasure.erase(user, caller.user, is_admin="admin" in caller.scopes)
     return JsonResponse(Nothing(), 200, NO_STORE)
@@ -52,50 +69,74 @@ async def erase_user(context: RequestContext) -> Response:
 async def export(context: RequestContext) -> Response:
     """Stream everything of the user that the path names. Raises `ApiError` and `StoreError`."""
     request = await context.parse(UserExport)
-    user = _named_user(context, request.user, "read")
+    user = _named_user(context, request, "read")
     context.services.memory.check()
     context.services.limits.large_answers.check(context.principal.user)
     log.info("export of a user begins", user_hash=user_hash(user), caller_hash=user_hash(context.principal.user))
-    lines = export_user(context.services.store, user)
-    first = await anext(lines)  # if the store fails now, the answer is an error
-    return _Export(context, first, lines)
+    permit = context.services.limits.connection_permit()
+    await permit.acquire(context.principal, origin.client_host(context.scope))
+    try:
+        lines = export_user(context.services.store, user)
+        first = await anext(lines)  # if the store fails now, the answer is an error
+    except BaseException:
+        permit.release()
+        raise
+    return _Export(context, first, lines, permit)
 
 
-def _named_user(context: RequestContext, name: str, own_scope: RequiredScope) -> str:
+def _named_user(context: RequestContext, request: UserErase | UserExport, own_scope: RequiredScope) -> str:
     """Return the user that the path names. Raise `ApiError` if the caller lacks the scope for that user.
 
-    That is `own_scope` for the caller itself, and `admin` for any other user.
+    That is `own_scope` for the caller itself and for a service that may act for any user (`as`), else `admin`.
     """
-    principal = context.principal
-    if name in {ME, principal.user}:
+    principal, name = context.principal, request.user
+    if name == principal.user or (name == ME and not request.exact):
         principal.require(own_scope)
         return principal.user
+    if "admin" not in principal.scopes and "as" in principal.scopes and not name.startswith(SERVICE_PREFIX):
+        principal.require(own_scope)
+        return name
     principal.require("admin")
     return name
 
 
 class _Export(Response):
-    """A response that sends the lines as fast as the client reads them and as its user's rate for large answers allows."""
+    """A response that sends the lines as fast as the client reads them and as its user's rate for large answers allows.
+
+    It takes at most a tenth of the event loop's time. `permit` is released at its end.
+    """
 
     media_type = JSONL_TYPE
 
-    def __init__(self, context: RequestContext, first: list[Line], lines: AsyncIterator[list[Line]]) -> None:
+    def __init__(
+        self,
+        context: RequestContext,
+        first: list[Line],
+        lines: AsyncIterator[list[Line]],
+        permit: ConnectionPermit,
+    ) -> None:
         super().__init__(headers={**NO_STORE, "content-disposition": "attachment", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._context = context
         self._first = first
         self._lines = lines
+        self._permit = permit
+        self._account = EXPORT_PREFIX + context.principal.user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response until its end, or until the client disconnects or its credential is revoked."""
         self._context.streaming = True
-        shrink_write_buffers(transport_of(scope))
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body"})
-            return
+        with self._permit:
+            shrink_write_buffers(transport_of(scope))
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body"})
+                return
+            await self._stream(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        writing = loop.create_task(self._write(send))
+        writing = loop.create_task(MeteredCoroutine(self._write(send), self._charge))
         disconnected = loop.create_task(wait_disconnected(receive))
         try:
             await asyncio.wait([writing, disconnected], return_when=asyncio.FIRST_COMPLETED)
@@ -114,13 +155,33 @@ class _Export(Response):
             page: list[Line] | None = self._first
             while page is not None:
                 credential.check_active()
-                for line in page:
-                    encoded = await offload(line.size, _encode, line)
-                    await send({"type": "http.response.body", "body": encoded, "more_body": True})
+                began = perf_counter()
+                page.reverse()
+                while page:
+                    encoded = await offload(page[-1].size, _encode, page.pop())  # a line that is sent needs no memory
+                    for start in range(0, len(encoded), CHUNK_BYTES):  # so that each piece has a write deadline
+                        chunk = encoded[start : start + CHUNK_BYTES]
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     services.limits.large_answers.charge(user, len(encoded))
+                    if perf_counter() - began > STEP_S:
+                        await self._wait_for_share()
+                        began = perf_counter()
                 await self._wait_for_rate(user)
                 page = await anext(self._lines, None)
             await send({"type": "http.response.body"})
+
+    def _charge(self, took_s: float) -> None:
+        self._context.services.limits.loop_time.charge(self._account, took_s)
+
+    async def _wait_for_share(self) -> None:
+        """Let others run, and wait while the user's exports have taken more than their share of the loop's time."""
+        loop_time = self._context.services.limits.loop_time
+        await asyncio.sleep(0)
+        while True:
+            delay_s = loop_time.delay_s(self._account)
+            if not delay_s:
+                return
+            await asyncio.sleep(min(delay_s, WAIT_S))
 
     async def _wait_for_rate(self, user: str) -> None:
         while True:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gateway.identity.principal import Principal
 from gateway.protocol.ids import now_ms
-from store.api import EphemeralStore
+from store.api import EphemeralStore, user_hash
 
 REVOCATION_TTL_MS = 400 * 86_400_000
 VERSION_KEY = "revoked"
@@ -33,7 +33,7 @@ class Revocations:
 
         An earlier call with a later time stays in effect.
         """
-        name = f"user:{user}"
+        name = _user_name(user)
         (known,) = await self._store.get_ephemeral([_key(name)])
         latest = max(before_ms, int(known or 0))
         # A concurrent call may have stored a later time since then.
@@ -63,11 +63,16 @@ def _key(name: str) -> str:
     return f"revoked:{name}"
 
 
+def _user_name(user: str) -> str:
+    """Return the name of a revocation of all credentials of a user. It doesn't show the user, as it outlives its erasure."""
+    return f"user:{user_hash(user)}"
+
+
 def _revocation_keys(principal: Principal) -> list[str]:
     return [
         _key(name)
         for credential in principal.credentials
-        for name in (credential.name, f"user:{credential.user}")
+        for name in (credential.name, _user_name(credential.user))
         if name
     ]
 
@@ -75,7 +80,7 @@ def _revocation_keys(principal: Principal) -> list[str]:
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
     """Return whether the user's own credential, or that of the service that acts for the user, is revoked."""
     for credential in principal.credentials:
-        before = found[_key(f"user:{credential.user}")]
+        before = found[_key(_user_name(credential.user))]
         if (credential.name and found[_key(credential.name)] is not None) or (
             before and credential.issued_ms < int(before)
         ):

@@ -62,7 +62,7 @@ class ConnectionLimiter:
             "address": settings.address_connections if is_enforced else 0,
         }
         self.holders: dict[str, set[str]] = {}
-        """The ids of the permits that clients hold, by what they count for: `user:…` or `address:…`."""
+        """Map from the key of a limit, `user:…` or `address:…`, to the ids of the holders of its permits."""
         self._store = store
         self._reachable = reachable
         self._make_room = make_room
@@ -81,7 +81,7 @@ class ConnectionLimiter:
         missing = await self._find_missing(holder, kinds)
         if missing is not None and kinds[missing] == "user":
             everywhere = holder in self.holders.get(missing, ())  # the store refused it, not this instance
-            # Otherwise a renewal of this instance's permits would grant the missing one while it waits.
+            # Otherwise a renewal of this instance's permits during `_make_room` would also grant the missing one.
             self.release(holder, list(kinds))
             await self._release_in_store()
             if await self._make_room(missing.removeprefix("user:"), everywhere):
@@ -140,7 +140,8 @@ class ConnectionLimiter:
                 return await self._store.acquire_permits(holder, limits, self._lease_ms)
             except StoreError as error:
                 log.warning(
-                    "connection permits can't be acquired, applying the limits of this instance only", error=str(error)
+                    "connection permits can't be acquired, counting the connections of this instance only",
+                    error=str(error),
                 )
         return [True] * len(kinds)
 
@@ -211,7 +212,7 @@ class ConnectionPermit:
 
 
 def network_of(host: str) -> str:
-    """Return what shares the limit with an address: an IPv4 address alone, or the /64 network of an IPv6 address.
+    """Return what the limit of an address applies to: an IPv4 address itself, or the /64 network of an IPv6 address.
 
     An ISP usually gives each customer a whole /64. An IPv4-mapped IPv6 address is treated as IPv4.
     """

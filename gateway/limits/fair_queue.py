@@ -19,8 +19,8 @@ from store.records import StoreError
 SHARED_SLOTS, EMBEDDED_SLOTS = 8, 2
 """The slots for a shared and for an embedded store.
 
-A shared store has twice as many connections. An embedded store has one thread; the second slot lets the next call wait
-at that thread.
+A shared store has twice as many connections. An embedded store runs these calls in one thread; the second slot lets
+the next call wait at that thread.
 """
 
 WAITERS_MAX = 1024
@@ -41,7 +41,10 @@ ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversat
 """The calls of an archive that are queued. The first argument of each is the user."""
 ARCHIVE_SLOTS = 6
 SLOW_CALLS = frozenset({"search", "usage_days"})
-"""Calls that may take long. They have a queue of their own, so that no other call waits for them."""
+"""The calls of a store that may take long. They are in a second queue, so that quick calls don't wait for slow ones.
+
+The calls of an archive are all in one queue.
+"""
 SLOW_SLOTS = 2
 
 
@@ -96,7 +99,7 @@ class FairQueue:
 
 
 def queue_calls(store: Store, waiters_max: int) -> Store:
-    """Return the same store with its calls queued fairly by user.
+    """Return a wrapper of `store` that queues its calls fairly by user.
 
     At most `waiters_max` calls of one user may wait; 0 means no limit. The queued methods also raise `QueueFull`.
     """
@@ -108,7 +111,7 @@ def queue_calls(store: Store, waiters_max: int) -> Store:
 
 
 def queue_archive_calls(archive: Archive, waiters_max: int) -> Archive:
-    """Return the same archive with its reads queued fairly by user; see `queue_calls`."""
+    """Return a wrapper of `archive` that queues the calls in `ARCHIVE_CALLS` fairly by user; see `queue_calls`."""
     queue = FairQueue(ARCHIVE_SLOTS, waiters_max)
     return cast("Archive", wrap_calls(cast("Store", archive), _queueing(dict.fromkeys(ARCHIVE_CALLS, queue))))
 

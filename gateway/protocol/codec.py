@@ -104,11 +104,24 @@ class Codec:
     def decode(self, data: bytes | str) -> AnyRequest:
         """Decode a client's frame to a request. Raise `FrameError` if it can't be used."""
         try:
-            request = self._decode_request(data)
+            try:
+                request = self._decode_request(data)
+            except msgspec.ValidationError:
+                whole = self._with_integers(data)
+                if whole is None:
+                    raise
+                request = cast("AnyRequest", msgspec.convert(whole, AnyRequest))
             check_untyped_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             raise FrameError(self._frame_error(error, data), *self._recover_ids(data)) from None
         return request
+
+    def _with_integers(self, data: bytes | str) -> dict[str, Any] | None:
+        """Return the fields of a refused frame with 1 instead of 1.0, as JSON allows both. None if it has no float."""
+        fields = self.decode_any(data)
+        if not isinstance(fields, dict) or not any(type(value) is float for value in fields.values()):
+            return None
+        return {name: integral(value) for name, value in fields.items()}
 
     def _frame_error(self, error: Exception, data: bytes | str) -> ApiError:
         if not self.binary and _is_lone_surrogate(str(error), str(data)):
@@ -136,6 +149,11 @@ class Codec:
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             return None, None
         return _usable_id(envelope.id, ID_CHARS_MAX), _usable_id(envelope.user, USER_BYTES_MAX)
+
+
+def integral(value: Any) -> Any:
+    """Return a float without a fraction as an int, else `value`."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _usable_id(value: object, chars_max: int) -> str | None:

@@ -14,7 +14,6 @@ import structlog
 from gateway.limits.limits import Limits
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted
-from gateway.protocol.ids import now_ms
 from gateway.requests.clients import ClientRegistry
 from gateway.turns.abort import Abort
 from gateway.turns.cancellation import Cancellation
@@ -58,7 +57,7 @@ class Erasure:
     async def erase(self, user: str, caller: str, *, is_admin: bool = True) -> None:
         """Delete everything of `user`. If it is cut off, another call completes it.
 
-        An instance deletes the data of one user after the other. `is_admin`: whether the caller may repeat the request at
+        An instance deletes the data of one user at a time. `is_admin`: whether the caller may repeat the request at
         once. The log names the user and the `caller` only by their hashes. Raises `StoreError`, and `ApiError`
         "rate_limited" if the user keeps starting turns, or if a caller that isn't an administrator repeats the request
         while it runs or soon after.
@@ -93,7 +92,8 @@ class Erasure:
         await self._announce(user)
         await self._end_turns(user)
         # After this, no instance stores again a turn of the user that it still has and that began before now.
-        await self._store.put_ephemeral(erased_key(user), str(now_ms()).encode(), ERASED_TTL_MS)
+        erased_ms = await self._store.clock_ms()
+        await self._store.put_ephemeral(erased_key(user), str(erased_ms).encode(), ERASED_TTL_MS)
         await self._delete(user)
         await self._announce(user)
         await asyncio.sleep(SETTLE_S)

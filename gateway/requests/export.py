@@ -70,16 +70,20 @@ class Line(NamedTuple):
 async def export_user(store: Store, user: str) -> AsyncIterator[list[Line]]:
     """Yield the lines of the export in lists: the user, the conversations with their messages, the usage, the end.
 
-    Raises `StoreError`.
+    Raises `StoreError`; before the first line if the store can't be reached then.
     """
     conversations = messages = 0
-    yield [_line(ExportedUser(user, rfc3339(now_ms())))]
-    async for conversation in _conversations(store, user):
+    begin = ExportedUser(user, rfc3339(now_ms()))
+    found = _conversations(store, user)
+    conversation = await anext(found, None)
+    yield [_line(begin)]
+    while conversation is not None:
         conversations += 1
         yield [Line(conversation.size, partial(_conversation, conversation))]
         async for page in _messages(store, conversation):
             messages += len(page)
             yield [Line(len(record.body), partial(_message, conversation.id, record)) for record in page]
+        conversation = await anext(found, None)
     yield [_line(_usage(day)) for day in await store.usage_days(user)]
     yield [_line(ExportEnd(conversations, messages))]
 
@@ -91,7 +95,7 @@ async def _conversations(store: Store, user: str) -> AsyncIterator[ConversationR
         before, more, known = None, True, len(seen)
         while more:
             try:
-                page, more = await store.conversations(user, CONVERSATIONS_PER_PAGE, before)
+                page, more = await store.conversations(user, CONVERSATIONS_PER_PAGE, before, whole=True)
             except NotFound:
                 break  # `before` was deleted meanwhile: the next pass reads on
             for conversation in page:

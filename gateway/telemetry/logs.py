@@ -29,7 +29,7 @@ log = structlog.stdlib.get_logger("turnwire.gateway")
 # uvicorn logs paths with their query strings, websockets logs frames, SDKs and HTTP clients log requests.
 QUIET_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"),
-    *("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "opentelemetry"),
+    *("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "opentelemetry", "alembic.runtime.plugins"),
 )
 
 SAFE_EXCEPTIONS = (ApiError, ProviderError, StoreError)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -15,6 +15,7 @@ from gateway import __version__
 from gateway.telemetry.dialect import OWN, current_dialect
 from providers.base import ProviderError, Usage
 from providers.route import Route
+from store.api import user_hash
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -99,10 +100,10 @@ class Tracing:
     """A maker of spans that exports them to `endpoint` by OTLP over HTTP.
 
     `models` are the model ids that may be in a span's name: clients can send any id, and collectors count by names.
-    Raises `ImportError` if the extra `otel` isn't installed.
+    `users`: how a span names a user. Raises `ImportError` if the extra `otel` isn't installed.
     """
 
-    def __init__(self, endpoint: str, models: Iterable[str]) -> None:
+    def __init__(self, endpoint: str, models: Iterable[str], users: Literal["id", "hash"] = "id") -> None:
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -114,6 +115,7 @@ class Tracing:
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "turnwire"}))
         self._models = frozenset(models)
+        self._hashes_users = users == "hash"
         self._trace_api = trace
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -127,7 +129,7 @@ class Tracing:
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": model,
             "turnwire.turn": turn,
-            "user.id": user,
+            **({"user.hash": user_hash(user)} if self._hashes_users else {"user.id": user}),
         }
         if conversation is not None:
             attributes["gen_ai.conversation.id"] = conversation
@@ -158,7 +160,7 @@ class Tracing:
         self._provider.shutdown()
 
 
-def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
+def open_tracing(endpoint: str | None, models: Iterable[str], users: Literal["id", "hash"] = "id") -> Tracing | None:
     """Return a `Tracing` if an endpoint is set and the extra `otel` is installed, else None.
 
     If an endpoint is set but the extra is missing, a warning is logged.
@@ -166,7 +168,7 @@ def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
     if endpoint is None:
         return None
     try:
-        return Tracing(endpoint, models)
+        return Tracing(endpoint, models, users)
     except ImportError:
         log.warning("traces are off: OTEL_EXPORTER_OTLP_ENDPOINT requires pip install 'turnwire[otel]'")
         return None

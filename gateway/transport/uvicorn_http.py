@@ -8,6 +8,7 @@ other). A body of one-byte chunks takes all of the event loop's time (here: the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +16,16 @@ from time import perf_counter
 from typing import Any, cast
 
 import httptools
+import structlog
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.protocol.ids import request_id_in
 from gateway.settings import Settings
+
+log = structlog.stdlib.get_logger("turnwire.http")
+UVICORN_WARNING = "Invalid HTTP request received."
 
 FRAMING_BYTES_MAX = 64 * 1024
 """The limit for all bytes that aren't body: head, chunk sizes and extensions, trailers."""
@@ -45,6 +50,14 @@ Charge = Callable[[Scope | None, float], float]
 
 The first argument is the scope of the connection's newest request, if there is one.
 """
+
+
+def is_not_uvicorns_warning(record: logging.LogRecord) -> bool:
+    """Return False for uvicorn's line about a malformed request, which has no request id. The gateway logs its own."""
+    return record.msg != UVICORN_WARNING
+
+
+logging.getLogger("uvicorn.error").addFilter(is_not_uvicorns_warning)
 
 
 def charge_nobody(_scope: Scope | None, _took_s: float) -> float:
@@ -151,9 +164,11 @@ class BoundedHttp(HttpToolsProtocol):
         """Refuse a request that can't be parsed, and close the connection. `msg` says why."""
         if self._has_too_many_headers:
             msg = f"The request has too many headers. Send at most {HEADERS_MAX}."
+        request_id = request_id_in(getattr(self, "headers", ()))
+        log.warning("malformed request refused", request_id=request_id, reason=msg)
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            f"content-length: {len(msg)}\r\nx-request-id: {request_id_in(getattr(self, 'headers', ()))}\r\n"
+            f"content-length: {len(msg)}\r\nx-request-id: {request_id}\r\n"
             "connection: close\r\n\r\n"
         )
         self.transport.write((head + msg).encode("ascii"))

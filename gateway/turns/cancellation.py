@@ -26,6 +26,7 @@ from store.records import NotFound, StoreError
 
 CLEANUP_TIMEOUT_S = 2.0
 OWNER_SILENT_S = 1.0
+RESTORED_POLL_S = 0.1
 
 
 class Cancellation:
@@ -36,6 +37,7 @@ class Cancellation:
         self._store = instance.store
         self._telemetry = instance.telemetry
         self._tasks = instance.tasks
+        self._lease_s = instance.settings.lease_s
         self._mirrors = mirrors
         self._takeover = takeover
 
@@ -86,7 +88,7 @@ class Cancellation:
                 await asyncio.gather(*cancellations.values(), return_exceptions=True)
                 raise
             for turn, runs in zip(elsewhere, states, strict=True):
-                if runs:
+                if runs or (runs is None and self._may_be_restored(user, turn)):
                     cancellations[turn] = self.cancel(user, turn, abort)
                 else:
                     results[turn] = "not_found" if runs is None else "already_ended"
@@ -113,7 +115,7 @@ class Cancellation:
 
     async def _cancel_elsewhere(self, user: str, turn: str, abort: Abort) -> CancelResult:
         try:
-            if not await self._store.request_cancel(user, turn, JSON.encode(abort)):
+            if not await self._request(user, turn, abort):
                 return "already_ended"
             live_turn = await self._mirrors.find(user, turn)
         except NotFound:
@@ -126,6 +128,26 @@ class Cancellation:
             await self._takeover.take_over(user, turn, force=True)
             await _wait_ended(live_turn, OWNER_SILENT_S)
         return "already_ended" if live_turn.state in {"completed", "failed"} else "cancelled"
+
+    async def _request(self, user: str, turn: str, abort: Abort) -> bool:
+        """Store the cancel request; return False if the turn has ended. Raises `NotFound` and `StoreError`.
+
+        If the store has lost the turn, and this instance mirrors it, wait until its owner has restored it.
+        """
+        loop = asyncio.get_running_loop()
+        restored_by = loop.time() + self._lease_s
+        while True:
+            try:
+                return await self._store.request_cancel(user, turn, JSON.encode(abort))
+            except NotFound:
+                if not self._may_be_restored(user, turn) or loop.time() > restored_by:
+                    raise
+            await asyncio.sleep(RESTORED_POLL_S)
+
+    def _may_be_restored(self, user: str, turn: str) -> bool:
+        """Return whether the owner may restore a turn that the store has lost: this instance has it as a running turn."""
+        live_turn = self._registry.get(user, turn)
+        return live_turn is not None and live_turn.is_live and live_turn.accepted.done()
 
     async def interrupt(self, user: str, conversation: str) -> None:
         """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`."""

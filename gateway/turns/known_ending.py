@@ -1,6 +1,6 @@
 """The ending of a turn that the store has lost, from what this instance still knows of the turn.
 
-A promoted replica may lack the last seconds, so that a turn that ended runs again there.
+After a failover, the new Redis master may lack the last seconds: there, a turn that ended is still running.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def has_ending(live_turn: LiveTurn) -> bool:
     return not live_turn.is_live and bool(events) and type(events[-1]) in STATUSES
 
 
-def known_ending(live_turn: LiveTurn, record: TurnRecord) -> EndedTurn:
-    """Return the ending to store, in the epoch in which it was written, with the events that the store lacks.
+def known_ending(live_turn: LiveTurn, record: TurnRecord, epoch: int) -> EndedTurn:
+    """Return the ending to store in `epoch`, with the events that the store lacks; with none if its log has the ending.
 
     `record`: the turn as the store has it. The work is linear in the size of the answer.
     """
@@ -32,7 +32,7 @@ def known_ending(live_turn: LiveTurn, record: TurnRecord) -> EndedTurn:
     ending = events[-1]
     assert isinstance(ending, TurnCompleted | TurnCancelled | TurnFailed), "`has_ending` has checked this"
     end = live_turn.log.end
-    epoch, first = live_turn.log.epoch_of(end), min(record.seq + 1, end)
+    first = record.seq + 1
     body = MessageBody(
         fold_final(events),
         model=live_turn.model,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import EndStatus, TurnDelta, TurnDetached, TurnEvent, TurnReset
+from gateway.protocol.ids import now_ms
 from gateway.protocol.part_data import PartData
 from gateway.streams.log import TurnLog, event_size
 from gateway.streams.outbox import Attachment, Outbox
@@ -64,6 +65,13 @@ class LiveTurn:
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
         self.disconnect_timer: asyncio.TimerHandle | None = None
+        self._began_s, self._began_ms = asyncio.get_running_loop().time(), now_ms()
+
+    @property
+    def age_ms(self) -> int:
+        """For how many ms this instance has known the turn, at least. The larger one of two clocks counts: the loop's stands
+        still while the machine is suspended, and the other one may be set back."""
+        return max(int(1000 * (asyncio.get_running_loop().time() - self._began_s)), now_ms() - self._began_ms)
 
     @property
     def epoch(self) -> int:

@@ -46,12 +46,10 @@ class _Lane:
         self.has_unwritten.set()
 
     def take(self) -> list[LiveTurn]:
-        """Return the turns that have unwritten events, and forget them."""
+        """Return the turns that have unwritten events, and forget them. An ending is stored with its turn, not here."""
         self.has_unwritten.clear()
         self.flush_now.clear()
-        taken = [
-            live_turn for live_turn in self.dirty if live_turn.is_owned and live_turn.stored_seq < live_turn.log.end
-        ]
+        taken = [live_turn for live_turn in self.dirty if _is_unwritten(live_turn)]
         self.dirty.clear()
         return taken
 
@@ -198,7 +196,8 @@ class LogWriter:
         if new is None:
             return
         (erased_ms,) = await self._store.get_ephemeral([erased_key(live_turn.user)])
-        if erased_ms is not None and new.now_ms <= int(erased_ms):
+        # Ages are compared, because the clocks of the instances may be apart.
+        if erased_ms is not None and live_turn.age_ms >= await self._store.clock_ms() - int(erased_ms):
             live_turn.signal.abort(Abort("lost"))
             return
         log.warning("restoring a turn that the store has lost", turn=live_turn.turn)
@@ -232,7 +231,7 @@ class LogWriter:
             self._recovery_seqs = {
                 live_turn: end
                 for live_turn, end in self._recovery_seqs.items()
-                if live_turn.is_owned and live_turn.stored_seq < end
+                if _is_unwritten(live_turn) and live_turn.stored_seq < end
             }
             if not self._recovery_seqs:
                 self._outage_since = None
@@ -245,6 +244,10 @@ class LogWriter:
         if degraded != self.is_degraded:
             self.is_degraded = degraded
             self._on_state(not degraded)
+
+
+def _is_unwritten(live_turn: LiveTurn) -> bool:
+    return live_turn.is_owned and live_turn.is_live and live_turn.stored_seq < live_turn.log.end
 
 
 def apply_cancel(live_turn: LiveTurn, abort: bytes | None) -> None:

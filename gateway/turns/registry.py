@@ -86,6 +86,16 @@ class TurnRegistry:
             del self._ended[oldest]
             self._ended_bytes -= _memory_bytes(self._turns.pop(oldest))
 
+    def ended(self) -> list[LiveTurn]:
+        """Return the ended turns that are kept, the last one first."""
+        return [self._turns[key] for key in reversed(self._ended)]
+
+    def forget_ended(self, live_turn: LiveTurn) -> None:
+        """Forget an ended turn, because it isn't the one that the store has."""
+        key = (live_turn.user, live_turn.turn)
+        if self._turns.get(key) is live_turn and self._ended.pop(key, None) is not None:
+            self._ended_bytes -= _memory_bytes(self._turns.pop(key))
+
     def drop_ended(self, user: str, conversation: str) -> None:
         """Forget the ended turns of a deleted conversation. They can't be resumed any more."""
         self._drop_ended(user, conversation)

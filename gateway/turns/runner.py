@@ -115,7 +115,7 @@ class TurnRunner:
     def answering_routes(self, requested: Route, model: str) -> list[Route]:
         """Return the route of `model`, which began the answer, then the fallbacks that come after it.
 
-        `model` is the requested model or one of its fallbacks.
+        `model` is the requested model or one of its fallbacks. If it can't be resolved any more, `requested` comes first.
         """
         route = requested
         if model != requested.id:
@@ -154,9 +154,10 @@ class TurnRunner:
         )
 
     async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
-        """Return the request's conversation, None if it is to be created, and the route to its model.
+        """Return the conversation and the route to the model of a request, after checking that the model can take it.
 
-        Raises `NotFound`, `ProviderError` and `StoreError`.
+        The conversation is None if it is still to be created, or if the turn is stateless. Raises `NotFound`,
+        `ProviderError` and `StoreError`.
         """
         conversation = None
         if request.conversation is not None:

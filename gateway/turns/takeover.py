@@ -5,7 +5,6 @@ The turn continues, starts again, or ends with the error `owner_lost`.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -58,8 +57,10 @@ class Takeover:
         """
         live_turn = self._registry.get(user, turn)
         if live_turn is not None and has_ending(live_turn):
-            await self._store_known_ending(live_turn)
-            return
+            if await self.store_known_ending(live_turn):
+                return
+            self._registry.forget_ended(live_turn)
+            live_turn = None
         if (
             self._runner.is_draining
             or (user, turn) in self._in_progress
@@ -82,6 +83,11 @@ class Takeover:
         log.warning("taking over a turn", turn=turn, epoch=record.epoch)
         live_turn = await self._mirrors.find(user, turn)
         await self._mirrors.catch_up(live_turn)
+        if has_ending(live_turn):
+            # The log has the ending, as the last event that a lost owner appended, but the turn's record doesn't.
+            await self._store.end(await offload(live_turn.output_bytes, known_ending, live_turn, record, record.epoch))
+            log.warning("an ending that only the log had is stored", turn=turn)
+            return
         request = _decode_stored_request(record)
         if live_turn.log.end < record.seq:
             log.error("stored log of a turn can't be read, ending the turn", turn=turn, readable=live_turn.log.end)
@@ -94,16 +100,22 @@ class Takeover:
         self._runner.spawn(self._resume(live_turn, record, request), live_turn)
         await self._mirrors.stop_mirroring(live_turn)
 
-    async def _store_known_ending(self, live_turn: LiveTurn) -> None:
+    async def store_known_ending(self, live_turn: LiveTurn) -> bool:
         """Store an ending that this instance knows and that the store has lost: clients may have it (laws 2 and 3).
 
-        If the turn went on elsewhere, in a newer epoch, do nothing. Raises `StoreError`.
+        Return False if the turn went on elsewhere, in a newer epoch or beyond that ending. Raises `StoreError`.
         """
         record = await self._store.turn(live_turn.user, live_turn.turn)
-        ended = await offload(live_turn.output_bytes, known_ending, live_turn, record)
-        with suppress(Fenced):
+        if record.seq > live_turn.log.end:
+            return False
+        epoch = live_turn.log.epoch_of(live_turn.log.end)
+        ended = await offload(live_turn.output_bytes, known_ending, live_turn, record, epoch)
+        try:
             await self._store.end(ended)
-            log.warning("an ending that the store had lost is stored again", turn=live_turn.turn)
+        except Fenced:
+            return False
+        log.warning("an ending that the store had lost is stored again", turn=live_turn.turn)
+        return True
 
     async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Continue the turn where its log ends, start it again if the log has no delta, or end it with `owner_lost`.

@@ -11,7 +11,10 @@ MESSAGE_TOKENS = 8
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Estimate the tokens of `parts`, at four bytes per token."""
+    """Estimate the tokens of the text, tool arguments and tool results in `parts`, at four bytes per token.
+
+    Images and files aren't counted.
+    """
     size = 0
     for part in parts:
         for name in ("text", "arguments", "output"):
@@ -21,7 +24,10 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
 
 
 def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage:
-    """Estimate the token usage, if the provider didn't report it. `answer_parts` are the parts of the answer."""
+    """Estimate the token usage of a request of which the provider didn't report every count.
+
+    `answer_parts` are the parts of the answer.
+    """
     request_parts = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
@@ -44,7 +50,7 @@ def _tools_as_text(chat_request: ChatRequest) -> list[Part]:
 
 
 def request_tokens(chat_request: ChatRequest) -> int:
-    """Return an upper estimate of the tokens of the whole request."""
+    """Return an upper estimate of the tokens of the request, without its partial answer."""
     return fixed_tokens(chat_request) + sum(message_tokens(message.parts) for message in chat_request.messages)
 
 
@@ -56,7 +62,8 @@ def fixed_tokens(chat_request: ChatRequest) -> int:
 def message_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
     """Return an upper estimate of the tokens of one message with these `parts`.
 
-    It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size.
+    It is a token for three bytes, plus `MESSAGE_TOKENS`, plus `IMAGE_TOKENS` for each image of any size. Files
+    aren't counted.
     """
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
     return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

@@ -1,7 +1,7 @@
 """Convert a provider's failure (a response, an event or an exception) to one of our errors.
 
-The message is our own text and says what to do next. Of the provider's answer, only the status and the names of a type,
-a code and a parameter are logged, and no word of a text.
+The message is our own text and says what to do next. Of the provider's answer, only the status, the finish
+reason and the names of a type, a code and a parameter are logged, and no word of a text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jiter import from_json
 
 from providers.base import ErrorCode, ProviderError
 from providers.errors.retry_headers import retry_after_ms
-from providers.errors.table import CHECK_KEY, RULES, TRY_AGAIN
+from providers.errors.table import CHECK_CREDENTIALS, CHECK_KEY, RULES, TRY_AGAIN
 from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, redact
 from providers.http.body import ERROR_BODY_BYTES_MAX, Stalled
 from providers.route import Endpoint
@@ -77,8 +77,8 @@ class Failures:
         return self._error("upstream_error", "The connection to {title} broke. Try again.", cause)
 
     def no_credentials(self, error: Exception) -> ProviderError:
-        """Return the error for `error`, raised by a library that found no credentials to sign with."""
-        return self._error("upstream_auth", CHECK_KEY, error, retryable=False)
+        """Return the error for `error`, raised by a cloud's library that found no valid credentials."""
+        return self._error("upstream_auth", CHECK_CREDENTIALS, error, retryable=False)
 
     def incomplete(self, detail: object = "the stream ended without a finish reason") -> ProviderError:
         """Return the error for a stream that ended too early. `detail` is for the log."""
@@ -150,7 +150,7 @@ class Failures:
         sentence = message.format(title=self._title, keys=self._keys, param=param)
         return ProviderError(
             code,
-            f"{sentence} {self._hint}" if message is CHECK_KEY and self._hint else sentence,
+            f"{sentence} {self._hint}" if self._hint and message in (CHECK_KEY, CHECK_CREDENTIALS) else sentence,
             retryable=retryable,
             detail=redact(str(detail), self._secrets),
         )

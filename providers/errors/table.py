@@ -24,6 +24,9 @@ def _statuses(*statuses: int) -> frozenset[int]:
 
 _REFUSAL_STATUSES: Final = _statuses(0, 200, 400, 403, 413, 422, 500)
 CHECK_KEY: Final = "{title} rejected the key. Check {keys} where the gateway runs, then restart the gateway."
+CHECK_CREDENTIALS: Final = (
+    "The gateway has no valid credentials for {title}. Check {keys} where the gateway runs, then restart the gateway."
+)
 MODEL_GONE: Final = (
     "{title} doesn't know this model, has retired it, or doesn't allow it for the account. Check the name of the model."
 )

@@ -149,8 +149,9 @@ class _ChunkFastPath(asyncio.Protocol):
 
 
 class ResponseBody(httpx2.AsyncByteStream):
-    """The body of a response. If a reader waits and `extend_deadline` isn't called in time, the connection closes.
+    """The body of a response. If a reader still waits at the deadline, the connection closes.
 
+    `extend_deadline` and `show_life` move the deadline.
     The timeout is one lazy timer. Extending it is usually an assignment, without cancelling and creating a timer.
     """
 
@@ -167,7 +168,10 @@ class ResponseBody(httpx2.AsyncByteStream):
         self._timeout_s = timeout_s
         self._deadline = deadline
         self._progress_at = deadline - timeout_s
-        """When the last progress was shown, or the request was sent, on the loop's clock."""
+        """When the last progress was reported, or the request was sent, on the loop's clock.
+
+        If no reader waits when the timer fires, this is reset to that time.
+        """
         self._is_alive = False
         """Whether only signs of life have kept the body open since the last progress."""
         self._waiter: asyncio.Future[bool] | None = None
@@ -260,7 +264,7 @@ class ResponseBody(httpx2.AsyncByteStream):
 
     @property
     def is_at_chunk_end(self) -> bool:
-        """Whether the newest bytes of an answer without content encoding ended a chunk."""
+        """Whether the newest bytes ended a chunk. False for every answer with a content encoding."""
         if not self._is_plain:
             return False
         ends: Sequence[int] | None = getattr(self._content, "_http_chunk_splits", None)

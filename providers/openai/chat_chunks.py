@@ -46,7 +46,7 @@ from providers.token_counts import UsageReports
 UNDECIDED: Final = -1
 """The index of the decoded choice while that isn't known."""
 OTHER_CHOICES_MAX: Final = 8
-"""The number of held-back pieces of choices with an index other than 0 at which the first of them is decoded."""
+"""When this many pieces of other choices are held back, the index 0 isn't expected any more: the first is decoded."""
 
 
 class ChatDecoder:
@@ -68,7 +68,7 @@ class ChatDecoder:
         self._choice = 0
         """The index of the choice that is decoded, or `UNDECIDED`."""
         self._other_choices: list[Choice] = []
-        """The choices with another index, while it isn't known whether there is one with the index 0."""
+        """The choices with an index other than 0, held back while it isn't known whether there is one with the index 0."""
         self._said: list[str] = []
         """The text so far, as it arrived."""
         self._record_text = self._said.append
@@ -82,7 +82,7 @@ class ChatDecoder:
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
-        """Process one event. See `stream.Decoder`. A chunk without any content isn't progress of the model."""
+        """Process one event. See `stream.Decoder`. An empty chunk isn't progress of the model: see `has_content`."""
         if len(data) < END_MARK_BYTES_MAX and is_end_mark(data):
             self.done = True
             return True
@@ -106,7 +106,10 @@ class ChatDecoder:
 
     def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a completion or a chunk without a frame. Return False if `body` is neither. See `stream.Decoder`."""
-        return "choices" in body and self.decode_event(None, json.dumps(body).encode())
+        if "choices" not in body:
+            return False
+        # A chunk may have nothing of use, such as the first one, which has only the role.
+        return self.decode_event(None, json.dumps(body).encode()) or isinstance(body["choices"], list)
 
     def end(self) -> None:
         """Process the end of the stream. See `stream.Decoder`.
@@ -173,7 +176,10 @@ class ChatDecoder:
         self.finishing = self._finish is not None
 
     def _add_other_choice(self, choice: Choice) -> None:
-        """Hold back a choice with an index other than 0, until it is known whether there is one with the index 0."""
+        """Hold back a choice with an index other than 0, until it is known whether there is one with the index 0.
+
+        If `choice` is that one, decode it and drop the others.
+        """
         if self._choice == UNDECIDED and not choice.index:
             self._choice = 0
             self._other_choices.clear()
@@ -185,7 +191,7 @@ class ChatDecoder:
                 self._take_other_choices()
 
     def _take_other_choices(self) -> None:
-        """Decode the choices with another index, because there is none with the index 0."""
+        """Decode the first of the choices that were held back, because there is none with the index 0."""
         choices, self._other_choices = self._other_choices, []
         if choices:
             self._choice = choices[0].index

@@ -26,13 +26,13 @@ class ItemCalls:
     def __init__(self, parts: DeltaBuffer) -> None:
         self._opened = OpenCalls(parts)
         self._calls: dict[tuple[ItemKey, str], _Call] = {}
-        """Map from (item, call id) to the call."""
+        """Map from (item key, call id) to the call."""
         self._newest: dict[ItemKey, _Call] = {}
-        """Map from an item to its newest call. Some hosts give all items one index."""
+        """Map from an item's key to its newest call. Some hosts give all items the same index."""
         self._by_item: dict[tuple[ItemKey, str], _Call] = {}
-        """Map from (item, its id) to the call."""
+        """Map from (item key, item id) to the call."""
         self._nameless: set[ItemKey] = set()
-        """The complete calls that have no name."""
+        """The keys of the items whose complete call has no name."""
 
     def __bool__(self) -> bool:
         """Whether there is a call."""
@@ -54,14 +54,14 @@ class ItemCalls:
         self._opened.close(complete=complete)
 
     def append(self, item_key: ItemKey, piece: str, item_id: str | None = None) -> None:
-        """Append a piece to the arguments of the call `item_key`. `item_id` tells calls with one index apart."""
+        """Append a piece to the arguments of the item's call. `item_id` tells calls with the same index apart."""
         call = self._call_of(item_key, item_id)
         if call is not None and piece:
             call.initial = ""
             call.opened = self._opened.append(call.opened, piece)
 
     def append_whole(self, item_key: ItemKey, arguments: Arguments, item_id: str | None = None) -> None:
-        """Add what the call `item_key` lacks of its whole `arguments`. See `append`."""
+        """Add what the item's call lacks of its whole `arguments`. See `append`."""
         if (call := self._call_of(item_key, item_id)) is not None:
             self._fill(call, as_text(arguments))
 
@@ -77,7 +77,7 @@ class ItemCalls:
             call.initial = as_text(item.arguments) if call.opened.arguments.is_empty else ""
 
     def complete(self, item_key: ItemKey, item: Item, arguments: str) -> None:
-        """Add what is missing of the call of a complete item, which has these arguments."""
+        """Add what is missing of the call of a complete item. `arguments` are its whole arguments."""
         call = self._open_call(item_key, item)
         if call is None:
             self._nameless.add(item_key)
@@ -85,7 +85,7 @@ class ItemCalls:
         self._nameless.discard(item_key)
         is_other = bool(item.id and call.item_id and item.id != call.item_id and item.name)
         if is_other and call.opened.arguments.is_whole and not call.opened.arguments.is_like(arguments):
-            # Two calls with one index and one id.
+            # Two items with the same index and call id.
             call = _Call(self._opened.open(item.call_id or "", item.name or ""), item.id)
             self._calls[item_key, item.call_id or ""] = self._newest[item_key] = call
         self._fill(call, arguments)
@@ -116,6 +116,6 @@ class ItemCalls:
         return next((key for key, other in self._calls if other and other == call_id), None)
 
     def is_like_one_of(self, newest: int, name: str, arguments: str) -> bool:
-        """Return whether one of the `newest` last calls has the same name and arguments."""
+        """Return whether one of the last `newest` calls has the same name and arguments."""
         calls = self._opened.calls[-newest:]
         return any(call.name == name and call.arguments.is_like(arguments) for call in calls)

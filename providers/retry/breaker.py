@@ -15,7 +15,7 @@ from msgspec import Struct
 from providers.base import ErrorCode
 
 PROBE_WAIT_S: Final = 1.0
-"""The assumed wait for the outcome of another request's probe, whose real duration is unknown."""
+"""The assumed wait while another request probes the provider. How long that really takes is unknown."""
 
 
 class Opening(Struct, frozen=True):

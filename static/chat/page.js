@@ -87,7 +87,11 @@ function selectedModels() {
   return ids.length > 0 ? ids : [undefined];
 }
 
-/** Returns the fields of `turn.start` except its input. @param {string} [model] @param {object} [demo] replaces `params.demo` */
+/**
+ * Returns the fields of `turn.start` except its input, and `toolFollowUp`: see `ConversationModel.send`.
+ * @param {string} [model]
+ * @param {object} [demo] replaces `params.demo`
+ */
 function startFields(model, demo) {
   const params = settings.paramsFor(model);
   if (demo) params.demo = demo;
@@ -181,7 +185,7 @@ function createConversation(id = null) {
     renderActivity();
     if (!detail?.ended) return;
     const { ending } = detail.ended;
-    announcer.announce(ending.error ? `An answer failed: ${ending.error.message}` : `An answer ${endingText(ending)}`);
+    announcer.announce(ending.error ? `Answer failed: ${ending.error.message}` : `Answer ${endingText(ending)}`);
     refreshSoon();
   });
   conversation.addEventListener("created", () => {

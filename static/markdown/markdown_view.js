@@ -31,7 +31,7 @@ const REFERENCE_CHARS_MAX = 300;
 const MAYBE_REFERENCE = /^(?: *(?:>|[-*+] |\d{1,9}[.)] ))* *\[[^\]]{0,60}(?:\](?::.*)?)?$/;
 /** An opening code fence. Until it is closed, everything after it is code. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
-/** After a parse, the next one waits this many times its duration. */
+/** After a parse up to the end of a growing text, the next such parse waits this many times the parse's duration. */
 const PARSE_REST_FACTOR = 6;
 /** The maximum source per step, in characters and in lines, so that each step fits an animation frame. */
 const STEP_CHARS = 2_000;
@@ -92,10 +92,10 @@ export class MarkdownView {
       const more = open || end < text.length;
       if (!more || !this.#append(text.slice(this.#shownChars, end))) {
         const startedAt = performance.now();
-        const isReparse = more && end === text.length;
-        if (isReparse && startedAt < this.#nextParseAt) return false;
+        const isCaughtUp = more && end === text.length;
+        if (isCaughtUp && startedAt < this.#nextParseAt) return false;
         this.#parse(text, end, more);
-        if (isReparse) this.#nextParseAt = performance.now() + (performance.now() - startedAt) * PARSE_REST_FACTOR;
+        if (isCaughtUp) this.#nextParseAt = performance.now() + (performance.now() - startedAt) * PARSE_REST_FACTOR;
       }
       this.#shownChars = end;
       this.#open = more;

@@ -1,9 +1,9 @@
 /** One animation frame for all views: each view paints at most once per frame, and all of them share a time budget. */
 
 const BUDGET_MS = 6;
-/** In addition, for deferred views in a frame in which nothing else is left to paint. */
+/** Added to `BUDGET_MS` for deferred views, in a frame in which nothing else is left to paint. */
 const BUDGET_IDLE_MS = 10;
-/** For a view that is painted alone. */
+/** The budget of a view that is painted alone. */
 const BUDGET_ALONE_MS = 4;
 /** Each painted view also costs style, layout and paint, which the browser does after the time budget. */
 const VIEWS_MAX = 10;
@@ -15,7 +15,8 @@ let frame = 0;
 let paintedAlone = false;
 
 /**
- * Schedules `view.paint()` for the next frame. Views that don't fit the budget are painted first in the next frame.
+ * Schedules `view.paint()` for the next frame. Views that don't fit its budget wait for a later frame, and are
+ * painted first there.
  * @param {{paint: (deadline: number) => void}} view `deadline`: the end of the budget, as a `performance.now()` time
  */
 export function schedulePaint(view) {

@@ -15,11 +15,18 @@ class ArchiveError(StoreError):
     """The archive can't do what was asked of it now. The text is for a person, and has neither the URL nor a secret."""
 
 
+class ArchiveUnfit(ArchiveError):
+    """The database answers, but can't be the archive until an operator changes something: its schema, its rights or the URL."""
+
+
 class Archive(Protocol):
     """A SQL database with the history of all users."""
 
     async def open(self) -> None:
-        """Connect, and check the schema's version. Raises `ArchiveError` with a message that says what to do."""
+        """Connect, and check the schema's version. Raises `ArchiveError` with a message that says what to do.
+
+        It may be called again: after a failure, and to check the schema of a database that was away.
+        """
 
     async def close(self) -> None:
         """Close all connections."""

@@ -84,6 +84,11 @@ class ArchiveDatabase:
         """Whether the database is PostgreSQL."""
         return self.path is None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` was called, and `close` wasn't called since."""
+        return self._engine is not None
+
     def open(self) -> None:
         """Prepare the connections; the first call connects. Raises `StoreError` for a file that others may replace."""
         if self._engine is None:
@@ -106,7 +111,7 @@ class ArchiveDatabase:
                 await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Call `work` with a connection on which each statement is by itself, and return its result."""
+        """Call `work` with a connection on which each statement is its own transaction, and return its result."""
 
         async def attempt(engine: AsyncEngine) -> T:
             async with engine.connect() as connection:
@@ -218,8 +223,13 @@ class ArchiveDatabase:
 
 
 def _postgres_url(url: str) -> tuple[str, float]:
-    """Return the URL as asyncpg takes it, and how long a connection may take to be made, in s."""
+    """Return the URL as asyncpg takes it, and how many seconds it may take to connect."""
     base, _, query = ("postgresql://" + url.partition("://")[2]).partition("?")
+    if base.partition("://")[2].partition("/")[0].count("@") > 1:
+        raise ArchiveError(
+            "The URL in TURNWIRE_ARCHIVE has more than one @ before the database. Percent-encode each @ in the user and"
+            " the password as %40."
+        )
     parameters = parse_qsl(query, keep_blank_values=True)
     connect_s = CONNECT_S
     for name, value in parameters:
@@ -237,6 +247,6 @@ def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Begin a transaction that writes. A statement that reads is a transaction by itself."""
+    """Begin a transaction that writes. A statement that reads is its own transaction."""
     if connection.get_execution_options().get("turnwire_writes"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from store.api import user_hash
-from store.archive.api import Archive, ArchiveError
+from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
 from store.records import StoreError
@@ -25,21 +25,23 @@ from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
-COALESCE_S = 0.25
+COALESCE_S = 0.5
 """The time from a change to the transaction that archives it, if nobody waits for it."""
 LATER_S = 1.0
-"""The longest time until a change is drained that another one will follow soon, as a turn's ending follows its start."""
+"""The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""
 USERS_PER_TRANSACTION = 32
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
+UNFIT_RETRY_S_MAX = 10.0
+"""The longest time between two attempts while an operator has to change something at the database."""
 STALE_DELAY_S = 0.05
 SWEEP_INTERVAL_S = 3.0
 INDEX_AGE_MS = 5000
-"""How old an entry of the index is before it is removed or drained by another instance. A call to Redis, which writes the index
-and then fills the outbox, is shorter."""
+"""The age at which any instance may drain or remove an entry of the index. A call that writes an entry fills the outbox
+sooner than that."""
 SWEEPS_MAX = 100
 CLOSE_S = 5.0
 
-UNREADABLE = "Redis has something that can't be read"
+UNREADABLE = "its data in Redis can't be read"
 CLOSED = "The archive is closed. Start the gateway again."
 
 
@@ -47,6 +49,9 @@ class Outboxes(Protocol):
     """The methods of `RedisOutbox` that the drain uses."""
 
     async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
+        """See `RedisOutbox`."""
+
+    async def mark_earlier(self, users: Sequence[str]) -> list[str]:
         """See `RedisOutbox`."""
 
     async def acknowledge(self, results: list[Applied]) -> list[str]:
@@ -72,7 +77,7 @@ class Outboxes(Protocol):
 
 
 class _Waiter:
-    """A call that waits until the change `until` is archived: the last one of the outbox when it was read first."""
+    """A call that waits until the change `until` is archived: the outbox's last one when it was first read for this call."""
 
     __slots__ = ("future", "until")
 
@@ -101,9 +106,15 @@ class Drain:
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self._unfit_because = ""
+        self._asked: list[asyncio.Future[None]] = []
+        self._is_asked = asyncio.Event()
 
-    def start(self) -> None:
-        """Start the background tasks."""
+    def start(self, unopened: ArchiveError | None = None) -> None:
+        """Start the background tasks. `unopened`: why the archive isn't open yet; it is opened as soon as that is possible."""
+        if unopened is not None:
+            self._set_degraded(unopened)
+            self._wake.set()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
 
@@ -144,6 +155,14 @@ class Drain:
         self._urgent.set()
         await waiter.future
 
+    async def attempt(self) -> None:
+        """Return after the next attempt to write, and make it now instead of after a pause. `state` has its result."""
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        for event in (self._is_asked, self._wake, self._urgent):
+            event.set()
+        await asked
+
     async def settle_all(self) -> None:
         """Return when the archive has what is in the outboxes of all users now. Raises `StoreError`."""
         users = [user for user, _ in await self._outboxes.indexed_outboxes(0)]
@@ -167,17 +186,25 @@ class Drain:
                         await self._urgent.wait()
             self._wake.clear()
             self._urgent.clear()
+            self._is_asked.clear()
+            asked, self._asked = self._asked, []
             users, waiters = self._take()
             try:
                 if self.state.is_degraded:
+                    await self._mark_all(users)
+                    await self._archive.open()  # the database that is back may have another schema
                     await self._archive.ping()
                 again = await self._pass(users, waiters)
                 self._set_degraded(None)
             except Exception as error:
                 self._on_failure(users, waiters, error)
-                await asyncio.sleep(random.uniform(0.5, 1) * retry_s)
-                retry_s = min(2 * retry_s, RETRY_S_MAX)
+                _answer(asked)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(random.uniform(0.5, 1) * retry_s):
+                        await self._is_asked.wait()
+                retry_s = min(2 * retry_s, UNFIT_RETRY_S_MAX if self.state.is_unfit else RETRY_S_MAX)
                 continue
+            _answer(asked)
             retry_s = RETRY_S_MIN
             self._continue(waiters, again)
 
@@ -195,16 +222,18 @@ class Drain:
     async def _pass(self, users: list[str], waiters: dict[str, list[_Waiter]]) -> set[str]:
         """Archive the oldest entries of each user's outbox. Return the users that may have more.
 
-        End the waits of `waiters` for what is archived then.
+        End those waits of `waiters` that are over then.
         """
         began = time.monotonic()
         reads = await self._outboxes.read_outboxes(users)
         again = {read.batch.user for read in reads if read.more}
         for read in reads:
             for waiter in waiters.get(read.batch.user, ()):
-                waiter.until = read.last if waiter.until is None else waiter.until
+                # What isn't marked yet has no number that could be waited for.
+                waiter.until = read.last if waiter.until is None and not read.unmarked else waiter.until
             if read.unreadable:
                 await self._set_aside(read)
+        await self._outboxes.mark_earlier([read.batch.user for read in reads if read.unmarked])
         batches = [read.batch for read in reads if read.batch.entries]
         if batches:
             results = await self._archive.apply(batches)
@@ -218,10 +247,17 @@ class Drain:
             waiters[read.batch.user] = [waiter for waiter in waiting if not _is_over(waiter, archived, read.more)]
         return again
 
-    async def _erase_again(self, users: list[str], since: float) -> None:
-        """Erase those of `users` who were erased after `since`, when this instance read what it has archived now.
+    async def _mark_all(self, users: list[str]) -> None:
+        """Mark what isn't marked yet: it would expire while the archive is away."""
+        left: Sequence[str] = users
+        while left:
+            left = await self._outboxes.mark_earlier(left)
 
-        What the others have was archived by another instance at the same time. They may have been erased before that.
+    async def _erase_again(self, users: list[str], since: float) -> None:
+        """Erase again those of `users` who were erased after `since`, the time before this instance read what it archived.
+
+        The outboxes of the others are empty because another instance archived the same changes at the same time. If they
+        were erased earlier, these changes are newer than the erasure.
         """
         ages_ms = await self._outboxes.erased_ages_ms(users)
         passed_ms = (time.monotonic() - since) * 1000
@@ -231,10 +267,10 @@ class Drain:
                 await self._archive.erase(user)
 
     async def _renumber_stale(self, results: list[Applied], waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Count the results, and renumber the entries of outboxes that the archive takes for old ones.
+        """Count the results, renumber entries whose numbers the archive takes for old ones, and add their users to `again`.
 
-        Mostly another instance has archived them and is about to remove them, so they get new numbers only if they are there
-        the next time too: after a moment, which is the same for all users. Add the users to `again`.
+        Mostly another instance has archived these entries and is about to remove them. So they get new numbers only if
+        the next pass, after a moment, finds them again.
         """
         is_first = False
         for applied in results:
@@ -266,14 +302,14 @@ class Drain:
         self.state.set_aside += len(applied.poisoned)
         for entry, reason in applied.poisoned:
             log.error(
-                "the archive refuses an entry; it was set aside",
+                "an entry can't be archived; it was set aside",
                 user=applied.user,
                 entry=_name(entry.member),
                 reason=reason,
             )
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Go on with the users that may have more entries, and for whom somebody still waits."""
+        """Go on with the users that may have more entries, and with those for whom somebody still waits."""
         for user, waiting in waiters.items():
             if waiting:
                 self._waiters[user] = waiting + self._waiters.pop(user, [])
@@ -304,12 +340,19 @@ class Drain:
                 waiter.fail(error)
 
     def _set_degraded(self, error: Exception | None) -> None:
-        if (error is not None) == self.state.is_degraded:
-            return
-        self.state.is_degraded = error is not None
+        was_degraded, self.state.is_degraded = self.state.is_degraded, error is not None
+        self.state.is_unfit = isinstance(error, ArchiveUnfit)
+        unfit_before, self._unfit_because = self._unfit_because, str(error) if self.state.is_unfit else ""
         if error is None:
-            log.info("the archive can be written again")
-        else:
+            if was_degraded:
+                log.info("the archive can be written again")
+        elif self.state.is_unfit:
+            if self._unfit_because != unfit_before:
+                log.error(
+                    "the archive can't be used until its error is corrected; outboxes keep the changes",
+                    error=str(error),
+                )
+        elif not was_degraded:
             log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
 
     async def _run_sweeps(self) -> None:
@@ -354,7 +397,7 @@ class Drain:
 
 
 def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
-    """Return whether a wait is over, and end it: everything up to the change `archived` is in the archive."""
+    """Return whether a wait is over, and if so, end it. The archive has everything up to the change `archived`."""
     if waiter.until is None or (more and waiter.until > archived):
         return False
     if not waiter.future.done():
@@ -362,6 +405,12 @@ def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:
     return True
 
 
+def _answer(asked: Sequence[asyncio.Future[None]]) -> None:
+    for one in asked:
+        if not one.done():
+            one.set_result(None)
+
+
 def _name(member: bytes) -> str:
-    """Return an entry's kind and id; a turn's entry has more than its id, which the log doesn't show."""
+    """Return an entry's kind and id for the log. Of a turn's entry, return only the kind: it has more than an id."""
     return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")

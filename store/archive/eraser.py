@@ -1,4 +1,4 @@
-"""Deletes everything of a user, in steps that other users and other calls don't wait for."""
+"""Deletes everything of a user, in short steps, so that other calls run in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JOURNAL_WAIT_S = 0.1
 
 
 async def erase(database: ArchiveDatabase, user: str) -> None:
-    """Delete everything of `user`. A call that was cut off is completed by another one."""
+    """Delete everything of `user`. If the call is cut off, another one completes it."""
     for table in (messages, turns):
         while await database.write(_step(table, user)):
             pass
@@ -47,7 +47,7 @@ def _step(table: Table, user: str) -> Callable[[AsyncConnection], Awaitable[bool
     named: ColumnElement[bool] = and_(table.c.user_id == user, table.c.id.in_(select(some.c.id)))
 
     async def work(connection: AsyncConnection) -> bool:
-        # The lock of the user's row, as in every transaction that writes, so that two never wait for each other.
+        # Lock the user's row first, as every transaction that writes does: so no two wait for each other.
         await connection.execute(update(users).where(users.c.user_id == user).values(applied=users.c.applied))
         return (await connection.execute(delete(table).where(named))).rowcount > 0
 

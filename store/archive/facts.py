@@ -78,7 +78,13 @@ def search_terms(user: str, spaced: str) -> str:
     `spaced`: the words, as `search_words` returns them.
     """
     prefix, terms, size = term_prefix(user), [], 0
-    for word in dict.fromkeys(spaced.split()):
+    different = dict.fromkeys(spaced.split())
+    if not different:
+        return ""
+    joined = prefix + f" {prefix}".join(different)
+    if joined.isascii() and len(joined) <= TERMS_BYTES_MAX and max(map(len, different)) <= TERM_BYTES_MAX:
+        return joined  # most texts: nothing has to be cut
+    for word in different:
         term = prefix + cut_term(word)
         size += len(term.encode())
         if size > TERMS_BYTES_MAX:

@@ -101,7 +101,7 @@ class Reader:
     async def newest(
         self, user: str, conversation: str, limit: int, bytes_max: int
     ) -> tuple[list[ArchivedMessage], bool]:
-        """See `Archive.newest`. Without the conversation there are no messages."""
+        """See `Archive.newest`. There are none if the conversation doesn't exist."""
         return await self._page(user, conversation, limit, None, bytes_max)
 
     async def messages(

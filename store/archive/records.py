@@ -44,7 +44,7 @@ class ArchivedMessage(Struct, frozen=True, kw_only=True):
 
 
 class ArchivedTurn(Struct, frozen=True, kw_only=True):
-    """The usage of an ended turn. `incarnation`: of its conversation; None if it was in no history."""
+    """The usage of an ended turn. `incarnation`: of its conversation; None if the turn was stateless."""
 
     turn: str
     conversation: str | None
@@ -77,7 +77,7 @@ class OutboxEntry(Struct, frozen=True, kw_only=True):
 
 
 class OutboxBatch(Struct, frozen=True, kw_only=True):
-    """The oldest entries of the outbox of `user`, in the order of their changes. None that is older is missing."""
+    """The oldest entries of the outbox of `user`, in the order of their changes. No older entry is left out."""
 
     user: str
     entries: tuple[OutboxEntry, ...]
@@ -86,9 +86,9 @@ class OutboxBatch(Struct, frozen=True, kw_only=True):
 class Applied(Struct, frozen=True, kw_only=True):
     """The result of applying an `OutboxBatch`.
 
-    `done`: the entries that the archive has now, or that don't belong in it. `stale_until`: entries with a change up to
-    this one were skipped, because the archive has applied a later one before; the outbox renumbers those of them that
-    it still has. None if there were none. `poisoned`: the entries that the database refuses for what they contain, each
+    `done`: the entries that the archive has now, or that don't belong in it. `stale_until`: the last change that the
+    archive had applied before; entries up to this number were skipped, and the outbox renumbers those that it still
+    has. None if none was skipped. `poisoned`: the entries that the database refuses for what they contain, each
     with the reason. `conversations` and `stored_bytes`: what the user has in the archive now.
     """
 

@@ -57,7 +57,7 @@ def refusal(item: OutboxItem) -> str | None:
 
 
 def retention_of(item: ArchivedConversation) -> int | None:
-    """Return the retention days of a conversation's own."""
+    """Return the retention in days that the conversation itself has; None if the setting applies."""
     return item.record.retention_days if item.retention_days is None else item.retention_days
 
 

@@ -175,8 +175,10 @@ turns = Table(
     "turns",
     metadata,
     _key(),
-    _text("id", "The turn's id."),
-    _text("conversation_id", "Its conversation, which may be deleted. Null: it was in no history.", nullable=True),
+    _text(
+        "id", "The turn's id. If its client has used it again a day later, the later turn has ~ and its time after it."
+    ),
+    _text("conversation_id", "Its conversation, which may be deleted. Null: the turn was stateless.", nullable=True),
     _text("incarnation", "The incarnation of that conversation.", nullable=True),
     _text("model", "The model that was asked."),
     _text("status", "completed, cancelled or failed."),

@@ -17,7 +17,7 @@ from store.records import Found
 from store.search_text import SearchQuery, message_text, parse_query, snippet
 
 SNIPPET_BODY_MAX = 2 * 2**20
-"""Of a message with more bytes, the snippet is cut from its words."""
+"""The snippet of a message with more bytes is cut from `search_words`, so that its body isn't read."""
 BODIES_AT_ONCE = 8
 
 
@@ -88,7 +88,7 @@ class Search:
         return in_order(statement)
 
     def _matches(self, user: str, parsed: SearchQuery) -> list[ColumnElement[bool]]:
-        """Return the conditions of a message. The index finds words; what it can't say is looked up in the words."""
+        """Return the conditions that a message has to meet. PostgreSQL's index finds words; `search_words` decides the rest."""
         last = len(parsed.phrases) - 1
         conditions: list[ColumnElement[bool]] = []
         terms: list[str] = []

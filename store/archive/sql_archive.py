@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import CALL_S, ArchiveDatabase
 from store.archive.eraser import erase
+from store.archive.file_lock import schema_lock
 from store.archive.reader import Reader
 from store.archive.records import Applied, OutboxBatch
 from store.archive.schema import users
@@ -44,6 +45,7 @@ class SqlArchive(Reader):
 
     async def open(self) -> None:
         """See `Archive.open`."""
+        was_open = self._database.is_open
         try:
             self._database.open()
             version = await self.version()
@@ -55,7 +57,8 @@ class SqlArchive(Reader):
             if self._database.is_postgres:
                 await self._database.read(check_rights)
         except BaseException:
-            await self.close()
+            if not was_open:
+                await self.close()
             raise
 
     async def close(self) -> None:
@@ -94,14 +97,16 @@ class SqlArchive(Reader):
         from store.archive.upgrade import upgrade
 
         self._database.open()
-        return await self._database.write(lambda connection: connection.run_sync(upgrade, to), UPGRADE_S)
+        async with schema_lock(self._database.path):
+            return await self._database.write(lambda connection: connection.run_sync(upgrade, to), UPGRADE_S)
 
     async def downgrade(self, to: str) -> Version:
         """Downgrade the schema to a revision and return the version. Raises `ArchiveError`."""
         from store.archive.upgrade import downgrade
 
         self._database.open()
-        return await self._database.write(lambda connection: connection.run_sync(downgrade, to), UPGRADE_S)
+        async with schema_lock(self._database.path):
+            return await self._database.write(lambda connection: connection.run_sync(downgrade, to), UPGRADE_S)
 
     async def status(self) -> ArchiveStatus:
         """Return what the archive has. Raises `ArchiveError` if it can't be reached."""

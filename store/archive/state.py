@@ -12,10 +12,12 @@ from store.api import Store
 class DrainState(Struct):
     """The state of an instance's drain. `pending` and `oldest_ms` are those of the last look at all outboxes.
 
+    `is_unfit`: the database answers, but can't be used until an operator has changed something.
     `drained` and `set_aside` count entries of the outboxes since the start.
     """
 
     is_degraded: bool = False
+    is_unfit: bool = False
     pending: int = 0
     oldest_ms: int | None = None
     drained: int = 0

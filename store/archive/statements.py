@@ -1,4 +1,4 @@
-"""The statements of the archive that write, each made once. They take many rows."""
+"""The SQL statements of the writer, each built once and executed for many rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Many:
 
 
 PLACED = frozenset({"conversation_id", "number", "depth", "parent_id", "turn_id"})
-"""Where a message is; the other columns are its content."""
+"""The columns that say where a message is; the others are its content."""
 
 
 class Statements:
@@ -80,7 +80,7 @@ class Statements:
             .values({name: bindparam(f"new_{name}") for name in ("applied", "conversation_count", "stored_bytes")})
         )
         self.find_conversations = self._found(conversations, "incarnation", "revision", "size")
-        self.find_turns = self._found(turns)
+        self.find_turns = self._found(turns, "ended_at")
         self.delete_conversation = delete(conversations).where(
             conversations.c.user_id == bindparam("key_user"), conversations.c.id == bindparam("key_id")
         )
@@ -119,18 +119,16 @@ class Statements:
         return put
 
     def _put_message(self) -> Insert:
-        """Write a message, unless it is there already: that would write a large body and its index again.
+        """Return the statement that writes a message. A stored message that is the same isn't written again, nor its index.
 
-        What an answer was when its turn ended first stays: clients have received that. A Redis that was rolled back may have
-        lost the ending, and an instance that takes the turn over then can store another one.
+        An answer keeps the content that it had when its turn first ended, because clients have received that. A Redis
+        that was rolled back may have lost the ending, and an instance that then takes the turn over may store another.
 
-        The depth of a message is that of its parent and one more, so a parent has to be written before.
+        The depth of a message is one more than that of its parent, so the parent has to be written first.
         """
-        parents = messages.alias("parents")
         above = bindparam("above", type_=LosslessText)
-        parent_depth = select(parents.c.depth + 1).where(
-            parents.c.user_id == bindparam("owner", type_=LosslessText), parents.c.id == above
-        )
+        parent = _by_key(messages, bindparam("owner", type_=LosslessText), above, messages.c.depth).subquery("parent")
+        parent_depth = select(parent.c.depth + 1).where(parent.c.id == above)
         depth = case((above.is_(None), 0), else_=parent_depth.scalar_subquery())
         new = self._new(messages).values(depth=depth)
         if self._is_postgres:
@@ -157,7 +155,7 @@ class Statements:
         return put
 
     def _count_day(self) -> Insert:
-        """Add the usage of some turns to that of their day. A sum that 64 bits can't hold stays at the largest number."""
+        """Return the statement that adds the usage of turns to that of their day. A sum stays within 64 bits."""
         new = self._new(usage_days)
         sums = {}
         for name in ("turn_count", *COUNTERS):
@@ -168,7 +166,7 @@ class Statements:
         return put
 
     def _lock_users(self) -> Select[Any]:
-        """Return the users' rows. In PostgreSQL they are locked in order, so that two instances never wait for each other."""
+        """Return the statement that reads the rows of users. PostgreSQL locks them in order, so there is no deadlock."""
         if self._is_postgres:
             named: ColumnElement[bool] = users.c.user_id == any_(bindparam("users", type_=ARRAY(LosslessText)))
         else:
@@ -177,11 +175,16 @@ class Statements:
         return select(users).where(named).order_by(users.c.user_id).with_for_update()
 
     def _found(self, table: Table, *columns: str) -> Select[Any]:
-        """Return the rows of a table with some keys; `keys` returns the parameters."""
+        """Return the statement that reads the rows of a table with given keys; `keys` returns its parameters."""
+        if self._is_postgres:
+            keys = self._key_rows().subquery("keys")
+            row = _by_key(table, keys.c.user_id, keys.c.id, *(table.c[name] for name in columns)).lateral("row")
+            return select(row).select_from(keys.join(row, row.c.id == keys.c.id))
         wanted = tuple_(table.c.user_id, table.c.id).in_(self._key_rows())
         return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).where(wanted)
 
     def _key_rows(self) -> Select[Any]:
+        """Return the selection of the keys that `keys` has made parameters of."""
         if self._is_postgres:
             arrays = [bindparam(name, type_=ARRAY(LosslessText)) for name in ("users", "ids")]
             both = func.unnest(*arrays).table_valued("user_id", "id").render_derived()
@@ -189,3 +192,19 @@ class Statements:
         # As a join, SQLite would compare each of the user's rows with each key.
         pair = func.json_each(bindparam("pairs", type_=sqlite.JSON)).table_valued("value").c.value
         return select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
+
+
+def _by_key(
+    table: Table, user: ColumnElement[Any], key: ColumnElement[Any], *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """Return the selection of the row with this key, or if there is none, the user's next one: the caller compares the id.
+
+    Only the primary key has this order. For an equality, PostgreSQL may take another index that begins with the user as
+    long as a table has no statistics, and keep that plan while the table grows.
+    """
+    return (
+        select(table.c.user_id, table.c.id, *columns)
+        .where(table.c.user_id == user, table.c.id >= key)
+        .order_by(table.c.id)
+        .limit(1)
+    )

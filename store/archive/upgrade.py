@@ -40,7 +40,7 @@ def upgrade(connection: Connection, to: str | None = None) -> Version:
 
 
 def downgrade(connection: Connection, to: str) -> Version:
-    """Downgrade the schema to an older revision, or to `base`, without any tables; return the version.
+    """Downgrade the schema to an older revision, or to `base`, which has no tables; return the version.
 
     What the older schema has no place for is deleted. Raises `ArchiveError`.
     """
@@ -64,7 +64,7 @@ def _revision(name: str) -> str:
 
 
 def _lock(connection: Connection) -> None:
-    """Wait until no other instance changes the schema. A transaction on a SQLite file has its lock already."""
+    """Wait until no other instance changes the schema. For a SQLite file, the caller has `schema_lock`."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -6,12 +6,13 @@ from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from store.archive.api import ArchiveError
+from store.archive.api import ArchiveUnfit
 from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
 
-Kind = Literal["current", "empty", "older", "newer", "foreign"]
+Kind = Literal["current", "empty", "older", "newer", "foreign", "incomplete"]
 POSTGRES_MIN = 14
 OURS = tuple(metadata.tables)
 UPGRADE = "Run turnwire archive upgrade, or set TURNWIRE_ARCHIVE_MIGRATE=1."
@@ -19,6 +20,10 @@ _TEXTS: dict[str, str] = {
     "empty": f"The archive's database is empty. {UPGRADE}",
     "older": f"The archive has an older schema. {UPGRADE}",
     "newer": "The archive has a newer schema than this Turnwire. Upgrade Turnwire.",
+    "incomplete": (
+        "The archive lacks {missing}, though it has the current schema, so it was changed by hand. Restore it from a backup, "
+        "or add what is missing as docs/schema.md says."
+    ),
     "foreign": (
         "The archive's database isn't Turnwire's: it has tables with the same names. Use a database of its own, or a "
         "schema of its own with ?search_path=NAME in TURNWIRE_ARCHIVE."
@@ -27,20 +32,28 @@ _TEXTS: dict[str, str] = {
 
 
 class Version(Struct, frozen=True):
-    """The schema that a database has. `revision` is None if it has none of ours."""
+    """The schema that a database has.
+
+    `revision` is None if there is no schema of Turnwire's. `missing` is what an incomplete one lacks.
+    """
 
     kind: Kind
     revision: str | None
+    missing: str | None = None
 
     def check(self) -> None:
-        """Raise `ArchiveError` unless the schema is the current one."""
+        """Raise `ArchiveUnfit` unless the schema is the current one."""
         if self.kind != "current":
-            raise ArchiveError(_TEXTS[self.kind])
+            raise ArchiveUnfit(self._text)
 
     def check_upgradable(self) -> None:
-        """Raise `ArchiveError` if the schema can't be upgraded to the current one."""
-        if self.kind in {"newer", "foreign"}:
-            raise ArchiveError(_TEXTS[self.kind])
+        """Raise `ArchiveUnfit` if the schema can't be upgraded to the current one."""
+        if self.kind in {"newer", "foreign", "incomplete"}:
+            raise ArchiveUnfit(self._text)
+
+    @property
+    def _text(self) -> str:
+        return _TEXTS[self.kind].format(missing=self.missing)
 
 
 def read_version(connection: Connection) -> Version:
@@ -54,11 +67,27 @@ def read_version(connection: Connection) -> Version:
         return Version("foreign" if names.intersection(OURS) else "empty", None)
     if revision not in REVISIONS:
         return Version("newer", revision)
-    return Version("current" if revision == REVISIONS[-1] else "older", revision)
+    if revision != REVISIONS[-1]:
+        return Version("older", revision)
+    missing = _missing(connection)
+    return Version("current" if missing is None else "incomplete", revision, missing)
+
+
+def _missing(connection: Connection) -> str | None:
+    """Return the first table or column of ours that the database lacks, or None."""
+    found = inspect(connection).get_multi_columns(filter_names=OURS, kind=ObjectKind.ANY)
+    names = {table: {column["name"] for column in columns} for (_, table), columns in found.items()}
+    for table in metadata.tables.values():
+        if table.name not in names:
+            return f"the table {table.name}"
+        for column in table.c:
+            if column.name not in names[table.name]:
+                return f"the column {column.name} of the table {table.name}"
+    return None
 
 
 async def check_server(connection: AsyncConnection) -> None:
-    """Raise `ArchiveError` if the PostgreSQL is too old, has no Unicode, or can't be written."""
+    """Raise `ArchiveUnfit` if the PostgreSQL is too old, doesn't use UTF-8, is read-only, or has no schema for tables."""
     row = (
         await connection.execute(
             text(
@@ -69,26 +98,26 @@ async def check_server(connection: AsyncConnection) -> None:
         )
     ).one()
     if row.version < POSTGRES_MIN:
-        raise ArchiveError(f"The archive is PostgreSQL {row.version}. Upgrade it to {POSTGRES_MIN} or newer.")
+        raise ArchiveUnfit(f"The archive is PostgreSQL {row.version}. Upgrade it to {POSTGRES_MIN} or newer.")
     if row.encoding != "UTF8":
-        raise ArchiveError(
+        raise ArchiveUnfit(
             f"The archive's database has the encoding {row.encoding}. Create one with ENCODING 'UTF8' and use that."
         )
     if row.is_replica or row.is_read_only:
-        raise ArchiveError("The archive is read-only, as a replica is. Set TURNWIRE_ARCHIVE to the primary server.")
+        raise ArchiveUnfit("The archive is read-only, as a replica is. Set TURNWIRE_ARCHIVE to the primary server.")
     if row.place is None:
-        raise ArchiveError(
+        raise ArchiveUnfit(
             "The archive has no schema to create tables in. Create it, or set search_path in TURNWIRE_ARCHIVE."
         )
 
 
 async def check_rights(connection: AsyncConnection) -> None:
-    """Raise `ArchiveError` if the user may not read and write the tables. The database is PostgreSQL."""
+    """Raise `ArchiveUnfit` if the user may not read and write the tables. The database is PostgreSQL."""
     for name in OURS:
         for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
             statement = text("SELECT has_table_privilege(CAST(:name AS text), CAST(:right AS text))")
             if not (await connection.execute(statement, {"name": name, "right": right})).scalar():
-                raise ArchiveError(
+                raise ArchiveUnfit(
                     f"The archive's user has no right to {right} in the table {name}. Make the user the owner of the "
                     "database's tables, or GRANT it the rights."
                 )

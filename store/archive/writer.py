@@ -35,9 +35,13 @@ from store.archive.rows import (
     turn_row,
 )
 from store.archive.statements import Statements
+from store.records import DAY_MS
 
 OFFLOAD_BYTES = 32_768
-"""Bodies with more bytes than that are read in a thread."""
+"""If the bodies have more bytes than this together, their rows are made in a thread."""
+SAME_TURN_MS_MAX = DAY_MS // 2
+"""Two endings with one id that are further apart are those of two turns, because an id may be used again after 24 hours.
+Clocks of instances may be hours apart."""
 Key = tuple[str, str]
 
 
@@ -94,7 +98,7 @@ class Writer:
             await self._add_users(missing)
 
     async def _add_users(self, users: list[str]) -> None:
-        """Insert the rows of new users, in a transaction of its own: it waits for nothing while it holds other users."""
+        """Insert the rows of new users in a transaction of their own, so that none waits while it has locks on other users."""
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]
@@ -167,10 +171,7 @@ class Writer:
                 plan.stored[row.user_id, row.id] = _Stored(row.incarnation, row.revision, row.size)
         turns = [each.row for each in entries if isinstance(each.item, ArchivedTurn)]
         if turns:
-            pairs = [(row["user_id"], row["id"]) for row in turns]
-            found = await connection.execute(statements.find_turns, statements.keys(pairs))
-            counted = {(row.user_id, row.id) for row in found}
-            turns = [row for row in turns if (row["user_id"], row["id"]) not in counted]
+            turns = await self._new_turns(connection, turns)
         for each in entries:
             plan.add(each)
         messages = [each.row for each in entries if isinstance(each.item, ArchivedMessage)]
@@ -189,6 +190,32 @@ class Writer:
             if rows:
                 await statements.execute(connection, statement, rows)
         tallies |= plan.tallies
+
+    async def _new_turns(self, connection: AsyncConnection, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of those turns that aren't stored yet.
+
+        A client may use a turn's id again a day after its ending. The row of such a turn gets another id.
+        """
+        new, again = await self._divide(connection, turns)
+        if again:
+            renamed = [{**row, "id": f"{row['id']}~{row['ended_at']}"} for row in again]
+            new += (await self._divide(connection, renamed))[0]
+        return new
+
+    async def _divide(self, connection: AsyncConnection, turns: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+        """Return those turns whose ids are new, and those that ended long after the stored turn with the same id."""
+        pairs = [(row["user_id"], row["id"]) for row in turns]
+        found = await connection.execute(self._statements.find_turns, self._statements.keys(pairs))
+        ended_ms: dict[Key, int] = {(row.user_id, row.id): row.ended_at for row in found}
+        new, again = list[Any](), list[Any]()
+        for row in turns:
+            key = row["user_id"], row["id"]
+            if key not in ended_ms:
+                ended_ms[key] = row["ended_at"]
+                new.append(row)
+            elif row["ended_at"] - ended_ms[key] > SAME_TURN_MS_MAX:
+                again.append(row)
+        return new, again
 
 
 class _Tally(Struct):
@@ -331,12 +358,12 @@ def _groups(batches: list[OutboxBatch]) -> list[list[OutboxBatch]]:
 
 
 def _result(user: str, entries: list[_Entry], tally: _Tally | None) -> Applied:
-    poisoned = [(each, each.reason or each.refused) for each in entries if not each.is_stale]
+    tried = [(each, each.reason or each.refused) for each in entries if not each.is_stale]
     return Applied(
         user=user,
-        done=tuple(each.entry for each, reason in poisoned if reason is None),
+        done=tuple(each.entry for each, reason in tried if reason is None),
         stale_until=tally.applied if tally is not None and any(each.is_stale for each in entries) else None,
-        poisoned=tuple((each.entry, reason) for each, reason in poisoned if reason is not None),
+        poisoned=tuple((each.entry, reason) for each, reason in tried if reason is not None),
         conversations=0 if tally is None else tally.conversations,
         stored_bytes=0 if tally is None else tally.stored_bytes,
     )

@@ -351,10 +351,6 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
     (BusyLoadingError, "The store is still loading its data. Try again in a moment."),
     (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
     (
-        NotASentinel,
-        "The server isn't a Sentinel. Use redis:// instead of redis+sentinel://, or the port of a Sentinel.",
-    ),
-    (
         MasterNotFoundError,
         "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",
     ),
@@ -367,6 +363,8 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
 
 def error_text(error: Exception) -> str:
     """Return what an error means as a sentence for a person, without the text of Redis or of the system."""
+    if isinstance(error, NotASentinel):
+        return str(error)
     for kind, text in MEANINGS:
         if isinstance(error, kind):
             return text

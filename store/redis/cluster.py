@@ -42,8 +42,10 @@ from store.redis.target import Target
 log = structlog.stdlib.get_logger("turnwire.store")
 
 SLOTS = 16384
+NO_HOST = "?"
+"""What a node announces whose host name Redis prefers and doesn't know."""
 RENEWAL_PAUSE_S = 0.1
-"""The least time between two looks at the topology. Each takes the event loop about 5 ms."""
+"""The least time between two looks at the topology. Each occupies the event loop for about 5 ms."""
 
 KEYLESS = frozenset({"HELLO", "PING", "TIME", "INFO", "SCRIPT", "PUBLISH", "DBSIZE"})
 SCRIPT = frozenset({"EVALSHA", "EVAL"})
@@ -220,7 +222,7 @@ class ClusterRoutes:
 
     def _address(self, error: AskError, by: RedisNode) -> tuple[str, int] | None:
         """Return the address that a redirection names. An empty host is that of the node that redirects."""
-        if error.host == "?":
+        if error.host == NO_HOST:
             return None
         return error.host or by.host, error.port
 
@@ -250,7 +252,9 @@ class ClusterRoutes:
         failure: Exception | None = None
         try:
             await manager.initialize(last_failed_node_name=failed)
-            self._apply({slot: (nodes[0].host, int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()})
+            self._apply(
+                {slot: (self._host(nodes[0]), int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()}
+            )
         except RedisClusterException as error:
             self._is_outdated = True
             failure = _cause(error)
@@ -262,6 +266,10 @@ class ClusterRoutes:
             await manager.aclose("startup_nodes")
         if failure is not None:
             raise failure  # here, so that it keeps its own context, such as a certificate that isn't trusted
+
+    def _host(self, node: ClusterNode) -> str:
+        """Return the node's host. A node that announces none is reached at the host of the URL, by its own port."""
+        return node.host or self._target.hosts[0][0]
 
     def _apply(self, found: dict[int, tuple[str, int]]) -> None:
         before = self._slots

@@ -41,6 +41,11 @@ class RedisEphemeral(RedisPart):
         """See `EphemeralStore`."""
         return await self._client.commands([("GET", value_key(key)) for key in keys]) if keys else []
 
+    async def clock_ms(self) -> int:
+        """See `EphemeralStore`."""
+        seconds, micros = await self._client.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """See `EphemeralStore`."""
         calls: list[ScriptCall] = [

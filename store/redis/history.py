@@ -15,10 +15,9 @@ from store.records import (
     FeedbackFilter,
     FeedbackRecord,
     MessageRecord,
-    NotFound,
     TurnLimits,
 )
-from store.redis.client import RedisPart
+from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import FEEDBACK_KEY, decode_message_ref, encode_message_ref, encode_text, user_prefix
 from store.redis.records import (
@@ -38,6 +37,8 @@ FEEDBACK_SWEPT = 3
 So most entries have a message, even if nobody lists the feedback.
 """
 
+TRASH_PER_CALL = 500
+"""How many messages of deleted conversations one script call deletes: Redis does nothing else meanwhile."""
 TURNS_PER_SLICE = 1000
 _decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -78,17 +79,26 @@ class RedisHistory(RedisPart):
         """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
-        (record,) = parse_reply((await self._change_history(conversation.user, [call]))[0])
+        # Only a user's own request waits for the replicas: what a turn restores, its owner knows anyway.
+        replies = await self._change_history(conversation.user, [call], durable=limits is not None)
+        (record,) = parse_reply(replies[0])
         return conversation_record(conversation.user, record)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""
         record = await self._client.command("HGETALL", user_prefix(user) + b"conversation:" + encode_text(conversation))
         if not record:
-            raise NotFound("conversation")
+            record = await self.conversation_fields(user, conversation)
         return conversation_record(user, record)
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversation_fields(self, user: str, conversation: str) -> list[bytes]:
+        """Return the fields of a conversation as Redis has them. Only a master raises `NotFound`: a replica may lag behind."""
+        (fields,) = parse_reply(await self._script("get_conversation", user, conversation))
+        return list(fields)
+
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
         (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
         found = [conversation_record(user, record) for record in records]
@@ -111,13 +121,23 @@ class RedisHistory(RedisPart):
 
     async def _run(self, script: str, user: str, *arguments: Argument | None) -> Any:
         encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
-        (reply,) = await self._change_history(user, [(script, user_prefix(user), encoded)], repeatable=False)
+        call: ScriptCall = (script, user_prefix(user), encoded)
+        (reply,) = await self._change_history(user, [call], repeatable=False, durable=True)
         return reply
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        running, rated = parse_reply(await self._run("delete_conversation", user, conversation))
+        prefix = user_prefix(user)
+        calls: list[ScriptCall] = [
+            ("delete_conversation", prefix, (encode_text(conversation),)),
+            ("empty_trash", prefix, (TRASH_PER_CALL,)),
+        ]
+        reply, (rated, more) = await self._change_history(user, calls, repeatable=False, durable=True)
         await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+        while more:
+            rated, more = await self._script("empty_trash", user, TRASH_PER_CALL)
+            await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+        (running,) = parse_reply(reply)
         return [turn.decode() for turn in running]
 
     async def message(self, user: str, message: str) -> MessageRecord:
@@ -168,6 +188,7 @@ class RedisHistory(RedisPart):
                 ("put_feedback", user_prefix(user), (encode_text(message), new)),
                 ("index_feedback", FEEDBACK_KEY, (now_ms, encode_message_ref(user, message), FEEDBACK_SWEPT)),
             ],
+            durable=True,
         )
         await self._remove_from_index((await self._read_feedback(members))[1])
         parse_reply(reply)

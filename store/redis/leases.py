@@ -103,13 +103,13 @@ class RedisLeases(RedisPart):
         return bool(owner)
 
     async def _update_index(self, user: str, turn: str, ttl_ms: int) -> None:
-        """Write to the index when the lease expires. It is a hint that is corrected later, so ignore a failure."""
+        """Set the expiry time of the lease in the index. It is a hint that is corrected later, so ignore a failure."""
         with suppress(StoreError):
             await self._client.scripts(index_calls([(user, turn)], ttl_ms, "CH"))
 
 
 def index_calls(turns: Iterable[tuple[str, str]], ttl_ms: int, mode: Literal["NX", "CH"]) -> list[ScriptCall]:
-    """Return the script calls that write to the index when the leases of `turns`, each a (user, turn), expire.
+    """Return the script calls that set the expiry times of leases in the index. `turns`: a (user, turn) for each lease.
 
     There is one call for each bucket. `ttl_ms`: the time from now. `mode`: "NX" keeps an existing entry, "CH" replaces
     it.

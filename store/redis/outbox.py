@@ -36,6 +36,8 @@ INDEXED_PER_BUCKET = 256
 SUMMARIZED_PER_BUCKET = 10_000
 RENUMBERED_MAX = 1000
 BACKFILLED_MAX = 200
+MARKED_MAX = 250
+"""How many messages one script call marks: Redis does nothing else meanwhile."""
 REASON_CHARS_MAX = 500
 ERASURE_TTL_MS = 3_600_000
 
@@ -59,13 +61,15 @@ class OutboxSummary(NamedTuple):
 class OutboxRead(NamedTuple):
     """The oldest entries of an outbox, whether it has more, and the number of its last change.
 
-    `unreadable`: entries that aren't in the batch, because Redis has something that can't be read.
+    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read. `unmarked`: `mark_earlier` has
+    to mark messages; then it has more.
     """
 
     batch: OutboxBatch
     more: bool
     last: int
     unreadable: tuple[OutboxEntry, ...] = ()
+    unmarked: bool = False
 
 
 class RedisOutbox(RedisPart):
@@ -155,9 +159,16 @@ class RedisOutbox(RedisPart):
             await self._client.scripts([("unindex_outboxes", key, tuple(named)) for key, named in calls.items()])
 
     async def backfill_outbox(self, user: str) -> None:
-        """Mark what the user has in Redis from the time before an archive was set."""
+        """Mark for the archive what Redis stored of the user before an archive was set up."""
         while (await self._change_history(user, [("backfill_outbox", user_prefix(user), (BACKFILLED_MAX,))]))[0]:
             pass
+
+    async def mark_earlier(self, users: Sequence[str]) -> list[str]:
+        """Mark some of the messages from before an archive was set up. Return the users who have more of them.
+
+        Each user takes a round trip, so that other calls run in between.
+        """
+        return [user for user in users if await self._script("mark_earlier", user, MARKED_MAX)]
 
     async def users_aside(self) -> list[str]:
         """Return the users for whom entries were set aside, the latest last."""
@@ -176,7 +187,7 @@ class RedisOutbox(RedisPart):
         await self._client.commands([("ZREM", outbox_bucket_of(user), name), ("ZREM", ASIDE_KEY, name)])
 
     async def note_erasure(self, user: str) -> None:
-        """Note for `erased_ages_ms` that Redis has nothing of the user now."""
+        """Store, for `erased_ages_ms`, that the user is erased now."""
         await self._client.command("SET", _erasure_key(user), b"", "PX", ERASURE_TTL_MS)
 
     async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
@@ -248,8 +259,8 @@ def _turn_id(packed: bytes) -> str:
         return "?"
 
 
-def _read(user: str, entries: list[Any], more: int, last: bytes | None) -> OutboxRead:
-    """Return what the script returns of an outbox. What can't be read must not stop the rest."""
+def _read(user: str, entries: list[Any], more: int, last: bytes | None, unmarked: int) -> OutboxRead:
+    """Return the result of the script as an `OutboxRead`. What can't be read must not stop the rest."""
     readable: list[OutboxEntry] = []
     unreadable: list[OutboxEntry] = []
     for member, change, state in entries:
@@ -259,7 +270,8 @@ def _read(user: str, entries: list[Any], more: int, last: bytes | None) -> Outbo
         except (ValueError, KeyError, IndexError, TypeError):
             unreadable.append(entry)
     last_change = 0 if last is None else int(float(last))
-    return OutboxRead(OutboxBatch(user=user, entries=tuple(readable)), bool(more), last_change, tuple(unreadable))
+    batch = OutboxBatch(user=user, entries=tuple(readable))
+    return OutboxRead(batch, bool(more), last_change, tuple(unreadable), bool(unmarked))
 
 
 def _item(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem | None:

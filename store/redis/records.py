@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from store.records import (
     Busy,
@@ -46,20 +47,35 @@ def pack(value: object) -> bytes | tuple[bytes, ...]:
 
 
 def _pack(value: object, pieces: list[bytes]) -> None:
-    if isinstance(value, Struct):
-        value = structs.asdict(value)
     if isinstance(value, str):
         value = encode_text(value)
     if isinstance(value, bytes):
         pieces += (b"\xdb" + len(value).to_bytes(4, "big"), value)
-    elif isinstance(value, dict):
-        present = {name: field for name, field in value.items() if field is not None}
-        pieces.append(b"\xdf" + len(present).to_bytes(4, "big"))
-        for name, field in present.items():
-            _pack(name, pieces)
+        return
+    if isinstance(value, Struct):
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
+    if not isinstance(value, dict):
+        pieces.append(_encode(value))
+        return
+    start = len(pieces)
+    pieces.append(b"")
+    count = 0
+    for name, field in value.items():
+        if field is not None:
+            count += 1
+            pieces.append(_pack_name(name))
             _pack(field, pieces)
-    else:
-        pieces.append(msgspec.msgpack.encode(value))
+    pieces[start] = b"\xdf" + count.to_bytes(4, "big")
+
+
+@lru_cache(maxsize=256)
+def _pack_name(name: str) -> bytes:
+    """Return an encoded name of a field. There are few."""
+    encoded = encode_text(name)
+    return b"\xdb" + len(encoded).to_bytes(4, "big") + encoded
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def parse_reply(reply: list[Any]) -> list[Any]:

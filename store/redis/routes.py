@@ -41,7 +41,13 @@ LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class NotASentinel(RedisError):
-    """The server isn't a Sentinel."""
+    """A server that the URL names as a Sentinel isn't one. The message names it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"{host}:{port} isn't a Sentinel. Name only Sentinels after redis+sentinel://, usually with the port 26379; for a"
+            " Redis without Sentinels, use redis://HOST:PORT/DB."
+        )
 
 
 class Exchange:
@@ -84,7 +90,7 @@ class Exchange:
         *replies, replicas = await node.round_trip([*commands, self.wait], self.repeatable)
         required = self.wait[1]
         if isinstance(replicas, int) and replicas < int(str(required)) and not isinstance(replies[-1], ResponseError):
-            log.warning("ending stored on too few replicas", replicas=replicas, required=required)
+            log.warning("stored on too few replicas", replicas=replicas, required=required)
         return replies
 
 
@@ -239,15 +245,19 @@ class SentinelRoutes:
     async def _reason(self, unknown: Exception) -> Exception:
         """Return why no Sentinel names the master. redis-py's error, `unknown`, doesn't tell it."""
         errors: list[Exception] = []
+        has_answer = False
         for sentinel in self._sentinel.sentinels:
             try:
                 await sentinel.sentinel_masters()
             except (RedisError, OSError) as error:
+                if isinstance(error, ResponseError) and "unknown command" in str(error):
+                    address = sentinel.connection_pool.connection_kwargs
+                    return NotASentinel(address["host"], address["port"])
                 errors.append(error)
             else:
-                return unknown if isinstance(unknown, MasterNotFoundError) else MasterNotFoundError()
-        if any(isinstance(error, ResponseError) and "unknown command" in str(error) for error in errors):
-            return NotASentinel()
+                has_answer = True
+        if has_answer:
+            return unknown if isinstance(unknown, MasterNotFoundError) else MasterNotFoundError()
         return next((error for error in errors if isinstance(error, ACCESS_DENIED)), errors[0])
 
     async def _use(self, address: tuple[str, int]) -> None:
@@ -286,7 +296,7 @@ class SharedTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, make: Any) -> asyncio.Task[None]:
-        """Return the task; start it if it doesn't run."""
+        """Return the running task. If there is none, start one with the coroutine that `make` returns."""
         if self._task is None or self._task.done():
             made: Coroutine[Any, Any, None] = make()
             self._task = asyncio.get_running_loop().create_task(made)

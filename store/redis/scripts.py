@@ -13,7 +13,7 @@ from msgspec import Struct
 from store.records import DAY_MS, Counters
 
 FOLDER = Path(__file__).parent / "lua"
-SHARED = frozenset({"clock", "cold", "conversation", "entries", "limits", "outbox", "turn_fields"})
+SHARED = frozenset({"absent", "clock", "cold", "conversation", "entries", "limits", "outbox", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
 NEVER_MS = 36_500 * DAY_MS

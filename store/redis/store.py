@@ -10,7 +10,7 @@ import structlog
 
 from store.records import PartFailed, StoreError
 from store.redis.client import A_SENTINEL, TIMED_OUT, UNREACHABLE, RedisClient
-from store.redis.cluster import SLOTS, ClusterRoutes
+from store.redis.cluster import NO_HOST, SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
 from store.redis.erasure import RedisErasure
 from store.redis.history import RedisHistory
@@ -18,6 +18,7 @@ from store.redis.leases import RedisLeases
 from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
 from store.redis.search import RedisSearch
+from store.redis.target import check_files
 from store.redis.turns import RedisTurns
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -37,7 +38,8 @@ class RedisStore(
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
     after the turn's ending. A conversation without retention of its own is kept for `retention_days` at most (0: no bound).
     A changed value applies to a conversation and its messages from its next change.
-    Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
+    Storing an ending, or a user's change of a conversation, waits up to `wait_ms` until `wait_replicas` replicas have it too; if
+    they don't, that is logged.
     `archived`: it is the store of an `ArchivedStore`.
     """
 
@@ -71,6 +73,7 @@ class RedisStore(
 
         Redis is silent for a moment while it forks or starts.
         """
+        check_files(self._client.target)
         for attempts_left in reversed(range(OPEN_ATTEMPTS)):
             try:
                 await self._open()
@@ -108,6 +111,11 @@ class RedisStore(
         if uncovered := cluster.uncovered():
             ranges = ", ".join(f"{first}-{last}" for first, last in uncovered[:5])
             raise StoreError(f"The cluster is incomplete: no master has the slots {ranges}. See CLUSTER INFO.")
+        if any(node.host == NO_HOST for node, _ in answers):
+            raise StoreError(
+                "The cluster's nodes don't announce their host names. Set cluster-announce-hostname on each of them, or "
+                "cluster-preferred-endpoint-type ip."
+            )
         failed = [
             f"{node.address} ({cluster.slots_of(node)} of {SLOTS} slots): {answer}"
             for node, answer in answers

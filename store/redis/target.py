@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -23,12 +24,20 @@ PLAIN_OPTIONS = re.compile(
 )
 """The options that a URL may have. redis-py has others, such as `retry`, whose values are objects of Python."""
 
+FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
 _SEVERAL = re.compile(r"(rediss?)\+(cluster|sentinel)://([^/?#]*)(/[^?#]*)?(\?.*)?", re.DOTALL)
 
 INVALID = (
     "The store's URL is invalid. Use --store redis://USER:PASSWORD@HOST:PORT/DB,"
     " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or"
     " redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DB, and percent-encode each / and @ in the password."
+)
+
+
+REPEATED = (
+    "The store's URL has more than one @. Write the user and the password once, before the first address, as in"
+    " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT, and percent-encode each @ in the password as %40."
 )
 
 
@@ -67,6 +76,19 @@ def parse_target(url: str) -> Target:
         raise StoreError(INVALID) from None
 
 
+def check_files(target: Target) -> None:
+    """Raise `StoreError` if an option of TLS names a file that can't be read."""
+    for option in FILE_OPTIONS:
+        path = target.options.get(option)
+        if path is not None and not os.access(path, os.R_OK):
+            what = (
+                "can't be read. Give the gateway's user access"
+                if os.path.exists(path)
+                else "isn't there. Correct its path"
+            )
+            raise StoreError(f"{path}, which {option} in the store's URL names, {what}.")
+
+
 def _options(url: str) -> tuple[dict[str, Any], tuple[str, int] | None]:
     """Return redis-py's options of a URL with one address, and the address; None for a Unix socket."""
     options = dict[str, Any](parse_url(url))
@@ -90,6 +112,8 @@ def _one(url: str) -> Target:
 
 def _several(scheme: str, topology: str, authority: str, path: str, query: str) -> Target:
     secret, at, names = authority.rpartition("@")
+    if "@" in secret:
+        raise StoreError(REPEATED)
     parts = [unquote(part) for part in path.strip("/").split("/")] if path.strip("/") else []
     is_sentinel = topology == "sentinel"
     master = parts.pop(0) if is_sentinel and parts else ""

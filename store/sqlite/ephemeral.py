@@ -36,6 +36,10 @@ class SqliteEphemeral(SqlitePart):
         """See `EphemeralStore`."""
         return await self._db.run(_get, keys)
 
+    async def clock_ms(self) -> int:
+        """See `EphemeralStore`."""
+        return clock_ms()
+
     async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """See `EphemeralStore`."""
         now_us = time.monotonic_ns() // 1000

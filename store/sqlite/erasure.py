@@ -32,7 +32,7 @@ class SqliteErasure(SqliteSearch, SqliteEphemeral):
         self.forget_limits(user)
         while await self._db.run(_erase_slice, user):
             pass
-        await self.index_now()
+        await self.unindex_removed()
         await self._purge_index()
         for _ in range(JOURNAL_ATTEMPTS):
             if await self._db.truncate_journal():
@@ -65,6 +65,7 @@ def _erase_slice(db: sqlite3.Connection, user: str) -> bool:
     else:
         return True
     db.execute("DELETE FROM stored WHERE user = ?", (user,))
+    db.execute("DELETE FROM searches WHERE user = ?", (user,))
     db.execute("DELETE FROM starts WHERE user = ?", (user,))
     db.execute("DELETE FROM notes WHERE user = ?", (user,))
     return False

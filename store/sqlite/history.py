@@ -43,7 +43,9 @@ class SqliteHistory(SqlitePart):
         """See `HistoryStore`."""
         return await self._db.run(get_conversation, user, conversation)
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
         rows = await self._db.run(_list_conversations, user, limit + 1, before)
         return [conversation_of(row) for row in rows[:limit]], len(rows) > limit

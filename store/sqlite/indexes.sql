@@ -13,7 +13,7 @@ CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
     UPDATE stored SET bytes = bytes - length(old.body) WHERE user = old.user;
 END;
 CREATE TRIGGER IF NOT EXISTS message_leaves_search AFTER DELETE ON messages BEGIN
-    INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM search_state WHERE old.n <= indexed;
+    INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM searches WHERE user = old.user AND old.n <= indexed;
 END;
 
 CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (at_ms, message);

@@ -74,7 +74,7 @@ class SqliteLog:
         self._sweep_at_s = 0.0
 
     def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
-        """Write `appends`, the flush of all turns, within the current transaction; see `TurnStore.append`.
+        """Write `appends`, those of one flush, within the current transaction; see `TurnStore.append`.
 
         Return the outcomes in order, and the appends that wrote a new entry.
         """

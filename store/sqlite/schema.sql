@@ -64,15 +64,14 @@ CREATE TABLE IF NOT EXISTS messages (
     UNIQUE (user, id)
 );
 
--- The search: the words of the messages, see `store/search_text.py`, with the user's token. A message is added some time after
--- it is stored, in the order of `n`, up to `search_state.indexed`. A deleted one is in `removed_messages` until its words are
--- deleted too.
+-- The search: the words of the messages, see `store/search_text.py`, with the user's token. The messages of users who search are
+-- added some time after a search, in the order of `n`, up to the user's number in `searches`. A deleted one is in
+-- `removed_messages` until its words are deleted too.
 CREATE VIRTUAL TABLE IF NOT EXISTS message_words USING fts5 (owner, words, tokenize = 'ascii', columnsize = 0);
-CREATE TABLE IF NOT EXISTS search_state (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
+CREATE TABLE IF NOT EXISTS searches (
+    user TEXT PRIMARY KEY,
     indexed INTEGER NOT NULL
-);
-INSERT OR IGNORE INTO search_state (id, indexed) VALUES (1, 0);
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS removed_messages (
     n INTEGER PRIMARY KEY
 );

@@ -1,6 +1,7 @@
-"""The search in the SQLite store: a full-text index of the messages, which is filled in the background, in slices.
+"""The search in the SQLite store: a full-text index of the messages of those users who search.
 
-So no turn waits for it. A search reads the messages that aren't in the index yet one by one, so it misses none.
+After a search, the user's messages are indexed in the background, in slices, so no turn waits for it, and the messages of a
+user who never searches cost nothing. A search reads the messages that aren't in the index yet one by one, so it misses none.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
@@ -18,16 +20,20 @@ from store.search_text import SearchQuery, index_text, message_text, parse_query
 from store.sqlite.database import Database, SqlitePart
 from store.sqlite.history import conversation_of, list_end
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 log = structlog.stdlib.get_logger("turnwire.store")
 
 INDEX_DELAY_S = 0.5
-"""Messages that arrive within this time are indexed together, which costs less than one by one."""
-SLICE_ROWS_MAX = 200
+"""The time from a search to the indexing, so that the searches while a user types are answered first."""
+NUMBERS_AT_ONCE = 5000
+REMOVED_AT_ONCE = 200
 SLICE_S = 0.01
 SHARE = 0.2
 """The part of the time of the store's thread that the indexing may take."""
-BACKLOG_ROWS = 1000
-"""If more messages than this aren't in the index yet, they are looked up by conversation instead of in order."""
+_UNINDEXED = "messages WHERE user = ?1 AND +n > ?2"
+"""The plus makes SQLite look the messages up by user instead of reading those of all users."""
 
 
 class SqliteSearch(SqlitePart):
@@ -35,69 +41,109 @@ class SqliteSearch(SqlitePart):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.messages_changed = asyncio.Event()
-        """Set this after messages were added or deleted."""
+        self._searching: dict[str, None] = {}
+        self._wake = asyncio.Event()
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
         """See `HistoryStore`."""
         found = await self._db.read(_search, user, query, limit + 1, before)
+        self._searching[user] = None
+        self._wake.set()
         return found[:limit], len(found) > limit
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
-        """See `PubSub`. Meanwhile index messages, first those that an earlier process has left."""
+        """See `PubSub`. Meanwhile keep the index, first removing what an earlier process has left in it."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._run_indexing())
             await super().run_pubsub(deliver, on_reconnect)
 
-    async def index_now(self) -> None:
-        """Index all messages, and remove those that were deleted. Raises `StoreError`."""
-        while (await self._db.run(_index_slice))[0]:
+    def note_removed(self) -> None:
+        """Remove messages that were deleted from the index soon."""
+        self._wake.set()
+
+    async def index_user(self, user: str, share: float = 1) -> None:
+        """Index all messages of the user, in `share` of the time of the store's thread. Raises `StoreError`."""
+        while numbers := await self._db.read(_unindexed_numbers, user):
+            while numbers:
+                numbers = await self._slice(share, _index_slice, user, numbers)
+
+    async def unindex_removed(self, share: float = 1) -> None:
+        """Remove the messages that were deleted from the index, in `share` of the time. Raises `StoreError`."""
+        while await self._slice(share, _unindex_slice):
             pass
 
+    async def _slice(
+        self,
+        share: float,
+        work: Callable[Concatenate[sqlite3.Connection, P], tuple[T, float]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do a part of the work, and leave the thread to others for a while. `work` returns also how many seconds it took."""
+        result, took_s = await self._db.run(work, *args, **kwargs)
+        await asyncio.sleep(took_s * (1 - share) / share)
+        return result
+
     async def _run_indexing(self) -> None:
-        self.messages_changed.set()
+        self._wake.set()
         while True:
-            await self.messages_changed.wait()
+            await self._wake.wait()
             await asyncio.sleep(INDEX_DELAY_S)
-            self.messages_changed.clear()
+            self._wake.clear()
             try:
-                more = True
-                while more:
-                    more, took_s = await self._db.run(_index_slice)
-                    await asyncio.sleep(took_s * (1 - SHARE) / SHARE)
+                await self.unindex_removed(SHARE)
+                while self._searching:
+                    user = next(iter(self._searching))
+                    await self.index_user(user, SHARE)
+                    self._searching.pop(user, None)
             except StoreError as error:
                 log.warning("messages can't be indexed for the search, retrying", error=str(error))
-                self.messages_changed.set()
+                self._wake.set()
 
 
-def _index_slice(db: sqlite3.Connection) -> tuple[bool, float]:
-    """Do a part of the indexing. Return whether there is more to do, and how many seconds it took."""
+def _unindex_slice(db: sqlite3.Connection) -> tuple[bool, float]:
+    """Remove some of the deleted messages from the index. Return whether there may be more, and how many seconds it took."""
     began = time.perf_counter()
-    removed = db.execute("SELECT n FROM removed_messages LIMIT ?", (SLICE_ROWS_MAX,)).fetchall()
-    done = 0
-    for row in removed:
+    rows = db.execute("SELECT n FROM removed_messages LIMIT ?", (REMOVED_AT_ONCE,)).fetchall()
+    for row in rows:
         db.execute("DELETE FROM message_words WHERE rowid = ?", (row["n"],))
         db.execute("DELETE FROM removed_messages WHERE n = ?", (row["n"],))
-        done += 1
-        if time.perf_counter() - began > SLICE_S:
-            return True, time.perf_counter() - began
-    # The last row of the slice tells whether there is more; reading only the numbers first keeps large bodies out of memory.
-    rows = db.execute(
-        "SELECT n FROM messages WHERE n > (SELECT indexed FROM search_state) ORDER BY n LIMIT ?", (SLICE_ROWS_MAX,)
-    ).fetchall()
-    last = 0
-    for row in rows:
-        last = row["n"]
-        user, body = db.execute("SELECT user, body FROM messages WHERE n = ?", (last,)).fetchone()
-        text = index_text(message_text(body))
-        if text:
-            db.execute("INSERT INTO message_words (rowid, owner, words) VALUES (?, ?, ?)", (last, _token(user), text))
         if time.perf_counter() - began > SLICE_S:
             break
-    if last:
-        db.execute("UPDATE search_state SET indexed = ?", (last,))
-    more = len(removed) == SLICE_ROWS_MAX or (bool(rows) and (last != rows[-1]["n"] or len(rows) == SLICE_ROWS_MAX))
-    return more, time.perf_counter() - began
+    return bool(rows), time.perf_counter() - began
+
+
+def _indexed(db: sqlite3.Connection, user: str) -> int:
+    """Return the number up to which the user's messages are in the index."""
+    row = db.execute("SELECT indexed FROM searches WHERE user = ?", (user,)).fetchone()
+    return 0 if row is None else int(row["indexed"])
+
+
+def _unindexed_numbers(db: sqlite3.Connection, user: str) -> list[int]:
+    """Return the numbers of the user's oldest messages that aren't in the index."""
+    rows = db.execute(f"SELECT n FROM {_UNINDEXED} ORDER BY n LIMIT ?3", (user, _indexed(db, user), NUMBERS_AT_ONCE))
+    return [row["n"] for row in rows]
+
+
+def _index_slice(db: sqlite3.Connection, user: str, numbers: list[int]) -> tuple[list[int], float]:
+    """Index some of the messages with these numbers, the first ones. Return the others, and how many seconds it took."""
+    began = time.perf_counter()
+    indexed, done = _indexed(db, user), 0
+    for n in numbers:
+        done += 1
+        row = db.execute("SELECT body FROM messages WHERE n = ?", (n,)).fetchone() if n > indexed else None
+        text = "" if row is None else index_text(message_text(row["body"]))
+        if text:
+            db.execute("INSERT INTO message_words (rowid, owner, words) VALUES (?, ?, ?)", (n, _token(user), text))
+        if time.perf_counter() - began > SLICE_S:
+            break
+    # An erased user has no row in `stored`, and must get none in `searches`.
+    db.execute(
+        "INSERT INTO searches (user, indexed) SELECT user, ?1 FROM stored WHERE user = ?2"
+        " ON CONFLICT (user) DO UPDATE SET indexed = max(indexed, excluded.indexed)",
+        (numbers[done - 1], user),
+    )
+    return numbers[done:], time.perf_counter() - began
 
 
 def _token(user: str) -> str:
@@ -108,15 +154,19 @@ def _token(user: str) -> str:
 def _search(db: sqlite3.Connection, user: str, query: str, limit: int, before: str | None) -> list[Found]:
     end = list_end(db, user, before)
     parsed = parse_query(query)
-    newest = _matches(db, user, parsed)
+    indexed = _indexed(db, user)
+    newest = _indexed_matches(db, user, parsed)
+    unindexed = _unindexed_conversations(db, user, indexed) if parsed.phrases else set()
     folded = query.casefold()
     found: list[tuple[str, int | None]] = []
     titles = db.execute(
         "SELECT key, title FROM conversations WHERE user = ? AND changed < ? ORDER BY changed DESC", (user, end)
     )
     for key, title in titles:
-        if key in newest or folded in title.casefold():
-            found.append((key, newest.get(key)))
+        message = _unindexed_match(db, key, indexed, parsed) if key in unindexed else None
+        message = newest.get(key) if message is None else message
+        if message is not None or folded in title.casefold():
+            found.append((key, message))
             if len(found) == limit:
                 break
     return [_found(db, key, message, parsed) for key, message in found]
@@ -130,8 +180,8 @@ def _found(db: sqlite3.Connection, key: str, message: int | None, query: SearchQ
     return Found(record=record, message=row["id"], snippet=snippet(message_text(row["body"]), query))
 
 
-def _matches(db: sqlite3.Connection, user: str, query: SearchQuery) -> dict[str, int]:
-    """Return the number of the newest message that matches, by the key of its conversation."""
+def _indexed_matches(db: sqlite3.Connection, user: str, query: SearchQuery) -> dict[str, int]:
+    """Return the number of the newest message in the index that matches, by the key of its conversation."""
     if not query.phrases:
         return {}
     rows = db.execute(
@@ -140,24 +190,20 @@ def _matches(db: sqlite3.Connection, user: str, query: SearchQuery) -> dict[str,
         " WHERE message_words MATCH ? AND messages.user = ? GROUP BY messages.conversation",
         (_match_expression(user, query), user),
     )
-    found: dict[str, int] = dict(map(tuple, rows))
-    for key, n, body in _unindexed(db, user):
-        if query.matches_text(message_text(body)):
-            found[key] = max(n, found.get(key, 0))
-    return found
+    return dict(map(tuple, rows))
 
 
-def _unindexed(db: sqlite3.Connection, user: str) -> Iterable[tuple[str, int, bytes]]:
-    """Return the user's messages that aren't in the index yet, each with its conversation's key and its number."""
-    indexed, last = db.execute(
-        "SELECT indexed, (SELECT coalesce(max(n), 0) FROM messages) FROM search_state"
-    ).fetchone()
-    source = (
-        "messages WHERE user = ?1"
-        if last - indexed <= BACKLOG_ROWS
-        else "messages INDEXED BY messages_by_time WHERE conversation IN (SELECT key FROM conversations WHERE user = ?1)"
-    )
-    return db.execute(f"SELECT conversation, n, body FROM {source} AND n > ?2", (user, indexed))
+def _unindexed_conversations(db: sqlite3.Connection, user: str, indexed: int) -> set[str]:
+    """Return the keys of the user's conversations with messages that aren't in the index yet."""
+    return {
+        row["conversation"] for row in db.execute(f"SELECT DISTINCT conversation FROM {_UNINDEXED}", (user, indexed))
+    }
+
+
+def _unindexed_match(db: sqlite3.Connection, key: str, indexed: int, query: SearchQuery) -> int | None:
+    """Return the number of the conversation's newest message that isn't in the index yet and matches."""
+    rows = db.execute("SELECT n, body FROM messages WHERE conversation = ? AND n > ? ORDER BY n DESC", (key, indexed))
+    return next((row["n"] for row in rows if query.matches_text(message_text(row["body"]))), None)
 
 
 def _match_expression(user: str, query: SearchQuery) -> str:

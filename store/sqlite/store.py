@@ -80,9 +80,7 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteErasure):
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`."""
-        accepted = await self._db.run_then(self._publish, _accept, new)
-        self.messages_changed.set()
-        return accepted
+        return await self._db.run_then(self._publish, _accept, new)
 
     async def append(self, appends: list[Append]) -> list[Appended]:
         """See `TurnStore`."""
@@ -90,14 +88,12 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteErasure):
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
-        conversation = await self._db.run_then(self._publish, _end, self._log, ended)
-        self.messages_changed.set()
-        return conversation
+        return await self._db.run_then(self._publish, _end, self._log, ended)
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
         running = await super().delete_conversation(user, conversation)
-        self.messages_changed.set()
+        self.note_removed()
         return running
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
@@ -225,7 +221,10 @@ def _end(
     key = row["conversation"]
     if row["stored_ms"] is not None:
         return None if key is None else conversation_by_key(db, key), []
-    written, is_new = log.add(db, ended.events)
+    if ended.events.last == row["seq"] and ended.events.first == row["seq"] + 1:
+        written, is_new = Appended("stored", row["seq"]), False
+    else:
+        written, is_new = log.add(db, ended.events)
     publications = [entry_publication(ended.events)] if is_new else []
     if written.outcome != "stored" or written.end != ended.events.last:
         raise LogGap(written.end)

@@ -50,6 +50,11 @@ class Stage {
     return this.#ask("stop", { name, kill });
   }
 
+  /** Wait until a gateway that `stop` has sent SIGTERM has ended. */
+  ended({ name }) {
+    return this.#ask("ended", { name });
+  }
+
   proxy({ name }) {
     return this.#ask("proxy", { gateway: name });
   }

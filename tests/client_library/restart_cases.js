@@ -35,6 +35,7 @@ test("SIGTERM: live turns complete, and a later start waits for the next gateway
   equal((await turn).text, TEXT);
   equal(later.status, "starting");
   await until(() => connection.state.state === "waiting", "the first gateway has closed the socket");
+  await stage.ended(first);
   await stage.retarget(proxy, await stage.gateway({ settings: QUICK_TAKEOVER, folder }));
   equal((await later).text, "said by the next one");
   equal(connection.violations, []);

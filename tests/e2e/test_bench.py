@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from bench import capacity, peer_scenarios, scenarios
+from bench import archive, capacity, peer_scenarios, scenarios
 from bench.__main__ import measure, median_of
+from bench.client import Tally, open_sockets
 from bench.plot import bars
 from bench.report import plots, table
 from bench.scenarios import SMOKE
 from bench.soak import Sample, judge
+from tests.in_loop_server import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -42,6 +45,22 @@ def test_the_median_of_each_nested_number_is_taken() -> None:
     assert median_of(runs) == {"a": {"b": 2, "unit": "z"}}
 
 
+def test_the_costs_of_an_archive_are_in_the_table() -> None:
+    """The table has the share of tokens per CPU second, the CPU time of a short turn, and the time until an ending."""
+    times = {"p50_ms": 5.0, "p99_ms": 20.5}
+    figures = {
+        "400 tokens x 50/s": {"tokens_per_cpu_s_ratio": 0.97},
+        "20 tokens x 1000/s": {"without an archive": {"cpu_ms_per_turn": 4.2}},
+        "from the last chunk to the ending": {"with an archive": times},
+    }
+    text = table(
+        {"machine": {"cpu": "a core", "python": "3"}, "runs": {"archive": 1}, "scenarios": {"archive": figures}}
+    )
+    assert "| 400 tokens x 50/s, with an archive | 97% of the tokens per CPU second without it |" in text
+    assert "| a turn of 20 tokens x 1000/s, without an archive | 4.2 ms of CPU |" in text
+    assert "| last chunk to ending, with an archive, p50 / p99 | 5 / 20.5 ms |" in text
+
+
 def test_a_plot_scales_to_its_largest_value() -> None:
     """The bar of half the value is half as long."""
     svg = bars("Speed", [("ours", 100, True), ("theirs", 50, False)], "t/s")
@@ -54,3 +73,29 @@ def test_a_soak_fails_if_a_resource_grows(last: float, code: int) -> None:
     """The last third is compared with the middle third, because the first third is warm-up."""
     levels = [50.0] * 3 + [100.0] * 3 + [last] * 3
     assert judge([Sample(level, 20, 4, 3) for level in levels], 9) == code
+
+
+async def test_what_waits_on_a_closed_socket_fails() -> None:
+    """A scenario can't wait forever for a turn of a connection that the gateway has closed. The error has the reason."""
+    async with serving() as server:
+        (socket,) = await open_sockets(server.url, 1, Tally())
+        ended, first = socket.ending("t1"), socket.first_token("t1")
+        for client in server.gateway.services.clients.all():
+            client.close_permanently("a test")
+        for waiting in (ended, first):
+            with pytest.raises(ConnectionError, match="4403"):
+                await waiting
+        with pytest.raises(ConnectionError, match="4403"):
+            await socket.ask("ping")
+
+
+async def test_a_turn_that_never_ends_is_named() -> None:
+    """The scenario of the archive fails with the ids of the turns that should have ended."""
+    async with serving() as server:
+        sockets = await open_sockets(server.url, 1, Tally())
+        sockets[0].ending("lost")
+        side = archive.Side(0, 0, sockets, sockets[0].tally)
+        endless = asyncio.ensure_future(asyncio.Event().wait())
+        with pytest.raises(TimeoutError, match="lost"):
+            await archive.until_ended([endless], [side], timeout_s=0.01)
+        assert endless.cancelled()

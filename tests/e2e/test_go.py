@@ -61,7 +61,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
 
 async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary: Path) -> None:
     """A request without a session is refused, even with a credential of the gateway. The proxy replaces an identity
-    that a client adds, passes on neither probes nor metrics, and no secret is logged."""
+    that a client adds, passes on neither probes nor metrics nor what operators use, and no secret is logged."""
     key, settings = proxy_settings(tmp_path)
     async with (
         gateway_process(tmp_path, settings) as gateway,
@@ -91,12 +91,13 @@ async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary:
         evil = {"origin": "https://evil.example", "additional_headers": {"Cookie": cookie}}
         assert await status_of(proxy.ws_url, **evil) == 403
 
-        for path in ("/health", "/ready", "/metrics", "/static/../metrics", "/v1/../metrics", "/v1/%2e%2e/metrics"):
+        private = ("/health", "/ready", "/metrics", "/static/../metrics", "/v1/../metrics", "/v1/%2e%2e/metrics")
+        for path in (*private, "/v1/admin", "/v1/admin/turns", "/v1//admin/turns", "/v1/%61dmin/turns"):
             answer = await http.get(path, headers={"Cookie": cookie}, follow_redirects=True)
             assert answer.status_code == 404, path
             assert "shutting_down" not in answer.text
         revoke = await http.post("/v1/revocations", json={"user": "bob"}, headers={"Cookie": cookie})
-        assert revoke.status_code == 403
+        assert revoke.status_code == 404
         assert (await http.get("/v1/models", headers={"Cookie": cookie})).status_code == 200
         assert (await http.get("/", headers={"Cookie": cookie})).status_code == 200
         assert (await http.get("/", follow_redirects=True)).url.path == "/login"

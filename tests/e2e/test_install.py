@@ -35,18 +35,28 @@ def _script(path: Path, *lines: str) -> Path:
     return path
 
 
-def _old_python(path: Path) -> Path:
-    """Write a Python command whose environments have the oldest pip. The wheel is unpacked, as ensurepip takes
-    seconds."""
+@pytest.fixture(scope="module")
+def oldest_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the oldest pip and most of its bytecode, which takes longer to compile than to copy."""
     folder = ROOT / ".venv" / "oldest-pip"
     wheel = installed(next(folder.glob("pip-*.whl"), folder), "the oldest pip")
+    unpacked = tmp_path_factory.mktemp("pip")
+    subprocess.run([str(PYTHON), "-m", "zipfile", "-e", str(wheel), str(unpacked)], check=True)
+    compiling = [str(PYTHON), "-m", "pip", "install", "--no-index", "-q", "nothing"]
+    variables = {**os.environ, "PYTHONPATH": str(unpacked)}
+    subprocess.run(compiling, env=variables, stderr=subprocess.DEVNULL, check=False)
+    return unpacked
+
+
+def _old_python(path: Path, oldest_pip: Path) -> Path:
+    """Write a Python command whose environments have the oldest pip. It is copied, as ensurepip takes seconds."""
     return _script(
         path,
         f'if [ "$1 $2" != "-m venv" ]; then exec {PYTHON} "$@"; fi',
         "shift 2",
         f'{PYTHON} -m venv --without-pip "$@" || exit',
         "for environment; do :; done",
-        f'exec {PYTHON} -m zipfile -e {shlex.quote(str(wheel))} "$environment"/lib/python3*/site-packages',
+        f'exec cp -Rp {shlex.quote(str(oldest_pip))}/. "$environment"/lib/python3*/site-packages',
     )
 
 
@@ -90,12 +100,12 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
+def checkout(tmp_path: Path, oldest_pip: Path) -> Iterator[Checkout]:
     """A small project with the project's Makefile, a space in its path, and an index with newer versions than its locks."""
     with package_index() as index:
         folder = tmp_path / "a check out"
         project_on(index, folder, ROOT)
-        yield Checkout(folder, index, _old_python(tmp_path / "old python"))
+        yield Checkout(folder, index, _old_python(tmp_path / "old python", oldest_pip))
 
 
 def test_only_the_locked_versions_are_installed(checkout: Checkout) -> None:
@@ -168,7 +178,7 @@ def test_an_interrupted_installation_is_started_again(checkout: Checkout) -> Non
     checkout.imports("parser")
 
 
-def test_an_environment_has_the_locked_packages_only(checkout: Checkout, tmp_path: Path) -> None:
+def test_an_environment_has_the_locked_packages_only(checkout: Checkout, tmp_path: Path, oldest_pip: Path) -> None:
     """A package that was removed from the lock is uninstalled, and another Python gets a new environment. An
     environment that make did not create is left unchanged, with an error."""
     assert checkout.make(UPKEEP).returncode == 0
@@ -178,7 +188,7 @@ def test_an_environment_has_the_locked_packages_only(checkout: Checkout, tmp_pat
     lock.write_text(checkout.index.pin("parser"), encoding="utf-8")
     assert checkout.make(UPKEEP).returncode == 0
     assert set(packages(environment)) == {"parser"}
-    other = _old_python(tmp_path / "other python")
+    other = _old_python(tmp_path / "other python", oldest_pip)
     assert "Creating .venv-upkeep" in checkout.make(UPKEEP, python=other).stdout
     assert checkout.make(UPKEEP, python=other).stdout.count("Creating") == 0
     (environment / ".created").unlink()

@@ -221,7 +221,7 @@ async def test_live_turns_of_a_user_have_a_size_limit(store: str, tmp_path: Path
 
 @both
 async def test_a_queued_turns_request_isnt_kept_in_memory(store: str, tmp_path: Path) -> None:
-    """While twelve requests of 4 MiB are queued, the last ten of them add less than 24 MiB to the process's memory. Each
+    """While twelve requests of 4 or 8 MiB are queued, the last ten of them add less than 24 MiB to the process's memory. Each
     is then answered from its own text."""
     settings = {
         "TURNWIRE_USER_LIVE_BYTES": str(1024 * MIB),

@@ -141,6 +141,42 @@ async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage)
     await expect(page.get_by_test_id("empty")).to_be_visible()
 
 
+# Whether the word is within the box that is seen of the element, whose text may be cut off after some lines.
+SEES_WORD = """(element, word) => {
+  const text = element.firstChild;
+  const range = document.createRange();
+  const start = text.data.indexOf(word);
+  range.setStart(text, start);
+  range.setEnd(text, start + word.length);
+  const [seen, box] = [range.getBoundingClientRect(), element.getBoundingClientRect()];
+  return seen.width > 0 && seen.top >= box.top && seen.bottom <= box.bottom && seen.left >= box.left && seen.right <= box.right;
+}"""
+
+
+async def test_a_search_shows_the_text_around_the_match(watched: WatchedPage) -> None:
+    """A word of an answer finds its conversation, and the row shows the text around the word, as text and within what is seen of
+    the row. The text is gone with the query."""
+    page = watched.page
+    answer = "chaff " * 80 + "The hidden <b>needle</b> is in the answer. " + "straw " * 80
+    turn = await watched.say(answer, rate=0)
+    await ended(turn, "completed")
+    await page.get_by_test_id("new-conversation").click()
+    await ended(await watched.say("Something else.", rate=0), "completed")
+    items, snippet = page.get_by_test_id("conversation"), page.get_by_test_id("snippet").filter(visible=True)
+    await expect(items).to_have_count(2)
+    await expect(snippet).to_have_count(0)
+    await page.get_by_test_id("search").fill("NEEDLE hid")
+    await expect(items).to_have_count(1)
+    await expect(snippet).to_have_text(re.compile("^….*The hidden <b>needle</b> is in the answer.*…$"))
+    assert await snippet.locator("b").count() == 0
+    assert await snippet.evaluate(SEES_WORD, "needle")
+    await items.get_by_role("link").click()
+    await expect(page.get_by_test_id("answer").get_by_text("The hidden")).to_be_visible()
+    await page.get_by_test_id("search").press("Escape")
+    await expect(items).to_have_count(2)
+    await expect(snippet).to_have_count(0)
+
+
 async def test_a_failed_rename_shows_why(watched: WatchedPage) -> None:
     """A conversation that another device has deleted can't be renamed: the list shows the error and removes the
     conversation."""
@@ -327,7 +363,7 @@ async def test_a_screen_reader_announces_only_starts_and_ends(watched: WatchedPa
     turn = await watched.ask("tell me more")
     await ended(turn, "completed")
     region = watched.page.get_by_test_id("announcements")
-    await expect(region).to_contain_text("An answer finished")
+    await expect(region).to_contain_text("Answer finished")
     words = await region.inner_text()
     assert "Answer started" in words
     assert len(words) < 120

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from store.redis.keys import user_prefix
 from tests.redis_cluster import RedisCluster, redis_cluster, wait_until
+from tests.replication import is_replicated
 from tests.resilient import Resilient
 from tests.upstream import chat
 from tests.world import WITH_USERS, World, client_of, world
@@ -21,8 +22,8 @@ from tests.world import WITH_USERS, World, client_of, world
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 USERS = [f"user{n}" for n in range(10)]
-DEMO: dict[str, Any] = {"rate": 25, "tokens": 300}
-REAL_WORDS = [f"w{n} " for n in range(300)]
+DEMO: dict[str, Any] = {"rate": 12, "tokens": 150}
+REAL_WORDS = [f"w{n} " for n in range(150)]
 
 
 async def test_a_killed_master_ends_nothing(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ async def test_moved_slots_end_nothing(tmp_path: Path) -> None:
 
 def _kill_a_master(cluster: RedisCluster) -> None:
     for master in cluster.masters():
-        master.execute("WAIT", 1, 2000)
+        is_replicated(master)
     cluster.kill_master(_slot(USERS[0]))
     wait_until(cluster.is_ok)
 
@@ -63,7 +64,7 @@ async def _check_50_turns(w: World, cluster: RedisCluster, fault: Callable[[], N
         whos: list[Resilient] = [
             await stack.enter_async_context(client_of(w, n % 2, seed=n, user=user)) for n, user in enumerate(USERS)
         ]
-        w.upstream.play(*[chat(*REAL_WORDS).replace(rate=25) for _ in range(5)])
+        w.upstream.play(*[chat(*REAL_WORDS).replace(rate=12) for _ in range(5)])
         for n, who in enumerate(whos):
             for turn in range(4 + n % 2):
                 await w.start(who, f"t{turn}", **DEMO)

@@ -21,6 +21,7 @@ from tests.demo import expected
 from tests.in_time import checks_time_limit, within
 from tests.raw_socket import OPENING
 from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
+from tests.replication import is_replicated
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, random_delay, world
 
@@ -111,7 +112,7 @@ async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
             async with client(w.urls()[1]) as there:
                 conversation = (await there.request("conversation.create"))["id"]
                 await there.request("conversation.attach", conversation=conversation)
-                assert w.redis.execute("WAIT", 1, 10_000) == 1, "the replica has the conversation"
+                assert is_replicated(w.redis), "the replica has the conversation"
                 assert sentinel.sentinel_failover("turnwire")
                 while sentinel.sentinel_get_master_addr_by_name("turnwire") != ("127.0.0.1", replica.port):
                     await asyncio.sleep(0.1)

@@ -30,8 +30,8 @@ async def answered(c: Client, turn: str) -> str:
 
 
 async def test_the_page_and_a_turn_over_tls(tmp_path: Path) -> None:
-    """The ready line names the https address. The page, an event stream and a turn over wss work, nothing answers in
-    plain text, and `turnwire admin` reaches the gateway."""
+    """The ready line names the https address. The page, an event stream and a turn over wss work, a request over
+    plain http fails, and `turnwire admin` reaches the gateway."""
     certificate = make_certificate(tmp_path)
     options = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
     async with (
@@ -47,16 +47,21 @@ async def test_the_page_and_a_turn_over_tls(tmp_path: Path) -> None:
         headers = {"Origin": gateway.url}
         async with client(gateway.ws_url, ssl=certificate.context, additional_headers=headers) as c:
             assert await answered(c, "t") == "Over TLS."
-            listed = await asyncio.to_thread(
-                subprocess.run,
-                [sys.executable, "-m", "gateway", "admin", "--url", gateway.url, "connections"],
-                env=clean_environment({"SSL_CERT_FILE": str(certificate.authority)}),
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            listed, refused = [
+                await asyncio.to_thread(
+                    subprocess.run,
+                    [sys.executable, "-m", "gateway", "admin", "--url", gateway.url, "connections"],
+                    env=clean_environment(variables),
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    check=False,
+                )
+                for variables in ({"SSL_CERT_FILE": str(certificate.authority)}, {})
+            ]
             assert c.ready["connection"] in listed.stdout, listed.stderr
+            assert "isn't trusted" in refused.stderr
+            assert "set SSL_CERT_FILE to the authority's file" in refused.stderr
         with pytest.raises(httpx2.TransportError):
             await http.get(gateway.url.replace("https", "http", 1))
 

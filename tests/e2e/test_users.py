@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from tests.client import Client, client
-from tests.credentials import SECRET, bearer, token
+from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, bearer, token
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
 from tests.redis_process import RedisProcess, redis_process
 
@@ -36,18 +36,16 @@ def connect(gateway: GatewayProcess, user: str = USER, **claims: Any) -> Any:
     return client(gateway.ws_url, additional_headers=bearer(token(user, **claims)))
 
 
-async def live(c: Client) -> dict[str, str]:
-    """Do what a user does: turns with and without a conversation, an image, a rating. Return the ids."""
+async def create_data(c: Client) -> dict[str, str]:
+    """Create all kinds of data of a user: turns with and without a conversation, an image, a rating. Return the ids."""
     image = {"kind": "image", "media_type": "image/png", "data": DATA}
     parts = [{"kind": "text", "text": "a canaryword of mine"}, image]
     made = await c.request("turn.start", turn="t1", input=parts, metadata={"k": "canary"})
     ended = await c.ending("t1")
     await c.request("turn.start", turn="t2", messages=[{"role": "user", "parts": [{"kind": "text", "text": "canary"}]}])
     await c.ending("t2")
-    answer = (
-        made["conversation"]
-        and (await c.request("conversation.messages", conversation=made["conversation"]))["messages"][-1]["id"]
-    )
+    page = await c.request("conversation.messages", conversation=made["conversation"])
+    answer = page["messages"][-1]["id"]
     await c.request("feedback.put", message=answer, rating="up", comment="canarycomment")
     assert ended["type"] == "turn.completed"
     return {"conversation": made["conversation"], "answer": answer}
@@ -63,7 +61,7 @@ async def export(http: httpx2.AsyncClient, path: str = f"{PATH}/export", **heade
 
 @asynccontextmanager
 async def on_redis(folder: Path) -> AsyncIterator[tuple[RedisProcess, GatewayProcess, GatewayProcess]]:
-    """Two gateways on one Redis."""
+    """Start two gateways on one Redis. On exit, stop them."""
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_process(folder / "redis"))
         redis.execute("CONFIG", "SET", "rdbcompression", "no")
@@ -81,7 +79,9 @@ async def test_an_erased_user_leaves_no_trace_in_redis(tmp_path: Path) -> None:
             connect(one, "bob") as bob,
             httpx2.AsyncClient(base_url=two.url) as http,
         ):
-            ids = await live(here)
+            ids = await create_data(here)
+            revoked = {"user": USER, "before": "2000-01-01T00:00:00Z"}  # outlives the erasure, and locks nobody out
+            assert (await http.post("/v1/revocations", json=revoked, headers=ADMIN)).status_code == 200
             await bob.request("conversation.create", title="something of bob")
             assert (await http.post("/v1/tickets", headers=bearer(token(USER)))).status_code == 200
             lines = await export(http)
@@ -142,7 +142,7 @@ async def test_an_erased_user_leaves_no_trace_in_files(tmp_path: Path) -> None:
             return done.stdout
 
         async with connect(gateway) as c:
-            await live(c)
+            await create_data(c)
             lines = (await admin("export", USER)).splitlines()
             assert [json.loads(line)["kind"] for line in lines][-1] == "end"
             assert any(b"canary" in path.read_bytes() for path in folder.iterdir())
@@ -158,7 +158,7 @@ async def test_who_may_export_and_erase(tmp_path: Path) -> None:
     others the scope `admin` is needed."""
     async with gateway_process(tmp_path, AUTH) as gateway, httpx2.AsyncClient(base_url=gateway.url) as http:
         async with connect(gateway, "ann") as ann:
-            await live(ann)
+            await create_data(ann)
         for path in ("/v1/users/me", "/v1/users/ann"):
             lines = await export(http, f"{path}/export", **bearer(token("ann", scope="read")))
             assert (lines[0]["user"], len(lines)) == ("ann", 6)
@@ -197,3 +197,52 @@ async def test_a_retention_claim_that_is_wrong_is_refused(tmp_path: Path) -> Non
         headers = bearer(token("ann", retention_days=7))
         await http.post("/v1/conversations", json={"title": "x"}, headers=headers)
         assert (await export(http, "/v1/users/me/export", **headers))[1]["retention_days"] == 7
+
+
+async def test_a_service_exports_and_erases_the_users_that_it_acts_for(tmp_path: Path) -> None:
+    """It names the user by a signed header, or in the path by its own credential with `as`, with no more scopes than its own."""
+    keys = KeyFile(tmp_path)
+    service, reader = bearer(keys.add_service()), bearer(keys.add_service("reader", {"as", "read"}))
+    secrets = {
+        "TURNWIRE_AUTH": "jwt,keys",
+        "TURNWIRE_API_KEYS": str(keys.path),
+        "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+    }
+    settings = {**AUTH, **secrets}
+    async with gateway_process(tmp_path, settings) as gateway, httpx2.AsyncClient(base_url=gateway.url) as http:
+
+        async def titles(user: str) -> list[str]:
+            lines = await export(http, f"/v1/users/{user}/export", **service)
+            assert lines[0]["user"] == user
+            return [line["title"] for line in lines if line["kind"] == "conversation"]
+
+        for user in ("ann", "bob", "eve"):
+            made = await http.post("/v1/conversations", json={"title": f"of {user}"}, headers=bearer(token(user)))
+            assert made.status_code == 201
+        named = {**service, "X-Turnwire-Identity": token("ann", IDENTITY_SECRET)}
+        assert (await export(http, "/v1/users/me/export", **named))[0]["user"] == "ann"
+        refused = await http.delete("/v1/users/bob", headers=named)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert (await http.delete("/v1/users/me", headers=named, timeout=30)).status_code == 200
+        assert [await titles(user) for user in ("ann", "bob", "eve")] == [[], ["of bob"], ["of eve"]]
+        assert (await export(http, "/v1/users/bob/export", **reader))[1]["title"] == "of bob"
+        for path in ("/v1/users/bob", "/v1/users/service:other"):
+            assert (await http.delete(path, headers=reader)).status_code == 403, path
+        assert (await http.delete("/v1/users/bob", headers=service, timeout=30)).status_code == 200
+        assert [await titles(user) for user in ("bob", "eve")] == [[], ["of eve"]]
+
+
+async def test_a_user_may_be_named_me(tmp_path: Path) -> None:
+    """An administrator reaches it with `exact`; without it, `me` is the administrator itself."""
+    async with gateway_process(tmp_path, AUTH) as gateway, httpx2.AsyncClient(base_url=gateway.url) as http:
+        assert (
+            await http.post("/v1/conversations", json={"title": "x"}, headers=bearer(token("me")))
+        ).status_code == 201
+        own = await export(http, "/v1/users/me/export", **bearer(token("ops", scope="admin read")))
+        assert (own[0]["user"], len(own)) == ("ops", 2)
+        lines = await export(http, "/v1/users/me/export?exact=true")
+        assert (lines[0]["user"], lines[1]["title"]) == ("me", "x")
+        refused = await http.get("/v1/users/me/export?exact=true", headers=bearer(token("bob")))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert (await http.delete("/v1/users/me?exact=true", headers=ADMIN, timeout=30)).status_code == 200
+        assert len(await export(http, "/v1/users/me/export?exact=true")) == 2

@@ -1,4 +1,4 @@
-"""`tests/debian.sh`, with substitutes for the commands that need root or a package archive."""
+"""`tests/debian.sh`, with substitutes for the commands that need root, a package archive or a repository."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SUBSTITUTES = {
 @pytest.mark.skipif(not all(path.is_file() for path in NEEDED), reason="the script copies files of a Linux system")
 @pytest.mark.parametrize("has_recordings", [True, False])
 def test_recorded_streams_are_copied_only_if_there_are_any(tmp_path: Path, has_recordings: bool) -> None:
-    """Recorded streams are copied to where `.ci/run` looks for them. Without any, their tests are skipped as elsewhere,
-    because the environment doesn't name a folder that isn't there."""
+    """Recorded streams are copied to where `.ci/run` looks for them. `RECORDED_STREAMS` isn't passed on, so without any
+    recorded streams, the tests that replay them are skipped."""
     commands, folder, recordings = (tmp_path / name for name in ("commands", "debian", "recordings"))
     commands.mkdir()
     for name, script in SUBSTITUTES.items():

@@ -1,5 +1,5 @@
 -- Accept a turn: store its id, request, input, conversation and lease.
--- uses: clock, turn_fields, cold, outbox, conversation, limits
+-- uses: absent, clock, turn_fields, cold, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms,
 -- 1 to return {'cold', conversation} if only the archive may have the conversation.
 -- Returns {'exists', turn, whether its conversation exists}, {'accepted', turn, conversation, the input's parent, turns
@@ -57,7 +57,7 @@ if not new.stateless then
   id = new.conversation or new.new_conversation.id
   local key = p .. 'conversation:' .. id
   if not new.new_conversation and redis.call('EXISTS', key) == 0 then
-    return {'not_found', 'conversation'}
+    return not_found('conversation')
   end
   local running = {}
   if new.conversation and new.on_busy ~= 'parallel' then
@@ -67,7 +67,7 @@ if not new.stateless then
     return {'busy'}
   end
   if new.parent and not has_message(p, id, new.parent) then
-    return {'not_found', 'parent'}
+    return not_found('parent')
   end
   if redis.call('EXISTS', key) == 0 then
     create_conversation(p, new.new_conversation)

@@ -1,8 +1,8 @@
 -- Remove entries from the user's outbox that the archive has, unless they have changed since they were read, and let expire
 -- what they name.
 -- uses: clock, turn_fields, outbox, conversation
--- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then member and
--- number of each entry.
+-- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then
+-- member and number of each entry.
 -- Returns 1 if the outbox had none of these entries any more: another instance was faster, or the user was erased.
 local p, gone = KEYS[1], true
 for i = 3, #ARGV, 2 do
@@ -27,7 +27,7 @@ for i = 3, #ARGV, 2 do
     end
   end
 end
-if not gone and redis.call('EXISTS', p .. 'outbox') == 0 then
+if not gone and is_all_archived(p) then
   redis.call('HSET', p .. 'archived', 'conversations', ARGV[1], 'stored_bytes', ARGV[2])
   for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)

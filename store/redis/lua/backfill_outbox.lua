@@ -1,4 +1,4 @@
--- Mark what the user has in Redis from the time before an archive was set: conversations, their messages, and usage.
+-- Mark what the user has in Redis from the time before an archive was set up: conversations, their messages, and usage.
 -- uses: clock, outbox
 -- KEYS[1] the user's prefix. ARGV: maximum number of conversations and of turns.
 -- Returns 1 if there may be more.
@@ -8,18 +8,25 @@ if cursor == 'all' then
   return 0
 end
 if not cursor then
-  for _, place in ipairs(redis.call('ZRANGE', p .. 'conversations', 0, -1)) do
-    local id = string.sub(place, 18)
-    local found = redis.call('HMGET', p .. 'conversation:' .. id, 'place', 'archived')
-    if found[1] and not found[2] then
-      if left == 0 then
-        return 1
-      end
+  -- A conversation that changes meanwhile is marked by that. The score says where the next slice begins.
+  local from, count, places = redis.call('GET', p .. 'backfilled_to') or '-inf', left, {}
+  repeat -- until the slice has more than one score, because otherwise the next one would be the same
+    places = redis.call('ZRANGEBYSCORE', p .. 'conversations', from, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
+    count = 2 * count
+  until #places < count or places[#places] ~= from
+  for i = 1, #places, 2 do
+    local key = p .. 'conversation:' .. string.sub(places[i], 18)
+    local place, archived = unpack(redis.call('HMGET', key, 'place', 'archived'))
+    if place == places[i] and not archived and not redis.call('ZSCORE', p .. 'unmarked', place) then
       mark_conversation(p, place)
-      mark_earlier_messages(p, id)
-      left = left - 1
+      mark_earlier_messages(p, place)
     end
   end
+  if #places == count then
+    redis.call('SET', p .. 'backfilled_to', places[#places], 'PX', USAGE_TTL_MS)
+    return 1
+  end
+  redis.call('DEL', p .. 'backfilled_to')
   cursor = '0'
 end
 local turns = redis.call('ZRANGE', p .. 'usage', cursor, cursor + left - 1, 'WITHSCORES')

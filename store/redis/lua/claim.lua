@@ -1,5 +1,5 @@
 -- Make an instance a turn's owner.
--- uses: clock, turn_fields, cold, entries
+-- uses: absent, clock, turn_fields, cold, entries
 -- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms of the lease, 1 to claim a held turn too.
 -- Returns {'claimed', turn, whether its conversation exists}, {'held'} (also if it has ended) or {'not_found', field}.
 local p = KEYS[1]
@@ -8,7 +8,7 @@ local log = p .. 'log:' .. ARGV[1]
 local epoch, status, lease, owner, proposed, seq, epochs =
   get_fields(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs')
 if not epoch then
-  return {'not_found', 'turn'}
+  return not_found('turn')
 end
 if status ~= 'running' then
   return {'held'}

@@ -1,4 +1,4 @@
--- Shared: return whether Redis doesn't have a conversation that wasn't deleted, so that only the archive may have it.
+-- Shared: return whether only the archive may have a conversation: Redis doesn't have it, and it wasn't deleted.
 local function is_cold(p, id)
   return id and ARCHIVE and redis.call('EXISTS', p .. 'conversation:' .. id, p .. 'deleted:' .. id) == 0
 end

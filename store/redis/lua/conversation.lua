@@ -1,3 +1,6 @@
+-- Shared: of how many messages the time to live is restarted at once, if an archive is set.
+local SWEPT_MAX = 1000
+
 -- Shared: set the fields of a hash to those of a table that aren't nil.
 local function set_fields(key, fields)
   local flat = {}
@@ -154,7 +157,8 @@ local function touch_conversation(p, id, now_ms)
   local slack = message_slack(ttl)
   if tonumber(swept_ttl or 0) ~= ttl or clock - tonumber(swept) >= slack / 2 then
     redis.call('HSET', key, 'swept', clock, 'swept_ttl', ttl)
-    for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
+    -- With an archive, older messages may expire: it has them.
+    for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, ARCHIVE and -SWEPT_MAX or 0, -1)) do
       if not (ARCHIVE and redis.call('ZSCORE', p .. 'outbox', 'm:' .. message)) then
         redis.call('PEXPIRE', p .. 'message:' .. message, ttl + slack)
       end
@@ -162,7 +166,7 @@ local function touch_conversation(p, id, now_ms)
   end
   if ARCHIVE then
     if not archived then
-      mark_earlier_messages(p, id)
+      mark_earlier_messages(p, member)
     end
     mark_conversation(p, member)
   end
@@ -183,8 +187,10 @@ local function add_message(p, id, new)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
   count_stored(p, id, #new.body)
   if ARCHIVE then
-    redis.call('HSET', key, 'number', n)
-    mark_message(p, new.id)
+    if redis.call('HGET', p .. 'conversation:' .. id, 'archived') then
+      redis.call('HSET', key, 'number', n)
+      mark_message(p, new.id)
+    end -- otherwise `mark_earlier` does
   else
     local ttl = conversation_ttl(p, id)
     redis.call('PEXPIRE', key, ttl + message_slack(ttl))

@@ -1,25 +1,16 @@
--- Delete a conversation, its messages, and the logs of its turns.
--- uses: clock, turn_fields, outbox, conversation
+-- Delete a conversation. Nothing finds its messages any more; `empty_trash` deletes them and the logs of its turns.
+-- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
--- Returns {'ok', ids of its turns that still run, oldest first, ids of its rated messages} or {'not_found', field}.
+-- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', field}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
 local member = redis.call('HGET', key, 'place')
 if not member then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
-local running, rated = running_turns(p, 'active:' .. ARGV[1]), {}
-for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1)) do
-  local turn, rating = unpack(redis.call('HMGET', p .. 'message:' .. message, 'turn', 'rating'))
-  if turn then
-    redis.call('UNLINK', p .. 'log:' .. turn)
-  end
-  if rating then
-    rated[#rated + 1] = message
-  end
-  redis.call('UNLINK', p .. 'message:' .. message)
-  if ARCHIVE then
-    redis.call('ZREM', p .. 'outbox', 'm:' .. message)
-  end
+local running = running_turns(p, 'active:' .. ARGV[1])
+if redis.call('EXISTS', p .. 'messages:' .. ARGV[1]) == 1 then
+  redis.call('RENAME', p .. 'messages:' .. ARGV[1], p .. 'trash:' .. member)
+  redis.call('SADD', p .. 'trash', member)
 end
 if ARCHIVE then
   -- `deleted:` says so until the id is used again. `removed:` keeps a read of the archive that began before from bringing the
@@ -28,8 +19,9 @@ if ARCHIVE then
   redis.call('SET', p .. 'removed:' .. member, 1)
   count_archived(p, -1, -(redis.call('HGET', p .. 'sizes', ARGV[1]) or 0))
   redis.call('ZREM', p .. 'outbox', 'c:' .. member)
+  redis.call('ZREM', p .. 'unmarked', member)
   mark(p, 'd:' .. member)
 end
 remove_conversation(p, member)
-redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])
-return {'ok', running, rated}
+redis.call('UNLINK', key, p .. 'active:' .. ARGV[1])
+return {'ok', running}

@@ -1,5 +1,5 @@
 -- End a turn: store its last events, its answer, its usage and its ending.
--- uses: clock, turn_fields, cold, entries, outbox, conversation, limits
+-- uses: absent, clock, turn_fields, cold, entries, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel, 1 to return
 -- {'cold', conversation} if only the archive may have the conversation.
 -- Returns {'ok', conversation}, {'not_found', field}, {'fenced'} or {'gap', end}.
@@ -8,7 +8,7 @@ local turn, log = p .. 'turn:' .. ended.turn, p .. 'log:' .. ended.turn
 local epoch, seq, base, status, conversation, revision =
   get_fields(turn, 'epoch', 'seq', 'base', 'status', 'conversation', 'revision')
 if not epoch then
-  return {'not_found', 'turn'}
+  return not_found('turn')
 end
 if epoch ~= text_of(ended.epoch) then
   return {'fenced'}
@@ -23,7 +23,10 @@ if status ~= 'running' then
 end
 local events = ended.events
 seq = tonumber(seq)
-local outcome = check_entry(log, epoch, events.first, events.last, ARGV[2], seq, tonumber(base))
+local outcome = 'stored' -- there are no events if the log has the ending already
+if events.last ~= seq or events.first ~= seq + 1 then
+  outcome = check_entry(log, epoch, events.first, events.last, ARGV[2], seq, tonumber(base))
+end
 if outcome == 'gap' then
   return {'gap', seq}
 end

@@ -1,6 +1,6 @@
--- Write to the index when leases expire. The index is a hint; the turns' own fields decide.
+-- Set the expiry time of some leases in the index. The index is a hint; the turns' own fields decide.
 -- uses: clock
--- KEYS[1] the bucket. ARGV: ms from now, 'NX' to keep existing entries or 'CH' to replace them, then
+-- KEYS[1] the bucket. ARGV: the ms until they expire, 'NX' to keep existing entries or 'CH' to replace them, then
 -- the members that name the turns.
 -- Returns the number of entries that were added or changed.
 local until_ms, scored_members = clock_ms() + tonumber(ARGV[1]), {}

@@ -1,17 +1,18 @@
 -- Return a page of a conversation's messages. Messages that are lost are left out.
+-- uses: absent
 -- KEYS[1] the user's prefix. ARGV: conversation, maximum number, before ('' for none), maximum bytes of the bodies
 -- together (optional).
 -- Returns {'ok', messages (newest first), 1 if there are older ones, with an archive the number before which only the archive
 -- has messages (0 for none), with an archive 1 if some are lost} or {'not_found', field}.
 local p, list = KEYS[1], KEYS[1] .. 'messages:' .. ARGV[1]
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 local from, cold, lost = '+inf', ARCHIVE and tonumber(redis.call('HGET', p .. 'conversation:' .. ARGV[1], 'cold') or 0), 0
 if ARGV[3] ~= '' then
   from = redis.call('ZSCORE', list, ARGV[3])
   if not from then
-    return {'not_found', 'before'}
+    return not_found('before')
   end
   cold = cold and math.min(cold, tonumber(from))
   from = '(' .. from

@@ -26,17 +26,17 @@ local function mark_message(p, message)
   mark(p, 'm:' .. message)
 end
 
--- Shared: mark all messages of a conversation that was stored when no archive was set.
-local function mark_earlier_messages(p, id)
-  redis.call('HSET', p .. 'conversation:' .. id, 'archived', 1)
-  local members = redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    local key = p .. 'message:' .. members[i]
-    if redis.call('EXISTS', key) == 1 then
-      redis.call('HSET', key, 'number', members[i + 1])
-      mark_message(p, members[i])
-    end
-  end
+-- Shared: note a conversation that was stored before an archive was set. The drain marks its messages in slices, oldest
+-- first, by `mark_earlier`. A message that is added meanwhile is marked after the older ones, so that the archive gets
+-- all of them in order. The conversation gets its field `archived` when the last one is marked. The score in the set is
+-- the number of the last message that was marked.
+local function mark_earlier_messages(p, place)
+  redis.call('ZADD', p .. 'unmarked', 'NX', 0, place)
+end
+
+-- Shared: return whether the archive has everything of the user.
+local function is_all_archived(p)
+  return redis.call('EXISTS', p .. 'outbox', p .. 'unmarked') == 0
 end
 
 -- Shared: add to what the user has in the archive by the last count, until it counts again.

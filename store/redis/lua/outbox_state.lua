@@ -1,5 +1,12 @@
 -- Return what waits in the user's outbox.
 -- KEYS[1] the user's prefix.
--- Returns {number of entries, the oldest change or false, number of entries that were set aside}.
-local oldest = redis.call('ZRANGE', KEYS[1] .. 'outbox', 0, 0, 'WITHSCORES')
-return {redis.call('ZCARD', KEYS[1] .. 'outbox'), oldest[2] or false, redis.call('HLEN', KEYS[1] .. 'aside')}
+-- Returns {number of entries, the oldest change or false, number of entries that were set aside}. Messages that `mark_earlier`
+-- has to mark are entries too; only those of 100 conversations are counted.
+local p = KEYS[1]
+local oldest, entries = redis.call('ZRANGE', p .. 'outbox', 0, 0, 'WITHSCORES'), redis.call('ZCARD', p .. 'outbox')
+local unmarked = redis.call('ZRANGE', p .. 'unmarked', 0, 99, 'WITHSCORES')
+for i = 1, #unmarked, 2 do
+  local list = p .. 'messages:' .. string.sub(unmarked[i], 18)
+  entries = entries + 1 + redis.call('ZCOUNT', list, '(' .. unmarked[i + 1], '+inf')
+end
+return {entries, oldest[2] or false, redis.call('HLEN', p .. 'aside')}

@@ -10,8 +10,9 @@ for _, member in ipairs(members) do
   if string.sub(member, 1, 2) ~= 'c:' then
     mark(p, member)
   elseif redis.call('HGET', p .. 'conversation:' .. string.sub(place, 18), 'place') == place then
+    redis.call('HDEL', p .. 'conversation:' .. string.sub(place, 18), 'archived')
+    redis.call('ZADD', p .. 'unmarked', 0, place)
     mark_conversation(p, place)
-    mark_earlier_messages(p, string.sub(place, 18))
   end
 end
 redis.call('DEL', p .. 'aside')

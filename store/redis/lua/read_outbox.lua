@@ -1,8 +1,8 @@
 -- Return the oldest entries of the user's outbox, with the present state of what they name.
 -- KEYS[1] the user's prefix. ARGV: maximum number, approximate maximum number of bytes.
--- Returns {entries, 1 if there are more, number of the last change}. Each entry is {member, number of the change, state}. The state is empty if what the
--- member names is gone, else it is {fields, size} of a conversation, {fields, place of its conversation} of a message, and
--- {fields, counters} of a turn.
+-- Returns {entries, 1 if there are more, number of the last change, 1 if `mark_earlier` has to mark messages}. Each entry is {member, number of the change, state}.
+-- The state is empty if what the member names is gone. Otherwise it is {fields, size} of a conversation, {fields, place of
+-- its conversation} of a message, or {fields, counters} of a turn.
 local p, bytes_left, entries = KEYS[1], tonumber(ARGV[2]), {}
 
 local function conversation_state(place)
@@ -13,10 +13,17 @@ local function conversation_state(place)
   return {redis.call('HGETALL', p .. 'conversation:' .. id), redis.call('HGET', p .. 'sizes', id) or '0'}
 end
 
+local trash = redis.call('SMEMBERS', p .. 'trash')
+
 local function message_state(message)
   local id = redis.call('HGET', p .. 'message:' .. message, 'conversation')
   if not id then
     return {}
+  end
+  for _, place in ipairs(trash) do
+    if redis.call('ZSCORE', p .. 'trash:' .. place, message) then
+      return {}
+    end
   end
   return {redis.call('HGETALL', p .. 'message:' .. message), redis.call('HGET', p .. 'conversation:' .. id, 'place')}
 end
@@ -50,4 +57,6 @@ for i = 1, #members, 2 do
   entries[#entries + 1] = {members[i], members[i + 1], state}
 end
 local last = redis.call('ZREVRANGE', p .. 'outbox', 0, 0, 'WITHSCORES')
-return {entries, redis.call('ZCARD', p .. 'outbox') > #entries and 1 or 0, last[2] or false}
+local unmarked = redis.call('EXISTS', p .. 'unmarked')
+local more = unmarked == 1 or redis.call('ZCARD', p .. 'outbox') > #entries
+return {entries, more and 1 or 0, last[2] or false, unmarked}

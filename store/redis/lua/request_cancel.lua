@@ -1,6 +1,6 @@
 -- Store a turn's cancel request, unless it has one, and notify its owner. With sharded pub/sub the caller notifies it,
 -- because the owner's channel is in another slot.
--- uses: clock, turn_fields
+-- uses: absent, clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, cancel request, prefix of the instances' channels, payload for the owner, the
 -- deadline in ms.
 -- Returns {'running', owner}, {'ended'}, {'not_found', field} or, after the deadline, {'late'}.
@@ -10,7 +10,7 @@ if clock_ms() > tonumber(ARGV[5]) then
 end
 local status, owner = get_fields(turn, 'status', 'owner')
 if not status then
-  return {'not_found', 'turn'}
+  return not_found('turn')
 end
 if status ~= 'running' then
   return {'ended'}

@@ -1,12 +1,12 @@
 -- Store a conversation of the archive again, with its newest messages, unless it is here or was deleted meanwhile.
--- uses: clock, turn_fields, outbox, conversation
--- KEYS[1] the user's prefix. ARGV: the conversation's fields as MessagePack, its size, the number of its last change, then number
--- and fields of each message.
+-- uses: absent, clock, turn_fields, outbox, conversation
+-- KEYS[1] the user's prefix. ARGV: the conversation's fields as MessagePack, its size, the number of its last change, then
+-- number and fields of each message, these as MessagePack too.
 -- Returns {'ok'} or {'not_found', field}.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local key = p .. 'conversation:' .. new.id
 if redis.call('EXISTS', p .. 'removed:' .. new.place) == 1 then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 if redis.call('EXISTS', key) == 1 then
   return {'ok'}
@@ -21,7 +21,7 @@ local counted = redis.call('HGET', p .. 'sizes', new.id) or 0
 redis.call('HSET', p .. 'sizes', new.id, ARGV[2])
 redis.call('INCRBY', p .. 'stored', ARGV[2] - counted)
 for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
-  if redis.call('EXISTS', p .. 'outbox') == 0 and redis.call('PTTL', p .. name) < HISTORY_TTL_MS then
+  if is_all_archived(p) and redis.call('PTTL', p .. name) < HISTORY_TTL_MS then
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end
 end

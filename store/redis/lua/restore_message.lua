@@ -1,11 +1,11 @@
 -- Store a message of the archive again, if its conversation is here. It stays below the conversation's other messages.
--- uses: clock, turn_fields, outbox, conversation
+-- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the message's number, its fields as MessagePack.
 -- Returns {'ok'} or {'not_found', field}.
 local p, message = KEYS[1], cmsgpack.unpack(ARGV[2])
 local list = p .. 'messages:' .. message.conversation
 if redis.call('EXISTS', p .. 'conversation:' .. message.conversation) == 0 then
-  return {'not_found', 'message'}
+  return not_found('message')
 end
 local ttl = conversation_ttl(p, message.conversation)
 if redis.call('EXISTS', p .. 'message:' .. message.id) == 0 then

@@ -1,4 +1,5 @@
 -- Read a slice of the user's conversations and their messages for a search, the last changed first, messages newest first.
+-- uses: absent
 -- KEYS[1] the user's prefix. ARGV: the conversation after which the list begins ('' for none), or the place where the last
 -- slice ended (score of its last conversation, number of its last message there, or '' for each), maximum number of
 -- conversations and messages together, approximate maximum number of bytes.
@@ -12,7 +13,7 @@ if before ~= '' then
   local member = redis.call('HGET', p .. 'conversation:' .. before, 'place')
   score = member and redis.call('ZSCORE', list, member)
   if not score then
-    return {'not_found', 'before'}
+    return not_found('before')
   end
 end
 -- A number says that the conversation with that score isn't read completely. It has another score if it has changed since.

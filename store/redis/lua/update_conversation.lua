@@ -1,14 +1,14 @@
 -- Change a conversation.
--- uses: clock, turn_fields, outbox, conversation, limits
+-- uses: absent, clock, turn_fields, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the user's limits as MessagePack
 -- (optional).
 -- Returns {'ok', conversation}, {'not_found', field} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', key) == 0 then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 if change.head and not has_message(KEYS[1], ARGV[1], change.head) then
-  return {'not_found', 'head'}
+  return not_found('head')
 end
 local added_bytes = 0
 for name, value in pairs(change) do

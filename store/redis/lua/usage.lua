@@ -1,10 +1,11 @@
 -- Return the sums over the user's ended turns.
+-- uses: absent
 -- KEYS[1] the user's prefix. ARGV: conversation ('' for all), since in ms ('' for all).
 -- Returns {'ok', sums as text in the order of the counters} or {'not_found', field}.
 local p, sums, names = KEYS[1], {}, {COUNTERS}
 local key = p .. 'conversation:' .. ARGV[1]
 if ARGV[1] ~= '' and redis.call('EXISTS', key) == 0 then
-  return {'not_found', 'conversation'}
+  return not_found('conversation')
 end
 if ARGV[2] == '' then
   return {'ok', redis.call('HMGET', ARGV[1] == '' and p .. 'totals' or key, unpack(names))}

@@ -59,3 +59,24 @@ async def test_a_conversation_that_was_changed_meanwhile_is_kept(
         assert structs.replace(await store.conversation("ann", "fresh")) == fresh
         with pytest.raises(NotFound):
             await store.conversation("ann", "gone")
+
+
+@pytest.mark.parametrize("ahead", ["instance", "store"])
+async def test_a_clock_that_is_ahead_deletes_nothing_early(
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch, ahead: str
+) -> None:
+    """Only what is due by the clock of the instance and by that of the store is deleted."""
+    hour_ms = 3_600_000
+    now = now_ms()
+    async with open_services(store) as services:
+        for name, age_ms in (("due", DAY_MS + 60_000), ("in half an hour", DAY_MS - hour_ms // 2)):
+            await store.create_conversation(conversation(name, "ann", at=now - age_ms))
+        clocks = {"instance": now, "store": now, ahead: now + hour_ms}
+        monkeypatch.setattr(retention, "now_ms", lambda: clocks["instance"])
+
+        async def clock_ms() -> int:
+            return clocks["store"]
+
+        monkeypatch.setattr(services.store, "clock_ms", clock_ms, raising=False)
+        assert await Retention(services, 1).sweep() == 1
+        assert [one.id for one in (await store.conversations("ann", 99, None))[0]] == ["in half an hour"]

@@ -305,6 +305,7 @@ def test_auth_allows_access_from_the_network() -> None:
     assert settings.identity_settings is None
     assert "x" * 32 not in repr(settings)
     both = make(auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend")
+    assert make(auth="keys, jwt", jwt_public_key="k", api_keys="f").auth == "jwt,keys"
     identity = both.identity_settings
     assert identity is not None
     assert (identity.secret, identity.issuer) == ("y" * 32, "backend")
@@ -352,10 +353,11 @@ def test_the_default_port_of_an_origin_is_left_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_trusted_proxies_are_addresses_or_networks() -> None:
-    """Addresses and networks are separated by commas. A name, `*`, or a network of all addresses is refused at the
+    """Addresses and networks are separated by commas. A name, `*`, or a network of many public addresses is refused at the
     start."""
-    assert make(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
-    for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
+    for right in ("10.0.0.0/8, ::1", "fc00::/7, 104.16.0.0/13"):
+        assert ", ".join(make(trusted_proxies=right).trusted_proxies) == right
+    for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1", "2000::/3"):
         with pytest.raises(ValidationError, match=r"such as 10\.0\.0\.0/8|list only your proxies"):
             make(trusted_proxies=(wrong,))
 

@@ -68,7 +68,8 @@ def supervised(code: int = 0) -> Iterator[tuple[subprocess.Popen[str], Callable[
 
             yield process, ask
         finally:
-            process.kill()
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the workers, too
 
 
 def all_three(ask: Callable[[], int]) -> set[int]:
@@ -131,8 +132,8 @@ signal.pthread_sigmask = lambda *change: mask(*change) if os.getpid() != supervi
 
 
 def test_a_signal_that_interrupts_no_call_ends_the_workers() -> None:
-    """A signal that another thread of the supervisor receives interrupts none of its calls. Neither does one that arrives
-    just before it waits. The supervisor stops nevertheless."""
+    """If another thread of the supervisor receives the signal, no call of its main thread is interrupted, as with a signal
+    that arrives just before the main thread waits. The supervisor stops nevertheless."""
     with start_supervisor(ANSWERING.format(code=0), first=SIGNAL_IN_ANOTHER_THREAD) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith("ready - 3 workers\n")
@@ -153,7 +154,7 @@ def test_a_failed_first_start_ends_the_supervisor() -> None:
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    """A port in use is refused, even if its other sockets allow sharing (SO_REUSEPORT)."""
+    """`listen` refuses a port that another gateway uses, although the workers of one gateway share a port (SO_REUSEPORT)."""
     sockets = listen("127.0.0.1", 0, 2, 16)
     port = sockets[0].getsockname()[1]
     assert [one.getsockname()[1] for one in sockets] == [port, port]

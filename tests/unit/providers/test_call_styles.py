@@ -101,7 +101,7 @@ def chat_streams(draw: st.DrawFn) -> tuple[Calls, list[dict[str, Any]]]:
     return calls, chunks
 
 
-@settings(deadline=None, max_examples=examples(600))
+@settings(deadline=None, max_examples=examples(60))
 @given(chat_streams())
 def test_chat(stream: tuple[Calls, list[dict[str, Any]]]) -> None:
     """Each call is found, whatever its index, its id and the form of its arguments: whole, in pieces, or encoded twice."""
@@ -109,7 +109,7 @@ def test_chat(stream: tuple[Calls, list[dict[str, Any]]]) -> None:
     check(decode_events(ChatDecoder(Quirks(), FAILURES), *chunks, CHAT_END), calls)
 
 
-@settings(deadline=None, max_examples=examples(200))
+@settings(deadline=None, max_examples=examples(40))
 @given(call_lists(), st.randoms(use_true_random=False), st.data())
 def test_chat_interleaved(calls: Calls, rng: Any, data: st.DataObject) -> None:
     """Pieces of calls with indexes or ids of their own may come in any order."""
@@ -127,7 +127,7 @@ def test_chat_interleaved(calls: Calls, rng: Any, data: st.DataObject) -> None:
     assert got == list(range(len(calls)))
 
 
-@settings(deadline=None, max_examples=examples(200))
+@settings(deadline=None, max_examples=examples(40))
 @given(chat_streams(), st.booleans(), st.booleans())
 def test_chat_with_a_whole_message(stream: tuple[Calls, list[dict[str, Any]]], has_ids: bool, is_alone: bool) -> None:
     """A whole message after the pieces, or instead of them, repeats nothing."""
@@ -144,7 +144,7 @@ def test_chat_with_a_whole_message(stream: tuple[Calls, list[dict[str, Any]]], h
     check(decode_events(ChatDecoder(Quirks(), FAILURES), *([] if is_alone else chunks), end), calls)
 
 
-@settings(deadline=None, max_examples=examples(300))
+@settings(deadline=None, max_examples=examples(50))
 @given(call_lists(), st.data())
 def test_messages(calls: Calls, data: st.DataObject) -> None:
     """Messages: own or same index and id; input at the start, in pieces or both; with or without the end of a block."""
@@ -177,7 +177,7 @@ def test_messages(calls: Calls, data: st.DataObject) -> None:
 Sender = Callable[[int, dict[str, Any], str], list[dict[str, Any]]]
 
 
-@settings(deadline=None, max_examples=examples(300))
+@settings(deadline=None, max_examples=examples(50))
 @given(call_lists(), st.data())
 def test_responses(calls: Calls, data: st.DataObject) -> None:
     """Responses: own or missing index, own or same id; in pieces, whole, or only in the last event; nothing twice."""

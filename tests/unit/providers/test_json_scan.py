@@ -29,7 +29,7 @@ JSONS = st.recursive(
 PIECES = st.lists(st.one_of(JSONS, st.text('{}[]"\\\\:, a', max_size=6)), max_size=4)
 
 
-@settings(deadline=None, max_examples=examples(500))
+@settings(deadline=None, max_examples=examples(200))
 @given(PIECES, st.lists(st.integers(1, 5), min_size=1, max_size=40))
 def test_a_value_ends_where_json_ends(texts: list[str], sizes: list[int]) -> None:
     """A JSON value ends at its end, wherever it is split and whatever is in strings, and never before."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
+import shlex
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
-from store.api import Store
+from store.api import Store, turn_channel
 from store.records import Append, Appended, StoreError
 from store.redis import client as client_module
 from store.redis.scripts import Script, load_scripts
@@ -30,6 +34,7 @@ from tests.store_conformance import (
     new_turn,
     piece,
     running,
+    say,
     stateless_turn,
 )
 
@@ -96,6 +101,31 @@ async def test_a_failed_script_load_names_the_address(redis_server: RedisProcess
     """The error names the address even if only the last step of opening fails."""
     redis_server.execute("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
     assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+
+
+async def test_the_documented_user_of_redis_may_do_everything(redis_server: RedisProcess) -> None:
+    """The user of docs/operations.md runs turns, searches, subscribes and is erased; it may not list or delete all keys."""
+    text = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    command = re.search(r"^redis-cli (ACL SETUSER turnwire (?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert command is not None
+    redis_server.execute(*shlex.split(command[1].replace("\\\n", "")))
+    url = redis_server.url.replace("//", "//turnwire:PASSWORD@")
+    async with redis_store(url, archived=True) as store, listening(store) as received:
+        await store.create_conversation(conversation())
+        await store.subscribe(turn_channel("ann", "t1"))
+        await store.publish(turn_channel("ann", "t1"), b"hello")
+        await received.next()
+        await say(store, "c1", "a refund")
+        found, _ = await store.search("ann", "refund", 10, None)
+        assert [each.record.id for each in found] == ["c1"]
+        await store.put_ephemeral("key", b"value", 60_000)
+        await store.erase_user("ann")
+        assert await store.conversations("ann", 10, None) == ([], False)
+    async with Redis.from_url(url) as link:
+        execute: Any = link.execute_command
+        for refused in (("KEYS", "*"), ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*")):
+            with pytest.raises(NoPermissionError):
+                await execute(*refused)
 
 
 async def test_opening_is_retried_while_redis_is_silent(
@@ -257,7 +287,7 @@ async def test_an_ending_waits_for_the_replicas(
             replica.freeze()
             await hasty.end(ending(turns[2]))
             assert len(caplog.messages) == 1
-            assert "ending stored on too few replicas" in caplog.text
+            assert "stored on too few replicas" in caplog.text
             replica.thaw()
 
 

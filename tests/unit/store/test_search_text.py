@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store import search_text
-from store.search_text import SNIPPET_CHARS, TERMS_MAX, SearchQuery, index_text, message_text, parse_query, words
+from store.search_text import (
+    SLICE_CHARS,
+    SNIPPET_CHARS,
+    TERMS_MAX,
+    SearchQuery,
+    index_text,
+    message_text,
+    parse_query,
+    words,
+)
 
 texts = st.text(st.characters() | st.sampled_from("aé ß天-\"\u0301\u0e01\x00_'ﬁ")).map(lambda text: text[:200])
 
@@ -21,6 +31,12 @@ def test_words_are_stable(text: str) -> None:
     assert words(" ".join(found)) == found
     assert words(text.lower()) == words(text.upper().lower())
     assert not set("".join(found)) & set("_-\"' \x00*()")
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii(text: str) -> None:
+    """The fast way for ASCII finds the words that the other way finds."""
+    assert words(f"{text} \u00e9") == [*words(text), "e"]
 
 
 @given(texts, texts)
@@ -64,6 +80,41 @@ def test_queries() -> None:
     }
     for query, (phrases, excluded, ends_with_prefix) in cases.items():
         assert parse_query(query) == SearchQuery(phrases, excluded, ends_with_prefix), query
+
+
+@given(st.lists(texts, min_size=1, max_size=40), texts)
+def test_a_text_in_slices_has_the_same_words(parts: list[str], query: str) -> None:
+    """However long a text is, it has the words of its parts, and a snippet begins where the first place is."""
+    text = " ".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_text, "SLICE_CHARS", 210)
+        slices = list(search_text._slices(text))
+        assert "".join(part for _, part in slices) == text
+        assert words(text) == [word for part in parts for word in words(part)]
+        parsed = parse_query(query)
+        place = parsed.first_place(words(text))
+        assert len(words(text[: search_text._offset(text, parsed)])) <= (place or 0)
+
+
+@pytest.mark.parametrize("text", ["plain words of an answer. ", "größere Wörter. ", "今天天气很好"])
+def test_no_step_of_a_search_is_long(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long text is folded in slices, so that no other thread waits, and for its snippet only once, up to the place."""
+    folded: list[int] = []
+    fold = search_text._fold
+
+    def counted(part: str) -> str:
+        folded.append(len(part))
+        return fold(part)
+
+    monkeypatch.setattr(search_text, "_fold", counted)
+    query = parse_query("zzneedle")
+    text = (text * 20_000)[:60_000] + " zzneedle and more"
+    folded.clear()
+    assert "zzneedle" in search_text.snippet(text, query)
+    assert sum(folded) <= len(text) + 2 * SLICE_CHARS
+    assert query.matches_text(text)
+    assert "zzneedle" in index_text(text)
+    assert max(folded) <= SLICE_CHARS
 
 
 def test_a_snippet_is_around_the_place() -> None:

@@ -32,7 +32,7 @@ _messages = sa.table(
 
 
 def upgrade() -> None:
-    """Add the columns and the index, and fill them for what is there."""
+    """Add the columns and the index, and fill them for the existing rows."""
     connection = op.get_bind()
     op.add_column("conversations", sa.Column("search_title", LosslessText, nullable=False, server_default=""))
     op.add_column("messages", sa.Column("search_words", LosslessText))

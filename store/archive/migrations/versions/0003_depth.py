@@ -1,4 +1,4 @@
-"""The number of messages before each message on its branch, so that a turn needn't walk to the root."""
+"""The number of messages before each message on its branch, so that counting them needs no walk to the root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UPDATE messages SET depth = down.depth FROM down WHERE messages.user_id = down.u
 
 
 def upgrade() -> None:
-    """Add the column and fill it for what is there."""
+    """Add the column and fill it for the existing rows."""
     op.add_column("messages", sa.Column("depth", sa.BigInteger))
     # Without this index, each message would look for its children in the whole table.
     op.create_index("messages_by_parent", "messages", ["user_id", "parent_id"])

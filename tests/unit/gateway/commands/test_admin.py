@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import json
 import sys
 
 import pytest
@@ -92,3 +93,17 @@ async def test_a_full_disk_is_named_as_the_reason(
             await admin("--url", server.url, "export", "me")
         assert exited.value.code == 1
         assert "can't be written: No space left on device" in capsys.readouterr().err
+
+
+async def test_a_user_named_me(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`me` is the user of the credential, and with `--exact` the user who has this name."""
+    output = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", output)
+    async with serving() as server:
+        for arguments in (("export", "me"), ("export", "--exact", "me"), ("erase", "--exact", "me")):
+            await admin("--url", server.url, *arguments)
+    output.seek(0)
+    own, _, exact, _, erased = output.read().splitlines()
+    assert json.loads(own)["user"] != "me"
+    assert json.loads(exact)["user"] == "me"
+    assert erased == "me: erased"

@@ -32,17 +32,19 @@ class FakeServer:
         (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Check that Redis runs at 127.0.0.1:1."),
         (["--store", f"sqlite:///{Path(__file__)}"], "test_serve.py"),
         (["--port", "{taken}"], "Choose another port with --port"),
+        (["--host", "203.0.113.9"], "Choose an address of this machine with --host"),
     ],
-    ids=["store", "unreachable", "no-database", "port"],
+    ids=["store", "unreachable", "no-database", "port", "host"],
 )
 def test_a_failed_start_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    """For an invalid or unreachable store, or a port in use, one line without a password is printed.
+    """For an invalid or unreachable store, a port in use, or a foreign address, one line without a password is printed.
 
     The exit code is 1. If the command line has a password, one more line warns about it.
     """
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda *_: None)
+    monkeypatch.setenv("TURNWIRE_INSECURE", "1")
     with listen("127.0.0.1", 0, 1, 16)[0] as occupied:
         port = str(occupied.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]

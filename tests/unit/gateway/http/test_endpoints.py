@@ -9,6 +9,7 @@ import pytest
 
 from gateway.http.endpoints import api_routes
 from gateway.http.operations import OPERATIONS
+from store.records import StoreError
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 
@@ -55,6 +56,19 @@ async def test_a_longer_path_is_not_taken_for_the_name_of_a_user(http: httpx2.As
     wrong = await http.delete("/v1/users/ann/export")
     assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, {"GET", "HEAD", "OPTIONS"})
     assert (await http.delete("/v1/users/ann%2Fexport", timeout=30)).status_code == 200
+
+
+async def test_the_export_from_a_store_that_is_away_is_an_error(
+    server: InLoopServer, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client doesn't get the beginning of an export that can't go on."""
+
+    async def fail(*_: object, **_options: object) -> None:
+        raise StoreError("The store can't be reached.")
+
+    monkeypatch.setattr(server.gateway.services.store, "conversations", fail)
+    answer = await http.get("/v1/users/me/export")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
 
 
 async def test_a_path_with_a_trailing_slash_is_unknown(http: httpx2.AsyncClient) -> None:

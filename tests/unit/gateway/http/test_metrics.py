@@ -8,7 +8,7 @@ import pytest
 from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.in_loop_server import serving
-from tests.metrics import value
+from tests.metrics import samples, value
 
 JWT = {"auth": "jwt", "jwt_secret": SECRET}
 
@@ -51,6 +51,7 @@ async def test_the_metrics_record_requests() -> None:
         await c.request("turn.start", turn="u", input="Hi", params={"demo": {"rate": 20, "tokens": 1000}})
         await c.until_seq("u", 2)
         text = (await get(server.url)).text
+        assert ("turnwire_turns", (("model", "demo"), ("state", "running"))) in samples(text), "all of it can be parsed"
         assert value(text, "turnwire_turns", state="running", model="demo") == 1
         assert value(text, "turnwire_connections", transport="websocket") == 1
         await c.request("turn.cancel", turn="u")

@@ -48,7 +48,7 @@ def test_schemas_and_references_match() -> None:
 
 
 def test_a_start_is_described() -> None:
-    """The description has the body, the responses in every format, and the preference."""
+    """The description has the formats of the answer, the headers of a 202, and the body without `id` and `type`."""
     shown = openapi("none")["paths"]["/v1/turns"]["post"]
     assert set(shown["responses"]["200"]["content"]) == {
         "application/json",

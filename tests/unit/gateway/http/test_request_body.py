@@ -77,7 +77,7 @@ async def test_a_body_that_is_not_json_is_refused(given: str) -> None:
     ],
 )
 async def test_a_body_is_plain_utf_8(headers: dict[str, str], named: str) -> None:
-    """Another charset or a content encoding is refused with 415, and the message names the header to change."""
+    """Another charset or a content encoding is refused with 415, and the message names what to change."""
     with pytest.raises(HttpError, match=named) as refused:
         await read_body(Headers(headers), receiving(b"{}"), 10)
     assert refused.value.status == 415

@@ -109,6 +109,16 @@ async def test_requests_that_are_refused_early_have_the_id(request_head: str) ->
         assert answer.count(b"\r\nx-request-id: r1\r\n") == 1, answer
 
 
+async def test_the_log_line_of_a_malformed_request_has_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    """There is one line, with the id of the answer and the reason."""
+    async with serving() as server:
+        answer = await answer_to(server, "GET /v1 HTTP/1.1\r\nX-Request-ID: r1\r\nHost: h\r\nbroken\r\n\r\n")
+    assert b"400 bad request" in answer
+    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert isinstance(line.msg, dict)
+    assert (line.msg["event"], line.msg["request_id"]) == ("malformed request refused", "r1")
+
+
 async def test_an_opening_is_answered_with_its_id() -> None:
     """The answer that accepts a socket, and the one that refuses it, have the id of the opening. An opening
     without an id gets a new one."""

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from store.records import PartFailed
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 from tests.redis_process import redis_process
@@ -151,3 +152,19 @@ async def test_an_instance_with_a_read_only_store_is_degraded(tmp_path: Path) ->
                 assert refused.json()["error"]["code"] == "store_unavailable"
                 redis.execute(*right)
                 assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
+
+
+async def test_a_part_of_the_store_that_fails_does_not_hide_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a master of a cluster is away, `/ready` names the state of the archive too."""
+    with redis_process(tmp_path / "redis") as redis:
+        archive = f"sqlite:///{tmp_path / 'archive.db'}"
+        async with serving(store=redis.url, archive=archive) as server, httpx2.AsyncClient(base_url=server.url) as http:
+            assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok", "archive": "ok"}
+
+            async def ping() -> None:
+                raise PartFailed
+
+            monkeypatch.setattr(server.gateway.store, "ping", ping)
+            assert (await http.get("/ready")).json() == {"status": "ready", "store": "degraded", "archive": "ok"}

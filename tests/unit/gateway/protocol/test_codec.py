@@ -506,3 +506,16 @@ def test_clip_text_is_a_prefix_that_fits(text: str, bytes_max: int) -> None:
         assert clipped == text
     elif bytes_max > 64:
         assert clipped
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=["json", "msgpack"])
+def test_a_number_without_a_fraction_is_an_integer(codec: Codec) -> None:
+    """In JSON, 1.0 is 1. HTTP accepts both, and so does a frame; a field that is wrong otherwise is still named."""
+    frame = {"type": "feedback.put", "id": "1", "message": "m"}
+    rated = codec.decode(codec.encode({**frame, "rating": 1.0}))
+    assert isinstance(rated, p.FeedbackPut)
+    assert (rated.rating, type(rated.rating)) == (1, int)
+    for wrong in (1.5, 6.0, float(2**80)):
+        with pytest.raises(FrameError) as refused:
+            codec.decode(codec.encode({**frame, "rating": wrong}))
+        assert (refused.value.error.code, refused.value.error.body.path) == ("invalid_request", "rating")

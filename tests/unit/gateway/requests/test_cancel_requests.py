@@ -88,7 +88,7 @@ async def test_law_5_running_turns_are_cancelled_despite_the_rate_limit() -> Non
 
 
 async def test_an_ended_turn_is_found_when_the_rate_recovers() -> None:
-    """After the running turns were read, the other ones are looked up if the user is below the rate limit again."""
+    """If the user falls below the rate limit while the running turns are read, the other ids are looked up too."""
     async with rate_limited_pair() as (_, two, here, there):
         await here.start("t", demo={"rate": 0, "tokens": 3})
         await here.ending("t")

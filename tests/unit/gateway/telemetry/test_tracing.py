@@ -3,6 +3,7 @@ contains content, and a gateway that doesn't trace."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.telemetry.tracing import open_tracing
+from store.api import user_hash
 from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.in_process import SLOW
@@ -154,3 +156,14 @@ def test_a_missing_extra_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     assert open_tracing("http://127.0.0.1:4318", []) is None
     assert "turnwire[otel]" in caplog.text
+
+
+async def test_a_span_has_no_name_of_a_user_if_users_are_hashed(collector: Collector) -> None:
+    """The setting for the log applies to traces too."""
+    tracing = open_tracing(collector.url, [], "hash")
+    assert tracing is not None
+    tracing.start_turn("ann", "t", None, "m").end("completed", "m", None, None, None)
+    await asyncio.to_thread(tracing.shutdown)
+    (span,) = collector.named("turn")
+    assert attributes(span)["user.hash"] == user_hash("ann")
+    assert "user.id" not in attributes(span)

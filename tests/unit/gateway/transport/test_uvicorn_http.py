@@ -15,8 +15,8 @@ from tests.client import small_buffer_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 
-SEGMENT_BYTES_MAX = 512 * 1024
-"""Twice as many bytes as uvloop reads at once."""
+UNPARSED_BYTES_MAX = 512 * 1024
+"""Twice as many bytes as asyncio's event loop, which the tests run in, reads at once."""
 HEAD = "{} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -158,13 +158,13 @@ async def test_pipelined_requests_are_parsed_one_at_a_time(monkeypatch: pytest.M
             assert b"200 OK" in head
             await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         assert waiting == [0] * count
-        assert max(unparsed) < SEGMENT_BYTES_MAX < len(long) * count
+        assert max(unparsed) < UNPARSED_BYTES_MAX < len(long) * count
         writer.close()
 
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 async def test_requests_behind_a_body_wait_for_its_response(framing: str) -> None:
-    """A long body, and the requests that follow it in the same segment, are read completely and answered in order."""
+    """A long body, and the requests that are sent together with it, are read completely and answered in order."""
     body = b'{"title":%b"x"}' % (HEAD_END * 10_000)
     head = HEAD.format("POST /v1/conversations") + "Content-Type: application/json\r\n"
     if framing == "chunks":

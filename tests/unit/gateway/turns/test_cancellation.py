@@ -15,6 +15,13 @@ from tests.in_process import SLOW, Instance, SessionClient, eventually, open_cli
 Pair = tuple[Instance, Instance]
 
 
+async def start_and_follow(here: SessionClient, there: SessionClient) -> None:
+    """Start turn `t` on one instance, and attach to it on the other, until its events arrive there."""
+    await here.start("t", demo=SLOW)
+    await there.request("turn.attach", turn="t")
+    await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
+
+
 async def test_a_cancel_through_another_instance(pair: Pair) -> None:
     """The cancel request is stored, and the owner is notified and applies it. The client of the other instance receives
     the result."""
@@ -61,9 +68,7 @@ async def test_a_silent_owner_loses_the_turn(quick: None, monkeypatch: pytest.Mo
         open_client(one.services) as here,
         open_client(two.services) as there,
     ):
-        await here.start("t", demo=SLOW)
-        await there.request("turn.attach", turn="t")
-        await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
+        await start_and_follow(here, there)
         with one.store.blocked("append"), one.shared.disconnected():
             request_ids = [there.send("turn.cancel", turn="t") for _ in range(2)]
             for request_id in request_ids:
@@ -253,3 +258,24 @@ async def test_on_busy_considers_turns_of_all_instances(pair: Pair) -> None:
         assert (await here.ending("a"))["type"] == "turn.cancelled"
         assert (await there.ending("c"))["type"] == "turn.cancelled"
         assert (await there.ending("d"))["type"] == "turn.completed"
+
+
+async def test_a_turn_that_the_store_has_lost_is_cancelled_when_it_is_restored(quick: None) -> None:
+    """While the store has lost a turn, an instance that mirrors it waits with a cancel until the owner has restored it.
+
+    For a turn that the instance doesn't know, it answers `not_found` at once.
+    """
+    async with (
+        open_pair(lease_s=30) as (one, two),
+        open_client(one.services) as here,
+        open_client(two.services) as there,
+    ):
+        await start_and_follow(here, there)
+        with one.store.blocked("accept") as restoring:
+            await one.store.real.erase_user("ann")
+            await restoring.wait()
+            request_id = there.send("turn.cancel", turn="t")
+            await eventually(lambda: two.store.calls.count("request_cancel") > 1)
+            assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
+        assert await there.answer(request_id) == {"turns": {"t": "cancelled"}}
+        assert (await here.ending("t"))["type"] == "turn.cancelled"

@@ -45,8 +45,8 @@ async def small_model(folder: Path) -> AsyncIterator[tuple[InLoopServer, Upstrea
 
 
 async def test_the_estimate_is_that_of_the_turn_that_follows(tmp_path: Path) -> None:
-    """As many messages are left out as in the turn itself, and the cost is by the model's price. The provider gets no
-    request, and the conversation doesn't change. Over HTTP the answer is the same."""
+    """As many messages are left out as in the turn itself, and the cost is computed from the model's price. The provider
+    gets no request, and the conversation doesn't change. Over HTTP the answer is the same."""
     async with small_model(tmp_path) as (server, upstream, c), http_client(server.url) as http:
         conversation: dict[str, Any] = {}
         for n in range(4):

@@ -71,7 +71,7 @@ def random_step(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader]
     assert all(one.outbox.waiting_bytes >= 0 for one in readers)
 
 
-@settings(deadline=None, max_examples=examples(150))
+@settings(deadline=None, max_examples=examples(60))
 @given(PIECES, st.data())
 def test_random_interleavings_lose_and_repeat_nothing(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
     """Laws 1, 2 and 7: frames are contiguous and complete, in whatever order a turn publishes and readers attach,
@@ -94,7 +94,7 @@ def test_random_interleavings_lose_and_repeat_nothing(pieces: list[tuple[int, bo
     asyncio.run(live())
 
 
-@settings(deadline=None, max_examples=examples(100))
+@settings(deadline=None, max_examples=examples(40))
 @given(st.integers(0, 8), st.integers(1, 12), st.lists(st.integers(1, 3), max_size=8), st.booleans())
 def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: list[int], ends: bool) -> None:
     """Law 7: an attachment ahead of the log waits until the log reaches its position. If the turn ends before that, it

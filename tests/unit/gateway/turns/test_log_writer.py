@@ -279,15 +279,25 @@ async def test_a_turn_missing_in_the_store_is_scheduled_for_restore(harness: Wri
     assert missing == [stream]
 
 
-async def test_a_turn_of_an_erased_user_is_not_restored(harness: WriterHarness) -> None:
+async def test_a_turn_of_an_erased_user_is_not_restored(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A turn that began before its user was erased ends here without being stored again; a later one is restored."""
-    before, later = stateless_turn("before", now_ms=EPOCH), stateless_turn("later", now_ms=EPOCH + 2)
-    await harness.store.put_ephemeral(erased_key("ann"), str(EPOCH + 1).encode(), 60_000)
+    erased_ms = 1_000_000  # by the store's clock, which may be years apart from the instance's
+    await harness.store.put_ephemeral(erased_key("ann"), str(erased_ms).encode(), 60_000)
+    before, later = stateless_turn("before", now_ms=EPOCH), stateless_turn("later", now_ms=EPOCH)
+    clock = erased_ms
+
+    async def clock_ms() -> int:
+        return clock
+
+    monkeypatch.setattr(harness.writer._store, "clock_ms", clock_ms, raising=False)
     for new in (before, later):
         live_turn = LiveTurn("ann", new.turn, b"", EPOCH)
         live_turn.set_acceptance(new, None)
         await harness.writer.restore(live_turn)
         assert live_turn.signal.abort_reason == (Abort("lost") if new is before else None)
+        clock += 3_600_000
     assert await harness.store.running("ann", ["before", "later"]) == [None, True]
 
 

@@ -12,7 +12,10 @@ from tests.metrics import value
 
 
 def test_attempts_failures_and_the_ending_are_counted() -> None:
-    """Attempts and failures are counted by provider and code; retries, fallbacks and the ending as well."""
+    """Attempts are counted by provider, failures by provider and code, fallbacks by model, the ending by status and model.
+
+    Retries have no labels.
+    """
     telemetry = Telemetry(["demo"])
     recorder = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")

@@ -61,6 +61,7 @@ async def test_missing_credentials() -> None:
         answer = await providers.answer_model(MODEL)
         assert answer.code == "upstream_auth"
         assert answer.error is not None
+        assert "has no valid credentials for" in answer.error.message
         assert "AWS_BEARER_TOKEN_BEDROCK" in answer.error.message
         assert not upstream.requests
 

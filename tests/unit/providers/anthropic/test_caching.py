@@ -24,14 +24,17 @@ from providers.route import PromptCache
 from tests.answers import every_key, route
 
 
-def talk(*turns: tuple[str, tuple[Part, ...]], **fields: Any) -> ChatRequest:
-    """Return a request with these messages."""
-    messages = tuple(ChatMessage(cast("Role", role), parts) for role, parts in turns)
-    return ChatRequest(model="m", messages=messages, **fields)
+def talk(*messages: tuple[str, tuple[Part, ...]], **fields: Any) -> ChatRequest:
+    """Return a request with these messages, each a (role, parts)."""
+    chat_messages = tuple(ChatMessage(cast("Role", role), parts) for role, parts in messages)
+    return ChatRequest(model="m", messages=chat_messages, **fields)
 
 
 def places(body: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return where the breakpoints of a body are: its field or message, and the kind of the block."""
+    """Return where the breakpoints of a body are.
+
+    A breakpoint is ("tools", the tool's name), ("system",), (the message's index, the block's type) or ("request",).
+    """
     found: list[tuple[str, ...]] = [
         ("tools", block["name"]) for block in body.get("tools", ()) if "cache_control" in block
     ]
@@ -55,7 +58,10 @@ ANSWER = ("assistant", (ReasoningPart("why", signature="s"), TextPart("so")))
     ],
 )
 def test_places(style: PromptCache, expected: list[tuple[str, ...]]) -> None:
-    """The tools, the system prompt and the end of the prompt have a breakpoint. Nothing else in the body changes."""
+    """With a style, the tools, the system prompt and the end of the prompt have a breakpoint.
+
+    Nothing else in the tools and messages changes.
+    """
     request = talk(USER, ANSWER, USER, system="Be brief.", tools=(Tool("f"), Tool("g")))
     body = messages_body(request, route("anthropic", prompt_cache=style))
     assert places(body) == expected
@@ -75,7 +81,7 @@ def test_an_answer_to_continue_has_no_breakpoint(style: PromptCache) -> None:
 
 
 def test_the_end_of_a_distant_request_is_marked() -> None:
-    """If an answer has more blocks than the API searches, the end of the request before it has a breakpoint of its own."""
+    """If more than `LOOKBACK_BLOCKS` blocks follow the end of the previous request, it has a breakpoint too."""
     calls = tuple(ToolCallPart(f"c{n}", "f", "{}") for n in range(9))
     results = tuple(ToolResultPart(f"c{n}", "3") for n in range(9))
     body = messages_body(
@@ -96,7 +102,7 @@ def test_thinking_has_no_breakpoint() -> None:
 
 
 def test_an_empty_conversation_is_left_as_it_is() -> None:
-    """Without messages of the user, nothing is marked; a blank system prompt stays text."""
+    """A body without tools and messages, whose system prompt is blank, stays as it is."""
     body: dict[str, Any] = {"messages": [], "system": " "}
     add_breakpoints(body, "request")
     assert body == {"messages": [], "system": " "}
@@ -116,5 +122,5 @@ def test_an_empty_conversation_is_left_as_it_is() -> None:
     ],
 )
 def test_style_of_each_provider(model: str, style: PromptCache) -> None:
-    """Bedrock and Vertex AI refuse the request's own field. Some old models on Bedrock refuse any."""
+    """Bedrock and Vertex AI take `cache_control` only in blocks. Some old models on Bedrock don't take it at all."""
     assert Catalog(every_key()).resolve(model).quirks.prompt_cache == style

@@ -184,7 +184,7 @@ def test_data_urls() -> None:
 
 
 def test_trailing_thinking_is_left_out() -> None:
-    """Thinking at the end, from an answer that was stopped before its text, is left out because the API rejects it."""
+    """Thinking at the end of an answer that was stopped is left out because the API rejects it."""
     thought = ReasoningPart("why", signature="s")
     assert [block["type"] for block in blocks("assistant", thought, TextPart("a"), thought)] == ["thinking", "text"]
 
@@ -204,7 +204,8 @@ def test_trailing_thinking_is_left_out() -> None:
 def test_thinking_agrees_with_the_calls_that_are_answered(
     style: str, effort: Any, thought: bool, thinking: str | None, kinds: list[str]
 ) -> None:
-    """With a budget, thinking is turned off if the calls came without a thought. Without thinking, thoughts are left out."""
+    """With a budget, thinking is turned off if the answer with the calls doesn't begin with a thinking block. If thinking
+    is off, thinking blocks are left out. After the user's next message, thinking can be on again."""
     call = ToolCallPart("c", "f", "{}")
     parts: tuple[Part, ...] = (ReasoningPart("why", signature="c2ln"), call) if thought else (call,)
     messages = (

@@ -196,7 +196,7 @@ def _each(*dialects: str) -> Iterator[tuple[Route, Check]]:
         yield DIALECTS[dialect]
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(80))
 @given(
     history=histories(),
     new=new_inputs,
@@ -214,7 +214,7 @@ def test_any_history_follows_the_rules_of_the_dialect(
         check(body_of(model, requested(messages, system=system, tools=tools, params=Params(reasoning=effort))))
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(80))
 @given(history=histories(), effort=st.sampled_from([None, "none", "high"]))
 def test_any_end_of_a_history_follows_the_rules_or_is_refused(
     history: list[ChatMessage], effort: Effort | None
@@ -231,7 +231,7 @@ def test_any_end_of_a_history_follows_the_rules_or_is_refused(
             check(body)
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(40))
 @given(history=histories(system=False), more=histories(system=False))
 def test_a_longer_context_begins_with_the_same_messages(history: list[ChatMessage], more: list[ChatMessage]) -> None:
     """An id doesn't depend on what follows, so that a provider's cache of prefixes can be used."""

@@ -285,7 +285,7 @@ def chunked(contents: list[bytes]) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in [*contents, b""])
 
 
-@settings(deadline=None, max_examples=examples(300))
+@settings(deadline=None, max_examples=examples(100))
 @given(st.lists(CONTENT, max_size=8), st.lists(st.integers(1, 40), max_size=30), st.integers(1, 9))
 async def test_chunks_split_anywhere(contents: list[bytes], cuts: list[int], pieces_per_read: int) -> None:
     """The content of chunks is read correctly, wherever the network splits them and whether or not the reader waits."""

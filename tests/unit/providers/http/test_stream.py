@@ -156,8 +156,9 @@ async def test_answer_that_is_not_streamed(upstream: Upstream, indent: int | Non
 
 
 async def test_unframed_chunks(upstream: Upstream) -> None:
-    """A JSON array of chunks, or one chunk per line, is decoded as an answer."""
-    chunks: list[Any] = [{"choices": [{"delta": {"content": text}}]} for text in ("Hel", "lo")]
+    """A JSON array of chunks, or one chunk per line, is decoded as an answer. Some of the chunks may be empty."""
+    chunks: list[Any] = [{"choices": []}, {"choices": [{"delta": {"role": "assistant", "content": ""}}]}]
+    chunks += [{"choices": [{"delta": {"content": text}}]} for text in ("Hel", "lo")]
     chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     for body in (json.dumps(chunks), json.dumps(chunks, indent=1), "\n".join(map(json.dumps, chunks)) + "\n"):
         answer, _ = await read(upstream, Script((body.encode(),)))

@@ -16,6 +16,7 @@ from providers.openai.reasoning import RECORD_MAX, thought_text
 from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, TAGS
 from providers.route import Endpoint, Quirks
 from tests.answers import Answer, chat_request
+from tests.examples import examples
 
 FAILURES = Failures(Endpoint("vllm", "vLLM", "", ()))
 Delta = dict[str, Any]
@@ -105,7 +106,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@settings(max_examples=30)
+@settings(max_examples=examples(15))
 @given(THOUGHTS, ANSWERS, WEIGHTS, st.booleans(), st.booleans())
 def test_each_shape(
     shape: Callable[[str], Delta], thought: str, answer: str, sizes: list[int], is_list: bool, think_tags: bool
@@ -150,7 +151,7 @@ def test_details_that_grow(thought: str, sizes: list[int], times: int) -> None:
 
 
 @pytest.mark.parametrize(("open_tag", "close_tag"), TAGS.items())
-@settings(max_examples=30)
+@settings(max_examples=examples(15))
 @given(THOUGHTS, ANSWERS, WEIGHTS, st.booleans(), st.booleans())
 def test_tags(
     open_tag: str, close_tag: str, thought: str, answer: str, sizes: list[int], upper: bool, beside: bool
@@ -221,7 +222,7 @@ def test_the_reason_for_a_withdrawal(contents: list[str], known: bool, reason: s
         "<b>bold</b>",
     ],
 )
-@settings(max_examples=15)
+@settings(max_examples=examples(10))
 @given(WEIGHTS)
 def test_a_tag_in_the_middle_is_text(text: str, sizes: list[int]) -> None:
     """An answer about such tags, or with them in code, stays as it is."""

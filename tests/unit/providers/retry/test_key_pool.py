@@ -104,7 +104,7 @@ def test_failing_key_cools_down(clock: Clock, error: ProviderError, cooldown_s: 
 
 
 def test_wait_for_the_first_rate_limit_to_end(clock: Clock) -> None:
-    """The wait ends with the first rate limit that ends, even if the cooldown of a rejected key ends earlier."""
+    """The wait lasts until the first rate limit ends, even if the cooldown of a rejected key ends earlier."""
     pool = make_pool(clock, "one", "two", "three")
     for seconds in (90, 70):
         check_out_key(pool).record_failure(

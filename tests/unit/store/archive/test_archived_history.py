@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.api import Store
@@ -18,7 +18,8 @@ from store.archive.archived_store import ArchivedStore
 from store.archive.sql_archive import SqlArchive
 from store.records import Change, ConversationRecord, FeedbackFilter, MessageRecord, NotFound
 from store.sqlite.store import SqliteStore
-from tests.archived_stores import archived_store, forget_history
+from tests.archived_stores import archived_store, forget_history, new_archive_file
+from tests.examples import examples
 from tests.redis_process import RedisProcess, shared_redis
 from tests.store_conformance import NOW, conversation, in_many_examples, new_turn, run
 
@@ -82,7 +83,7 @@ class Pair(NamedTuple):
 async def pair(shared_redis: RedisProcess, tmp_path: Path) -> AsyncIterator[Pair]:
     """Empty stores."""
     shared_redis.execute("FLUSHALL")
-    url, model = f"sqlite:///{tmp_path / 'archive.db'}", SqliteStore(":memory:")
+    url, model = await new_archive_file(tmp_path / "archive.db"), SqliteStore(":memory:")
     await model.open()
     async with (
         archived_store(shared_redis.url, cast("Archive", SqlArchive(url, migrate=True))) as one,
@@ -92,7 +93,7 @@ async def pair(shared_redis: RedisProcess, tmp_path: Path) -> AsyncIterator[Pair
     await model.close()
 
 
-@in_many_examples
+@settings(in_many_examples, max_examples=examples(25))
 @given(STEPS)
 async def test_the_history_is_that_of_one_store(
     shared_redis: RedisProcess, pair: Pair, steps: list[tuple[str, str, int]]

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.sql_archive import SqlArchive
 from tests.archive_conformance import ArchiveConformance
+from tests.archived_stores import LastingArchive, lasting_archive
 from tests.postgres_process import PostgresProcess, shared_postgres
 
 __all__ = ["shared_postgres"]
 
 
-@pytest.fixture(scope="module")
-def url(shared_postgres: PostgresProcess) -> str:
-    """The URL of a database for these tests."""
-    return shared_postgres.url(shared_postgres.create_database())
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def in_postgres(shared_postgres: PostgresProcess) -> AsyncIterator[LastingArchive]:
+    """The archive of a class in PostgreSQL."""
+    async with lasting_archive(shared_postgres.url(shared_postgres.create_database())) as archive:
+        yield archive
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of a file with the schema, which the first test creates."""
-    return tmp_path_factory.mktemp("archive") / "template.db"
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def in_sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LastingArchive]:
+    """The archive of a class in a SQLite file."""
+    async with lasting_archive(f"sqlite:///{tmp_path_factory.mktemp('archive') / 'archive.db'}") as archive:
+        yield archive
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(ArchiveConformance):
     """The conformance tests on PostgreSQL."""
 
-    @pytest.fixture
-    async def archive(self, url: str) -> AsyncIterator[SqlArchive]:
+    @pytest_asyncio.fixture(loop_scope="class")
+    async def archive(self, in_postgres: LastingArchive) -> AsyncIterator[SqlArchive]:
         """An empty archive."""
-        archive = SqlArchive(url, migrate=True)
-        await archive.open()
-        yield archive
-        await self.query_all(archive, "TRUNCATE users CASCADE", "DROP TRIGGER IF EXISTS refuse ON messages")
-        await archive.close()
+        yield in_postgres
+        await in_postgres.clear()
+        await self.query_all(in_postgres, "DROP TRIGGER IF EXISTS refuse ON messages")
 
     async def query_all(self, archive: SqlArchive, *statements: str) -> None:
         """Run statements."""
@@ -61,22 +62,16 @@ class TestPostgres(ArchiveConformance):
         )
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestSqlite(ArchiveConformance):
     """The conformance tests on a SQLite file."""
 
-    @pytest.fixture
-    async def archive(self, template: Path, tmp_path: Path) -> AsyncIterator[SqlArchive]:
+    @pytest_asyncio.fixture(loop_scope="class")
+    async def archive(self, in_sqlite: LastingArchive) -> AsyncIterator[SqlArchive]:
         """An empty archive."""
-        path = tmp_path / "archive.db"
-        if not template.exists():
-            first = SqlArchive(f"sqlite:///{template}")
-            await first.open()
-            await first.close()
-        shutil.copy(template, path)
-        archive = SqlArchive(f"sqlite:///{path}")
-        await archive.open()
-        yield archive
-        await archive.close()
+        yield in_sqlite
+        await in_sqlite.clear()
+        await self.query(in_sqlite, "DROP TRIGGER IF EXISTS refuse")
 
     async def refuse_messages(self, archive: SqlArchive, pattern: str) -> None:
         """See `ArchiveConformance`."""

@@ -16,7 +16,7 @@ import pytest
 from store.archive.api import ArchiveError
 from store.archive.sql_archive import SqlArchive
 from store.records import StoreError
-from tests.archive_conformance import batch, conversation, message, put, texts
+from tests.archive_conformance import batch, conversation, message, message_ids, put
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def test_several_instances_write_at_once(tmp_path: Path) -> None:
                 item = message(f"m{n}")
                 tasks.create_task(archive.apply([batch(conversation(user=user), item, user=user, after=10 * n)]))
         for user in ("user0", "user1", "user2"):
-            assert await texts(one, user=user) == await texts(two, user=user) != []
+            assert await message_ids(one, user=user) == await message_ids(two, user=user) != []
 
 
 async def test_a_full_disk_is_not_the_fault_of_an_entry(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 
 
 async def test_a_lock_of_another_process_ends_with_the_deadline(tmp_path: Path) -> None:
-    """A person's transaction in a shell keeps nobody waiting for longer."""
+    """A transaction in a sqlite3 shell keeps no call waiting for longer."""
     path = tmp_path / "archive.db"
     async with opened(path, call_s=4) as archive:
         await put(archive, conversation())
@@ -122,7 +122,7 @@ async def test_nothing_of_an_erased_user_stays_in_the_file(tmp_path: Path) -> No
         await archive.erase(canary)
         for file in tmp_path.iterdir():
             assert canary.encode() not in file.read_bytes(), file.name
-        assert await texts(archive) == ["m1"]
+        assert await message_ids(archive) == ["m1"]
 
 
 def connection_threads() -> list[threading.Thread]:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.util import await_only
 
 from store.archive.api import ArchiveError
 from store.archive.schema import REVISIONS, VERSION_TABLE, metadata
 from store.archive.sql_archive import SqlArchive
 from store.archive.upgrade import _SCRIPTS
-from tests.archive_conformance import conversation, message, put, texts, titles, turn
+from tests.archive_conformance import conversation, found_ids, message, message_ids, put, turn
 from tests.postgres_process import PostgresProcess, shared_postgres
 
 __all__ = ["shared_postgres"]
 
+ROOT = Path(__file__).parents[4]
 MakeUrl = Callable[[], str]
 
 
@@ -52,7 +59,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[SqlArchive]:
 
 @asynccontextmanager
 async def closed(url: str) -> AsyncIterator[SqlArchive]:
-    """Return an archive that isn't opened. On exit, close its connections."""
+    """Create an archive without opening it. On exit, close its connections."""
     archive = SqlArchive(url)
     try:
         yield archive
@@ -61,7 +68,7 @@ async def closed(url: str) -> AsyncIterator[SqlArchive]:
 
 
 async def refused(url: str, **options: Any) -> str:
-    """Return the message with which opening fails. It shows neither a password nor the URL."""
+    """Return the message with which opening fails. Check that it doesn't show the URL."""
     with pytest.raises(ArchiveError) as raised:
         async with opened(url, **options):
             pass
@@ -106,8 +113,6 @@ async def test_the_migrations_make_the_schema(make_url: MakeUrl) -> None:
         return [
             each
             for each in found
-            if each
-            for each in found
             if connection.dialect.name == "postgresql" or each[0] != "add_index" or each[1].name != "messages_by_term"
         ]
 
@@ -131,7 +136,7 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
             ]
             await put(archive, conversation(title=weird, system=weird, user=user), *said, turn(), user=user)
         before = await archive.messages("ann", "c1", 2000, None, None)
-        assert await titles(archive, "strasse") == ["c1"]
+        assert await found_ids(archive, "strasse") == ["c1"]
     async with closed(url) as archive:
         assert (await archive.downgrade("0001")).revision == "0001"
         assert "turnwire archive upgrade" in await refused(url)
@@ -145,9 +150,9 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
             await archive.upgrade("7")
     async with opened(url) as archive:
         assert await archive.messages("ann", "c1", 2000, None, None) == before
-        assert await titles(archive, "strasse") == ["c1"]
-        assert await titles(archive, '"北京 word1199"', "bob") == ["c1"]
-        assert await titles(archive, "word1200") == []
+        assert await found_ids(archive, "strasse") == ["c1"]
+        assert await found_ids(archive, '"北京 word1199"', "bob") == ["c1"]
+        assert await found_ids(archive, "word1200") == []
         assert (await archive.branch("bob", "c1", "m1199", 1))[1] == 1199
         async with archive._database._engine.connect() as connection:  # type: ignore[union-attr]
             found_depths = await connection.execute(text("SELECT count(*) FROM messages WHERE depth IS NULL"))
@@ -204,7 +209,7 @@ async def test_a_database_that_is_not_ours_is_left_alone(make_url: MakeUrl) -> N
 
 
 async def test_a_view_of_someone_else_is_left_alone(make_url: MakeUrl) -> None:
-    """A view with the name of one of our tables says too that the database isn't ours."""
+    """A view with the name of one of our tables also shows that the database isn't ours."""
     async with closed(make_url()) as archive:
         await on_database(archive, "CREATE VIEW users AS SELECT 1 AS id")
         for migrate in (False, True):
@@ -212,7 +217,7 @@ async def test_a_view_of_someone_else_is_left_alone(make_url: MakeUrl) -> None:
 
 
 async def test_other_tables_may_be_in_the_database(make_url: MakeUrl) -> None:
-    """Such as those of another application, with other names, and with Alembic's usual table."""
+    """They belong to another application and have other names; one of them is Alembic's usual table."""
     async with closed(make_url()) as archive:
         await on_database(
             archive,
@@ -237,23 +242,48 @@ async def test_many_instances_upgrade_at_once(make_url: MakeUrl) -> None:
             tasks.create_task(instance())
     async with opened(url) as archive:
         await put(archive, conversation(), message())
-        assert await texts(archive) == ["m1"]
+        assert await message_ids(archive) == ["m1"]
+
+
+async def test_a_long_upgrade_of_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For longer than SQLite waits for its locks; other writes don't wait so long."""
+    url, call_s = f"sqlite:///{tmp_path}/archive.db", 4.0
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+    upgrade = command.upgrade
+
+    def long_upgrade(*arguments: Any) -> None:
+        upgrade(*arguments)
+        has_begun.set()
+        await_only(may_end.wait())
+
+    async def instance() -> None:
+        async with opened(url, migrate=True, call_s=call_s) as archive:
+            await archive.ping()
+
+    monkeypatch.setattr(command, "upgrade", long_upgrade)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(instance())
+        await has_begun.wait()
+        others = [tasks.create_task(instance()) for _ in range(2)]
+        await asyncio.sleep(0.75 * call_s)  # SQLite waits for half of it
+        assert not any(other.done() for other in others)
+        may_end.set()
 
 
 async def test_a_new_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
-    """A start creates it, and nobody else can read it or its journals. A database of a server isn't created by a start."""
+    """A start creates it, and nobody else can read it or its journals."""
     path = tmp_path / "archive.db"
     async with opened(f"sqlite:///{path}") as archive:
         await put(archive, conversation())
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         assert "archive.db" in modes
         assert set(modes.values()) == {0o600}
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         assert database.execute("SELECT id FROM conversations").fetchall() == [("c1",)]
 
 
 async def test_a_start_does_not_create_tables_on_a_server(shared_postgres: PostgresProcess) -> None:
-    """Unless that is wanted."""
+    """Without `migrate`, the error says how to create them."""
     url = shared_postgres.url(shared_postgres.create_database())
     message = await refused(url)
     assert (
@@ -262,7 +292,7 @@ async def test_a_start_does_not_create_tables_on_a_server(shared_postgres: Postg
 
 
 async def test_the_comments_are_in_the_database(shared_postgres: PostgresProcess) -> None:
-    """A person sees them in psql."""
+    """An operator sees them in psql."""
     name = shared_postgres.create_database()
     async with opened(shared_postgres.url(name), migrate=True):
         pass
@@ -289,11 +319,11 @@ async def test_rights_are_checked_at_the_start(shared_postgres: PostgresProcess)
     server.execute("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest", name)
     async with opened(guest) as archive:
         await put(archive, conversation(), message())
-        assert await texts(archive) == ["m1"]
+        assert await message_ids(archive) == ["m1"]
 
 
 async def test_a_read_only_server_is_refused(shared_postgres: PostgresProcess) -> None:
-    """A start says so, and so does a ping if it became one later."""
+    """The error at the start says what to do."""
     name = shared_postgres.create_database()
     async with opened(shared_postgres.url(name), migrate=True):
         shared_postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -316,3 +346,39 @@ async def test_the_tables_may_be_in_a_schema_of_their_own(shared_postgres: Postg
             await put(archive, conversation())
             assert await archive.conversation("ann", "c1") is not None
     assert shared_postgres.execute("SELECT count(*) FROM chat.conversations", name) == [["1"]]
+
+
+@pytest.mark.parametrize("make_url", ["postgres", "sqlite"], indirect=True)
+async def test_an_incomplete_schema_is_refused(make_url: MakeUrl) -> None:
+    """The version alone doesn't show that somebody has removed a column: turns would end, and nothing would be archived."""
+    url = make_url()
+    async with opened(url, migrate=True) as archive:
+        await on_database(archive, "ALTER TABLE feedback DROP COLUMN comment")
+    for migrate in (False, True):
+        message = await refused(url, migrate=migrate)
+        assert "lacks the column comment of the table feedback" in message
+    async with closed(url) as archive:
+        assert (await archive.version()).kind == "incomplete"
+        await on_database(archive, "DROP TABLE feedback")
+    assert "lacks the table feedback" in await refused(url)
+
+
+async def test_a_migration_is_logged_in_the_form_of_all_logs(tmp_path: Path) -> None:
+    """Alembic's lines are JSON too, and there are none about its plugins."""
+    script = (
+        "import asyncio; from gateway.telemetry.logs import configure_logging; configure_logging('info', 'json');"
+        "from store.archive.sql_archive import SqlArchive; archive = SqlArchive('sqlite:///archive.db', migrate=True);"
+        "asyncio.run(archive.open())"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        (sys.executable, "-c", script),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any("Running upgrade" in event["event"] for event in events)
+    assert {event["logger"] for event in events} <= {"alembic.runtime.migration", "turnwire.store"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from store.connect import has_password
 from store.records import StoreError
-from store.redis.target import INVALID, parse_target
+from store.redis.store import RedisStore
+from store.redis.target import INVALID, check_files, parse_target
 
 
 def test_the_nodes_of_a_cluster() -> None:
@@ -33,6 +36,30 @@ def test_sentinels() -> None:
     assert target.options["password"] == "secret"
     assert target.sentinel_options == {"password": "other", "username": "bob"}
     assert not target.tls
+
+
+@pytest.mark.parametrize("topology", ["cluster", "sentinel"])
+def test_a_password_is_written_once(topology: str) -> None:
+    """If each address has it, or if it has an @ itself, the message says how to write it."""
+    for secret in (":hidden@a,:hidden@b", ":hid@den@a"):
+        with pytest.raises(StoreError, match="more than one @") as refused:
+            parse_target(f"redis+{topology}://{secret}/m")
+        assert "hid" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize("url", ["rediss://h", "rediss+cluster://h,i", "rediss+sentinel://h/m"])
+async def test_a_missing_file_is_named(url: str, option: str, tmp_path: Path) -> None:
+    """Otherwise each connection would fail as if there were no Redis."""
+    path = tmp_path / "ca.pem"
+    store = RedisStore(f"{url}?{option}={path}")
+    with pytest.raises(
+        StoreError, match=f"ca.pem, which {option} in the store's URL names, isn't there. Correct its path.$"
+    ):
+        await store.open()
+    await store.close()
+    path.touch()
+    check_files(parse_target(f"{url}?{option}={path}"))
 
 
 def test_one_server() -> None:

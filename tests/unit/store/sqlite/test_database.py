@@ -22,6 +22,7 @@ from store.records import StoreError
 from store.sqlite.database import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX, SCHEMA_VERSION, Database
 from store.sqlite.store import SqliteStore
 from tests.store_conformance import conversation, say
+from tests.unit.store.sqlite.index import indexed
 
 NOBODY = 65534
 COPY = "import sqlite3, sys; a, b = map(sqlite3.connect, sys.argv[1:]); a.backup(b); b.close()"
@@ -80,7 +81,7 @@ async def test_another_process_can_back_up_the_file(tmp_path: Path) -> None:
             await database.run(write)
     assert ended.result() == 0
     await database.close()
-    with sqlite3.connect(copy) as copied:
+    with closing(sqlite3.connect(copy)) as copied, copied:
         assert copied.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert copied.execute("SELECT a FROM box LIMIT 1").fetchone()[0] == "before"
     copied.close()
@@ -111,7 +112,7 @@ async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
         assert journal.stat().st_size < JOURNAL_BYTES_MAX + 2 * CHECKPOINT_BYTES
     await database.close()
     assert not journal.exists()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("SELECT count(*) FROM box WHERE length(a) > 1").fetchone()[0] == 41
     db.close()
 
@@ -141,7 +142,7 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
 async def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
     """A file of an unsupported earlier or later version is refused and not changed."""
     path = tmp_path / "turnwire.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
     before = path.read_bytes()
@@ -155,7 +156,7 @@ async def test_a_read_only_file_is_refused() -> None:
     """The error says that the file can't be written."""
     with unprivileged_folder() as folder:
         path = folder / "turnwire.db"
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("CREATE TABLE other (a)")
         db.close()
         path.chmod(stat.S_IRUSR)
@@ -168,7 +169,7 @@ async def test_a_read_only_folder_is_refused() -> None:
         folder = parent / "data"
         folder.mkdir()
         path = folder / "turnwire.db"
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("CREATE TABLE other (a)")
         db.close()
@@ -183,7 +184,7 @@ async def test_a_read_only_folder_is_refused() -> None:
 async def test_conflicting_tables_are_refused(tmp_path: Path) -> None:
     """A database whose tables conflict with those of the store is refused."""
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE VIEW turns AS SELECT 1")
     db.close()
     assert "can't be used" in await refusal(path)
@@ -348,7 +349,7 @@ async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
     await store.close()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(
-            "DROP TABLE message_words; DROP TABLE search_state; DROP TABLE removed_messages; DROP TRIGGER message_leaves_search;"
+            "DROP TABLE message_words; DROP TABLE searches; DROP TABLE removed_messages; DROP TRIGGER message_leaves_search;"
             "DROP INDEX conversations_by_age; DROP INDEX conversations_by_expiry; DROP INDEX notes_by_user;"
             "ALTER TABLE conversations DROP COLUMN retention_days; ALTER TABLE notes DROP COLUMN user; PRAGMA user_version = 5;"
         )
@@ -361,7 +362,38 @@ async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
         assert found.snippet.startswith("word7")
         (last,) = (await store.search("ann", "needle", 9, None))[0]
         assert last.snippet == "word299 needle"
-        await store.index_now()
+        await store.index_user("ann")
     await store.erase_user("ann")
     assert await store.search("ann", "needle", 9, None) == ([], False)
     await store.close()
+
+
+async def test_the_index_of_version_6_is_kept(tmp_path: Path) -> None:
+    """Version 6 had one number for all users. What it has indexed is found once, and isn't indexed again."""
+    path = tmp_path / "turnwire.db"
+    store = SqliteStore(str(path))
+    await store.open()
+    for user in ("ann", "bob"):
+        await store.create_conversation(conversation(user=user))
+        await say(store, "c1", "an old needle", user=user)
+        await store.index_user(user)
+    await store.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "CREATE TABLE search_state (id INTEGER PRIMARY KEY CHECK (id = 1), indexed INTEGER NOT NULL);"
+            "INSERT INTO search_state SELECT 1, max(n) FROM messages; DROP TABLE searches; DROP TRIGGER message_leaves_search;"
+            "CREATE TRIGGER message_leaves_search AFTER DELETE ON messages BEGIN"
+            " INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM search_state WHERE old.n <= indexed; END;"
+            "PRAGMA user_version = 6;"
+        )
+    store = SqliteStore(str(path))
+    await store.open()
+    await say(store, "c1", "a new needle")
+    for user, count in (("ann", 2), ("bob", 1)):
+        await store.index_user(user)
+        assert len((await store.search(user, "needle", 9, None))[0]) == 1
+        assert indexed(path, user, "needle") == count
+    await store.delete_conversation("ann", "c1")
+    await store.unindex_removed()
+    await store.close()
+    assert (indexed(path, "ann", "needle"), indexed(path, "bob", "needle")) == (0, 1)

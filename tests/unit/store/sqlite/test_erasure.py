@@ -66,7 +66,8 @@ async def test_nothing_of_an_erased_user_is_in_the_files(tmp_path: Path, is_inde
         await store.create_conversation(conversation("c1", "bob"))
         await say(store, "c1", "something of bob", user="bob")
         if is_indexed:
-            await store.index_now()
+            for user in ("bob", "canaryuser"):
+                await store.index_user(user)
         await store.delete_conversation("canaryuser", "c2")
         assert traces(tmp_path) == set(CANARIES)
         await store.erase_user("canaryuser")
@@ -83,7 +84,7 @@ async def test_the_index_of_the_search_forgets_words(tmp_path: Path) -> None:
         for user, text in (("bob", "common words"), ("canaryuser", "common canaryword")):
             await store.create_conversation(conversation("c1", user))
             await say(store, "c1", text, user=user)
-        await store.index_now()
+            await store.index_user(user)
         await store.erase_user("canaryuser")
         assert traces(tmp_path) == set()
         assert len((await store.search("bob", "common words", 9, None))[0]) == 1

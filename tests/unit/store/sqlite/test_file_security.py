@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ async def test_another_users_file_is_not_opened(tmp_path: Path, mode: int, endin
     folder.chmod(mode)
     path = folder / "turnwire.db"
     planted = Path(f"{path}{ending}")
-    with sqlite3.connect(planted) as db:
+    with closing(sqlite3.connect(planted)) as db, db:
         db.execute("CREATE TABLE theirs (a)")
     db.close()
     planted.chmod(0o666)

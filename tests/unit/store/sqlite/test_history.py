@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from store.records import Change, FeedbackFilter
@@ -40,7 +41,7 @@ async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
     are. Two users may now have conversations and messages with the same id. The file's feedback gets the model of the
     rated message, if that has one. Its messages are found by the search."""
     path = tmp_path / "turnwire.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.executescript(VERSION_4.read_text(encoding="utf-8"))
         for name, user, at in (("c1", "ann", 30), ("c2", "ann", 10), ("c3", "ann", 30), ("c4", "bob", 20)):
             db.execute(
@@ -96,11 +97,11 @@ async def test_a_file_of_version_4_is_upgraded(tmp_path: Path) -> None:
     assert (await store.message("bob", "c4.answer")).rating == "up"
     for _ in range(2):
         assert [hit.message for hit in (await store.search("ann", "needle", 9, None))[0]] == ["c3.answer"]
-        await store.index_now()
+        await store.index_user("ann")
     await store.delete_conversation("ann", "c1")
     assert (await store.turn("ann", "c1.turn")).conversation is None
     await store.close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         assert db.execute("SELECT conversations, bytes FROM stored WHERE user = 'bob'").fetchone() == (1, 7)
     db.close()

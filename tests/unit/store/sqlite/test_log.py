@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import groupby
 from pathlib import Path
 
@@ -234,7 +234,7 @@ async def test_a_file_of_version_2_is_upgraded(tmp_path: Path) -> None:
     """A file of version 2, whose logs have an index by turn and no chain, is upgraded; its logs can be continued."""
     path = tmp_path / "turnwire.db"
     epochs = dict.fromkeys(("one", "two", "none"), 7)
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.executescript(VERSION_4.read_text(encoding="utf-8"))
         db.executescript(
             "DROP TRIGGER log_grows; DROP TABLE log_tails; ALTER TABLE log DROP COLUMN previous;"

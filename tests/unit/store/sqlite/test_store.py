@@ -116,7 +116,7 @@ class _IndexedStore(SqliteStore):
     """A store that has every message in its index before each search."""
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
-        await self.index_now()
+        await self.index_user(user)
         return await super().search(user, query, limit, before)
 
 
