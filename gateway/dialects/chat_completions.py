@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from gateway.dialects.base import (
     Dialect,
@@ -21,14 +22,17 @@ from gateway.dialects.base import (
     turn_id,
     unsupported,
 )
-from gateway.dialects.chat_messages import ChatMessage, Converted, convert_messages
-from gateway.dialects.chat_stream import ChatStream, created_of, finish_reason_of, usage_body
+from gateway.dialects.chat_messages import Converted, convert_messages
+from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
+from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.results import TurnView
 from providers.base import (
+    CitationPart,
     Effort,
+    ImagePart,
     Params,
     Part,
     ReasoningPart,
@@ -51,70 +55,6 @@ EFFORTS: Final[dict[str, Effort]] = {
 }
 CONVERSATION_HEADER = "x-conversation-id"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
-
-
-class FunctionSpec(Struct):
-    """The function of a tool."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ToolSpec(Struct):
-    """A tool that the model may call. Only functions are supported."""
-
-    type: str
-    function: FunctionSpec | None = None
-
-
-class NamedFunction(Struct):
-    """The name of a function."""
-
-    name: str
-
-
-class NamedTool(Struct):
-    """A choice of one tool."""
-
-    type: str
-    function: NamedFunction | None = None
-
-
-class StreamOptions(Struct):
-    """Options of a stream."""
-
-    include_usage: bool | None = None
-
-
-class ChatCompletionRequest(Struct):
-    """A request of OpenAI Chat Completions. Unknown fields are ignored, as OpenAI-compatible servers do."""
-
-    messages: list[ChatMessage]
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    reasoning_effort: str | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[ToolSpec] | None = None
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
-    metadata: dict[str, Any] | None = None
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    logit_bias: dict[str, Any] | None = None
-    audio: Any = None
-    modalities: list[str] | None = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    demo: dict[str, Any] | None = None
 
 
 _decode: Final = msgspec.json.Decoder(ChatCompletionRequest, float_hook=float).decode
@@ -143,11 +83,13 @@ def start_of(body: bytes, headers: Headers) -> Start:
         start = _in_conversation(start, conversation_id(conversation))
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
-    with_ids = start.on_disconnect == "continue"
+    with_ids, one_call = start.on_disconnect == "continue", request.parallel_tool_calls is False
     return Start(
         checked(start, path),
-        answer=completion,
-        translator=(lambda: ChatStream(with_usage=with_usage, with_ids=with_ids)) if request.stream else None,
+        answer=partial(completion, one_call=one_call),
+        translator=partial(ChatStream, with_usage=with_usage, with_ids=with_ids, one_call=one_call)
+        if request.stream
+        else None,
         path=path,
     )
 
@@ -196,6 +138,10 @@ def _check_supported(request: ChatCompletionRequest) -> None:
         raise unsupported("logit_bias")
     if request.functions:
         raise unsupported("functions", "Send `tools` instead.")
+    if request.input is not None:
+        raise unsupported("input", "Send `messages`, or send this body to /v1/responses.")
+    if request.system is not None:
+        raise unsupported("system", "Send a message with the role `system`, or send this body to /v1/messages.")
     if request.function_call is not None:
         raise unsupported("function_call", "Send `tool_choice` instead.")
 
@@ -255,8 +201,8 @@ def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
     return path
 
 
-def completion(view: TurnView) -> Shaped:
-    """Return the answer of a turn that has ended without an error."""
+def completion(view: TurnView, *, one_call: bool = False) -> Shaped:
+    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out."""
     parts = [] if view.message is UNSET else view.message.parts
     body: dict[str, Any] = {
         "id": view.turn,
@@ -266,7 +212,7 @@ def completion(view: TurnView) -> Shaped:
         "choices": [
             {
                 "index": 0,
-                "message": _message(parts),
+                "message": _message(parts, one_call),
                 "logprobs": None,
                 "finish_reason": finish_reason_of(view.finish_reason, view.message),
             }
@@ -277,7 +223,7 @@ def completion(view: TurnView) -> Shaped:
     return Shaped(200, encode_json(body))
 
 
-def _message(parts: list[Part]) -> dict[str, Any]:
+def _message(parts: list[Part], one_call: bool) -> dict[str, Any]:
     text = "".join([part.text for part in parts if isinstance(part, TextPart)])
     refusal = "".join([part.text for part in parts if isinstance(part, RefusalPart)])
     reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
@@ -294,7 +240,17 @@ def _message(parts: list[Part]) -> dict[str, Any]:
     if reasoning:
         message["reasoning_content"] = reasoning
     if calls:
-        message["tool_calls"] = calls
+        message["tool_calls"] = calls[:1] if one_call else calls
+    images = [
+        image_body(part.url or f"data:{part.media_type};base64,{part.data}")
+        for part in parts
+        if isinstance(part, ImagePart)
+    ]
+    if images:
+        message["images"] = images
+    citations = [citation_body(part.url, part.title) for part in parts if isinstance(part, CitationPart) and part.url]
+    if citations:
+        message["annotations"] = citations
     return message
 
 

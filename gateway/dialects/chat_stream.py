@@ -32,10 +32,14 @@ _encode_text = msgspec.json.Encoder().encode
 
 
 class ChatStream(StreamTranslator):
-    """The chunks of one answer. With `with_usage`, the last one has the usage."""
+    """The chunks of one answer. With `with_usage`, the last one has the usage.
 
-    def __init__(self, *, with_usage: bool, with_ids: bool = False) -> None:
+    With `one_call`, tool calls after the first are left out.
+    """
+
+    def __init__(self, *, with_usage: bool, with_ids: bool = False, one_call: bool = False) -> None:
         super().__init__(with_ids=with_ids)
+        self._one_call = one_call
         self._with_usage = with_usage
         self._head: dict[str, Any] = {}
         self._chunk = b""
@@ -71,9 +75,20 @@ class ChatStream(StreamTranslator):
         field = FIELDS.get(event.kind)
         self._prefixes.append(b"" if field is None else self._chunk + field)
         self._suffixes.append(b"}" + self._end)
+        if event.kind in {"image", "citation"} and event.url:
+            return self._extra(event, event.url)
         if field is None or self._role == b"":
             return b""
         return self._first_chunk(b'{"role":"assistant","content":""}')
+
+    def _extra(self, event: TurnPart, url: str) -> bytes:
+        """Return the chunk with an image or a citation."""
+        found = (
+            {"images": [image_body(url)]}
+            if event.kind == "image"
+            else {"annotations": [citation_body(url, event.title)]}
+        )
+        return self._first_chunk(b"{" + self._role + encode_json(found)[1:])
 
     def _first_chunk(self, delta: bytes) -> bytes:
         """Return the chunk with this delta. No later chunk has the role."""
@@ -82,6 +97,10 @@ class ChatStream(StreamTranslator):
 
     def _tool_call(self, event: TurnPart) -> bytes:
         index = self._calls
+        if self._one_call and index:
+            self._prefixes.append(b"")
+            self._suffixes.append(b"")
+            return b""
         self._calls += 1
         self._prefixes.append(self._chunk + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % index)
         self._suffixes.append(b"}}]}" + self._end)
@@ -124,6 +143,19 @@ def finish_reason_of(reason: FinishReason | UnsetType, message: Message | UnsetT
     if isinstance(reason, str):
         return FINISH_REASONS[reason]
     return "length" if isinstance(message, Message) and message.by == "limit" else "stop"
+
+
+def image_body(url: str) -> dict[str, Any]:
+    """Return an image of an answer, as OpenAI-compatible servers send it."""
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def citation_body(url: str, title: str | None) -> dict[str, Any]:
+    """Return a citation in OpenAI's shape. The place in the text isn't known, so it is the beginning."""
+    return {
+        "type": "url_citation",
+        "url_citation": {"url": url, "title": title or "", "start_index": 0, "end_index": 0},
+    }
 
 
 def created_of(view: TurnView) -> int:

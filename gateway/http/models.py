@@ -6,9 +6,12 @@ from starlette.responses import Response
 
 from gateway.dialects.models import ModelObject, find_model, model_catalog
 from gateway.http.operation import RequestContext
+from gateway.http.request_body import parse_query
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.protocol import requests as p
 from gateway.protocol.results import Models
+
+FOREIGN_FIELDS = ("client_version", "limit", "after_id", "before_id")
 
 
 class ModelGet(p.Request, frozen=True, tag="model.get"):
@@ -18,8 +21,9 @@ class ModelGet(p.Request, frozen=True, tag="model.get"):
 
 
 async def list_models(context: RequestContext) -> Response:
-    """Return all models. Raises `ApiError`."""
-    context.query()
+    """Return all models. Raises `ApiError`. The query fields that clients of other services send are ignored."""
+    if context.operation.dialect is None:
+        parse_query(context.scope["query_string"], FOREIGN_FIELDS)
     return JsonResponse(model_catalog(await _models(context)), headers=NO_STORE)
 
 

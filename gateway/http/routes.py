@@ -175,6 +175,9 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         app,
         allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST", "PATCH", "DELETE"),
-        allow_headers=("authorization", "content-type", "last-event-id", "prefer", "x-request-id"),
-        expose_headers=("location", "preference-applied", "retry-after", "x-request-id"),
+        allow_headers=("*",),  # the SDKs of other services send headers of their own
+        expose_headers=(
+            *("location", "preference-applied", "retry-after", "x-request-id"),
+            *("retry-after-ms", "turnwire-turn", "x-should-retry"),
+        ),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import time
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -112,3 +114,64 @@ async def running(http: httpx2.AsyncClient, turn: str) -> None:
     async with asyncio.timeout(30):
         while (await http.get(f"/v1/turns/{turn}")).json().get("status") != "running":
             await asyncio.sleep(0.05)
+
+
+FOREIGN: dict[str, tuple[object, int]] = {
+    "a body of Responses": ({"model": "demo", "input": "Hi"}, 400),
+    "a body of Anthropic Messages": (
+        {"model": "demo", "max_tokens": 5, "system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}]},
+        400,
+    ),
+    "a body of the AI SDK": (
+        {"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]},
+        400,
+    ),
+    "our own body": ({"turn": "t", "input": "Hi"}, 400),
+    "a result without its call": (
+        {"messages": [{"role": "tool", "tool_call_id": "c9", "content": "3"}]},
+        400,
+    ),
+    "an image that isn't base64": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,%"}]}]},
+        400,
+    ),
+    "too much": ({"messages": [{"role": "user", "content": "x" * 400_000}]}, 413),
+    "a number that isn't one": (b'{"messages": [], "temperature": 1e999}', 400),
+    "half a character": (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400),
+    "no JSON": (b"hello", 400),
+    "nothing": (b"", 400),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+async def test_bad_input_is_answered_in_openais_shape(http: httpx2.AsyncClient, case: str) -> None:
+    """Nothing else is disturbed: a stream beside it is whole."""
+    body, status = FOREIGN[case]
+    beside = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "demo": {**SCRIPT, "rate": 200}}
+    async with asyncio.TaskGroup() as tasks:
+        whole = tasks.create_task(http.post("/v1/chat/completions", json=beside))
+        for _ in range(3):
+            sent = body if isinstance(body, bytes) else httpx2.Request("POST", "http://x", json=body).content
+            headers = {"content-type": "application/json"}
+            refused = await http.post("/v1/chat/completions", content=sent, headers=headers)
+            assert refused.status_code == status, refused.text
+            assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
+            assert refused.headers["x-should-retry"] == "false"
+    assert whole.result().text.endswith("data: [DONE]\n\n")
+
+
+async def test_twenty_megabytes_of_images(http: httpx2.AsyncClient) -> None:
+    """They are refused or answered, and short requests beside them aren't delayed."""
+    data = base64.b64encode(bytes(5_000_000)).decode()
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, *[image] * 3]}], "demo": SCRIPT}
+    large = asyncio.ensure_future(http.post("/v1/chat/completions", json=body, timeout=60))
+    slowest = 0.0
+    while not large.done():
+        began = time.monotonic()
+        assert (await http.get("/health")).status_code == 200
+        slowest = max(slowest, time.monotonic() - began)
+        await asyncio.sleep(0.02)
+    answer = large.result()
+    assert answer.status_code in {200, 413}, answer.text
+    assert slowest < 2

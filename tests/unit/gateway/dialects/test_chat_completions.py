@@ -41,6 +41,9 @@ from providers.base import (
 
 USER = {"role": "user", "content": "Hi"}
 TIMING = Timing(0, 1, 1)
+STARTED = TurnStarted(
+    turn="t", seq=1, epoch=1, status="running", conversation=None, model="m", input=None, message="a", parent=None
+)
 
 
 def started(**body: Any) -> Start:
@@ -56,10 +59,7 @@ def refused(**body: Any) -> ApiError:
 def chunks(*events: ServerEvent, with_usage: bool = False) -> list[dict[str, Any]]:
     """Return the chunks of a stream with these events after its first."""
     stream = ChatStream(with_usage=with_usage)
-    first = TurnStarted(
-        turn="t", seq=1, epoch=1, status="running", conversation=None, model="m", input=None, message="a", parent=None
-    )
-    text = b"".join(map(stream.encode, (first, *events))).decode()
+    text = b"".join(map(stream.encode, (STARTED, *events))).decode()
     assert stream.ended
     *frames, done, rest = text.split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
@@ -136,6 +136,8 @@ def test_parameters_and_tools() -> None:
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"functions": [{}]}, "functions"),
         ({"function_call": "auto"}, "function_call"),
+        ({"system": "Be brief."}, "system"),
+        ({"input": "Hi"}, "input"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
@@ -161,6 +163,9 @@ def test_broken_bodies(body: bytes) -> None:
         start_of(body, {})
 
 
+CITED = {"url": "https://a.example", "title": "", "start_index": 0, "end_index": 0}
+
+
 def test_a_stream_of_text_reasoning_and_calls() -> None:
     found = chunks(
         TurnPart(turn="t", seq=2, part=0, kind="reasoning"),
@@ -181,6 +186,7 @@ def test_a_stream_of_text_reasoning_and_calls() -> None:
     assert deltas == [
         {"role": "assistant", "content": ""},
         {"reasoning_content": "Hm"},
+        {"annotations": [{"type": "url_citation", "url_citation": CITED}]},
         {"content": 'é"\n'},
         {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}]},
         {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "sub", "arguments": ""}}]},
@@ -188,12 +194,41 @@ def test_a_stream_of_text_reasoning_and_calls() -> None:
         {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":1}'}}]},
         {},
     ]
-    assert [chunk["choices"][0]["finish_reason"] for chunk in found[:-1]] == [None] * 7 + ["tool_calls"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in found[:-1]] == [None] * 8 + ["tool_calls"]
     assert {(chunk["id"], chunk["model"]) for chunk in found} == {("t", "m")}
-    assert [chunk["usage"] for chunk in found[:-1]] == [None] * 8
+    assert [chunk["usage"] for chunk in found[:-1]] == [None] * 9
     assert (found[-1]["choices"], found[-1]["usage"]["total_tokens"]) == ([], 7)
     assert found[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
     assert found[-1]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 1}
+
+
+def test_without_parallel_calls_only_the_first_is_sent() -> None:
+    """As other OpenAI-compatible servers do it: the model may still have made several."""
+    assert started(parallel_tool_calls=True, stream=True).translator is not None
+    stream = ChatStream(with_usage=False, one_call=True)
+    stream.encode(STARTED)
+    first, second = (
+        stream.encode(TurnPart(turn="t", seq=2, part=n, kind="tool_call", call=f"c{n}", name="add")) for n in range(2)
+    )
+    assert b'"c0"' in first
+    assert second == stream.encode(TurnDelta("t", 3, 1, "{}")) == b""
+    parts: list[Any] = [ToolCallPart("c0", "add", "{}"), ToolCallPart("c1", "add", "{}")]
+    message = Message(id="a", role="assistant", parts=parts, parent=None, created_at="2026-01-31T00:00:00.000Z")
+    view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="tool_calls")
+    assert len(json.loads(completion(view, one_call=True).body)["choices"][0]["message"]["tool_calls"]) == 1
+    assert len(json.loads(completion(view).body)["choices"][0]["message"]["tool_calls"]) == 2
+
+
+def test_images_of_an_answer() -> None:
+    found = chunks(TurnPart(turn="t", seq=2, part=0, kind="image", url="/v1/x", media_type="image/png"), completed())
+    assert found[0]["choices"][0]["delta"] == {
+        "role": "assistant",
+        "images": [{"type": "image_url", "image_url": {"url": "/v1/x"}}],
+    }
+    image = ImagePart("image/png", data="aGk=")
+    message = Message(id="a", role="assistant", parts=[image], parent=None, created_at="2026-01-31T00:00:00.000Z")
+    body = json.loads(completion(TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="stop")).body)
+    assert body["choices"][0]["message"]["images"][0]["image_url"]["url"] == "data:image/png;base64,aGk="
 
 
 @pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length")])
