@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
+from gateway.http.dialects.table import SOCKETS
 from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.request_ids import RequestIds
@@ -63,7 +64,8 @@ class Gateway:
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._runtime: Runtime | None = None
-        all_routes = [WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)]
+        sockets = [WebSocketRoute(path, endpoint) for path, endpoint in SOCKETS]
+        all_routes = [WebSocketRoute("/ws", WebSocketEndpoint()), *sockets, *routes(settings)]
         starlette = Starlette(
             routes=all_routes,
             lifespan=self._lifespan,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -111,6 +111,12 @@ class SocketFrame(Struct, rename="camel"):
     body: UiOptions | None = None
 
 
+class _Envelope(Struct, rename="camel"):
+    """The field of a frame by which an error can be answered."""
+
+    request_id: str
+
+
 class _Probe(Struct):
     """The fields that tell the AI SDK's bodies from others."""
 
@@ -122,6 +128,7 @@ class _Probe(Struct):
 _decode: Final = msgspec.json.Decoder(UiRequest, float_hook=float).decode
 _decode_stop: Final = msgspec.json.Decoder(StopRequest, float_hook=float).decode
 _decode_frame: Final = msgspec.json.Decoder(SocketFrame, float_hook=float).decode
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 _probe: Final = msgspec.json.Decoder(_Probe).decode
 
 
@@ -151,6 +158,14 @@ def frame_of(data: bytes) -> SocketFrame:
     return decode_request(_decode_frame, data)
 
 
+def request_id_in(data: bytes) -> str | None:
+    """Return the id of the request in a frame, or None if it can't be read."""
+    try:
+        return _decode_envelope(data).request_id
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+
+
 def request_of_frame(frame: SocketFrame) -> UiRequest:
     """Return the request of a frame that sends messages."""
     options = {} if frame.body is None else structs.asdict(frame.body)
@@ -166,7 +181,9 @@ def conversation_of(chat: str) -> str:
 class Ask:
     """What a request asks for, before the history is known: its messages, their options, and the conversation.
 
-    `message_id` is the id of the UI message that the answer belongs to, if it exists already. Raises `ApiError`.
+    `message_id` is the id of the UI message that the answer belongs to, if it exists already. `begins_again`: `start`
+    has found that the client shows nothing before the message that it sends, so that the context must be empty. Raises
+    `ApiError`.
     """
 
     def __init__(self, request: UiRequest, headers: Headers) -> None:
@@ -184,6 +201,7 @@ class Ask:
         self.spoken = [message for message in messages if message.role != "system"]
         self._numbers = [n for n, message in enumerate(messages) if message.role != "system"]
         self._converted: list[int] = []
+        self.begins_again = False
         self.last = self.spoken[-1] if self.spoken else None
         systems = [*([request.system] if request.system else ()), *system_of(messages)]
         self.system = "\n\n".join(systems) or None
@@ -241,6 +259,9 @@ class Ask:
             versions = history.answers_to(last.id)
             turn = own_turn_id("ui_", self.chat or "", last.id, digest, str(versions))
         parent = history.last_answer(self._answer_before()) if self.is_whole else None
+        self.begins_again = self.is_whole and parent is None and all(one.role != "user" for one in before)
+        if parent is None and self.replaced is not None and (edited := history.user_message(last.id)) is not None:
+            parent, self.begins_again = edited.parent, edited.parent is None
         results = () if parent is None or not before else history.unanswered(parent, last_results(before[-1]))
         origin = {METADATA: structs.asdict(Origin(last.id, digest))}
         made = self._made(turn, input=[*results, *parts], parent=parent, metadata=origin)
@@ -250,10 +271,17 @@ class Ask:
             return structs.replace(made, create=True, system=system)
         return made
 
-    @property
-    def begins_again(self) -> bool:
-        """Whether the client shows no message before the one that it sends, so that the context must be empty."""
-        return self.is_whole and not self.is_answer and len(self.spoken) == 1
+    def is_settled(self, history: ChatHistory) -> bool:
+        """Return whether older messages than those of `history` can't change what the request starts."""
+        if self.is_regenerate:
+            asked = None if self.last is None else self.last.id
+            return (history.user_message(asked) if asked else history.question_of(self.replaced)) is not None
+        if self.is_answer and self.last is not None:
+            results = last_results(self.last)
+            return not results or history.message_with_call(results[0].call) is not None
+        if self.replaced is not None and self.last is not None:
+            return history.user_message(self.last.id) is not None
+        return not self.is_whole or history.last_answer(self._answer_before()) is not None
 
     def _answer_before(self) -> str | None:
         """Return the id of the answer before the last message."""
@@ -388,5 +416,3 @@ def refuse(error: ErrorBody, status: int) -> Shaped:
 
 AI_SDK: Final = Dialect("ai_sdk", refuse)
 """The AI SDK's UI message protocol."""
-
-Path = Callable[[str], str]

@@ -53,9 +53,18 @@ class StreamTranslator:
         self._with_ids = with_ids
         self._epoch = 0
         self._known: list[Part] | None = None
+        self._outdated_until = 0
+
+    def skip_until(self, seq: int) -> None:
+        """Send nothing for the events before `seq`, the last reset of an answer that is replayed from its beginning."""
+        self._outdated_until = seq
 
     def encode(self, event: ServerEvent) -> bytes:
         """Return the bytes to send for an event."""
+        if self._outdated_until and isinstance(event, TurnPart | TurnDelta | TurnReset):
+            if event.seq <= self._outdated_until:
+                return b""
+            self._outdated_until = 0
         try:
             frames = self._encode_delta(event) if type(event) is TurnDelta else self._encode_other(event)
         except Diverged:

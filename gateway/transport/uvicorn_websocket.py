@@ -117,6 +117,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.scope["extensions"] = cast("Any", {**(self.scope["extensions"] or {}), EXTENSION: self})
         await super().run_asgi()
 
+    def accept_messages_of(self, bytes_max: int) -> None:
+        """Accept messages of up to `bytes_max` bytes from now on, instead of those of a frame of our own protocol."""
+        self.conn.max_message_size = bytes_max
+
     @property
     def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET, json, structs
 from starlette.responses import Response
@@ -38,20 +38,26 @@ async def serve_start(context: RequestContext, decode: Decode) -> Response | Non
     if start.translator is not None:
         await stream_turn(context, start.translator(), lambda session: place(context, session, start))
         return None
-    return await _wait_for_answer(context, start)
+    view = await wait_for_answer(context, start.request.turn or "", lambda session: place(context, session, start))
+    return respond(context, await offload(view_size(view), start.answer, view))
 
 
 def _decode(body: bytes, headers: Headers, decode: Decode, other_bytes_max: int) -> Start:
     """Decode a body. Raise `HttpError` 413 if the request without its input is larger than a frame may be."""
     start = decode(body, headers)
-    rest = structs.replace(start.request, input=None, messages=None, system=None)
-    if len(json.encode(rest)) > other_bytes_max:
-        raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
+    check_size(start.request, other_bytes_max)
     return start
 
 
-async def place(context: RequestContext, session: HttpSession, start: Start) -> None:
-    """Start the turn, or attach to the one that has its id. Raises `ApiError`.
+def check_size(request: p.TurnStart, other_bytes_max: int) -> None:
+    """Raise `HttpError` 413 if the request without its input is larger than a frame may be."""
+    rest = structs.replace(request, input=None, messages=None, system=None)
+    if len(json.encode(rest)) > other_bytes_max:
+        raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
+
+
+async def place(context: RequestContext, session: HttpSession, start: Start) -> TurnPlaced:
+    """Start the turn, or attach to the one that has its id. Return the result of the start. Raises `ApiError`.
 
     The turn holds the input from then on, so the memory for the body is released.
     """
@@ -62,36 +68,42 @@ async def place(context: RequestContext, session: HttpSession, start: Start) -> 
     context.release_body()
     if start.translator is not None and placed.turn not in session.outbox.attachments:
         await attach(session, p.TurnAttach(turn=placed.turn))  # raises the error that says why its events are gone
+    return placed
 
 
 async def stream_turn(
     context: RequestContext,
     translator: StreamTranslator,
-    attach_to_turn: Callable[[HttpSession], object],
+    attach_to_turn: Callable[[HttpSession], Awaitable[object]],
 ) -> None:
     """Stream what the session is sent, translated. `attach_to_turn` starts the turn or attaches to it.
 
     The response begins with its first bytes. If the turn fails before, its error is raised. Raises `ApiError`.
     """
     async with context.session(is_streamed=True, holds_permit=True) as session:
-        await attach_to_turn(session)  # type: ignore[misc]
+        await attach_to_turn(session)
         stream = EventStream(session, translator, context.services.settings.close_timeout_s, on_begin=context.begin)
         await stream.respond(context.scope, context.receive, context.send, context.answer_headers)
 
 
-async def _wait_for_answer(context: RequestContext, start: Start) -> Response:
-    """Wait for the ending, and return the answer. Raises `ApiError`, also that of a failed turn, and `ClientDisconnect`."""
-    turn = start.request.turn or ""
+async def wait_for_answer(
+    context: RequestContext, turn: str, start_turn: Callable[[HttpSession], Awaitable[object]]
+) -> TurnView:
+    """Start the turn with the id `turn`, wait for its ending, and return it.
+
+    Raises `ApiError`, also that of a failed turn, and `ClientDisconnect`.
+    """
     async with context.session(holds_permit=True) as session:
-        await place(context, session, start)
+        await start_turn(session)
         await wait_until_ended(context, session, turn)
         view: TurnView = await session.handle(p.TurnGet(turn=turn))
     if view.error is not UNSET:
         raise failure_of(view.error)
-    return respond(context, await offload(_size(view), start.answer, view))
+    return view
 
 
-def _size(view: TurnView) -> int:
+def view_size(view: TurnView) -> int:
+    """Return about how many bytes the answer of an ended turn has, for `offload`."""
     return 0 if view.usage is UNSET else 4 * view.usage.output_tokens
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from starlette.types import ASGIApp
+
+from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
-from gateway.http.dialects import chat_completions
+from gateway.http.dialects import ai_sdk, chat_completions
+from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.operation import Operation
 
-DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS,)
+DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS, *ai_sdk.OPERATIONS)
+
+SOCKETS: tuple[tuple[str, ASGIApp], ...] = (("/ai-sdk/ws", UiSocket()),)
+"""The addresses of the dialects' WebSockets, and the applications that serve them."""
 
 BASES: tuple[tuple[str, Dialect], ...] = (
     ("/openai/", CHAT_COMPLETIONS),
     ("/v1/chat/", CHAT_COMPLETIONS),
+    ("/api/chat", AI_SDK),
+    ("/ai-sdk/", AI_SDK),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
 
