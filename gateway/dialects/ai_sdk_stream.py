@@ -146,20 +146,22 @@ class UiStream(StreamTranslator):
 
     def completed(self, event: TurnCompleted) -> bytes:
         """See `StreamTranslator`."""
-        return self._finish(event.usage, self._inputs(), FINISH_REASONS[event.finish_reason])
+        frames = self._begin() + self._close_all() + self._inputs()
+        return frames + self._finish(
+            event.usage, {"type": "finish", "finishReason": FINISH_REASONS[event.finish_reason]}
+        )
 
     def cancelled(self, event: TurnCancelled) -> bytes:
         """See `StreamTranslator`. What the tools would be called with may be incomplete, so no tool is called."""
+        frames = self._begin() + self._close_all()
         if event.by == "limit":
-            return self._finish(event.usage, b"", "length")
-        frames = self._begin() + self._close_all() + self._chunks({"type": "finish-step"})
+            return frames + self._finish(event.usage, {"type": "finish", "finishReason": "length"})
         reason = {"reason": event.reason} if isinstance(event.reason, str) else {}
-        return frames + self._usage(event.usage) + self._chunks({"type": "abort", **reason}) + self.last_frame()
+        return frames + self._finish(event.usage, {"type": "abort", **reason})
 
-    def _finish(self, usage: Usage | None, inputs: bytes, reason: str) -> bytes:
-        frames = self._begin() + self._close_all() + inputs + self._chunks({"type": "finish-step"})
-        ended = self._chunks({"type": "finish", "finishReason": reason})
-        return frames + self._usage(usage) + ended + self.last_frame()
+    def _finish(self, usage: Usage | None, ending: dict[str, Any]) -> bytes:
+        frames = self._chunks({"type": "finish-step"}) + self._usage(usage)
+        return frames + self._chunks(ending) + self.last_frame()
 
     def _usage(self, usage: Usage | None) -> bytes:
         """Return the usage as a transient part, which the client's `onData` gets."""

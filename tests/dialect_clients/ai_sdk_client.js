@@ -21,7 +21,10 @@ function makeTransport(options = {}) {
 }
 
 /** A chat, with what its callbacks have seen in `seen`. */
-function open(id, options = {}) {
+const named = (id) => `${kind}-${id}`;
+
+function open(name, options = {}) {
+    const id = named(name);
     const seen = { errors: [], data: [], finishes: [] };
     const chat = new Chat({
         id,
@@ -37,7 +40,7 @@ function open(id, options = {}) {
 const text = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text).join("|");
 const shown = (chat) => chat.messages.map((message) => `${message.role}: ${text(message)}`);
 const turn = async (id) => (await fetch(`${url}/v1/turns/${id}`)).json();
-const stored = async (id) => (await (await fetch(`${url}/api/chat/${id}/messages`)).json()).messages;
+const stored = async (id) => (await (await fetch(`${url}/api/chat/${named(id)}/messages`)).json()).messages;
 async function until(condition) {
     while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
 }
@@ -125,7 +128,7 @@ async function until(condition) {
     other.chat.messages = [chat.messages[0]];
     const resumed = other.chat.resumeStream();
     await until(() => other.chat.messages.length === 2 && text(other.chat.messages[1]).length > 20);
-    const stopped = await fetch(`${url}/api/chat/shared/stop`, { method: "POST" });
+    const stopped = await fetch(`${url}/api/chat/${named("shared")}/stop`, { method: "POST" });
     await Promise.all([sent, resumed]);
     const [first, second] = [chat, other.chat].map(({ messages }) => messages[1]);
     const ended = await turn(first.id);
