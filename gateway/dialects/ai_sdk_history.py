@@ -123,7 +123,7 @@ class ChatHistory:
         shown: list[dict[str, Any]] = []
         path = self.path_to(head)
         for n, message in enumerate(path):
-            if message.role == "tool":
+            if message.role == "tool" or not message.parts:
                 continue
             following = path[n + 1] if n + 1 < len(path) else None
             parts = ui_parts(message.parts, results_of(following), f"{message.turn}-")

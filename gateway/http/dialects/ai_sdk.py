@@ -128,7 +128,7 @@ async def messages(context: RequestContext) -> Response:
     """Return the messages of a chat. Raises `ApiError`."""
     chat_id = context.path_params["chat"]
     async with context.session() as session:
-        found = await ui_messages(session, conversation_of(chat_id))
+        found = await ui_messages(context.services, session, conversation_of(chat_id))
     return JsonResponse(ChatMessages(chat_id, found), headers=NO_STORE)
 
 

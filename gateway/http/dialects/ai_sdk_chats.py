@@ -16,7 +16,7 @@ from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message, TurnReset, TurnStarted
-from gateway.protocol.results import Attached, Cancelled, Conversation, MessagePage, TurnPlaced
+from gateway.protocol.results import Attached, Cancelled, Conversation, MessagePage, TurnPlaced, TurnView
 from gateway.requests.services import Services
 from gateway.streams.outbox import Outbox
 from store.records import NotFound
@@ -161,8 +161,16 @@ async def stop_chat(session: ChatSession, conversation: str, turn: str | None) -
     return dict(cancelled.turns)
 
 
-async def ui_messages(session: ChatSession, conversation: str) -> list[dict[str, Any]]:
-    """Return the messages of a chat as the client shows them: those of its newest branch. Raises `ApiError`."""
+async def ui_messages(services: Services, session: ChatSession, conversation: str) -> list[dict[str, Any]]:
+    """Return the messages of a chat as the client shows them: those of its newest branch. Raises `ApiError`.
+
+    While a turn runs, they end with what it answers: the client then resumes it.
+    """
     found: Conversation = await session.handle(p.ConversationGet(conversation=conversation))
+    running = await find_running(services, session, conversation)
+    head = found.head
+    if running:
+        view: TurnView = await session.handle(p.TurnGet(turn=running[-1]))
+        head = head if view.message is UNSET else view.message.parent
     history = await read_history(session, conversation)
-    return history.ui_messages(found.head)
+    return history.ui_messages(head)
