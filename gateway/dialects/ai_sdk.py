@@ -120,9 +120,9 @@ class _Envelope(Struct, rename="camel"):
 class _Probe(Struct):
     """The fields that tell the AI SDK's bodies from others."""
 
-    messages: Any = UNSET
+    messages: Raw | UnsetType = UNSET
     message: Raw | UnsetType = UNSET
-    trigger: Any = UNSET
+    trigger: Raw | UnsetType = UNSET
 
 
 _decode: Final = msgspec.json.Decoder(UiRequest, float_hook=float).decode

@@ -1,6 +1,6 @@
 /**
  * A page with `useChat`, as an application has it: it shows a chat, resumes it after a reload, and resumes a stream whose
- * connection has failed. Its address says which chat: `?chat=ID&transport=http`.
+ * connection has failed. Its address says which chat of which gateway: `?api=URL&chat=ID&transport=http`.
  */
 
 import { useChat } from "@ai-sdk/react";
@@ -10,15 +10,16 @@ import { createRoot } from "react-dom/client";
 
 const query = new URLSearchParams(location.search);
 const id = query.get("chat");
+const api = query.get("api");
 const tools = { add: { description: "Add two numbers", inputSchema: { type: "object", properties: {} } } };
 const body = () => ({ model: window.model ?? "openai/m", tools });
 const transport =
     query.get("transport") === "socket"
-        ? new WebSocketChatTransport({ url: "/ai-sdk/ws", body })
-        : new DefaultChatTransport({ body });
+        ? new WebSocketChatTransport({ url: `${api}/ai-sdk/ws`, body })
+        : new DefaultChatTransport({ api: `${api}/api/chat`, body });
 
 async function load() {
-    const saved = await fetch(`/api/chat/${id}/messages`);
+    const saved = await fetch(`${api}/api/chat/${id}/messages`);
     return saved.ok ? (await saved.json()).messages : [];
 }
 
@@ -75,7 +76,7 @@ function App() {
             <button onClick={() => send()}>Send</button>
             <button onClick={() => send({ messageId: first.id })}>Edit</button>
             <button onClick={() => chat.regenerate()}>Regenerate</button>
-            <button onClick={() => fetch(`/api/chat/${id}/stop`, { method: "POST" })}>Stop</button>
+            <button onClick={() => fetch(`${api}/api/chat/${id}/stop`, { method: "POST" })}>Stop</button>
         </main>
     );
 }

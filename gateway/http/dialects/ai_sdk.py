@@ -60,7 +60,7 @@ async def chat(context: RequestContext) -> Response | None:
     """Serve a body at the address that several protocols share. Raises `ApiError` and `ClientDisconnect`."""
     context.services.memory.check()
     body = await context.body(context.services.settings.body_bytes)
-    if not is_ui_body(body, context.headers):
+    if not await offload(len(body), is_ui_body, body, context.headers):
         # The place for the bodies of other protocols at this address.
         raise ApiError("invalid_request", "Send the `messages` of an AI SDK chat.", path="messages")
     await _answer(context, body)

@@ -158,7 +158,7 @@ async def stop_chat(session: ChatSession, conversation: str, turn: str | None) -
         if error.code != "not_found":
             raise
         return {}
-    return dict(cancelled.turns)
+    return {one: outcome for one, outcome in cancelled.turns.items() if outcome != "not_found"}
 
 
 async def ui_messages(services: Services, session: ChatSession, conversation: str) -> list[dict[str, Any]]:

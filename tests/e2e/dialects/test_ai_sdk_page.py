@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from aiohttp import web
+from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.client_stage import CuttableProxy
+from tests.demo import expected
+from tests.http_events import http_client
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 from tests.upstream import chat
@@ -26,7 +29,10 @@ pytestmark = [
 ]
 
 CLIENTS = Path(__file__).parents[2] / "dialect_clients"
-HTML = "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,><div id=app></div><script type=module src=/page.js></script>"
+HTML = (
+    "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,>"
+    "<div id=app></div><script type=module src=/page.js></script>"
+)
 WORDS = [f"w{n} " for n in range(90)]
 TEXT = "".join(WORDS).strip()
 CALL = {
@@ -52,44 +58,58 @@ async def script(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Site:
-    """Two instances behind one address, from which a page is served too. Each `chat` is the id of another chat."""
+    """The address of a page, and two instances behind another address."""
 
-    def __init__(self, w: World, proxy: CuttableProxy, url: str) -> None:
+    def __init__(self, page: str, w: World, proxy: CuttableProxy, gateways: str) -> None:
+        self.page = page
         self.world = w
         self.proxy = proxy
-        self.url = url
+        self.gateways = gateways
 
     def lead_to(self, instance: int) -> None:
         """Lead new connections to an instance."""
         self.proxy.target = int(self.world.instances[instance].url.rpartition(":")[2])
 
 
+@asynccontextmanager
+async def served(script: str) -> AsyncIterator[str]:
+    """Serve the page, and yield its origin."""
+
+    async def serve(request: web.Request) -> web.Response:
+        is_script = request.path == "/page.js"
+        return web.Response(
+            text=script if is_script else HTML, content_type="text/javascript" if is_script else "text/html"
+        )
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", serve)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with world(tmp_path_factory.mktemp("site")) as w:
+async def site(script: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    async with served(script) as page, world(folder, TURNWIRE_ALLOWED_ORIGINS=page) as w:
         proxy = CuttableProxy(0)
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         async with server:
-            site = Site(w, proxy, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            site.lead_to(0)
-            yield site
+            made = Site(page, w, proxy, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            made.lead_to(0)
+            yield made
             proxy.cut_all()
 
 
 @asynccontextmanager
-async def opened(browser: Browser, site: Site, script: str, name: str, transport: Transport) -> AsyncIterator[Page]:
+async def opened(browser: Browser, site: Site, name: str, transport: Transport) -> AsyncIterator[Page]:
     """Open the page in a browser of its own."""
-    files = {"/": (HTML, "text/html"), "/page.js": (script, "text/javascript")}
-
-    async def serve(route: Route) -> None:
-        body, kind = files["/page.js" if route.request.url.endswith("/page.js") else "/"]
-        await route.fulfill(body=body, content_type=kind)
-
     async with browser_context(browser) as context:
-        await context.route("**/page.js", serve)
-        await context.route("**/?chat=*", serve)
         page = await context.new_page()
-        await page.goto(f"{site.url}/?chat={name}&transport={transport}")
+        await page.goto(f"{site.page}/?api={site.gateways}&chat={name}&transport={transport}")
         await expect(page.locator("output")).to_have_text("ready")
         yield page
 
@@ -106,7 +126,7 @@ def last(page: Page) -> Locator:
 
 async def texts(page: Page) -> list[str]:
     """Return what the page shows of each message."""
-    return [text.strip() for text in await page.locator("article").all_inner_texts()]
+    return [text.strip() for text in await page.locator("article").all_text_contents()]
 
 
 def context_of(site: Site) -> list[dict[str, Any]]:
@@ -116,13 +136,11 @@ def context_of(site: Site) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("transport", ["http", "socket"])
-async def test_a_reload_in_the_middle_of_an_answer(
-    browser: Browser, site: Site, script: str, transport: Transport
-) -> None:
+async def test_a_reload_in_the_middle_of_an_answer(browser: Browser, site: Site, transport: Transport) -> None:
     """The page is loaded again, twice, and the answer continues. The provider is asked once."""
     site.world.upstream.play(chat(*WORDS).replace(rate=30))
     before = len(site.world.upstream.requests)
-    async with opened(browser, site, script, f"reload-{transport}", transport) as page:
+    async with opened(browser, site, f"reload-{transport}", transport) as page:
         await send(page, "Count")
         for words in ("w3", "w12"):
             await expect(last(page)).to_contain_text(words)
@@ -136,13 +154,13 @@ async def test_a_reload_in_the_middle_of_an_answer(
 
 
 @pytest.mark.parametrize("transport", ["http", "socket"])
-async def test_a_stop_from_a_second_tab(browser: Browser, site: Site, script: str, transport: Transport) -> None:
+async def test_a_stop_from_a_second_tab(browser: Browser, site: Site, transport: Transport) -> None:
     """A second tab shows the same answer, and stops it in both. The provider's stream is closed."""
     site.world.upstream.play(chat(*[f"w{n} " for n in range(5000)]).replace(rate=60))
     name = f"stop-{transport}"
     async with (
-        opened(browser, site, script, name, transport) as page,
-        opened(browser, site, script, name, transport) as other,
+        opened(browser, site, name, transport) as page,
+        opened(browser, site, name, transport) as other,
     ):
         await send(page, "Count")
         await expect(last(page)).to_contain_text("w3")
@@ -157,10 +175,10 @@ async def test_a_stop_from_a_second_tab(browser: Browser, site: Site, script: st
 
 
 @pytest.mark.parametrize("transport", ["http", "socket"])
-async def test_edit_regenerate_and_a_tool(browser: Browser, site: Site, script: str, transport: Transport) -> None:
+async def test_edit_regenerate_and_a_tool(browser: Browser, site: Site, transport: Transport) -> None:
     """The provider gets the context that the page shows."""
     upstream = site.world.upstream
-    async with opened(browser, site, script, f"edit-{transport}", transport) as page:
+    async with opened(browser, site, f"edit-{transport}", transport) as page:
 
         async def answered(text: str) -> list[tuple[str, Any]]:
             await expect(last(page)).to_have_text(text)
@@ -188,23 +206,23 @@ async def test_edit_regenerate_and_a_tool(browser: Browser, site: Site, script: 
 
 
 @pytest.mark.parametrize("transport", ["http", "socket"])
-async def test_the_death_of_the_instance(browser: Browser, site: Site, script: str, transport: Transport) -> None:
+async def test_the_death_of_the_instance(browser: Browser, site: Site, transport: Transport) -> None:
     """The instance behind the page is killed in the middle of an answer. Another one continues it, and so does the page."""
     w = site.world
     await w.add()
     site.lead_to(len(w.instances) - 1)
-    async with opened(browser, site, script, f"death-{transport}", transport) as page:
+    async with opened(browser, site, f"death-{transport}", transport) as page:
         await page.evaluate("window.model = 'demo'")
         await send(page, "Hello")
         await expect(last(page)).not_to_be_empty()
         w.kill(len(w.instances) - 1)
         site.lead_to(0)
-        await expect(page.locator("output")).to_have_text("ready", timeout=60_000)
-        shown = (await texts(page))[-1]
-        async with asyncio.timeout(20):
-            stored = await page.evaluate(
-                f"fetch('/api/chat/death-{transport}/messages').then((answer) => answer.json())"
-            )
-        parts = stored["messages"][-1]["parts"]
-        assert shown == "".join(part.get("text", "") for part in parts).strip()
-        assert len(shown) > 200
+        message = await page.locator("article").last.get_attribute("id")
+        async with http_client(site.gateways) as http:
+            running = (await http.get(f"/v1/turns/{message}")).json()
+            await expect(page.locator("output")).to_have_text("ready", timeout=60_000)
+            shown = (await texts(page))[-1]
+            stored = (await http.get(f"/api/chat/death-{transport}/messages")).json()["messages"][-1]
+            view = (await http.get(f"/v1/turns/{stored['id']}")).json()
+        assert shown == stored["parts"][-1]["text"].strip() == expected("Hello", {}).strip()
+        assert (running["status"], view["status"]) == ("running", "completed")
