@@ -55,6 +55,7 @@ EFFORTS: Final[dict[str, Effort]] = {
 }
 CONVERSATION_HEADER = "x-conversation-id"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+_TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.(name|parameters)")
 
 
 _decode: Final = msgspec.json.Decoder(ChatCompletionRequest, float_hook=float).decode
@@ -194,9 +195,7 @@ def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
             return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
 
         ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
-        return re.sub(
-            r"^(tools\[\d{1,9}\])\.(name|parameters)", r"\1.function.\2", ours.replace("].parts", "].content")
-        )
+        return _TOOL_PATH.sub(r"\1.function.\2", ours.replace("].parts", "].content"))
 
     return path
 

@@ -26,6 +26,7 @@ dependencies = ["parser[fast]"]
 [dependency-groups]
 build = ["builder"]
 dev = ["parser"]
+clients = ["parser"]
 peers = ["parser"]
 upkeep = ["parser"]
 """
@@ -55,7 +56,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         for name in LOCKS:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-        (tmp_path / "tests").mkdir()
+        (tmp_path / "tests").mkdir(exist_ok=True)
         shutil.copy(ROOT / "tests" / "outdated.py", tmp_path / "tests")
         shutil.copy(ROOT / "Makefile", tmp_path)
         # Make this lock older than the environment, so that `make` doesn't install the environment again.

@@ -22,10 +22,13 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
+from gateway.dialects.base import media_part, own_turn_id
+from gateway.dialects.chat_completions import start_of
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
+from gateway.http.dialects.chat_completions import StreamGet
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
-from gateway.http.request_body import _check_type, decode_body, decode_start, parse_query
+from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
 from gateway.http.resources import _MEDIA_TYPE
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
@@ -99,6 +102,7 @@ BOUND_S = 1.5
 """In CPU time. A linear case takes a fraction of it, a quadratic one takes minutes."""
 
 SECRET = "sk-secret-0123456789"
+CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
 """Input that is rejected was read too."""
@@ -652,6 +656,19 @@ ROWS = [
     Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
     Row("Last-Event-ID", lambda: parse_last_event_id(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
     Row("Content-Type", lambda: _check_type(header("content-type", "application/json" + fill(";")))),
+    Row("a dialect's media", lambda: media_part("data:a/b" + fill(";a=b"), ""), "dialects.base._DATA_URL"),
+    Row("a dialect's media: a type", lambda: media_part("data:" + fill("a."), ""), "dialects.base._DATA_URL"),
+    Row("a dialect's id", lambda: own_turn_id("t", fill("a")), "dialects.base._OWN_ID"),
+    Row(
+        "a dialect's path",
+        lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),
+        "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH",
+    ),
+    Row(
+        "a dialect's position",
+        lambda: convert_request(StreamGet, {"stream": "t", "from": fill("1")}),
+        "StreamGet.start",
+    ),
     Row("a query", lambda: parse_query(filled(b"a=%41&"), ("a",))),
     Row("a query: a credential", lambda: _parse_query(filled(b"a=%41&"))),
     Row("a query: a value", lambda: _parse_query(b"a=" + filled(b"%41"))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from itertools import chain
 from typing import Annotated
 
@@ -11,13 +10,15 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from gateway.dialects.chat_completions import CHAT_COMPLETIONS, ChatCompletionRequest, conversation_id, start_of
+from gateway.dialects.chat_completions import CHAT_COMPLETIONS, conversation_id, start_of
+from gateway.dialects.chat_request import ChatCompletionRequest
 from gateway.dialects.chat_stream import ChatStream
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import models
 from gateway.http.dialects.serving import TURN_HEADER, serve_start, stream_turn
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import HeaderSpec, Operation, RequestContext, ResponseSpec
+from gateway.http.request_body import convert_request
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.http.session import HttpSession
 from gateway.http.turns import attach
@@ -58,12 +59,11 @@ async def create(context: RequestContext) -> Response | None:
 async def resume(context: RequestContext) -> Response | None:
     """Stream an answer after a position. Return an empty response if the client has all of it. Raises `ApiError`."""
     request = await context.parse(StreamGet)
-    last = context.headers.get("last-event-id", "").strip() or request.start
-    if not re.fullmatch(POSITION, last):
-        raise ApiError("invalid_request", "Send the id of the last event that you have, or 0.", path="Last-Event-ID")
+    if sent := context.headers.get("last-event-id", "").strip():
+        request = convert_request(StreamGet, {"stream": request.stream, "from": sent})
     async with context.session() as session:
         view = await _find(session, request.stream)
-    epoch, _, seq = last.rpartition("-")
+    epoch, _, seq = request.start.rpartition("-")
     position = p.TurnAttach(turn=view.turn, epoch=int(epoch) if epoch else view.epoch, after=int(seq))
     context.answer_headers[TURN_HEADER] = view.turn
     if view.status not in {"queued", "running"} and position.after >= view.seq:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
 from tests.demo import expected
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
+from tests.world import world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -70,7 +74,7 @@ async def test_errors_have_openais_shape(sdk: openai.AsyncOpenAI, stream: bool) 
             model="demo", messages=[{"role": "user", "content": "Hi"}], n=2, stream=stream
         )
     assert several.value.param == "n"
-    demo = {"demo": {"fail": "before", "rate": 0}}
+    demo = {"demo": {"fail": "auth", "rate": 0}}
     with pytest.raises(openai.InternalServerError) as failed:
         await sdk.chat.completions.create(
             model="demo", messages=[{"role": "user", "content": "Hi"}], stream=stream, extra_body=demo
@@ -87,9 +91,10 @@ async def test_unknown_paths_and_methods(http: httpx2.AsyncClient, path: str) ->
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_goes_away_cancels_the_turn(gateway: GatewayProcess, stream: bool) -> None:
+async def test_a_client_that_goes_away_cancels_the_turn(tmp_path: Path, stream: bool) -> None:
     """Unless a header says that the turn continues."""
-    async with http_client(gateway.url) as http:
+    settings = {"TURNWIRE_DISCONNECT_GRACE_S": "0.2", "TURNWIRE_DRAIN_S": "0"}
+    async with gateway_process(tmp_path, settings) as gateway, http_client(gateway.url) as http:
         for turn, headers in (("gone", {}), ("kept", {"turnwire-on-disconnect": "continue"})):
             body = {
                 "messages": [{"role": "user", "content": "Hi"}],
@@ -175,3 +180,37 @@ async def test_twenty_megabytes_of_images(http: httpx2.AsyncClient) -> None:
     answer = large.result()
     assert answer.status_code in {200, 413}, answer.text
     assert slowest < 2
+
+
+async def test_the_answer_survives_its_instance(tmp_path: Path) -> None:
+    """Laws 7 and 9: the instance that streams is killed in the middle. On the other one, the rest follows the position of
+    the client, and a second client that was there all the time has the whole text."""
+    demo = {"rate": 20, "tokens": 120}
+    headers = {"x-conversation-id": "c", "turnwire-turn": "t"}
+    body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "demo": demo}
+    async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
+        lines: list[str] = []
+        async with one.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+            reading = answer.aiter_lines()
+            while len(lines) < 60:
+                lines.append(await anext(reading))
+            beside = asyncio.ensure_future(two.get("/v1/stream/c", timeout=60))
+            await asyncio.sleep(0.3)
+            w.kill(0)
+            with suppress(httpx2.HTTPError):
+                async for line in reading:
+                    lines.append(line)
+        whole_events = "\n".join(lines).rpartition("\n\n")[0].split("\n\n")
+        last = next(line for line in reversed("\n".join(whole_events).splitlines()) if line.startswith("id: "))
+        rest = await two.get("/v1/stream/c", params={"from": last[4:]}, timeout=60)
+        assert rest.status_code == 200, rest.text
+        text = expected("Hello", demo)
+        assert text_of("\n".join(whole_events)) + text_of(rest.text) == text
+        assert text_of((await beside).text) == text
+        assert 'finish_reason":"stop"' in rest.text
+
+
+def text_of(stream: str) -> str:
+    """Return the text in the chunks of a stream."""
+    chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))

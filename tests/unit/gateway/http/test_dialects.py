@@ -11,13 +11,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.protocol.errors import CloseCode
 from tests.credentials import KeyFile, bearer
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
+from tests.in_process import eventually
 from tests.metrics import value
 
 CHAT = "/v1/chat/completions"
-QUICK = {"rate": 0, "text": "Hello, how are you?"}
+QUICK: dict[str, Any] = {"rate": 0, "text": "Hello, how are you?"}
 
 
 @pytest.fixture
@@ -111,6 +113,30 @@ async def test_a_drain_ends_a_stream_with_an_error(server: InLoopServer, http: h
     assert json.loads(rest[-2][6:])["error"]["code"] == "shutting_down"
 
 
+async def test_a_session_that_stops_ends_its_stream_with_an_error(
+    server: InLoopServer, http: httpx2.AsyncClient
+) -> None:
+    """The turn continues elsewhere, which this client can't know."""
+    clients = server.gateway.services.clients
+    async with http.stream("POST", CHAT, json=body(rate=20, tokens=2000)) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        clients.all()[0].close_when_drained(CloseCode.DRAINING, "")
+        rest = [line async for line in lines if line]
+    assert (json.loads(rest[-2][6:])["error"]["code"], rest[-1]) == ("shutting_down", "data: [DONE]")
+
+
+async def test_a_session_that_stops_before_its_first_bytes_is_an_http_error() -> None:
+    async with serving() as server, http_client(server.url) as http:
+        clients = server.gateway.services.clients
+        silent = asyncio.ensure_future(http.post(CHAT, json=body(first_ms=10_000)))
+        await eventually(lambda: bool(clients.all()))
+        clients.all()[0].close_when_drained(CloseCode.DRAINING, "")
+        refused = await silent
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (503, "true")
+    assert (refused.headers["retry-after"], refused.headers["retry-after-ms"]) == ("1", "1000")
+
+
 async def test_a_slow_client_is_dropped() -> None:
     """Law 11: the outbox counts the events of a dialect's stream, too."""
     async with serving(outbox_bytes=65536, close_timeout_s=0.5) as server:
@@ -130,7 +156,7 @@ async def test_a_slow_client_is_dropped() -> None:
 async def test_a_conversation_is_kept_and_its_stream_resumed(http: httpx2.AsyncClient, name: str) -> None:
     """Law 7, for every event: what follows a position is exactly the rest. Law 4: the turn outlives its client."""
     headers = {"x-conversation-id": name}
-    script = {
+    script: dict[str, Any] = {
         "rate": 200,
         "thinking": 2,
         "text": "Hello, how are you?",
