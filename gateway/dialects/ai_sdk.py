@@ -43,6 +43,7 @@ ERROR_HEADER: Final = "turnwire-error"
 TRANSCRIPT_CHARS_MAX: Final = 60_000
 REGENERATE: Final = "regenerate-message"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+_TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
 
 
 class UiTool(Struct, rename="camel"):
@@ -64,7 +65,7 @@ class ChosenTool(Struct, rename="camel"):
 
 
 class UiOptions(Struct, rename="camel", kw_only=True):
-    """What an application may add to the body of a request. Unknown fields are ignored."""
+    """The fields that an application may add to the body of a request. Unknown ones are ignored."""
 
     model: str | None = None
     system: str | None = None
@@ -128,8 +129,8 @@ class _Probe(Struct):
 _decode: Final = msgspec.json.Decoder(UiRequest, float_hook=float).decode
 _decode_stop: Final = msgspec.json.Decoder(StopRequest, float_hook=float).decode
 _decode_frame: Final = msgspec.json.Decoder(SocketFrame, float_hook=float).decode
-_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
-_probe: Final = msgspec.json.Decoder(_Probe).decode
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope, float_hook=float).decode
+_probe: Final = msgspec.json.Decoder(_Probe, float_hook=float).decode
 
 
 def is_ui_body(body: bytes, headers: Headers) -> bool:
@@ -179,7 +180,7 @@ def conversation_of(chat: str) -> str:
 
 
 class Ask:
-    """What a request asks for, before the history is known: its messages, their options, and the conversation.
+    """The wishes of a request, before the history is known: its messages, their options, and the conversation.
 
     `message_id` is the id of the UI message that the answer belongs to, if it exists already. `begins_again`: `start`
     has found that the client shows nothing before the message that it sends, so that the context must be empty. Raises
@@ -343,8 +344,10 @@ class Ask:
             return f"messages[{self._converted[n] if n < len(self._converted) else n}]"
 
         ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
-        ours = re.sub(r"^input\b", f"{last}.parts", ours).replace("tool_choice", "toolChoice")
-        return re.sub(r"^(tools\[\d{1,9}\])\.parameters", r"\1.inputSchema", ours)
+        if ours.startswith("input"):
+            ours = f"{last}.parts{ours.removeprefix('input')}"
+        ours = ours.replace("tool_choice", "toolChoice")
+        return _TOOL_PATH.sub(r"\1.inputSchema", ours)
 
 
 def check_repeated(stored: Origin | None, start: TurnStart) -> None:

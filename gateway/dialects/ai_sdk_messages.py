@@ -29,6 +29,8 @@ TOOL_PREFIX: Final = "tool-"
 DENIED: Final = "The user denied this tool call."
 UI_ROLES: Final = ("user", "assistant", "system")
 
+_check_json: Final = msgspec.json.Decoder(msgspec.Raw, float_hook=float).decode
+
 
 class Approval(Struct):
     """The answer of a user who was asked whether a tool may be called."""
@@ -194,7 +196,7 @@ def tool_input(arguments: str) -> msgspec.Raw | None:
     """Return the arguments of a tool call as JSON in one line, or None if they aren't JSON."""
     try:
         encoded = (arguments or "{}").encode()
-        msgspec.json.decode(encoded, type=msgspec.Raw)
+        _check_json(encoded)
         return msgspec.Raw(msgspec.json.format(encoded, indent=-1))
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None

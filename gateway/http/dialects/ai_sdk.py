@@ -24,7 +24,7 @@ from gateway.dialects.base import Headers
 from gateway.http.dialects.ai_sdk_chats import find_running, resume_chat, start_chat, stop_chat, ui_messages
 from gateway.http.dialects.serving import TURN_HEADER, stream_turn
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
-from gateway.http.responses import NO_STORE, JsonResponse
+from gateway.http.responses import NO_STORE, HttpError, JsonResponse
 from gateway.http.session import HttpSession
 from gateway.offload import offload
 from gateway.protocol import requests as p
@@ -132,6 +132,15 @@ async def messages(context: RequestContext) -> Response:
     return JsonResponse(ChatMessages(chat_id, found), headers=NO_STORE)
 
 
+async def refuse_without_upgrade(context: RequestContext) -> Response:
+    """Raise `HttpError`: the socket's address was requested without a WebSocket handshake."""
+    context.answer_headers["upgrade"] = "websocket"
+    raise HttpError(
+        426,
+        "This is the address of a WebSocket. Connect with WebSocketChatTransport, or let the proxy pass the upgrade on.",
+    )
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST",
@@ -174,6 +183,14 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec("The messages.", ChatMessages),),
         ChatGet,
         "read",
+        dialect=AI_SDK,
+    ),
+    Operation(
+        "GET",
+        "/ai-sdk/ws",
+        "AI SDK: the socket of its WebSocketChatTransport",
+        refuse_without_upgrade,
+        (ResponseSpec("The address needs a WebSocket handshake.", status=426, is_binary=True),),
         dialect=AI_SDK,
     ),
 )

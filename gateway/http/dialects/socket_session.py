@@ -40,7 +40,7 @@ class SocketSession(HttpSession):
         self.socket = socket
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
-        """Send nothing."""
+        """Send nothing. `now` is the loop's time in seconds."""
 
     def session_with(self, outbox: Outbox) -> Session:
         """Return a session with the same user and credential, and with an outbox of its own. Close it after use."""

@@ -334,15 +334,14 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
         await other.send(
             "send", "r1", id="undisturbed", messages=[user("Hi")], body={"demo": {"rate": 50, "tokens": 30}}
         )
-        for n, fields in enumerate(
-            (
-                {"messages": 3},
-                {"messages": []},
-                {"messages": [user("Hi")], "body": {"model": "nobody"}},
-                {"type": "dance"},
-            )
-        ):
-            await s.send(fields.pop("type", "send"), f"b{n}", **fields)  # type: ignore[arg-type]
+        frames: tuple[dict[str, Any], ...] = (
+            {"messages": 3},
+            {"messages": []},
+            {"messages": [user("Hi")], "body": {"model": "nobody"}},
+            {"type": "dance"},
+        )
+        for n, fields in enumerate(frames):
+            await s.send(fields.pop("type", "send"), f"b{n}", **fields)
             (answer,) = await s.until_ended(f"b{n}")
             assert answer["type"] == "error"
             assert answer["errorText"]

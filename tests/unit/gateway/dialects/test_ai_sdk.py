@@ -150,9 +150,9 @@ def test_results_of_tools() -> None:
         tool("c1", "output-denied"),
         tool("c1", "approval-responded", approval={"id": "a", "approved": False, "reason": "Never."}),
     ]
-    outputs = [ask(user("One"), assistant("t1", part)).start(history).input for part in wrong]
-    assert [part.output for (part,) in outputs] == ["No.", "The user denied this tool call.", "Never."]  # type: ignore[union-attr,misc]
-    assert all(part.error for (part,) in outputs)  # type: ignore[union-attr,misc]
+    outputs: list[Any] = [ask(user("One"), assistant("t1", part)).start(history).input for part in wrong]
+    assert [part.output for (part,) in outputs] == ["No.", "The user denied this tool call.", "Never."]
+    assert all(part.error for (part,) in outputs)
     late = ask(user("One"), assistant("t1", "First.", tool("c1", output="3")), user("And?", "u2")).start(history)
     assert (late.parent, late.input) == ("m2", [ToolResultPart("c1", "3"), TextPart("And?")])
     unanswered = ask(user("One"), assistant("t1", tool("c1", "input-available")), user("And?", "u2")).start(history)
@@ -336,9 +336,10 @@ def test_only_needed_pages_are_read() -> None:
 
 def test_every_start_is_valid() -> None:
     assert isinstance(ask(user("Hi")).start(NEW), TurnStart)
-    for body in (
+    bodies: tuple[dict[str, Any], ...] = (
         {"messages": None},
         {"messages": []},
         {"messages": [user("Hi", "u1"), {"id": "", "role": "x", "parts": []}]},
-    ):
+    )
+    for body in bodies:
         assert refused(**body).code == "invalid_request"
