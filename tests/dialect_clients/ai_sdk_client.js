@@ -151,6 +151,7 @@ async function until(condition) {
     const { id } = chat.messages[1];
     await chat.stop();
     await sent;
+    if (kind === "socket") await until(async () => (await turn(id)).status !== "running");
     const after = (await turn(id)).status;
     await chat.sendMessage({ text: "Next" }, demo({ text: "Done." }));
     await until(async () => (await turn(id)).status === "cancelled");
