@@ -40,6 +40,7 @@ from providers.base import Effort, Params, Part, Tool, ToolChoice, ToolName
 UI_HEADER: Final = "x-vercel-ai-ui-message-stream"
 UI_VERSION: Final = "v1"
 ERROR_HEADER: Final = "turnwire-error"
+ERROR_TYPE: Final = "text/plain; charset=utf-8"
 TRANSCRIPT_CHARS_MAX: Final = 60_000
 REGENERATE: Final = "regenerate-message"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
@@ -412,10 +413,8 @@ def _tool_choice(request: UiOptions) -> ToolChoice | None:
 def refuse(error: ErrorBody, status: int) -> Shaped:
     """Return the answer of a refused or failed request: clients show its text to the user."""
     where = "" if error.path is None else f" ({error.path})"
-    return Shaped(
-        status, (error.message + where).encode(), {ERROR_HEADER: error.code}, media_type="text/plain; charset=utf-8"
-    )
+    return Shaped(status, (error.message + where).encode(), {ERROR_HEADER: error.code}, media_type=ERROR_TYPE)
 
 
-AI_SDK: Final = Dialect("ai_sdk", refuse)
+AI_SDK: Final = Dialect("ai_sdk", refuse, ERROR_TYPE)
 """The AI SDK's UI message protocol."""

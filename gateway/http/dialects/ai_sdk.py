@@ -174,6 +174,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "cancel",
         dialect=AI_SDK,
         body=StopRequest,
+        is_body_optional=True,
     ),
     Operation(
         "GET",
