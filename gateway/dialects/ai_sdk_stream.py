@@ -11,7 +11,7 @@ from gateway.dialects.ai_sdk_messages import source_url, tool_input
 from gateway.dialects.base import encode_json
 from gateway.dialects.resets import SentAnswer
 from gateway.dialects.stream import StreamTranslator
-from gateway.protocol.errors import ErrorBody
+from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import (
     ServerEvent,
     TurnCancelled,
@@ -178,6 +178,13 @@ class UiStream(StreamTranslator):
         if usage.cache_read_tokens is not None:
             data["cachedInputTokens"] = usage.cache_read_tokens
         return self._chunks({"type": "data-usage", "data": data, "transient": True})
+
+    def stop(self, error: ApiError) -> bytes:
+        """See `StreamTranslator`. A client resumes by itself only after a broken connection, so a drain breaks it."""
+        if error.code == "shutting_down":
+            self.ended = self.is_cut = True
+            return b""
+        return super().stop(error)
 
     def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:
         """See `StreamTranslator`."""

@@ -39,8 +39,8 @@ class StreamTranslator:
     `failure` is the error with which the stream ended, if it did. If nothing was sent before it, the client gets the
     error as the response's status and body instead of a stream.
 
-    An empty result of a method means that there is nothing to send. If `sends_signatures` is false, `signature` isn't
-    called. With `with_ids`, each last frame of an event has the position after it as its id, as in our own streams.
+    An empty result of a method means that there is nothing to send. If `is_cut` is true once the stream has ended, the
+    client must find the connection broken. If `sends_signatures` is false, `signature` isn't called. With `with_ids`, each last frame of an event has the position after it as its id, as in our own streams.
     """
 
     media_type: ClassVar[str] = SSE
@@ -49,6 +49,7 @@ class StreamTranslator:
     def __init__(self, *, with_ids: bool = False) -> None:
         self.ended = False
         self.failure: ErrorBody | None = None
+        self.is_cut = False
         self._sent = SentAnswer()
         self._with_ids = with_ids
         self._epoch = 0

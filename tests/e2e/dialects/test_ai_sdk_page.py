@@ -205,24 +205,32 @@ async def test_edit_regenerate_and_a_tool(browser: Browser, site: Site, transpor
         assert (await texts(page))[2:] == ["Add 1 and 2", '{"a":1,"b":2}{"sum":3}It is 3.']
 
 
+@pytest.mark.parametrize("ends", ["killed", "drained"])
 @pytest.mark.parametrize("transport", ["http", "socket"])
-async def test_the_death_of_the_instance(browser: Browser, site: Site, transport: Transport) -> None:
-    """The instance behind the page is killed in the middle of an answer. Another one continues it, and so does the page."""
+async def test_the_end_of_the_instance(browser: Browser, site: Site, transport: Transport, ends: str) -> None:
+    """The instance behind the page dies or is deployed in the middle of an answer. Another one continues it, and so does
+    the page."""
     w = site.world
-    await w.add()
-    site.lead_to(len(w.instances) - 1)
-    async with opened(browser, site, f"death-{transport}", transport) as page:
+    gone = await w.add()
+    number = len(w.instances) - 1
+    site.lead_to(number)
+    async with opened(browser, site, f"{ends}-{transport}", transport) as page:
         await page.evaluate("window.model = 'demo'")
         await send(page, "Hello")
-        await expect(last(page)).not_to_be_empty()
-        w.kill(len(w.instances) - 1)
-        site.lead_to(0)
+        await expect(page.locator("article[data-role=assistant] [data-kind=text]")).not_to_be_empty()
         message = await page.locator("article").last.get_attribute("id")
+        site.lead_to(0)
+        if ends == "killed":
+            w.kill(number)
+        else:
+            gone.terminate()
+            w.hidden.add(number)
         async with http_client(site.gateways) as http:
             running = (await http.get(f"/v1/turns/{message}")).json()
             await expect(page.locator("output")).to_have_text("ready", timeout=60_000)
             shown = (await texts(page))[-1]
-            stored = (await http.get(f"/api/chat/death-{transport}/messages")).json()["messages"][-1]
+            stored = (await http.get(f"/api/chat/{ends}-{transport}/messages")).json()["messages"][-1]
             view = (await http.get(f"/v1/turns/{stored['id']}")).json()
         assert shown == stored["parts"][-1]["text"].strip() == expected("Hello", {}).strip()
         assert (running["status"], view["status"]) == ("running", "completed")
+        assert stored["id"] == message

@@ -182,9 +182,18 @@ def test_endings() -> None:
     failed = UiStream()
     for event in (STARTED, *parts[:2]):
         failed.encode(event)
-    assert failed.stop(ApiError("shutting_down", "Bye.")).endswith(
+    assert failed.stop(ApiError("unauthenticated", "Bye.")).endswith(
         b'{"type":"text-end","id":"0"}\n\ndata: {"type":"error","errorText":"Bye."}\n\ndata: [DONE]\n\n'
     )
+
+
+def test_a_drain_breaks_the_connection() -> None:
+    """The client resumes then: its turn has been started, and continues elsewhere."""
+    for events in ((STARTED,), (STARTED, part(0, "text"))):
+        stream = UiStream()
+        for event in events:
+            stream.encode(event)
+        assert (stream.stop(ApiError("shutting_down")), stream.is_cut, stream.failure) == (b"", True, None)
 
 
 def test_more_text_of_an_earlier_part() -> None:
