@@ -30,24 +30,42 @@ async def fastapi(sizes: Sizes) -> Figures:
 
 
 async def chat_completions(sizes: Sizes) -> Figures:
-    """Chat Completions and our own server-sent events, in turns on one gateway. `ratio` is the CPU of one per the other."""
-    turns, rate = min(100, max(sizes.turns)), 50
-    kinds = {"own": connect_own_http, "chat_completions": connect_http}
-    costs: dict[str, list[float]] = {name: [] for name in kinds}
+    """Chat Completions beside our own server-sent events: the CPU of a token in one, per that in the other (`ratio`).
+
+    Each is streamed by a gateway of its own at the same time, so that both have the same share of the machine. Then the
+    gateways change places.
+    """
+    turns, rate = min(50, max(sizes.turns)), 50
+    connects = (connect_own_http, connect_http)
+    costs: tuple[list[float], list[float]] = ([], [])
+    environment = {"TURNWIRE_DISCONNECT_GRACE_S": "0.1"}
     async with (
         upstream() as provider,
-        gateway(provider, environment={"TURNWIRE_DISCONNECT_GRACE_S": "0.1"}) as running,
+        gateway(provider, environment=environment) as one,
+        gateway(provider, environment=environment) as two,
     ):
-        for n in range(ROUNDS + 1):
-            for name, connect in kinds.items():
-                peers = [await connect(running.url) for _ in range(turns)]
-                measurement = await _streams(peers, running.process.pid, provider, rate, sizes, "openai/")
-                if n:  # the first round loads what is imported late
-                    costs[name].append(measurement.cpu_s / max(measurement.tokens, 1) * 1e6)
-                await asyncio.sleep(1)  # until the turns are cancelled
-    figures = {f"{name}_cpu_us_per_token": round(median(found), 2) for name, found in costs.items()}
-    ratios = [a / b for a, b in zip(costs["chat_completions"], costs["own"], strict=True)]
-    return {f"{turns} turns x {rate}/s": {**figures, "ratio": round(median(ratios), 3)}}
+        for n in range(2 * ROUNDS + 2):
+            gateways = (one, two) if n % 2 else (two, one)
+            measured = await asyncio.gather(
+                *[
+                    _streams(
+                        [await connect(running.url) for _ in range(turns)],
+                        running.process.pid,
+                        provider,
+                        rate,
+                        sizes,
+                        "openai/",
+                    )
+                    for connect, running in zip(connects, gateways, strict=True)
+                ]
+            )
+            for found, measurement in zip(costs, measured, strict=True):
+                found.append(measurement.cpu_s / max(measurement.tokens, 1) * 1e6)
+            await asyncio.sleep(1)  # until the turns are cancelled
+    own, theirs = (found[2:] for found in costs)  # the first rounds load what is imported late
+    ratios = [round(b / a, 3) for a, b in zip(own, theirs, strict=True)]
+    figures = {"own_cpu_us_per_token": round(median(own), 2), "chat_cpu_us_per_token": round(median(theirs), 2)}
+    return {f"{turns} turns x {rate}/s": {**figures, "ratio": round(median(ratios), 3), "ratios": ratios}}
 
 
 async def litellm(sizes: Sizes) -> Figures:
