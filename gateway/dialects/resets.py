@@ -77,6 +77,8 @@ class SentAnswer:
         is_last = part == len(self._parts) - 1
         if rest and not is_last and self._parts[part].kind != "tool_call":
             raise Diverged  # the client has later parts, so this one can't grow
+        if rest and any(self._text_cursors[n] < len(self._sent_texts[n]) for n in range(part)):
+            raise Diverged  # an earlier part is shorter so far than what the client has
         cursors[part] = start + len(known)
         self._compare()
         return rest
