@@ -47,6 +47,10 @@ function App() {
         onFinish: ({ isDisconnect }) => {
             if (isDisconnect) setTimeout(chat.resumeStream, 100);
         },
+        onError: ({ statusCode }) => {
+            // The instance that was asked is being deployed.
+            if (statusCode === 503) setTimeout(chat.resumeStream, 500);
+        },
     });
     useEffect(() => {
         // If the answer has ended since the messages were loaded, there is nothing to resume: it is among the messages now.

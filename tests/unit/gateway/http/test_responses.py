@@ -28,6 +28,12 @@ def test_an_error_has_a_retry_after_header(retry_after_ms: int | None, header: s
     assert answer.headers.get("retry-after") == header
 
 
+def test_a_drain_closes_the_connection() -> None:
+    """So that the client's retry reaches another instance."""
+    assert error_response(ApiError("shutting_down")).headers["connection"] == "close"
+    assert "connection" not in error_response(ApiError("store_unavailable")).headers
+
+
 def test_http_specific_errors_keep_their_status() -> None:
     """The body has a code of the table."""
     assert (error_response(HttpError(415, "No.")).status_code, HttpError(415, "No.").code) == (415, "invalid_request")
