@@ -22,7 +22,8 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.dialects.ai_sdk import Ask, request_of
+from gateway.dialects.ai_sdk import Ask
+from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
 from gateway.http.admin import AdminStop
@@ -103,7 +104,7 @@ BOUND_S = 1.5
 """In CPU time. A linear case takes a fraction of it, a quadratic one takes minutes."""
 
 SECRET = "sk-secret-0123456789"
-UI = Ask(request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
+UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
