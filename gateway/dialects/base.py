@@ -50,11 +50,13 @@ class Shaped(NamedTuple):
 class Dialect(Struct, frozen=True):
     """A protocol of another service.
 
-    `refuse` shapes an error. It gets the error and the HTTP status that our own protocol has for it.
+    `refuse` shapes an error. It gets the error and the HTTP status that our own protocol has for it. `error_type` is the
+    media type of errors.
     """
 
     name: DialectName
     refuse: Callable[[ErrorBody, int], Shaped]
+    error_type: str = "application/json"
 
 
 class Start(Struct):

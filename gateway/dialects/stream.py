@@ -39,8 +39,9 @@ class StreamTranslator:
     `failure` is the error with which the stream ended, if it did. If nothing was sent before it, the client gets the
     error as the response's status and body instead of a stream.
 
-    An empty result of a method means that there is nothing to send. If `sends_signatures` is false, `signature` isn't
-    called. With `with_ids`, each last frame of an event has the position after it as its id, as in our own streams.
+    An empty result of a method means that there is nothing to send. If `is_cut` is true once the stream has ended, the
+    client must find the connection broken. If `sends_signatures` is false, `signature` isn't called. With `with_ids`, each
+    last frame of an event has the position after it as its id, as in our own streams.
     """
 
     media_type: ClassVar[str] = SSE
@@ -49,10 +50,16 @@ class StreamTranslator:
     def __init__(self, *, with_ids: bool = False) -> None:
         self.ended = False
         self.failure: ErrorBody | None = None
+        self.is_cut = False
         self._sent = SentAnswer()
         self._with_ids = with_ids
         self._epoch = 0
         self._known: list[Part] | None = None
+        self._outdated_until = 0
+
+    def skip_until(self, seq: int) -> None:
+        """Send nothing for the events before `seq`, the last reset of an answer that is replayed from its beginning."""
+        self._outdated_until = seq
 
     @property
     def ending_bytes(self) -> int:
@@ -61,6 +68,10 @@ class StreamTranslator:
 
     def encode(self, event: ServerEvent) -> bytes:
         """Return the bytes to send for an event."""
+        if self._outdated_until and isinstance(event, TurnPart | TurnDelta | TurnReset):
+            if event.seq <= self._outdated_until:
+                return b""
+            self._outdated_until = 0
         try:
             frames = self._encode_delta(event) if type(event) is TurnDelta else self._encode_other(event)
         except Diverged:

@@ -98,6 +98,16 @@ class ModelRoute(Route):
         return super().matches(scope)
 
 
+class ChatRoute(Route):
+    """A route with a chat's id, which may have a slash in it. The sessions of another API are below its address."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether the request is for this route; see `Route`."""
+        if scope["type"] == "http" and "/api/chat/sessions/" in scope["path"]:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def api_routes() -> list[Route]:
     """Return one route per path of the API."""
     by_path: dict[str, dict[str, Operation]] = {}
@@ -107,7 +117,9 @@ def api_routes() -> list[Route]:
     for path, operations in by_path.items():
         endpoint = Endpoint(operations)
         made = UserRoute if path.endswith("{user}") else ModelRoute if path.endswith("{model}") else Route
-        # The name of a user or a model may have a slash in it, which arrives decoded.
+        made = ChatRoute if "{chat}" in path else made
+        # The name of a user, a model or a chat may have a slash in it, which arrives decoded.
         template = path.replace("{user}", "{user:path}").replace("{model}", "{model:path}")
+        template = template.replace("{chat}", "{chat:path}")
         routes.append(made(template, endpoint, methods=endpoint.methods))
     return routes

@@ -141,6 +141,10 @@ class EventStream:
         if session.stop_error is not None and not event_format.ended:
             log.info("stream closing", code=session.stop_error.code)
             end = event_format.stop(session.stop_error)
+        if isinstance(event_format, StreamTranslator) and event_format.is_cut:
+            transport_of(scope).abort()
+            await disconnected
+            return
         if not self._has_begun:
             assert isinstance(event_format, StreamTranslator)
             if event_format.failure is not None:

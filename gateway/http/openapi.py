@@ -111,7 +111,7 @@ def _operation(operation: Operation, schemas: dict[str, Schema], has_auth: bool)
         schema["description"] = cleandoc(operation.request.__doc__)
     if operation.body is not None:
         body_content = {JSON_TYPE: {"schema": ref(operation.body)}}
-        schema["requestBody"] = {"required": True, "content": body_content}
+        schema["requestBody"] = {"required": not operation.is_body_optional, "content": body_content}
     elif operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
         body = select_fields(schemas[operation.request.__name__], operation.fields)
@@ -146,10 +146,11 @@ def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema
 def _responses(operation: Operation) -> Schema:
     responses = {str(response.status): _response(response) for response in operation.responses}
     # An error of a dialect has its own shape.
-    error = ref(Refused) if operation.dialect is None else {"type": "object"}
+    error_type = JSON_TYPE if operation.dialect is None else operation.dialect.error_type
+    other = {"type": "object" if error_type == JSON_TYPE else "string"}
     refused = {
         "headers": _headers(("Retry-After",)),
-        "content": {JSON_TYPE: {"schema": error}},
+        "content": {error_type: {"schema": ref(Refused) if operation.dialect is None else other}},
     }
     return {
         **responses,

@@ -167,7 +167,8 @@ class Operation(Struct, frozen=True):
     checks the credential, as the settings say. An operation that isn't public requires `scope`, if it is set.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
-    An operation of a `dialect` has errors in its shape. `body` is the type of its body, if it has one.
+    An operation of a `dialect` has errors in its shape. `body` is the type of its body, if it has one;
+    `is_body_optional`: it may be empty.
     """
 
     method: str
@@ -183,6 +184,7 @@ class Operation(Struct, frozen=True):
     may_require_admin: bool = False
     dialect: Dialect | None = None
     body: type[Struct] | None = None
+    is_body_optional: bool = False
 
     @property
     def has_body(self) -> bool:

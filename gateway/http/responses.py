@@ -60,6 +60,8 @@ def error_response(
     all_headers = {**NO_STORE, **(headers or {})}
     if error.body.retry_after is not None:
         all_headers["retry-after"] = error.body.retry_after
+    if error.code == "shutting_down":
+        all_headers["connection"] = "close"  # so that the retry reaches another instance
     if status == 401:
         all_headers["www-authenticate"] = "Bearer"
     if dialect is not None:

@@ -178,6 +178,6 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_headers=("*",),  # the SDKs of other services send headers of their own
         expose_headers=(
             *("location", "preference-applied", "retry-after", "x-request-id"),
-            *("retry-after-ms", "turnwire-turn", "x-should-retry"),
+            *("retry-after-ms", "turnwire-error", "turnwire-turn", "x-should-retry"),
         ),
     )

@@ -72,8 +72,8 @@ class HttpSession:
             principal.user,
             self._credential,
             self.outbox,
-            _receive_nothing,
-            _receive_nothing,
+            nothing,
+            nothing,
             in_bodies=True,
         )
 
@@ -147,5 +147,6 @@ class HttpSession:
         self.wakeup.set()
 
 
-def _receive_nothing(*_: object) -> None:
+def nothing(*_: object) -> None:
+    """Fail: a session that receives no frames calls this for no frame."""
     raise AssertionError("an HTTP session receives no frames")

@@ -150,9 +150,13 @@ class Cancellation:
         return live_turn is not None and live_turn.is_live and live_turn.accepted.done()
 
     async def interrupt(self, user: str, conversation: str) -> None:
-        """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
+        """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`.
+
+        If there is no such conversation, do nothing: the start may create it.
+        """
         abort = Abort("client", "A new turn interrupted this one.")
-        await self.cancel_and_wait(user, await self._store.active(user, conversation), abort)
+        with suppress(NotFound):
+            await self.cancel_and_wait(user, await self._store.active(user, conversation), abort)
 
     async def cancel_and_wait(self, user: str, turns: Sequence[str], abort: Abort) -> None:
         """Stop the turns, wherever they run, and wait until they have ended. Raises `StoreError`."""

@@ -22,6 +22,8 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
+from gateway.dialects.ai_sdk import Ask
+from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
 from gateway.dialects.responses import create_of
@@ -105,6 +107,7 @@ BOUND_S = 1.5
 """In CPU time. A linear case takes a fraction of it, a quadratic one takes minutes."""
 
 SECRET = "sk-secret-0123456789"
+UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
@@ -673,6 +676,11 @@ ROWS = [
         "a dialect's path",
         lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),
         "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH",
+    ),
+    Row(
+        "a path of the AI SDK",
+        lambda: UI.path("tools[1].parameters" + fill(".messages[")),
+        "ai_sdk._MESSAGE_PATH ai_sdk._TOOL_PATH",
     ),
     Row(
         "a dialect's position",

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.dialects.base import Dialect
 from gateway.http.responses import error_response
-from gateway.http.session import HttpSession
+from gateway.http.session import HttpSession, nothing
 from gateway.identity import origin
 from gateway.identity.named_user import act_for_named_user
 from gateway.identity.principal import Principal
@@ -18,6 +18,8 @@ from gateway.protocol.codec import EVENTS
 from gateway.protocol.errors import ApiError
 from gateway.requests.clients import Transport
 from gateway.requests.services import Services
+from gateway.requests.session import Session
+from gateway.streams.outbox import Outbox
 from gateway.telemetry.dialect import adopt_dialect, current_dialect
 from gateway.telemetry.tracing import adopt_trace_context
 from gateway.transport.uvicorn_websocket import BoundedWebSocket, websocket_of
@@ -39,6 +41,14 @@ class SocketSession(HttpSession):
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send nothing, whatever the time `now` is."""
+
+    def session_with(self, outbox: Outbox) -> Session:
+        """Return a session with the same user and credential, and with an outbox of its own. Close it after use."""
+        return Session(self.services, self.user, self._credential, outbox, nothing, nothing, in_bodies=True)
+
+    def stop_slow(self) -> None:
+        """Stop because the client reads too slowly."""
+        self._on_overflow()
 
     async def answers(self, timeout_s: float) -> bool:
         """Ping the client. Return whether anything was received from it within `timeout_s` seconds."""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import chat_completions, responses
+from gateway.http.dialects import ai_sdk, chat_completions, responses
+from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
 
-DIALECT_OPERATIONS: tuple[Operation, ...] = (*chat_completions.OPERATIONS, *responses.OPERATIONS)
+DIALECT_OPERATIONS: tuple[Operation, ...] = (
+    *chat_completions.OPERATIONS,
+    *responses.OPERATIONS,
+    *ai_sdk.OPERATIONS,
+)
 
 SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
     ("/v1/responses", ResponsesSocket()),
     ("/openai/v1/responses", ResponsesSocket()),
+    ("/ai-sdk/ws", UiSocket()),
 )
 """The addresses of the dialects' WebSockets, and the applications that serve them."""
 
@@ -24,6 +31,8 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/openai/", CHAT_COMPLETIONS),
     ("/v1/responses", RESPONSES),
     ("/v1/chat/", CHAT_COMPLETIONS),
+    ("/api/chat", AI_SDK),
+    ("/ai-sdk/", AI_SDK),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.dialects.resets import Diverged, SentAnswer
@@ -60,6 +60,7 @@ def flat(answer: Pieces) -> str:
     return "".join(f"<{kind}>{''.join(pieces)}" for kind, pieces in answer)
 
 
+@example([([("text", ["a"]), ("text", [])], 3)], [("text", []), ("text", ["a"])])
 @given(st.lists(st.tuples(answers, st.integers(0, 12)), max_size=3), answers)
 def test_text_is_never_doubled_or_wrong(attempts: list[tuple[Pieces, int]], last: Pieces) -> None:
     """Law 7: after any resets, the client has the last answer, or a prefix of some attempt and an error."""

@@ -10,6 +10,7 @@ import pytest
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from store.sqlite.store import SqliteStore
+from tests.client import RequestFailed
 from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
 
 Pair = tuple[Instance, Instance]
@@ -34,6 +35,19 @@ async def test_a_cancel_through_another_instance(pair: Pair) -> None:
         assert one.stream("t").is_owned
         assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
         assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
+
+
+async def test_an_interrupting_start_may_create_its_conversation(pair: Pair) -> None:
+    """There is nothing to interrupt then. Without `create`, the conversation isn't found."""
+    async with open_client(pair[0].services) as client:
+        fields = {"on_busy": "interrupt", "input": "Hi", "conversation": "new"}
+        with pytest.raises(RequestFailed, match="not_found"):
+            await client.request("turn.start", turn="t1", **fields)
+        placed = await client.request("turn.start", turn="t2", create=True, params={"demo": SLOW}, **fields)
+        assert (placed["conversation"], placed["status"]) == ("new", "running")
+        await client.request("turn.start", turn="t3", params={"demo": {"rate": 0}}, **fields)
+        assert (await client.ending("t2"))["type"] == "turn.cancelled"
+        assert (await client.ending("t3"))["type"] == "turn.completed"
 
 
 async def test_a_user_cannot_cancel_another_users_turn_elsewhere(pair: Pair) -> None:

@@ -1,0 +1,420 @@
+"""The AI SDK's chat: its requests, and what each of them starts, given the history that the gateway has. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field, structs
+
+from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin
+from gateway.dialects.ai_sdk_messages import (
+    UiMessage,
+    check_messages,
+    last_results,
+    system_of,
+    transcript,
+    user_parts,
+    whole_context,
+)
+from gateway.dialects.base import (
+    TURN_HEADERS,
+    Dialect,
+    Headers,
+    Shaped,
+    checked,
+    decode_request,
+    encode_json,
+    on_disconnect,
+    own_turn_id,
+    turn_id,
+    unsupported,
+)
+from gateway.protocol.errors import ApiError, ErrorBody
+from gateway.protocol.requests import TurnStart
+from providers.base import Effort, Params, Part, Tool, ToolChoice, ToolName
+
+UI_HEADER: Final = "x-vercel-ai-ui-message-stream"
+UI_VERSION: Final = "v1"
+ERROR_HEADER: Final = "turnwire-error"
+ERROR_TYPE: Final = "text/plain; charset=utf-8"
+TRANSCRIPT_CHARS_MAX: Final = 60_000
+REGENERATE: Final = "regenerate-message"
+_MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+_TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
+
+
+class UiTool(Struct, rename="camel"):
+    """A tool that the client has. The schema of its input has one of three names."""
+
+    name: str = ""
+    type: str = "function"
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    function: dict[str, Any] | None = None
+
+
+class ChosenTool(Struct, rename="camel"):
+    """A choice of one tool."""
+
+    tool_name: str
+    type: str = "tool"
+
+
+class UiOptions(Struct, rename="camel", kw_only=True):
+    """The fields that an application may add to the body of a request. Unknown ones are ignored."""
+
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    max_tokens: int | None = None
+    stop_sequences: list[str] | None = None
+    seed: int | None = None
+    reasoning: Effort | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[UiTool] | dict[str, UiTool] | None = None
+    tool_choice: str | ChosenTool | None = None
+    demo: dict[str, Any] | None = None
+
+
+class UiRequest(UiOptions, rename="camel", kw_only=True):
+    """A request of a chat: with all messages, or only with the last one."""
+
+    id: str | None = None
+    messages: list[UiMessage] | None = None
+    message: UiMessage | None = None
+    trigger: str | None = None
+    message_id: str | None = None
+
+
+class StopRequest(Struct, rename="camel"):
+    """The body of a stop. With `activeStreamId`, only that turn is stopped."""
+
+    active_stream_id: str | None = None
+
+
+class SocketFrame(Struct, rename="camel"):
+    """A frame of a client on a socket."""
+
+    type: str
+    request_id: str
+    id: str | None = None
+    messages: list[UiMessage] | None = None
+    message: UiMessage | None = None
+    trigger: str | None = None
+    message_id: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: UiOptions | None = None
+
+
+class _Envelope(Struct, rename="camel"):
+    """The field of a frame by which an error can be answered."""
+
+    request_id: str
+
+
+class _Probe(Struct):
+    """The fields that tell the AI SDK's bodies from others."""
+
+    messages: Raw | UnsetType = UNSET
+    message: Raw | UnsetType = UNSET
+    trigger: Raw | UnsetType = UNSET
+
+
+_decode: Final = msgspec.json.Decoder(UiRequest, float_hook=float).decode
+_decode_stop: Final = msgspec.json.Decoder(StopRequest, float_hook=float).decode
+_decode_frame: Final = msgspec.json.Decoder(SocketFrame, float_hook=float).decode
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope, float_hook=float).decode
+_probe: Final = msgspec.json.Decoder(_Probe, float_hook=float).decode
+
+
+def is_ui_body(body: bytes, headers: Headers) -> bool:
+    """Return whether a body at an address that other clients use too is one of the AI SDK."""
+    if UI_HEADER in headers:
+        return True
+    try:
+        found = _probe(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return False
+    return found.messages is not UNSET or found.trigger is not UNSET or bytes(found.message or b"")[:1] == b"{"
+
+
+def request_of(body: bytes) -> UiRequest:
+    """Return the request in a body. Raises `ApiError`."""
+    return decode_request(_decode, body)
+
+
+def stop_of(body: bytes) -> StopRequest:
+    """Return the stop in a body, which may be empty. Raises `ApiError`."""
+    return decode_request(_decode_stop, body or b"{}")
+
+
+def frame_of(data: bytes) -> SocketFrame:
+    """Return the frame of a client. Raises `ApiError`."""
+    return decode_request(_decode_frame, data)
+
+
+def request_id_in(data: bytes) -> str | None:
+    """Return the id of the request in a frame, or None if it can't be read."""
+    try:
+        return _decode_envelope(data).request_id
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+
+
+def request_of_frame(frame: SocketFrame) -> UiRequest:
+    """Return the request of a frame that sends messages."""
+    options = {} if frame.body is None else structs.asdict(frame.body)
+    names = ("id", "messages", "message", "trigger", "message_id")
+    return UiRequest(**options, **{name: getattr(frame, name) for name in names})
+
+
+def conversation_of(chat: str) -> str:
+    """Return the id of the conversation of a chat: the chat's id itself if it is valid as an id, else a digest."""
+    return own_turn_id("c_", chat)
+
+
+class Ask:
+    """The wishes of a request, before the history is known: its messages, their options, and the conversation.
+
+    `message_id` is the id of the UI message that the answer belongs to, if it exists already. `begins_again`: `start`
+    has found that the client shows nothing before the message that it sends, so that the context must be empty. Raises
+    `ApiError`.
+    """
+
+    def __init__(self, request: UiRequest, headers: Headers) -> None:
+        messages = _messages(request)
+        check_messages(messages)
+        self.is_whole = request.messages is not None
+        self.is_regenerate = request.trigger == REGENERATE
+        self.replaced = request.message_id
+        if self.is_regenerate and messages and messages[-1].role == "assistant":
+            self.replaced = self.replaced or messages[-1].id
+            messages = messages[:-1]
+        self.headers = headers
+        self.chat = request.id
+        self.conversation = None if request.id is None else conversation_of(request.id)
+        self.spoken = [message for message in messages if message.role != "system"]
+        self._numbers = [n for n, message in enumerate(messages) if message.role != "system"]
+        self._converted: list[int] = []
+        self.begins_again = False
+        self.last = self.spoken[-1] if self.spoken else None
+        systems = [*([request.system] if request.system else ()), *system_of(messages)]
+        self.system = "\n\n".join(systems) or None
+        self.is_answer = self.last is not None and self.last.role == "assistant"
+        self.message_id = self.last.id or None if self.last is not None and self.is_answer else None
+        self.options = TurnStart(
+            model=request.model,
+            params=_params(request),
+            tools=_tools(request),
+            tool_choice=_tool_choice(request),
+            on_disconnect=on_disconnect(headers, "continue"),
+        )
+        if self.last is None and not (self.is_regenerate and self.chat is not None):
+            raise ApiError("invalid_request", "There is no message to answer. Send `messages`.", path="messages")
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether the gateway has the history."""
+        return self.conversation is not None
+
+    def stateless(self) -> TurnStart:
+        """Return the start of a request without the id of a chat. Raises `ApiError`."""
+        messages, self._converted = whole_context(self.spoken)
+        turn = turn_id(self.headers, "ui_")
+        return self.checked(structs.replace(self.options, turn=turn, messages=messages, system=self.system))
+
+    def start(self, history: ChatHistory) -> TurnStart:
+        """Return the start, given the history. Its `parent` is where the client's messages end. Raises `ApiError`."""
+        if self.is_regenerate:
+            made = self._regenerate(history)
+        elif self.is_answer:
+            made = self._tool_results(history)
+        else:
+            made = self._user_message(history)
+        return self.checked(made)
+
+    def _made(self, turn: str, **fields: Any) -> TurnStart:
+        sent = any(self.headers.get(name) for name in TURN_HEADERS)
+        fields = {"on_busy": "interrupt", "system": self.system, **fields}
+        return structs.replace(
+            self.options, turn=turn_id(self.headers, "ui_") if sent else turn, conversation=self.conversation, **fields
+        )
+
+    def _user_message(self, history: ChatHistory) -> TurnStart:
+        last = self.last
+        assert last is not None
+        parts = self._user_parts(last)
+        digest = digest_of(parts)
+        before = self.spoken[:-1]
+        turn = own_turn_id("ui_", self.chat or "", last.id)
+        if not last.id:
+            turn = turn_id({}, "ui_")
+        elif self.replaced is not None:
+            # An edit keeps the id of the message. It joins the same edit only until that one has an answer.
+            versions = history.answers_to(last.id)
+            turn = own_turn_id("ui_", self.chat or "", last.id, digest, str(versions))
+        parent = history.last_answer(self._answer_before()) if self.is_whole else None
+        self.begins_again = self.is_whole and parent is None and all(one.role != "user" for one in before)
+        if parent is None and self.replaced is not None and (edited := history.user_message(last.id)) is not None:
+            parent, self.begins_again = edited.parent, edited.parent is None
+        results = () if parent is None or not before else history.unanswered(parent, last_results(before[-1]))
+        origin = {METADATA: structs.asdict(Origin(last.id, digest))}
+        made = self._made(turn, input=[*results, *parts], parent=parent, metadata=origin)
+        if not history.exists:
+            known = transcript(before, TRANSCRIPT_CHARS_MAX)
+            system = "\n\n".join([text for text in (self.system, known) if text]) or None
+            return structs.replace(made, create=True, system=system)
+        return made
+
+    def is_settled(self, history: ChatHistory) -> bool:
+        """Return whether older messages than those of `history` can't change what the request starts."""
+        if self.is_regenerate:
+            asked = None if self.last is None else self.last.id
+            return (history.user_message(asked) if asked else history.question_of(self.replaced)) is not None
+        if self.is_answer and self.last is not None:
+            results = last_results(self.last)
+            return not results or history.message_with_call(results[0].call) is not None
+        if self.replaced is not None and self.last is not None:
+            return history.user_message(self.last.id) is not None
+        return not self.is_whole or history.last_answer(self._answer_before()) is not None
+
+    def _answer_before(self) -> str | None:
+        """Return the id of the answer before the last message."""
+        return next((message.id for message in reversed(self.spoken[:-1]) if message.role == "assistant"), None)
+
+    def _regenerate(self, history: ChatHistory) -> TurnStart:
+        asked = None if self.last is None else self.last.id
+        found = history.user_message(asked) if asked else history.question_of(self.replaced)
+        if found is None:
+            if self.last is None:
+                raise ApiError("not_found", "The message to regenerate isn't stored. Send its user's message.")
+            self.replaced = self.last.id
+            return self._user_message(history)
+        turn = own_turn_id("ui_", self.chat or "", REGENERATE, found.id, str(history.answers_below(found.id)))
+        return self._made(turn, parent=found.id)
+
+    def _tool_results(self, history: ChatHistory) -> TurnStart:
+        last = self.last
+        assert last is not None
+        results = last_results(last)
+        if not results:
+            raise ApiError(
+                "invalid_request",
+                "The last message is an answer without results of tools. Send a user's message, or regenerate it.",
+                path=f"messages[{self._numbers[-1]}].parts",
+            )
+        calls = [result.call for result in results]
+        parent = history.message_with_call(calls[0])
+        if parent is None:
+            raise ApiError(
+                "invalid_request",
+                f"There is no tool call {calls[0][:80]} in this chat. Send the result of a call of its last answer.",
+                path=f"messages[{self._numbers[-1]}].parts",
+            )
+        turn = own_turn_id("ui_", self.chat or "", last.id, *calls)
+        origin = {METADATA: structs.asdict(Origin(last.id, digest_of(results)))}
+        return self._made(turn, input=list(results), parent=parent, metadata=origin, on_busy="parallel")
+
+    def _user_parts(self, message: UiMessage) -> list[Part]:
+        path = f"messages[{self._numbers[-1]}]" if self.is_whole else "message"
+        parts = user_parts(message, path)
+        if not parts:
+            raise ApiError("invalid_request", "The message is empty. Send a text or a file.", path=f"{path}.parts")
+        return parts
+
+    def checked(self, start: TurnStart) -> TurnStart:
+        """Return the start after the checks that decoding it from a frame would make. Raises `ApiError`."""
+        return checked(start, self.path)
+
+    def path(self, ours: str) -> str:
+        """Return the path of a field as the client names it."""
+        names = {"params.max_tokens": "maxOutputTokens", "params.top_p": "topP", "params.stop": "stopSequences"}
+        if ours in names:
+            return names[ours]
+        last = f"messages[{self._numbers[-1]}]" if self.is_whole and self._numbers else "message"
+
+        def message_path(match: re.Match[str]) -> str:
+            n = int(match.group(1))
+            return f"messages[{self._converted[n] if n < len(self._converted) else n}]"
+
+        ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
+        if ours.startswith("input"):
+            ours = f"{last}.parts{ours.removeprefix('input')}"
+        ours = ours.replace("tool_choice", "toolChoice")
+        return _TOOL_PATH.sub(r"\1.inputSchema", ours)
+
+
+def check_repeated(stored: Origin | None, start: TurnStart) -> None:
+    """Check that a request has the content of the message that is stored with its id. Raises `ApiError`."""
+    sent = (start.metadata or {}).get(METADATA, {}).get("digest")
+    if stored is not None and sent is not None and stored.digest != sent:
+        raise ApiError(
+            "conflict", "A message with this id was sent before, with other content. To edit it, send its `messageId`."
+        )
+
+
+def digest_of(parts: Sequence[Part]) -> str:
+    """Return a digest of parts, by which a repeated message is recognized."""
+    return hashlib.sha256(encode_json(parts)).hexdigest()[:32]
+
+
+def _messages(request: UiRequest) -> list[UiMessage]:
+    if request.messages is not None:
+        return request.messages
+    return [] if request.message is None else [request.message]
+
+
+def _params(request: UiOptions) -> Params:
+    max_tokens = request.max_output_tokens
+    return Params(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens if max_tokens is None else max_tokens,
+        stop=request.stop_sequences,
+        seed=request.seed,
+        reasoning=request.reasoning,
+        response_format=request.response_format,
+        demo=request.demo,
+    )
+
+
+def _tools(request: UiOptions) -> list[Tool] | None:
+    tools = request.tools
+    if isinstance(tools, dict):
+        return [_tool(name, tool) for name, tool in tools.items()]
+    return None if tools is None else [_tool(tool.name, tool, n) for n, tool in enumerate(tools)]
+
+
+def _tool(name: str, tool: UiTool, n: int = 0) -> Tool:
+    if tool.type not in {"function", "dynamic"}:
+        raise unsupported(f"tools[{n}].type", "Only tools of the type `function` are.")
+    nested = tool.function or {}
+    schema = tool.input_schema or tool.parameters or nested.get("parameters") or {}
+    described = tool.description or nested.get("description") or ""
+    return Tool(name or str(nested.get("name", "")), str(described), schema if isinstance(schema, dict) else {})
+
+
+def _tool_choice(request: UiOptions) -> ToolChoice | None:
+    choice = request.tool_choice
+    if isinstance(choice, ChosenTool):
+        return ToolName(choice.tool_name)
+    if choice is None or choice in {"auto", "none", "required"}:
+        return choice  # type: ignore[return-value]
+    raise ApiError("invalid_request", "Send auto, none, required, or a tool.", path="toolChoice")
+
+
+def refuse(error: ErrorBody, status: int) -> Shaped:
+    """Return the answer of a refused or failed request: clients show its text to the user."""
+    where = "" if error.path is None else f" ({error.path})"
+    return Shaped(status, (error.message + where).encode(), {ERROR_HEADER: error.code}, media_type=ERROR_TYPE)
+
+
+AI_SDK: Final = Dialect("ai_sdk", refuse, ERROR_TYPE)
+"""The AI SDK's UI message protocol."""
