@@ -209,12 +209,18 @@ class HistoryStore(Protocol):
         """Return a message. Raises `NotFound`."""
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """Return the messages from the root to message `last`, in order, and the number of older ones left out.
 
-        With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, but always
-        `last`. With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
+        With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, and with
+        `count_max` at most that many messages, but always `last`. With `last` None, return ([], 0). Raises `NotFound` if
+        `last` isn't in the conversation.
         """
 
     async def messages(

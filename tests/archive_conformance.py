@@ -9,13 +9,15 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.records import (
@@ -128,6 +130,22 @@ async def found_ids(archive: SqlArchive, query: str, user: str = "ann") -> list[
     """Return the ids of the conversations that a search finds."""
     found, _ = await archive.search(user, query, 100, None)
     return [each.record.id for each in found]
+
+
+@contextmanager
+def deleted_rows(archive: SqlArchive) -> Iterator[list[int]]:
+    """Collect how many messages each statement deletes."""
+    engine = archive._database._writing
+    assert engine is not None
+    found: list[int] = []
+
+    def note(_: Any, cursor: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("DELETE FROM messages"):
+            found.append(cursor.rowcount)
+
+    event.listen(engine.sync_engine, "after_cursor_execute", note)
+    yield found
+    event.remove(engine.sync_engine, "after_cursor_execute", note)
 
 
 def matches(query: str, said: str) -> bool:
@@ -288,6 +306,43 @@ class ArchiveConformance:
         assert await message_ids(archive, user="bob") == ["m1"]
         again = await put(archive, RemovedConversation(conversation="c1", incarnation="i1"), after=30)
         assert len(again.done) == 1
+
+    @pytest.mark.parametrize("is_bulky", [False, True])
+    async def test_a_long_conversation_is_deleted_in_steps(
+        self, archive: SqlArchive, monkeypatch: pytest.MonkeyPatch, is_bulky: bool
+    ) -> None:
+        """No transaction deletes more messages than a step has, and a step has few messages if they are large.
+
+        The conversation of another user with the same id stays, and so does what came in the same batch.
+        """
+        step = 3 if is_bulky else 7
+        monkeypatch.setattr(
+            "store.archive.eraser.STEP_BYTES" if is_bulky else "store.archive.eraser.STEP_ROWS",
+            2 * len(body_of("hello")) if is_bulky else step,
+        )
+        messages = [message(f"m{n}", rating="up" if n % 5 == 0 else None) for n in range(40)]
+        await put(archive, conversation(incarnation=""), *messages)
+        await put(archive, conversation(user="bob"), *messages, user="bob")
+        with deleted_rows(archive) as deleted:
+            gone = await put(
+                archive,
+                conversation("c2"),
+                conversation(revision=2),
+                RemovedConversation(conversation="c1", incarnation="i1"),
+                conversation(incarnation="i2"),
+                RemovedConversation(conversation="c1", incarnation="i2"),
+                conversation(incarnation="i3"),
+                message("new", incarnation="i3"),
+                after=100,
+            )
+        assert (len(gone.done), gone.conversations) == (7, 2)
+        assert (sum(deleted), max(deleted)) == (40, step)
+        assert await message_ids(archive) == ["new"]
+        assert len(await message_ids(archive, user="bob")) == 40
+        assert {each.user for each in (await archive.list_feedback(FeedbackFilter(), 100, None))[0]} == {"bob"}
+        with deleted_rows(archive) as deleted:
+            await archive.erase("bob")
+        assert (sum(deleted), max(deleted)) == (40, step)
 
     async def test_two_users_may_have_the_same_ids(self, archive: SqlArchive) -> None:
         """Each sees only its own."""

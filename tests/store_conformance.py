@@ -852,6 +852,19 @@ class HistoryConformance(SearchConformance):
             fewer = max(1, count - 1)
             assert await store.branch("ann", "c1", "b.answer", room - 1) == (branch[-fewer:], 4 - fewer)
 
+    async def test_a_branch_has_a_count_limit(self, store: Store) -> None:
+        """A branch has at most the given number of messages, the newest ones, and always the last one."""
+        await store.create_conversation(conversation())
+        for turn in ("a", "b"):
+            await run(store, new_turn(turn))
+        branch, _ = await store.branch("ann", "c1", "b.answer")
+        last_two = sum(len(one.body) for one in branch[-2:])
+        for limit in range(6):
+            count = min(max(limit, 1), 4)
+            assert await store.branch("ann", "c1", "b.answer", None, limit) == (branch[-count:], 4 - count)
+            count = min(count, 2)
+            assert await store.branch("ann", "c1", "b.answer", last_two, limit) == (branch[-count:], 4 - count)
+
     async def test_a_long_branch_is_complete(self, store: Store) -> None:
         """A branch of 240 messages is returned completely."""
         await store.create_conversation(conversation())

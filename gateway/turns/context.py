@@ -93,7 +93,9 @@ class History:
         older = 0
         try:
             if conversation is not None and last is not None:
-                records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)
+                records, older = await self._store.branch(
+                    self._user, conversation, last, self._bytes_max, self._items_max
+                )
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
         size = sum(len(record.body) for record in records)

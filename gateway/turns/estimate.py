@@ -55,7 +55,7 @@ async def estimate_start(
     place = Place(request.conversation, last, route.id)
     if request.parent is not None and request.conversation is not None:
         try:
-            await store.branch(user, request.conversation, request.parent, bytes_max=1)
+            await store.branch(user, request.conversation, request.parent, bytes_max=1, count_max=1)
         except NotFound:
             raise NotFound("parent") from None
     whole = await build_chat_request(history, place, conversation, request, route.model, settings.system_prompt)

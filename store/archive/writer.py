@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
+from store.archive.eraser import LongRemoval, Removed, check_length, delete_messages
 from store.archive.errors import archive_error, refusal_of
 from store.archive.records import (
     Applied,
@@ -92,7 +93,12 @@ class Writer:
             return await self._write_all(connection, batches, by_user, tallies, in_halves=in_halves)
 
         while True:
-            results = await self._database.write(work, raw_errors=True)
+            try:
+                results = await self._database.write(work, raw_errors=True)
+            except LongRemoval as long:
+                for each in long.removed:
+                    await delete_messages(self._database, each)
+                continue
             if not missing:
                 return results
             await self._add_users(missing)
@@ -166,14 +172,19 @@ class Writer:
             {user: _Tally(each.applied, each.conversations, each.stored_bytes) for user, each in tallies.items()}
         )
         keys = list(dict.fromkeys(key for each in entries if (key := each.conversation) is not None))
+        incarnations: dict[Key, str] = {}
         if keys:
             for row in await connection.execute(statements.find_conversations, statements.keys(keys)):
                 plan.stored[row.user_id, row.id] = _Stored(row.incarnation, row.revision, row.size)
+                incarnations[row.user_id, row.id] = row.incarnation
         turns = [each.row for each in entries if isinstance(each.item, ArchivedTurn)]
         if turns:
             turns = await self._new_turns(connection, turns)
         for each in entries:
             plan.add(each)
+        if plan.deleted:
+            stored = [(key, incarnations[key], change) for key, change in plan.deleted.items() if key in incarnations]
+            await check_length(connection, [Removed(*key, incarnation, change) for key, incarnation, change in stored])
         messages = [each.row for each in entries if isinstance(each.item, ArchivedMessage)]
         messages.sort(key=_number_of)  # a parent comes first
         if not self._database.is_postgres:
@@ -277,12 +288,15 @@ class _Entry(Struct, eq=False):
 
 
 class _Plan:
-    """The rows to write to `conversations`. `stored`: those that the database has, or will have."""
+    """The rows to write to `conversations`.
+
+    `stored`: those that the database has, or will have. `deleted`: the numbers of the entries that delete a row first.
+    """
 
     def __init__(self, tallies: dict[str, _Tally]) -> None:
         self.tallies = tallies
         self.stored: dict[Key, _Stored] = {}
-        self.deleted: dict[Key, None] = {}
+        self.deleted: dict[Key, int] = {}
         self.conversations: dict[Key, dict[str, Any]] = {}
         self.placeholders: dict[Key, dict[str, Any]] = {}
 
@@ -295,28 +309,28 @@ class _Plan:
         match each.item:
             case RemovedConversation(incarnation=incarnation):
                 if stored is not None and stored.incarnation in {"", incarnation}:
-                    self._delete(key, stored)
+                    self._delete(key, stored, each.entry.change)
             case ArchivedConversation(incarnation=incarnation, record=record, size=size):
-                stored = self._same(key, incarnation)
+                stored = self._same(key, incarnation, each.entry.change)
                 if stored is None or stored.revision <= record.revision:
                     self.conversations[key] = each.row
                     self._store(key, _Stored(incarnation, record.revision, size))
             case ArchivedMessage(incarnation=incarnation) as item:
-                if self._same(key, incarnation) is None:
+                if self._same(key, incarnation, each.entry.change) is None:
                     self.placeholders[key] = placeholder_row(each.user, item, each.entry.change)
                     self._store(key, _Stored(incarnation or "", 0, 0))
 
-    def _same(self, key: Key, incarnation: str | None) -> _Stored | None:
-        """Return the row of this incarnation. A row of an earlier one is deleted."""
+    def _same(self, key: Key, incarnation: str | None, change: int) -> _Stored | None:
+        """Return the row of this incarnation. A row of an earlier one is deleted by the entry `change`."""
         stored = self.stored.get(key)
         if stored is None or not incarnation or stored.incarnation in {"", incarnation}:
             return stored
-        self._delete(key, stored)
+        self._delete(key, stored, change)
         return None
 
-    def _delete(self, key: Key, stored: _Stored) -> None:
+    def _delete(self, key: Key, stored: _Stored, change: int) -> None:
         del self.stored[key]
-        self.deleted[key] = None
+        self.deleted.setdefault(key, change)
         self.conversations.pop(key, None)
         self.placeholders.pop(key, None)
         tally = self.tallies[key[0]]

@@ -162,17 +162,25 @@ class RedisHistory(RedisPart):
         return HotPage([message_record(record) for record in reversed(page)], bool(more), cold, bool(lost))
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
         if last is None:
             return [], 0
-        branch = await self.hot_branch(user, conversation, last, bytes_max)
+        branch = await self.hot_branch(user, conversation, last, bytes_max, count_max)
         return branch.messages, branch.older
 
-    async def hot_branch(self, user: str, conversation: str, last: str, bytes_max: int | None) -> HotBranch:
+    async def hot_branch(
+        self, user: str, conversation: str, last: str, bytes_max: int | None, count_max: int | None
+    ) -> HotBranch:
         """Do `branch`, and return the message with which the archive continues."""
-        reply = await self._script("branch", user, conversation, last, bytes_max)
+        bytes_limit = "inf" if bytes_max is None else bytes_max
+        reply = await self._script("branch", user, conversation, last, bytes_limit, count_max)
         branch, older, *rest = parse_reply(reply)
         parent = rest[0].decode() if rest and rest[0] else None
         return HotBranch([message_record(record) for record in reversed(branch)], older, parent)

@@ -75,10 +75,15 @@ class SqliteHistory(SqlitePart):
         return await self._db.run(_list_messages, user, conversation, limit, before, bytes_max)
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
-        return await self._db.run(_branch, user, conversation, last, bytes_max)
+        return await self._db.run(_branch, user, conversation, last, bytes_max, count_max)
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
@@ -286,7 +291,12 @@ def _count_within(bytes_max: int | None, sizes: list[tuple[str, int]]) -> int:
 
 
 def _branch(
-    db: sqlite3.Connection, user: str, conversation: str, last: str | None, bytes_max: int | None
+    db: sqlite3.Connection,
+    user: str,
+    conversation: str,
+    last: str | None,
+    bytes_max: int | None,
+    count_max: int | None,
 ) -> tuple[list[MessageRecord], int]:
     if last is None:
         return [], 0
@@ -303,6 +313,8 @@ def _branch(
         (user, last),
     ).fetchall()
     count = _count_within(bytes_max, sizes)
+    if count_max is not None:
+        count = min(count, max(count_max, 1))
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
 
 

@@ -663,6 +663,9 @@ async def test_a_very_long_conversation_goes_on(instance: Instance, shared_redis
     assert branch[-1].id == "t1.answer"
     assert len(branch) > 502
     assert len(branch) + older == LONG + 2
+    for limit in (1, 2, 501, 502, 503, 600):
+        branch, older = await store.branch("ann", "c1", "t1.answer", None, limit)
+        assert (len(branch), branch[-1].id, older) == (limit, "t1.answer", LONG + 2 - limit)
     await run(cast("Any", store), new_turn("t2", parent="m7"))
     branch, _ = await store.branch("ann", "c1", "t2.answer")
     assert [one.id for one in branch] == [*(f"m{n}" for n in range(1, 8)), "t2.question", "t2.answer"]
