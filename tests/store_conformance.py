@@ -865,13 +865,21 @@ class HistoryConformance(SearchConformance):
             count = min(count, 2)
             assert await store.branch("ann", "c1", "b.answer", last_two, limit) == (branch[-count:], 4 - count)
 
-    async def test_a_long_branch_is_complete(self, store: Store) -> None:
-        """A branch of 240 messages is returned completely."""
+    async def test_a_long_branch_is_complete(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A branch of 240 messages is returned completely, or its newest part, also if it is read in many steps."""
         await store.create_conversation(conversation())
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
-        branch, _ = await store.branch("ann", "c1", "t119.answer")
-        assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
+        whole, _ = await store.branch("ann", "c1", "t119.answer")
+        assert [one.id for one in whole] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
+        monkeypatch.setattr("store.redis.history.BRANCH_STEP", 30)
+        monkeypatch.setattr("store.sqlite.history.SHORT_BRANCH", 30)
+        for last in (240, 60, 31, 30, 29):
+            for count in (last, 59, 30, 29, 1):
+                kept = whole[max(last - count, 0) : last]
+                size = sum(len(one.body) for one in kept)
+                for limits in ((size, None), (None, count), (size, count), (size, last)):
+                    assert await store.branch("ann", "c1", whole[last - 1].id, *limits) == (kept, last - len(kept))
 
     async def test_messages_are_paged_newest_page_first(self, store: Store) -> None:
         """The newest page is read first, and is sorted oldest first; `before` is the first message of the page read before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -40,6 +41,8 @@ So most entries have a message, even if nobody lists the feedback.
 TRASH_PER_CALL = 500
 """How many messages of deleted conversations one script call deletes: Redis does nothing else meanwhile."""
 TURNS_PER_SLICE = 1000
+BRANCH_STEP = 1000
+"""How many messages of a branch one script reads or counts."""
 _decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
 
@@ -179,11 +182,22 @@ class RedisHistory(RedisPart):
         self, user: str, conversation: str, last: str, bytes_max: int | None, count_max: int | None
     ) -> HotBranch:
         """Do `branch`, and return the message with which the archive continues."""
-        bytes_limit = "inf" if bytes_max is None else bytes_max
-        reply = await self._script("branch", user, conversation, last, bytes_limit, count_max)
-        branch, older, *rest = parse_reply(reply)
-        parent = rest[0].decode() if rest and rest[0] else None
-        return HotBranch([message_record(record) for record in reversed(branch)], older, parent)
+        found: list[MessageRecord] = []
+        older = 0
+        bytes_left = math.inf if bytes_max is None else bytes_max
+        count_left = math.inf if count_max is None else count_max
+        while True:
+            limits = (str(bytes_left), str(count_left)) if older == 0 else ("-1", "-1")
+            reply = await self._script("branch", user, conversation, last, *limits, "0" if found else "1", BRANCH_STEP)
+            records, left_out, following, missing = parse_reply(reply)
+            messages = [message_record(record) for record in records]
+            found += messages
+            older += left_out
+            bytes_left -= sum(len(message.body) for message in messages)
+            count_left -= len(messages)
+            if not following:
+                return HotBranch(found[::-1], older, missing.decode() or None)
+            last = following.decode()
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None

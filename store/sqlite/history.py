@@ -24,6 +24,8 @@ from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
 
+SHORT_BRANCH = 1000
+"""A branch of more messages is read beside the store's other calls."""
 COUNTERS = Counters.__struct_fields__
 _MESSAGE = ", ".join(
     f"{'feedback' if name in {'rating', 'comment'} else 'messages'}.{name}" for name in MessageRecord.__struct_fields__
@@ -83,7 +85,11 @@ class SqliteHistory(SqlitePart):
         count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
-        return await self._db.run(_branch, user, conversation, last, bytes_max, count_max)
+        found = await self._db.run(_branch, user, conversation, last, bytes_max, count_max, steps_max=SHORT_BRANCH)
+        if found is None:
+            found = await self._db.read(_branch, user, conversation, last, bytes_max, count_max)
+        assert found is not None
+        return found
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
@@ -297,7 +303,9 @@ def _branch(
     last: str | None,
     bytes_max: int | None,
     count_max: int | None,
-) -> tuple[list[MessageRecord], int]:
+    steps_max: int | None = None,
+) -> tuple[list[MessageRecord], int] | None:
+    """Return the branch, or None if it has more than `steps_max` messages."""
     if last is None:
         return [], 0
     if not has_conversation(db, user, conversation):
@@ -307,11 +315,13 @@ def _branch(
         "WITH RECURSIVE up (id, depth) AS ("
         "  SELECT ?2, 0 UNION ALL"
         "  SELECT messages.parent, depth + 1 FROM messages JOIN up ON messages.user = ?1 AND messages.id = up.id"
-        "  WHERE messages.parent IS NOT NULL)"
+        "  WHERE messages.parent IS NOT NULL LIMIT ?3)"
         " SELECT up.id, LENGTH(messages.body) FROM up"
         " JOIN messages ON messages.user = ?1 AND messages.id = up.id ORDER BY depth",
-        (user, last),
+        (user, last, -1 if steps_max is None else steps_max + 1),
     ).fetchall()
+    if steps_max is not None and len(sizes) > steps_max:
+        return None
     count = _count_within(bytes_max, sizes)
     if count_max is not None:
         count = min(count, max(count_max, 1))
