@@ -184,7 +184,7 @@ def create_runtime(
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
     reaper, breaker_sync = Reaper(instance, writer, takeover), BreakerSync(store, client.breakers)
-    lost_endings = LostEndings(instance, takeover)
+    lost_endings = LostEndings(instance)
     return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
