@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from store.api import user_hash
-from store.archive.api import Archive, ArchiveError, ArchiveUnfit
+from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
 from store.records import StoreError
@@ -106,14 +106,13 @@ class Drain:
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._unfit_because = ""
         self._asked: list[asyncio.Future[None]] = []
         self._is_asked = asyncio.Event()
 
     def start(self, unopened: ArchiveError | None = None) -> None:
         """Start the background tasks. `unopened`: why the archive isn't open yet; it is opened as soon as that is possible."""
         if unopened is not None:
-            self._set_degraded(unopened)
+            self.state.set_degraded(unopened)
             self._wake.set()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
@@ -195,7 +194,7 @@ class Drain:
                     await self._archive.open()  # the database that is back may have another schema
                     await self._archive.ping()
                 again = await self._pass(users, waiters)
-                self._set_degraded(None)
+                self.state.set_writable()
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 _answer(asked)
@@ -237,7 +236,7 @@ class Drain:
         batches = [read.batch for read in reads if read.batch.entries]
         if batches:
             results = await self._archive.apply(batches)
-            self._set_degraded(None)
+            self.state.set_writable()
             if gone := await self._outboxes.acknowledge(results):
                 await self._erase_again(gone, began)
             await self._renumber_stale(results, waiters, again)
@@ -274,7 +273,7 @@ class Drain:
         """
         is_first = False
         for applied in results:
-            self._count(applied)
+            self.state.count(applied)
             user, stale_until = applied.user, applied.stale_until
             if stale_until is None:
                 self._stale.pop(user, None)
@@ -295,18 +294,7 @@ class Drain:
         """Set aside the entries that can't be read from Redis."""
         poisoned = tuple((entry, UNREADABLE) for entry in read.unreadable)
         await self._outboxes.set_aside(read.batch.user, poisoned)
-        self._count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
-
-    def _count(self, applied: Applied) -> None:
-        self.state.drained += len(applied.done)
-        self.state.set_aside += len(applied.poisoned)
-        for entry, reason in applied.poisoned:
-            log.error(
-                "an entry can't be archived; it was set aside",
-                user=applied.user,
-                entry=_name(entry.member),
-                reason=reason,
-            )
+        self.state.count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
         """Go on with the users that may have more entries, and with those for whom somebody still waits."""
@@ -324,7 +312,7 @@ class Drain:
         if not isinstance(error, StoreError):
             log.exception("the archive's drain failed; trying again")
         if not isinstance(error, StoreError) or isinstance(error, ArchiveError):
-            self._set_degraded(error)
+            self.state.set_degraded(error)
         reported = error if isinstance(error, StoreError) else ArchiveError("The archive can't be written now.")
         for waiting in waiters.values():
             for waiter in waiting:
@@ -338,22 +326,6 @@ class Drain:
         for user in users:
             for waiter in self._waiters.pop(user, []):
                 waiter.fail(error)
-
-    def _set_degraded(self, error: Exception | None) -> None:
-        was_degraded, self.state.is_degraded = self.state.is_degraded, error is not None
-        self.state.is_unfit = isinstance(error, ArchiveUnfit)
-        unfit_before, self._unfit_because = self._unfit_because, str(error) if self.state.is_unfit else ""
-        if error is None:
-            if was_degraded:
-                log.info("the archive can be written again")
-        elif self.state.is_unfit:
-            if self._unfit_because != unfit_before:
-                log.error(
-                    "the archive can't be used until its error is corrected; outboxes keep the changes",
-                    error=str(error),
-                )
-        elif not was_degraded:
-            log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
 
     async def _run_sweeps(self) -> None:
         while True:
@@ -391,7 +363,7 @@ class Drain:
             try:
                 await self._archive.ping()
             except ArchiveError as error:
-                self._set_degraded(error)
+                self.state.set_degraded(error)
         if self.state.is_degraded:
             self._wake.set()
 
@@ -409,8 +381,3 @@ def _answer(asked: Sequence[asyncio.Future[None]]) -> None:
     for one in asked:
         if not one.done():
             one.set_result(None)
-
-
-def _name(member: bytes) -> str:
-    """Return an entry's kind and id for the log. Of a turn's entry, return only the kind: it has more than an id."""
-    return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")
