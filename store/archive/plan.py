@@ -1,4 +1,4 @@
-"""What a transaction of the archive writes for the entries of outboxes, and what it deletes first."""
+"""The plan of a transaction of the archive: the rows that it writes for entries of outboxes, and those it deletes first."""
 
 from __future__ import annotations
 
