@@ -79,7 +79,7 @@ class RedisHistory(RedisPart):
     async def create_or_look(
         self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, look: bool = False
     ) -> ConversationRecord:
-        """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
+        """Do `create_conversation`. With `look`, raise `Cold` if the conversation isn't in Redis but may be in the archive."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
         # Only a user's own request waits for the replicas: what a turn restores, its owner knows anyway.
