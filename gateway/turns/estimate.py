@@ -24,7 +24,7 @@ from store.records import NotFound
 
 
 class Estimated(NamedTuple):
-    """The estimate of a start. `size` is the size of the whole request for `offload`, before it was trimmed.
+    """The estimate of a start. `size`, for `offload`, is the size of the whole request before it was trimmed.
 
     `output_tokens_max` is None if neither the request nor the model bounds the answer. `cost_nano` is the cost of the
     input alone, and `cost_max_nano` that of the input and the longest answer. Both are in billionths of a dollar, and

@@ -48,7 +48,7 @@ async def restore_ending(store: TurnStore, live_turn: LiveTurn) -> bool:
 
 
 def known_ending(live_turn: LiveTurn, record: TurnRecord, epoch: int) -> EndedTurn:
-    """Return the ending to store in `epoch`, with the events that the store lacks; with none if its log has the ending.
+    """Return the ending to store in `epoch`, with the events that the store's log lacks, if it lacks any.
 
     `record`: the turn as the store has it. The work is linear in the size of the answer.
     """

@@ -1,8 +1,8 @@
 """After a loss of the store's connection, look whether the store has lost endings that this instance knows.
 
-A promoted replica, or a store that was restored from its file, may lack the last seconds: a turn whose ending clients have
-seen runs there again. An instance that knows the ending stores it at once, before another one takes the turn over and ends
-it in another way (laws 2 and 3).
+A promoted replica, or a store that was restored from its file, may lack the last seconds: there, a turn is running again
+although clients have seen its ending. An instance that knows the ending stores it at once, before another one takes the
+turn over and ends it in another way (laws 2 and 3).
 """
 
 from __future__ import annotations
