@@ -99,7 +99,7 @@ class DayUsage(Struct, frozen=True, kw_only=True):
 class ConversationRecord(Struct, frozen=True, kw_only=True):
     """A conversation. `metadata` is JSON; times are ms since 1970.
 
-    `retention_days`: how long after its last change it is kept; 0 means forever, None as long as the setting says.
+    `retention_days`: how long after its last change it is kept. 0 means forever; None means as long as the setting says.
     """
 
     id: str

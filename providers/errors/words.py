@@ -76,9 +76,9 @@ class Reason(NamedTuple):
         return reason._with_quoted(_quoted_body(fields, text))
 
     def _with_quoted(self, quoted: object) -> Reason:
-        """Return this reason with the text of `quoted`, the other provider's error in it, or unchanged if that is None.
+        """Return this reason with the text of `quoted`: the error of another provider that this one passes on.
 
-        If this reason has no type or no wait, it gets that of `quoted`.
+        If this reason has no type or no wait, it gets that of `quoted`. If `quoted` is None, nothing changes.
         """
         if quoted is None:
             return self

@@ -97,7 +97,7 @@ class _Source:
         self.blanks = ""
         """White space after the end of the record, which is added if more follows."""
         self.repeats: bool | None = None
-        """None until the field differs from the record. Then: whether it had repeated enough of it before."""
+        """None until the field differs from the record. Then: whether it had repeated enough of the record before."""
 
 
 class Reasoning:
@@ -245,7 +245,7 @@ class Reasoning:
             self._append(rest)
 
     def _skip(self, source: _Source, text: str) -> str:
-        """Return `text` without its start that repeats the record after the source's position, in any white space."""
+        """Return `text` without its start that repeats the record after the source's position; white space may differ."""
         record, at = self._record, 0
         before_blanks: tuple[int, int, int] | None = None
         while at < len(text) and source.piece < len(record):

@@ -36,8 +36,8 @@ UNFIT_RETRY_S_MAX = 10.0
 STALE_DELAY_S = 0.05
 SWEEP_INTERVAL_S = 3.0
 INDEX_AGE_MS = 5000
-"""The age at which any instance may drain or remove an entry of the index. A call that writes an entry fills the outbox
-sooner than that."""
+"""The age from which any instance may drain or remove an entry of the index: by then, the call that wrote the entry has
+filled the outbox."""
 SWEEPS_MAX = 100
 CLOSE_S = 5.0
 

@@ -1,4 +1,4 @@
-"""Deletes what is long in short steps, so that other calls run in between: all data of a user, and long conversations."""
+"""Deletes, in short steps, all data of a user and long conversations, so that other calls run in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JOURNAL_WAIT_S = 0.1
 
 
 class Removed(Struct, frozen=True):
-    """A stored conversation that the outbox entry with the number `change` of its user removes."""
+    """A stored conversation that an entry of its user's outbox removes. `change`: the number of the entry."""
 
     user: str
     conversation: str
@@ -93,7 +93,7 @@ async def delete_messages(database: ArchiveDatabase, removed: Removed) -> None:
 
 
 async def _lock(connection: AsyncConnection, user: str, *conditions: ColumnElement[bool]) -> bool:
-    """Lock the user's row and return whether there is one, with these conditions.
+    """Lock the user's row and return whether there is one that meets `conditions`.
 
     Every transaction that writes does this first: so no two wait for each other.
     """

@@ -74,7 +74,8 @@ class PlannedEntry(Struct, eq=False):
 class Plan:
     """The rows to write to `conversations`.
 
-    `stored`: those that the database has, or will have. `deleted`: the numbers of the entries that delete a row first.
+    `stored`: those that the database has, or will have. `deleted`: the rows to delete first, each with
+    the number of the entry that deletes it.
     """
 
     def __init__(self, tallies: dict[str, Tally]) -> None:

@@ -199,8 +199,8 @@ def _by_key(
 ) -> Select[Any]:
     """Return the selection of the row with this key, or if there is none, the user's next one: the caller compares the id.
 
-    Only the primary key has this order. For an equality, PostgreSQL may take another index that begins with the user as
-    long as a table has no statistics, and keep that plan while the table grows.
+    Only the index of the primary key has this order, so PostgreSQL uses it. For an equality, it may use another index that
+    begins with the user while a table has no statistics, and keep that plan when the table grows.
     """
     return (
         select(table.c.user_id, table.c.id, *columns)

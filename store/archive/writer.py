@@ -87,7 +87,7 @@ class Writer:
             await self._add_users(missing)
 
     async def _add_users(self, users: list[str]) -> None:
-        """Insert the rows of new users in a transaction of their own, so that none waits while it has locks on other users."""
+        """Insert the rows of new users in a transaction of their own: one that has locks on other users must not wait here."""
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]

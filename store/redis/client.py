@@ -324,7 +324,7 @@ class RedisPart:
     ) -> list[Any]:
         """Run scripts that change the user's history and return their results. For the options see `RedisClient.scripts`.
 
-        If there is an archive, write to the index first that the user's outbox is about to be filled. A cluster has the
+        If there is an archive, first note in the index that the user's outbox is about to be filled. A cluster has the
         index at another node, so this takes a round trip of its own there. Its failure is ignored: the index is for the
         outboxes of dead instances.
         """
@@ -352,7 +352,7 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
     (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
     (
         MasterNotFoundError,
-        "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",
+        "No Sentinel that answers knows a running master of this name. Check the name and the Sentinels.",
     ),
     ((AskError, TryAgainError), "The store is moving this data to another node. Try again in a moment."),
     (ClusterDownError, "A part of the cluster has no master now. Try again in a moment."),

@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 SLOTS = 16384
 NO_HOST = "?"
-"""What a node announces whose host name Redis prefers and doesn't know."""
+"""What a node announces as its host if Redis is set to announce host names and doesn't know the node's."""
 RENEWAL_PAUSE_S = 0.1
 """The least time between two looks at the topology. Each occupies the event loop for about 5 ms."""
 

@@ -82,7 +82,7 @@ class RedisHistory(RedisPart):
         """Do `create_conversation`. With `look`, raise `Cold` if the conversation isn't in Redis but may be in the archive."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
-        # Only a user's own request waits for the replicas: what a turn restores, its owner knows anyway.
+        # Only a user's own request waits for the replicas. A conversation that is restored for a turn is known to its owner.
         replies = await self._change_history(conversation.user, [call], durable=limits is not None)
         (record,) = parse_reply(replies[0])
         return conversation_record(conversation.user, record)
@@ -239,8 +239,8 @@ class RedisHistory(RedisPart):
             gone += without
             is_end = len(entries) < FEEDBACK_PER_SLICE
             if not is_end:
-                # The next slice begins with the ms of the last entry. If this slice began with it too, all its entries are
-                # skipped; otherwise `last` leaves out those that are read again.
+                # The next slice begins with the ms of the last entry. If this slice began with the same ms, the next one skips
+                # all entries of this one; otherwise `last` leaves out those that are read again.
                 skipped = skipped + len(entries) if entries[-1][0] == latest else 0
                 latest = entries[-1][0]
                 last = entries[-1] if last is None else min(last, entries[-1])

@@ -25,7 +25,7 @@ from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
 
 SHORT_BRANCH = 1000
-"""A branch of more messages is read beside the store's other calls."""
+"""A branch of more messages is read in another thread, so that the store's other calls don't wait for it."""
 COUNTERS = Counters.__struct_fields__
 _MESSAGE = ", ".join(
     f"{'feedback' if name in {'rating', 'comment'} else 'messages'}.{name}" for name in MessageRecord.__struct_fields__
@@ -199,7 +199,7 @@ def _list_conversations(db: sqlite3.Connection, user: str, limit: int, before: s
 
 
 def list_end(db: sqlite3.Connection, user: str, before: str | None) -> int:
-    """Return the place in the order of changes before which a list continues after `before`. Raises `NotFound`."""
+    """Return the exclusive upper bound of `changed` in a list that begins after `before`. Raises `NotFound`."""
     if before is None:
         return 2**62
     row = db.execute("SELECT changed FROM conversations WHERE user = ? AND id = ?", (user, before)).fetchone()

@@ -58,7 +58,7 @@ class SqliteSearch(SqlitePart):
             await super().run_pubsub(deliver, on_reconnect)
 
     def note_removed(self) -> None:
-        """Remove messages that were deleted from the index soon."""
+        """Have deleted messages removed from the index soon."""
         self._wake.set()
 
     async def index_user(self, user: str, share: float = 1) -> None:
@@ -68,7 +68,7 @@ class SqliteSearch(SqlitePart):
                 numbers = await self._slice(share, _index_slice, user, numbers)
 
     async def unindex_removed(self, share: float = 1) -> None:
-        """Remove the messages that were deleted from the index, in `share` of the time. Raises `StoreError`."""
+        """Remove deleted messages from the index, in `share` of the time. Raises `StoreError`."""
         while await self._slice(share, _unindex_slice):
             pass
 

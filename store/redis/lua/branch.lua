@@ -1,8 +1,8 @@
 -- Return messages from a message towards its root, not all of a long branch, so that no other call waits for it.
 -- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, message, maximum bytes of the bodies together ('inf': no maximum), maximum
--- number of messages ('inf': no maximum), '1' for the first call: the message has to be in the conversation, and is returned
--- whatever its size. Maximum number of messages that this call reads or counts.
+-- number of messages ('inf': no maximum), '1' for the first call (the message has to be in the conversation, and is returned
+-- whatever its size), maximum number of messages that this call reads or counts.
 -- Returns {'ok', messages (newest first), number of the older messages that are left out, id of the message with which the
 -- next call continues or '', with an archive the id of the next message if it isn't here, or ''} or {'not_found', field}.
 local p, id, branch = KEYS[1], ARGV[2], {}

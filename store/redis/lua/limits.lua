@@ -8,7 +8,8 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
--- Shared: return the number of the user's conversations and their bytes. With an archive, it counts them too.
+-- Shared: return the number of the user's conversations and their bytes. With an archive, those that only the
+-- archive has count too.
 local function stored_of(p)
   local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
   if ARCHIVE then
