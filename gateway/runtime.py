@@ -189,7 +189,7 @@ def create_runtime(
 
 
 def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
-    """Return the metrics that are looked up, with their current values."""
+    """Return the metrics whose values are looked up when the metrics are requested."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
     clients = services.clients.counts()
@@ -201,7 +201,7 @@ def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -
         gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.is_degraded)]),
         counter(
             "provider_skipped_events",
-            "Skipped events of providers, without a chunk of an answer.",
+            "Events of providers that were skipped, because they held no chunk of an answer.",
             [((provider,), count) for provider, count in providers.skipped_events().items()],
             "provider",
         ),
