@@ -101,7 +101,7 @@ BOUND_S = 1.5
 SECRET = "sk-secret-0123456789"
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
-"""Input that is rejected was read too."""
+"""The errors for rejected input. It is measured as well, because it was read until it was rejected."""
 
 
 class Row(NamedTuple):

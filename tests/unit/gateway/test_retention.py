@@ -1,4 +1,4 @@
-"""The sweep deletes what is due as its user would, on one instance at a time."""
+"""The sweep deletes expired conversations in the same way as their users would, on one instance at a time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.store_conformance import conversation
 
 
 async def test_expired_conversations_are_deleted(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the setting or by their own retention, in batches; their subscribers are told. Others are kept, and so are all of
-    them while another instance has the permit."""
+    """The setting or the conversation's own retention applies. The sweep works in batches, and tells subscribers. While
+    another instance has the permit, nothing is deleted."""
     monkeypatch.setattr(retention, "BATCH", 2)
     async with open_services(store) as services, open_client(services) as ann:
         now = now_ms()
@@ -45,7 +45,7 @@ async def test_expired_conversations_are_deleted(store: ControlledStore, monkeyp
 async def test_a_conversation_that_was_changed_meanwhile_is_kept(
     store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it is continued or deleted between the search and its turn, nothing is deleted, and the sweep ends."""
+    """If it is continued or deleted after the sweep's search has found it, the sweep deletes nothing, and ends."""
     async with open_services(store) as services:
         now = now_ms()
         fresh = conversation("fresh", "ann", at=now)

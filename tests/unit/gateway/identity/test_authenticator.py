@@ -532,7 +532,7 @@ async def test_an_invalid_key_file_locks_out_no_client(tmp_path: Path, caplog: p
 
 
 async def test_without_the_store_no_new_client_is_admitted(tmp_path: Path) -> None:
-    """The client could be revoked. Existing leases stay, and are checked when the store is back."""
+    """Its credential may have been revoked. Existing leases stay, and are checked when the store is back."""
     async with run_authenticator(tmp_path) as h:
         lease = h.auth.admit(await h.auth.authenticate(bearer(token("ann", jti="j"))))
         with h.store.failing("get_ephemeral"):

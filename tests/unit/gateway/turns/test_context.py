@@ -323,8 +323,8 @@ async def test_a_result_without_its_call_is_refused(store: ControlledStore) -> N
 
 
 async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -> None:
-    """No provider accepts a result after another exchange, so the turn is refused. Later turns leave that result out, and
-    have the second of two results that directly follow their call."""
+    """No provider accepts a result after another exchange, so the turn is refused. Later turns leave that result
+    out. Of two results that directly follow their call, they have the second."""
     await store.create_conversation(conversation())
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]

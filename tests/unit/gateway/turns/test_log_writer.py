@@ -271,7 +271,7 @@ async def test_a_refused_append_stops_the_former_owner(harness: WriterHarness) -
 
 
 async def test_a_turn_missing_in_the_store_is_scheduled_for_restore(harness: WriterHarness) -> None:
-    """The writer passes a turn that the store doesn't have to `schedule_restore`."""
+    """If the store doesn't have a turn, the writer passes that turn to `schedule_restore`."""
     stream = LiveTurn("ann", "never", b"", EPOCH)
     missing: list[LiveTurn] = []
     harness.writer.schedule_restore = missing.append  # type: ignore[method-assign, assignment]
