@@ -220,7 +220,7 @@ class ArchiveConformance:
         assert await archive.conversation_of(user, said.record.id) == name
 
     async def test_a_batch_is_applied_once(self, archive: SqlArchive) -> None:
-        """Applying it again changes nothing; its entries are stale then, and the same with new numbers is harmless."""
+        """If it is applied again, its entries are stale. The same items under new numbers are applied, and change nothing."""
         items = conversation(), message(), turn()
         first = await put(archive, *items)
         assert (len(first.done), first.stale_until, first.poisoned) == (3, None, ())
@@ -292,7 +292,7 @@ class ArchiveConformance:
         assert (await archive.list_feedback(FeedbackFilter(), 10, None))[0] == []
 
     async def test_a_deleted_conversation_takes_everything_but_the_usage_with_it(self, archive: SqlArchive) -> None:
-        """Its messages and ratings are gone. Another incarnation, and that of another user, stay."""
+        """Its messages and ratings are gone. Another incarnation stays, and so does another user's conversation."""
         await put(archive, conversation(), message(rating="up"), turn())
         await put(archive, conversation(user="bob"), message(), user="bob")
         kept = await put(archive, RemovedConversation(conversation="c1", incarnation="other"), after=10)
@@ -462,7 +462,7 @@ class ArchiveConformance:
         assert await found_ids(archive, worst[:30]) == ["c1"]
 
     async def test_pages_of_messages(self, archive: SqlArchive) -> None:
-        """A page is bounded in number and bytes, and begins before a message or a number."""
+        """A page is bounded in number and bytes, and has the newest messages before a given message or number."""
         items = [message(f"m{n}", number=10 * n, body=b"x" * 100) for n in range(1, 8)]
         await put(archive, conversation(), *items)
 
@@ -648,7 +648,7 @@ class ArchiveConformance:
         assert await expired(10**9) == ["own"]
 
     async def test_erasure(self, archive: SqlArchive) -> None:
-        """Nothing of the user is left, and everything of another one."""
+        """The user has nothing left, and another user loses nothing."""
         for user in ("ann", "bob"):
             await put(archive, conversation(user=user), message(rating="up"), turn(), user=user)
         await archive.erase("ann")
