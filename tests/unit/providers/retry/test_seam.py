@@ -179,7 +179,7 @@ def test_marks_around_a_repetition(continuation: str, whole: str) -> None:
 
 
 def test_another_answer_is_no_continuation() -> None:
-    """A model that begins again and then says something else fails, before a word of that is passed on."""
+    """If a model begins again and then says something else, the seam raises before a word of that is passed on."""
     said = "Once upon a time there was a king who had three daughters, and the youngest of them was kind."
     seam = Seam(said)
     with pytest.raises(AnotherAnswer):
@@ -194,7 +194,8 @@ def test_a_repetition_that_breaks_off() -> None:
 
 
 def test_long_texts_take_little_time() -> None:
-    """The held text is bounded by what was said, and the work is linear: an echo of 2 MB, and a text of one letter."""
+    """The text that is held back is bounded by what was said, and the work is linear: for an echo of 2 MB, and for a text
+    that repeats one letter 100,000 times."""
     said = "".join(f"word {number} " for number in range(200_000))
     begin = time.perf_counter()
     assert join(said, said + "end", list(range(0, len(said), 4000)), echoes=True) == said + "end"
@@ -270,8 +271,8 @@ class BusyRecorder(Recorder):
 
 
 async def test_a_new_part_is_started_even_if_the_sink_refuses_its_first_batch() -> None:
-    """If a repetition ends with its batch, the next batch is offered to the sink. If it is refused, `put` starts the
-    part."""
+    """A repetition ends where its batch ends. The next batch starts the new part, even if the sink's `offer` never accepts
+    a batch."""
     recorder = BusyRecorder()
     sink = SeamSink([TextPart("The quick brown"), ReasoningPart("Hm")], recorder, asked=True)
     await sink.put([PartStarted(0, "text"), PartDelta(0, "quick brown")])
