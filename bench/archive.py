@@ -188,7 +188,7 @@ def _tokens_per_cpu_s(before: _Spent, after: _Spent) -> float:
 
 
 async def _short_turns(sides: dict[str, Side], server: PostgresProcess, sizes: Sizes) -> Figures:
-    """Run short turns on one gateway after the other, several times. The archive gets them in the time that is measured."""
+    """Run short turns on one gateway after the other, several times. The CPU times include storing them in the archive."""
     count = 4 * sizes.samples
     runs: dict[str, list[list[float]]] = {name: [] for name in sides}
     for number in range(PERIODS + 1):

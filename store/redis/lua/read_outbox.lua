@@ -28,7 +28,7 @@ local function message_state(message)
   return {redis.call('HGETALL', p .. 'message:' .. message), redis.call('HGET', p .. 'conversation:' .. id, 'place')}
 end
 
--- Everything is returned as text, because Redis would cut numbers.
+-- The numbers are returned as text, as in the fields of conversations and messages.
 local function turn_state(packed)
   local turn, counts = unpack(cmsgpack.unpack(packed))
   for i, value in ipairs(counts) do
