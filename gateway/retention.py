@@ -13,7 +13,7 @@ from gateway.protocol.ids import now_ms
 from gateway.requests.deletion import delete_conversation
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from store.records import DAY_MS, NotFound, StoreError
+from store.records import DAY_MS, Damaged, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.retention")
 
@@ -73,5 +73,10 @@ class Retention:
                 return False
             await delete_conversation(self._services, user, conversation, ENDED)
         except NotFound:
+            return False
+        except Damaged as error:
+            log.error(
+                "an expired conversation can't be deleted", user=user, conversation=conversation, error=str(error)
+            )
             return False
         return True

@@ -23,6 +23,7 @@ from store.archive.records import (
     ArchivedTurn,
     OutboxBatch,
     OutboxEntry,
+    OutboxItem,
     RemovedConversation,
 )
 from store.archive.rows import (
@@ -266,6 +267,12 @@ class _Entry(Struct, eq=False):
         if item is None or (reason := refusal(item)) is not None:
             self.reason = None if item is None else reason
             return
+        try:
+            self._make_row(item)
+        except Exception as error:  # whatever it is, the other entries must not wait for this one
+            self.reason = f"it can't be made a row ({type(error).__name__})"
+
+    def _make_row(self, item: OutboxItem) -> None:
         match item:
             case ArchivedConversation():
                 self.row = conversation_row(self.user, item)
