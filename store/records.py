@@ -23,10 +23,12 @@ class PartFailed(StoreError):
 
 
 class Damaged(StoreError):
-    """What the store has of one user can't be read, because something else has written there. It serves other users."""
+    """The store can't read what it has of one user, because something else has written there. It serves other users."""
 
     def __init__(self) -> None:
-        super().__init__("The store refuses the call: its data of this user is damaged. An operator has to repair or erase it.")
+        super().__init__(
+            "The store refuses the call: its data of this user is damaged. An operator has to repair or erase it."
+        )
 
 
 CLOSED = "The store is closed. Start the gateway again."
