@@ -38,6 +38,8 @@ class Retention:
                 count = await self.sweep()
             except StoreError as error:
                 log.warning("expired conversations can't be deleted, retrying", retry_s=SWEEP_S, error=str(error))
+            except Exception:
+                log.exception("the deletion of expired conversations failed, retrying", retry_s=SWEEP_S)
             else:
                 if count:
                     log.info("expired conversations deleted", conversations=count)
@@ -74,9 +76,14 @@ class Retention:
             await delete_conversation(self._services, user, conversation, ENDED)
         except NotFound:
             return False
-        except Damaged as error:
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, Damaged):
+                raise
             log.error(
-                "an expired conversation can't be deleted", user=user, conversation=conversation, error=str(error)
+                "an expired conversation can't be deleted, because its data is damaged",
+                user=user,
+                conversation=conversation,
+                error=type(error).__name__,
             )
             return False
         return True
