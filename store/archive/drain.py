@@ -20,7 +20,7 @@ from store.api import user_hash
 from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
-from store.records import StoreError
+from store.records import Damaged, StoreError
 from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
@@ -102,6 +102,7 @@ class Drain:
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._waiters: dict[str, list[_Waiter]] = defaultdict(list)
         self._stale: dict[str, int] = {}
+        self._damaged: set[str] = set()
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,7 +124,7 @@ class Drain:
         if self._tasks and unsettled and not self.state.is_degraded:
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await asyncio.gather(*map(self.settle, unsettled))
+                    await self.settle_users(list(unsettled))
         for timer in self._later.values():
             timer.cancel()
         self._closed = True
@@ -169,10 +170,13 @@ class Drain:
         await self.settle_users([user for user, state in zip(users, states, strict=True) if state.entries])
 
     async def settle_users(self, users: Sequence[str]) -> None:
-        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`."""
+        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`.
+
+        Outboxes that can't be read are left out.
+        """
         results = await asyncio.gather(*(self.settle(user) for user in users), return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, Damaged):
                 raise result
 
     async def _run(self) -> None:
@@ -226,6 +230,7 @@ class Drain:
         began = time.monotonic()
         reads = await self._outboxes.read_outboxes(users)
         again = {read.batch.user for read in reads if read.more}
+        self._report_damaged(reads, waiters)
         for read in reads:
             for waiter in waiters.get(read.batch.user, ()):
                 # What isn't marked yet has no number that could be waited for.
@@ -283,7 +288,8 @@ class Drain:
                 is_first = True
             else:
                 log.info("entries of an outbox get new numbers", user=user, until=stale_until)
-                await self._outboxes.renumber(user, stale_until)
+                with suppress(Damaged):
+                    await self._outboxes.renumber(user, stale_until)
             again.add(user)
             for waiter in waiters.get(user, ()):
                 waiter.until = None
@@ -295,6 +301,19 @@ class Drain:
         poisoned = tuple((entry, UNREADABLE) for entry in read.unreadable)
         await self._outboxes.set_aside(read.batch.user, poisoned)
         self.state.count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
+
+    def _report_damaged(self, reads: Sequence[OutboxRead], waiters: dict[str, list[_Waiter]]) -> None:
+        """Log each outbox that can't be read at all, once, and end the waits for it. The sweep tries it again."""
+        for read in reads:
+            user = read.batch.user
+            if read.damaged is None:
+                self._damaged.discard(user)
+                continue
+            for waiter in waiters.pop(user, []):
+                waiter.fail(read.damaged)
+            if user not in self._damaged:
+                self._damaged.add(user)
+                log.error("an outbox can't be read; its user's changes aren't archived", user=user)
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
         """Go on with the users that may have more entries, and with those for whom somebody still waits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import blake2b
 
 import msgspec
@@ -108,6 +108,7 @@ def _nano(cost: _Cost | None) -> int | None:
     if cost is None or cost.currency not in {"", "USD"}:
         return None
     try:
-        return int(Decimal(cost.amount) * NANOS)
-    except (InvalidOperation, ValueError, OverflowError):
+        nano = Decimal(cost.amount) * NANOS
+        return int(nano) if abs(nano) <= INTEGER_MAX else None
+    except (ArithmeticError, ValueError):
         return None

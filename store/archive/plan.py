@@ -6,7 +6,14 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from store.archive.records import ArchivedConversation, ArchivedMessage, ArchivedTurn, OutboxEntry, RemovedConversation
+from store.archive.records import (
+    ArchivedConversation,
+    ArchivedMessage,
+    ArchivedTurn,
+    OutboxEntry,
+    OutboxItem,
+    RemovedConversation,
+)
 from store.archive.rows import conversation_row, feedback_row, message_row, placeholder_row, refusal, turn_row
 
 Key = tuple[str, str]
@@ -61,6 +68,12 @@ class PlannedEntry(Struct, eq=False):
         if item is None or (reason := refusal(item)) is not None:
             self.reason = None if item is None else reason
             return
+        try:
+            self._make_row(item)
+        except Exception as error:  # whatever it is, the other entries must not wait for this one
+            self.reason = f"it can't be made a row ({type(error).__name__})"
+
+    def _make_row(self, item: OutboxItem) -> None:
         match item:
             case ArchivedConversation():
                 self.row = conversation_row(self.user, item)

@@ -11,6 +11,8 @@ from store.api import Store
 from store.archive.api import ArchiveUnfit
 from store.archive.records import Applied
 
+NAME_BYTES_MAX = 500
+
 log = structlog.stdlib.get_logger("turnwire.archive")
 
 
@@ -67,7 +69,7 @@ class DrainState(Struct):
 
 def _name(member: bytes) -> str:
     """Return an entry's kind and id for the log. Of a turn's entry, return only the kind: it has more than an id."""
-    return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")
+    return "t" if member.startswith(b"t:") else member[:NAME_BYTES_MAX].decode("utf-8", "replace")
 
 
 def archive_state(store: Store) -> DrainState | None:
