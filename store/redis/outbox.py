@@ -337,8 +337,6 @@ def _item(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem
 
 def _conversation(user: str, change: int, flat: list[bytes], size: bytes) -> ArchivedConversation:
     fields = parse_hash(flat)
-    if fields[b"metadata"] != b"{}":
-        msgspec.json.decode(fields[b"metadata"], type=dict)  # otherwise its user's list could never be read
     return ArchivedConversation(
         record=conversation_record(user, flat),
         incarnation=fields[b"place"].partition(b":")[0].decode(),

@@ -124,16 +124,6 @@ async def test_a_key_of_another_type(rig: Rig, kind: str) -> None:
     assert len(await rig.store._hot.entries_aside("ann")) == 1
 
 
-@pytest.mark.parametrize("metadata", [b"\xff", b"[1]", b'"x"', b"{"])
-async def test_metadata_that_is_no_object(rig: Rig, metadata: bytes) -> None:
-    """It would make the user's whole list unreadable for years."""
-    key = b"turnwire:{@ann}:conversation:c1"
-    rig.redis.execute("HSET", key, "metadata", metadata)
-    rig.redis.execute("ZADD", OUTBOX, LATE, b"c:" + rig.redis.execute("HGET", key, "place"))
-    await check_others_are_archived(rig)
-    assert list(await rig.store._hot.entries_aside("ann")) == ["conversation c1"]
-
-
 async def test_a_cost_beyond_all_numbers(rig: Rig) -> None:
     """The body is archived, without the column."""
     key = b"turnwire:{@ann}:message:t1.answer"
