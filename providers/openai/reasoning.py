@@ -82,7 +82,7 @@ def is_thought_type(kind: str) -> bool:
 
 
 class _Source:
-    """What one field has given so far: the pieces of the record before number `piece`, and `offset` characters of that one."""
+    """The reasoning that one field has given so far: the record before piece number `piece`, and `offset` characters of that."""
 
     __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
 

@@ -76,7 +76,7 @@ async def check_length(connection: AsyncConnection, removed: Sequence[Removed]) 
 
 
 async def delete_messages(database: ArchiveDatabase, removed: Removed) -> None:
-    """Delete the messages of a conversation, unless it isn't the same any more or another instance has removed it."""
+    """Delete the messages of a conversation. Stop if another one has its id now, or if another instance has removed it."""
     stored = exists().where(
         conversations.c.user_id == removed.user,
         conversations.c.id == removed.conversation,

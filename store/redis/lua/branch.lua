@@ -4,7 +4,7 @@
 -- number of messages ('inf': no maximum), '1' for the first call (the message has to be in the conversation, and is returned
 -- whatever its size), maximum number of messages that this call reads or counts.
 -- Returns {'ok', messages (newest first), number of the older messages that are left out, continuation, missing} or
--- {'not_found', field}. The continuation is the id of the message with which the next call continues, '' after the last call.
+-- {'not_found', field}. The continuation is the id of the message with which the next call continues, '' if there is none.
 -- With an archive, missing is the id of the next message if Redis doesn't have it; otherwise ''.
 local p, id, branch = KEYS[1], ARGV[2], {}
 local bytes_left, count_left, forced, older = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1', 0
