@@ -394,7 +394,8 @@ class ArchivedStore:
         Redis comes first, so that no instance finds something to archive.
         """
         await self._hot.erase_user(user)
-        await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
+        # Noted before the archive is erased: an instance that archives earlier changes of the user after this erases them again.
+        await self._hot.note_erasure(user)
         self._restorer.check_reachable()
         await self._archive.erase(user)
         await self._hot.erase_outbox(user)

@@ -260,8 +260,8 @@ class Drain:
     async def _erase_again(self, users: list[str], since: float) -> None:
         """Erase again those of `users` who were erased after `since`, the time before this instance read what it archived.
 
-        The outboxes of the others are empty because another instance archived the same changes at the same time. If they
-        were erased earlier, these changes are newer than the erasure.
+        The outboxes of `users` no longer had what was archived: the user was erased meanwhile, or another instance archived
+        the same changes at the same time. An erasure before `since` is older than these changes, so it isn't repeated.
         """
         ages_ms = await self._outboxes.erased_ages_ms(users)
         passed_ms = (time.monotonic() - since) * 1000

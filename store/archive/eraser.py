@@ -15,8 +15,9 @@ from store.archive.schema import conversations, messages, turns, users
 from store.records import StoreError
 
 STEP_ROWS = 2000
+"""How many rows a step deletes at most."""
 STEP_BYTES = 2**26
-"""A step deletes at most this many rows, and no further message once their bodies have this many bytes together."""
+"""A step stops sooner if the bodies of the messages that it deletes have more bytes than this together."""
 JOURNAL_TRIES = 20
 JOURNAL_WAIT_S = 0.1
 
@@ -75,7 +76,7 @@ async def check_length(connection: AsyncConnection, removed: Sequence[Removed]) 
 
 
 async def delete_messages(database: ArchiveDatabase, removed: Removed) -> None:
-    """Delete the messages of a conversation, unless it isn't the same any more or another instance has removed it."""
+    """Delete the messages of a conversation. Stop if another one has its id now, or if another instance has removed it."""
     stored = exists().where(
         conversations.c.user_id == removed.user,
         conversations.c.id == removed.conversation,

@@ -29,7 +29,7 @@ class Tally(Struct):
 
 
 class StoredConversation(Struct):
-    """The part of a conversation's row that decides about a new one."""
+    """The values of a conversation's row in the database that the plan compares with those of a new row."""
 
     incarnation: str
     revision: int

@@ -82,7 +82,8 @@ class RedisHistory(RedisPart):
         """Do `create_conversation`. With `look`, raise `Cold` if the conversation isn't in Redis but may be in the archive."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
-        # Only a user's own request waits for the replicas. A conversation that is restored for a turn is known to its owner.
+        # Only a user's own request waits for the replicas. If Redis loses a conversation that was restored for a turn, the
+        # turn's owner restores it again.
         replies = await self._change_history(conversation.user, [call], durable=limits is not None)
         (record,) = parse_reply(replies[0])
         return conversation_record(conversation.user, record)

@@ -69,8 +69,8 @@ class OutboxSummary(NamedTuple):
 class OutboxRead(NamedTuple):
     """The oldest entries of an outbox, whether it has more, and the number of its last change; None if that can't be read.
 
-    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read. `unmarked`: `mark_earlier` has
-    to mark messages; then it has more. `damaged`: nothing of the outbox can be read.
+    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read. `unmarked`: some messages aren't
+    in the outbox yet, and `mark_earlier` has to add them. `damaged`: nothing of the outbox can be read.
     """
 
     batch: OutboxBatch

@@ -126,7 +126,7 @@ def _unindexed_numbers(db: sqlite3.Connection, user: str) -> list[int]:
 
 
 def _index_slice(db: sqlite3.Connection, user: str, numbers: list[int]) -> tuple[list[int], float]:
-    """Index some of the messages with these numbers, the first ones. Return the others, and how many seconds it took."""
+    """Index the first few of the messages with these numbers. Return the other numbers, and how many seconds it took."""
     began = time.perf_counter()
     indexed, done = _indexed(db, user), 0
     for n in numbers:

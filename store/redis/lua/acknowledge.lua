@@ -1,5 +1,5 @@
--- Remove entries from the user's outbox that the archive has, unless they have changed since they were read, and let expire
--- what they name.
+-- Remove entries from the user's outbox that the archive has, unless they have changed since they were read. What they name
+-- may expire from now on.
 -- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then
 -- member and number of each entry.

@@ -3,8 +3,9 @@
 -- KEYS[1] the user's prefix. ARGV: conversation, message, maximum bytes of the bodies together ('inf': no maximum), maximum
 -- number of messages ('inf': no maximum), '1' for the first call (the message has to be in the conversation, and is returned
 -- whatever its size), maximum number of messages that this call reads or counts.
--- Returns {'ok', messages (newest first), number of the older messages that are left out, id of the message with which the
--- next call continues or '', with an archive the id of the next message if it isn't here, or ''} or {'not_found', field}.
+-- Returns {'ok', messages (newest first), number of the older messages that are left out, continuation, missing} or
+-- {'not_found', field}. The continuation is the id of the message with which the next call continues, '' if there is none.
+-- With an archive, missing is the id of the next message if Redis doesn't have it; otherwise ''.
 local p, id, branch = KEYS[1], ARGV[2], {}
 local bytes_left, count_left, forced, older = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1', 0
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 or (forced and not has_message(p, ARGV[1], id)) then

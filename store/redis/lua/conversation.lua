@@ -1,4 +1,4 @@
--- Shared: of how many messages the time to live is restarted at once, if an archive is set.
+-- Shared: the maximum number of messages whose time to live is restarted at once, if an archive is set.
 local SWEPT_MAX = 1000
 
 -- Shared: set the fields of a hash to those of a table that aren't nil.
@@ -30,7 +30,7 @@ local function message_slack(ttl)
 end
 
 -- Shared: let a key that is for all conversations of the user live at least as long as a conversation that changes now. Its
--- time to live isn't shortened: the other conversations keep the one that the setting had when they changed last.
+-- time to live isn't shortened: if the setting was lowered, the conversations that haven't changed since live longer.
 local function prolong(key)
   if ARCHIVE then
     redis.call('PERSIST', key) -- until everything of the user is in the archive
