@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -25,6 +26,7 @@ from gateway.requests.services import Services
 from gateway.requests.silent_clients import SILENT_CLIENTS_CHANNEL, SilentClients
 from gateway.retention import Retention
 from gateway.settings import Settings
+from gateway.tasks import keep_running
 from gateway.telemetry.metrics import Telemetry, counter, gauge
 from gateway.telemetry.tracing import Tracing
 from gateway.turns.abandonment import Abandonment
@@ -84,24 +86,25 @@ class Runtime:
         """Return the coroutines to run in the background. The caller cancels those that still run at the end."""
         rate_limiter = self.services.limits.rate_limiter
         rate_limits = (
-            [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []
+            [] if rate_limiter is None else [partial(rate_limiter.run, self.services.store, self.writer.is_reachable)]
         )
-        return [
+        works: list[Callable[[], Coroutine[Any, Any, None]]] = [
             *rate_limits,
-            self.services.clients.run_heartbeats(),
-            self.writer.run(),
-            self.leases.run(),
-            self.reaper.run(),
-            Retention(self.services, self.services.settings.retention_days).run(),
-            self.breaker_sync.run(),
-            run_sampling(self.services.registry, self.services.telemetry),
-            self.services.limits.connections.run(),
-            self.services.memory.run(),
-            _warm_up(self.services, self.providers),
-            self.services.mirrors.run(),
+            self.services.clients.run_heartbeats,
+            self.writer.run,
+            self.leases.run,
+            self.reaper.run,
+            Retention(self.services, self.services.settings.retention_days).run,
+            self.breaker_sync.run,
+            partial(run_sampling, self.services.registry, self.services.telemetry),
+            self.services.limits.connections.run,
+            self.services.memory.run,
+            partial(_warm_up, self.services, self.providers),
+            self.services.mirrors.run,
             *self.services.authenticator.background_tasks(),
-            self.services.store.run_pubsub(self._deliver, self._resync),
+            partial(self.services.store.run_pubsub, self._deliver, self._resync),
         ]
+        return [keep_running(work) for work in works]
 
     def _deliver(self, channel: str, payload: bytes) -> None:
         kind = channel.partition(":")[0]

@@ -73,7 +73,7 @@ async def run_authenticator(folder: Path, **fields: Any) -> AsyncIterator[Authen
     async with open_store() as store:
         harness = AuthenticatorHarness(store, folder, **fields)
         async with asyncio.TaskGroup() as tasks:
-            background_tasks = [tasks.create_task(task) for task in harness.auth.background_tasks()]
+            background_tasks = [tasks.create_task(work()) for work in harness.auth.background_tasks()]
             try:
                 yield harness
             finally:
