@@ -1,7 +1,7 @@
 """The scenario of the archive: what it costs the gateway, Redis and PostgreSQL, and how much later a turn's ending is.
 
-Three gateways, each on its own Redis, are compared. Long turns run on two of them at the same time, and short turns on one
-after the other in turns, so that everything else on the machine slows all of them.
+Three gateways, each on its own Redis, are compared. Long turns run on two of them at the same time. Short turns run on each
+of the three in rotation, several times. So everything else on the machine slows all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHORT_TOKENS = 20
 WITHOUT, WITH, SYNC = "without an archive", "with an archive", "with TURNWIRE_ARCHIVE_SYNC=1"
 SECRET = secrets.token_hex(32)
 SETTLE_S = 1.5
-"""The time in which the archive gets what the last turns have left."""
+"""The time in which the changes of the last turns reach the archive."""
 PERIODS = 5
 PAUSE_S = 0.01
 
@@ -138,7 +138,8 @@ async def _long_turns(sides: dict[str, Side], server: PostgresProcess, url: str,
     """Run turns without an archive and with one at the same time."""
     pair = [sides[WITHOUT], sides[WITH]]
     running = [asyncio.ensure_future(side.run_turns(socket)) for side in pair for socket in side.sockets]
-    await asyncio.sleep(min(2 * TOKENS / RATE, 4 * sizes.seconds))  # what is loaded once is loaded then
+    # The gateways load some things once. The measurement begins after that.
+    await asyncio.sleep(min(2 * TOKENS / RATE, 4 * sizes.seconds))
     ratios: list[float] = []
     first, first_database_s = [_spent(side) for side in pair], tree_cpu_s(server.pid)
     size, turns = _size(server, url)
@@ -187,7 +188,7 @@ def _tokens_per_cpu_s(before: _Spent, after: _Spent) -> float:
 
 
 async def _short_turns(sides: dict[str, Side], server: PostgresProcess, sizes: Sizes) -> Figures:
-    """Run short turns on one gateway after the other, several times. The archive gets them in the time that is measured."""
+    """Run short turns on one gateway after the other, several times. The CPU times include storing them in the archive."""
     count = 4 * sizes.samples
     runs: dict[str, list[list[float]]] = {name: [] for name in sides}
     for number in range(PERIODS + 1):
@@ -198,7 +199,7 @@ async def _short_turns(sides: dict[str, Side], server: PostgresProcess, sizes: S
             await asyncio.sleep(SETTLE_S)
             after = _spent(side)
             spent_s = (after.cpu_s - before.cpu_s, after.redis_s - before.redis_s, tree_cpu_s(server.pid) - database_s)
-            if number:  # the first runs load what is loaded once
+            if number:  # the first runs also load what the gateways load once
                 runs[name].append([count / took_s, *(1000 * each / count for each in spent_s)])
     names = ("turns_per_s", "cpu_ms_per_turn", "redis_cpu_ms_per_turn", "postgres_cpu_ms_per_turn")
     figures: Figures = {}

@@ -66,7 +66,8 @@ async def memory(sizes: Sizes) -> Figures:
     """Memory per live turn in the first of three bursts; memory before the bursts, and after each, once its turns
     expired.
 
-    The process keeps freed memory that lies between live objects for the next burst, so the first burst sets the level.
+    The process can't return freed memory that lies between live objects, and uses it for the next burst. So the first burst
+    sets the level.
     """
     kept_s = 3
     async with upstream() as provider, gateway(provider, environment={"TURN_LOG_TTL": str(kept_s)}) as running:
@@ -203,7 +204,7 @@ async def start(sizes: Sizes) -> Figures:
 
 
 async def workers(sizes: Sizes) -> Figures:
-    """Tokens per CPU second of the busiest worker, in a gateway with one worker and in one with two and twice the load.
+    """Tokens per CPU second of the busiest worker: in a gateway with one worker, and in one with two workers and twice the load.
 
     Both gateways run at the same time, each on its own Redis, so that everything else on the cores, the load generator
     included, slows both.

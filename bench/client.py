@@ -1,6 +1,6 @@
 """A WebSocket client that needs much less CPU than the gateway. It finds tokens with a regular expression.
 
-A token is the time at which the upstream wrote it (see `upstream.py`), so the client can compute its latency.
+The text of a token is the time at which the upstream wrote it (see `upstream.py`), so the client can compute its latency.
 """
 
 from __future__ import annotations

@@ -44,13 +44,13 @@ AUTH = {
 }
 MODEL = f"openai/prose-{FAST}-350"
 HEAVY, MEDIUM = "heavy", "medium"
-"""A user with a tenth of all conversations, and one with a hundredth, which the store without an archive has too."""
+"""A user with a tenth of all conversations, and one with a hundredth. The gateway without an archive also has the latter."""
 USERS_AT_ONCE = 20
 """The users of a transaction, as at 200 turns per second."""
 CALL_S = 120.0
 """How long a call may take: the machine may be busy."""
 PAUSE_S = 0.15
-"""The pause before each timed call, in which what the last one has left is archived."""
+"""The pause before each timed call, in which the changes of the previous call are archived."""
 TABLES = ("users", "conversations", "messages", "turns", "usage_days", "feedback")
 
 
@@ -189,7 +189,7 @@ async def _sample(url: str, archive: SqlArchive) -> Sample:
 
 
 async def _load(writer: Writer, server: PostgresProcess, database: str, users: int, rounds: int) -> Figures:
-    """Write a turn of each user in each round, and a tenth of that for one user, as if a round was some days."""
+    """Write a turn of each user in each round, and a tenth as many turns of `HEAVY`. The times of two rounds are days apart."""
     names = [f"user{n}" for n in range(users)]
     before, began, pid = _wal(server, database), tree_cpu_s(server.pid), server.pid
     for number in range(rounds):

@@ -131,7 +131,7 @@ async def cancel(sizes: Sizes) -> Figures:
     ):
         sockets = [*(await open_sockets(owner.url, 1, Tally())), *(await open_sockets(other.url, 1, Tally()))]
         figures = {
-            "here": await _cancels(provider, sockets[0], sockets[0], sizes.samples),
+            "through the owner": await _cancels(provider, sockets[0], sockets[0], sizes.samples),
             "through another instance": await _cancels(provider, sockets[0], sockets[1], sizes.samples),
         }
         await close_sockets(sockets)

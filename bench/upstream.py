@@ -1,8 +1,8 @@
 """A provider that needs much less CPU than the gateway: Chat Completions over raw asyncio, paced, one chunk per token.
 
-The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
-written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `prose-50-400` sends English
-text instead. `GET /stats` returns the numbers of sent tokens and of open streams, and the time at which the peer closed
+The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. The text of a token is the time at which
+it was written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `prose-50-400` sends
+English text instead. `GET /stats` returns the numbers of sent tokens and of open streams, and the time at which the peer closed
 each unfinished stream, by the text of its input.
 """
 

@@ -13,7 +13,7 @@ from gateway.protocol.ids import now_ms
 from gateway.requests.deletion import delete_conversation
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from store.records import DAY_MS, NotFound, StoreError
+from store.records import DAY_MS, Damaged, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.retention")
 
@@ -38,6 +38,8 @@ class Retention:
                 count = await self.sweep()
             except StoreError as error:
                 log.warning("expired conversations can't be deleted, retrying", retry_s=SWEEP_S, error=str(error))
+            except Exception:
+                log.exception("the deletion of expired conversations failed, retrying", retry_s=SWEEP_S)
             else:
                 if count:
                     log.info("expired conversations deleted", conversations=count)
@@ -73,5 +75,15 @@ class Retention:
                 return False
             await delete_conversation(self._services, user, conversation, ENDED)
         except NotFound:
+            return False
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, Damaged):
+                raise
+            log.error(
+                "an expired conversation can't be deleted, because its data is damaged",
+                user=user,
+                conversation=conversation,
+                error=type(error).__name__,
+            )
             return False
         return True

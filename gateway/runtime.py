@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -25,6 +26,7 @@ from gateway.requests.services import Services
 from gateway.requests.silent_clients import SILENT_CLIENTS_CHANNEL, SilentClients
 from gateway.retention import Retention
 from gateway.settings import Settings
+from gateway.tasks import keep_running
 from gateway.telemetry.metrics import Telemetry, counter, gauge
 from gateway.telemetry.tracing import Tracing
 from gateway.turns.abandonment import Abandonment
@@ -84,24 +86,25 @@ class Runtime:
         """Return the coroutines to run in the background. The caller cancels those that still run at the end."""
         rate_limiter = self.services.limits.rate_limiter
         rate_limits = (
-            [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []
+            [] if rate_limiter is None else [partial(rate_limiter.run, self.services.store, self.writer.is_reachable)]
         )
-        return [
+        works: list[Callable[[], Coroutine[Any, Any, None]]] = [
             *rate_limits,
-            self.services.clients.run_heartbeats(),
-            self.writer.run(),
-            self.leases.run(),
-            self.reaper.run(),
-            Retention(self.services, self.services.settings.retention_days).run(),
-            self.breaker_sync.run(),
-            run_sampling(self.services.registry, self.services.telemetry),
-            self.services.limits.connections.run(),
-            self.services.memory.run(),
-            _warm_up(self.services, self.providers),
-            self.services.mirrors.run(),
+            self.services.clients.run_heartbeats,
+            self.writer.run,
+            self.leases.run,
+            self.reaper.run,
+            Retention(self.services, self.services.settings.retention_days).run,
+            self.breaker_sync.run,
+            partial(run_sampling, self.services.registry, self.services.telemetry),
+            self.services.limits.connections.run,
+            self.services.memory.run,
+            partial(_warm_up, self.services, self.providers),
+            self.services.mirrors.run,
             *self.services.authenticator.background_tasks(),
-            self.services.store.run_pubsub(self._deliver, self._resync),
+            partial(self.services.store.run_pubsub, self._deliver, self._resync),
         ]
+        return [keep_running(work) for work in works]
 
     def _deliver(self, channel: str, payload: bytes) -> None:
         kind = channel.partition(":")[0]
@@ -184,12 +187,12 @@ def create_runtime(
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
     reaper, breaker_sync = Reaper(instance, writer, takeover), BreakerSync(store, client.breakers)
-    lost_endings = LostEndings(instance, takeover)
+    lost_endings = LostEndings(instance)
     return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
 def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
-    """Return the metrics that are looked up, with their current values."""
+    """Return the metrics whose values are looked up when the metrics are requested."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
     clients = services.clients.counts()
@@ -201,7 +204,7 @@ def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -
         gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.is_degraded)]),
         counter(
             "provider_skipped_events",
-            "Skipped events of providers, without a chunk of an answer.",
+            "Events of providers that were skipped, because they held no chunk of an answer.",
             [((provider,), count) for provider, count in providers.skipped_events().items()],
             "provider",
         ),

@@ -24,7 +24,7 @@ _PREFIX_MIN = {4: 8, 6: 16}
 
 
 def read_auth(value: object) -> object:
-    """Return a list of kinds of authentication in the order of its type: `keys, jwt` means `jwt,keys`."""
+    """Return a list of kinds of authentication in the order that `Settings.auth` has: `keys, jwt` means `jwt,keys`."""
     return ",".join(sorted({name.strip() for name in value.split(",")})) if isinstance(value, str) else value
 
 

@@ -214,7 +214,7 @@ class Settings(BaseSettings):
     def _choose_level(cls, values: dict[str, object]) -> dict[str, object]:
         """Ignore an unknown LOG_LEVEL: platforms set it, and other programs have other levels."""
         others = {name: value for name, value in values.items() if name != "TURNWIRE_LOG_LEVEL"}
-        level = values.get("TURNWIRE_LOG_LEVEL")  # the value of either variable
+        level = values.get("TURNWIRE_LOG_LEVEL")  # pydantic stores LOG_LEVEL's value under this name too
         is_alias = level == environment().get("LOG_LEVEL") and not environment().get("TURNWIRE_LOG_LEVEL")
         if level is None or (is_alias and log_level(str(level)) not in LEVELS):
             return others

@@ -1,9 +1,10 @@
-"""Helpers for tasks: start one in a task group, measure its time in the event loop, and log its exceptions."""
+"""Helpers for tasks: start one in a task group or again, measure its time in the event loop, and log its exceptions."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 T = TypeVar("T")
+
+RESTART_S = 1.0
+"""The pause before a background task that has failed starts again."""
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -21,6 +25,21 @@ def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
         tasks.create_task(work)
     except RuntimeError:
         work.close()
+
+
+async def keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` until it returns or is cancelled. If it raises an exception, log that, and start it again after a pause.
+
+    So data that something has damaged can't end what other users need.
+    """
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            named = work.func if isinstance(work, partial) else work
+            log.exception("a background task failed and starts again", task=named.__qualname__)
+        await asyncio.sleep(RESTART_S)
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):

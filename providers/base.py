@@ -249,7 +249,7 @@ class UsageReported(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """The end of the answer by the model itself. Only a late `UsageReported` may follow in the stream."""
+    """The model itself has ended the answer. Only a late `UsageReported` may follow in the stream."""
 
     reason: FinishReason
 

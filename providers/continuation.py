@@ -1,6 +1,7 @@
 """The rules for an answer that broke off: what can be continued, and the request that asks a model to continue it.
 
-A model continues a prefix, or follows an instruction where the operator allows that. This module does no I/O.
+A model gets the partial answer as a prefix, the start of its own answer. One that takes no prefix is instructed to
+continue, where the operator allows that. This module does no I/O.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The output of a model besides text: images become parts, transcripts text, and the rest is named in a sentence.
+"""The output of a model besides text: images become parts, transcripts become text, the rest is named in a sentence.
 
 The dialects' decoders share this module. It does no I/O. A decoder runs in another thread while it decodes a large
 event, so the check of large data doesn't block the event loop.
@@ -130,7 +130,7 @@ class Media:
             self._images += 1
 
     def add_audio(self, audio: Any) -> None:
-        """Add the transcript of sound as text. Sound that has no transcript in the whole answer is named at its end."""
+        """Add the transcript of sound as text. If the answer has none at all, a note at its end names the sound."""
         if isinstance(audio, dict):
             transcript, data = audio.get("transcript"), audio.get("data")
         else:

@@ -50,12 +50,12 @@ class TaggedText:
             self._record.append((thought, signature))
 
     def settle(self) -> None:
-        """Decide on a closing tag at the end of the text so far, because something other than text follows it."""
+        """If the text so far ends with a closing tag, decide what it means: something other than text follows it."""
         if self._tags is not None:
             self._add(self._tags.settle())
 
     def close(self) -> None:
-        """Finish the text. Reasoning whose closing tag never came is the answer, unless a tag says that it is reasoning."""
+        """Finish the text. What was taken for reasoning is the answer if no tag has said that it is reasoning."""
         tags = self._tags
         if tags is None:
             return

@@ -96,7 +96,7 @@ class TurnStore(Protocol):
         """Store a turn's last events, answer, usage and ending, move the head and drop the lease, in one step.
 
         Repeating the call is harmless. Return the conversation, or None if the turn has none. If the log has the
-        ending already, `ended.events` is empty: its `last` is the log's last seq, and its `first` is the next seq.
+        ending already, `ended.events` is an empty `Append`: its `last` is the log's last seq, and its `first` is one more.
         Raises `Fenced` if the turn is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events`
         doesn't continue the log.
         """
@@ -209,12 +209,18 @@ class HistoryStore(Protocol):
         """Return a message. Raises `NotFound`."""
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """Return the messages from the root to message `last`, in order, and the number of older ones left out.
 
-        With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, but always
-        `last`. With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
+        With `bytes_max`, return only the newest messages whose bodies have at most that many bytes together, and with
+        `count_max` at most that many messages, but always `last`. With `last` None, return ([], 0). Raises `NotFound` if
+        `last` isn't in the conversation.
         """
 
     async def messages(
@@ -268,7 +274,7 @@ class HistoryStore(Protocol):
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """Remove the conversation's head and return the conversation. Raises `NotFound`.
 
-        The ending of a turn that was accepted before no longer moves the head.
+        A turn that was accepted before this call no longer moves the head when it ends.
         """
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:

@@ -76,9 +76,9 @@ def connect_archive(url: str, *, migrate: bool) -> Archive:
 
 
 def add_archive(store: Store, archive: Archive, *, sync: bool) -> Store:
-    """Return `store`, one for which `connect` was called with `archived` or a wrapper of it, with its archive.
+    """Return `store` with its archive. `sync`: see `ArchivedStore`.
 
-    `sync`: see `ArchivedStore`.
+    `store` comes from a call of `connect` with `archived`, or wraps such a store.
     """
     from store.archive.archived_store import archived
 

@@ -22,6 +22,15 @@ class PartFailed(StoreError):
         super().__init__("A part of the store fails. Try again in a moment.")
 
 
+class Damaged(StoreError):
+    """The store can't read what it has of one user, because something else has written there. It serves other users."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The store refuses the call: its data of this user is damaged. An operator has to repair or erase it."
+        )
+
+
 CLOSED = "The store is closed. Start the gateway again."
 
 
@@ -99,7 +108,7 @@ class DayUsage(Struct, frozen=True, kw_only=True):
 class ConversationRecord(Struct, frozen=True, kw_only=True):
     """A conversation. `metadata` is JSON; times are ms since 1970.
 
-    `retention_days`: how long after its last change it is kept; 0 means forever, None as long as the setting says.
+    `retention_days`: how long after its last change it is kept. 0 means forever; None means as long as the setting says.
     """
 
     id: str

@@ -9,13 +9,15 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.records import (
@@ -130,6 +132,22 @@ async def found_ids(archive: SqlArchive, query: str, user: str = "ann") -> list[
     return [each.record.id for each in found]
 
 
+@contextmanager
+def deleted_rows(archive: SqlArchive) -> Iterator[list[int]]:
+    """Collect how many messages each statement deletes."""
+    engine = archive._database._writing
+    assert engine is not None
+    found: list[int] = []
+
+    def note(_: Any, cursor: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("DELETE FROM messages"):
+            found.append(cursor.rowcount)
+
+    event.listen(engine.sync_engine, "after_cursor_execute", note)
+    yield found
+    event.remove(engine.sync_engine, "after_cursor_execute", note)
+
+
 def matches(query: str, said: str) -> bool:
     """Return whether a query finds a text, by the rules of `store.search_text`."""
     parsed, spaced = parse_query(query), f" {' '.join(words(said))} "
@@ -202,7 +220,7 @@ class ArchiveConformance:
         assert await archive.conversation_of(user, said.record.id) == name
 
     async def test_a_batch_is_applied_once(self, archive: SqlArchive) -> None:
-        """Applying it again changes nothing; its entries are stale then, and the same with new numbers is harmless."""
+        """If it is applied again, its entries are stale. The same items under new numbers are applied, and change nothing."""
         items = conversation(), message(), turn()
         first = await put(archive, *items)
         assert (len(first.done), first.stale_until, first.poisoned) == (3, None, ())
@@ -274,7 +292,7 @@ class ArchiveConformance:
         assert (await archive.list_feedback(FeedbackFilter(), 10, None))[0] == []
 
     async def test_a_deleted_conversation_takes_everything_but_the_usage_with_it(self, archive: SqlArchive) -> None:
-        """Its messages and ratings are gone. Another incarnation, and that of another user, stay."""
+        """Its messages and ratings are gone. Another incarnation stays, and so does another user's conversation."""
         await put(archive, conversation(), message(rating="up"), turn())
         await put(archive, conversation(user="bob"), message(), user="bob")
         kept = await put(archive, RemovedConversation(conversation="c1", incarnation="other"), after=10)
@@ -288,6 +306,43 @@ class ArchiveConformance:
         assert await message_ids(archive, user="bob") == ["m1"]
         again = await put(archive, RemovedConversation(conversation="c1", incarnation="i1"), after=30)
         assert len(again.done) == 1
+
+    @pytest.mark.parametrize("is_bulky", [False, True])
+    async def test_a_long_conversation_is_deleted_in_steps(
+        self, archive: SqlArchive, monkeypatch: pytest.MonkeyPatch, is_bulky: bool
+    ) -> None:
+        """No transaction deletes more messages than a step has, and a step has few messages if they are large.
+
+        The conversation of another user with the same id stays, and so does what came in the same batch.
+        """
+        step = 3 if is_bulky else 7
+        monkeypatch.setattr(
+            "store.archive.eraser.STEP_BYTES" if is_bulky else "store.archive.eraser.STEP_ROWS",
+            2 * len(body_of("hello")) if is_bulky else step,
+        )
+        messages = [message(f"m{n}", rating="up" if n % 5 == 0 else None) for n in range(40)]
+        await put(archive, conversation(incarnation=""), *messages)
+        await put(archive, conversation(user="bob"), *messages, user="bob")
+        with deleted_rows(archive) as deleted:
+            gone = await put(
+                archive,
+                conversation("c2"),
+                conversation(revision=2),
+                RemovedConversation(conversation="c1", incarnation="i1"),
+                conversation(incarnation="i2"),
+                RemovedConversation(conversation="c1", incarnation="i2"),
+                conversation(incarnation="i3"),
+                message("new", incarnation="i3"),
+                after=100,
+            )
+        assert (len(gone.done), gone.conversations) == (7, 2)
+        assert (sum(deleted), max(deleted)) == (40, step)
+        assert await message_ids(archive) == ["new"]
+        assert len(await message_ids(archive, user="bob")) == 40
+        assert {each.user for each in (await archive.list_feedback(FeedbackFilter(), 100, None))[0]} == {"bob"}
+        with deleted_rows(archive) as deleted:
+            await archive.erase("bob")
+        assert (sum(deleted), max(deleted)) == (40, step)
 
     async def test_two_users_may_have_the_same_ids(self, archive: SqlArchive) -> None:
         """Each sees only its own."""
@@ -407,7 +462,7 @@ class ArchiveConformance:
         assert await found_ids(archive, worst[:30]) == ["c1"]
 
     async def test_pages_of_messages(self, archive: SqlArchive) -> None:
-        """A page is bounded in number and bytes, and begins before a message or a number."""
+        """A page is bounded in number and bytes, and has the newest messages before a given message or number."""
         items = [message(f"m{n}", number=10 * n, body=b"x" * 100) for n in range(1, 8)]
         await put(archive, conversation(), *items)
 
@@ -593,7 +648,7 @@ class ArchiveConformance:
         assert await expired(10**9) == ["own"]
 
     async def test_erasure(self, archive: SqlArchive) -> None:
-        """Nothing of the user is left, and everything of another one."""
+        """The user has nothing left, and another user loses nothing."""
         for user in ("ann", "bob"):
             await put(archive, conversation(user=user), message(rating="up"), turn(), user=user)
         await archive.erase("ann")

@@ -199,7 +199,7 @@ class Stage:
         return {}
 
     async def do_ended(self, name: str) -> dict[str, str]:
-        """Wait until a stopped gateway has ended, and with it has left its store to the next one."""
+        """Wait until a stopped gateway has ended. Then the next one can use its store."""
         await self._gateways[name].wait()
         return {}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def holds(condition: Callable[[], object]) -> bool:
-    """Return whether the condition is true. If it raises `LookupError`, as for a frame that hasn't arrived, it isn't."""
+    """Return whether the condition is true. A `LookupError`, as for a frame that hasn't arrived, means that it isn't."""
     try:
         return bool(condition())
     except LookupError:

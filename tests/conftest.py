@@ -31,7 +31,7 @@ def _ssl_context(cert_file: str | None, cert_folder: str | None, trust_env: bool
 
 
 def shared_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
-    """Return the TLS context of all clients. It takes longer to make than most requests of the tests, few of which use it."""
+    """Return the TLS context of all clients. Making one takes longer than most requests, and few clients use TLS."""
     return _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), _trust_env)
 
 

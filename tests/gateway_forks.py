@@ -2,8 +2,8 @@
 
 A forked process runs the `turnwire` command, with its own arguments, environment and output.
 
-`python -m tests.gateway_forks FD` is the process that has imported everything; `Imported` starts it. For each
-`ForkServer`, its client, it forks a process that forks gateways.
+`python -m tests.gateway_forks FD` is the process that has imported everything; `Imported` starts it. Its clients are
+`ForkServer`s: for each of them, it forks a process, which then forks the gateways of this client.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Imported:
 
 
 class ForkServer:
-    """The process that forks for this one, and the exit codes of the forked processes. It is itself a fork of the
-    `Imported` at `address`."""
+    """The process that forks gateways for this process, and the gateways' exit codes. The forking process is itself a
+    fork of the `Imported` at `address`."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -243,7 +243,7 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
 
 
 def _serve_each(listening: socket.socket) -> dict[str, Any] | None:
-    """Fork a process that serves each client, until the standard input is closed. See `_serve`."""
+    """For each client, fork a process that serves it, until the standard input is closed. See `_serve`."""
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
         if listening not in ready:
@@ -282,7 +282,7 @@ def _main() -> None:
 
 def _run(main: Callable[[], None]) -> None:
     """Run `main` and end the process. The interpreter's objects aren't freed one by one, as that would take as long as the
-    start. Threads are awaited, exit handlers run, and what is found to be unfinished is printed, as always."""
+    start. Threads are awaited, exit handlers run, and warnings about unclosed objects are printed, as always."""
     code = 0
     try:
         main()

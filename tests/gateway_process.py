@@ -26,7 +26,7 @@ FORKS_VARIABLE = "TESTS_FORK_ADDRESS"
 
 
 class Forks:
-    """What forks the gateways of this test process, from the first gateway on."""
+    """The processes that fork the gateways of this test process. They are started for the first gateway."""
 
     def __init__(self) -> None:
         self._imported: Imported | None = None

@@ -181,7 +181,8 @@ def package_index() -> Iterator[PackageIndex]:
 def project_on(index: PackageIndex, folder: Path, root: Path) -> None:
     """Create a project in `folder` with the Makefile and Dockerfile of `root`, whose locks pin version 1.0.
 
-    The index also has version 2.0 of each. Locked packages require extras of others, as pytest-cov does of coverage.
+    The index also has version 2.0 of each. Some locked packages require an extra of another one, as pytest-cov requires
+    `coverage[toml]`.
     """
     for version in ("1.0", "2.0"):
         index.add("builder", version)

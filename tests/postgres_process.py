@@ -275,7 +275,7 @@ def _initialized() -> Path:
 
 @contextmanager
 def postgres_process(*, password: bool = False, settings: dict[str, str] | None = None) -> Iterator[PostgresProcess]:
-    """Start a PostgreSQL. `settings`: its options in addition. On exit, end it and delete its files."""
+    """Start a PostgreSQL. `settings`: further options of the server. On exit, end it and delete its files."""
     programs()
     # Not in pytest's folder: root's folders can't be entered by the account of PostgreSQL.
     folder = Path(tempfile.mkdtemp(prefix="turnwire-postgres-", dir=_fast_folder()))

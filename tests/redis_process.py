@@ -35,9 +35,9 @@ class RedisProcess:
     """A Redis on its own port, with its files in `folder`.
 
     `appendonly`: acknowledged writes survive a kill. `maxmemory`, such as "10mb": beyond it writes are refused. `cluster`:
-    it is the only node of a cluster, and scripts may only use keys of one slot. `tls`: only TLS is accepted; the
-    certificate is signed by `authority`, a file beside `folder`. `replica_of`: it replicates the Redis at that port.
-    `alone`: a node of a cluster gets all slots. `options`: further arguments of the program.
+    it is a node of a cluster, in which scripts may only use keys of one slot. `alone`: it is the cluster's only node, and
+    has all slots. `tls`: only TLS is accepted; the certificate is signed by `authority`, a file beside `folder`.
+    `replica_of`: it replicates the Redis at that port. `options`: further arguments of the program.
     """
 
     def __init__(

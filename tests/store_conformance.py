@@ -254,7 +254,7 @@ class SearchConformance:
     """What a search finds, in every store."""
 
     many = 10_000
-    """The conversations of a large user: fewer for a store whose search is that of another one that is tested with these."""
+    """The number of conversations of a large user. A store with the same search as another store may be tested with fewer."""
 
     @pytest.fixture
     async def store(self, open_store: OpenStore) -> Store:
@@ -380,7 +380,7 @@ class SearchConformance:
         await store.create_conversation(conversation("c0"))
         await say(store, "c0", "a needle")
         for start in range(1, self.many, 1000):
-            # Ids like those that the gateway makes: a store with an archive needn't ask it whether it has them.
+            # Ids like those that the gateway makes: for them, a store with an archive needn't look into the archive first.
             news = [conversation(f"c_{n:022}", title=f"Title {n}") for n in range(start, min(start + 1000, self.many))]
             await asyncio.gather(*map(store.create_conversation, news))
         search = asyncio.create_task(store.search("ann", "needle", 9, None))
@@ -756,7 +756,8 @@ class HistoryConformance(SearchConformance):
         assert [one.last for one in await store.log("ann", "t1", 0)] == [3, 6]
 
     async def test_an_ending_that_only_the_log_has(self, store: Store) -> None:
-        """An ending without events is stored by the turn's next owner, if the log ends there. Nothing is written twice."""
+        """If the log already has the ending's events, the next owner stores the ending without events. Its position must be the
+        end of the log. Nothing is written twice."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn(lease_ms=0))
         await store.append([piece(turn, 1, 3)])
@@ -852,17 +853,38 @@ class HistoryConformance(SearchConformance):
             fewer = max(1, count - 1)
             assert await store.branch("ann", "c1", "b.answer", room - 1) == (branch[-fewer:], 4 - fewer)
 
-    async def test_a_long_branch_is_complete(self, store: Store) -> None:
-        """A branch of 240 messages is returned completely."""
+    async def test_a_branch_has_a_count_limit(self, store: Store) -> None:
+        """A branch has at most the given number of messages, the newest ones, and always the last one."""
+        await store.create_conversation(conversation())
+        for turn in ("a", "b"):
+            await run(store, new_turn(turn))
+        branch, _ = await store.branch("ann", "c1", "b.answer")
+        last_two = sum(len(one.body) for one in branch[-2:])
+        for limit in range(6):
+            count = min(max(limit, 1), 4)
+            assert await store.branch("ann", "c1", "b.answer", None, limit) == (branch[-count:], 4 - count)
+            count = min(count, 2)
+            assert await store.branch("ann", "c1", "b.answer", last_two, limit) == (branch[-count:], 4 - count)
+
+    async def test_a_long_branch_is_complete(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A branch of 240 messages is returned completely, or its newest part, also if it is read in many steps."""
         await store.create_conversation(conversation())
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
-        branch, _ = await store.branch("ann", "c1", "t119.answer")
-        assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
+        whole, _ = await store.branch("ann", "c1", "t119.answer")
+        assert [one.id for one in whole] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
+        monkeypatch.setattr("store.redis.history.BRANCH_STEP", 30)
+        monkeypatch.setattr("store.sqlite.history.SHORT_BRANCH", 30)
+        for last in (240, 60, 31, 30, 29):
+            for count in (last, 59, 30, 29, 1):
+                kept = whole[max(last - count, 0) : last]
+                size = sum(len(one.body) for one in kept)
+                for limits in ((size, None), (None, count), (size, count), (size, last)):
+                    assert await store.branch("ann", "c1", whole[last - 1].id, *limits) == (kept, last - len(kept))
 
     async def test_messages_are_paged_newest_page_first(self, store: Store) -> None:
-        """The newest page is read first, and is sorted oldest first; `before` is the first message of the page read before
-        it."""
+        """The newest page is read first, and each page is sorted oldest first. For the next page, `before` is the first
+        message of the page that was read last."""
         await store.create_conversation(conversation())
         for n in range(3):
             await run(store, new_turn(f"t{n}"))
@@ -903,7 +925,8 @@ class HistoryConformance(SearchConformance):
         assert await missing(store.branch("ann", "c1", "other.question")) == "parent"
 
     async def test_conversations_are_listed_last_changed_first(self, store: Store) -> None:
-        """Conversations are listed in pages by their last change, newest first; of a tie, the newer one comes first."""
+        """Conversations are listed in pages, the last changed one first. Of two that changed at the same time, the one that was
+        created later comes first."""
         for n in range(5):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n // 2))
         await store.create_conversation(conversation("theirs", "bob"))
@@ -1033,7 +1056,7 @@ class HistoryConformance(SearchConformance):
             await asyncio.gather(
                 *(store.end(ending(one.turn, answer=message(one.turn.message, body=b"x" * 20_000))) for one in turns)
             )
-        await store.usage("ann", None, None)  # a store with an archive has written everything then
+        await store.usage("ann", None, None)  # when it returns, a store with an archive has written everything
         erasure = asyncio.create_task(store.erase_user("ann"))
         erased_at, longest_s = time.perf_counter(), 0.0
         while not erasure.done():
@@ -1043,7 +1066,7 @@ class HistoryConformance(SearchConformance):
         took_s = time.perf_counter() - erased_at
         await erasure
         assert await store.conversations("ann", 9, None) == ([], False)
-        # An erasure in one step delays a call for as long as it takes itself. On a slow machine it takes long, in steps too.
+        # An erasure in one step would delay a call for its whole duration. In steps, it delays a call for a part of it.
         check_in_time(longest_s, max(0.5, took_s / 5))
 
     # --- changing ---
@@ -1334,9 +1357,10 @@ class StoreConformance(HistoryConformance):
     # --- limits ---
 
     async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
-        """The turn is accepted, and the result lists the user's earlier groups, which use up the limit.
+        """The turn is accepted, and the result lists the groups of the user's earlier turns, which use up the limit.
 
-        Each of these turns is a group of its own, because none is queued. Each user has their own limit.
+        In a group, only one turn runs at a time. Here each turn is a group of its own, because none is queued in its
+        conversation. Each user has their own limit.
         """
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))

@@ -232,6 +232,8 @@ def test_compose_runs_two_instances_on_one_redis_and_one_archive() -> None:
     for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
         assert setting in redis
     assert "ports" not in services["postgres"]
+    # While the image creates the database, its server listens on a socket file only: over TCP it isn't ready yet.
+    assert "--host" in services["postgres"]["healthcheck"]["test"]
     assert {volume.partition(":")[0] for name in ("redis", "postgres") for volume in services[name]["volumes"]} == set(
         compose["volumes"]
     )

@@ -114,7 +114,7 @@ def test_the_providers_are_those_of_the_catalog() -> None:
 
 
 def test_the_fields_are_those_of_the_operators_file() -> None:
-    """The table has no other fields, and all but those that are rarely needed or described in the text.
+    """Every field in the table exists. The table lacks only fields that are rarely needed, or that the text describes.
 
     It lists every feature except `prefill`.
     """

@@ -28,7 +28,7 @@ def test_the_document_matches_the_code() -> None:
 
 
 def test_every_table_and_column_is_explained() -> None:
-    """In a sentence. A person needs no quotes around any name."""
+    """Every table has a comment, and the comment of every column is a sentence. In SQL, no name needs quotes."""
     quoter = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
     for table in metadata.tables.values():
         assert table.comment is not None

@@ -190,7 +190,7 @@ class World:
         check_archive(self.archive, said, started, self._unarchived, lost, has_counts=not self._counts_are_lost)
 
     async def start(self, who: Resilient, turn: str, *, conversation: str | None = None, **demo: Any) -> dict[str, Any]:
-        """Start a demo turn, and record its expected text for `check`. `conversation`: where; it is created if it isn't there."""
+        """Start a demo turn, and record its expected text for `check`. `conversation` is created if it doesn't exist."""
         prompt = self._prompt(who, turn)
         self._started[who.user, turn] = Started(prompt, expected(prompt, demo), time.monotonic())
         place = {} if conversation is None else {"conversation": conversation, "create": True}
@@ -310,7 +310,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """Run a Redis and `instances` gateways. On exit, stop them. `cluster`: use it instead of the Redis.
 
-    `settings` and `more` are settings of the gateways. `archive`: they use it.
+    `settings` and `more` are settings of the gateways. `archive`: the gateways use it.
     """
     archived = {} if archive is None else archive.settings
     with redis_process(folder / "redis", appendonly=appendonly) as redis:

@@ -63,7 +63,7 @@ class AdminDrain(p.Request, frozen=True, tag="admin.drain"):
 class AdminFeedback(p.Request, frozen=True, tag="admin.feedback"):
     """List the feedback of all users, the newest first.
 
-    `model` and `rating` select the feedback on one model or with one rating, `since` and `until` that of a time.
+    `model` and `rating` select the feedback on one model or with one rating, `since` and `until` that of a period.
     """
 
     model: p.ModelId | None = None

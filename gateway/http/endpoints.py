@@ -79,7 +79,11 @@ class Endpoint:
 
 
 class UserRoute(Route):
-    """A route that ends with a user's name. A longer path isn't taken for a name with a slash: `DELETE …/ann/export`."""
+    """A route that ends with a user's name.
+
+    A user's name may have a slash in it. A path that ends with `/export` isn't for this route, so that
+    `DELETE …/ann/export` doesn't erase a user with the name `ann/export`.
+    """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether the request is for this route; see `Route`."""

@@ -83,7 +83,10 @@ async def get_part(context: RequestContext) -> Response:
 
 
 async def _find_part(context: RequestContext, request: PartGet) -> Part | None:
-    """Return the part, from a stored message or from an answer that isn't one. Raises `NotFound` and `StoreError`."""
+    """Return the part: from a stored message, or from an answer that isn't stored as a message, or not yet.
+
+    Raises `NotFound` and `StoreError`.
+    """
     services, user = context.services, context.principal.user
     try:
         record = await services.store.message(user, request.message)

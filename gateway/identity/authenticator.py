@@ -204,11 +204,11 @@ class Authenticator:
         self._leases.add(lease)
         return lease
 
-    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """Return the coroutines that must run until they are cancelled."""
+    def background_tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return the functions whose coroutines must run until they are cancelled."""
         token_checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
-        fetches = [checker.jwks.run() for checker in token_checkers if checker.jwks is not None]
-        return fetches if self.is_open else [self._sweeps.run(), *fetches]
+        fetches = [checker.jwks.run for checker in token_checkers if checker.jwks is not None]
+        return fetches if self.is_open else [self._sweeps.run, *fetches]
 
 
 def _parse_query(query: bytes) -> dict[str, list[str]]:

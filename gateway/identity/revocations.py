@@ -64,7 +64,10 @@ def _key(name: str) -> str:
 
 
 def _user_name(user: str) -> str:
-    """Return the name of a revocation of all credentials of a user. It doesn't show the user, as it outlives its erasure."""
+    """Return the name of a revocation of all credentials of a user.
+
+    The name doesn't show the user, because it is kept even after the user's data was erased.
+    """
     return f"user:{user_hash(user)}"
 
 

@@ -106,7 +106,7 @@ def _trim_heap() -> None:
 def _release_large_blocks() -> None:
     """Let glibc return large blocks to the system as soon as they are freed.
 
-    By default, after blocks of some megabytes were freed, it keeps later blocks of that size instead.
+    By default, it returns the first freed blocks of some megabytes, but keeps later ones of that size.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)

@@ -133,7 +133,7 @@ class Codec:
     def _is_too_deep(self, data: bytes | str) -> bool:
         """Return whether a refused frame is nested too deeply.
 
-        That explains the refusal better than the first wrong type does.
+        If it is, that explains the refusal better than msgspec's error, which names the first value of a wrong type.
         """
         try:
             _check_value(self.decode_any(data), "", 1)

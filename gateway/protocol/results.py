@@ -109,7 +109,7 @@ class TurnView(Struct, frozen=True):
 
 
 class ConversationMatch(Struct, frozen=True):
-    """The newest message in which a search has found a conversation, and the text around the place, in one line."""
+    """The newest message that a search matches in a conversation, and the text around the match, in one line."""
 
     message: str
     snippet: str

@@ -94,7 +94,7 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         title=record.title,
         system=UNSET if record.system is None else record.system,
         model=UNSET if record.model is None else record.model,
-        metadata=JSON.decode_any(record.metadata),
+        metadata=_metadata(record.metadata),
         head=record.head,
         revision=record.revision,
         created_at=rfc3339(record.created_ms),
@@ -103,6 +103,15 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         usage=usage_view(record.usage),
         cost=cost_from_nano(record.usage.cost_nano),
     )
+
+
+def _metadata(stored: bytes) -> dict[str, Any]:
+    """Return stored metadata; none if it is damaged, because the other conversations of a list must still be shown."""
+    try:
+        found = JSON.decode_any(stored)
+    except (msgspec.DecodeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def found_view(found: Found) -> Conversation:

@@ -22,8 +22,8 @@ IDLE_SESSIONS_MAX = 64
 class DelegatedSessions:
     """The sessions of a service's connection: the service's own, and one for each user that a frame names by `as`.
 
-    Before a session is opened, the idle ones are dropped if there are at least `IDLE_SESSIONS_MAX` sessions plus twice
-    as many as the last drop left.
+    When the number of sessions has reached a threshold, the idle ones are dropped before another one is opened. The
+    threshold is `IDLE_SESSIONS_MAX` plus twice the number of sessions that the last such drop left.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class Erasure:
         log.info("erasure of a user begins", **hashes)
         await self._announce(user)
         await self._end_turns(user)
-        # After this, no instance stores again a turn of the user that it still has and that began before now.
+        # An instance may still have an earlier turn of the user. Because of this key, it doesn't store that turn again.
         erased_ms = await self._store.clock_ms()
         await self._store.put_ephemeral(erased_key(user), str(erased_ms).encode(), ERASED_TTL_MS)
         await self._delete(user)

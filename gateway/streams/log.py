@@ -112,9 +112,9 @@ class TurnLog:
         return last
 
     def _without_data(self, after: int, first: TurnEvent) -> tuple[TurnEvent, int]:
-        """Return the event `first`, which follows position `after`, as it is sent, and the last `seq` of its frame.
+        """Return the event that is sent for `first`, which follows position `after`, and the last `seq` of its frame.
 
-        The frame covers the data that follows an image, without the data itself.
+        The frame covers the events with an image's data, but doesn't contain the data.
         """
         if type(first) is not PartData and (type(first) is not TurnPart or first.size is None):
             return first, after + 1

@@ -33,7 +33,7 @@ FRAMING_PER_BODY_BYTE = 8
 """The framing bytes that each body byte allows. A chunk of one byte has five."""
 HEAD_END = b"\r\n\r\n"
 PARSE_SLICE_BYTES = 2048
-"""The maximum number of bytes parsed at once. The slice that ends a body may hold more requests, but only a few."""
+"""The maximum number of bytes parsed at once. The slice in which a body ends may also hold requests, but only a few."""
 BODY_SLICE_BYTES = 64 * 1024
 """The same for a body of announced length, in which no other request can begin."""
 PARSE_STEP_S = 0.002

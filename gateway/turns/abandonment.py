@@ -40,8 +40,8 @@ class Abandonment:
                 live_turn.start_disconnect_timer()
             return
         if not live_turn.is_abortable or live_turn.is_attached or live_turn.disconnect_timer is not timer:
-            # If the timer was restarted during the call, another grace period runs. The store may have lost its data
-            # meanwhile, so that the reply lacks the presence of other instances.
+            # If the timer was restarted during the call, another grace period runs. That is so if, for example, the store
+            # has lost its data: the reply then lacks the presence of other instances.
             return
         if attached_elsewhere:
             live_turn.start_disconnect_timer(PRESENCE_RECHECK_S)

@@ -31,7 +31,10 @@ from store.records import (
 _CONTENT = msgspec.json.Encoder(order="deterministic")
 _NO_PARAMS = TurnStart().params
 _LIST_BYTES = len("[null,null,null]")
-"""The most by which the list of input, messages and system, as JSON, can be longer than the whole request."""
+"""The list `[input, messages, system]` can be longer than the whole request, both as JSON, but by no more than this.
+
+The request leaves out absent fields; the list has them as null.
+"""
 
 
 class Prepared(NamedTuple):

@@ -30,7 +30,10 @@ class Accounts(Struct):
         return _sum(self.usage, usage), _sum_known(self.cost_nano, cost_nano)
 
     def latest_parts(self, parts: list[Part]) -> list[Part]:
-        """Return what the latest request produced: of the answer's `parts`, new ones, and new text of the others."""
+        """Return what the latest request added to the answer: new parts, and new text of earlier parts.
+
+        `parts` is the whole answer.
+        """
         if not self.earlier_parts:
             return parts
         latest: list[Part] = []

@@ -93,7 +93,9 @@ class History:
         older = 0
         try:
             if conversation is not None and last is not None:
-                records, older = await self._store.branch(self._user, conversation, last, self._bytes_max)
+                records, older = await self._store.branch(
+                    self._user, conversation, last, self._bytes_max, self._items_max
+                )
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
         size = sum(len(record.body) for record in records)
@@ -196,7 +198,7 @@ async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -
 def _chat_messages(
     branch: list[MessageRecord], new: ChatMessage | None, model: str, items_max: int, *, is_cut: bool
 ) -> tuple[tuple[ChatMessage, ...], int]:
-    """Convert the newest stored messages, up to `items_max` messages and parts in total, but always the last message.
+    """Convert the newest stored messages: at most `items_max` messages and parts in total, but at least the last message.
 
     `new` is a message that follows them. Remove signatures made by other models than `model`, and tool calls without a
     result. If older messages are missing (`is_cut`, or left out here), also drop the messages before the first one that

@@ -101,7 +101,7 @@ class AnswerContinuer:
             writer.reset("the answer broke off before its first word, so it starts again")
 
     def on_continue_retry(self, attempt: int, delay_ms: int) -> None:
-        """See `Continuer`. Clients were told already that an answer with text is being continued."""
+        """See `Continuer`. If the answer has text, no status is published here: `on_continue` publishes "continued"."""
         if self._way == "restart":
             self._is_retry_announced = True
             self._builder.on_retry(self._event_writer.attempts + 1, delay_ms)

@@ -24,7 +24,7 @@ from store.records import NotFound
 
 
 class Estimated(NamedTuple):
-    """The estimate of a start. `size` is the size of the whole request for `offload`, before it was trimmed.
+    """The estimate of a start. `size`, for `offload`, is the size of the whole request before it was trimmed.
 
     `output_tokens_max` is None if neither the request nor the model bounds the answer. `cost_nano` is the cost of the
     input alone, and `cost_max_nano` that of the input and the longest answer. Both are in billionths of a dollar, and
@@ -55,7 +55,7 @@ async def estimate_start(
     place = Place(request.conversation, last, route.id)
     if request.parent is not None and request.conversation is not None:
         try:
-            await store.branch(user, request.conversation, request.parent, bytes_max=1)
+            await store.branch(user, request.conversation, request.parent, bytes_max=1, count_max=1)
         except NotFound:
             raise NotFound("parent") from None
     whole = await build_chat_request(history, place, conversation, request, route.model, settings.system_prompt)

@@ -21,7 +21,7 @@ class ImageEvents:
 
     def __init__(self, live_turn: LiveTurn, output_bytes_max: int) -> None:
         self.batch_chars = 0
-        """The length of the data of the images that the current batch began."""
+        """The length of the data of all images that start in the current batch."""
         self.left_out: set[int] = set()
         """The numbers of the images that are too large. Their data is replaced by a text."""
         self._live_turn = live_turn

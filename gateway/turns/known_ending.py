@@ -5,6 +5,9 @@ After a failover, the new Redis master may lack the last seconds: there, a turn 
 
 from __future__ import annotations
 
+import structlog
+
+from gateway.offload import offload
 from gateway.protocol.codec import JSON
 from gateway.protocol.events import Cost, EndStatus, TurnCancelled, TurnCompleted, TurnFailed
 from gateway.protocol.ids import now_ms
@@ -12,7 +15,10 @@ from gateway.protocol.views import MessageBody, counters_of, encode_body, nano_f
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import encode_events
 from gateway.turns.state import fold_final
-from store.records import Append, EndedTurn, MessageRecord, TurnRecord
+from store.api import TurnStore
+from store.records import Append, EndedTurn, Fenced, MessageRecord, TurnRecord
+
+log = structlog.stdlib.get_logger("turnwire.turn")
 
 STATUSES: dict[type, EndStatus] = {TurnCompleted: "completed", TurnCancelled: "cancelled", TurnFailed: "failed"}
 
@@ -23,8 +29,26 @@ def has_ending(live_turn: LiveTurn) -> bool:
     return not live_turn.is_live and bool(events) and type(events[-1]) in STATUSES
 
 
+async def restore_ending(store: TurnStore, live_turn: LiveTurn) -> bool:
+    """Store an ending that this instance knows and that the store has lost: clients may have it (laws 2 and 3).
+
+    Return False if the turn went on elsewhere, in a newer epoch or beyond that ending. Raises `NotFound` and `StoreError`.
+    """
+    record = await store.turn(live_turn.user, live_turn.turn)
+    if record.seq > live_turn.log.end:
+        return False
+    epoch = live_turn.log.epoch_of(live_turn.log.end)
+    ended = await offload(live_turn.output_bytes, known_ending, live_turn, record, epoch)
+    try:
+        await store.end(ended)
+    except Fenced:
+        return False
+    log.warning("an ending that the store had lost is stored again", turn=live_turn.turn)
+    return True
+
+
 def known_ending(live_turn: LiveTurn, record: TurnRecord, epoch: int) -> EndedTurn:
-    """Return the ending to store in `epoch`, with the events that the store lacks; with none if its log has the ending.
+    """Return the ending to store in `epoch`, with the events that the store's log lacks, if it lacks any.
 
     `record`: the turn as the store has it. The work is linear in the size of the answer.
     """

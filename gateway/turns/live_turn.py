@@ -69,7 +69,7 @@ class LiveTurn:
 
     @property
     def age_ms(self) -> int:
-        """For how many ms this instance has known the turn, at least. The larger one of two clocks counts: the loop's stands
+        """This instance has known the turn for at least so many ms. The larger one of two clocks counts: the loop's stands
         still while the machine is suspended, and the other one may be set back."""
         return max(int(1000 * (asyncio.get_running_loop().time() - self._began_s)), now_ms() - self._began_ms)
 
@@ -143,7 +143,7 @@ class LiveTurn:
     def attach(self, outbox: Outbox, epoch: int | None, after: int) -> int:
         """Attach `outbox` at the position `{epoch, after}` and return the `from` of the answer, a seq.
 
-        It is `after`, or 0 if the position can't be continued; a `turn.reset` is sent first then.
+        It is `after`. If the position can't be continued, it is 0, and a `turn.reset` is sent first.
         """
         reset_frame = None
         if not self.log.can_resume(epoch, after) or (not self.is_live and after > self.log.end):
@@ -219,9 +219,9 @@ class LiveTurn:
             self.disconnect_timer = None
 
     def reject(self, result: TurnRecord | ApiError) -> None:
-        """End a start that began no turn here.
+        """End a start that began no turn here. `result` is the turn that already has its id, or the error.
 
-        `accepted` resolves to the turn that has the id, or raises the error.
+        `accepted` resolves to that turn, or raises the error.
         """
         self.state = transition(self.state, "rejected")
         if isinstance(result, ApiError):

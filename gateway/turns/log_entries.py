@@ -62,7 +62,7 @@ def next_append(live_turn: LiveTurn) -> Append:
 
 
 def _cut_data(events: list[TurnEvent]) -> list[TurnEvent]:
-    """Return the first of `events`, with about `APPEND_BYTES_MAX` of data, so that no more than that is encoded."""
+    """Return `events`, cut off where their data exceeds `APPEND_BYTES_MAX`, so that no more than that is encoded."""
     size = 0
     for count, event in enumerate(events):
         if type(event) is PartData:

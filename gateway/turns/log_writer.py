@@ -46,7 +46,10 @@ class _Lane:
         self.has_unwritten.set()
 
     def take(self) -> list[LiveTurn]:
-        """Return the turns that have unwritten events, and forget them. An ending is stored with its turn, not here."""
+        """Return the turns that have unwritten events, and forget them.
+
+        Turns that have ended aren't returned: `Endings` has stored their last events.
+        """
         self.has_unwritten.clear()
         self.flush_now.clear()
         taken = [live_turn for live_turn in self.dirty if _is_unwritten(live_turn)]
@@ -57,8 +60,8 @@ class _Lane:
 class LogWriter:
     """The log writer of this process; there is one.
 
-    The turns whose part of the store fails are flushed apart from the others until they succeed, so that a master of a
-    cluster that doesn't answer doesn't hold up the turns at the other masters.
+    Turns whose part of the store fails are flushed apart from the others until that part works again. If one master of a
+    cluster doesn't answer, the turns at the other masters therefore don't wait for it.
 
     `on_state` is called with False when an outage of the store lasts, and with True once the log has caught up.
     """

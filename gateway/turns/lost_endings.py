@@ -1,8 +1,8 @@
 """After a loss of the store's connection, look whether the store has lost endings that this instance knows.
 
-A promoted replica, or a store that was restored from its file, may lack the last seconds: a turn whose ending clients have
-seen runs there again. An instance that knows the ending stores it at once, before another one takes the turn over and ends
-it in another way (laws 2 and 3).
+A promoted replica, or a store that was restored from its file, may lack the last seconds: there, a turn is running again
+although clients have seen its ending. An instance that knows the ending stores it at once, before another one takes the
+turn over and ends it in another way (laws 2 and 3).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import structlog
 
 from gateway.tasks import spawn
 from gateway.turns.instance import Instance
-from gateway.turns.known_ending import has_ending
+from gateway.turns.known_ending import has_ending, restore_ending
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.takeover import Takeover
 from store.records import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.turn")
@@ -28,12 +27,11 @@ USERS_AT_ONCE = 32
 class LostEndings:
     """The search for lost endings. Its attempts end when the time of a lease is over: then turns are taken over."""
 
-    def __init__(self, instance: Instance, takeover: Takeover) -> None:
+    def __init__(self, instance: Instance) -> None:
         self._registry = instance.registry
         self._store = instance.store
         self._tasks = instance.tasks
         self._lease_s = instance.settings.lease_s
-        self._takeover = takeover
         self._is_searching = False
         self._is_due = False
 
@@ -79,6 +77,6 @@ class LostEndings:
         for live_turn, runs in zip(ended, states, strict=True):
             if runs:
                 try:
-                    await self._takeover.store_known_ending(live_turn)
+                    await restore_ending(self._store, live_turn)
                 except NotFound:
                     log.info("a turn without its ending is no longer in the store", turn=live_turn.turn)

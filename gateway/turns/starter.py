@@ -71,8 +71,9 @@ class TurnStarter:
     ) -> tuple[LiveTurn, bool]:
         """Return the turn of this request, and whether it is new.
 
-        `accepted` of a new turn resolves to it when the store has accepted it, or else to an earlier turn with its id.
-        It raises the error if the start is refused. `retention_days` becomes that of the conversation.
+        The result of a new turn's `accepted` is its record, once the store has accepted it, or the record of an earlier
+        turn with the same id. If the start is refused, `accepted` raises the error.
+        `retention_days` becomes that of the conversation.
         Never awaits, so that a cancel or attach that follows on the same socket finds the turn. Raises `ApiError` and
         `Conflict`.
         """

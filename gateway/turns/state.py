@@ -14,8 +14,8 @@
 # Every event changes the state, or keeps it, as `TRANSITIONS` says, or is refused. No event is allowed after an ending
 # (law 2).
 # A start that begins no turn is rejected: its state becomes failed, though no event says so.
-# No retry or fallback is legal after a part was opened: `streaming` has no entry for them. A reset leads back to
-# `running`, which has. An answer that broke off is continued in `streaming`.
+# No retry or fallback is legal after a part was opened: `streaming` has no entry for them. After a reset they are legal
+# again, because it leads back to `running`. An answer that broke off is continued in `streaming`.
 
 from __future__ import annotations
 

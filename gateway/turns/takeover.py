@@ -22,7 +22,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.continuation import can_continue
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
-from gateway.turns.known_ending import has_ending, known_ending
+from gateway.turns.known_ending import has_ending, known_ending, restore_ending
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import latest_handle
 from gateway.turns.log_writer import apply_cancel
@@ -32,7 +32,7 @@ from gateway.turns.queue import TurnQueue, find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from providers.base import ProviderError
 from providers.continuation import Way, way_to_continue
-from store.records import Fenced, LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
+from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -57,7 +57,7 @@ class Takeover:
         """
         live_turn = self._registry.get(user, turn)
         if live_turn is not None and has_ending(live_turn):
-            if await self.store_known_ending(live_turn):
+            if await restore_ending(self._store, live_turn):
                 return
             self._registry.forget_ended(live_turn)
             live_turn = None
@@ -99,23 +99,6 @@ class Takeover:
         self._registry.attach_subscribers(live_turn)
         self._runner.spawn(self._resume(live_turn, record, request), live_turn)
         await self._mirrors.stop_mirroring(live_turn)
-
-    async def store_known_ending(self, live_turn: LiveTurn) -> bool:
-        """Store an ending that this instance knows and that the store has lost: clients may have it (laws 2 and 3).
-
-        Return False if the turn went on elsewhere, in a newer epoch or beyond that ending. Raises `StoreError`.
-        """
-        record = await self._store.turn(live_turn.user, live_turn.turn)
-        if record.seq > live_turn.log.end:
-            return False
-        epoch = live_turn.log.epoch_of(live_turn.log.end)
-        ended = await offload(live_turn.output_bytes, known_ending, live_turn, record, epoch)
-        try:
-            await self._store.end(ended)
-        except Fenced:
-            return False
-        log.warning("an ending that the store had lost is stored again", turn=live_turn.turn)
-        return True
 
     async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Continue the turn where its log ends, start it again if the log has no delta, or end it with `owner_lost`.

@@ -11,7 +11,7 @@ from gateway.turns.token_estimate import fixed_tokens, message_tokens, request_t
 from providers.base import ChatMessage, ChatRequest, ToolResultPart
 
 TRIM_STEPS = 4
-"""Messages are dropped in steps of the room for messages divided by this number. See `trim`."""
+"""Messages are dropped in steps. The size of a step is the room for messages, divided by this number. See `trim`."""
 
 
 def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> ChatRequest:
@@ -41,9 +41,10 @@ def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
 
 
 def _end_of_step(messages: Sequence[ChatMessage], starts: list[int], first: int, room: int) -> int:
-    """Return the number of the first message to keep, if those from number `first` on fit `room` tokens.
+    """Return the number of the first message to keep. It is `first` or later: the messages from `first` on fit `room`.
 
-    Exchanges beginning at `starts` are dropped up to the next multiple of a step, and not beyond it.
+    The tokens of the dropped messages come as close to the next multiple of a step as whole exchanges allow, and don't
+    exceed it. `starts`: the numbers of the messages that begin an exchange.
     """
     step = room // TRIM_STEPS
     if step <= 0:

@@ -55,7 +55,7 @@ class InputReader:
         return await _retry(live_turn, partial(self._build, live_turn, turn, conversation, request, upstream_model))
 
     async def _load(self, live_turn: LiveTurn) -> TurnStart:
-        """Read the request of a turn that has waited from the store, and set its acceptance. Raises `StoreError`."""
+        """Read from the store the request of a turn that has waited, and set its acceptance. Raises `StoreError`."""
         record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
         input_message = None if record.input is None else await self._store.message(live_turn.user, record.input)
         stored = record.request or b""

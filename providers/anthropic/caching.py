@@ -21,8 +21,9 @@ def add_breakpoints(body: dict[str, Any], style: PromptCache) -> None:
 
     Those after the tools and after the system prompt serve other conversations too. The one at the end of the user's
     last message serves the next turn. It is never in an answer that the model has to continue. With `style` "request",
-    the API places it: the messages then stay the same from turn to turn. If many blocks were added since the user's
-    message before that one, that message gets a breakpoint too, so that the API finds it. With an empty `style`, do nothing.
+    the API places it: the messages then stay the same from turn to turn. If many blocks follow the user's
+    second-to-last message, that message gets a breakpoint too, so that the API finds the prompt that is cached up to
+    there. With an empty `style`, do nothing.
     """
     if not style:
         return

@@ -123,7 +123,7 @@ class MessagesDecoder:
         raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: Event) -> None:
-        """Start the message. A proxy may repeat the event, and another model may start again after a whole thought.
+        """Start the message. A proxy may repeat the event. After complete reasoning, another model may start over.
 
         After any other content, a second message is an error: it would repeat the content, or leave it incomplete.
         """

@@ -1,7 +1,7 @@
-"""The rules of the Messages API for thinking between a tool call and the answer. This module does no I/O.
+"""The rules of the Messages API for thinking in an open answer. This module does no I/O.
 
-They hold for the messages of the assistant whose calls are being answered: those after the last message of the user
-without a tool result.
+An answer is open if the request has the results of its calls at the end. It consists of all messages of the assistant
+after the last message of the user without a tool result.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 
 def fit_thinking(body: dict[str, Any], quirks: Quirks) -> None:
-    """Make the thinking of `body`, a request body with its messages, agree with the calls that are being answered.
+    """Make the thinking of `body`, a request body with its messages, agree with the open answer.
 
-    With a thinking budget, the answer has to have begun with a thought. It has none if another model made the calls,
-    or if this one made them without thinking: then thinking is turned off. Without thinking, the API refuses thoughts
-    there: they are left out.
+    With a thinking budget, the open answer has to begin with a thought. It doesn't if another model made the calls, or
+    if this one made them without thinking: then thinking is turned off. If thinking is off, the API refuses thoughts in
+    the open answer: they are left out.
     """
     answers = _open_answers(body["messages"])
     if not answers:
@@ -33,7 +33,7 @@ def fit_thinking(body: dict[str, Any], quirks: Quirks) -> None:
 
 
 def _open_answers(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages of the assistant whose calls the last message answers, oldest first. Empty if it has none."""
+    """Return the messages of the open answer, oldest first. Empty if no answer is open."""
     found: list[dict[str, Any]] = []
     for message in reversed(messages):
         if message["role"] == "assistant":

@@ -52,7 +52,7 @@ class MessagesUsage:
         reported = _read(usage or {})
         output = reported.get(_OUTPUT)
         if output == 0 and self._counts.get(_OUTPUT) == PLACEHOLDER and not self._has_ended:
-            # A refusal that costs nothing. Any other 0 is no count.
+            # A refusal that costs nothing ends like this. In any other report, 0 means that the count isn't known.
             self._counts[_OUTPUT] = 0
             self._has_ended = True
         self._has_ended = self._has_ended or bool(output)
@@ -94,9 +94,9 @@ class MessagesUsage:
 
 
 def _read(usage: dict[str, Any]) -> Counts:
-    """Return the counts of one report. Its iterations are added up if they are more than its own counts.
+    """Return the counts of one report: its own, or the sums over its iterations where these are larger.
 
-    The counts at the top don't include some iterations, such as a compaction.
+    Its own counts don't include some iterations, such as a compaction.
     """
     counts = _read_flat(usage)
     iterations = usage.get("iterations")

@@ -79,7 +79,7 @@ class Catalog:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
     def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
-        """Return the models that have a row and aren't hidden, and those of each provider's variant that can be used.
+        """Return the models that have a row and aren't hidden. Each is listed again for every usable variant of its provider.
 
         Models that can be used come first, and outdated ones come last in each of these two groups. Otherwise the order
         is that of the rows, and then of the variants ("kimi-cn/kimi-k3"). The list is cached for each `price_of`.

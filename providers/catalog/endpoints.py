@@ -69,7 +69,7 @@ def find_missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str,
 
 
 def is_known_host(endpoint: Endpoint) -> bool:
-    """Return whether the provider's host is in the shipped catalog, or belongs to a cloud that has one for each customer."""
+    """Return whether the provider's host is in the shipped catalog, or that of a cloud where each customer has another host."""
     shipped = shipped_rows().providers.get(endpoint.provider.partition(":")[0])
     if not endpoint.base_url or (shipped is not None and not shipped.base_url.startswith("http")):
         return True

@@ -14,7 +14,7 @@ _SUBJECT: Final = r"(?:prompt|inputs?|messages?|conversation|context|history|pro
 _NO_OUTPUT: Final = (
     r"^(?!.{0,300}\b(?:rate|quota|per (?:minute|day|hour)|please wait|completion|maximum tokens you)\b).{0,300}"
 )
-"""A lookahead for a text that isn't about a rate or the output, which also speak of a number of tokens."""
+"""A lookahead that excludes texts about a rate or the output, because they speak of a number of tokens too."""
 _TOKENS: Final = (
     # "token limit exceeded", "exceeds the token limit", "prompt tokens limit exceeded: 3 > 2" (OpenRouter).
     r"\btokens? limit (?:is |was )?exceeded|exceed\w* (?:the )?(?:max(?:imum)? )?token limit|exceed max message tokens",

@@ -33,9 +33,9 @@ def find_failed(documents: list[Any]) -> Mapping[str, Any] | None:
 
 
 def find_failure(event: Reporting, data: bytes, failures: Failures) -> ProviderError | None:
-    """Return the failure that `event`, decoded from `data`, reports without an error object or text, or None.
+    """Return the failure that `event`, decoded from `data`, reports in another way than by an object or a text as `error`.
 
-    With any `error`, only what `has_failed` finds is returned: the caller reads the rest.
+    Return None if there is none. An `error` that is an object, a list or a text is left to the caller.
     """
     if has_failed(event):
         return failures.from_event(find_failed(parse_documents(data)))

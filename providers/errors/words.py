@@ -25,7 +25,7 @@ NAME_CHARS_MAX: Final = 200
 DEPTH_MAX: Final = 32
 DETAILS_MAX: Final = 32
 PARTIAL_CHARS_MIN: Final = 4
-"""How many characters of a key reveal something about it. Fewer aren't masked at the end of a text."""
+"""The beginning of a key at the end of a text is masked if it has at least so many characters. Fewer reveal nothing."""
 
 # An apostrophe inside a word doesn't begin or end a quotation.
 _QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]{1,200}'(?!\w)|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`|“[^”\n]{1,200}”")
@@ -76,9 +76,9 @@ class Reason(NamedTuple):
         return reason._with_quoted(_quoted_body(fields, text))
 
     def _with_quoted(self, quoted: object) -> Reason:
-        """Return this reason with the text of `quoted`, another provider's error that it quotes. None: it quotes none.
+        """Return this reason with the text of `quoted`: the error of another provider that this one passes on.
 
-        The type and the wait are also those of `quoted` if this reason has none.
+        If this reason has no type or no wait, it gets that of `quoted`. If `quoted` is None, nothing changes.
         """
         if quoted is None:
             return self
@@ -149,7 +149,7 @@ def _quoted_body(fields: Mapping[str, object], text: str) -> object:
 
 
 def _parse_quoted(text: str) -> Mapping[str, object] | None:
-    """Return the object that `text` begins with, as JSON, which may be truncated, or as Python writes it, or None."""
+    """Return the object at the start of `text`, or None. It is JSON, which may be truncated, or in Python's notation."""
     parsers: tuple[Callable[[], object], ...] = (
         lambda: _parse_start(text)[0],
         lambda: from_json(text.encode("utf-8", "replace"), partial_mode="trailing-strings"),

@@ -69,8 +69,8 @@ def decode_events(data: bytes, decoder: msgspec.json.Decoder[S]) -> list[S]:
 def convert_leniently(document: Any, kind: type[S]) -> S:
     """Return `document` as a struct of type `kind`, without the fields that have another type.
 
-    A field of the same name in another family of events may have another meaning. Raise `InvalidEvent` if `document`
-    isn't an object, or if too many objects in it don't match.
+    Such a field isn't an error: an event of another family may use the same name for something else. Raise
+    `InvalidEvent` if `document` isn't an object, or if too many objects in it don't match.
     """
     try:
         return _convert_struct(document, kind, iter(range(MISMATCHES_MAX)))

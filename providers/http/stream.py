@@ -230,7 +230,7 @@ class DeltaStream:
             raise EventTooLarge(f"lines over {EVENT_BYTES_MAX} bytes")
 
     def _process_unparsed(self) -> bool:
-        """Process all lines that weren't parsed as one JSON document. Return whether they are one."""
+        """Parse all kept lines together as one JSON document, and process it. Return whether they are one."""
         try:
             bodies = parse_documents(b"\n".join(self._unparsed_lines))
         except InvalidEvent:

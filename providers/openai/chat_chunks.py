@@ -46,7 +46,8 @@ from providers.token_counts import UsageReports
 UNDECIDED: Final = -1
 """The index of the decoded choice while that isn't known."""
 OTHER_CHOICES_MAX: Final = 8
-"""When this many pieces of other choices are held back, the index 0 isn't expected any more: the first is decoded."""
+"""When this many pieces of other choices are held back, the index 0 isn't expected any more, and the choice of the
+first piece is decoded."""
 
 
 class ChatDecoder:

@@ -191,7 +191,7 @@ def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
 
 
 def _link_details(details: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
-    """Replace the ids in Gemini's details, which name the calls in their order, with the new ids of these calls."""
+    """Replace the ids of calls in Gemini's details with the ids that these calls have now. Both have the same order."""
     new_ids = [call["id"] for call in calls]
     linked: dict[str, str] = {}
     for detail in details:

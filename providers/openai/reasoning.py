@@ -82,7 +82,7 @@ def is_thought_type(kind: str) -> bool:
 
 
 class _Source:
-    """The reasoning that one field has given so far: all recorded pieces before `piece`, and `offset` characters of it."""
+    """The reasoning that one field has given so far: the record before piece number `piece`, and `offset` characters of that."""
 
     __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
 
@@ -97,7 +97,7 @@ class _Source:
         self.blanks = ""
         """White space after the end of the record, which is added if more follows."""
         self.repeats: bool | None = None
-        """None until the field differs from the record. Then: whether it had repeated enough of it before."""
+        """None until the field differs from the record. Then: whether it had repeated `REPEATED_MIN` characters of it."""
 
 
 class Reasoning:
@@ -164,7 +164,7 @@ class Reasoning:
         self.add(source, text)
 
     def restate(self, thought: str) -> None:
-        """Add everything again after all parts were withdrawn: the reasoning so far, and then `thought`, from the text."""
+        """Add everything again after all parts were withdrawn: the reasoning so far, then `thought`, which was taken for text."""
         said, self._record, self._others = "".join(self._record), [], {}
         self._size = self._segment = self._segment_size = 0
         self.part = -1
@@ -245,7 +245,7 @@ class Reasoning:
             self._append(rest)
 
     def _skip(self, source: _Source, text: str) -> str:
-        """Return `text` without its start that repeats the record after the source's position, in any white space."""
+        """Return `text` without its start that repeats the record after the source's position; white space may differ."""
         record, at = self._record, 0
         before_blanks: tuple[int, int, int] | None = None
         while at < len(text) and source.piece < len(record):

@@ -13,7 +13,7 @@ PieceKey = tuple[PartKind, ItemKey, int]
 
 
 class Said:
-    """The text of one piece so far, as it arrived. `part` is None until text comes that isn't reasoning in `tags`."""
+    """The text of one piece so far, as it arrived. `part` is None until text comes that isn't reasoning between tags."""
 
     __slots__ = ("part", "pieces", "tags")
 

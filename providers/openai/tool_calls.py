@@ -190,5 +190,5 @@ def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
     if begin not in ("{", "[", '"'):
         return False
     # This may be the real arguments after a placeholder, or the same call again. A host that gives ids would give another
-    # call its own.
+    # call an id of its own.
     return not (call.id and (so_far.is_placeholder or so_far.is_like(arguments)))

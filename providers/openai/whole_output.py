@@ -14,7 +14,7 @@ from providers.openai.responses_schema import KINDS, Item, ItemKey, Piece
 from providers.openai.responses_texts import PieceKey, Said
 
 MATCHES_MAX: Final = 100
-"""How many items, and how many pieces, are compared with the whole answer at its end if it numbers them differently."""
+"""How many items of the whole output are matched by content, and with how many earlier pieces and calls each is compared."""
 
 
 def complete_output(items: OutputItems, output: Sequence[Item]) -> None:

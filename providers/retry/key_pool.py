@@ -96,7 +96,7 @@ class KeyCheckout:
     def record_interruption(self, error: ProviderError) -> None:
         """Record that an answer broke off with `error` after `record_success`. A limited or rejected key cools down.
 
-        The only key does so only if the provider says for how long: it has just answered, so it may answer again.
+        A provider's only key cools down only if the provider says for how long: the key has just worked, and may still work.
         """
         if error.code in KEY_CODES and (len(self._pool) > 1 or error.retry_after_ms is not None):
             self._pool.cool_down(self._key, self._model, error)

@@ -131,7 +131,10 @@ class Seam:
         return "" if self.is_done else self._trim("", is_end=True)
 
     def _match(self, text: str) -> None:
-        """Keep the places from which `text` repeats more of what was said, or all the rest of it."""
+        """Keep the places from which the continuation, now with `text`, still repeats what was said.
+
+        If the continuation has repeated everything from a place on, the place moves to `_repeated`.
+        """
         said, matched = self._said, self._length
         still: list[int] = []
         repeated: list[int] = []
@@ -256,7 +259,8 @@ class SeamSink:
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Return False until the seam is decided, so that a failure is raised in the task.
 
-        Also return False until the first text has a part, because `put` has to start that part if `sink` refuses.
+        Also return False until the first text has a part. If `sink` refuses a batch, `put` numbers it again,
+        and would then leave out the start of that part.
         """
         if not self._seam.is_done or self._joined is None:
             return False

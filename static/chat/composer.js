@@ -16,7 +16,10 @@ export class Composer {
   #conversationId = null;
   /** The unsent images of each conversation, by its id. @type {Map<string, {part: object, node: HTMLElement}[]>} */
   #imagesById = new Map();
-  /** The unsent images of this conversation. It always has the same array, so a file is added to the right one. */
+  /**
+   * The unsent images of the open conversation. Each conversation keeps one array, so that an image that is still being
+   * processed is added to the right conversation.
+   */
   #images = [];
   /** Resolves when all added files are processed. */
   #processed = Promise.resolve();

@@ -32,7 +32,7 @@ export class MessageNode {
   timer = null;
   /** Settled when the gateway accepts this prompt or its turn ends. @type {PromiseWithResolvers<void> | null} */
   accepted = null;
-  /** Returns the fields of the turn after a tool result; null: the user must continue. */
+  /** A function that returns the fields of the turn after a tool result. If it is null, the user must start that turn. */
   toolFollowUp = null;
   /** The user's rating: `up` or `down`. */
   rating = null;
@@ -193,7 +193,7 @@ export class MessageTree {
   }
 }
 
-/** Returns whether a prompt isn't accepted yet, or an answer to it on the path streams or isn't accepted yet. */
+/** Returns whether a prompt isn't accepted yet, or has an answer on the path that streams or isn't accepted yet. */
 export function isUnanswered(prompt) {
   for (let at = nextOnPath(prompt); at && at.role !== "user"; at = nextOnPath(at)) {
     if (at.role === "assistant" && (at.isStreaming || !at.id)) return true;

@@ -35,7 +35,7 @@ const CUT = new Map([
   ["refusal", "The model refused to answer. Rephrase the prompt, or choose another model."],
 ]);
 
-/** Why an answer was cancelled, by the `by` of its ending. The user knows why after `client`, so it has no text. */
+/** Why an answer was cancelled, by the `by` of its ending. `client` has no text, because the user knows why. */
 const CANCELLED_WHY = new Map([
   ["disconnect", "The answer was cut off: it was stopped when its client disconnected."],
   ["limit", "The answer was cut off: it reached a limit of the gateway."],

@@ -6,7 +6,7 @@ import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
 const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "turn.estimate", "models.list", "usage.get",
   "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
 
-/** Returns whether a request can safely be sent twice; one that creates a conversation can if it has an id. */
+/** Returns whether a request can safely be sent twice. A `conversation.create` can if it names the conversation's id. */
 function isIdempotent({ type, conversation }) {
   return IDEMPOTENT.has(type) || (type === "conversation.create" && conversation !== undefined);
 }

@@ -86,7 +86,7 @@ export class WireView {
     clearInterval(this.#timer);
   }
 
-  /** Schedules a paint if a job is due, because each such paint takes a frame from the answers. */
+  /** Schedules a paint, but only if a job is due, because each such paint takes a frame from the answers. */
   #scheduleDue() {
     const now = performance.now();
     if (this.#jobs.some(({ dueAt }) => dueAt <= now)) schedulePaintAlone(this.#painter);

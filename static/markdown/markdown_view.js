@@ -19,8 +19,8 @@ const AMBIGUOUS_LINE = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
 const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
 const PLAIN_TEXT_PARENTS = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /**
- * A line that may be the first row of a table, and the beginning of the next line. Until that line is complete, the
- * first may also be plain text with pipes.
+ * A line that may be the first row of a table, and the beginning of the next line. Until this second line is complete,
+ * the first may also be plain text with pipes.
  */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
 /** A single pipe isn't a row yet. */

@@ -180,34 +180,44 @@ class ArchivedStore:
             return (await self._restorer.archived_message(user, message, "message")).record
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
         if last is None:
             return [], 0
         try:
-            hot = await self._hot.hot_branch(user, conversation, last, bytes_max)
+            hot = await self._hot.hot_branch(user, conversation, last, bytes_max, count_max)
         except NotFound:
             found, older = await self._restorer.read_cold(
-                user, conversation, lambda: self._archive.branch(user, conversation, last, bytes_max), "parent"
+                user,
+                conversation,
+                lambda: self._archive.branch(user, conversation, last, bytes_max, count_max),
+                "parent",
             )
             return [one.record for one in found], older
         if hot.parent is None:
             return hot.messages, hot.older
         left = None if bytes_max is None else bytes_max - sum(len(one.body) for one in hot.messages)
+        count_left = None if count_max is None else count_max - len(hot.messages)
         if hot.older:
             left = 0
         try:
             self._restorer.check_reachable()
-            found, older = await self._archive.branch(user, conversation, hot.parent, left)
+            found, older = await self._archive.branch(user, conversation, hot.parent, left, count_left)
         except NotFound:
             return hot.messages, hot.older
         except ArchiveError as error:
             # A turn that goes on without its oldest context is better than one that fails.
             log.warning("older messages of a conversation can't be read", conversation=conversation, error=str(error))
             return hot.messages, hot.older + 1
-        if left is not None and (hot.older or sum(len(one.record.body) for one in found) > left):
-            # The archive returns `hot.parent` even if it is too large, but newer messages are there already: leave it out.
+        is_too_large = left is not None and sum(len(one.record.body) for one in found) > left
+        if hot.older or is_too_large or (count_left is not None and count_left <= 0):
+            # The archive always returns `hot.parent`. But newer messages are there already, so leave it out.
             older, found = older + len(found), []
         return [*(one.record for one in found), *hot.messages], hot.older + older
 
@@ -384,7 +394,8 @@ class ArchivedStore:
         Redis comes first, so that no instance finds something to archive.
         """
         await self._hot.erase_user(user)
-        await self._hot.note_erasure(user)  # before the archive: an instance that commits from now on erases again
+        # Noted before the archive is erased: an instance that archives earlier changes of the user after this erases them again.
+        await self._hot.note_erasure(user)
         self._restorer.check_reachable()
         await self._archive.erase(user)
         await self._hot.erase_outbox(user)

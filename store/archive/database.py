@@ -90,7 +90,7 @@ class ArchiveDatabase:
         return self._engine is not None
 
     def open(self) -> None:
-        """Prepare the connections; the first call connects. Raises `StoreError` for a file that others may replace."""
+        """Prepare the connections; the first read or write connects. Raises `StoreError` for a file that others may replace."""
         if self._engine is None:
             self._engine = self._postgres() if self.path is None else self._sqlite(self.path)
             self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -17,10 +17,10 @@ from typing import Protocol
 import structlog
 
 from store.api import user_hash
-from store.archive.api import Archive, ArchiveError, ArchiveUnfit
+from store.archive.api import Archive, ArchiveError
 from store.archive.records import Applied, OutboxEntry
 from store.archive.state import DrainState
-from store.records import StoreError
+from store.records import Damaged, StoreError
 from store.redis.outbox import OutboxRead, OutboxState
 
 log = structlog.stdlib.get_logger("turnwire.archive")
@@ -36,8 +36,8 @@ UNFIT_RETRY_S_MAX = 10.0
 STALE_DELAY_S = 0.05
 SWEEP_INTERVAL_S = 3.0
 INDEX_AGE_MS = 5000
-"""The age at which any instance may drain or remove an entry of the index. A call that writes an entry fills the outbox
-sooner than that."""
+"""The age from which any instance may drain or remove an entry of the index: by then, the call that wrote the entry has
+filled the outbox."""
 SWEEPS_MAX = 100
 CLOSE_S = 5.0
 
@@ -102,18 +102,18 @@ class Drain:
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._waiters: dict[str, list[_Waiter]] = defaultdict(list)
         self._stale: dict[str, int] = {}
+        self._damaged: set[str] = set()
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._unfit_because = ""
         self._asked: list[asyncio.Future[None]] = []
         self._is_asked = asyncio.Event()
 
     def start(self, unopened: ArchiveError | None = None) -> None:
         """Start the background tasks. `unopened`: why the archive isn't open yet; it is opened as soon as that is possible."""
         if unopened is not None:
-            self._set_degraded(unopened)
+            self.state.set_degraded(unopened)
             self._wake.set()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
@@ -124,7 +124,7 @@ class Drain:
         if self._tasks and unsettled and not self.state.is_degraded:
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await asyncio.gather(*map(self.settle, unsettled))
+                    await self.settle_users(list(unsettled))
         for timer in self._later.values():
             timer.cancel()
         self._closed = True
@@ -170,10 +170,13 @@ class Drain:
         await self.settle_users([user for user, state in zip(users, states, strict=True) if state.entries])
 
     async def settle_users(self, users: Sequence[str]) -> None:
-        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`."""
+        """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`.
+
+        Outboxes that can't be read are left out.
+        """
         results = await asyncio.gather(*(self.settle(user) for user in users), return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, Damaged):
                 raise result
 
     async def _run(self) -> None:
@@ -195,7 +198,7 @@ class Drain:
                     await self._archive.open()  # the database that is back may have another schema
                     await self._archive.ping()
                 again = await self._pass(users, waiters)
-                self._set_degraded(None)
+                self.state.set_writable()
             except Exception as error:
                 self._on_failure(users, waiters, error)
                 _answer(asked)
@@ -227,6 +230,7 @@ class Drain:
         began = time.monotonic()
         reads = await self._outboxes.read_outboxes(users)
         again = {read.batch.user for read in reads if read.more}
+        self._report_damaged(reads, waiters)
         for read in reads:
             for waiter in waiters.get(read.batch.user, ()):
                 # What isn't marked yet has no number that could be waited for.
@@ -237,7 +241,7 @@ class Drain:
         batches = [read.batch for read in reads if read.batch.entries]
         if batches:
             results = await self._archive.apply(batches)
-            self._set_degraded(None)
+            self.state.set_writable()
             if gone := await self._outboxes.acknowledge(results):
                 await self._erase_again(gone, began)
             await self._renumber_stale(results, waiters, again)
@@ -256,8 +260,8 @@ class Drain:
     async def _erase_again(self, users: list[str], since: float) -> None:
         """Erase again those of `users` who were erased after `since`, the time before this instance read what it archived.
 
-        The outboxes of the others are empty because another instance archived the same changes at the same time. If they
-        were erased earlier, these changes are newer than the erasure.
+        The outboxes of `users` no longer had what was archived: the user was erased meanwhile, or another instance archived
+        the same changes at the same time. An erasure before `since` is older than these changes, so it isn't repeated.
         """
         ages_ms = await self._outboxes.erased_ages_ms(users)
         passed_ms = (time.monotonic() - since) * 1000
@@ -274,7 +278,7 @@ class Drain:
         """
         is_first = False
         for applied in results:
-            self._count(applied)
+            self.state.count(applied)
             user, stale_until = applied.user, applied.stale_until
             if stale_until is None:
                 self._stale.pop(user, None)
@@ -284,7 +288,8 @@ class Drain:
                 is_first = True
             else:
                 log.info("entries of an outbox get new numbers", user=user, until=stale_until)
-                await self._outboxes.renumber(user, stale_until)
+                with suppress(Damaged):
+                    await self._outboxes.renumber(user, stale_until)
             again.add(user)
             for waiter in waiters.get(user, ()):
                 waiter.until = None
@@ -295,18 +300,20 @@ class Drain:
         """Set aside the entries that can't be read from Redis."""
         poisoned = tuple((entry, UNREADABLE) for entry in read.unreadable)
         await self._outboxes.set_aside(read.batch.user, poisoned)
-        self._count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
+        self.state.count(Applied(user=read.batch.user, done=(), poisoned=poisoned))
 
-    def _count(self, applied: Applied) -> None:
-        self.state.drained += len(applied.done)
-        self.state.set_aside += len(applied.poisoned)
-        for entry, reason in applied.poisoned:
-            log.error(
-                "an entry can't be archived; it was set aside",
-                user=applied.user,
-                entry=_name(entry.member),
-                reason=reason,
-            )
+    def _report_damaged(self, reads: Sequence[OutboxRead], waiters: dict[str, list[_Waiter]]) -> None:
+        """Log each outbox that can't be read at all, once, and end the waits for it. The sweep tries it again."""
+        for read in reads:
+            user = read.batch.user
+            if read.damaged is None:
+                self._damaged.discard(user)
+                continue
+            for waiter in waiters.pop(user, []):
+                waiter.fail(read.damaged)
+            if user not in self._damaged:
+                self._damaged.add(user)
+                log.error("an outbox can't be read; its user's changes aren't archived", user=user)
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
         """Go on with the users that may have more entries, and with those for whom somebody still waits."""
@@ -324,7 +331,7 @@ class Drain:
         if not isinstance(error, StoreError):
             log.exception("the archive's drain failed; trying again")
         if not isinstance(error, StoreError) or isinstance(error, ArchiveError):
-            self._set_degraded(error)
+            self.state.set_degraded(error)
         reported = error if isinstance(error, StoreError) else ArchiveError("The archive can't be written now.")
         for waiting in waiters.values():
             for waiter in waiting:
@@ -338,22 +345,6 @@ class Drain:
         for user in users:
             for waiter in self._waiters.pop(user, []):
                 waiter.fail(error)
-
-    def _set_degraded(self, error: Exception | None) -> None:
-        was_degraded, self.state.is_degraded = self.state.is_degraded, error is not None
-        self.state.is_unfit = isinstance(error, ArchiveUnfit)
-        unfit_before, self._unfit_because = self._unfit_because, str(error) if self.state.is_unfit else ""
-        if error is None:
-            if was_degraded:
-                log.info("the archive can be written again")
-        elif self.state.is_unfit:
-            if self._unfit_because != unfit_before:
-                log.error(
-                    "the archive can't be used until its error is corrected; outboxes keep the changes",
-                    error=str(error),
-                )
-        elif not was_degraded:
-            log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
 
     async def _run_sweeps(self) -> None:
         while True:
@@ -391,7 +382,7 @@ class Drain:
             try:
                 await self._archive.ping()
             except ArchiveError as error:
-                self._set_degraded(error)
+                self.state.set_degraded(error)
         if self.state.is_degraded:
             self._wake.set()
 
@@ -409,8 +400,3 @@ def _answer(asked: Sequence[asyncio.Future[None]]) -> None:
     for one in asked:
         if not one.done():
             one.set_result(None)
-
-
-def _name(member: bytes) -> str:
-    """Return an entry's kind and id for the log. Of a turn's entry, return only the kind: it has more than an id."""
-    return "t" if member.startswith(b"t:") else member.decode("utf-8", "replace")

@@ -113,7 +113,7 @@ def _is_of_url(error: BaseException) -> bool:
 
 
 def _is_of_pooler(error: BaseException) -> bool:
-    """Return whether PgBouncer refuses a setting. It has the same state for a server that is away."""
+    """Return whether PgBouncer refuses a setting. The SQLSTATE alone doesn't tell: it is the same if the server is away."""
     return getattr(error, "sqlstate", None) == "08P01" and "startup parameter" in str(error)
 
 

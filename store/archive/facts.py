@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import blake2b
 
 import msgspec
@@ -12,7 +12,7 @@ from store.archive.types import INTEGER_MAX
 from store.search_text import words
 
 TERM_BYTES_MAX = 240
-"""A longer word is indexed by its beginning. Such a phrase is looked up in the words themselves too."""
+"""A longer word is indexed by its beginning. A phrase with such a word is looked up in the words themselves too."""
 TERMS_BYTES_MAX = 900_000
 """The bytes of all terms of a message. PostgreSQL's limit is 1 MiB."""
 NANOS = 1_000_000_000
@@ -108,6 +108,7 @@ def _nano(cost: _Cost | None) -> int | None:
     if cost is None or cost.currency not in {"", "USD"}:
         return None
     try:
-        return int(Decimal(cost.amount) * NANOS)
-    except (InvalidOperation, ValueError, OverflowError):
+        nano = Decimal(cost.amount) * NANOS
+        return int(nano) if abs(nano) <= INTEGER_MAX else None
+    except (ArithmeticError, ValueError):
         return None

@@ -19,7 +19,8 @@ RETRY_S = 0.1
 async def schema_lock(path: str | None) -> AsyncIterator[None]:
     """Hold the lock of a SQLite file, which ends with the process. Without a path, and so for a server, do nothing.
 
-    A file that can't be locked isn't: then SQLite says what is wrong with it, or its folder knows no locks.
+    If the file can't be locked, go on without a lock: either SQLite will say what is wrong with the file, or its file system
+    has no locks.
     """
     if path is None:
         yield

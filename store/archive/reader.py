@@ -47,7 +47,7 @@ from store.records import (
 )
 
 BRANCH_MESSAGES_MAX = 1_000_000
-"""A longer branch is cut there, and so is one that damaged data has made a circle."""
+"""A longer branch is cut there, and so is one that goes in a circle because its data is damaged."""
 SLICE_MESSAGES = 500
 _BYTES_MAX = 2**62
 

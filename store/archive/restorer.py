@@ -152,7 +152,7 @@ class Restorer:
 
         If the archive can't be reached, a lost turn's conversation is stored with what this instance knows of it. It stays
         the same conversation for the archive, which keeps the messages that Redis has lost.
-        Raises `StoreError`, and `NotFound` if the caller has to try again with a record of the conversation.
+        Raises `StoreError`, and `NotFound` if that needs `new.new_conversation`: the caller tries again with it.
         """
         try:
             return await self.restore_if_archived(new.user, conversation)

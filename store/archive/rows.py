@@ -119,7 +119,7 @@ def placeholder_row(user: str, item: ArchivedMessage, change: int) -> dict[str, 
 def message_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
     """Return a message as a row. This takes some ms for a large body.
 
-    `terms` becomes `search_terms`; `owner` and `above` find the parent for `depth`.
+    `terms` is the value for the column `search_terms`. By `owner` and `above`, the statement finds the parent for `depth`.
     """
     record, facts = item.record, facts_of(item.record.body)
     spaced = search_words(message_text(record.body))
@@ -143,7 +143,7 @@ def message_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
 
 
 def feedback_row(user: str, item: ArchivedMessage) -> dict[str, Any]:
-    """Return the feedback of a message, which it has, as a row."""
+    """Return the feedback of a message that has some, as a row."""
     return {
         "user_id": user,
         "message_id": item.record.id,

@@ -50,10 +50,12 @@ def _usage(what: str, *, nullable: bool = False) -> list[Column[int]]:
         _number("output_tokens", f"Output tokens of {what}, with reasoning.", nullable=nullable),
         _number("reasoning_tokens", f"Reasoning tokens of {what}.", nullable=nullable),
         _number(
-            "cache_read_tokens", f"Input tokens of {what} that were read from the provider's cache.", nullable=nullable
+            "cache_read_tokens",
+            "How many of the input tokens were read from the provider's cache.",
+            nullable=nullable,
         ),
-        _number("cache_write_tokens", f"Input tokens of {what} that were written to the cache.", nullable=nullable),
-        _number("cost_nano", f"Cost of {what} in billionths of a US dollar. Null: no price is known.", nullable=True),
+        _number("cache_write_tokens", "How many of the input tokens were written to the cache.", nullable=nullable),
+        _number("cost_nano", f"Cost of {what}, in billionths of a US dollar. Null: no price is known.", nullable=True),
     ]
 
 
@@ -128,7 +130,7 @@ messages = Table(
     _number("number", "Orders the messages of a conversation."),
     _text("parent_id", "The message that it follows; null if it is the first.", nullable=True),
     _text("role", "user, assistant or tool."),
-    _text("turn_id", "The turn that wrote or brought it.", nullable=True),
+    _text("turn_id", "The turn that wrote it, or whose input it is.", nullable=True),
     _time("created_at", "When it was created."),
     _text("model", "The model that wrote it.", nullable=True),
     _text("provider", "The provider that served the model.", nullable=True),
@@ -176,7 +178,8 @@ turns = Table(
     metadata,
     _key(),
     _text(
-        "id", "The turn's id. If its client has used it again a day later, the later turn has ~ and its time after it."
+        "id",
+        "The turn's id. If a client used it again a day later, ~ and the time are appended to that of the later turn.",
     ),
     _text("conversation_id", "Its conversation, which may be deleted. Null: the turn was stateless.", nullable=True),
     _text("incarnation", "The incarnation of that conversation.", nullable=True),

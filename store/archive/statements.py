@@ -180,16 +180,16 @@ class Statements:
             keys = self._key_rows().subquery("keys")
             row = _by_key(table, keys.c.user_id, keys.c.id, *(table.c[name] for name in columns)).lateral("row")
             return select(row).select_from(keys.join(row, row.c.id == keys.c.id))
+        # With a join instead of IN, SQLite would compare each of the user's rows with each key.
         wanted = tuple_(table.c.user_id, table.c.id).in_(self._key_rows())
         return select(table.c.user_id, table.c.id, *(table.c[name] for name in columns)).where(wanted)
 
     def _key_rows(self) -> Select[Any]:
-        """Return the selection of the keys that `keys` has made parameters of."""
+        """Return the selection of the (user, id) pairs that were passed to `keys`."""
         if self._is_postgres:
             arrays = [bindparam(name, type_=ARRAY(LosslessText)) for name in ("users", "ids")]
             both = func.unnest(*arrays).table_valued("user_id", "id").render_derived()
             return select(both.c.user_id, both.c.id)
-        # As a join, SQLite would compare each of the user's rows with each key.
         pair = func.json_each(bindparam("pairs", type_=sqlite.JSON)).table_valued("value").c.value
         return select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
 
@@ -199,8 +199,8 @@ def _by_key(
 ) -> Select[Any]:
     """Return the selection of the row with this key, or if there is none, the user's next one: the caller compares the id.
 
-    Only the primary key has this order. For an equality, PostgreSQL may take another index that begins with the user as
-    long as a table has no statistics, and keep that plan while the table grows.
+    Only the index of the primary key has this order, so PostgreSQL uses it. For an equality, it may use another index that
+    begins with the user while a table has no statistics, and keep that plan when the table grows.
     """
     return (
         select(table.c.user_id, table.c.id, *columns)

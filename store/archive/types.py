@@ -105,7 +105,7 @@ class Moment(TypeDecorator[int]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | str | None:
-        """Return what is stored for `value`: of a time that no database holds, the nearest that it does."""
+        """Return what is stored for `value`. For a time that no database can hold, that is the nearest time that it can."""
         if value is None:
             return None
         time = _EPOCH + min(max(value, MS_MIN), MS_MAX) * _MS

@@ -10,30 +10,15 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct, field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
+from store.archive.eraser import LongRemoval, Removed, check_length, delete_messages
 from store.archive.errors import archive_error, refusal_of
-from store.archive.records import (
-    Applied,
-    ArchivedConversation,
-    ArchivedMessage,
-    ArchivedTurn,
-    OutboxBatch,
-    OutboxEntry,
-    RemovedConversation,
-)
-from store.archive.rows import (
-    conversation_row,
-    day_rows,
-    feedback_row,
-    message_row,
-    placeholder_row,
-    refusal,
-    turn_row,
-)
+from store.archive.plan import Key, Plan, PlannedEntry, StoredConversation, Tally
+from store.archive.records import Applied, ArchivedMessage, ArchivedTurn, OutboxBatch
+from store.archive.rows import day_rows
 from store.archive.statements import Statements
 from store.records import DAY_MS
 
@@ -42,7 +27,6 @@ OFFLOAD_BYTES = 32_768
 SAME_TURN_MS_MAX = DAY_MS // 2
 """Two endings with one id that are further apart are those of two turns, because an id may be used again after 24 hours.
 Clocks of instances may be hours apart."""
-Key = tuple[str, str]
 
 
 class Writer:
@@ -61,12 +45,12 @@ class Writer:
 
     async def _apply(self, batches: list[OutboxBatch]) -> list[Applied]:
         """Apply batches of different users."""
-        entries = [_Entry(batch.user, entry) for batch in batches for entry in batch.entries]
+        entries = [PlannedEntry(batch.user, entry) for batch in batches for entry in batch.entries]
         size = sum(len(each.item.record.body) for each in entries if isinstance(each.item, ArchivedMessage))
         await (asyncio.to_thread(_prepare, entries) if size > OFFLOAD_BYTES else _at_once(entries))
         if not entries:
             return [Applied(user=batch.user, done=()) for batch in batches]
-        by_user: dict[str, list[_Entry]] = {user: [] for user in sorted({each.user for each in entries})}
+        by_user: dict[str, list[PlannedEntry]] = {user: [] for user in sorted({each.user for each in entries})}
         for each in entries:
             by_user[each.user].append(each)
         try:
@@ -80,7 +64,7 @@ class Writer:
             raise archive_error(error) from None
 
     async def _transaction(
-        self, batches: list[OutboxBatch], by_user: dict[str, list[_Entry]], *, in_halves: bool
+        self, batches: list[OutboxBatch], by_user: dict[str, list[PlannedEntry]], *, in_halves: bool
     ) -> list[Applied]:
         missing: list[str] = []
 
@@ -92,13 +76,18 @@ class Writer:
             return await self._write_all(connection, batches, by_user, tallies, in_halves=in_halves)
 
         while True:
-            results = await self._database.write(work, raw_errors=True)
+            try:
+                results = await self._database.write(work, raw_errors=True)
+            except LongRemoval as long:
+                for each in long.removed:
+                    await delete_messages(self._database, each)
+                continue
             if not missing:
                 return results
             await self._add_users(missing)
 
     async def _add_users(self, users: list[str]) -> None:
-        """Insert the rows of new users in a transaction of their own, so that none waits while it has locks on other users."""
+        """Insert the rows of new users in a transaction of their own: one that has locks on other users must not wait here."""
 
         async def work(connection: AsyncConnection) -> None:
             rows = [{"user_id": user, "applied": 0, "conversation_count": 0, "stored_bytes": 0} for user in users]
@@ -106,16 +95,16 @@ class Writer:
 
         await self._database.write(work, raw_errors=True)
 
-    async def _lock(self, connection: AsyncConnection, users: list[str]) -> dict[str, _Tally]:
+    async def _lock(self, connection: AsyncConnection, users: list[str]) -> dict[str, Tally]:
         found = await connection.execute(self._statements.lock_users, {"users": self._statements.texts(users)})
-        return {row.user_id: _Tally(row.applied, row.conversation_count, row.stored_bytes) for row in found}
+        return {row.user_id: Tally(row.applied, row.conversation_count, row.stored_bytes) for row in found}
 
     async def _write_all(
         self,
         connection: AsyncConnection,
         batches: list[OutboxBatch],
-        by_user: dict[str, list[_Entry]],
-        tallies: dict[str, _Tally],
+        by_user: dict[str, list[PlannedEntry]],
+        tallies: dict[str, Tally],
         *,
         in_halves: bool,
     ) -> list[Applied]:
@@ -142,7 +131,7 @@ class Writer:
         return [_result(batch.user, by_user.get(batch.user, []), tallies.get(batch.user)) for batch in batches]
 
     async def _write_in_halves(
-        self, connection: AsyncConnection, entries: list[_Entry], tallies: dict[str, _Tally]
+        self, connection: AsyncConnection, entries: list[PlannedEntry], tallies: dict[str, Tally]
     ) -> None:
         try:
             async with connection.begin_nested():
@@ -159,21 +148,26 @@ class Writer:
         await self._write_in_halves(connection, entries[:middle], tallies)
         await self._write_in_halves(connection, entries[middle:], tallies)
 
-    async def _write(self, connection: AsyncConnection, entries: list[_Entry], tallies: dict[str, _Tally]) -> None:
+    async def _write(self, connection: AsyncConnection, entries: list[PlannedEntry], tallies: dict[str, Tally]) -> None:
         """Write entries; `tallies` is changed only if the database accepts them."""
         statements = self._statements
-        plan = _Plan(
-            {user: _Tally(each.applied, each.conversations, each.stored_bytes) for user, each in tallies.items()}
+        plan = Plan(
+            {user: Tally(each.applied, each.conversations, each.stored_bytes) for user, each in tallies.items()}
         )
         keys = list(dict.fromkeys(key for each in entries if (key := each.conversation) is not None))
+        incarnations: dict[Key, str] = {}
         if keys:
             for row in await connection.execute(statements.find_conversations, statements.keys(keys)):
-                plan.stored[row.user_id, row.id] = _Stored(row.incarnation, row.revision, row.size)
+                plan.stored[row.user_id, row.id] = StoredConversation(row.incarnation, row.revision, row.size)
+                incarnations[row.user_id, row.id] = row.incarnation
         turns = [each.row for each in entries if isinstance(each.item, ArchivedTurn)]
         if turns:
             turns = await self._new_turns(connection, turns)
         for each in entries:
             plan.add(each)
+        if plan.deleted:
+            stored = [(key, incarnations[key], change) for key, change in plan.deleted.items() if key in incarnations]
+            await check_length(connection, [Removed(*key, incarnation, change) for key, incarnation, change in stored])
         messages = [each.row for each in entries if isinstance(each.item, ArchivedMessage)]
         messages.sort(key=_number_of)  # a parent comes first
         if not self._database.is_postgres:
@@ -218,129 +212,17 @@ class Writer:
         return new, again
 
 
-class _Tally(Struct):
-    """The row of a user."""
-
-    applied: int
-    conversations: int
-    stored_bytes: int
-
-
-class _Stored(Struct):
-    """The part of a conversation's row that decides about a new one."""
-
-    incarnation: str
-    revision: int
-    size: int
-
-
-class _Entry(Struct, eq=False):
-    """An entry with its row. `reason`: why no database can hold it. `refused`: why this one doesn't."""
-
-    user: str
-    entry: OutboxEntry
-    row: dict[str, Any] = field(default_factory=dict)
-    feedback: dict[str, Any] | None = None
-    reason: str | None = None
-    refused: str | None = None
-    is_stale: bool = False
-
-    @property
-    def item(self) -> ArchivedConversation | ArchivedMessage | ArchivedTurn | RemovedConversation | None:
-        """The state that the entry stores."""
-        return self.entry.item
-
-    @property
-    def conversation(self) -> Key | None:
-        """The conversation that the entry changes."""
-        match self.item:
-            case ArchivedConversation(record=record):
-                return self.user, record.id
-            case ArchivedMessage(conversation=conversation) | RemovedConversation(conversation=conversation):
-                return self.user, conversation
-        return None
-
-    def prepare(self) -> None:
-        """Make the row."""
-        item = self.item
-        if item is None or (reason := refusal(item)) is not None:
-            self.reason = None if item is None else reason
-            return
-        match item:
-            case ArchivedConversation():
-                self.row = conversation_row(self.user, item)
-            case ArchivedMessage():
-                self.row = message_row(self.user, item)
-                self.feedback = feedback_row(self.user, item) if item.record.rating is not None else None
-            case ArchivedTurn():
-                self.row = turn_row(self.user, item)
-
-
-class _Plan:
-    """The rows to write to `conversations`. `stored`: those that the database has, or will have."""
-
-    def __init__(self, tallies: dict[str, _Tally]) -> None:
-        self.tallies = tallies
-        self.stored: dict[Key, _Stored] = {}
-        self.deleted: dict[Key, None] = {}
-        self.conversations: dict[Key, dict[str, Any]] = {}
-        self.placeholders: dict[Key, dict[str, Any]] = {}
-
-    def add(self, each: _Entry) -> None:
-        """Add an entry, after those with smaller numbers."""
-        key = each.conversation
-        if key is None:
-            return
-        stored = self.stored.get(key)
-        match each.item:
-            case RemovedConversation(incarnation=incarnation):
-                if stored is not None and stored.incarnation in {"", incarnation}:
-                    self._delete(key, stored)
-            case ArchivedConversation(incarnation=incarnation, record=record, size=size):
-                stored = self._same(key, incarnation)
-                if stored is None or stored.revision <= record.revision:
-                    self.conversations[key] = each.row
-                    self._store(key, _Stored(incarnation, record.revision, size))
-            case ArchivedMessage(incarnation=incarnation) as item:
-                if self._same(key, incarnation) is None:
-                    self.placeholders[key] = placeholder_row(each.user, item, each.entry.change)
-                    self._store(key, _Stored(incarnation or "", 0, 0))
-
-    def _same(self, key: Key, incarnation: str | None) -> _Stored | None:
-        """Return the row of this incarnation. A row of an earlier one is deleted."""
-        stored = self.stored.get(key)
-        if stored is None or not incarnation or stored.incarnation in {"", incarnation}:
-            return stored
-        self._delete(key, stored)
-        return None
-
-    def _delete(self, key: Key, stored: _Stored) -> None:
-        del self.stored[key]
-        self.deleted[key] = None
-        self.conversations.pop(key, None)
-        self.placeholders.pop(key, None)
-        tally = self.tallies[key[0]]
-        tally.conversations -= 1
-        tally.stored_bytes -= stored.size
-
-    def _store(self, key: Key, new: _Stored) -> None:
-        old, tally = self.stored.get(key), self.tallies[key[0]]
-        tally.conversations += old is None
-        tally.stored_bytes += new.size - (0 if old is None else old.size)
-        self.stored[key] = new
-
-
 def _number_of(row: dict[str, Any]) -> int:
     number: int = row["number"]
     return number
 
 
-def _prepare(entries: Iterable[_Entry]) -> None:
+def _prepare(entries: Iterable[PlannedEntry]) -> None:
     for each in entries:
         each.prepare()
 
 
-async def _at_once(entries: Iterable[_Entry]) -> None:
+async def _at_once(entries: Iterable[PlannedEntry]) -> None:
     _prepare(entries)
 
 
@@ -357,7 +239,7 @@ def _groups(batches: list[OutboxBatch]) -> list[list[OutboxBatch]]:
     return groups
 
 
-def _result(user: str, entries: list[_Entry], tally: _Tally | None) -> Applied:
+def _result(user: str, entries: list[PlannedEntry], tally: Tally | None) -> Applied:
     tried = [(each, each.reason or each.refused) for each in entries if not each.is_stale]
     return Applied(
         user=user,

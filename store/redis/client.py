@@ -30,7 +30,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from store.records import CLOSED, StoreError
+from store.records import CLOSED, Damaged, StoreError
 from store.redis.cluster import ClusterRoutes, NotACluster
 from store.redis.commands import Argument
 from store.redis.keys import channel_prefix, encode_text, outbox_bucket_of, user_of_channel, user_prefix
@@ -53,6 +53,8 @@ ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 UNREACHABLE = "The store can't be reached."
 A_SENTINEL = "The server is a Sentinel. Use redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB."
 TIMED_OUT = "The store didn't respond in time."
+OF_DAMAGE = ("WRONGTYPE", ": attempt to ")
+"""What Redis says if a script finds something else than it expects under a key."""
 NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode")
 
 
@@ -179,6 +181,13 @@ class RedisClient:
         )
         return await self._check(replies[: len(calls)])
 
+    async def scripts_of_users(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """Run scripts as `scripts` does. The result of one that finds damaged data is a `Damaged`."""
+        replies = await self._run_scripts(calls, hasty_from=len(calls))
+        results = [Damaged() if is_of_damage(reply) else reply for reply in replies]
+        await self._check([reply for reply in results if not isinstance(reply, Damaged)])
+        return results
+
     async def scripts_apart(self, calls: Iterable[ScriptCall]) -> list[Any]:
         """Run scripts as `scripts` does, but don't wait for a failover. The result of one that fails is its `StoreError`.
 
@@ -278,7 +287,7 @@ class RedisClient:
                 if isinstance(reply, ReadOnlyError):
                     # After a failover the connections lead to the old primary; the host name leads to the new one.
                     await self._routes.leave()
-                raise StoreError(error_text(reply)) from reply
+                raise (Damaged() if is_of_damage(reply) else StoreError(error_text(reply))) from reply
         return replies
 
     async def _exchange(self, exchange: Exchange) -> list[Any]:
@@ -324,7 +333,7 @@ class RedisPart:
     ) -> list[Any]:
         """Run scripts that change the user's history and return their results. For the options see `RedisClient.scripts`.
 
-        If there is an archive, write to the index first that the user's outbox is about to be filled. A cluster has the
+        If there is an archive, first note in the index that the user's outbox is about to be filled. A cluster has the
         index at another node, so this takes a round trip of its own there. Its failure is ignored: the index is for the
         outboxes of dead instances.
         """
@@ -352,13 +361,18 @@ MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
     (NotACluster, "The Redis isn't a node of a cluster. Use redis:// instead of redis+cluster://."),
     (
         MasterNotFoundError,
-        "No Sentinel that answers has a master of this name that is up. Check the name and the Sentinels.",
+        "No Sentinel that answers knows a running master of this name. Check the name and the Sentinels.",
     ),
     ((AskError, TryAgainError), "The store is moving this data to another node. Try again in a moment."),
     (ClusterDownError, "A part of the cluster has no master now. Try again in a moment."),
     (ReadOnlyError, "The store is read-only now. Try again in a moment, or connect to a writable one."),
     (RedisTimeoutError, TIMED_OUT),
 )
+
+
+def is_of_damage(reply: object) -> bool:
+    """Return whether a reply is the error of a script that has found something else than it expects under a key."""
+    return isinstance(reply, ResponseError) and any(text in str(reply) for text in OF_DAMAGE)
 
 
 def error_text(error: Exception) -> str:

@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 SLOTS = 16384
 NO_HOST = "?"
-"""What a node announces whose host name Redis prefers and doesn't know."""
+"""What Redis answers as the host of a node if it is set to announce host names and doesn't know that of the node."""
 RENEWAL_PAUSE_S = 0.1
 """The least time between two looks at the topology. Each occupies the event loop for about 5 ms."""
 
@@ -174,7 +174,7 @@ class ClusterRoutes:
         await self._deliver(exchange, again, attempt + 1)
 
     async def _ask(self, exchange: Exchange, node: RedisNode, indexes: list[int]) -> list[Any]:
-        """Do the round trip. A command that another node has redirected here by ASK follows an ASKING."""
+        """Do the round trip. An ASKING is sent before each command that another node has redirected here by ASK."""
         if not exchange.redirected:
             return await exchange.send(node, [exchange.commands[index] for index in indexes])
         commands: list[Command] = []
@@ -192,7 +192,7 @@ class ClusterRoutes:
     def _sort(
         self, exchange: Exchange, node: RedisNode, indexes: list[int], replies: list[Any]
     ) -> tuple[list[int], bool]:
-        """Set the replies. Return the commands that are to be sent again, and whether all of them at once."""
+        """Set the replies. Return the commands that are to be sent again, and whether that needs no delay."""
         again: list[int] = []
         at_once = True
         for index, reply in zip(indexes, replies, strict=True):
@@ -265,7 +265,7 @@ class ClusterRoutes:
             self._renewed_at = loop.time()
             await manager.aclose("startup_nodes")
         if failure is not None:
-            raise failure  # here, so that it keeps its own context, such as a certificate that isn't trusted
+            raise failure  # not in `except`: that would replace its context, such as an untrusted certificate
 
     def _host(self, node: ClusterNode) -> str:
         """Return the node's host. A node that announces none is reached at the host of the URL, by its own port."""

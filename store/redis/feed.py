@@ -46,7 +46,7 @@ class Subscription:
 class Feed:
     """The subscriptions at `place`, a node of a cluster; None: at any server that accepts writes.
 
-    `settle` gives the channels whose node has changed to other feeds. `has_lost`: messages of a channel may be lost, which
+    `settle` hands channels over to other feeds when their node has changed. `has_lost`: messages of a channel may be lost, which
     is to be reported when all channels are confirmed. `node`: the server of the present connection.
     """
 
@@ -118,7 +118,7 @@ class Feed:
             self._resettling = asyncio.get_running_loop().create_task(self._look_for_dropped())
 
     async def _look_for_dropped(self) -> None:
-        """Look for the nodes of the dropped channels. Those that seem to be here still are subscribed again."""
+        """Look for the nodes of the dropped channels. Those that still seem to be here are subscribed again."""
         while self._dropped:
             dropped, self._dropped = self._dropped, set()
             await self._client.renew_topology()

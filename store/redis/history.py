@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -40,6 +41,8 @@ So most entries have a message, even if nobody lists the feedback.
 TRASH_PER_CALL = 500
 """How many messages of deleted conversations one script call deletes: Redis does nothing else meanwhile."""
 TURNS_PER_SLICE = 1000
+BRANCH_STEP = 1000
+"""How many messages of a branch one script reads or counts."""
 _decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
 
@@ -76,10 +79,11 @@ class RedisHistory(RedisPart):
     async def create_or_look(
         self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, look: bool = False
     ) -> ConversationRecord:
-        """Do `create_conversation`. With `look`, raise `Cold` if only the archive may have the conversation."""
+        """Do `create_conversation`. With `look`, raise `Cold` if the conversation isn't in Redis but may be in the archive."""
         arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
-        # Only a user's own request waits for the replicas: what a turn restores, its owner knows anyway.
+        # Only a user's own request waits for the replicas. If Redis loses a conversation that was restored for a turn, the
+        # turn's owner restores it again.
         replies = await self._change_history(conversation.user, [call], durable=limits is not None)
         (record,) = parse_reply(replies[0])
         return conversation_record(conversation.user, record)
@@ -162,20 +166,39 @@ class RedisHistory(RedisPart):
         return HotPage([message_record(record) for record in reversed(page)], bool(more), cold, bool(lost))
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
         if last is None:
             return [], 0
-        branch = await self.hot_branch(user, conversation, last, bytes_max)
+        branch = await self.hot_branch(user, conversation, last, bytes_max, count_max)
         return branch.messages, branch.older
 
-    async def hot_branch(self, user: str, conversation: str, last: str, bytes_max: int | None) -> HotBranch:
+    async def hot_branch(
+        self, user: str, conversation: str, last: str, bytes_max: int | None, count_max: int | None
+    ) -> HotBranch:
         """Do `branch`, and return the message with which the archive continues."""
-        reply = await self._script("branch", user, conversation, last, bytes_max)
-        branch, older, *rest = parse_reply(reply)
-        parent = rest[0].decode() if rest and rest[0] else None
-        return HotBranch([message_record(record) for record in reversed(branch)], older, parent)
+        found: list[MessageRecord] = []
+        older = 0
+        bytes_left = math.inf if bytes_max is None else bytes_max
+        count_left = math.inf if count_max is None else count_max
+        while True:
+            limits = (str(bytes_left), str(count_left)) if older == 0 else ("-1", "-1")
+            reply = await self._script("branch", user, conversation, last, *limits, "0" if found else "1", BRANCH_STEP)
+            records, left_out, following, missing = parse_reply(reply)
+            messages = [message_record(record) for record in records]
+            found += messages
+            older += left_out
+            bytes_left -= sum(len(message.body) for message in messages)
+            count_left -= len(messages)
+            if not following:
+                return HotBranch(found[::-1], older, missing.decode() or None)
+            last = following.decode()
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
@@ -217,8 +240,8 @@ class RedisHistory(RedisPart):
             gone += without
             is_end = len(entries) < FEEDBACK_PER_SLICE
             if not is_end:
-                # The next slice begins with the ms of the last entry. If this slice began with it too, all its entries are
-                # skipped; otherwise `last` leaves out those that are read again.
+                # The next slice begins with the ms of the last entry. If this slice began with the same ms, the next one skips
+                # all entries of this one; otherwise `last` leaves out those that are read again.
                 skipped = skipped + len(entries) if entries[-1][0] == latest else 0
                 latest = entries[-1][0]
                 last = entries[-1] if last is None else min(last, entries[-1])

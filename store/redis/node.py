@@ -69,7 +69,7 @@ class RedisNode:
             await connect(connection)
             for n, piece in enumerate(pack_commands(commands)):
                 if n:
-                    await asyncio.sleep(0)  # sending lets no other task run while Redis receives as fast as it is sent
+                    await asyncio.sleep(0)  # if Redis receives fast enough, sending lets no other task run
                 await connection.send_packed_command(piece, check_health=False)
             replies = []
             for _ in commands:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,10 +25,11 @@ from store.archive.records import (
     OutboxItem,
     RemovedConversation,
 )
-from store.records import Counters
+from store.records import Counters, Damaged
 from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import ASIDE_KEY, BUCKETS, encode_text, outbox_bucket_key, outbox_bucket_of, user_prefix
+from store.redis.node import Command
 from store.redis.records import conversation_record, counters, message_record, pack, parse_hash, parse_reply
 
 ENTRIES_MAX = 200
@@ -39,11 +41,17 @@ BACKFILLED_MAX = 200
 MARKED_MAX = 250
 """How many messages one script call marks: Redis does nothing else meanwhile."""
 REASON_CHARS_MAX = 500
+NAME_CHARS_MAX = 200
+CHANGE_MAX = 2**53
+"""Redis has numbers up to this one exactly."""
 ERASURE_TTL_MS = 3_600_000
 
 
 class OutboxState(NamedTuple):
-    """The number of entries that wait in an outbox, when the oldest was written, and how many were set aside."""
+    """The number of entries that wait in an outbox, when the oldest was written, and how many were set aside.
+
+    An outbox that is damaged itself counts as one entry.
+    """
 
     entries: int
     oldest_ms: int | None
@@ -59,17 +67,18 @@ class OutboxSummary(NamedTuple):
 
 
 class OutboxRead(NamedTuple):
-    """The oldest entries of an outbox, whether it has more, and the number of its last change.
+    """The oldest entries of an outbox, whether it has more, and the number of its last change; None if that can't be read.
 
-    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read. `unmarked`: `mark_earlier` has
-    to mark messages; then it has more.
+    `unreadable`: entries that aren't in the batch, because their data in Redis can't be read. `unmarked`: some messages aren't
+    in the outbox yet, and `mark_earlier` has to add them. `damaged`: nothing of the outbox can be read.
     """
 
     batch: OutboxBatch
     more: bool
-    last: int
+    last: int | None
     unreadable: tuple[OutboxEntry, ...] = ()
     unmarked: bool = False
+    damaged: Damaged | None = None
 
 
 class RedisOutbox(RedisPart):
@@ -78,10 +87,15 @@ class RedisOutbox(RedisPart):
     async def read_outboxes(self, users: Sequence[str]) -> list[OutboxRead]:
         """Return the oldest entries of each user's outbox. One round trip."""
         bytes_max = BATCH_BYTES // max(len(users), 1)
-        replies = await self._client.scripts(
+        replies = await self._client.scripts_of_users(
             [("read_outbox", user_prefix(user), (ENTRIES_MAX, bytes_max)) for user in users]
         )
-        return [_read(user, *reply) for user, reply in zip(users, replies, strict=True)]
+        return [
+            OutboxRead(OutboxBatch(user=user, entries=()), more=False, last=None, damaged=reply)
+            if isinstance(reply, Damaged)
+            else _read(user, *reply)
+            for user, reply in zip(users, replies, strict=True)
+        ]
 
     async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
         """Move `entries`, each with the reason, out of the outbox, unless they have changed since they were read."""
@@ -109,10 +123,12 @@ class RedisOutbox(RedisPart):
                 calls.append(("acknowledge", user_prefix(applied.user), (*counts, *done)))
         if not calls:
             return []
-        replies = await self._client.scripts(calls)
+        replies = await self._client.scripts_of_users(calls)
         keys = {user_prefix(applied.user): applied.user for applied in results}
         return [
-            keys[key] for (name, key, _), reply in zip(calls, replies, strict=True) if name == "acknowledge" and reply
+            keys[key]
+            for (_, key, _), reply in zip(calls, replies, strict=True)
+            if reply and not isinstance(reply, Damaged)
         ]
 
     async def renumber(self, user: str, stale_until: int) -> None:
@@ -122,11 +138,8 @@ class RedisOutbox(RedisPart):
 
     async def outbox_states(self, users: Sequence[str]) -> list[OutboxState]:
         """Return what waits in the outboxes of `users`, in order."""
-        replies = await self._client.scripts([("outbox_state", user_prefix(user), ()) for user in users])
-        return [
-            OutboxState(entries, None if oldest is None else int(float(oldest)) // 1000, aside)
-            for entries, oldest, aside in replies
-        ]
+        replies = await self._client.scripts_of_users([("outbox_state", user_prefix(user), ()) for user in users])
+        return [OutboxState(1, None, 0) if isinstance(reply, Damaged) else _state(*reply) for reply in replies]
 
     async def indexed_outboxes(self, age_ms: int, per_bucket: int = INDEXED_PER_BUCKET) -> list[tuple[str, int]]:
         """Return users whose outboxes were filled more than `age_ms` ago, each with its number in the index.
@@ -136,11 +149,21 @@ class RedisOutbox(RedisPart):
         replies = await self._client.scripts(
             [("indexed_outboxes", outbox_bucket_key(number), (age_ms * 1000, per_bucket)) for number in range(BUCKETS)]
         )
-        return [
-            (user.decode("utf-8", "surrogatepass"), int(float(number)))
-            for reply in replies
-            for user, number in zip(reply[::2], reply[1::2], strict=True)
-        ]
+        found, damaged = list[tuple[str, int]](), list[Command]()
+        for bucket, reply in enumerate(replies):
+            for user, score in zip(reply[::2], reply[1::2], strict=True):
+                number = _change(score)
+                try:
+                    name = user.decode("utf-8", "surrogatepass")
+                except UnicodeDecodeError:
+                    number = None
+                if number is None:
+                    damaged.append(("ZREM", outbox_bucket_key(bucket), user))
+                else:
+                    found.append((name, number))
+        if damaged:
+            await self._client.commands(damaged)
+        return found
 
     async def outbox_summary(self) -> OutboxSummary:
         """Return what waits in all outboxes that the index has, at most 10,000 of a bucket."""
@@ -168,7 +191,11 @@ class RedisOutbox(RedisPart):
 
         Each user takes a round trip, so that other calls run in between.
         """
-        return [user for user in users if await self._script("mark_earlier", user, MARKED_MAX)]
+        more: list[str] = []
+        for user in users:
+            with suppress(Damaged):  # `read_outboxes` reports it
+                more += [user] if await self._script("mark_earlier", user, MARKED_MAX) else []
+        return more
 
     async def users_aside(self) -> list[str]:
         """Return the users for whom entries were set aside, the latest last."""
@@ -248,28 +275,48 @@ def _shown(member: bytes) -> str:
     kind, _, name = member.partition(b":")
     if kind == b"t":
         return "turn " + str(_turn_id(name))
-    text = name.decode("utf-8", "replace")
-    return f"message {text}" if kind == b"m" else f"{'conversation' if kind == b'c' else 'deletion of'} {text[17:]}"
+    start, words = _KINDS.get(kind, (0, "unknown entry"))
+    shown = member if kind not in _KINDS else name[start:]
+    return f"{words} {shown[: 4 * NAME_CHARS_MAX].decode('utf-8', 'replace')[:NAME_CHARS_MAX]}"
+
+
+_KINDS = {b"m": (0, "message"), b"c": (17, "conversation"), b"d": (17, "deletion of")}
+"""What each kind of entry is called, and where the id begins in its name."""
 
 
 def _turn_id(packed: bytes) -> str:
     try:
-        return str(msgspec.msgpack.decode(packed)[0][0])
-    except (msgspec.MsgspecError, ValueError, IndexError, TypeError):
+        return str(msgspec.msgpack.decode(packed)[0][0])[:NAME_CHARS_MAX]
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError):
         return "?"
+
+
+def _change(score: bytes) -> int | None:
+    """Return the number of a change, or None if the score isn't one."""
+    number = float(score)
+    return int(number) if abs(number) < CHANGE_MAX and number.is_integer() else None
+
+
+def _state(entries: int, oldest: bytes | None, aside: int) -> OutboxState:
+    change = None if oldest is None else _change(oldest)
+    return OutboxState(entries, None if change is None else change // 1000, aside)
 
 
 def _read(user: str, entries: list[Any], more: int, last: bytes | None, unmarked: int) -> OutboxRead:
     """Return the result of the script as an `OutboxRead`. What can't be read must not stop the rest."""
     readable: list[OutboxEntry] = []
     unreadable: list[OutboxEntry] = []
-    for member, change, state in entries:
-        entry = OutboxEntry(member=member, change=int(float(change)), item=None)
-        try:
-            readable.append(structs.replace(entry, item=_item(user, member, entry.change, state)))
-        except (ValueError, KeyError, IndexError, TypeError):
+    for member, score, state in entries:
+        change = _change(score)
+        entry = OutboxEntry(member=member, change=change or 0, item=None)
+        if change is None or state is None:
             unreadable.append(entry)
-    last_change = 0 if last is None else int(float(last))
+            continue
+        try:
+            readable.append(structs.replace(entry, item=_item(user, member, change, state)))
+        except (ValueError, LookupError, TypeError, AttributeError, msgspec.DecodeError):
+            unreadable.append(entry)
+    last_change = 0 if last is None else _change(last)
     batch = OutboxBatch(user=user, entries=tuple(readable))
     return OutboxRead(batch, bool(more), last_change, tuple(unreadable), bool(unmarked))
 

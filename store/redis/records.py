@@ -28,10 +28,10 @@ from store.redis.keys import encode_text
 
 
 class Cold(StoreError):
-    """Only the archive may have this conversation of the user."""
+    """This conversation of the user isn't in Redis but may be in the archive."""
 
     def __init__(self, conversation: str) -> None:
-        super().__init__("only the archive may have the conversation")
+        super().__init__("the conversation isn't in Redis but may be in the archive")
         self.conversation = conversation
 
 

@@ -54,9 +54,9 @@ class Exchange:
     """Commands that are sent together, and their replies in order. An error is a reply too.
 
     `repeatable`: running the commands twice is harmless. `wait`: a WAIT command that follows them on each server.
-    `hasty_from`: the index of the first command that is repeated at most `RETRIES` times, instead of until a failover is
-    over; None: there is none. `node`: the server; by default it follows from the key of each command. `key`: the key of
-    commands that have none.
+    `hasty_from`: the commands from this index on need not be repeated until a failover is over: `RETRIES` times are
+    enough. None: there are no such commands. `node`: the server; by default it follows from the key of each command.
+    `key`: commands that name no key are sent to the server that has this one.
     """
 
     __slots__ = ("asking", "commands", "hasty_from", "key", "node", "redirected", "repeatable", "replies", "wait")
@@ -240,7 +240,8 @@ class SentinelRoutes:
         else:
             await self._use(address)
             return
-        raise await self._reason(unknown)  # here, so that it keeps its own context, such as a certificate
+        # Raised outside `except`, which would replace the error's context, such as a certificate that isn't trusted.
+        raise await self._reason(unknown)
 
     async def _reason(self, unknown: Exception) -> Exception:
         """Return why no Sentinel names the master. redis-py's error, `unknown`, doesn't tell it."""

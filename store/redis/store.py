@@ -37,7 +37,7 @@ class RedisStore(
 
     A conversation is kept for `history_ttl_s` after its last change (0: until it is deleted), and a log for `log_ttl_s`
     after the turn's ending. A conversation without retention of its own is kept for `retention_days` at most (0: no bound).
-    A changed value applies to a conversation and its messages from its next change.
+    If one of these settings changes, it applies to a conversation and its messages from the conversation's next change on.
     Storing an ending, or a user's change of a conversation, waits up to `wait_ms` until `wait_replicas` replicas have it too; if
     they don't, that is logged.
     `archived`: it is the store of an `ArchivedStore`.

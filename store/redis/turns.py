@@ -48,7 +48,7 @@ class RedisTurns(RedisPart):
         return await self.accept_or_look(new)
 
     async def accept_or_look(self, new: NewTurn, *, look: bool = False) -> Accepted:
-        """Do `accept`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
+        """Do `accept`. With `look`, raise `Cold` if the turn's conversation isn't in Redis but may be in the archive."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         prefix = user_prefix(new.user)
@@ -104,7 +104,7 @@ class RedisTurns(RedisPart):
         return await self.end_or_look(ended)
 
     async def end_or_look(self, ended: EndedTurn, *, look: bool = False) -> ConversationRecord | None:
-        """Do `end`. With `look`, raise `Cold` if only the archive may have the turn's conversation."""
+        """Do `end`. With `look`, raise `Cold` if the turn's conversation isn't in Redis but may be in the archive."""
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
         arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(look))

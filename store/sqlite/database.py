@@ -116,8 +116,8 @@ class Database:
     ) -> T:
         """Run `work(connection, …)`, which only reads and may take long, and return its result.
 
-        It sees one state of the database, with every call that has returned. Other calls don't wait for it, unless the
-        database is in memory. Raises `StoreError` if SQLite fails.
+        It sees one state of the database, which includes the changes of every call that has already returned. Other calls
+        don't wait for it, unless the database is in memory. Raises `StoreError` if SQLite fails.
         """
         reader = self._reader
         if reader is None or not self._is_open:
@@ -254,7 +254,7 @@ class _Reader:
             self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close the connection after the running read is done, or interrupt it."""
+        """Interrupt the running read, wait until it has ended, and close the connection."""
         self._connection.interrupt()
         self.thread.shutdown(cancel_futures=True)
         self._connection.close()

@@ -24,6 +24,8 @@ from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
 
+SHORT_BRANCH = 1000
+"""A branch of more messages is read in another thread, so that the store's other calls don't wait for it."""
 COUNTERS = Counters.__struct_fields__
 _MESSAGE = ", ".join(
     f"{'feedback' if name in {'rating', 'comment'} else 'messages'}.{name}" for name in MessageRecord.__struct_fields__
@@ -75,10 +77,19 @@ class SqliteHistory(SqlitePart):
         return await self._db.run(_list_messages, user, conversation, limit, before, bytes_max)
 
     async def branch(
-        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
     ) -> tuple[list[MessageRecord], int]:
         """See `HistoryStore`."""
-        return await self._db.run(_branch, user, conversation, last, bytes_max)
+        found = await self._db.run(_branch, user, conversation, last, bytes_max, count_max, steps_max=SHORT_BRANCH)
+        if found is None:
+            found = await self._db.read(_branch, user, conversation, last, bytes_max, count_max)
+        assert found is not None
+        return found
 
     async def put_feedback(
         self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
@@ -188,7 +199,7 @@ def _list_conversations(db: sqlite3.Connection, user: str, limit: int, before: s
 
 
 def list_end(db: sqlite3.Connection, user: str, before: str | None) -> int:
-    """Return the place in the order of changes before which a list continues after `before`. Raises `NotFound`."""
+    """Return the exclusive upper bound of `changed` in a list that begins after `before`. Raises `NotFound`."""
     if before is None:
         return 2**62
     row = db.execute("SELECT changed FROM conversations WHERE user = ? AND id = ?", (user, before)).fetchone()
@@ -286,8 +297,15 @@ def _count_within(bytes_max: int | None, sizes: list[tuple[str, int]]) -> int:
 
 
 def _branch(
-    db: sqlite3.Connection, user: str, conversation: str, last: str | None, bytes_max: int | None
-) -> tuple[list[MessageRecord], int]:
+    db: sqlite3.Connection,
+    user: str,
+    conversation: str,
+    last: str | None,
+    bytes_max: int | None,
+    count_max: int | None,
+    steps_max: int | None = None,
+) -> tuple[list[MessageRecord], int] | None:
+    """Return the branch, or None if it has more than `steps_max` messages."""
     if last is None:
         return [], 0
     if not has_conversation(db, user, conversation):
@@ -297,12 +315,16 @@ def _branch(
         "WITH RECURSIVE up (id, depth) AS ("
         "  SELECT ?2, 0 UNION ALL"
         "  SELECT messages.parent, depth + 1 FROM messages JOIN up ON messages.user = ?1 AND messages.id = up.id"
-        "  WHERE messages.parent IS NOT NULL)"
+        "  WHERE messages.parent IS NOT NULL LIMIT ?3)"
         " SELECT up.id, LENGTH(messages.body) FROM up"
         " JOIN messages ON messages.user = ?1 AND messages.id = up.id ORDER BY depth",
-        (user, last),
+        (user, last, -1 if steps_max is None else steps_max + 1),
     ).fetchall()
+    if steps_max is not None and len(sizes) > steps_max:
+        return None
     count = _count_within(bytes_max, sizes)
+    if count_max is not None:
+        count = min(count, max(count_max, 1))
     return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
 
 

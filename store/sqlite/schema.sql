@@ -64,9 +64,9 @@ CREATE TABLE IF NOT EXISTS messages (
     UNIQUE (user, id)
 );
 
--- The search: the words of the messages, see `store/search_text.py`, with the user's token. The messages of users who search are
--- added some time after a search, in the order of `n`, up to the user's number in `searches`. A deleted one is in
--- `removed_messages` until its words are deleted too.
+-- The search: the words of the messages, see `store/search_text.py`. `owner` has one word, which stands for the user. The
+-- messages of users who search are added some time after a search, in the order of `n`, up to the user's number in `searches`.
+-- A deleted one is in `removed_messages` until its words are deleted too.
 CREATE VIRTUAL TABLE IF NOT EXISTS message_words USING fts5 (owner, words, tokenize = 'ascii', columnsize = 0);
 CREATE TABLE IF NOT EXISTS searches (
     user TEXT PRIMARY KEY,

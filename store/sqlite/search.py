@@ -58,7 +58,7 @@ class SqliteSearch(SqlitePart):
             await super().run_pubsub(deliver, on_reconnect)
 
     def note_removed(self) -> None:
-        """Remove messages that were deleted from the index soon."""
+        """Have deleted messages removed from the index soon."""
         self._wake.set()
 
     async def index_user(self, user: str, share: float = 1) -> None:
@@ -68,7 +68,7 @@ class SqliteSearch(SqlitePart):
                 numbers = await self._slice(share, _index_slice, user, numbers)
 
     async def unindex_removed(self, share: float = 1) -> None:
-        """Remove the messages that were deleted from the index, in `share` of the time. Raises `StoreError`."""
+        """Remove deleted messages from the index, in `share` of the time. Raises `StoreError`."""
         while await self._slice(share, _unindex_slice):
             pass
 
@@ -126,7 +126,7 @@ def _unindexed_numbers(db: sqlite3.Connection, user: str) -> list[int]:
 
 
 def _index_slice(db: sqlite3.Connection, user: str, numbers: list[int]) -> tuple[list[int], float]:
-    """Index some of the messages with these numbers, the first ones. Return the others, and how many seconds it took."""
+    """Index the first few of the messages with these numbers. Return the other numbers, and how many seconds it took."""
     began = time.perf_counter()
     indexed, done = _indexed(db, user), 0
     for n in numbers:

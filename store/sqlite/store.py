@@ -202,7 +202,7 @@ def _add_to_conversation(
         insert_message(db, new.user, key, input_message)
         parent = input_message.id
     db.execute("UPDATE conversations SET title = ? WHERE key = ? AND title = ''", (new.title, key))
-    if new.limits is not None:  # otherwise it is no start: the turn was accepted before
+    if new.limits is not None:  # not if a turn that the store had lost is accepted again
         db.execute(
             "UPDATE conversations SET retention_days = ?1 WHERE key = ?2 AND retention_days IS NOT ?1",
             (new.retention_days, key),

@@ -45,8 +45,8 @@ test("auth.expiring: the credential is renewed on the socket, and never shown to
   }
 });
 
-// A credential lives for 12 s and is renewed after 2 s, so a renewal has 10 s on a busy machine. The turn lasts 15 s: without
-// a renewal the gateway closes the socket before the turn's end, at the latest 13 s and the grace period after the first token.
+// A credential lives for 12 s and is renewed after 2 s, so a renewal has 10 s on a busy machine. The turn lasts 15 s. Without a
+// renewal, the gateway would close the socket earlier: after 13 s at most, and the grace period of 1 s.
 const LIFE_S = 12;
 const JWT = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "10", TURNWIRE_AUTH_GRACE_S: "1" };
 

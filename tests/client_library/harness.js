@@ -50,7 +50,7 @@ class Stage {
     return this.#ask("stop", { name, kill });
   }
 
-  /** Wait until a gateway that `stop` has sent SIGTERM has ended. */
+  /** Waits for the end of a gateway to which `stop` has sent SIGTERM. */
   ended({ name }) {
     return this.#ask("ended", { name });
   }

@@ -1,4 +1,4 @@
-"""Attacks: meanwhile, tokens of a well-behaved client arrive on time. Ambiguous request heads are refused, and
+"""During attacks, the tokens of a well-behaved client arrive on time. Ambiguous request heads are refused, and
 expensive JSON doesn't close a socket."""
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 RATE, TOKENS, TURNS = 100, 120, 8
 FLOOR_S = 0.015
-"""The lowest bound in seconds, because a shared machine has pauses of its own. If twice the quiet p99 is more, that is
-the bound."""
+"""The bound is twice the p99 of the gateway that isn't attacked, but at least this many seconds, because a shared machine
+has pauses of its own."""
 ROUNDS = 4
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG_LEVEL": "error"}

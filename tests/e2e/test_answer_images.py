@@ -75,8 +75,8 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS)
 async def test_an_image_is_shown_stored_and_sent_back(tmp_path: Path, model: str) -> None:
     """In every dialect, the image is a part with an address that has its bytes. In the request of the conversation's
-    next turn, a note is in its place, and the user's message has the image. The user can also send it by its
-    address."""
+    next turn, the user's message has the image, and the model's message has a note instead. The user can also send
+    the image by its address."""
     first, _ = MODELS[model]
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(first)

@@ -1,4 +1,4 @@
-"""Two instances on a real Redis and a real PostgreSQL: each of them is away, loses its data, or both."""
+"""Two instances, while their real Redis, their real PostgreSQL or both are away or lose their data."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _branch(messages: list[dict[str, Any]], last: str) -> list[dict[str, Any]]:
 
 
 async def _check_history(w: World, number: int) -> None:
-    """Use a conversation through an instance in each way; Redis has forgotten it each time."""
+    """Read, continue, branch, attach, rate and delete conversations through an instance. Redis has forgotten them each time."""
     other = 1 - number
     async with connect(w, number) as c, connect(w, other) as d:
 
@@ -266,8 +266,8 @@ async def _check_history(w: World, number: int) -> None:
 
 
 async def test_both_are_killed(tmp_path: Path) -> None:
-    """PostgreSQL is killed, and Redis loses its data. Live turns complete, new ones start; what only the archive has is
-    refused until it is back; then everything that was archived and everything that was live is there."""
+    """PostgreSQL is killed, and Redis loses its data. Live turns complete, and new ones start. Requests for what only the
+    archive has are refused until PostgreSQL is back. Then everything that was archived or live is there."""
     async with archived(tmp_path) as (w, archive), client_of(w, 0, user=ANN) as ann:
         await w.start(ann, "old", conversation="talk", rate=500, tokens=20)
         await w.check(ann, "old")
@@ -392,8 +392,8 @@ async def test_an_erased_user_is_in_no_place(tmp_path: Path) -> None:
 
 
 async def test_the_sweep_deletes_cold_conversations_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that only the archive has and one that Redis has too are deleted from both when their retention is over. Newer ones
-    stay, cold or hot, and so does the usage of the deleted ones."""
+    """When the retention of a conversation is over, it is deleted everywhere, whether Redis still has it (hot) or only the
+    archive does (cold). Newer ones stay, cold or hot, and so does the usage of the deleted ones."""
     monkeypatch.setattr(retention, "SWEEP_S", 0.2)
     with redis_process(tmp_path) as redis:
         async with (

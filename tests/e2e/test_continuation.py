@@ -260,7 +260,7 @@ async def test_nothing_was_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [401, 402, 429])
 @pytest.mark.parametrize("begun", ["The quick brown", {"reasoning_content": "Hm."}])
 async def test_a_key_that_is_refused_in_mid_answer(tmp_path: Path, code: int, begun: dict[str, Any] | str) -> None:
-    """A rate limit or a rejected key is a failure of the provider too: the next request has the other key."""
+    """If a rate limit or a rejected key breaks an answer off, the next request has the other key."""
     failure = sse({"error": {"code": code, "message": "no more"}})
     keys = {"MOONSHOT_API_KEY": "key-one,key-two"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **keys) as (_, c):

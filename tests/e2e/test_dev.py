@@ -119,8 +119,8 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 
 def test_make_dev_serves_each_change(checkout: Path) -> None:
-    """`make dev` serves a change of the code within 15 s, and also a change of the page, of `.env`, even of a new one, and
-    of a file that a setting names. After a mistake in the code, it serves the corrected code."""
+    """`make dev` serves a change of the code within 15 s. It also serves a change of the page, a new or changed `.env`, and a
+    change of a file that a setting names. After a mistake in the code, it serves the corrected code."""
     with dev_server(checkout) as url:
         seconds_until(lambda: read(f"{url}/health"))
         rewrite(checkout / "gateway" / "__init__.py", '__version__ = "', '__version__ = "9')

@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG_LEVEL": "error"}
 FLOOR_S = 0.015
-"""The lowest bound in seconds, because a shared machine has pauses of its own. If twice the quiet p99 is more, that is
-the bound."""
+"""The bound is twice the p99 of the gateway that isn't attacked, but at least this many seconds, because a shared machine
+has pauses of its own."""
 ROUNDS = 8
 """The number of attempts; one has to pass, so that other load on the machine doesn't decide the result."""
 FLOOD_SHARE, IDLE_SHARE = 0.1, 0.15

@@ -77,8 +77,8 @@ class Checkout:
     python: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables of a command: those of this process, without those that affect pip, make or
-        the network or mark a run in CI, and pip's settings for the index."""
+        """Return the environment variables of a command: pip's settings for the index, and this process's variables except
+        those that affect pip, make or the network, or that mark a run in CI."""
         ours = re.compile(r"^(PIP_|MAKE|MFLAGS|CI$|PYTHON$)|_proxy$", re.IGNORECASE)
         kept = {name: value for name, value in os.environ.items() if not ours.search(name)}
         pip = {"PIP_NO_CACHE_DIR": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}

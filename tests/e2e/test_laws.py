@@ -259,7 +259,7 @@ async def test_law_8_a_turn_outlives_its_connection(gateway: GatewayProcess) -> 
 
 async def test_law_8_cancel_on_disconnect_of_the_last_attachment(tmp_path: Path) -> None:
     """Law 8: with `on_disconnect: cancel` a turn is cancelled after no client has been attached for the grace period. A
-    turn that another client is attached to, or without this option, continues."""
+    turn that another client is attached to continues, and so does a turn without this option."""
     async with (
         gateway_process(tmp_path, {"TURNWIRE_DISCONNECT_GRACE_S": "0.4"}) as gateway,
         client(gateway.ws_url) as observer,

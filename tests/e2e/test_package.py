@@ -54,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
-    """The wheel has all files of the three packages and the page, and none of the tools that vendored them."""
+    """The wheel has all files of the three packages and the page, but not the tools that made static/vendor."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]

@@ -141,7 +141,7 @@ async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage)
     await expect(page.get_by_test_id("empty")).to_be_visible()
 
 
-# Whether the word is within the box that is seen of the element, whose text may be cut off after some lines.
+# Returns whether the word is in the visible box of the element, whose text may be cut off after some lines.
 SEES_WORD = """(element, word) => {
   const text = element.firstChild;
   const range = document.createRange();
@@ -154,8 +154,8 @@ SEES_WORD = """(element, word) => {
 
 
 async def test_a_search_shows_the_text_around_the_match(watched: WatchedPage) -> None:
-    """A word of an answer finds its conversation, and the row shows the text around the word, as text and within what is seen of
-    the row. The text is gone with the query."""
+    """A word of an answer finds its conversation. The row shows the text around the word as plain text, with the word in the
+    visible part of the row. The text is gone with the query."""
     page = watched.page
     answer = "chaff " * 80 + "The hidden <b>needle</b> is in the answer. " + "straw " * 80
     turn = await watched.say(answer, rate=0)

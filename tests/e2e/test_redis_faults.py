@@ -102,8 +102,8 @@ async def test_live_turns_continue_while_redis_is_read_only(tmp_path: Path) -> N
 
 
 async def test_instances_follow_a_failover_by_sentinel(tmp_path: Path) -> None:
-    """Sentinel demotes the primary, and the address that the instances have leads to the new one only later. Then a turn
-    is followed and stopped through the other instance, and no connection stays at the demoted server."""
+    """Sentinel demotes the primary. The instances' address of Redis leads to the new primary only some time later. From then
+    on, a turn can be followed and stopped through the other instance, and no connection stays at the demoted server."""
     async with world(tmp_path) as w:
         with (
             redis_process(tmp_path / "replica", replica_of=w.redis.port) as replica,

@@ -1,5 +1,5 @@
-"""Law 7 for every pair of events: a client that has received the events up to the first one resumes, at either
-instance, when the turn has reached the second one."""
+"""Law 7 for every two events A and B: a client that has received the events up to A resumes, at either instance, when
+the turn has reached B."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ async def test_who_may_export_and_erase(tmp_path: Path) -> None:
 
 
 async def test_a_user_cannot_burden_the_store_with_erasures(tmp_path: Path) -> None:
-    """Each looks through all data of the store. A user that repeats its own is refused for a while; an administrator isn't."""
+    """An erasure looks through all data of the store. A user who repeats it is refused for a while; an administrator isn't."""
     async with gateway_process(tmp_path, AUTH) as gateway, httpx2.AsyncClient(base_url=gateway.url, timeout=30) as http:
         many = await asyncio.gather(*(http.delete("/v1/users/me", headers=bearer(token("ann"))) for _ in range(10)))
         assert sorted(one.status_code for one in many) == [200, *[429] * 9]
@@ -200,7 +200,7 @@ async def test_a_retention_claim_that_is_wrong_is_refused(tmp_path: Path) -> Non
 
 
 async def test_a_service_exports_and_erases_the_users_that_it_acts_for(tmp_path: Path) -> None:
-    """It names the user by a signed header, or in the path by its own credential with `as`, with no more scopes than its own."""
+    """It names the user in a signed header, or, with the scope `as`, in the path. Its own scopes must allow the request."""
     keys = KeyFile(tmp_path)
     service, reader = bearer(keys.add_service()), bearer(keys.add_service("reader", {"as", "read"}))
     secrets = {

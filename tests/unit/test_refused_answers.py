@@ -27,7 +27,7 @@ CPU_S = 0.5
 BLOCKED_MAX_S = 0.2
 """How long one callback may block the loop."""
 READ_BYTES = {"plain": 512 * 1024, "packed": 2 * 1024 * 1024}
-"""What aiohttp and one socket read may hold in addition. aiohttp decompresses 768 KiB at a time."""
+"""How many more bytes aiohttp and one read of the socket may hold. aiohttp decompresses 768 KiB at a time."""
 
 MODELS: dict[str, str | Route] = {
     "chat": route(),
@@ -42,7 +42,7 @@ TOO_LONG = {"type": "invalid_request_error", "message": "prompt is too long: 250
 
 @asynccontextmanager
 async def loop_not_blocked(cpu_s: float = CPU_S) -> AsyncIterator[None]:
-    """Check by CPU time that the body doesn't block the loop or use much CPU. The machine may be busy."""
+    """Check that the code in the `with` doesn't block the loop or use much CPU. CPU time counts: the machine may be busy."""
     longest, ticking = 0.0, True
 
     async def tick() -> None:

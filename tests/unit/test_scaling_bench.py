@@ -19,7 +19,7 @@ def test_what_is_used_at_rest_is_subtracted() -> None:
 
 
 def test_the_rows_and_indexes_of_logged_plans_are_found() -> None:
-    """Rows that a filter has removed count, and so do the loops. A whole table that is read is named."""
+    """The rows of each loop are counted, also those that a filter has removed. A table that is read whole is named."""
     index = {
         "Node Type": "Index Scan",
         "Index Name": "by_key",

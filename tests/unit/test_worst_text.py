@@ -111,7 +111,7 @@ UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
-"""Input that is rejected was read too."""
+"""The errors for rejected input. It is measured as well, because it was read until it was rejected."""
 
 
 class Row(NamedTuple):

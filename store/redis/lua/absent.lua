@@ -4,7 +4,7 @@ local function check_master()
   redis.call('DEL', KEYS[1] .. 'absent')
 end
 
--- Shared: return the reply that what the field names doesn't exist.
+-- Shared: return the reply for something that doesn't exist. `field` is the field of the request that names it.
 local function not_found(field)
   check_master()
   return {'not_found', field}

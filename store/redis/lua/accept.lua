@@ -1,7 +1,7 @@
 -- Accept a turn: store its id, request, input, conversation and lease.
 -- uses: absent, clock, turn_fields, cold, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms,
--- 1 to return {'cold', conversation} if only the archive may have the conversation.
+-- 1 to return {'cold', conversation} if the conversation isn't in Redis but may be in the archive.
 -- Returns {'exists', turn, whether its conversation exists}, {'accepted', turn, conversation, the input's parent, turns
 -- ahead, running groups}, {'conflict'}, {'busy'}, {'not_found', field}, {'limited', limit, ms} or, after the deadline,
 -- {'late'}.
@@ -86,7 +86,7 @@ if not new.stateless then
     redis.call('HSET', key, 'title', new.title)
     count_stored(p, id, #new.title)
   end
-  if new.limits then -- otherwise it is no start: the turn was accepted before
+  if new.limits then -- not if a turn that the store had lost is accepted again
     if new.retention_days then
       redis.call('HSET', key, 'retention_days', new.retention_days)
     else

@@ -1,10 +1,27 @@
--- Remove entries from the user's outbox that the archive has, unless they have changed since they were read, and let expire
--- what they name.
+-- Remove entries from the user's outbox that the archive has, unless they have changed since they were read. What they name
+-- may expire from now on.
 -- uses: clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the number and the bytes of the conversations that the user has in the archive, then
 -- member and number of each entry.
 -- Returns 1 if the outbox had none of these entries any more: another instance was faster, or the user was erased.
 local p, gone = KEYS[1], true
+
+local function let_expire(kind, name)
+  local id = string.sub(name, 18)
+  if kind == 'm:' then
+    local conversation = redis.call('HGET', p .. 'message:' .. name, 'conversation')
+    local ttl = conversation and conversation_ttl(p, conversation) or HISTORY_TTL_MS
+    redis.call('PEXPIRE', p .. 'message:' .. name, ttl + message_slack(ttl))
+  elseif kind == 'd:' then
+    redis.call('PEXPIRE', p .. 'deleted:' .. id, TURN_TTL_MS)
+    redis.call('PEXPIRE', p .. 'removed:' .. name, TURN_TTL_MS)
+  elseif kind == 'c:' and redis.call('HGET', p .. 'conversation:' .. id, 'place') == name then
+    local ttl = conversation_ttl(p, id)
+    redis.call('PEXPIRE', p .. 'conversation:' .. id, ttl)
+    redis.call('PEXPIRE', p .. 'messages:' .. id, ttl)
+  end
+end
+
 for i = 3, #ARGV, 2 do
   local member = ARGV[i]
   local kind, name = string.sub(member, 1, 2), string.sub(member, 3)
@@ -12,19 +29,7 @@ for i = 3, #ARGV, 2 do
   gone = gone and not change
   if change and tonumber(change) == tonumber(ARGV[i + 1]) then
     redis.call('ZREM', p .. 'outbox', member)
-    local id = string.sub(name, 18)
-    if kind == 'm:' then
-      local conversation = redis.call('HGET', p .. 'message:' .. name, 'conversation')
-      local ttl = conversation and conversation_ttl(p, conversation) or HISTORY_TTL_MS
-      redis.call('PEXPIRE', p .. 'message:' .. name, ttl + message_slack(ttl))
-    elseif kind == 'd:' then
-      redis.call('PEXPIRE', p .. 'deleted:' .. id, TURN_TTL_MS)
-      redis.call('PEXPIRE', p .. 'removed:' .. name, TURN_TTL_MS)
-    elseif kind == 'c:' and redis.call('HGET', p .. 'conversation:' .. id, 'place') == name then
-      local ttl = conversation_ttl(p, id)
-      redis.call('PEXPIRE', p .. 'conversation:' .. id, ttl)
-      redis.call('PEXPIRE', p .. 'messages:' .. id, ttl)
-    end
+    pcall(let_expire, kind, name) -- damaged data of one entry must not keep the others in the outbox
   end
 end
 if not gone and is_all_archived(p) then

@@ -1,4 +1,4 @@
--- Shared: return whether only the archive may have a conversation: Redis doesn't have it, and it wasn't deleted.
+-- Shared: return whether a conversation isn't in Redis but may be in the archive, because it wasn't deleted.
 local function is_cold(p, id)
   return id and ARCHIVE and redis.call('EXISTS', p .. 'conversation:' .. id, p .. 'deleted:' .. id) == 0
 end

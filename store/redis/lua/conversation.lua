@@ -1,4 +1,4 @@
--- Shared: of how many messages the time to live is restarted at once, if an archive is set.
+-- Shared: the maximum number of messages whose time to live is restarted at once, if an archive is set.
 local SWEPT_MAX = 1000
 
 -- Shared: set the fields of a hash to those of a table that aren't nil.
@@ -29,8 +29,8 @@ local function message_slack(ttl)
   return ttl < HISTORY_TTL_MS and math.min(ttl, DAY_MS) or ttl
 end
 
--- Shared: let a key that is for all conversations of the user live as long as one that changes now. It may live longer for
--- the others: they keep the time to live that the setting had when they changed last.
+-- Shared: let a key that is for all conversations of the user live at least as long as a conversation that changes now. Its
+-- time to live isn't shortened: if the setting was lowered, the conversations that haven't changed since live longer.
 local function prolong(key)
   if ARCHIVE then
     redis.call('PERSIST', key) -- until everything of the user is in the archive
@@ -136,7 +136,7 @@ local function create_conversation(p, new)
 end
 
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages live
--- longer, so that theirs has to be restarted only from time to time, and when the conversation's differs.
+-- longer, so their time to live has to be restarted only from time to time, and when that of the conversation has a new value.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
   local updated_ms, member, swept, swept_ttl, retention_days, archived =

@@ -1,7 +1,7 @@
 -- Store a new conversation, unless the user has one with its id.
 -- uses: clock, turn_fields, cold, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack, the user's limits as MessagePack (''
--- for none), 1 to return {'cold', conversation} if only the archive may have the conversation.
+-- for none), 1 to return {'cold', conversation} if the conversation isn't in Redis but may be in the archive.
 -- Returns {'ok', conversation} or {'limited', limit}.
 local new, limits = cmsgpack.unpack(ARGV[1]), ARGV[2] ~= '' and cmsgpack.unpack(ARGV[2])
 local key = KEYS[1] .. 'conversation:' .. new.id

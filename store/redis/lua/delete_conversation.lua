@@ -13,8 +13,8 @@ if redis.call('EXISTS', p .. 'messages:' .. ARGV[1]) == 1 then
   redis.call('SADD', p .. 'trash', member)
 end
 if ARCHIVE then
-  -- `deleted:` says so until the id is used again. `removed:` keeps a read of the archive that began before from bringing the
-  -- conversation back.
+  -- `deleted:` says so until the id is used again. Because of `removed:`, a read of the archive that began earlier doesn't
+  -- bring the conversation back.
   redis.call('SET', p .. 'deleted:' .. ARGV[1], 1)
   redis.call('SET', p .. 'removed:' .. member, 1)
   count_archived(p, -1, -(redis.call('HGET', p .. 'sizes', ARGV[1]) or 0))

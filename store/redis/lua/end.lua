@@ -1,7 +1,7 @@
 -- End a turn: store its last events, its answer, its usage and its ending.
 -- uses: absent, clock, turn_fields, cold, entries, outbox, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel, 1 to return
--- {'cold', conversation} if only the archive may have the conversation.
+-- {'cold', conversation} if the conversation isn't in Redis but may be in the archive.
 -- Returns {'ok', conversation}, {'not_found', field}, {'fenced'} or {'gap', end}.
 local p, ended = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn, log = p .. 'turn:' .. ended.turn, p .. 'log:' .. ended.turn

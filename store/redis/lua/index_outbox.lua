@@ -1,4 +1,4 @@
--- Write to the index that a user's outbox is about to be filled. The number differs from the one that the index had.
+-- Note in the index that a user's outbox is about to be filled. The number differs from the one that the index had.
 -- uses: clock
 -- KEYS[1] the bucket. ARGV: the user.
 -- This ZREM removes nothing, but a full Redis allows it, and then allows the rest of the script too.

@@ -8,7 +8,8 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
--- Shared: return the number of the user's conversations and their bytes. With an archive, it counts them too.
+-- Shared: return the number of the user's conversations and their bytes. With an archive, those that only the
+-- archive has count too.
 local function stored_of(p)
   local conversations, stored = redis.call('ZCARD', p .. 'conversations'), tonumber(redis.call('GET', p .. 'stored') or 0)
   if ARCHIVE then
@@ -19,8 +20,8 @@ local function stored_of(p)
 end
 
 -- Shared: return the limit that refuses `added_bytes` more bytes or, with `adds_conversation`, one more conversation; nil
--- if none does. Conversations that Redis has expired meanwhile don't count. Those with a short retention are looked for only
--- before a call is refused.
+-- if none does. Conversations that Redis has expired meanwhile don't count. Those that expired early, because of a retention of
+-- their own, are looked for only before a call is refused.
 local function storage_limit(p, limits, added_bytes, adds_conversation)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
     return

@@ -39,7 +39,7 @@ local function is_all_archived(p)
   return redis.call('EXISTS', p .. 'outbox', p .. 'unmarked') == 0
 end
 
--- Shared: add to what the user has in the archive by the last count, until it counts again.
+-- Shared: add to the archive's last count of what the user has there. Its next count replaces the sum.
 local function count_archived(p, conversations, bytes)
   redis.call('HINCRBY', p .. 'archived', 'stored_bytes', bytes)
   if conversations ~= 0 then

@@ -1,8 +1,9 @@
 -- Return the oldest entries of the user's outbox, with the present state of what they name.
 -- KEYS[1] the user's prefix. ARGV: maximum number, approximate maximum number of bytes.
 -- Returns {entries, 1 if there are more, number of the last change, 1 if `mark_earlier` has to mark messages}. Each entry is {member, number of the change, state}.
--- The state is empty if what the member names is gone. Otherwise it is {fields, size} of a conversation, {fields, place of
--- its conversation} of a message, or {fields, counters} of a turn.
+-- The state is empty if what the member names is gone, and false if it can't be read. Otherwise it is {fields, size} of a
+-- conversation, {fields, place of its conversation} of a message, or {fields, counters} of a turn.
+local MEMBER_BYTES_MAX = 65536
 local p, bytes_left, entries = KEYS[1], tonumber(ARGV[2]), {}
 
 local function conversation_state(place)
@@ -28,7 +29,7 @@ local function message_state(message)
   return {redis.call('HGETALL', p .. 'message:' .. message), redis.call('HGET', p .. 'conversation:' .. id, 'place')}
 end
 
--- Everything is returned as text, because Redis would cut numbers.
+-- The numbers are returned as text, as in the fields of conversations and messages.
 local function turn_state(packed)
   local turn, counts = unpack(cmsgpack.unpack(packed))
   for i, value in ipairs(counts) do
@@ -39,22 +40,23 @@ local function turn_state(packed)
 end
 
 local members = redis.call('ZRANGE', p .. 'outbox', 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+local states = {['c:'] = conversation_state, ['m:'] = message_state, ['t:'] = turn_state, ['d:'] = function() return {} end}
 for i = 1, #members, 2 do
   local kind, name = string.sub(members[i], 1, 2), string.sub(members[i], 3)
-  local state = {}
-  if kind == 'c:' then
-    state = conversation_state(name)
-  elseif kind == 'm:' then
-    local size = redis.call('HSTRLEN', p .. 'message:' .. name, 'body')
-    if size > bytes_left and #entries > 0 then
-      break
-    end
-    bytes_left = bytes_left - size
-    state = message_state(name)
-  elseif kind == 't:' then
-    state = turn_state(name)
+  local size = #members[i]
+  if kind == 'm:' then
+    local body = redis.pcall('HSTRLEN', p .. 'message:' .. name, 'body')
+    size = size + (tonumber(body) or 0)
   end
-  entries[#entries + 1] = {members[i], members[i + 1], state}
+  if size > bytes_left and #entries > 0 then
+    break
+  end
+  bytes_left = bytes_left - size
+  local is_read, state = false, nil
+  if states[kind] and #members[i] <= MEMBER_BYTES_MAX then
+    is_read, state = pcall(states[kind], name)
+  end
+  entries[#entries + 1] = {members[i], members[i + 1], is_read and state}
 end
 local last = redis.call('ZREVRANGE', p .. 'outbox', 0, 0, 'WITHSCORES')
 local unmarked = redis.call('EXISTS', p .. 'unmarked')

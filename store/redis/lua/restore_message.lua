@@ -1,4 +1,5 @@
--- Store a message of the archive again, if its conversation is here. It stays below the conversation's other messages.
+-- Store a message of the archive again, if its conversation is here. Its number is its place in the list of
+-- the conversation's messages.
 -- uses: absent, clock, turn_fields, outbox, conversation
 -- KEYS[1] the user's prefix. ARGV: the message's number, its fields as MessagePack.
 -- Returns {'ok'} or {'not_found', field}.

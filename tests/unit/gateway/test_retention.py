@@ -1,21 +1,24 @@
-"""The sweep deletes what is due as its user would, on one instance at a time."""
+"""The sweep deletes expired conversations in the same way as their users would, on one instance at a time."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from gateway import retention
 from gateway.protocol.ids import now_ms
 from gateway.retention import Retention
-from store.records import DAY_MS, NotFound
+from store.records import DAY_MS, ConversationRecord, Damaged, NotFound
 from tests.in_process import ControlledStore, open_client, open_services
 from tests.store_conformance import conversation
 
 
 async def test_expired_conversations_are_deleted(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the setting or by their own retention, in batches; their subscribers are told. Others are kept, and so are all of
-    them while another instance has the permit."""
+    """The setting or the conversation's own retention applies. The sweep works in batches, and tells subscribers. While
+    another instance has the permit, nothing is deleted."""
     monkeypatch.setattr(retention, "BATCH", 2)
     async with open_services(store) as services, open_client(services) as ann:
         now = now_ms()
@@ -45,7 +48,7 @@ async def test_expired_conversations_are_deleted(store: ControlledStore, monkeyp
 async def test_a_conversation_that_was_changed_meanwhile_is_kept(
     store: ControlledStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it is continued or deleted between the search and its turn, nothing is deleted, and the sweep ends."""
+    """If it is continued or deleted after the sweep's search has found it, the sweep deletes nothing, and ends."""
     async with open_services(store) as services:
         now = now_ms()
         fresh = conversation("fresh", "ann", at=now)
@@ -80,3 +83,46 @@ async def test_a_clock_that_is_ahead_deletes_nothing_early(
         monkeypatch.setattr(services.store, "clock_ms", clock_ms, raising=False)
         assert await Retention(services, 1).sweep() == 1
         assert [one.id for one in (await store.conversations("ann", 99, None))[0]] == ["in half an hour"]
+
+
+@pytest.mark.parametrize("error", [ValueError("invalid literal"), Damaged()])
+async def test_a_damaged_conversation_stops_neither_the_sweep_nor_the_gateway(
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever its data raises, the others are deleted, and the log names it."""
+    async with open_services(store) as services:
+        for name, age in (("bad", 12), ("old", 11)):
+            await store.create_conversation(conversation(name, "ann", at=now_ms() - age * DAY_MS))
+        read = services.store.conversation
+
+        async def conversation_or_error(user: str, name: str) -> ConversationRecord:
+            if name == "bad":
+                raise error
+            return await read(user, name)
+
+        monkeypatch.setattr(services.store, "conversation", conversation_or_error, raising=False)
+        with capture_logs() as logs:
+            assert await Retention(services, 10).sweep() == 1
+        assert [one["conversation"] for one in logs if one["log_level"] == "error"] == ["bad"]
+        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["bad"]
+
+
+async def test_a_sweep_that_fails_is_tried_again(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody expected must not end the background tasks of the gateway."""
+    monkeypatch.setattr(retention, "SWEEP_S", 0.01)
+    async with open_services(store) as services:
+        swept = asyncio.Event()
+        sweep = Retention(services, 10)
+
+        async def fail() -> int:
+            swept.set()
+            raise ValueError
+
+        monkeypatch.setattr(sweep, "sweep", fail)
+        task = asyncio.create_task(sweep.run())
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                await swept.wait()
+            swept.clear()
+        assert not task.done()
+        task.cancel()

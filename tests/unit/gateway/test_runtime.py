@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from gateway.requests import erasure
 from store.api import instance_channel
 from tests.in_process import SLOW, ControlledStore, Instance, eventually, open_client, open_instance
@@ -32,6 +36,29 @@ async def test_each_notification_reaches_its_component(pair: Pair) -> None:
         await there.request("turn.cancel", turns=["t", "u"])
         for turn in ("t", "u"):
             await here.ending(turn)
+
+
+@pytest.mark.parametrize("call", ["expired_leases", "renew", "expired_conversations"])
+async def test_damaged_data_ends_no_background_task(
+    store: ControlledStore, quick: None, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A store call that fails by a defect, or by data that something has damaged, is made again, and turns go on."""
+    monkeypatch.setattr("gateway.tasks.RESTART_S", 0.01)
+    monkeypatch.setattr("gateway.retention.SWEEP_S", 0.01)
+    real, calls = getattr(store.real, call), []
+
+    async def damaged(*args: Any, **fields: Any) -> Any:
+        calls.append(call)
+        if len(calls) < 3:
+            raise ValueError("not a number")
+        return await real(*args, **fields)
+
+    monkeypatch.setattr(store.real, call, damaged)
+    async with open_instance(store, lease_s=0.3) as instance, open_client(instance.services) as ann:
+        await ann.start("t", demo=SLOW)
+        await eventually(lambda: len(calls) > 3)
+        await ann.request("turn.cancel", turns=["t"])
+        await ann.ending("t")
 
 
 async def test_durability_changes_are_announced(store: ControlledStore, quick: None) -> None:

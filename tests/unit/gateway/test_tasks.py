@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from functools import partial
 
 import pytest
 
-from gateway.tasks import MeteredCoroutine, run_logged, spawn
+from gateway.tasks import MeteredCoroutine, keep_running, run_logged, spawn
 
 
 async def test_work_is_done_in_the_group() -> None:
@@ -38,6 +39,24 @@ async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
     spawn(tasks, late)
     assert started == []
     assert inspect.getcoroutinestate(late) == inspect.CORO_CLOSED
+
+
+async def test_a_background_task_that_fails_starts_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exception is logged, and ends no other task of the group. A task that returns isn't started again."""
+    monkeypatch.setattr("gateway.tasks.RESTART_S", 0.001)
+    runs: list[str] = []
+
+    async def work(name: str) -> None:
+        runs.append(name)
+        if len(runs) < 3:
+            raise ZeroDivisionError("a defect")
+
+    await keep_running(partial(work, "a"))
+    assert runs == ["a"] * 3
+    assert caplog.text.count("starts again") == 2
+    assert "work" in caplog.text
 
 
 async def test_a_failure_in_a_turn_is_logged_and_contained(caplog: pytest.LogCaptureFixture) -> None:

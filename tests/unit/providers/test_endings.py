@@ -142,7 +142,7 @@ def test_a_block_that_never_stops() -> None:
 
 
 def test_where_messages_stop() -> None:
-    """The stop reason may be in `message_stop`, which may be missing. A pause is an ending only with it."""
+    """The stop reason may be in `message_stop`, which may be missing. A pause ends the answer only if `message_stop` follows."""
     text = block(0, "text", text="a")
     assert messages(text, {"type": "message_stop", "stop_reason": "end_turn"}).finish == "stop"
     assert messages(text, {"type": "message_stop", "message": {"stop_reason": "max_tokens"}}).finish == "length"
@@ -244,7 +244,7 @@ def test_calls_with_one_index() -> None:
 
 
 def test_a_content_that_is_a_text() -> None:
-    """A text in place of a list of pieces is read as one."""
+    """A text in place of a list of pieces is read as one piece."""
     assert responses(item("done", 0, type="message", content="a")).parts == [("text", "a")]
     start = {"type": "message_start", "message": {"content": "a"}}
     assert messages(start, *stopped("end_turn")).parts == [("text", "a")]

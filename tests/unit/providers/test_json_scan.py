@@ -32,7 +32,7 @@ PIECES = st.lists(st.one_of(JSONS, st.text('{}[]"\\\\:, a', max_size=6)), max_si
 @settings(deadline=None, max_examples=examples(200))
 @given(PIECES, st.lists(st.integers(1, 5), min_size=1, max_size=40))
 def test_a_value_ends_where_json_ends(texts: list[str], sizes: list[int]) -> None:
-    """A JSON value ends at its end, wherever it is split and whatever is in strings, and never before."""
+    """The end of a JSON value is found, and no earlier place, wherever the value is split and whatever is in strings."""
     text, scan, fed = "".join(texts), JsonScan(), ""
     for size in [*sizes, len(text) + 1]:
         piece, text = text[:size], text[size:]

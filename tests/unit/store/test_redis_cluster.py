@@ -74,7 +74,7 @@ class TestCluster(StoreConformance):
 
 
 def users_of(cluster: RedisCluster, each: int) -> list[str]:
-    """Return users of which each master has `each`."""
+    """Return users: `each` for each master."""
     found: dict[int, list[str]] = {master.port: [] for master in cluster.masters()}
     ranges = cluster.ranges()
     number = 0
@@ -136,7 +136,7 @@ async def test_the_url_of_one_node_uses_the_whole_cluster(cluster: RedisCluster)
 
 
 async def test_channels_are_sharded(cluster: RedisCluster) -> None:
-    """Each channel is subscribed only at the master that has its user's slot, and the channel of an instance at one."""
+    """A user's channel is subscribed only at the master of the user's slot, and the channel of an instance at one master."""
     async with redis_store(cluster.url) as store, listening(store) as received:
         users = users_of(cluster, 2)
         for user in users:
@@ -325,8 +325,8 @@ async def test_a_url_of_a_cluster_that_names_a_single_redis_is_explained(tmp_pat
 
 @checks_time_limit
 async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
-    """A master is killed while turns of all shards are written. The other shards go on as soon as the cluster is up,
-    the lost ones with the promoted replica; every event is in the logs, and every channel is delivered again."""
+    """A master is killed while turns of all shards are written. All of them go on as soon as the cluster is up, those of
+    the lost shard with its promoted replica. Every event is in the logs, and every channel is delivered again."""
     with redis_cluster(tmp_path) as cluster:
         async with redis_store(cluster.url) as store, redis_store(cluster.url) as other, listening(other) as received:
             users = users_of(cluster, 5)
@@ -390,7 +390,8 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("hostname", "localhost"), ("unknown-endpoint", ""), ("hostname", "")])
 async def test_how_the_nodes_announce_themselves(cluster: RedisCluster, kind: str, name: str) -> None:
-    """By names, or by ports alone at the host of the URL. If Redis prefers names and has none, the error says what to set."""
+    """Nodes may announce names, or only ports, which are then those of the URL's host. If Redis prefers names and has none,
+    the error says what to set."""
     if cluster.nodes[0].version < (7, 0):
         pytest.skip("this Redis announces addresses only")
     try:

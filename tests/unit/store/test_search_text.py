@@ -47,7 +47,7 @@ def test_words_of_texts_that_a_blank_separates(one: str, two: str) -> None:
 
 @given(texts, texts, st.booleans())
 def test_a_query_of_any_text(query: str, text: str, repeats: bool) -> None:
-    """Parsing never fails, is bounded, and finds a text that has the query in quotes. The fast way agrees."""
+    """Parsing never fails and is bounded. In quotes, a query finds any text that contains it. `matches_text` agrees."""
     text = f"{text} {query} {text}" if repeats else text
     parsed = parse_query(query)
     assert len(parsed.phrases) + len(parsed.excluded) <= TERMS_MAX

@@ -52,7 +52,8 @@ async def test_options_lists_the_methods_of_a_path(http: httpx2.AsyncClient) -> 
 
 
 async def test_a_longer_path_is_not_taken_for_the_name_of_a_user(http: httpx2.AsyncClient) -> None:
-    """`DELETE` isn't a method of the export. It must not erase a user, except one whose name ends like that."""
+    """`DELETE` of the path of ann's export is refused, and doesn't erase ann. With an escaped slash, the path names the
+    user `ann/export`, who is erased."""
     wrong = await http.delete("/v1/users/ann/export")
     assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, {"GET", "HEAD", "OPTIONS"})
     assert (await http.delete("/v1/users/ann%2Fexport", timeout=30)).status_code == 200

@@ -77,7 +77,7 @@ async def test_law_11_an_export_over_its_share_waits(server: InLoopServer) -> No
 
 
 async def test_law_11_exports_that_nobody_reads_are_limited(server: InLoopServer) -> None:
-    """Each takes one of its user's connections, on all instances, and returns it when the client leaves."""
+    """Until its client leaves, each counts as one of its user's connections, and their limit is for all instances."""
     server.gateway.services.limits.loop_time.charge(EXPORT_PREFIX + "ann", 3600)  # so that none of them ends
     async with http_client(server.url, headers=bearer(token("ann"))) as http:
         async with http.stream("GET", EXPORT) as one, http.stream("GET", EXPORT) as two:

@@ -73,7 +73,7 @@ async def run_authenticator(folder: Path, **fields: Any) -> AsyncIterator[Authen
     async with open_store() as store:
         harness = AuthenticatorHarness(store, folder, **fields)
         async with asyncio.TaskGroup() as tasks:
-            background_tasks = [tasks.create_task(task) for task in harness.auth.background_tasks()]
+            background_tasks = [tasks.create_task(work()) for work in harness.auth.background_tasks()]
             try:
                 yield harness
             finally:
@@ -532,7 +532,7 @@ async def test_an_invalid_key_file_locks_out_no_client(tmp_path: Path, caplog: p
 
 
 async def test_without_the_store_no_new_client_is_admitted(tmp_path: Path) -> None:
-    """The client could be revoked. Existing leases stay, and are checked when the store is back."""
+    """Its credential may have been revoked. Existing leases stay, and are checked when the store is back."""
     async with run_authenticator(tmp_path) as h:
         lease = h.auth.admit(await h.auth.authenticate(bearer(token("ann", jti="j"))))
         with h.store.failing("get_ephemeral"):

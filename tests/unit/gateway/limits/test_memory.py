@@ -40,7 +40,7 @@ async def test_new_work_is_refused_while_memory_is_full() -> None:
 
 
 @pytest.mark.parametrize(("written", "limit"), [("1000000\n", 1_000_000), ("max\n", 0), ("9223372036854771712\n", 0)])
-def test_the_default_limit_is_a_share_of_the_containers(
+def test_the_default_limit_is_a_share_of_the_limit_of_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, limit: int
 ) -> None:
     """The container's limit comes from cgroup v1 or v2; without one there is no limit.

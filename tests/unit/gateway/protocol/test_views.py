@@ -37,6 +37,7 @@ from providers.base import (
     Usage,
 )
 from store.records import ConversationRecord, Counters, MessageRecord
+from tests.store_conformance import conversation
 
 LONG = st.one_of(
     st.text(max_size=30),
@@ -157,6 +158,13 @@ def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], ti
 def test_a_cost_is_decimal_text(nano: int, amount: str) -> None:
     """The amount is exact, with at least six decimals, and never a float."""
     assert cost_from_nano(nano) == Cost(amount, "USD")
+
+
+@pytest.mark.parametrize("stored", [b"\xff", b"[1]", b'"x"', b"{", b""])
+def test_a_conversation_with_damaged_metadata_is_shown(stored: bytes) -> None:
+    """Otherwise the list with this conversation could never be read."""
+    assert conversation_view(conversation(metadata=b'{"a":1}')).metadata == {"a": 1}
+    assert conversation_view(conversation(metadata=stored)).metadata == {}
 
 
 def test_an_unknown_price_has_no_cost() -> None:

@@ -421,7 +421,8 @@ async def test_a_search_finds_parts_of_titles(ann: SessionClient, store: Control
 
 
 async def test_a_search_shows_where_it_was_found(ann: SessionClient) -> None:
-    """A result has the newest message that matches and the text around the place; one by its title alone has neither."""
+    """A result has the newest message that matches, and the text around the match. If only the title matches, it has
+    neither."""
     found = await ann.request("turn.start", turn="t1", input="The needle is in  the hay.")
     await ann.ending("t1")
     titled = await ann.request("conversation.create", title="Needles")

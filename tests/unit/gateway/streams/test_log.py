@@ -186,7 +186,7 @@ def test_a_frame_is_encoded_once_for_each_codec() -> None:
 
 
 def test_which_positions_can_be_continued() -> None:
-    """Position 0 can always be continued. Another one can in the log's own epoch, even if it is ahead of the log."""
+    """Position 0 can always be continued. Any other can only in the log's epoch; it may be ahead of the log."""
     log = filled(started())
     assert log.can_resume(None, 0)
     assert log.can_resume(EPOCH - 5, 0)

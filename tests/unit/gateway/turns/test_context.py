@@ -25,6 +25,7 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
+from store.records import MessageRecord
 from tests.in_process import ControlledStore
 from tests.store_conformance import conversation, ending, message, new_turn
 
@@ -191,6 +192,24 @@ async def test_the_history_is_bounded_in_items(store: ControlledStore) -> None:
         assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), items_max
 
 
+async def test_no_more_messages_are_read_than_may_be_sent(
+    store: ControlledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 11: a conversation may be much longer than a request."""
+    await store_exchanges(store, *(TextPart(f"q{number}") for number in range(3)))
+    real, counts = store.real.branch, []
+
+    async def branch(*args: Any) -> tuple[list[MessageRecord], int]:
+        found, older = await real(*args)
+        counts.append((len(found), older))
+        return found, older
+
+    monkeypatch.setattr(store.real, "branch", branch)
+    for items_max in (1, 4, 10_000):
+        await built_request(store, TurnStart(conversation="c1", input="now"), "t", items_max=items_max)
+    assert counts == [(1, 6), (4, 3), (7, 0)]
+
+
 async def test_a_history_of_many_small_parts_does_not_block_the_loop(store: ControlledStore) -> None:
     """Law 11: the history is decoded and converted in another thread, up to the limit of messages and parts."""
     await store.create_conversation(conversation())
@@ -304,8 +323,8 @@ async def test_a_result_without_its_call_is_refused(store: ControlledStore) -> N
 
 
 async def test_a_result_that_comes_too_late_is_refused(store: ControlledStore) -> None:
-    """No provider accepts a result after another exchange, so the turn is refused. Later turns leave that result out, and
-    have the second of two results that directly follow their call."""
+    """No provider accepts a result after another exchange, so the turn is refused. Later turns leave that result
+    out. Of two results that directly follow their call, they have the second."""
     await store.create_conversation(conversation())
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]

@@ -118,7 +118,7 @@ async def test_the_ids_of_calls_differ_by_message_and_part_and_are_repeatable() 
 
 
 async def test_a_batch_is_published_in_one_step() -> None:
-    """Parts and deltas become events in their order; usage and finish reason become none."""
+    """Parts and deltas become events in their order; usage and finish reason make no events."""
     writer = await make_writer()
     batch: list[Delta] = [
         PartStarted(0, "text"),

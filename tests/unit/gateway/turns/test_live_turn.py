@@ -1,5 +1,5 @@
-"""One turn's stream: attaching without a gap, positions ahead of the log and of other epochs, and the disconnect
-timer."""
+"""One turn's stream: attaching without a gap, positions that are ahead of the log or from another epoch, and the
+disconnect timer."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def harness(store: ControlledStore, quick: None) -> WriterHarness:
 async def test_a_failing_part_of_the_store_holds_up_only_its_turns(
     harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The events of the other turns are stored. Those of its turns are kept for the next flush, which the error asks for."""
+    """The events of the other turns are stored. Those of the turns in that part are kept for the next flush, and
+    `PartFailed` is raised."""
     streams = [await harness.stream(turn) for turn in ("t", "u")]
     append = harness.store.append
 
@@ -175,7 +176,7 @@ async def test_a_short_outage_is_not_reported(harness: WriterHarness, monkeypatc
     now = asyncio.get_running_loop().time()
     with harness.store.failing("append"), pytest.raises(StoreError):
         await harness.writer.flush()
-    harness.writer.report_reachable(reachable=False, since=now - 60)  # the earlier failure stays the start
+    harness.writer.report_reachable(reachable=False, since=now - 60)  # the outage still began at the failed flush
     assert not harness.writer.is_reachable()
     assert harness.states == []
     await harness.writer.flush()
@@ -270,7 +271,7 @@ async def test_a_refused_append_stops_the_former_owner(harness: WriterHarness) -
 
 
 async def test_a_turn_missing_in_the_store_is_scheduled_for_restore(harness: WriterHarness) -> None:
-    """The writer passes a turn that the store doesn't have to `schedule_restore`."""
+    """If the store doesn't have a turn, the writer passes that turn to `schedule_restore`."""
     stream = LiveTurn("ann", "never", b"", EPOCH)
     missing: list[LiveTurn] = []
     harness.writer.schedule_restore = missing.append  # type: ignore[method-assign, assignment]

@@ -209,7 +209,7 @@ def test_the_model_is_the_last_fallback_since_the_reset() -> None:
 
 
 def test_another_model_gets_no_signatures_of_the_first() -> None:
-    """If another model continues an answer, the message has no signature that was made before, but those made after."""
+    """If another model continues an answer, the message has only the signatures that were made after that."""
     begun: list[TurnEvent] = [started("t"), part(2), delta(3, "one "), TurnDelta("t", 4, 0, signature="A")]
     same, other = (TurnStatus(turn="t", seq=5, status="continued", model=model) for model in (begun[0].model, "b"))  # type: ignore[union-attr]
     rest: list[TurnEvent] = [delta(6, "two"), part(7, 1), TurnDelta("t", 8, 1, signature="B")]

@@ -353,7 +353,7 @@ async def test_an_ending_that_the_store_has_lost_is_stored_again(
 
 
 async def test_a_mirror_stores_an_ending_that_the_store_has_lost(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So does an instance that has only mirrored the turn, when its owner is gone."""
+    """If the owner is gone, an instance that has only mirrored the turn stores the ending again."""
     one, two = pair
     async with open_client(two.services) as there:
         async with open_client(one.services) as here:
@@ -460,7 +460,7 @@ async def test_an_ending_is_forgotten_if_the_turn_went_on_elsewhere(
 
 
 async def test_the_log_writer_appends_no_ending(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ending is stored with its turn. If the store's log falls back after that, it isn't appended as a mere event."""
+    """An ending is stored with its turn. If the store then loses it, the log writer doesn't append it as a mere event."""
     async with open_store() as store, open_instance(store, lease_s=30) as one, open_client(one.services) as ann:
         real = store.real
 

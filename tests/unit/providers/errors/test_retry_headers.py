@@ -90,7 +90,7 @@ def test_the_clock_of_the_provider() -> None:
 
 
 def test_limits_that_are_used_up() -> None:
-    """If no header gives a wait, it lasts until a limit that is used up resets. Other limits are ignored."""
+    """If no header gives a wait, a limit that is used up gives it: the time until its reset. Other limits are ignored."""
     headers = {
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": "1m2s",

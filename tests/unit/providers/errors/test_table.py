@@ -15,7 +15,7 @@ def test_last_row_matches_everything() -> None:
 
 
 def test_every_row_can_match() -> None:
-    """Each row that names statuses has one that no earlier row without words matches."""
+    """The earlier rows without words never cover all of a row's statuses."""
     covered: set[int] = set()
     for rule in RULES[:-1]:
         if rule.statuses is not None:

@@ -44,7 +44,7 @@ def test_a_legal_name_is_kept(name: str) -> None:
     ],
 )
 def test_arguments_become_an_object(written: str, sent: str) -> None:
-    """An object is kept as the model wrote it. What isn't one becomes the field of one."""
+    """An object is kept as the model wrote it. Anything else becomes a field of a new object."""
     assert object_arguments(written) == sent
 
 

@@ -219,7 +219,7 @@ def test_any_history_follows_the_rules_of_the_dialect(
 def test_any_end_of_a_history_follows_the_rules_or_is_refused(
     history: list[ChatMessage], effort: Effort | None
 ) -> None:
-    """Also a context that ends with an answer, a result or nothing that can be sent."""
+    """This includes a context that ends with an answer or a result, and one with nothing that can be sent."""
     # An image of an unknown type in the new input is left to the provider to refuse.
     assume(not any(part.media_type == "image/svg+xml" for part in _images(history[-1:])))
     for model, check in _each(*DIALECTS):
@@ -244,7 +244,7 @@ def test_a_longer_context_begins_with_the_same_messages(history: list[ChatMessag
         assert fit_request(model, requested(asked), stateless=True) == short
 
 
-def test_ids_that_differ_by_turn_and_part_begin_with_the_providers() -> None:
+def test_own_ids_differ_by_turn_and_part_and_begin_with_the_id_of_the_provider() -> None:
     """Our own ids are short, safe, unique and repeatable, whatever the provider gives."""
     given_ids = ["functions.weather:0", "", "c" * 10_000, "é\x1b", "call_1"]
     made = [own_call_id(message, part, one) for message in ("m_1", "m_2") for part in (0, 1) for one in given_ids]
@@ -321,7 +321,7 @@ def test_system_messages_are_first_where_roles_are_strict() -> None:
 
 
 def test_nothing_to_send_is_refused() -> None:
-    """A context of blank text and unsigned thoughts only gives a named error, not an empty request."""
+    """A context that has only blank text and unsigned thoughts gives a named error, not an empty request."""
     nothing = [ChatMessage("user", (TextPart(" "),)), ChatMessage("assistant", (ReasoningPart("Hm"),))]
     with pytest.raises(ProviderError, match="nothing") as caught:
         fit(requested(nothing), DIALECTS["openai"][0])
@@ -371,7 +371,7 @@ def test_large_images_of_the_history_are_left_out_where_the_provider_refuses_the
 def test_the_newest_images_are_sent_where_the_provider_limits_them(
     dialect: str, count: int, chars: int, kept: int
 ) -> None:
-    """Anthropic takes 100 images and 32 MB in a request, and fewer bytes in the clouds."""
+    """Anthropic takes 100 images and 32 MB in a request, and its cloud hosts, such as Bedrock, take fewer bytes."""
     shown = [ChatMessage("user", (ImagePart("image/png", data="A" * chars), TextPart(str(n)))) for n in range(count)]
     body = body_of(DIALECTS[dialect][0], requested([*shown, ASK]))
     pieces = [piece["type"] for message in body["messages"] for piece in message["content"]]
@@ -398,7 +398,7 @@ def test_images_at_addresses_are_left_out_where_the_provider_loads_none() -> Non
     ],
 )
 def test_signatures_of_other_dialects_are_left_out(dialect: str, signature: str, is_sent: bool) -> None:
-    """The `messages` of a client don't say which model signed them, and a provider refuses those of another one."""
+    """The `messages` of a client don't say which model made a signature, and a provider refuses another model's."""
     answer = ChatMessage("assistant", (ReasoningPart("why", signature=signature), TextPart("Because.")))
     body = body_of(DIALECTS[dialect][0], requested([ASK, answer, ASK]))
     assert ("why" in json.dumps(body)) == is_sent
@@ -413,7 +413,7 @@ def test_an_image_that_the_model_made_moves_to_the_next_question() -> None:
 
 
 def test_anthropic_gets_a_definition_of_each_tool_that_was_called() -> None:
-    """Messages refuses calls in a request without tools. The model may not call those."""
+    """The Messages API refuses a history with calls if no tools are defined. The model may not call these tools."""
     body = body_of(DIALECTS["anthropic"][0], requested([ASK, *pair("c", "sunny", "get.weather"), ASK]))
     assert [tool["name"] for tool in body["tools"]] == [body["messages"][1]["content"][0]["name"]]
     assert body["tool_choice"] == {"type": "none"}

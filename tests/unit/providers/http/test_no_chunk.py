@@ -117,7 +117,8 @@ BEATS = {
 @pytest.mark.parametrize("beat", BEATS.values(), ids=BEATS)
 @pytest.mark.parametrize("begun", [True, False])
 async def test_signs_of_life_extend_silence(beat: bytes, begun: bool) -> None:
-    """While signs of life come, silence has a longer limit, before the first word too. Then it ends with its own message."""
+    """While signs of life come, silence has a longer limit, before the first word too. Past that limit, the answer
+    fails, and its error has a message of its own."""
     first, second, *rest = chat("Hello, ", "you.").blocks
     head, tail = ((first,), (second, *rest)) if begun else ((), (first, second, *rest))
     alive = Script((*head, *[beat] * 40, *tail)).replace(rate=30)

@@ -146,9 +146,9 @@ def test_parallel_calls() -> None:
 
 
 def test_text_after_a_call() -> None:
-    """Text after a call comes after it, even if the call has no arguments yet.
+    """Text that arrives after a call is a part after the call's part, even if the call has no arguments yet.
 
-    Only a complete answer fills in missing arguments.
+    Missing arguments become `{}`, but only if the answer is complete.
     """
     answer = decode(call(0, "a", "f", ""), {"content": "b"}, finish("tool_calls"))
     assert answer.parts == [("tool_call", "{}"), ("text", "b")]

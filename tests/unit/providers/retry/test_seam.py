@@ -45,7 +45,7 @@ BLANKS = [" ", " ", " ", "\n", "\n\n", "\n    "]
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Return a text whose words differ, so that a repetition is never its own."""
+    """Return a text whose words all differ, so that only a continuation can repeat them."""
     count = draw(st.integers(4, 40))
     pieces = []
     for number in range(count):
@@ -63,7 +63,7 @@ def join(said: str, continuation: str, cuts: list[int], **fields: bool) -> str:
 
 
 def last_words(said: str, count: int) -> str:
-    """Return the end of `said` from its last word number `count` on, without the blank after it."""
+    """Return the last `count` words of `said`, without the blank after them."""
     stripped = said.rstrip()
     starts = [0, *(at + 1 for at, char in enumerate(stripped) if char.isspace())]
     return stripped[starts[-min(count, len(starts))] :]
@@ -130,7 +130,7 @@ def test_a_missing_blank(whole: str, split: int, cuts: list[int]) -> None:
         ("The quick brown", "brown fox", "The quick brown fox"),
         ("The quick brown ", "quick brown fox", "The quick brown fox"),
         ("The quick bro", "quick brown fox", "The quick brown fox"),
-        # What a text repeats by itself is its own.
+        # A text may repeat words itself. These stay.
         ("</div>\n</div>\n", "</div>\n</div>", "</div>\n</div>\n</div>\n</div>"),
         ("ha ", "ha ha!", "ha ha ha!"),
         ("0, 0, ", "0, 0]", "0, 0, 0, 0]"),
@@ -179,7 +179,7 @@ def test_marks_around_a_repetition(continuation: str, whole: str) -> None:
 
 
 def test_another_answer_is_no_continuation() -> None:
-    """A model that begins again and then says something else fails, before a word of that is passed on."""
+    """If a model begins again and then says something else, the seam raises before a word of that is passed on."""
     said = "Once upon a time there was a king who had three daughters, and the youngest of them was kind."
     seam = Seam(said)
     with pytest.raises(AnotherAnswer):
@@ -194,7 +194,8 @@ def test_a_repetition_that_breaks_off() -> None:
 
 
 def test_long_texts_take_little_time() -> None:
-    """The held text is bounded by what was said, and the work is linear: an echo of 2 MB, and a text of one letter."""
+    """The text that is held back is bounded by what was said, and the work is linear: for an echo of 2 MB, and for a text
+    that repeats one letter 100,000 times."""
     said = "".join(f"word {number} " for number in range(200_000))
     begin = time.perf_counter()
     assert join(said, said + "end", list(range(0, len(said), 4000)), echoes=True) == said + "end"
@@ -270,7 +271,8 @@ class BusyRecorder(Recorder):
 
 
 async def test_a_new_part_is_started_even_if_the_sink_refuses_its_first_batch() -> None:
-    """The text after a repetition that ends with its batch is offered first. If that is refused, `put` starts the part."""
+    """A repetition ends where its batch ends. The next batch starts the new part, even if the sink's `offer` never accepts
+    a batch."""
     recorder = BusyRecorder()
     sink = SeamSink([TextPart("The quick brown"), ReasoningPart("Hm")], recorder, asked=True)
     await sink.put([PartStarted(0, "text"), PartDelta(0, "quick brown")])

@@ -73,7 +73,7 @@ async def _history(store: Store, user: str) -> list[object]:
 
 
 class Pair(NamedTuple):
-    """Two instances on one Redis and one archive, and the store that says what they have to do."""
+    """Two instances on one Redis and one archive, and a SQLite store, whose results theirs must equal."""
 
     instances: tuple[ArchivedStore, ArchivedStore]
     model: SqliteStore
@@ -105,7 +105,7 @@ async def test_the_history_is_that_of_one_store(
         if kind in {"settle", "flush"}:
             await store._drain.settle_all()
         if kind == "forget":
-            # What expires is in the archive: a change that isn't has no time to live.
+            # Only what is in the archive expires: a change that isn't there yet has no time to live.
             for key in shared_redis.execute("KEYS", f"turnwire:{{@{user}}}:*"):
                 if shared_redis.execute("PTTL", key) != -1 and b":turn:" not in key:
                     shared_redis.execute("DEL", key)

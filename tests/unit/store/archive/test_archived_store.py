@@ -81,8 +81,8 @@ class TestHot(_Archived, StoreConformance):  # type: ignore[misc]
 class TestCold(_Archived, HistoryConformance):  # type: ignore[misc]
     """When Redis forgets everything after each call; the archive is in PostgreSQL.
 
-    What has nothing to do with the history never asks the archive, so only `TestHot` has its tests. A SQLite file has the
-    tests of `ArchiveConformance` and `test_archived_history.py`, which forgets too.
+    Calls that have nothing to do with the history never ask the archive, so only `TestHot` tests them. An archive in a
+    SQLite file is tested by `ArchiveConformance` and by `test_archived_history.py`, in which Redis forgets too.
     """
 
     cold = True

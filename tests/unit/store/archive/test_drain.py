@@ -145,7 +145,8 @@ async def test_a_short_turn_is_archived_at_once(instance: Instance) -> None:
 async def test_stale_entries_of_many_users_pause_the_drain_once(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another instance has archived what this one has read of twenty users: nobody waits twenty times."""
+    """Another instance has already archived what this one has read for twenty users. The drain pauses once, not once for
+    each user."""
     slow, slow_archive = await instance()
     fast, _ = await instance()
     monkeypatch.setattr(drain, "STALE_DELAY_S", 0.4)
@@ -291,7 +292,7 @@ async def test_what_a_dead_instance_leaves_is_archived_once(
 
 
 async def test_the_index_keeps_a_user_whose_outbox_is_filled_again(instance: Instance) -> None:
-    """Removing a user from the index needs the number that the index had when the outbox was found empty."""
+    """A user is removed from the index only if its number there is still the one from when the outbox was found empty."""
     store, _ = await instance()
     await store.create_conversation(conversation())
     (seen,) = await store._hot.indexed_outboxes(0)
@@ -302,7 +303,8 @@ async def test_the_index_keeps_a_user_whose_outbox_is_filled_again(instance: Ins
 
 
 async def test_numbers_that_have_fallen_lose_nothing(instance: Instance, shared_redis: RedisProcess) -> None:
-    """After a loss of Redis whose clock is an hour behind, new changes get numbers that the archive accepts."""
+    """If Redis loses its data and its clock is an hour behind the last change, new changes still get numbers that the
+    archive accepts."""
     store, archive = await instance()
     ahead_us = 10**6 * (3600 + int(shared_redis.execute("TIME")[0]))
     shared_redis.execute("SET", "turnwire:{@ann}:change", str(ahead_us))
@@ -487,7 +489,8 @@ async def test_a_synchronous_ending_that_redis_loses_is_not_confirmed(
 async def test_a_conversation_that_is_lost_again_while_it_comes_back(
     instance: Instance, shared_redis: RedisProcess
 ) -> None:
-    """Redis loses a conversation between its return and the start that needs it: no new one takes its place."""
+    """Redis loses a conversation that came back from the archive, before the start that needs it: no new one takes its
+    place."""
     store, archive = await instance()
     await store.create_conversation(conversation())
     await run(cast("Any", store), new_turn())
@@ -545,7 +548,8 @@ async def test_the_first_ending_of_a_turn_stays(instance: Instance) -> None:
 
 
 async def test_what_redis_had_before_the_archive_is_archived(instance: Instance, shared_redis: RedisProcess) -> None:
-    """Conversations at the user's first list, with all messages, ratings and usage; a later change brings all messages too."""
+    """A user's first list archives all conversations, with messages, ratings and usage. A change of a conversation archives
+    all of its messages too."""
     async with redis_store(shared_redis.url) as before:
         await before.create_conversation(conversation(title="Listed"))
         await run(before, new_turn())
@@ -663,6 +667,9 @@ async def test_a_very_long_conversation_goes_on(instance: Instance, shared_redis
     assert branch[-1].id == "t1.answer"
     assert len(branch) > 502
     assert len(branch) + older == LONG + 2
+    for limit in (1, 2, 501, 502, 503, 600):
+        branch, older = await store.branch("ann", "c1", "t1.answer", None, limit)
+        assert (len(branch), branch[-1].id, older) == (limit, "t1.answer", LONG + 2 - limit)
     await run(cast("Any", store), new_turn("t2", parent="m7"))
     branch, _ = await store.branch("ann", "c1", "t2.answer")
     assert [one.id for one in branch] == [*(f"m{n}" for n in range(1, 8)), "t2.question", "t2.answer"]

@@ -217,7 +217,8 @@ async def test_a_half_marked_conversation_is_deleted(
 async def test_a_long_conversation_is_deleted_in_slices(
     archived: bool, shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody finds its messages after the first one, and nothing of it is left after the last. `archived`: with an archive."""
+    """After the first slice nobody finds its messages, and after the last one nothing of it is left. `archived`: with an
+    archive."""
     monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
     await store_earlier(client, shared_redis.url, "c1", "c2")
     before = set(client.keys())

@@ -37,7 +37,7 @@ def _of_sqlite(code: int) -> sqlite3.Error:
     ],
 )
 def test_an_operator_has_to_change_something(error: Exception, said: str) -> None:
-    """A start is refused, and an archive that becomes so is left alone until it has been changed."""
+    """A start is refused. An archive that has such an error later is left alone until an operator has changed it."""
     found = archive_error(error)
     assert isinstance(found, ArchiveUnfit)
     assert said in str(found)

@@ -190,7 +190,7 @@ async def test_a_database_that_becomes_read_only(
 
 
 async def _check_unfit(store: ArchivedStore, proxy: FaultProxy, caplog: pytest.LogCaptureFixture, said: str) -> None:
-    """Let the database be back, and check what is said until it has been asked several times."""
+    """Make the database reachable again, and check that its error is logged once, although it is tried several times."""
     attempts = 0
     open_again = store._archive.open
 

@@ -100,8 +100,8 @@ async def test_what_redis_loses_again_comes_back_again(name: str, shared_redis: 
 
 
 async def test_a_conversation_is_not_replaced_by_one_before_it(shared_redis: RedisProcess, tmp_path: Path) -> None:
-    """An instance takes over a turn of a conversation whose id it has known for another one. When Redis loses its data while
-    the archive is away, the turn is restored in the conversation that it belongs to."""
+    """An instance takes over a turn of a conversation, and remembers another, deleted conversation with the same id. When
+    Redis loses its data while the archive is away, the turn is restored in the conversation that it belongs to."""
     shared_redis.execute("FLUSHALL")
     async with (
         store_on(shared_redis, tmp_path) as (one, archive),

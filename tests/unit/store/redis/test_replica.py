@@ -1,4 +1,5 @@
-"""A replica may lag behind its master: it never says that something doesn't exist, and what a user changes can wait for it."""
+"""A replica may lag behind its master, so it never says that something doesn't exist, and a user's change can wait until
+replicas have it."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ DONE = {"running", "erase_user"}
 """The calls that don't raise `NotFound` on a master."""
 
 
-async def test_a_replica_says_of_nothing_that_it_does_not_exist(redis_server: RedisProcess) -> None:
+async def test_a_replica_never_says_that_something_does_not_exist(redis_server: RedisProcess) -> None:
     """Each call that would answer "not found" fails on a replica, and can be repeated. The master answers it."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())

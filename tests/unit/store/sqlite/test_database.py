@@ -369,7 +369,7 @@ async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
 
 
 async def test_the_index_of_version_6_is_kept(tmp_path: Path) -> None:
-    """Version 6 had one number for all users. What it has indexed is found once, and isn't indexed again."""
+    """Version 6 had one number for all users: up to it, messages are indexed. They are found once, and aren't indexed again."""
     path = tmp_path / "turnwire.db"
     store = SqliteStore(str(path))
     await store.open()

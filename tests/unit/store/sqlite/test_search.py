@@ -32,8 +32,8 @@ async def found(store: SqliteStore, user: str, query: str) -> list[str | None]:
 
 
 async def test_only_users_who_search_are_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages cost nothing more until their user searches. Then they are indexed in the background, also in many slices, and
-    those that were added since are found all the same."""
+    """A user's messages aren't indexed before the user's first search. Then they are, in the background and in any number of
+    slices. Messages that aren't indexed yet are found all the same."""
     monkeypatch.setattr("store.sqlite.search.INDEX_DELAY_S", 0)
     monkeypatch.setattr("store.sqlite.search.SLICE_S", 0)
     monkeypatch.setattr("store.sqlite.search.NUMBERS_AT_ONCE", 2)

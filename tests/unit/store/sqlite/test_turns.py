@@ -72,7 +72,8 @@ async def test_a_turns_seq_is_the_end_of_its_log(store: SqliteStore) -> None:
 
 
 async def test_running_turns_of_a_conversation_are_listed(store: SqliteStore) -> None:
-    """Rows are in order, with the answer's message id and whether it will be the head: after a clear, it won't."""
+    """Rows are in order, with the answer's message id and whether it will be the head. A clear makes that false for all
+    turns that run."""
 
     def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
         return [tuple(row) for row in running_in_conversation(db, "ann", get_key(db, "ann", "c1"))]
