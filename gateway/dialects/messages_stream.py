@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.dialects.base import encode_json, encode_sse
+from gateway.dialects.base import encode_sse
 from gateway.dialects.messages_errors import error_body
 from gateway.dialects.resets import Diverged
 from gateway.dialects.stream import StreamTranslator
@@ -68,7 +68,7 @@ class _Block(Struct, gc=False):
     index: int = -1
     head: bytes = b""
     is_left_out: bool = False
-    signature: list[str] = []  # noqa: RUF012  # msgspec copies it
+    signature: list[str] = []  # msgspec copies it
 
 
 class MessagesStream(StreamTranslator):
