@@ -53,7 +53,7 @@ _decode_count: Final = msgspec.json.Decoder(CountTokensRequest, float_hook=float
 def start_of(body: bytes, headers: Headers) -> Start:
     """Return the start for the body and the headers of a request. Raises `ApiError`."""
     request = decode_request(_decode, body)
-    if request.n not in {None, 1}:
+    if request.n is not None and request.n != 1:
         raise unsupported("n", "A turn has one answer. Send 1, and start more turns instead.")
     for name in ("logprobs", "audio"):
         if getattr(request, name):

@@ -138,19 +138,15 @@ class MessagesStream(StreamTranslator):
 
     def _text_outside(self, block: _Block, text: str) -> bytes:
         """Return the frames for the text of a block that isn't open: it starts now, or has stopped already."""
-        if block.is_left_out:
+        if block.is_left_out or block.begun.redacted or block.begun.kind not in DELTAS:
             return b""
-        frames = b""
-        if block.begun.redacted:
+        if block.index >= 0 and block.begun.kind == "tool_call":
+            if text.strip():
+                raise Diverged  # the call was complete
             return b""
         if block.index >= 0:
-            if block.begun.kind == "tool_call":
-                if text.strip():
-                    raise Diverged  # the call was complete
-                return b""
             block = self._blocks[block.part] = _Block(block.part, block.begun)
-        frames += self._start(block)
-        return frames + block.head + _encode_text(text) + b"}}\n\n"
+        return self._start(block) + block.head + _encode_text(text) + b"}}\n\n"
 
     def signature(self, part: int, signature: str) -> bytes:
         """See `StreamTranslator`. Clients expect a signature in one event, so it is held until its block stops."""
