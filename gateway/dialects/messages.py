@@ -38,6 +38,7 @@ BUDGETS: Final[tuple[tuple[int, Effort], ...]] = ((2_048, "low"), (8_192, "mediu
 CHOICES: Final[dict[str, ToolChoice]] = {"auto": "auto", "any": "required", "none": "none"}
 NO_USAGE: Final = Usage(0, 0)
 OWN_NAMES: Final = {
+    "input": "messages",
     "params.stop": "stop_sequences",
     "params.reasoning": "thinking",
     "params.response_format": "output_config.format",
