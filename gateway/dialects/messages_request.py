@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Source(Struct):
-    """Where the data of an image or a document is. Its `type` says which field is present."""
+    """The data of an image or a document, or its address. Its `type` says which field is present."""
 
     type: str
     media_type: str | None = None
@@ -60,7 +60,7 @@ class ToolParam(Struct):
 
 
 class ToolChoiceParam(Struct):
-    """How the model may use the tools."""
+    """The choice of the tools that the model may or must use."""
 
     type: str
     name: str | None = None
@@ -68,7 +68,7 @@ class ToolChoiceParam(Struct):
 
 
 class ThinkingParam(Struct):
-    """Whether and how much the model thinks."""
+    """The thinking of the model: its `type`, and the most tokens for it."""
 
     type: str
     budget_tokens: int | None = None

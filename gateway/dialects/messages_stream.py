@@ -54,7 +54,7 @@ CHECKED_CHARS_MAX: Final = 256 * 1024
 """Up to this length, the arguments of a tool call are checked for whether they are complete."""
 
 _encode_text = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 
 
 class _Block(Struct, gc=False):

@@ -189,7 +189,7 @@ class Operation(Struct, frozen=True):
     variant: tuple[str, Operation] | None = None
 
     def for_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Operation:
-        """Return the operation that serves a request with these headers: this one, or its variant."""
+        """Return the operation that serves a request with `headers`: this one, or its variant."""
         if self.variant is None:
             return self
         name, operation = self.variant
