@@ -82,7 +82,7 @@ async def start_chat(services: Services, session: ChatSession, ask: Ask, size: i
 
 
 async def _place(services: Services, session: ChatSession, ask: Ask, start: p.TurnStart) -> str:
-    check_size(start, services.settings.frame_bytes)
+    check_size(start, services.settings)
     try:
         placed: TurnPlaced = await session.handle(start)
     except ApiError as error:

@@ -7,8 +7,9 @@ from starlette.types import ASGIApp
 from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
+from gateway.dialects.messages import MESSAGES
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import ai_sdk, chat_completions, responses
+from gateway.http.dialects import ai_sdk, chat_completions, messages, responses
 from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
@@ -17,6 +18,7 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
     *chat_completions.OPERATIONS,
     *responses.OPERATIONS,
     *ai_sdk.OPERATIONS,
+    *messages.OPERATIONS,
 )
 
 SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
@@ -33,10 +35,14 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/v1/chat/", CHAT_COMPLETIONS),
     ("/api/chat", AI_SDK),
     ("/ai-sdk/", AI_SDK),
+    ("/v1/messages/count_tokens", MESSAGES),
+    ("/v1/messages/batches", MESSAGES),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
 
 
 def dialect_at(path: str) -> Dialect | None:
     """Return the dialect of the errors at `path`, or None if they have the shape of our own API."""
+    if path == "/v1/messages":
+        return MESSAGES  # the messages of our own API are below it
     return next((dialect for base, dialect in BASES if path.startswith(base)), None)
