@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.credentials import token
 from tests.dialect_players.talks import MODEL
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 6.0
 CONTINUE = {"turnwire-on-disconnect": "continue"}
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "number"}}}
 

@@ -62,6 +62,7 @@ async def theatre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[The
             "KIMI_API_KEY": "k",
             "KIMI_BASE_URL": upstream.openai_url,
             "TURNWIRE_ADDRESS_CONNECTIONS": "500",
+            "TURNWIRE_BREAKER_FAILURES": "1000",
         }
         async with world(folder, settings=settings, running_upstream=upstream) as made:
             stage = Stage(http)
@@ -81,7 +82,6 @@ TURNS: dict[str, tuple[Callable[[], Talk], dict[str, Any]]] = {
     "a tool": (lambda: Talk(WORDS, arguments=ARGUMENTS), {"has_tool": True}),
     "an image": (lambda: Talk(WORDS), {"image": f"data:image/png;base64,{PIXEL}"}),
     "cut": (lambda: Talk(WORDS, cuts=[3]), {}),
-    "cut twice": (lambda: Talk(WORDS, cuts=[2, 3]), {}),
     "cut among the thoughts": (lambda: Talk(WORDS, THOUGHTS, cuts=[2]), {}),
     "cut at once": (lambda: Talk(WORDS, cuts=[0]), {}),
     "overloaded": (lambda: Talk(WORDS, refusal=OVERLOADED, refusals=1), {}),
@@ -118,7 +118,7 @@ async def test_a_failure_before_the_first_word(theatre: Theatre, player: type[Pl
         except Refused as refused:
             client.ending, client.error = "failed", str(refused)
     assert (client.ending, client.text, client.thoughts, client.calls) == ("failed", "", "", [])
-    assert "max_tokens is too large" in client.error
+    assert "refused the request" in client.error
 
 
 async def test_a_failure_in_the_middle(theatre: Theatre, player: type[Player]) -> None:
@@ -155,12 +155,14 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
 
         async def move() -> None:
             await client.leave()
+            if player.resumes_ended or len(said) < len(whole):
+                gate.release()  # a stream without anything new isn't answered before the next heartbeat
             await client.resume(theatre.url(next(instances)))
 
+        said, whole = "", talk.thought + talk.text
+        gate.release()
         await client.start(theatre.url(0))
-        said = ""
         for piece in (*THOUGHTS, *WORDS):
-            gate.release()
             said += piece
             await client.read(lambda c: c.thoughts + c.text == said)
             assert client.thoughts + client.text == said
