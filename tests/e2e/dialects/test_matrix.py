@@ -155,8 +155,10 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
 
         async def move() -> None:
             await client.leave()
-            if player.resumes_ended or len(said) < len(whole):
+            if len(said) < len(whole):
                 gate.release()  # a stream without anything new isn't answered before the next heartbeat
+            elif player.resumes_ended:
+                release(gate)
             await client.resume(theatre.url(next(instances)))
 
         said, whole = "", talk.thought + talk.text
@@ -168,7 +170,7 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
             assert client.thoughts + client.text == said
             await move()
         release(gate)
-        while player.resumes_ended and client.ending is None:
+        for _ in range(3 if player.resumes_ended else 0):  # among the last frames of the answer, which have one position
             before = client.events
             await client.read(lambda c: c.events > before)  # noqa: B023
             if client.ending is None:
