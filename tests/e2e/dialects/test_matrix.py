@@ -12,6 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.dialect_players.node_players import AiSdk, AiSdkSocket
 from tests.dialect_players.openai_players import ChatCompletions, Responses, ResponsesSocket
 from tests.dialect_players.own import OwnSocket, OwnSse
 from tests.dialect_players.player import Ask, Player, Refused, Stage
@@ -22,7 +23,8 @@ from tests.world import WITH_USERS, World, world
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 PLAYERS: dict[str, type[Player]] = {
-    player.name: player for player in (OwnSse, OwnSocket, ChatCompletions, Responses, ResponsesSocket)
+    player.name: player
+    for player in (OwnSse, OwnSocket, ChatCompletions, Responses, ResponsesSocket, AiSdk, AiSdkSocket)
 }
 """The dialects. A new one is added here, as a class of `tests/dialect_players`."""
 

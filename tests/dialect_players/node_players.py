@@ -1,0 +1,199 @@
+"""Players with npm's packages. They share a Node process, `tests/dialect_clients/players_client.js`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2
+
+from tests.dialect_players.player import SCHEMA, TIMEOUT_S, Ask, Player, Refused, Stage
+from tests.dialect_players.talks import TOOL
+from tests.programs import installed, program
+
+CLIENTS = Path(__file__).parents[1] / "dialect_clients"
+
+
+class Node:
+    """The Node process. Each of its clients has a queue with the lines about it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._queues: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    @classmethod
+    async def of(cls, stage: Stage) -> Node:
+        """Return the process of this stage, which is started at the first call."""
+        if "node" not in stage.shared:
+            installed(CLIENTS / "node_modules" / ".package-lock.json", "the packages of tests/dialect_clients")
+            process = await asyncio.create_subprocess_exec(
+                *(program("node"), "--no-warnings", "--experimental-websocket", CLIENTS / "players_client.js"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=2**22,
+            )
+            node = stage.shared["node"] = cls(process)
+            stage.closers.append(node.close)
+        found: Node = stage.shared["node"]
+        return found
+
+    def open(self, kind: str, **fields: Any) -> int:
+        """Make a client, and return its number."""
+        number = next(self._numbers)
+        self._queues[number] = asyncio.Queue()
+        self._write({"client": number, "do": "open", "kind": kind, **fields})
+        return number
+
+    async def do(self, client: int, what: str, **fields: Any) -> Any:
+        """Let a client do something, and return the result. Raises `Refused`."""
+        self._write({"client": client, "do": what, **fields})
+        async with asyncio.timeout(TIMEOUT_S):
+            line = await self.line(client)
+        if line["kind"] == "refused":
+            raise Refused("refused", line["error"])
+        return line["result"]
+
+    async def line(self, client: int) -> dict[str, Any]:
+        """Return the next line about a client."""
+        return await self._queues[client].get()
+
+    def forget(self, client: int) -> None:
+        """Let a client leave its stream."""
+        self._write({"client": client, "do": "leave"})
+        self._queues[client] = asyncio.Queue()
+
+    async def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self._reading
+
+    def _write(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            found = json.loads(line)
+            self._queues[found["client"]].put_nowait(found)
+
+
+class NodePlayer(Player):
+    """A client in the Node process: a new one for each stream."""
+
+    kind: ClassVar[str]
+    _client: int | None = None
+
+    async def open(self, what: str, url: str, fields: dict[str, Any], **more: Any) -> Any:
+        """Make the client, and let it do something. Raises `Refused`."""
+        await self.leave()
+        node = await Node.of(self.stage)
+        self._client = node.open(self.kind, url=url, headers=self.headers, **fields)
+        return await node.do(self._client, what, **more)
+
+    async def next(self) -> Any:
+        assert self._client is not None
+        line = await (await Node.of(self.stage)).line(self._client)
+        if line["kind"] == "lost":
+            raise httpx2.ReadError(line["error"])
+        if line["kind"] == "end":
+            self.end(line)
+            return None
+        return line["event"]
+
+    def end(self, line: dict[str, Any]) -> None:
+        """Take the last line of a stream."""
+
+    async def leave(self) -> None:
+        if self._client is not None:
+            (await Node.of(self.stage)).forget(self._client)
+            self._client = None
+
+
+class AiSdk(NodePlayer):
+    """A chat of the AI SDK. Resuming replays the whole answer; once it has ended, a page loads the messages."""
+
+    name: ClassVar[str] = "ai-sdk-sse"
+    kind: ClassVar[str] = "aiSdk"
+    resumes_ended: ClassVar[bool] = False
+    is_socket: ClassVar[bool] = False
+
+    def __init__(self, stage: Stage, ask: Ask) -> None:
+        super().__init__(stage, ask)
+        self.turn = f"chat-{id(self)}"
+        self._ending: Any = None
+
+    async def start(self, url: str) -> None:
+        parts: list[dict[str, Any]] = [{"type": "text", "text": self.ask.prompt}]
+        if self.ask.image is not None:
+            media_type = self.ask.image.removeprefix("data:").partition(";")[0]
+            parts.append({"type": "file", "mediaType": media_type, "url": self.ask.image})
+        body: dict[str, Any] = {"model": self.ask.model}
+        if self.ask.has_tool:
+            body["tools"] = {TOOL: {"description": "Add", "inputSchema": SCHEMA}}
+        messages = [{"id": "u1", "role": "user", "parts": parts}]
+        await self.open("start", url, self._fields, messages=messages, body=body)
+
+    async def resume(self, url: str) -> None:
+        if await self.open("resume", url, self._fields) == "nothing":
+            await self._load(url)
+
+    async def cancel(self, url: str) -> str:
+        response = await self.stage.http.post(f"{url}/api/chat/{self.turn}/stop", headers=self.headers)
+        return response.text
+
+    def take(self, event: Any) -> None:
+        kind = event["type"]
+        if kind in {"start", "reset-step"}:
+            self.text, self.thoughts, self.calls = "", "", []
+        elif kind == "text-delta":
+            self.text += event["delta"]
+        elif kind == "reasoning-delta":
+            self.thoughts += event["delta"]
+        elif kind == "tool-input-start":
+            self.calls.append((event["toolName"], ""))
+        elif kind == "tool-input-delta":
+            name, arguments = self.calls.pop()
+            self.calls.append((name, arguments + event["inputTextDelta"]))
+        elif kind == "abort":
+            self._ending = "cancelled"
+        elif kind == "error":
+            self._ending, self.error = "failed", event["errorText"]
+        elif kind == "finish" and self._ending is None:
+            self._ending = "completed"
+
+    def end(self, line: dict[str, Any]) -> None:
+        if line["message"] is not None:
+            self._show_same(line["message"])
+        self.ending = self._ending
+
+    def _show_same(self, message: dict[str, Any]) -> None:
+        """Check that the message of the SDK has what the chunks said."""
+        parts = message["parts"]
+        assert "".join(part["text"] for part in parts if part["type"] == "text") == self.text
+        assert "".join(part["text"] for part in parts if part["type"] == "reasoning") == self.thoughts
+
+    async def _load(self, url: str) -> None:
+        response = await self.stage.http.get(f"{url}/api/chat/{self.turn}/messages", headers=self.headers)
+        if response.status_code != 200:
+            raise Refused(response.status_code, response.text)
+        parts = response.json()["messages"][-1]["parts"]
+        self.text = "".join(part["text"] for part in parts if part["type"] == "text")
+        self.thoughts = "".join(part["text"] for part in parts if part["type"] == "reasoning")
+        self.ending = "completed"
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        return {"socket": self.is_socket, "chat": self.turn}
+
+
+class AiSdkSocket(AiSdk):
+    name: ClassVar[str] = "ai-sdk-socket"
+    is_socket: ClassVar[bool] = True
