@@ -25,6 +25,10 @@ class KeptHistory:
         self.messages = list(messages)
         self._by_id = {message.id: message for message in messages}
 
+    def has(self, message: str) -> bool:
+        """Return whether the message with this id is known."""
+        return message in self._by_id
+
     def _newest(self) -> Iterator[Message]:
         return reversed(self.messages)
 
