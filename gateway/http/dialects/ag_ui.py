@@ -63,7 +63,7 @@ async def run_agent(context: RequestContext) -> Response | None:
     try:
         await stream_turn(context, stream, begin)
     except _Stored as stored:
-        return respond(context, Shaped(200, stored.body, media_type=SSE))
+        return respond(context, Shaped(200, stored.body, {"content-type": SSE}))
     except _AtEnd:
         return Response(status_code=204, headers={**NO_STORE, **context.answer_headers})
     return None
