@@ -240,7 +240,9 @@ BAD: dict[str, tuple[Any, int, str]] = {
         "messages[0].content",
     ),
     "an address that is none": (
-        run("b", "b1", user([{"type": "image", "source": {"type": "url", "value": "data:x", "mimeType": "image/png"}}])),
+        run(
+            "b", "b1", user([{"type": "image", "source": {"type": "url", "value": "data:x", "mimeType": "image/png"}}])
+        ),
         400,
         "messages[0].content[0].source.value",
     ),
