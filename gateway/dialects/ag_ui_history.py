@@ -163,13 +163,15 @@ def snapshots(
     """Return what the client has to be told of the messages before an answer; nothing if it shows them already.
 
     `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those of them that are the
-    input. The client's own copy of the answer, and of its reasoning, is left out, so that it can be streamed again.
-    A client keeps the order of what it shows, and appends the rest. So it may need two snapshots for the right order.
+    input. The client's copy of the answer is left out, so that it can be streamed again; its reasoning is emptied,
+    because clients keep reasoning that isn't in a snapshot. They keep the order of what they show, and append the rest,
+    so they may need two snapshots for the right order.
     """
     shows = [one for one in sent if one.role != "activity"]
     kept = [one for one in shows if not is_of_answer(one.id, answer)]
-    whole = _merged(_with_ids_of(branch, kept), kept, fresh)
-    known = {one.id for one in kept}
+    emptied = [structs.replace(one, content="") for one in shows if one.id != answer and is_of_answer(one.id, answer)]
+    whole = [*_merged(_with_ids_of(branch, kept), kept, fresh), *emptied]
+    known = {one.id for one in (*kept, *emptied)}
     if not always and len(kept) == len(shows) and all(one.id in known or one.role == "reasoning" for one in whole):
         return []
     # What is shown comes first, and what follows it is appended, up to the next one that is shown.

@@ -155,7 +155,8 @@ async function until(condition) {
 // A repeated run attaches: the second client sees the same. With other content it is a conflict. A stop ends both.
 {
     const asked = user("Count");
-    const endless = demo({ rate: 50, tokens: 100000 });
+    const endless = demo({ rate: 50, tokens: 100000, thinking: 3 });
+    const thoughts = (agent) => agent.messages.filter(({ role }) => role === "reasoning").map(({ content }) => content).join("|");
     const { agent, seen } = open("shared");
     agent.setMessages([asked]);
     const running = agent.runAgent({ runId: "shared-1", ...endless });
@@ -181,6 +182,7 @@ async function until(condition) {
         texts: [agent, other.agent, again.agent, lost.agent].map((one) => answerOf(one).content === same && same.length > 20),
         lengths: [agent, other.agent, again.agent, lost.agent].map((one) => one.messages.length),
         outcomes: [seen, other.seen, again.seen, lost.seen].map(({ outcomes }) => outcomes),
+        thoughts: [agent, other.agent, again.agent, lost.agent].map((one) => thoughts(one) === thoughts(agent) && thoughts(agent).length > 5),
         conflict: [conflict.status, conflict.payload?.type, conflict.payload?.code],
         snapshots: await Promise.all([seen, other.seen, again.seen, lost.seen].map(async (one) => (await types(one)).filter((type) => type === "MESSAGES_SNAPSHOT").length)),
         runs: (await lost.seen.streams[0])[0].event.runId,

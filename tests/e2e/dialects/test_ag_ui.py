@@ -126,7 +126,7 @@ async def test_the_client_in_node(shared: GatewayProcess) -> None:
     assert history["shown"] == [*talk["shown"], "user: More?", "assistant: No."]
 
     together = found["shared"]
-    assert (together["texts"], together["lengths"]) == ([True] * 4, [2] * 4)
+    assert (together["texts"], together["thoughts"], together["lengths"]) == ([True] * 4, [True] * 4, [3] * 4)
     assert together["outcomes"] == [[{"type": "cancelled"}]] * 4
     assert together["conflict"] == [409, "RUN_ERROR", "conflict"]
     assert together["snapshots"] == [0, 0, 1, 1]
