@@ -213,7 +213,8 @@ class Run:
         if stored is None or message.role == "assistant":
             return stored is not None
         if message.role == "tool":
-            return result_of(message) in stored.parts
+            result = history.result(message.tool_call_id or "")
+            return result is not None and result[1] == result_of(message)
         place = history.place(message.id)
         assert place is not None
         parts = self._parts_of(n)
@@ -261,8 +262,12 @@ class Run:
         calls = [part.call for _, part in self._input if isinstance(part, ToolResultPart)]
         if before is None and calls:
             return history.message_with_call(calls[0])
+        if before is not None and before.role == "assistant":
+            return before.id
         if before is not None:
-            answer = None if before.role == "assistant" else history.answer_below(before.id)
+            answer = history.answer_below(before.id)
+            if answer is None and history.messages[-1] is before:
+                return None  # an answer that runs now becomes the newest message
             return (answer or before).id
         for n in fresh:
             # Its id is known, but it has another content: the user has edited it.
@@ -301,7 +306,8 @@ def _stored(history: ThreadHistory, message: AgMessage) -> Message | None:
     if message.role == "assistant":
         return history.answer(message.id)
     if message.role == "tool":
-        return history.result(message.tool_call_id or "")
+        result = history.result(message.tool_call_id or "")
+        return None if result is None else result[0]
     place = history.place(message.id)
     return None if place is None else place.stored
 

@@ -21,7 +21,7 @@ from gateway.dialects.ag_ui_messages import (
 from gateway.dialects.base import own_turn_id
 from gateway.dialects.kept_history import KeptHistory, digest_of
 from gateway.protocol.events import Message
-from providers.base import Part, ToolResultPart
+from providers.base import Part, ToolCallPart, ToolResultPart
 
 METADATA: Final = "ag_ui"
 """The key in the metadata of an input message under which its origin is stored."""
@@ -85,13 +85,16 @@ class ThreadHistory(KeptHistory):
     def __init__(self, messages: Sequence[Message] = (), *, exists: bool = True, is_complete: bool = True) -> None:
         super().__init__(messages, exists=exists, is_complete=is_complete)
         self._places: dict[str, Place] = {}
-        self._results: dict[str, Message] = {}
+        self._results: dict[str, tuple[Message, ToolResultPart]] = {}
+        self._calls: dict[str, str] = {}
         for message in messages:
             first = 0
             for n, part in enumerate(message.parts):
                 if isinstance(part, ToolResultPart):
-                    self._results[part.call] = message
+                    self._results[part.call] = message, part
                     first = n + 1
+                elif isinstance(part, ToolCallPart):
+                    self._calls[part.call] = message.id
             origin = None if message.role == "assistant" else origin_of(message)
             for one in () if origin is None else origin.messages:
                 self._places[one.id] = Place(message, first, one)
@@ -119,9 +122,13 @@ class ThreadHistory(KeptHistory):
         """Return the place of the newest version of the user's message with this id."""
         return self._places.get(stored_id(message_id))
 
-    def result(self, call: str) -> Message | None:
-        """Return the newest input that has the result of a tool call."""
+    def result(self, call: str) -> tuple[Message, ToolResultPart] | None:
+        """Return the newest result of a tool call, and the input that has it."""
         return self._results.get(call)
+
+    def message_with_call(self, call: str) -> str | None:
+        """See `KeptHistory`."""
+        return self._calls.get(call)
 
     @property
     def is_of_ag_ui(self) -> bool:

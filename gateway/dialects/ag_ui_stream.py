@@ -105,7 +105,10 @@ class RunStream(StreamTranslator):
             self._add_reasoning(reasoning_id(self._message, number))
             return frames + self._switch(number)
         if kind == "tool_call":
-            call = self._calls[number] = event.call or ""
+            call = event.call or ""
+            if call in self._calls.values():
+                frames += self._end_call(call)  # the call's id isn't new: the same one is opened again
+            self._calls[number] = call
             self._add(b'{"type":"TOOL_CALL_ARGS","toolCallId":%b,"delta":' % encode_json(call))
             begun = {"toolCallId": call, "toolCallName": event.name or "", "parentMessageId": self._message}
             return frames + self._close() + encode_sse({"type": "TOOL_CALL_START", **begun})
@@ -164,13 +167,15 @@ class RunStream(StreamTranslator):
     def _close_all(self) -> bytes:
         if self._known is not None:
             self._catch_up(len(self._known))
-        ends = [encode_sse({"type": "TOOL_CALL_END", "toolCallId": call}) for call in self._calls.values()]
-        return self._begin() + self._close() + b"".join(ends)
+        return self._begin() + self._close() + b"".join(map(self._end_call, dict.fromkeys(self._calls.values())))
+
+    def _end_call(self, call: str) -> bytes:
+        return encode_sse({"type": "TOOL_CALL_END", "toolCallId": call})
 
     def completed(self, event: TurnCompleted) -> bytes:
         """See `StreamTranslator`."""
         frames = self._close_all()
-        ending = success(list(self._calls.values()))
+        ending = success(list(dict.fromkeys(self._calls.values())))
         return frames + self.finish(ending, event.usage, {"finishReason": event.finish_reason})
 
     def cancelled(self, event: TurnCancelled) -> bytes:

@@ -118,6 +118,9 @@ def test_where_a_message_is_added() -> None:
     assert place(*TALK, new) == ("m6", [TextPart("New")])
     assert place(*TALK, assistant("own"), new) == ("m6", [TextPart("New")])
     assert place(assistant("own"), new, user("More", "u8")) == (None, [TextPart("New"), TextPart("More")])
+    running = ThreadHistory(HISTORY.messages[:5])
+    assert run(*TALK, assistant("m6", "Sec"), new).start(running).parent is None
+    assert run(user("One"), new).start(ThreadHistory([*HISTORY.messages[:1], *HISTORY.messages[4:]])).parent == "m1"
     # Nothing is new: another answer to the same message.
     assert place(*TALK) == ("m5", None)
     assert place(user("One")) == ("m1", None)

@@ -161,6 +161,13 @@ def test_text_of_a_message_that_is_closed() -> None:
     assert Client(events).texts == {"a.0": "ab", "a": "cd", "a.2": "e"}
 
 
+def test_two_calls_with_the_same_id() -> None:
+    calls = [part(n, "tool_call", call="c", name="f") for n in range(2)]
+    events = sent(calls[0], delta(0, "{}"), calls[1], delta(1, "[]"), completed("tool_calls"))
+    Client(events)
+    assert events[-1]["outcome"]["pendingToolCallIds"] == ["c"]
+
+
 def test_how_a_run_ends() -> None:
     spoken = (part(0, "text"), delta(0, "Hi"))
     stopped = sent(*spoken, part(1, "tool_call", call="c", name="f"), cancelled("admin", reason="Maintenance"))
