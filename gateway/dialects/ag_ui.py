@@ -155,8 +155,7 @@ class Run:
         self.fresh = [self.spoken[n] for n in fresh]
         self._input = self._input_of(fresh, history)
         before = None if anchor is None else _stored(history, self.spoken[anchor])
-        unknown = [one for one in self.spoken[:first] if _stored(history, one) is None]
-        made = structs.replace(self._options, system=self._system_of(unknown, history))
+        made = structs.replace(self._options, system=self._system_of(fresh, history))
         if not fresh:
             assert before is not None
             return self._checked(structs.replace(made, parent=before.id))
@@ -276,9 +275,16 @@ class Run:
                 return place.stored.parent
         return None
 
-    def _system_of(self, unknown: Sequence[AgMessage], history: ThreadHistory) -> str | None:
-        known = transcript([(one.role, text_of(one)) for one in unknown if one.role != "tool"], TRANSCRIPT_CHARS_MAX)
-        system = "\n\n".join([*self._system, *([known] if known else ())])
+    def _system_of(self, fresh: Sequence[int], history: ThreadHistory) -> str | None:
+        """Return the system prompt, with the messages that are neither in the input nor stored."""
+        is_told = [_stored(history, one) is not None for one in self.spoken]
+        # Those before all that is known may be older than what was read.
+        first = 0 if history.is_complete else next((n for n, told in enumerate(is_told) if told), len(is_told))
+        for n in fresh:
+            is_told[n] = True
+        unknown = [one for n, one in enumerate(self.spoken) if n >= first and not is_told[n] and one.role != "tool"]
+        told = transcript([(one.role, text_of(one)) for one in unknown], TRANSCRIPT_CHARS_MAX)
+        system = "\n\n".join([*self._system, *([told] if told else ())])
         # The context of an earlier run isn't that of this one.
         return system or ("" if history.is_of_ag_ui else None)
 

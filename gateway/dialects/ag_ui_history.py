@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, ValidationError, convert, structs, to_builtins
 from gateway.dialects.ag_ui_messages import (
     AgMessage,
     answer_messages,
+    data_chars,
     is_of_answer,
     tool_message,
     user_message,
@@ -26,6 +27,8 @@ from providers.base import Part, ToolCallPart, ToolResultPart
 METADATA: Final = "ag_ui"
 """The key in the metadata of an input message under which its origin is stored."""
 ID_CHARS_MAX: Final = 128
+ECHOED_DATA_MAX: Final = 1_000_000
+"""How many characters of data in the client's own messages may be sent back to it. Clients don't read long events."""
 MESSAGES_MAX: Final = 50
 """How many messages of the client an input message remembers. Those before the last ones are remembered as one."""
 
@@ -169,6 +172,7 @@ def snapshots(
 ) -> list[list[AgMessage]]:
     """Return what the client has to be told of the messages before an answer; nothing if it shows them already.
 
+    Nothing is told, either, if the client's own messages are too large to be sent back.
     `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those of them that are the
     input. The client's copy of the answer is left out, so that it can be streamed again; its reasoning is emptied,
     because clients keep reasoning that isn't in a snapshot. They keep the order of what they show, and append the rest,
@@ -180,6 +184,9 @@ def snapshots(
     whole = [*_merged(_with_ids_of(branch, kept), kept, fresh), *emptied]
     known = {one.id for one in (*kept, *emptied)}
     if not always and len(kept) == len(shows) and all(one.id in known or one.role == "reasoning" for one in whole):
+        return []
+    branch_ids = {one.id for one in (*branch, *fresh)}
+    if sum(map(data_chars, (one for one in kept if one.id not in branch_ids))) > ECHOED_DATA_MAX:
         return []
     # What is shown comes first, and what follows it is appended, up to the next one that is shown.
     end = next((n for n, one in enumerate(whole) if one.id not in known), len(whole))

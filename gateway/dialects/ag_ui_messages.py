@@ -85,6 +85,14 @@ def text_of(message: AgMessage) -> str:
     return content if isinstance(content, str) else ""
 
 
+def data_chars(message: AgMessage) -> int:
+    """Return how many characters the sources of a message's content have."""
+    content = message.content
+    if not isinstance(content, list):
+        return 0
+    return sum(len(part.data or "") if part.source is None else len(part.source.value) for part in content)
+
+
 def user_parts(message: AgMessage, path: str) -> list[Part]:
     """Return the parts of a user's message. What no model can be given is left out. Raises `ApiError`."""
     content = message.content

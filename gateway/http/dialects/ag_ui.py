@@ -7,7 +7,7 @@ from starlette.responses import Response
 from gateway.dialects.ag_ui import AG_UI, Run, RunInput, run_of
 from gateway.dialects.ag_ui_history import ThreadHistory
 from gateway.dialects.ag_ui_stream import RunStream
-from gateway.dialects.base import Shaped
+from gateway.dialects.base import Shaped, renamed
 from gateway.dialects.stream import SSE
 from gateway.http.dialects.chats import (
     ChatSession,
@@ -51,11 +51,12 @@ async def run_agent(context: RequestContext) -> Response | None:
     stream = RunStream(run.thread, run.run, run.parent_run)
 
     async def begin(session: HttpSession) -> None:
+        if run.is_empty and position[1] <= 1:
+            context.answer_headers[TURN_HEADER] = await _show(context.services, session, run, stream)
+            return
         context.answer_headers[TURN_HEADER] = run.turn
         if position[1] > 1:
             await _resume(session, run, stream, position)
-        elif run.is_empty:
-            context.answer_headers[TURN_HEADER] = await _show(context.services, session, run, stream)
         else:
             await _start(context.services, session, run, stream, size)
         context.release_body()
@@ -138,7 +139,10 @@ async def _tell(
 async def _resume(session: HttpSession, run: Run, stream: RunStream, position: tuple[int, int]) -> None:
     """Attach to the run after a position. Raises `ApiError` and `_AtEnd`."""
     epoch, after = position
-    view: TurnView = await session.handle(p.TurnGet(turn=run.turn))
+    try:
+        view: TurnView = await session.handle(p.TurnGet(turn=run.turn))
+    except ApiError as error:
+        raise renamed(error, run.path) from None
     if view.conversation != run.conversation:
         raise ApiError("conflict", path="runId")
     if not run.is_empty:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.dialects.ag_ui import Run, refuse, run_of
 from gateway.dialects.ag_ui_history import METADATA, ThreadHistory, origin_metadata, origin_of, snapshots
-from gateway.dialects.ag_ui_messages import AgMessage, answer_messages, user_message, user_parts
+from gateway.dialects.ag_ui_messages import AgMessage, ContentPart, Source, answer_messages, user_message, user_parts
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
@@ -167,6 +167,15 @@ def test_what_the_model_is_told_besides() -> None:
     assert (begun.system or "").endswith("assistant: Welcome.\n\nuser: Old\n\nassistant: Yes.")
 
 
+def test_messages_that_are_older_than_what_was_read() -> None:
+    """They are stored, so the model isn't told of them again; what the application has added later is told."""
+    newest = ThreadHistory(HISTORY.messages[4:], is_complete=False)
+    talk = [*TALK, assistant("m6"), assistant("own", "Tip."), user("New", "u9")]
+    made = run(*talk).start(newest)
+    assert (made.parent, (made.system or "").count("\n\n"), "Tip." in (made.system or "")) == ("m6", 1, True)
+    assert run(*talk[:1], user("New", "u9")).start(newest).system == ""
+
+
 def test_tools_and_options() -> None:
     tools = [{"name": "add", "description": "Add", "parameters": {"type": "object"}}, {"name": "now", "parameters": 3}]
     props = {"toolChoice": {"type": "tool", "toolName": "add"}, "maxOutputTokens": 5, "reasoning": "low"}
@@ -257,7 +266,7 @@ def test_parts_of_messages() -> None:
 
 
 def test_answers_as_messages() -> None:
-    parts = [
+    parts: list[Part] = [
         *(ReasoningPart("A"), ReasoningPart("", redacted=True), TextPart("One."), ReasoningPart("B"), CALL),
         *(RefusalPart(" No."), ImagePart("image/png", url="x")),
     ]
@@ -351,6 +360,15 @@ def test_snapshots_bring_the_right_order(data: st.DataObject) -> None:
     assert bool(found) == bool(missing or own)
     assert [one for one in ids if one.startswith("a")] == [one.id for one in own[:1]]
     assert not own or found[-1][-1].content == ""
+
+
+def test_large_messages_of_the_client_are_not_sent_back() -> None:
+    for size in (1_000_000, 1_000_001):
+        parts = [ContentPart("image", source=Source("data", "A" * size)), ContentPart("binary", data=None)]
+        own = AgMessage("own", "user", parts)
+        found = snapshots([AgMessage("b", "user")], [own], [], "a")
+        assert bool(found) == (size == 1_000_000)
+    assert snapshots([AgMessage("b", "user")], [own], [own], "a")
 
 
 def test_metadata_that_says_nothing() -> None:

@@ -218,9 +218,8 @@ def test_what_the_client_is_told_before_the_answer() -> None:
 def test_an_answer_that_begins_again(again: list[str]) -> None:
     """After a takeover, what was sent already isn't sent again."""
     reset = TurnReset(turn="r", seq=5, epoch=2, reason="takeover")
-    events = sent(
-        *(part(0, "text"), delta(0, "Hello"), reset, part(0, "text"), *(delta(0, text) for text in again)), completed()
-    )
+    deltas = [delta(0, text) for text in again]
+    events = sent(part(0, "text"), delta(0, "Hello"), reset, part(0, "text"), *deltas, completed())
     assert Client(events).texts == {"a": "Hello you"}
     other = sent(part(0, "text"), delta(0, "Hello"), reset, part(0, "text"), delta(0, "Good day"))
     assert (other[-1]["type"], other[-1]["code"]) == ("RUN_ERROR", "upstream_incomplete")
