@@ -27,9 +27,16 @@ from gateway.http.turns import attach
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Message, TurnStarted
+from gateway.protocol.events import TurnStarted
 from gateway.protocol.results import Conversation, TurnView
 from gateway.requests.services import Services
+
+PART_BYTES = 200
+"""About how many bytes a stored part counts as, for `offload`."""
+
+
+class _AtEnd(Exception):
+    """The client has the whole stream already."""
 
 
 class _Stored(Exception):
@@ -70,24 +77,23 @@ async def run_agent(context: RequestContext) -> Response | None:
     return None
 
 
-class _AtEnd(Exception):
-    """The client has the whole stream already."""
-
-
 async def _start(services: Services, session: ChatSession, run: Run, stream: RunStream, size: int) -> None:
     """Start the run, or attach to the one that has its id. Raises `ApiError` and `_Stored`."""
     history = await read_history(session, run.conversation, ThreadHistory, run.is_settled)
     stored = history.input_of(run.turn)
     if stored is not None:
         await offload(size, run.check_repeated, stored, history)
-        await _attach_again(session, run, stream, history, stored)
+        await _attach_again(session, run, stream, history)
         return
     if run.shows_answer or not run.spoken:
         await _check_exists(session, run)
     start = await offload(size, run.start, history)
     if run.begins_again and history.messages:
         await begin_again(session, run.conversation)
-    await place_start(services, session, start, run.path)
+    try:
+        await place_start(services, session, start, run.path)
+    except ApiError as error:
+        raise _stored_or(error, run, stream, history) from None
     await _tell(session, run, stream, history)
 
 
@@ -101,21 +107,24 @@ async def _check_exists(session: ChatSession, run: Run) -> None:
         raise ApiError("conflict", path="runId")
 
 
-async def _attach_again(
-    session: ChatSession, run: Run, stream: RunStream, history: ThreadHistory, stored: Message
-) -> None:
-    """Attach to a run whose input is stored. If its events are gone, raise `_Stored`, or the `ApiError`."""
+async def _attach_again(session: ChatSession, run: Run, stream: RunStream, history: ThreadHistory) -> None:
+    """Attach to a run whose input is stored. Raises `ApiError` and `_Stored`."""
     try:
         await attach_to(session, run.turn)
         if run.turn not in session.outbox.attachments:
             raise ApiError("gone")
     except ApiError as error:
-        answer = history.answer_of(run.turn)
-        if error.code not in {"gone", "not_found"} or answer is None:
-            raise
-        stream.snapshots = run.whole(history, answer.id)
-        raise _Stored(stream.stored(answer)) from None
+        raise _stored_or(error, run, stream, history) from None
     await _tell(session, run, stream, history)
+
+
+def _stored_or(error: ApiError, run: Run, stream: RunStream, history: ThreadHistory) -> Exception:
+    """Return the exception for an attempt to attach that failed: `_Stored` if only the events of the run are gone."""
+    answer = history.answer_of(run.turn)
+    if error.code not in {"gone", "not_found"} or answer is None:
+        return error
+    stream.snapshots = run.whole(history, answer.id)
+    return _Stored(stream.stored(answer))
 
 
 async def _tell(
@@ -165,7 +174,7 @@ async def _show(services: Services, session: ChatSession, run: Run, stream: RunS
         raise run.nothing_new()
     stored = history.input_of(run.turn)
     if stored is not None:
-        await _attach_again(session, run, stream, history, stored)
+        await _attach_again(session, run, stream, history)
         return run.turn
     running = await find_running(services, session, run.conversation)
     while running:
@@ -184,9 +193,6 @@ async def _show(services: Services, session: ChatSession, run: Run, stream: RunS
     stream.snapshots = run.whole(history, found.head)
     raise _Stored(stream.stored(None))
 
-
-PART_BYTES = 200
-"""About how many bytes a stored part costs as work of `offload`."""
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(

@@ -336,6 +336,11 @@ async def test_users_are_isolated_and_lost_events_are_replaced(tmp_path: Path) -
         async with asyncio.timeout(30):
             while (await http.get("/v1/turns/secret-1/events", headers=ann)).status_code != 410:
                 await asyncio.sleep(0.05)
+        again = run("secret", "secret-2", user("Hi"), demo={"text": "Again."})
+        for _ in range(2):
+            repeated = events_of(await http.post("/ag-ui", json=again, headers=ann))
+            assert repeated[-1]["outcome"] == {"type": "success"}
+        assert snapshots_of(repeated)[0][-1]["content"] == "Again."
         told = events_of(await http.post("/ag-ui", json=body, headers=ann))
         assert [event["type"] for event in told] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
         assert told[-1]["outcome"] == {"type": "cancelled"}

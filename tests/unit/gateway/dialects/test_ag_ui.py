@@ -183,8 +183,9 @@ def test_tools_and_options() -> None:
     assert made.tools == [Tool("add", "Add", {"type": "object"}), Tool("now", "", {})]
     assert (made.tool_choice, made.params) == (ToolName("add"), Params(max_tokens=5, reasoning="low"))
     assert run(user("Hi"), tools=[]).start(NEW).tools is None
-    for props in (None, [], "text", {"model": None}):
-        assert run(user("Hi"), forwardedProps=props).start(NEW).model is None
+    others: list[Any] = [None, [], "text", {"model": None}]
+    for own in others:
+        assert run(user("Hi"), forwardedProps=own).start(NEW).model is None
 
 
 def test_paths_of_errors() -> None:
@@ -209,7 +210,7 @@ def test_paths_of_errors() -> None:
 
 def test_a_repeated_run() -> None:
     """The content of a repeated run is what it would add to the history before it."""
-    fresh = {"runId": "t3"}
+    fresh: dict[str, Any] = {"runId": "t3"}
     question = HISTORY.input_of("t3")
     assert question is not None
     for messages in (TALK, [*TALK, assistant("m6", "Sec")], [], TALK[4:]):
