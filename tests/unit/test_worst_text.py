@@ -22,6 +22,7 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
+from gateway.dialects.ag_ui import run_of
 from gateway.dialects.ai_sdk import Ask
 from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
@@ -108,6 +109,7 @@ BOUND_S = 1.5
 
 SECRET = "sk-secret-0123456789"
 UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
+RUN = run_of(b'{"threadId": "t", "runId": "r", "messages": [{"id": "u", "role": "user", "content": "Hi"}]}', {})
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
@@ -682,6 +684,7 @@ ROWS = [
         lambda: UI.path("tools[1].parameters" + fill(".messages[")),
         "ai_sdk._MESSAGE_PATH ai_sdk._TOOL_PATH",
     ),
+    Row("a path of AG-UI", lambda: RUN.path(fill("input[1")), "dialects.ag_ui._INPUT_PATH"),
     Row(
         "a dialect's position",
         lambda: convert_request(StreamGet, {"stream": "t", "from": fill("1")}),

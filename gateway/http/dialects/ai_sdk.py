@@ -14,14 +14,15 @@ from gateway.dialects.ai_sdk import (
     Ask,
     StopRequest,
     UiRequest,
-    conversation_of,
     is_ui_body,
     request_of,
     stop_of,
 )
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import Headers
-from gateway.http.dialects.ai_sdk_chats import find_running, resume_chat, start_chat, stop_chat, ui_messages
+from gateway.dialects.kept_history import conversation_of
+from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
+from gateway.http.dialects.chats import find_running
 from gateway.http.dialects.serving import TURN_HEADER, stream_turn
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
 from gateway.http.responses import NO_STORE, HttpError, JsonResponse

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from gateway.dialects.ag_ui import AG_UI
 from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import ai_sdk, chat_completions, responses
+from gateway.http.dialects import ag_ui, ai_sdk, chat_completions, responses
 from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
@@ -17,6 +18,7 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
     *chat_completions.OPERATIONS,
     *responses.OPERATIONS,
     *ai_sdk.OPERATIONS,
+    *ag_ui.OPERATIONS,
 )
 
 SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
@@ -33,6 +35,7 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/v1/chat/", CHAT_COMPLETIONS),
     ("/api/chat", AI_SDK),
     ("/ai-sdk/", AI_SDK),
+    ("/ag-ui", AG_UI),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
 
