@@ -18,13 +18,13 @@ from gateway.dialects.base import (
     decode_request,
     encode_json,
     on_disconnect,
-    own_turn_id,
     turn_id,
     unsupported,
 )
 from gateway.dialects.chat_messages import Converted, convert_messages
 from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
 from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
+from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
@@ -53,7 +53,6 @@ EFFORTS: Final[dict[str, Effort]] = {
     "xhigh": "max",
     "max": "max",
 }
-CONVERSATION_HEADER = "x-conversation-id"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.(name|parameters)")
 
@@ -81,7 +80,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
         metadata=request.metadata,
     )
     if conversation is not None:
-        start = _in_conversation(start, conversation_id(conversation))
+        start = in_conversation(start, conversation_id(conversation))
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
     with_ids, one_call = start.on_disconnect == "continue", request.parallel_tool_calls is False
@@ -92,36 +91,6 @@ def start_of(body: bytes, headers: Headers) -> Start:
         if request.stream
         else None,
         path=path,
-    )
-
-
-def conversation_id(name: str) -> str:
-    """Return the id of the conversation that a client names: the name itself if it is valid as an id, else a digest."""
-    return own_turn_id("c_", name)
-
-
-def _in_conversation(start: TurnStart, conversation: str) -> TurnStart:
-    """Return the start in a conversation: its input is what follows the last message of the assistant."""
-    messages = start.messages or []
-    roles = [message.role for message in messages]
-    last = len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
-    rest = messages[last:]
-    if not rest:
-        raise ApiError("invalid_request", "The last message must be one of the user or a tool.", path="messages")
-    later = [
-        part.text
-        for message in rest
-        if message.role == "system"
-        for part in message.parts
-        if isinstance(part, TextPart)
-    ]
-    return msgspec.structs.replace(
-        start,
-        messages=None,
-        system="\n\n".join([*([start.system] if start.system else ()), *later]) or None,
-        conversation=conversation,
-        create=True,
-        input=[part for message in rest if message.role != "system" for part in message.parts],
     )
 
 

@@ -36,12 +36,14 @@ def model_catalog(found: Models) -> ModelCatalog:
 
 def find_model(found: Models, model_id: str) -> ModelObject | None:
     """Return the model that can be used with this id or alias, or None if none is listed."""
+    listed = find_listed(found, model_id)
+    return None if listed is None else _object(listed)
+
+
+def find_listed(found: Models, model_id: str) -> ModelInfo | None:
+    """Return the listed model that can be used with this id or alias, or None."""
     return next(
-        (
-            _object(model)
-            for model in found.models
-            if model.available and (model.id == model_id or model_id in model.aliases)
-        ),
+        (model for model in found.models if model.available and (model.id == model_id or model_id in model.aliases)),
         None,
     )
 

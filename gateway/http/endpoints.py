@@ -36,7 +36,7 @@ class Endpoint:
             options = Response(status_code=204, headers={**NO_STORE, "allow": ", ".join(self.methods)})
             await options(scope, receive, send)
             return
-        operation = self._operations["GET" if method == "HEAD" else method]
+        operation = self._operations["GET" if method == "HEAD" else method].for_headers(scope["headers"])
         services: Services = scope["state"]["services"]
         adopt_trace_context(scope["headers"])
         if operation.dialect is not None:

@@ -24,13 +24,13 @@ async def list_models(context: RequestContext) -> Response:
     """Return all models. Raises `ApiError`. The query fields that clients of other services send are ignored."""
     if context.operation.dialect is None:
         parse_query(context.scope["query_string"], FOREIGN_FIELDS)
-    return JsonResponse(model_catalog(await _models(context)), headers=NO_STORE)
+    return JsonResponse(model_catalog(await all_models(context)), headers=NO_STORE)
 
 
 async def get_model(context: RequestContext) -> Response:
     """Return one model. Raise `ApiError` or `ProviderError` if there is none that can be used with this id."""
     request = await context.parse(ModelGet)
-    found = find_model(await _models(context), request.model)
+    found = find_model(await all_models(context), request.model)
     if found is None:
         # Any model of a provider can be used, also one that isn't listed.
         route = context.services.catalog.resolve(request.model)
@@ -38,7 +38,8 @@ async def get_model(context: RequestContext) -> Response:
     return JsonResponse(found, headers=NO_STORE)
 
 
-async def _models(context: RequestContext) -> Models:
+async def all_models(context: RequestContext) -> Models:
+    """Return the models of the user. Raises `ApiError`."""
     async with context.session() as session:
         found: Models = await session.handle(p.ModelsList())
     return found

@@ -5,7 +5,7 @@ The routes and the documents are built from the table of operations.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -168,7 +168,8 @@ class Operation(Struct, frozen=True):
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     An operation of a `dialect` has errors in its shape. `body` is the type of its body, if it has one;
-    `is_body_optional`: it may be empty.
+    `is_body_optional`: it may be empty. `variant` is the name of a header, in lower case, and the operation that
+    serves the requests that have it.
     """
 
     method: str
@@ -185,6 +186,14 @@ class Operation(Struct, frozen=True):
     dialect: Dialect | None = None
     body: type[Struct] | None = None
     is_body_optional: bool = False
+    variant: tuple[str, Operation] | None = None
+
+    def for_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Operation:
+        """Return the operation that serves a request with `headers`: this one, or its variant."""
+        if self.variant is None:
+            return self
+        name, operation = self.variant
+        return operation if any(header == name.encode() for header, _ in headers) else self
 
     @property
     def has_body(self) -> bool:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gateway import __version__
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import admin, credentials, models, resources, turns, users
+from gateway.http.dialects import messages
 from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
@@ -32,6 +33,7 @@ def _operation(
     headers: tuple[HeaderSpec, ...] = (),
     is_public: bool = False,
     may_require_admin: bool = False,
+    variant: tuple[str, Operation] | None = None,
 ) -> Operation:
     """Return an operation.
 
@@ -43,7 +45,18 @@ def _operation(
         known = {"id", "as", *(name for name in request.__struct_encode_fields__ if f"{{{name}}}" in path)}
         fields = tuple(n for n in request.__struct_encode_fields__ if n not in known) if fields is None else fields
     return Operation(
-        method, path, summary, handler, responses, request, scope, fields or (), headers, is_public, may_require_admin
+        method,
+        path,
+        summary,
+        handler,
+        responses,
+        request,
+        scope,
+        fields or (),
+        headers,
+        is_public,
+        may_require_admin,
+        variant=variant,
     )
 
 
@@ -165,19 +178,21 @@ OPERATIONS: tuple[Operation, ...] = (
     _operation(
         "GET",
         "/v1/models",
-        "List the models",
+        "List the models. With the header anthropic-version, in the shape of Anthropic's API",
         p.ModelsList,
         ResponseSpec("The models.", ModelCatalog),
         handler=models.list_models,
+        variant=(messages.VERSION_HEADER, messages.LIST_MODELS),
     ),
     _operation(
         "GET",
         "/v1/models/{model}",
-        "Get a model",
+        "Get a model. With the header anthropic-version, in the shape of Anthropic's API",
         models.ModelGet,
         ResponseSpec("The model.", ModelObject),
         handler=models.get_model,
         scope="read",
+        variant=(messages.VERSION_HEADER, messages.GET_MODEL),
     ),
     _operation("GET", "/v1/usage", "Get the usage and cost", p.UsageGet),
     _operation(

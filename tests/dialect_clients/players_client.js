@@ -6,6 +6,13 @@
 import { createInterface } from "node:readline";
 import { DefaultChatTransport, WebSocketChatTransport, readUIMessageStream } from "ai";
 
+/** A browser's WebSocket: it sends an Origin, and so its credential may come with its first frame. */
+class BrowserSocket extends WebSocket {
+    constructor(address) {
+        super(address, { headers: { origin: new URL(address.toString().replace(/^ws/, "http")).origin } });
+    }
+}
+
 const clients = new Map();
 const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
@@ -24,7 +31,7 @@ class AiSdk {
         this.client = client;
         this.chat = chat;
         this.transport = socket
-            ? new WebSocketChatTransport({ url: `${url}/ai-sdk/ws`, headers })
+            ? new WebSocketChatTransport({ url: `${url}/ai-sdk/ws`, headers, webSocket: BrowserSocket })
             : new DefaultChatTransport({ api: `${url}/api/chat`, headers });
         this.aborting = new AbortController();
     }

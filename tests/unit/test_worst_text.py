@@ -27,6 +27,7 @@ from gateway.dialects.ai_sdk import Ask
 from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
+from gateway.dialects.messages import start_of as message_start_of
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id
 from gateway.http.admin import AdminStop
@@ -111,6 +112,7 @@ SECRET = "sk-secret-0123456789"
 UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
 RUN = run_of(b'{"threadId": "t", "runId": "r", "messages": [{"id": "u", "role": "user", "content": "Hi"}]}', {})
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
+MESSAGES = message_start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
 REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
 """Input that is rejected was read too."""
@@ -678,6 +680,11 @@ ROWS = [
         "a dialect's path",
         lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),
         "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH",
+    ),
+    Row(
+        "a path of Anthropic Messages",
+        lambda: MESSAGES.path("tools[1].parameters" + fill(".messages[")),
+        "messages._MESSAGE_PATH messages._INPUT_PATH messages._TOOL_PATH",
     ),
     Row(
         "a path of the AI SDK",

@@ -76,7 +76,7 @@ async def place_start(services: Services, session: ChatSession, start: p.TurnSta
 
     `path` translates the path of a field in an error to the dialect's names.
     """
-    check_size(start, services.settings.frame_bytes)
+    check_size(start, services.settings)
     try:
         placed: TurnPlaced = await session.handle(start)
     except ApiError as error:

@@ -113,7 +113,7 @@ async def _begin(context: RequestContext, made: Create, session: HttpSession) ->
     """Start the turn of a response, and keep what is needed of it later. Raises `ApiError`."""
     contexts = ResponseContexts(context.services, context.principal.user)
     request, kept = await contexts.start_of(session, made)
-    check_size(request, context.services.settings.frame_bytes)
+    check_size(request, context.services.settings)
     streams = made.request.stream
     start = Start(
         request, partial(shaped, settings=made.settings), partial(_stream, made) if streams else None, made.path

@@ -183,7 +183,7 @@ class _Connection:
         made = await offload(size, create_of_frame, request, self._headers)
         previous = await self._recent_previous(request.previous_response_id)
         start, kept = await self._contexts.start_of(session, made, previous)
-        check_size(start, services.settings.frame_bytes)
+        check_size(start, services.settings)
         translator = ResponsesStream(made.settings, is_eager=True, on_socket=True, lane=request.stream_id)
         if request.generate is False:
             self._recent.put(made.turn, kept, size, made.request.previous_response_id, has_answer=False)

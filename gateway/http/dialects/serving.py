@@ -19,6 +19,7 @@ from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.results import TurnPlaced, TurnView
+from gateway.settings import Settings
 
 TURN_HEADER = "turnwire-turn"
 VIEW_TRIES, VIEW_WAIT_S = 40, 0.05
@@ -35,7 +36,7 @@ async def serve_start(context: RequestContext, decode: Decode) -> Response | Non
     context.services.memory.check()
     settings = context.services.settings
     body = await context.body(settings.body_bytes)
-    start = await offload(len(body), _decode, body, context.headers, decode, settings.frame_bytes)
+    start = await offload(len(body), _decode, body, context.headers, decode, settings)
     del body
     context.answer_headers[TURN_HEADER] = start.request.turn or ""
     if start.translator is not None:
@@ -45,18 +46,23 @@ async def serve_start(context: RequestContext, decode: Decode) -> Response | Non
     return respond(context, await offload(view_size(view), start.answer, view))
 
 
-def _decode(body: bytes, headers: Headers, decode: Decode, other_bytes_max: int) -> Start:
-    """Decode a body. Raise `HttpError` 413 if the request without its input is larger than a frame may be."""
+def _decode(body: bytes, headers: Headers, decode: Decode, settings: Settings) -> Start:
+    """Decode a body. Raises `ApiError`; see `check_size`."""
     start = decode(body, headers)
-    check_size(start.request, other_bytes_max)
+    check_size(start.request, settings)
     return start
 
 
-def check_size(request: p.TurnStart, other_bytes_max: int) -> None:
-    """Raise `HttpError` 413 if the request without its input is larger than a frame may be."""
-    rest = structs.replace(request, input=None, messages=None, system=None)
-    if len(json.encode(rest)) > other_bytes_max:
-        raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
+def check_size(request: p.TurnStart, settings: Settings) -> None:
+    """Raise `HttpError` 413 if the tools are larger than an input may be, or the rest of the request than a frame.
+
+    Agents send many tools with long descriptions in each request.
+    """
+    if request.tools and len(json.encode(request.tools)) > settings.input_bytes:
+        raise HttpError(413, f"`tools` is larger than {settings.input_bytes} bytes. Send fewer tools.", path="tools")
+    rest = structs.replace(request, input=None, messages=None, system=None, tools=None)
+    if len(json.encode(rest)) > settings.frame_bytes:
+        raise HttpError(413, f"The body without its input is larger than {settings.frame_bytes} bytes. Send less.")
 
 
 async def place(context: RequestContext, session: HttpSession, start: Start) -> TurnPlaced:

@@ -8,8 +8,9 @@ from gateway.dialects.ag_ui import AG_UI
 from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
+from gateway.dialects.messages import MESSAGES
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import ag_ui, ai_sdk, chat_completions, responses
+from gateway.http.dialects import ag_ui, ai_sdk, chat_completions, messages, responses
 from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
@@ -19,6 +20,7 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
     *responses.OPERATIONS,
     *ai_sdk.OPERATIONS,
     *ag_ui.OPERATIONS,
+    *messages.OPERATIONS,
 )
 
 SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
@@ -36,10 +38,14 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/api/chat", AI_SDK),
     ("/ai-sdk/", AI_SDK),
     ("/ag-ui", AG_UI),
+    ("/v1/messages/count_tokens", MESSAGES),
+    ("/v1/messages/batches", MESSAGES),
 )
 """The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
 
 
 def dialect_at(path: str) -> Dialect | None:
     """Return the dialect of the errors at `path`, or None if they have the shape of our own API."""
+    if path == "/v1/messages":
+        return MESSAGES  # the messages of our own API are below it
     return next((dialect for base, dialect in BASES if path.startswith(base)), None)

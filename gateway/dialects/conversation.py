@@ -1,0 +1,47 @@
+"""The conversation that the header `X-Conversation-Id` names, for dialects whose requests have the whole context. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.dialects.base import own_turn_id
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import TurnStart
+from providers.base import TextPart
+
+CONVERSATION_HEADER: Final = "x-conversation-id"
+
+
+def conversation_id(name: str) -> str:
+    """Return the id of the conversation that a client names: the name itself if it is valid as an id, else a digest."""
+    return own_turn_id("c_", name)
+
+
+def new_input_from(start: TurnStart) -> int:
+    """Return the number of the first of the start's messages that follow the last one of the assistant."""
+    roles = [message.role for message in start.messages or ()]
+    return len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
+
+
+def in_conversation(start: TurnStart, conversation: str) -> TurnStart:
+    """Return the start in a conversation: its input is what follows the last message of the assistant. Raises `ApiError`."""
+    rest = (start.messages or [])[new_input_from(start) :]
+    if not rest:
+        raise ApiError("invalid_request", "The last message must be one of the user or a tool.", path="messages")
+    later = [
+        part.text
+        for message in rest
+        if message.role == "system"
+        for part in message.parts
+        if isinstance(part, TextPart)
+    ]
+    return msgspec.structs.replace(
+        start,
+        messages=None,
+        system="\n\n".join([*([start.system] if start.system else ()), *later]) or None,
+        conversation=conversation,
+        create=True,
+        input=[part for message in rest if message.role != "system" for part in message.parts],
+    )

@@ -1,0 +1,213 @@
+"""Anthropic's Messages API: requests to `turn.start` or `turn.estimate`, and answers in its shapes."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.dialects.base import (
+    Dialect,
+    Headers,
+    Shaped,
+    Start,
+    checked,
+    decode_request,
+    encode_json,
+    on_disconnect,
+    turn_id,
+    unsupported,
+)
+from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation, new_input_from
+from gateway.dialects.messages_content import Converted, convert_messages
+from gateway.dialects.messages_errors import refuse
+from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
+from gateway.dialects.messages_stream import MessagesStream, content_of, message_object, stop_fields, usage_object
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import Message
+from gateway.protocol.requests import TurnStart
+from gateway.protocol.results import TurnView
+from providers.base import Effort, Params, Tool, ToolChoice, ToolName, Usage
+
+EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
+BUDGETS: Final[tuple[tuple[int, Effort], ...]] = ((2_048, "low"), (8_192, "medium"), (16_384, "high"))
+"""The most tokens for thinking that each effort stands for. More is `max`."""
+CHOICES: Final[dict[str, ToolChoice]] = {"auto": "auto", "any": "required", "none": "none"}
+NO_USAGE: Final = Usage(0, 0)
+OWN_NAMES: Final = {
+    "input": "messages",
+    "params.stop": "stop_sequences",
+    "params.reasoning": "thinking",
+    "params.response_format": "output_config.format",
+}
+_MESSAGE_PATH = re.compile(r"^messages\[(\d{1,9})\](?:\.parts(?:\[(\d{1,9})\])?)?")
+_INPUT_PATH = re.compile(r"^input\[(\d{1,9})\]")
+_TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
+
+_decode: Final = msgspec.json.Decoder(MessagesRequest, float_hook=float).decode
+_decode_count: Final = msgspec.json.Decoder(CountTokensRequest, float_hook=float).decode
+
+
+def start_of(body: bytes, headers: Headers) -> Start:
+    """Return the start for the body and the headers of a request. Raises `ApiError`."""
+    request = decode_request(_decode, body)
+    if request.n is not None and request.n != 1:
+        raise unsupported("n", "A turn has one answer. Send 1, and start more turns instead.")
+    for name in ("logprobs", "audio"):
+        if getattr(request, name):
+            raise unsupported(name)
+    converted = convert_messages(request.system, request.messages)
+    conversation = headers.get(CONVERSATION_HEADER)
+    start = msgspec.structs.replace(
+        _turn_start(request, converted, turn_id(headers, "msg_")),
+        on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
+        metadata=request.metadata,
+    )
+    path = _paths(converted, new_input_from(start))
+    if conversation is not None:
+        start = in_conversation(start, conversation_id(conversation))
+    one_call = request.tool_choice is not None and request.tool_choice.disable_parallel_tool_use is True
+    return Start(
+        checked(start, path),
+        answer=partial(message_answer, one_call=one_call),
+        translator=partial(MessagesStream, one_call=one_call) if request.stream else None,
+        path=path,
+    )
+
+
+def count_of(body: bytes, headers: Headers) -> Start:
+    """Return a start whose tokens are those of the request in the body, for an estimate. Raises `ApiError`."""
+    request = decode_request(_decode_count, body)
+    converted = convert_messages(request.system, request.messages)
+    path = _paths(converted, 0)
+    return Start(checked(_turn_start(request, converted, turn_id(headers, "msg_")), path), message_answer, path=path)
+
+
+def _turn_start(request: CountTokensRequest, converted: Converted, turn: str) -> TurnStart:
+    if request.input is not None:
+        raise unsupported("input", "Send `messages`, or send this body to /v1/responses.")
+    if request.functions:
+        raise unsupported("functions", "Send `tools` instead.")
+    if request.mcp_servers:
+        raise unsupported("mcp_servers", "Call the servers in the client, and send their tools in `tools`.")
+    return TurnStart(
+        turn=turn,
+        model=request.model,
+        messages=converted.messages,
+        system=converted.system,
+        params=_params(request),
+        tools=None if request.tools is None else [_tool(tool, n) for n, tool in enumerate(request.tools)],
+        tool_choice=_tool_choice(request),
+    )
+
+
+def _params(request: CountTokensRequest) -> Params:
+    params = Params(reasoning=_effort(request), response_format=_response_format(request))
+    if not isinstance(request, MessagesRequest):
+        return params
+    return msgspec.structs.replace(
+        params,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens,
+        stop=request.stop_sequences,
+        demo=request.demo,
+    )
+
+
+def _effort(request: CountTokensRequest) -> Effort | None:
+    """Return the effort of reasoning. Without a number of tokens, thinking has the effort "high", as at Anthropic."""
+    thinking = request.thinking
+    named = request.output_config.effort if request.output_config is not None else None
+    if named is not None and named not in EFFORTS:
+        raise ApiError("invalid_request", f"`effort` must be one of {', '.join(EFFORTS)}.", path="output_config.effort")
+    if thinking is not None and thinking.type == "disabled":
+        return "none"
+    if named is not None:
+        return EFFORTS[named]
+    return None if thinking is None else _thinking_effort(thinking)
+
+
+def _thinking_effort(thinking: ThinkingParam) -> Effort:
+    tokens = thinking.budget_tokens
+    if thinking.type != "enabled" or tokens is None:
+        return "high"
+    return next((effort for tokens_max, effort in BUDGETS if tokens <= tokens_max), "max")
+
+
+def _response_format(request: CountTokensRequest) -> dict[str, Any] | None:
+    output = request.output_config
+    found = request.output_format if output is None or output.format is None else output.format
+    if found is None or found.get("type") != "json_schema":
+        return found
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": found.get("schema") or {}}}
+
+
+def _tool(tool: ToolParam, n: int) -> Tool:
+    if tool.type not in {None, "custom"}:
+        raise unsupported(f"tools[{n}].type", "Only tools that the client runs, with an `input_schema`, are.")
+    return Tool(tool.name, tool.description or "", tool.input_schema or {})
+
+
+def _tool_choice(request: CountTokensRequest) -> ToolChoice | None:
+    choice = request.tool_choice
+    if choice is None:
+        return None
+    if choice.type == "tool":
+        if choice.name is None:
+            raise ApiError("invalid_request", "Send the `name` of the tool.", path="tool_choice.name")
+        return ToolName(choice.name)
+    if choice.type not in CHOICES:
+        raise unsupported("tool_choice.type", f"Send {', '.join(CHOICES)} or tool.")
+    return CHOICES[choice.type]
+
+
+def _paths(converted: Converted, input_from: int) -> Any:
+    """Return the function that translates our paths to the names of this request's fields.
+
+    `input_from`: the number of the first message that is the input, if the start is in a conversation.
+    """
+    origins = converted.origins
+    inputs = [
+        origin
+        for message, places in zip(converted.messages[input_from:], origins[input_from:], strict=True)
+        if message.role != "system"
+        for origin in places
+    ]
+
+    def message_path(match: re.Match[str]) -> str:
+        places = origins[int(match.group(1))] if int(match.group(1)) < len(origins) else []
+        part = int(match.group(2) or 0)
+        return places[part] if part < len(places) else "messages"
+
+    def input_path(match: re.Match[str]) -> str:
+        part = int(match.group(1))
+        return inputs[part] if part < len(inputs) else "messages"
+
+    def path(ours: str) -> str:
+        if ours in OWN_NAMES:
+            return OWN_NAMES[ours]
+        ours = _INPUT_PATH.sub(input_path, _MESSAGE_PATH.sub(message_path, ours.removeprefix("params.")))
+        return _TOOL_PATH.sub(r"\1.input_schema", ours)
+
+    return path
+
+
+def message_answer(view: TurnView, *, one_call: bool = False) -> Shaped:
+    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out."""
+    reason = view.finish_reason if isinstance(view.finish_reason, str) else None
+    by = view.message.by if isinstance(view.message, Message) else None
+    body = message_object(
+        view.turn,
+        view.model,
+        content=[] if view.message is UNSET else content_of(view.message.parts, one_call=one_call),
+        usage=usage_object(NO_USAGE if view.usage is UNSET else view.usage),
+        **stop_fields(reason, by),
+    )
+    return Shaped(200, encode_json(body))
+
+
+MESSAGES: Final = Dialect("messages", refuse)

@@ -1,0 +1,378 @@
+"""The answer of Anthropic's Messages API, whole and as a stream. Nothing but the text is encoded for each token."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.dialects.base import encode_sse
+from gateway.dialects.messages_errors import error_body
+from gateway.dialects.resets import Diverged
+from gateway.dialects.stream import StreamTranslator
+from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import (
+    CancelledBy,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnPart,
+    TurnStarted,
+    TurnStatus,
+)
+from providers.base import (
+    CitationPart,
+    FinishReason,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    Usage,
+)
+
+Object = dict[str, Any]
+
+STOP_REASONS: Final[dict[FinishReason, str]] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+    "refusal": "refusal",
+}
+DELTAS: Final = {
+    "text": b'"text_delta","text":',
+    "refusal": b'"text_delta","text":',
+    "reasoning": b'"thinking_delta","thinking":',
+    "tool_call": b'"input_json_delta","partial_json":',
+}
+"""The type and the field of a delta, for each kind of part that is streamed as text."""
+PING: Final = encode_sse({"type": "ping"}, "ping")
+CHECKED_CHARS_MAX: Final = 256 * 1024
+"""Up to this length, the arguments of a tool call are checked for whether they are complete."""
+
+_encode_text = msgspec.json.Encoder().encode
+_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
+
+
+class _Block(Struct, gc=False):
+    """The content block of a part. `head` is the beginning of its deltas: empty before the block starts and after it stops.
+
+    `index` is -1 before it starts. `is_left_out`: the part isn't shown.
+    """
+
+    part: int
+    begun: TurnPart
+    index: int = -1
+    head: bytes = b""
+    is_left_out: bool = False
+    signature: list[str] = []  # msgspec copies it
+
+
+class MessagesStream(StreamTranslator):
+    """The events of one message. With `one_call`, tool calls after the first are left out.
+
+    Blocks follow one another, and a block of text starts with its first text. Only tool calls that arrive side by side
+    are open at the same time.
+    """
+
+    sends_signatures = True
+
+    def __init__(self, *, one_call: bool = False) -> None:
+        super().__init__()
+        self._one_call = one_call
+        self._turn = self._model = ""
+        self._has_begun = False
+        self._blocks: list[_Block] = []
+        """The newest block of each part."""
+        self._open: list[_Block] = []
+        self._count = 0
+        self._citations: list[Object] = []
+        """The citations that came when no block of text was open."""
+
+    def started(self, event: TurnStarted) -> bytes:
+        """See `StreamTranslator`. After a reset, the event may come again."""
+        self._turn = event.turn
+        if not self._has_begun:
+            self._model = event.model
+        return b""
+
+    def status(self, event: TurnStatus) -> bytes:
+        """See `StreamTranslator`."""
+        if event.status == "fallback" and event.model is not None and not self._has_begun:
+            self._model = event.model
+        return b""
+
+    def _begin(self) -> bytes:
+        """Return the first event, if it wasn't sent. The usage isn't known until the end."""
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        message = message_object(self._turn, self._model, content=[], usage=usage_object(Usage(0, 0)))
+        return encode_sse({"type": "message_start", "message": message}, "message_start")
+
+    def part(self, event: TurnPart) -> bytes:
+        """See `StreamTranslator`."""
+        block = _Block(len(self._blocks), event)
+        self._blocks.append(block)
+        if event.kind == "citation":
+            return self._begin() + self._cite(event)
+        if event.kind == "tool_call":
+            block.is_left_out = self._one_call and any(
+                other.begun.kind == "tool_call" for other in self._blocks[: block.part]
+            )
+            return self._begin() if block.is_left_out else self._begin() + self._start(block)
+        if event.kind == "image" and event.url:
+            return self._begin() + self._start(block) + self._stop(block)
+        block.is_left_out = event.kind not in DELTAS
+        return self._begin()
+
+    def text(self, part: int, text: str) -> bytes:
+        """See `StreamTranslator`."""
+        block = self._blocks[part]
+        if block.head:
+            return block.head + _encode_text(text) + b"}}\n\n"
+        return self._text_outside(block, text)
+
+    def _text_outside(self, block: _Block, text: str) -> bytes:
+        """Return the frames for the text of a block that isn't open: it starts now, or has stopped already."""
+        if block.is_left_out or block.begun.redacted or block.begun.kind not in DELTAS:
+            return b""
+        if block.index >= 0 and block.begun.kind == "tool_call":
+            if text.strip():
+                raise Diverged  # the call was complete
+            return b""
+        if block.index >= 0:
+            block = self._blocks[block.part] = _Block(block.part, block.begun)
+        return self._start(block) + block.head + _encode_text(text) + b"}}\n\n"
+
+    def signature(self, part: int, signature: str) -> bytes:
+        """See `StreamTranslator`. Clients expect a signature in one event, so it is held until its block stops."""
+        block = self._blocks[part]
+        if block.begun.kind != "reasoning":
+            return b""
+        block.signature.append(signature)
+        if block.begun.redacted:
+            return b"" if block in self._open else self._hold(block)
+        if block.index < 0:
+            return self._start(block)
+        return b"" if block.head else self._signature_delta(block)
+
+    def _hold(self, block: _Block) -> bytes:
+        """Return the frames that stop the blocks before a redacted one. It is sent once its data is complete."""
+        frames = self._stop_others()
+        self._open.append(block)
+        return frames
+
+    def _start(self, block: _Block) -> bytes:
+        """Return the frames that start a block, after those that stop the blocks before it."""
+        frames = self._stop_others()
+        block.index = self._count
+        self._count += 1
+        self._open.append(block)
+        kind = block.begun.kind
+        if kind in DELTAS:
+            block.head = (
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":%b'
+                % (
+                    block.index,
+                    DELTAS[kind],
+                )
+            )
+        frames += _event("content_block_start", index=block.index, content_block=_begun_block(block.begun))
+        if kind == "text" and self._citations:
+            cited, self._citations = self._citations, []
+            frames += b"".join([_citation_delta(block.index, citation) for citation in cited])
+        return frames
+
+    def _stop_others(self) -> bytes:
+        """Return the frames that stop the open blocks, except tool calls whose arguments aren't complete."""
+        return b"".join([self._stop(block) for block in list(self._open) if self._may_stop(block)])
+
+    def _may_stop(self, block: _Block) -> bool:
+        return block.begun.kind != "tool_call" or is_complete(self._sent.texts[block.part])
+
+    def _stop(self, block: _Block) -> bytes:
+        self._open.remove(block)
+        block.head = frames = b""
+        if block.begun.redacted:
+            block.index = self._count
+            self._count += 1
+            content = {"type": "redacted_thinking", "data": "".join(block.signature)}
+            frames = _event("content_block_start", index=block.index, content_block=content)
+        elif block.signature:
+            frames = self._signature_delta(block)
+        return frames + _event("content_block_stop", index=block.index)
+
+    def _signature_delta(self, block: _Block) -> bytes:
+        delta = {"type": "signature_delta", "signature": "".join(block.signature)}
+        return _event("content_block_delta", index=block.index, delta=delta)
+
+    def _cite(self, event: TurnPart) -> bytes:
+        if event.url is None:
+            return b""
+        citation = citation_object(event.url, event.title, event.text)
+        block = next((block for block in self._open if block.begun.kind == "text"), None)
+        if block is None:
+            self._citations.append(citation)
+            return b""
+        return _citation_delta(block.index, citation)
+
+    def completed(self, event: TurnCompleted) -> bytes:
+        """See `StreamTranslator`."""
+        return self._end(event.usage, stop_fields(event.finish_reason, None))
+
+    def cancelled(self, event: TurnCancelled) -> bytes:
+        """See `StreamTranslator`. There is no stop reason for it."""
+        return self._end(event.usage, stop_fields(None, event.by))
+
+    def _end(self, usage: Usage | None, stopped: Object) -> bytes:
+        frames = self._begin() + b"".join([self._stop(block) for block in list(self._open)])
+        frames += _event("message_delta", delta=stopped, usage=usage_object(usage or Usage(0, 0)))
+        return frames + _event("message_stop")
+
+    def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:
+        """See `StreamTranslator`."""
+        return encode_sse(error_body(error), "error")
+
+    def heartbeat(self) -> bytes:
+        """See `StreamTranslator`."""
+        return self._begin() + PING if self._turn else b""
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return encode_sse({"type": kind, **fields}, kind)
+
+
+def _citation_delta(index: int, citation: Object) -> bytes:
+    return _event("content_block_delta", index=index, delta={"type": "citations_delta", "citation": citation})
+
+
+def _begun_block(begun: TurnPart) -> Object:
+    """Return the content block with which a part begins."""
+    if begun.kind == "tool_call":
+        return tool_block(begun.call or "", begun.name or "", {})
+    if begun.kind == "reasoning":
+        return {"type": "thinking", "thinking": "", "signature": ""}
+    if begun.kind == "image":
+        return image_block(begun.url or "")
+    return {"type": "text", "text": ""}
+
+
+def is_complete(pieces: list[str]) -> bool:
+    """Return whether the arguments of a tool call are a whole JSON object."""
+    text = "".join(pieces) if sum(map(len, pieces)) <= CHECKED_CHARS_MAX else ""
+    return text.rstrip().endswith("}") and _arguments(text) is not None
+
+
+def _arguments(text: str) -> Object | None:
+    try:
+        return _decode_object(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+
+
+def message_object(
+    turn: str,
+    model: str,
+    *,
+    content: list[Object],
+    usage: Object,
+    stop_reason: str | None = None,
+    stop_sequence: str | None = None,
+    stop_details: Object | None = None,
+) -> Object:
+    """Return a message of the assistant."""
+    return {
+        "id": turn,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": stop_sequence,
+        "stop_details": stop_details,
+        "usage": usage,
+    }
+
+
+def stop_fields(reason: FinishReason | None, by: CancelledBy | None) -> Object:
+    """Return the fields that say why an answer stopped. Without `reason`, it was cancelled by `by`."""
+    stopped = ("max_tokens" if by == "limit" else "end_turn") if reason is None else STOP_REASONS[reason]
+    details = {"type": "refusal", "category": None, "explanation": None} if stopped == "refusal" else None
+    return {"stop_reason": stopped, "stop_sequence": None, "stop_details": details}
+
+
+def usage_object(usage: Usage) -> Object:
+    """Return usage in Anthropic's shape, whose input excludes the cached tokens."""
+    read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+    found: Object = {
+        "input_tokens": max(0, usage.input_tokens - read - written),
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
+        "output_tokens": usage.output_tokens,
+    }
+    if usage.reasoning_tokens is not None:
+        found["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return found
+
+
+def content_of(parts: list[Part], *, one_call: bool) -> list[Object]:
+    """Return the content blocks of a whole answer. With `one_call`, tool calls after the first are left out."""
+    blocks: list[Object] = []
+    citations: list[Object] = []
+    for part in parts:
+        if isinstance(part, CitationPart):
+            if part.url:
+                citations.append(citation_object(part.url, part.title, part.text))
+        elif (block := _content_block(part)) is not None:
+            if not (one_call and block["type"] == "tool_use" and any(each["type"] == "tool_use" for each in blocks)):
+                blocks.append(block)
+        last = blocks[-1] if blocks else None
+        if citations and last is not None and last["type"] == "text":
+            last["citations"] = [*(last.get("citations") or ()), *citations]
+            citations = []
+    return blocks
+
+
+def _content_block(part: Part) -> Object | None:
+    """Return the content block of a part, or None if it isn't shown."""
+    match part:
+        case TextPart() | RefusalPart():
+            return {"type": "text", "text": part.text} if part.text else None
+        case ReasoningPart(redacted=True):
+            return {"type": "redacted_thinking", "data": part.signature or ""}
+        case ReasoningPart():
+            shown = part.text or part.signature
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature or ""} if shown else None
+        case ToolCallPart():
+            arguments = _arguments(part.arguments) if part.arguments else {}
+            return tool_block(part.call, part.name, {"arguments": part.arguments} if arguments is None else arguments)
+        case ImagePart(url=str(url)):
+            return image_block(url)
+        case ImagePart(data=str(data)):
+            return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
+    return None
+
+
+def tool_block(call: str, name: str, arguments: Object) -> Object:
+    """Return a tool call."""
+    return {"type": "tool_use", "id": call, "name": name, "input": arguments}
+
+
+def image_block(url: str) -> Object:
+    """Return an image of an answer, in the shape of one in a request."""
+    return {"type": "image", "source": {"type": "url", "url": url}}
+
+
+def citation_object(url: str, title: str | None, text: str | None) -> Object:
+    """Return a citation in the shape of one from a web search."""
+    return {
+        "type": "web_search_result_location",
+        "url": url,
+        "title": title,
+        "cited_text": text or "",
+        "encrypted_index": "",
+    }
