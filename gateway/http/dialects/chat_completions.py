@@ -73,14 +73,14 @@ async def resume(context: RequestContext) -> Response | None:
     async def attach_to_turn(session: HttpSession) -> None:
         await attach(session, position)
         if position.after:
-            found = await _view_at(session, view.turn, position.after)
+            found = await view_at(session, view.turn, position.after)
             stream.resume(found, position.epoch or 0)
 
     await stream_turn(context, stream, attach_to_turn)
     return None
 
 
-async def _view_at(session: HttpSession, turn: str, seq: int) -> TurnView:
+async def view_at(session: HttpSession, turn: str, seq: int) -> TurnView:
     """Return the turn once it has event `seq`, which another instance may have sent just now."""
     for _ in range(VIEW_TRIES):
         view: TurnView = await session.handle(p.TurnGet(turn=turn))
