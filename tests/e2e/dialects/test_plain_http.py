@@ -139,7 +139,7 @@ async def test_the_address_is_shared_with_the_ai_sdk(place: Place) -> None:
     answer = await place.ask("POST", "/api/chat", {**parts, "demo": QUICK})
     assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
     assert answer.text.endswith("data: [DONE]\n\n")
-    refused = await place.ask("POST", "/api/chat", {**parts, "model": "nobody"})
+    refused = await place.ask("POST", "/api/chat", {**parts, "id": "other", "model": "nobody"})
     assert refused.headers["content-type"].startswith("text/plain")
     with_header = await place.ask("POST", "/api/chat", {"message": "Hi"}, x_vercel_ai_ui_message_stream="v1")
     assert with_header.headers["content-type"].startswith("text/plain")
