@@ -61,7 +61,9 @@ async def curl(method: str, url: str, body: object = None, **headers: str) -> An
 
 
 @asynccontextmanager
-async def curl_stream(method: str, url: str, body: object = None, **headers: str) -> AsyncIterator[asyncio.StreamReader]:
+async def curl_stream(
+    method: str, url: str, body: object = None, **headers: str
+) -> AsyncIterator[asyncio.StreamReader]:
     """Send a request with the program, and let the caller read its answer's body. On exit, curl is killed."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     process = await asyncio.create_subprocess_exec(

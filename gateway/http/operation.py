@@ -56,7 +56,13 @@ class RequestContext:
 
     @property
     def dialect(self) -> Dialect | None:
-        """The dialect of the answer, also of an error."""
+        """The dialect of the answer, also of an error.
+
+        Where several share an address, `Accept` tells them apart until the body is read.
+        """
+        other = self.operation.other_dialect
+        if self.body_dialect is None and other is not None and other.error_type in self.headers.get("accept", ""):
+            return other
         return self.operation.dialect if self.body_dialect is None else self.body_dialect
 
     def begin(self) -> None:

@@ -64,6 +64,7 @@ async def chat(context: RequestContext) -> Response | None:
     body = await context.body(context.services.settings.body_bytes)
     if not await offload(len(body), is_ui_body, body, context.headers):
         return await plain_http_turns.chat(context, body)
+    context.adopt(AI_SDK)
     await _answer(context, body)
     return None
 

@@ -126,7 +126,12 @@ async def test_a_session_as_a_stream(place: Place) -> None:
     *frames, last = answer.events
     assert {(tuple(frame), frame["finished"]) for frame in frames} == {(("content", "finished"), False)}
     assert "".join(frame["content"] for frame in frames) == expected("Hello", body["demo"])  # type: ignore[arg-type]
-    assert (last["content"], last["finished"], last["sessionId"], last["finishReason"]) == ("", True, "streamed", "stop")
+    assert (last["content"], last["finished"], last["sessionId"], last["finishReason"]) == (
+        "",
+        True,
+        "streamed",
+        "stop",
+    )
     assert (last["messageId"], last["usage"].keys()) == (answer.headers["turnwire-turn"], CAMEL_TOKENS)
     failed = {"message": "Hello", "sessionId": "streamed", "demo": {**QUICK, "fail": "mid"}}
     last = (await place.ask("POST", "/api/chat", failed, accept="text/event-stream")).events[-1]
@@ -146,7 +151,9 @@ async def test_the_address_is_shared_with_the_ai_sdk(place: Place) -> None:
     plain = await place.ask("POST", "/api/chat", {"message": "Hi", "model": "nobody"})
     assert (plain.status, plain.json["error"]["code"]) == (404, "model_not_found")
     assert plain.headers["content-type"] == "application/json"
-    assert 'turnwire_turns_started_total{dialect="plain_http",model="demo"}' in (await place.ask("GET", "/metrics")).text
+    assert (
+        'turnwire_turns_started_total{dialect="plain_http",model="demo"}' in (await place.ask("GET", "/metrics")).text
+    )
 
 
 async def test_lines(place: Place) -> None:
@@ -171,7 +178,11 @@ async def test_lines(place: Place) -> None:
     assert (last["content"], last["finished"], last["finishReason"]) == ("", True, "stop")
     assert (await place.ok("GET", f"/v1/turns/{answer.headers['turnwire-turn']}"))["conversation"] is None
     failed = await place.ask("POST", "/stream", {**body, "demo": {**QUICK, "fail": "mid"}})
-    assert (failed.status, failed.lines[-1]["finished"], failed.lines[-1]["error"]["code"]) == (200, True, "upstream_error")
+    assert (failed.status, failed.lines[-1]["finished"], failed.lines[-1]["error"]["code"]) == (
+        200,
+        True,
+        "upstream_error",
+    )
     for refused, status in (({"demo": {"fail": "auth"}}, 502), ({"model": "nobody"}, 404), ({"maxTokens": 0}, 400)):
         only = await place.ask("POST", "/stream", {**body, **refused})
         assert (only.status, [line["finished"] for line in only.lines]) == (status, [True])

@@ -114,4 +114,8 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
 
         nobody = await curl("POST", f"{server.url}/chat", said("own"))
         assert (nobody.status, nobody.json["error"]["code"]) == (401, "unauthenticated")
+        shared = await curl("POST", f"{server.url}/api/chat", {"message": "Hi"}, accept="application/json")
+        assert shared.json == nobody.json
+        shared = await curl("POST", f"{server.url}/api/chat", {"message": "Hi"})
+        assert shared.headers["content-type"].startswith("text/plain")
         assert (await read(server, "/api/health")).json == {"status": "ok"}
