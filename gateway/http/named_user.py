@@ -22,8 +22,8 @@ KEPT_MS: Final = 400 * 24 * 3600 * 1000
 async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:
     """Let the request act for the user that it names in `user_id`. Raises `ApiError` and `StoreError`.
 
-    Where auth is off or the credential has the scope `as`, any user may be named; if none is, it is the one for whom the
-    caller has begun this session. Otherwise only the caller itself may be named.
+    Where auth is off or the credential has the scope `as`, any user may be named; if none is, it is the user that the
+    caller has named last for this session. Otherwise only the caller itself may be named.
     """
     caller = context.principal
     may_name = context.services.authenticator.is_open or "as" in caller.scopes

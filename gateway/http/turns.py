@@ -25,7 +25,7 @@ from store.records import NotFound
 
 
 class TurnEvents(p.TurnAttach, frozen=True, tag="turn.events"):
-    """Attach to a turn of the user, or of the one whom a service names."""
+    """Attach to a turn of the user, or of the user that a service names."""
 
     turn: p.Key
     user_id: p.UserName | None = None

@@ -208,6 +208,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec("The conversation.", ConversationView),
         request=NamedConversation,
         body=ConversationBody,
+        is_body_optional=True,
     ),
     _operation(
         "DELETE",

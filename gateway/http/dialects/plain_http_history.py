@@ -40,21 +40,21 @@ from gateway.protocol.results import Conversation, ConversationPage, TurnView
 
 
 class SessionGet(p.Request, frozen=True, tag="session.get"):
-    """A session of the user, or of the one whom a service names."""
+    """A session of the user, or of the user that a service names."""
 
     session: p.Key
     user_id: p.UserName | None = None
 
 
 class ChatHistoryGet(p.Request, frozen=True, tag="history.get"):
-    """A session of the user, or of the one whom a service names."""
+    """A session of the user, or of the user that a service names."""
 
     session_id: p.Key = msgspec.field(name="sessionId")
     user_id: p.UserName | None = None
 
 
 class SessionList(p.Request, frozen=True, tag="session.list"):
-    """A page of the sessions of the user, or of the one whom a service names. `before` is a session of the page before."""
+    """A page of the sessions of the user, or of the user that a service names. `before` is a session of the page before."""
 
     limit: p.PageLimit = 50
     before: p.Key | None = None
@@ -62,14 +62,14 @@ class SessionList(p.Request, frozen=True, tag="session.list"):
 
 
 class NamedConversation(p.Request, frozen=True, tag="conversation.named"):
-    """A conversation of the user, or of the one whom a service names."""
+    """A conversation of the user, or of the user that a service names."""
 
     conversation: p.Key
     user_id: p.UserName | None = None
 
 
 class NamedConversations(p.Request, frozen=True, tag="conversations.named"):
-    """A page of the conversations of the user, or of the one whom a service or an operator names."""
+    """A page of the conversations of the user, or of the user that a service or an operator names."""
 
     limit: p.PageLimit = 50
     before: p.Key | None = None
