@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
 import httpx2
@@ -11,9 +11,9 @@ import openai
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from tests.dialect_players.player import CONTINUE, SCHEMA, Ask, Ending, HttpPlayer, Player, Refused, Sse, Stage
-from tests.dialect_players.talks import TOOL
 from tests.credentials import token
+from tests.dialect_players.player import CONTINUE, SCHEMA, Ask, HttpPlayer, Player, Refused, Sse, Stage
+from tests.dialect_players.talks import TOOL
 
 
 class ChatCompletions(HttpPlayer):

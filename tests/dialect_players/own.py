@@ -123,9 +123,7 @@ class OwnSocket(Own):
 
     async def _open(self, url: str) -> Client:
         await self.leave()
-        self._client = await self._stack.enter_async_context(
-            client(_socket_url(url), additional_headers=self.headers)
-        )
+        self._client = await self._stack.enter_async_context(client(_socket_url(url), additional_headers=self.headers))
         return self._client
 
 

@@ -67,7 +67,12 @@ class Talk:
                 rest.append(word[left:])
                 left = max(0, left - len(word))
             return [word for word in rest if word]
-        function = {"index": 0, "id": "functions.add:0", "type": "function", "function": {"name": TOOL, "arguments": ""}}
+        function = {
+            "index": 0,
+            "id": "functions.add:0",
+            "type": "function",
+            "function": {"name": TOOL, "arguments": ""},
+        }
         more = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in self.arguments]
         return [
             *({"reasoning_content": thought} for thought in self.thoughts),

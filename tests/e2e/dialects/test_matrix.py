@@ -172,7 +172,9 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
             assert client.thoughts + client.text == said
             await move()
         release(gate)
-        for _ in range(3 if player.resumes_ended else 0):  # among the last frames of the answer, which have one position
+        for _ in range(
+            3 if player.resumes_ended else 0
+        ):  # among the last frames of the answer, which have one position
             before = client.events
             await client.read(lambda c: c.events > before)  # noqa: B023
             if client.ending is None:
@@ -227,7 +229,8 @@ async def test_the_owner_is_killed_in_the_middle(theatre: Theatre) -> None:
     owner = len(theatre.world.instances) - 1
     gates = {name: asyncio.Semaphore(len(THOUGHTS) + 3) for name in PLAYERS}
     clients = {
-        name: theatre.cast(player, "killed", Talk(WORDS, THOUGHTS, gate=gates[name])) for name, player in PLAYERS.items()
+        name: theatre.cast(player, "killed", Talk(WORDS, THOUGHTS, gate=gates[name]))
+        for name, player in PLAYERS.items()
     }
 
     async def begin(client: Player) -> None:
