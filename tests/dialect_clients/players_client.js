@@ -3,6 +3,7 @@
  * `{client, do, …}`; each line of the output is `{client, kind, …}`: an event of a stream, or how a command has ended.
  */
 
+import { HttpAgent } from "@ag-ui/client";
 import { createInterface } from "node:readline";
 import { DefaultChatTransport, WebSocketChatTransport, readUIMessageStream } from "ai";
 
@@ -73,7 +74,44 @@ class AiSdk {
     }
 }
 
-const KINDS = { aiSdk: AiSdk };
+/** An agent of AG-UI. A resumed run is one that the agent runs again. */
+class AgUi {
+    constructor({ client, url, headers, thread, run }) {
+        this.client = client;
+        this.agent = new HttpAgent({ url: `${url}/ag-ui`, threadId: thread, headers });
+        this.runId = run;
+    }
+
+    start({ messages, tools, props }) {
+        const { agent, client, runId } = this;
+        agent.setMessages(messages);
+        return new Promise((resolve, reject) => {
+            const subscriber = {
+                onEvent({ event }) {
+                    resolve("streaming");
+                    write({ client, kind: "event", event });
+                },
+            };
+            agent.runAgent({ runId, tools, forwardedProps: props }, subscriber).then(
+                () => {
+                    resolve("streaming");
+                    write({ client, kind: "end", messages: agent.messages });
+                },
+                (error) => {
+                    reject(error); // without an effect if it has begun
+                    write({ client, kind: "lost", error: String(error) });
+                },
+            );
+        });
+    }
+
+    async leave() {
+        this.agent.abortRun();
+    }
+}
+
+console.error = () => {};
+const KINDS = { aiSdk: AiSdk, agUi: AgUi };
 
 for await (const line of createInterface({ input: process.stdin })) {
     const command = JSON.parse(line);

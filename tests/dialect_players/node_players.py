@@ -195,5 +195,73 @@ class AiSdk(NodePlayer):
 
 
 class AiSdkSocket(AiSdk):
+    """The same on a WebSocket. A request that fails breaks only its own stream, with the error that it was told."""
+
     name: ClassVar[str] = "ai-sdk-socket"
     is_socket: ClassVar[bool] = True
+
+    async def next(self) -> Any:
+        try:
+            return await super().next()
+        except httpx2.ReadError as error:
+            if "WebSocket chat" in str(error):
+                raise
+            self.ending, self.error = "failed", str(error)
+            return None
+
+
+class AgUi(NodePlayer):
+    """An agent of AG-UI. A run is resumed by running it again, which replays it; our own API cancels it."""
+
+    name: ClassVar[str] = "ag-ui"
+    kind: ClassVar[str] = "agUi"
+
+    def __init__(self, stage: Stage, ask: Ask) -> None:
+        super().__init__(stage, ask)
+        self.turn = f"run-{id(self)}"
+        self._thread = f"thread-{id(self)}"
+        content: Any = ask.prompt
+        if ask.image is not None:
+            media_type, _, data = ask.image.removeprefix("data:").partition(";base64,")
+            source = {"type": "data", "value": data, "mimeType": media_type}
+            content = [{"type": "text", "text": ask.prompt}, {"type": "image", "source": source}]
+        self._messages = [{"id": "u1", "role": "user", "content": content}]
+
+    def stranger(self, user: str, turn: str | None = None) -> AgUi:
+        made = super().stranger(user, turn)
+        made._thread = turn or self._thread
+        made._messages = []  # with messages, it would be a run of its own
+        return made
+
+    async def start(self, url: str) -> None:
+        tools = [{"name": TOOL, "description": "Add", "parameters": SCHEMA}] if self.ask.has_tool else []
+        fields = {"thread": self._thread, "run": self.turn}
+        props = {"model": self.ask.model}
+        await self.open("start", url, fields, messages=self._messages, tools=tools, props=props)
+
+    async def resume(self, url: str) -> None:
+        await self.start(url)
+
+    async def cancel(self, url: str) -> str:
+        response = await self.stage.http.post(f"{url}/v1/turns/{self.turn}/cancel", headers=self.headers)
+        if response.status_code >= 400:
+            raise Refused(response.status_code, response.text)
+        return response.text
+
+    def take(self, event: Any) -> None:
+        kind = event["type"]
+        if kind == "RUN_STARTED":
+            self.text, self.thoughts, self.calls = "", "", []
+        elif kind == "TEXT_MESSAGE_CONTENT":
+            self.text += event["delta"]
+        elif kind == "REASONING_MESSAGE_CONTENT":
+            self.thoughts += event["delta"]
+        elif kind == "TOOL_CALL_START":
+            self.calls.append((event["toolCallName"], ""))
+        elif kind == "TOOL_CALL_ARGS":
+            name, arguments = self.calls.pop()
+            self.calls.append((name, arguments + event["delta"]))
+        elif kind == "RUN_FINISHED":
+            self.ending = "cancelled" if event["outcome"]["type"] == "cancelled" else "completed"
+        elif kind == "RUN_ERROR":
+            self.ending, self.error = "failed", event["message"]

@@ -22,6 +22,7 @@ TIMEOUT_S = 6.0
 CONTINUE = {"turnwire-on-disconnect": "continue"}
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "number"}}}
 
+Kind = Literal["thoughts", "calls", "images"]
 Ending = Literal["completed", "cancelled", "failed"]
 
 
@@ -58,13 +59,13 @@ class Player(ABC):
     """A client. `turn` is the id by which its protocol finds the answer again.
 
     `text`, `thoughts` and `calls` are what it shows. `ending` is how the answer ended, None before; `error` is what it was
-    told. `resumes_ended`: an answer that has ended can be resumed. `tells_cancels`: its protocol can say that an answer
-    was cancelled.
+    told. `resumes_ended`: an answer that has ended can be resumed. `shows`: what its protocol has besides text.
+    `tells_cancels`: it can say that an answer was cancelled.
     """
 
     name: ClassVar[str]
-    resumes: ClassVar[bool] = True
     resumes_ended: ClassVar[bool] = True
+    shows: ClassVar[frozenset[Kind]] = frozenset({"thoughts", "calls", "images"})
     tells_cancels: ClassVar[bool] = True
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
