@@ -111,6 +111,8 @@ class AgUi {
 }
 
 console.error = () => {};
+// A connection that breaks rejects promises that the packages don't await. A browser would only log them.
+process.on("unhandledRejection", () => {});
 const KINDS = { aiSdk: AiSdk, agUi: AgUi };
 
 for await (const line of createInterface({ input: process.stdin })) {

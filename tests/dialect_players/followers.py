@@ -12,7 +12,7 @@ import httpx2
 from tests.client import Frame, TurnView
 from tests.credentials import token
 from tests.dialect_players.own import ENDINGS
-from tests.dialect_players.player import CONTINUE, SCHEMA, Ask, HttpPlayer, Kind, Refused, Sse, Stage
+from tests.dialect_players.player import SCHEMA, Ask, HttpPlayer, Kind, Refused, Sse, Stage
 from tests.dialect_players.talks import TOOL
 from tests.http_events import EventReader
 
@@ -62,6 +62,7 @@ class Messages(Follower):
 
     name: ClassVar[str] = "messages"
     tells_cancels: ClassVar[bool] = False
+    ends_when_left: ClassVar[bool] = True
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         super().__init__(stage, ask)
@@ -78,7 +79,7 @@ class Messages(Follower):
             auth_token=token(self.ask.user),
             http_client=self.stage.http,  # type: ignore[arg-type]
             max_retries=0,
-            default_headers=CONTINUE,
+            default_headers=self.on_disconnect,
         )
         tools: Any = {"tools": [{"name": TOOL, "input_schema": SCHEMA}]} if self.ask.has_tool else {}
         messages: Any = [{"role": "user", "content": content}]
@@ -124,6 +125,7 @@ class Lines(Follower):
     """The stateless stream of plain HTTP: lines of JSON."""
 
     name: ClassVar[str] = "plain-lines"
+    ends_when_left: ClassVar[bool] = True
     shows: ClassVar[frozenset[Kind]] = frozenset()
 
     async def start(self, url: str) -> None:
@@ -170,7 +172,10 @@ class Session(HttpPlayer):
             self.text, self.ending = messages[-1]["content"], "completed"
 
     async def cancel(self, url: str) -> str:
-        said = await self.call("POST", f"{url}/v1/turns/{self._answer}/cancel")
+        try:
+            said = await self.call("POST", f"{url}/v1/turns/{self._answer}/cancel")
+        except Refused as refused:
+            raise Refused(refused.status, refused.body.replace(self._answer, self.turn)) from None
         return said.replace(self._answer, self.turn)
 
     def take(self, event: Sse) -> None:

@@ -18,11 +18,12 @@ CLIENTS = Path(__file__).parents[1] / "dialect_clients"
 
 
 class Node:
-    """The Node process. Each of its clients has a queue with the lines about it."""
+    """The Node process. Each of its clients has a queue with the lines about its stream, and one for its commands."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._queues: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._results: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
@@ -46,6 +47,7 @@ class Node:
         """Make a client, and return its number."""
         number = next(self._numbers)
         self._queues[number] = asyncio.Queue()
+        self._results[number] = asyncio.Queue()
         self._write({"client": number, "do": "open", "kind": kind, **fields})
         return number
 
@@ -53,19 +55,18 @@ class Node:
         """Let a client do something, and return the result. Raises `Refused`."""
         self._write({"client": client, "do": what, **fields})
         async with asyncio.timeout(TIMEOUT_S):
-            line = await self.line(client)
+            line = await self._results[client].get()
         if line["kind"] == "refused":
             raise Refused("refused", line["error"])
         return line["result"]
 
     async def line(self, client: int) -> dict[str, Any]:
-        """Return the next line about a client."""
+        """Return the next line about the stream of a client."""
         return await self._queues[client].get()
 
     def forget(self, client: int) -> None:
         """Let a client leave its stream."""
         self._write({"client": client, "do": "leave"})
-        self._queues[client] = asyncio.Queue()
 
     async def close(self) -> None:
         """End the process."""
@@ -82,7 +83,8 @@ class Node:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             found = json.loads(line)
-            self._queues[found["client"]].put_nowait(found)
+            queues = self._results if found["kind"] in {"done", "refused"} else self._queues
+            queues[found["client"]].put_nowait(found)
 
 
 class NodePlayer(Player):
@@ -265,3 +267,7 @@ class AgUi(NodePlayer):
             self.ending = "cancelled" if event["outcome"]["type"] == "cancelled" else "completed"
         elif kind == "RUN_ERROR":
             self.ending, self.error = "failed", event["message"]
+
+    def end(self, line: dict[str, Any]) -> None:
+        content = [message.get("content") for message in line["messages"] if message["role"] == "assistant"]
+        assert (content[-1] if content else "") == self.text, "the agent's message isn't what the events said"

@@ -12,7 +12,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from tests.credentials import token
-from tests.dialect_players.player import CONTINUE, SCHEMA, Ask, HttpPlayer, Player, Refused, Sse, Stage
+from tests.dialect_players.player import SCHEMA, Ask, HttpPlayer, Player, Refused, Sse, Stage
 from tests.dialect_players.talks import TOOL
 
 
@@ -21,6 +21,7 @@ class ChatCompletions(HttpPlayer):
 
     name: ClassVar[str] = "chat-completions"
     tells_cancels: ClassVar[bool] = False
+    ends_when_left: ClassVar[bool] = True
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         super().__init__(stage, ask)
@@ -76,6 +77,7 @@ class Responses(Player):
     """Its stream is that of the SDK, which is resumed by the number of the last event."""
 
     name: ClassVar[str] = "responses-sse"
+    ends_when_left: ClassVar[bool] = True
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         super().__init__(stage, ask)
@@ -90,7 +92,7 @@ class Responses(Player):
             api_key=token(self.ask.user),
             http_client=self.stage.http,  # type: ignore[arg-type]
             max_retries=0,
-            default_headers=CONTINUE,
+            default_headers=self.on_disconnect,
         )
 
     def body(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class ResponsesSocket(Responses):
         self._connection: Any = None
 
     async def start(self, url: str) -> None:
-        connecting = self.sdk(url).responses.connect(extra_headers=CONTINUE)
+        connecting = self.sdk(url).responses.connect(extra_headers=self.on_disconnect)
         self._connection = await self._stack.enter_async_context(connecting)
         await self._connection.response.create(**self.body())
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.credentials import token
 from tests.dialect_players.talks import MODEL
 
-TIMEOUT_S = 6.0
+TIMEOUT_S = 30.0
 CONTINUE = {"turnwire-on-disconnect": "continue"}
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "number"}}}
 
@@ -44,6 +44,8 @@ class Ask:
     model: str = MODEL
     has_tool: bool = False
     image: str | None = None
+    survives: bool = True
+    """Whether the answer must continue without its client, where that isn't the protocol's default."""
 
 
 @dataclass
@@ -60,13 +62,14 @@ class Player(ABC):
 
     `text`, `thoughts` and `calls` are what it shows. `ending` is how the answer ended, None before; `error` is what it was
     told. `resumes_ended`: an answer that has ended can be resumed. `shows`: what its protocol has besides text.
-    `tells_cancels`: it can say that an answer was cancelled.
+    `tells_cancels`: it can say that an answer was cancelled. `ends_when_left`: by default, an answer without a client is.
     """
 
     name: ClassVar[str]
     resumes_ended: ClassVar[bool] = True
     shows: ClassVar[frozenset[Kind]] = frozenset({"thoughts", "calls", "images"})
     tells_cancels: ClassVar[bool] = True
+    ends_when_left: ClassVar[bool] = False
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         self.stage = stage
@@ -82,7 +85,12 @@ class Player(ABC):
     @property
     def headers(self) -> dict[str, str]:
         """The headers of each request."""
-        return {"authorization": f"Bearer {token(self.ask.user)}", **CONTINUE}
+        return {"authorization": f"Bearer {token(self.ask.user)}", **self.on_disconnect}
+
+    @property
+    def on_disconnect(self) -> dict[str, str]:
+        """The header that says what a lost connection means."""
+        return CONTINUE if self.ask.survives else {}
 
     def stranger(self, user: str, turn: str | None = None) -> Self:
         """Return a client of another user that knows the id of this one's answer, or an id that there isn't."""

@@ -156,6 +156,22 @@ async def test_a_cancel_stops_the_upstream(theatre: Theatre, player: type[Player
     assert len(talk.requests) == 1
 
 
+async def test_a_client_that_leaves(theatre: Theatre, player: type[Player]) -> None:
+    """Where nobody could come back, the request to the provider ends soon; elsewhere the answer is completed."""
+    gate = asyncio.Semaphore(3)
+    talk = Talk(WORDS, gate=gate)
+    async with theatre.cast(player, "left", talk, survives=False) as client:
+        await client.start(theatre.url(0))
+        await client.read(lambda c: c.text == "".join(WORDS[:3]))
+    async with asyncio.timeout(20):
+        if player.ends_when_left:
+            await talk.requests[0].disconnected.wait()
+        else:
+            release(gate)
+            await talk.requests[0].answered.wait()
+    assert len(talk.requests) == 1
+
+
 async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[Player]) -> None:
     """After each piece of the answer the client loses its connection, and continues at the other instance."""
     gate = asyncio.Semaphore(0)
@@ -203,8 +219,8 @@ async def test_law_12_another_users_answer_is_none(theatre: Theatre, player: typ
         await client.read(lambda c: c.text == "".join(WORDS[:4]))
         for n in range(2):
             for act in ("resume", "cancel"):
-                stranger = client.stranger("eve")
-                other = client.stranger("eve", "never-there")
+                stranger = client.stranger(f"eve.{player.name}")
+                other = client.stranger(f"eve.{player.name}", "never-there")
                 assert await outcome(stranger, act, theatre.url(n)) == await outcome(other, act, theatre.url(n))
         release(gate)
         await client.read()
