@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Struct, structs
 
 from gateway.dialects.ag_ui_history import ThreadHistory, origin_metadata, origin_of, short_digest, snapshots
 from gateway.dialects.ag_ui_messages import SPEAKERS, AgMessage, result_of, text_of, user_message, user_parts
@@ -26,6 +26,7 @@ from gateway.dialects.base import (
 )
 from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
+from gateway.protocol.codec import decode_error
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
@@ -43,7 +44,7 @@ class AgTool(Struct):
     parameters: Any = None
 
 
-class ContextItem(Struct):
+class AgContext(Struct):
     """A piece of information for the model."""
 
     description: str
@@ -59,13 +60,12 @@ class RunInput(Struct, rename="camel", kw_only=True):
     parent_run_id: str | None = None
     state: Any = None
     tools: list[AgTool] | None = None
-    context: list[ContextItem] | None = None
-    forwarded_props: Raw = Raw()
+    context: list[AgContext] | None = None
+    forwarded_props: Any = None
     resume: list[Any] | None = None
 
 
 _decode: Final = msgspec.json.Decoder(RunInput, float_hook=float).decode
-_decode_options: Final = msgspec.json.Decoder(ChatOptions, float_hook=float).decode
 
 
 def run_of(body: bytes, headers: Headers) -> Run:
@@ -73,14 +73,14 @@ def run_of(body: bytes, headers: Headers) -> Run:
     return Run(decode_request(_decode, body), headers)
 
 
-def _options_of(given: Raw) -> ChatOptions:
+def _options_of(given: Any) -> ChatOptions:
     """Return the options in `forwardedProps`, whose other content is the application's own. Raises `ApiError`."""
-    if not bytes(given).lstrip().startswith(b"{"):
+    if not isinstance(given, dict):
         return ChatOptions()
     try:
-        return decode_request(_decode_options, bytes(given))
-    except ApiError as error:
-        raise renamed(error, "forwardedProps.{}".format) from None
+        return msgspec.convert(given, ChatOptions)
+    except msgspec.ValidationError as error:
+        raise renamed(decode_error(error), "forwardedProps.{}".format) from None
 
 
 class Run:

@@ -24,7 +24,7 @@ SPEAKERS: Final = ("user", "assistant", "tool")
 """The roles of the messages that are stored one by one."""
 
 
-class Source(Struct, rename="camel", omit_defaults=True):
+class AgSource(Struct, rename="camel", omit_defaults=True):
     """Where the bytes of a media part are: in `value`, at its address, or at a provider that has given it as a handle."""
 
     type: str
@@ -32,12 +32,12 @@ class Source(Struct, rename="camel", omit_defaults=True):
     mime_type: str | None = None
 
 
-class ContentPart(Struct, rename="camel", omit_defaults=True):
+class AgPart(Struct, rename="camel", omit_defaults=True):
     """A part of a message's content. `mime_type`, `data`, `url` and `filename` are those of clients before 1.0."""
 
     type: str
     text: str | None = None
-    source: Source | None = None
+    source: AgSource | None = None
     mime_type: str | None = None
     data: str | None = None
     url: str | None = None
@@ -45,19 +45,19 @@ class ContentPart(Struct, rename="camel", omit_defaults=True):
     metadata: Any = None
 
 
-class CalledFunction(Struct):
+class AgFunction(Struct):
     """The function of a tool call, with its arguments as JSON text."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Struct, rename="camel", omit_defaults=True):
+class AgCall(Struct, rename="camel", omit_defaults=True):
     """A tool call of the model."""
 
     id: str
     type: str
-    function: CalledFunction
+    function: AgFunction
     encrypted_value: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -67,8 +67,8 @@ class AgMessage(Struct, rename="camel", omit_defaults=True):
 
     id: str
     role: str
-    content: str | list[ContentPart] | dict[str, Any] | None = None
-    tool_calls: list[ToolCall] | None = None
+    content: str | list[AgPart] | dict[str, Any] | None = None
+    tool_calls: list[AgCall] | None = None
     tool_call_id: str | None = None
     error: str | None = None
     name: str | None = None
@@ -102,14 +102,14 @@ def user_parts(message: AgMessage, path: str) -> list[Part]:
     return [part for part in found if part is not None]
 
 
-def _part(part: ContentPart, path: str) -> Part | None:
+def _part(part: AgPart, path: str) -> Part | None:
     if part.type == "text":
         return TextPart(part.text) if part.text else None
     source = part.source
     if part.type == "binary":
         value = part.data if part.data is not None else part.url
         kind = "data" if part.data is not None else "url"
-        source = None if value is None else Source(kind, value, part.mime_type)
+        source = None if value is None else AgSource(kind, value, part.mime_type)
     if source is None or part.type not in {"image", "document", "binary"} or source.type not in {"data", "url"}:
         return None  # sound, a video, or a handle of a provider
     media_type = (source.mime_type or "").lower()
@@ -141,14 +141,14 @@ def user_message(message_id: str, parts: Sequence[Part]) -> AgMessage:
     return AgMessage(message_id, "user", list(_content(parts)))
 
 
-def _content(parts: Sequence[Part]) -> Iterator[ContentPart]:
+def _content(parts: Sequence[Part]) -> Iterator[AgPart]:
     for part in parts:
         if isinstance(part, TextPart | RefusalPart):
-            yield ContentPart("text", text=part.text)
+            yield AgPart("text", text=part.text)
         elif isinstance(part, ImagePart | FilePart):
             kind = "image" if isinstance(part, ImagePart) else "document"
-            source = Source("url" if part.data is None else "data", part.data or part.url or "", part.media_type)
-            yield ContentPart(kind, source=source, filename=part.name)
+            source = AgSource("url" if part.data is None else "data", part.data or part.url or "", part.media_type)
+            yield AgPart(kind, source=source, filename=part.name)
 
 
 def tool_message(message_id: str, result: ToolResultPart) -> AgMessage:
@@ -172,7 +172,7 @@ def answer_messages(stored: Message) -> list[AgMessage]:
     found: list[AgMessage] = []
     answer: AgMessage | None = None
     texts: list[str] = []
-    calls: list[ToolCall] = []
+    calls: list[AgCall] = []
     for n, part in enumerate(stored.parts):
         if isinstance(part, ReasoningPart) and not part.redacted:
             found.append(AgMessage(reasoning_id(stored.id, n), "reasoning", part.text))
@@ -181,7 +181,7 @@ def answer_messages(stored: Message) -> list[AgMessage]:
                 answer = AgMessage(stored.id, "assistant")
                 found.append(answer)
             if isinstance(part, ToolCallPart):
-                calls.append(ToolCall(part.call, "function", CalledFunction(part.name, part.arguments)))
+                calls.append(AgCall(part.call, "function", AgFunction(part.name, part.arguments)))
             else:
                 texts.append(part.text)
     if answer is not None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.dialects.ag_ui import Run, refuse, run_of
 from gateway.dialects.ag_ui_history import METADATA, ThreadHistory, origin_metadata, origin_of, snapshots
-from gateway.dialects.ag_ui_messages import AgMessage, ContentPart, Source, answer_messages, user_message, user_parts
+from gateway.dialects.ag_ui_messages import AgMessage, AgPart, AgSource, answer_messages, user_message, user_parts
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
@@ -365,7 +365,7 @@ def test_snapshots_bring_the_right_order(data: st.DataObject) -> None:
 
 def test_large_messages_of_the_client_are_not_sent_back() -> None:
     for size in (1_000_000, 1_000_001):
-        parts = [ContentPart("image", source=Source("data", "A" * size)), ContentPart("binary", data=None)]
+        parts = [AgPart("image", source=AgSource("data", "A" * size)), AgPart("binary", data=None)]
         own = AgMessage("own", "user", parts)
         found = snapshots([AgMessage("b", "user")], [own], [], "a")
         assert bool(found) == (size == 1_000_000)
