@@ -249,9 +249,13 @@ class UsageReported(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """The end of the answer by the model itself. Only a late `UsageReported` may follow in the stream."""
+    """The end of the answer by the model itself. Only a late `UsageReported` may follow in the stream.
+
+    `stop_sequence` is the one of `Params.stop` at which a model has stopped, if its provider reports that.
+    """
 
     reason: FinishReason
+    stop_sequence: str | None = None
 
 
 Delta = PartStarted | PartDelta | PartsWithdrawn | UsageReported | Finished | ResponseHandle

@@ -15,11 +15,13 @@ def finish_answer(
     has_calls: bool,
     has_half_call: bool,
     has_hosted_calls: bool = False,
+    stop_sequence: str | None = None,
 ) -> None:
     """Add the end of the answer to `parts`. The caller must have added the usage before.
 
     `finish` is the provider's reason. `has_calls`: the answer has tool calls for the client. `has_half_call`: a call
     broke off or has no name. `has_hosted_calls`: there were calls that the provider ran itself. They aren't parts.
+    `stop_sequence`: see `Finished`.
     Raise `ProviderError` if the answer claims to be whole but isn't.
     """
     if finish in ("stop", "tool_calls"):
@@ -35,4 +37,4 @@ def finish_answer(
             finish = "stop"  # the client has no call to answer
         if finish == "stop" and parts.last_kind == "refusal":
             finish = "refusal"  # some APIs give the reason "stop" for a refusal
-    parts.append_delta(Finished(finish))
+    parts.append_delta(Finished(finish, stop_sequence if finish == "stop" else None))

@@ -420,6 +420,8 @@ export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" |
 export interface TurnCompleted extends Ended {
   type: "turn.completed";
   finish_reason: FinishReason;
+  /** The one of `params.stop` at which the model has stopped, if its provider reports that. */
+  stop_sequence?: string;
 }
 
 export interface TurnCancelled extends Ended {
@@ -474,6 +476,7 @@ export interface Message {
   ended?: "completed" | "cancelled" | "failed";
   /** Of an answer that is completed. */
   finish_reason?: FinishReason;
+  stop_sequence?: string;
   /** Of an answer that was cancelled. */
   by?: TurnCancelled["by"];
   reason?: string;

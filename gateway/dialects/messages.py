@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -22,10 +23,17 @@ from gateway.dialects.base import (
     unsupported,
 )
 from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation, new_input_from
-from gateway.dialects.messages_content import Converted, convert_messages
+from gateway.dialects.messages_content import Converted, ToolNames, convert_messages
 from gateway.dialects.messages_errors import refuse
 from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
-from gateway.dialects.messages_stream import MessagesStream, content_of, message_object, stop_fields, usage_object
+from gateway.dialects.messages_stream import (
+    NO_NAMES,
+    MessagesStream,
+    content_of,
+    message_object,
+    stop_fields,
+    usage_object,
+)
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart
@@ -59,10 +67,11 @@ def start_of(body: bytes, headers: Headers) -> Start:
     for name in ("logprobs", "audio"):
         if getattr(request, name):
             raise unsupported(name)
-    converted = convert_messages(request.system, request.messages)
+    names = ToolNames()
+    converted = convert_messages(request.system, request.messages, names)
     conversation = headers.get(CONVERSATION_HEADER)
     start = msgspec.structs.replace(
-        _turn_start(request, converted, turn_id(headers, "msg_")),
+        _turn_start(request, converted, turn_id(headers, "msg_"), names),
         on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
         metadata=request.metadata,
     )
@@ -72,8 +81,8 @@ def start_of(body: bytes, headers: Headers) -> Start:
     one_call = request.tool_choice is not None and request.tool_choice.disable_parallel_tool_use is True
     return Start(
         checked(start, path),
-        answer=partial(message_answer, one_call=one_call),
-        translator=partial(MessagesStream, one_call=one_call) if request.stream else None,
+        answer=partial(message_answer, one_call=one_call, tool_names=names.original),
+        translator=partial(MessagesStream, one_call=one_call, tool_names=names.original) if request.stream else None,
         path=path,
     )
 
@@ -81,12 +90,14 @@ def start_of(body: bytes, headers: Headers) -> Start:
 def count_of(body: bytes, headers: Headers) -> Start:
     """Return a start whose tokens are those of the request in the body, for an estimate. Raises `ApiError`."""
     request = decode_request(_decode_count, body)
-    converted = convert_messages(request.system, request.messages)
+    names = ToolNames()
+    converted = convert_messages(request.system, request.messages, names)
     path = _paths(converted, 0)
-    return Start(checked(_turn_start(request, converted, turn_id(headers, "msg_")), path), message_answer, path=path)
+    start = _turn_start(request, converted, turn_id(headers, "msg_"), names)
+    return Start(checked(start, path), message_answer, path=path)
 
 
-def _turn_start(request: CountTokensRequest, converted: Converted, turn: str) -> TurnStart:
+def _turn_start(request: CountTokensRequest, converted: Converted, turn: str, names: ToolNames) -> TurnStart:
     if request.input is not None:
         raise unsupported("input", "Send `messages`, or send this body to /v1/responses.")
     if request.functions:
@@ -99,8 +110,8 @@ def _turn_start(request: CountTokensRequest, converted: Converted, turn: str) ->
         messages=converted.messages,
         system=converted.system,
         params=_params(request),
-        tools=None if request.tools is None else [_tool(tool, n) for n, tool in enumerate(request.tools)],
-        tool_choice=_tool_choice(request),
+        tools=None if request.tools is None else [_tool(tool, n, names) for n, tool in enumerate(request.tools)],
+        tool_choice=_tool_choice(request, names),
     )
 
 
@@ -146,20 +157,20 @@ def _response_format(request: CountTokensRequest) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": found.get("schema") or {}}}
 
 
-def _tool(tool: ToolParam, n: int) -> Tool:
+def _tool(tool: ToolParam, n: int, names: ToolNames) -> Tool:
     if tool.type not in {None, "custom"}:
         raise unsupported(f"tools[{n}].type", "Only tools that the client runs, with an `input_schema`, are.")
-    return Tool(tool.name, tool.description or "", tool.input_schema or {})
+    return Tool(names.shorten(tool.name), tool.description or "", tool.input_schema or {})
 
 
-def _tool_choice(request: CountTokensRequest) -> ToolChoice | None:
+def _tool_choice(request: CountTokensRequest, names: ToolNames) -> ToolChoice | None:
     choice = request.tool_choice
     if choice is None:
         return None
     if choice.type == "tool":
         if choice.name is None:
             raise ApiError("invalid_request", "Send the `name` of the tool.", path="tool_choice.name")
-        return ToolName(choice.name)
+        return ToolName(names.shorten(choice.name))
     if choice.type not in CHOICES:
         raise unsupported("tool_choice.type", f"Send {', '.join(CHOICES)} or tool.")
     return CHOICES[choice.type]
@@ -196,16 +207,20 @@ def _paths(converted: Converted, input_from: int) -> Any:
     return path
 
 
-def message_answer(view: TurnView, *, one_call: bool = False) -> Shaped:
-    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out."""
+def message_answer(view: TurnView, *, one_call: bool = False, tool_names: Mapping[str, str] = NO_NAMES) -> Shaped:
+    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out.
+
+    `tool_names`: see `ToolNames`.
+    """
     reason = view.finish_reason if isinstance(view.finish_reason, str) else None
-    by = view.message.by if isinstance(view.message, Message) else None
+    message = view.message if isinstance(view.message, Message) else None
+    by, sequence = (None, None) if message is None else (message.by, message.stop_sequence)
     body = message_object(
         view.turn,
         view.model,
-        content=[] if view.message is UNSET else content_of(view.message.parts, one_call=one_call),
+        content=[] if message is None else content_of(message.parts, one_call=one_call, tool_names=tool_names),
         usage=usage_object(NO_USAGE if view.usage is UNSET else view.usage),
-        **stop_fields(reason, by),
+        **stop_fields(reason, by, sequence),
     )
     return Shaped(200, encode_json(body))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -12,6 +13,9 @@ from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, ImagePart, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 
 ROLES: Final[dict[str, Role]] = {"user": "user", "assistant": "assistant", "system": "system"}
+NAME_CHARS_MAX: Final = 64
+LONG_NAME_CHARS_MAX: Final = 128
+"""The longest name of a tool at Anthropic."""
 ATTRIBUTION: Final = "x-anthropic-billing-header:"
 """The beginning of a line that Claude Code puts before its system prompt. It isn't for the model, and it differs in each
 request, so that no provider could use its prompt cache."""
@@ -38,7 +42,29 @@ class _Placed(NamedTuple):
     path: str
 
 
-def convert_messages(system: str | list[SystemBlock] | None, messages: Sequence[MessageParam]) -> Converted:
+class ToolNames:
+    """The names of tools that are too long for other providers, and so are shortened.
+
+    `original` has the name of the client for each shortened one that was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.original: dict[str, str] = {}
+
+    def shorten(self, name: str) -> str:
+        """Return the name, or the same short one each time if it is too long."""
+        if not NAME_CHARS_MAX < len(name) <= LONG_NAME_CHARS_MAX:
+            return name
+        short = (
+            f"{name[: NAME_CHARS_MAX - 13]}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+        )
+        self.original[short] = name
+        return short
+
+
+def convert_messages(
+    system: str | list[SystemBlock] | None, messages: Sequence[MessageParam], names: ToolNames
+) -> Converted:
     """Return the messages of a turn. Raises `ApiError`.
 
     The results of tools become a message of their own, before what else is in their message. Blank text beside other
@@ -55,7 +81,7 @@ def convert_messages(system: str | list[SystemBlock] | None, messages: Sequence[
                 f"Unknown role {message.role[:80]!r}. Send one of {', '.join(ROLES)}.",
                 path=f"messages[{n}].role",
             )
-        results, others = _parts(message, f"messages[{n}].content")
+        results, others = _parts(message, f"messages[{n}].content", names)
         if role == "system" and not converted.messages:
             before += [placed.part.text for placed in others if isinstance(placed.part, TextPart)]
             continue
@@ -70,7 +96,7 @@ def _without_attribution(text: str) -> str:
     return text.partition("\n")[2] if text.startswith(ATTRIBUTION) else text
 
 
-def _parts(message: MessageParam, path: str) -> tuple[list[_Placed], list[_Placed]]:
+def _parts(message: MessageParam, path: str, names: ToolNames) -> tuple[list[_Placed], list[_Placed]]:
     """Return the results of tools in a message, and its other parts."""
     if isinstance(message.content, str):
         return [], [_Placed(TextPart(message.content), path)] if message.content.strip() else []
@@ -82,6 +108,8 @@ def _parts(message: MessageParam, path: str) -> tuple[list[_Placed], list[_Place
             result, media = _result(block, place)
             results.append(_Placed(result, place))
             others += [_Placed(part, place) for part in media]
+        elif block.type == "tool_use":
+            others.append(_Placed(_call(block, place, names), place))
         else:
             others += [_Placed(part, place) for part in _block(block, place)]
     return results, others
@@ -93,8 +121,13 @@ def _required(value: str | None, name: str, path: str) -> str:
     return value
 
 
+def _call(block: Block, path: str, names: ToolNames) -> ToolCallPart:
+    call, name = _required(block.id, "id", path), _required(block.name, "name", path)
+    return ToolCallPart(call, names.shorten(name), encode_json(block.input or {}).decode())
+
+
 def _block(block: Block, path: str) -> list[Part]:
-    """Return the parts for a block that isn't the result of a tool. There are none for a blank one."""
+    """Return the parts for a block that is neither a tool call nor its result. There are none for a blank one."""
     match block.type:
         case "text":
             text = _required(block.text, "text", path)
@@ -105,9 +138,6 @@ def _block(block: Block, path: str) -> list[Part]:
             return _document(block, path)
         case "search_result":
             return [TextPart(_search_result(block, path))]
-        case "tool_use":
-            arguments = encode_json(block.input or {}).decode()
-            return [ToolCallPart(_required(block.id, "id", path), _required(block.name, "name", path), arguments)]
         case "thinking":
             text, signature = block.thinking or "", block.signature or None
             return [ReasoningPart(text, signature=signature)] if text or signature else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +37,8 @@ from providers.base import (
 
 Object = dict[str, Any]
 
+NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
+
 STOP_REASONS: Final[dict[FinishReason, str]] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -60,7 +64,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 class _Block(Struct, gc=False):
     """The content block of a part. `head` is the beginning of its deltas: empty before the block starts and after it stops.
 
-    `index` is -1 before it starts. `is_left_out`: the part isn't shown.
+    `index` is -1 before it starts. `is_left_out`: the part isn't shown. `is_checked`: a block after it has started.
     """
 
     part: int
@@ -68,11 +72,12 @@ class _Block(Struct, gc=False):
     index: int = -1
     head: bytes = b""
     is_left_out: bool = False
+    is_checked: bool = False
     signature: list[str] = []  # msgspec copies it
 
 
 class MessagesStream(StreamTranslator):
-    """The events of one message. With `one_call`, tool calls after the first are left out.
+    """The events of one message. With `one_call`, tool calls after the first are left out. `tool_names`: see `ToolNames`.
 
     Blocks follow one another, and a block of text starts with its first text. Only tool calls that arrive side by side
     are open at the same time.
@@ -80,9 +85,10 @@ class MessagesStream(StreamTranslator):
 
     sends_signatures = True
 
-    def __init__(self, *, one_call: bool = False) -> None:
+    def __init__(self, *, one_call: bool = False, tool_names: Mapping[str, str] = NO_NAMES) -> None:
         super().__init__()
         self._one_call = one_call
+        self._tool_names = tool_names
         self._turn = self._model = ""
         self._has_begun = False
         self._blocks: list[_Block] = []
@@ -181,18 +187,34 @@ class MessagesStream(StreamTranslator):
                     DELTAS[kind],
                 )
             )
-        frames += _event("content_block_start", index=block.index, content_block=_begun_block(block.begun))
+        frames += _event("content_block_start", index=block.index, content_block=self._begun_block(block.begun))
         if kind == "text" and self._citations:
             cited, self._citations = self._citations, []
             frames += b"".join([_citation_delta(block.index, citation) for citation in cited])
         return frames
+
+    def _begun_block(self, begun: TurnPart) -> Object:
+        """Return the content block with which a part begins."""
+        if begun.kind == "tool_call":
+            name = begun.name or ""
+            return tool_block(begun.call or "", self._tool_names.get(name, name), {})
+        if begun.kind == "reasoning":
+            return {"type": "thinking", "thinking": "", "signature": ""}
+        if begun.kind == "image":
+            return image_block(begun.url or "")
+        return {"type": "text", "text": ""}
 
     def _stop_others(self) -> bytes:
         """Return the frames that stop the open blocks, except tool calls whose arguments aren't complete."""
         return b"".join([self._stop(block) for block in list(self._open) if self._may_stop(block)])
 
     def _may_stop(self, block: _Block) -> bool:
-        return block.begun.kind != "tool_call" or is_complete(self._sent.texts[block.part])
+        if block.begun.kind != "tool_call":
+            return True
+        if block.is_checked:
+            return False  # its arguments are decoded only once
+        block.is_checked = True
+        return is_complete(self._sent.texts[block.part])
 
     def _stop(self, block: _Block) -> bytes:
         self._open.remove(block)
@@ -222,7 +244,8 @@ class MessagesStream(StreamTranslator):
 
     def completed(self, event: TurnCompleted) -> bytes:
         """See `StreamTranslator`."""
-        return self._end(event.usage, stop_fields(event.finish_reason, None))
+        sequence = event.stop_sequence if isinstance(event.stop_sequence, str) else None
+        return self._end(event.usage, stop_fields(event.finish_reason, None, sequence))
 
     def cancelled(self, event: TurnCancelled) -> bytes:
         """See `StreamTranslator`. There is no stop reason for it."""
@@ -248,17 +271,6 @@ def _event(kind: str, **fields: Any) -> bytes:
 
 def _citation_delta(index: int, citation: Object) -> bytes:
     return _event("content_block_delta", index=index, delta={"type": "citations_delta", "citation": citation})
-
-
-def _begun_block(begun: TurnPart) -> Object:
-    """Return the content block with which a part begins."""
-    if begun.kind == "tool_call":
-        return tool_block(begun.call or "", begun.name or "", {})
-    if begun.kind == "reasoning":
-        return {"type": "thinking", "thinking": "", "signature": ""}
-    if begun.kind == "image":
-        return image_block(begun.url or "")
-    return {"type": "text", "text": ""}
 
 
 def is_complete(pieces: list[str]) -> bool:
@@ -298,8 +310,13 @@ def message_object(
     }
 
 
-def stop_fields(reason: FinishReason | None, by: CancelledBy | None) -> Object:
-    """Return the fields that say why an answer stopped. Without `reason`, it was cancelled by `by`."""
+def stop_fields(reason: FinishReason | None, by: CancelledBy | None, sequence: str | None = None) -> Object:
+    """Return the fields that say why an answer stopped. Without `reason`, it was cancelled by `by`.
+
+    `sequence`: the stop sequence at which it stopped, if that is known.
+    """
+    if sequence is not None and reason == "stop":
+        return {"stop_reason": "stop_sequence", "stop_sequence": sequence, "stop_details": None}
     stopped = ("max_tokens" if by == "limit" else "end_turn") if reason is None else STOP_REASONS[reason]
     details = {"type": "refusal", "category": None, "explanation": None} if stopped == "refusal" else None
     return {"stop_reason": stopped, "stop_sequence": None, "stop_details": details}
@@ -319,15 +336,18 @@ def usage_object(usage: Usage) -> Object:
     return found
 
 
-def content_of(parts: list[Part], *, one_call: bool) -> list[Object]:
-    """Return the content blocks of a whole answer. With `one_call`, tool calls after the first are left out."""
+def content_of(parts: list[Part], *, one_call: bool, tool_names: Mapping[str, str]) -> list[Object]:
+    """Return the content blocks of a whole answer. With `one_call`, tool calls after the first are left out.
+
+    `tool_names`: see `ToolNames`.
+    """
     blocks: list[Object] = []
     citations: list[Object] = []
     for part in parts:
         if isinstance(part, CitationPart):
             if part.url:
                 citations.append(citation_object(part.url, part.title, part.text))
-        elif (block := _content_block(part)) is not None:
+        elif (block := _content_block(part, tool_names)) is not None:
             if not (one_call and block["type"] == "tool_use" and any(each["type"] == "tool_use" for each in blocks)):
                 blocks.append(block)
         last = blocks[-1] if blocks else None
@@ -337,7 +357,7 @@ def content_of(parts: list[Part], *, one_call: bool) -> list[Object]:
     return blocks
 
 
-def _content_block(part: Part) -> Object | None:
+def _content_block(part: Part, tool_names: Mapping[str, str]) -> Object | None:
     """Return the content block of a part, or None if it isn't shown."""
     match part:
         case TextPart() | RefusalPart():
@@ -349,7 +369,8 @@ def _content_block(part: Part) -> Object | None:
             return {"type": "thinking", "thinking": part.text, "signature": part.signature or ""} if shown else None
         case ToolCallPart():
             arguments = _arguments(part.arguments) if part.arguments else {}
-            return tool_block(part.call, part.name, {"arguments": part.arguments} if arguments is None else arguments)
+            arguments = {"arguments": part.arguments} if arguments is None else arguments
+            return tool_block(part.call, tool_names.get(part.name, part.name), arguments)
         case ImagePart(url=str(url)):
             return image_block(url)
         case ImagePart(data=str(data)):

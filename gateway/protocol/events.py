@@ -50,6 +50,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: Cost | None = None
     ended: EndStatus | None = None
     finish_reason: FinishReason | None = None
+    stop_sequence: str | None = None
     by: CancelledBy | None = None
     reason: str | None = None
     error: ErrorBody | None = None
@@ -132,7 +133,10 @@ class TurnReset(Struct, frozen=True, tag_field="type", tag="turn.reset"):
 
 
 class TurnCompleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.completed"):
-    """The model has finished. `message` is the id of the stored answer."""
+    """The model has finished. `message` is the id of the stored answer.
+
+    `stop_sequence` is the one of `params.stop` at which it has stopped, if its provider reports that.
+    """
 
     turn: str
     seq: int
@@ -141,6 +145,7 @@ class TurnCompleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="tu
     cost: Cost | None
     timing: Timing
     message: str
+    stop_sequence: str | UnsetType = UNSET
 
 
 class TurnCancelled(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.cancelled"):

@@ -73,6 +73,7 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cost: Any = None
     ended: str | None = None
     finish_reason: str | None = None
+    stop_sequence: str | None = None
     by: str | None = None
     reason: str | None = None
     error: Any = None

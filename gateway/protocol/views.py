@@ -41,6 +41,7 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
     cost: Cost | None = None
     ended: EndStatus | None = None
     finish_reason: FinishReason | None = None
+    stop_sequence: str | None = None
     by: CancelledBy | None = None
     reason: str | None = None
     error: ErrorBody | None = None

@@ -36,6 +36,9 @@ from providers.base import (
 from providers.fit.ids import own_call_id
 from providers.route import Route
 
+STOP_SEQUENCE_CHARS_MAX = 512
+"""A longer stop sequence isn't reported, because an event has to fit in a frame."""
+
 
 class OnEvents(Protocol):
     """A callback for published events. `urgent`: the log must be flushed now, not at the next interval."""
@@ -80,6 +83,7 @@ class EventWriter:
         self._usage: Usage | None = None
         self._cost: Decimal | None = None
         self._finish_reason: FinishReason | None = None
+        self._stop_sequence: str | None = None
         self._accounts = Accounts()
 
     @property
@@ -170,9 +174,16 @@ class EventWriter:
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):
             self._finish_reason = delta.reason
+            self._stop_sequence = self._known_stop_sequence(delta.stop_sequence)
         elif isinstance(delta, ResponseHandle):
             self._log_response_handle(delta, seq + 1)
         return self.live_turn.log.end
+
+    def _known_stop_sequence(self, reported: str | None) -> str | None:
+        """Return the stop sequence that a provider reports, if it is one of the request, and not too long for an event."""
+        if reported is None or self._chat_request is None or len(reported) > STOP_SEQUENCE_CHARS_MAX:
+            return None
+        return reported if reported in (self._chat_request.params.stop or ()) else None
 
     def _log_response_handle(self, handle: ResponseHandle, seq: int) -> None:
         """Log the response handle at once, because a takeover may need it before the first token.
@@ -214,7 +225,7 @@ class EventWriter:
         """
         if self._finish_reason is None:
             return Outcome("failed", error=ApiError("upstream_incomplete"))
-        return Outcome("completed", finish_reason=self._finish_reason)
+        return Outcome("completed", finish_reason=self._finish_reason, stop_sequence=self._stop_sequence)
 
     def parts(self) -> list[Part]:
         """Return the parts of the message so far. An image has the data so far."""
@@ -247,7 +258,7 @@ class EventWriter:
 
     def drop_request(self) -> None:
         """Leave the latest request out of the usage, because it got no answer."""
-        self._chat_request = self._usage = self._cost = self._finish_reason = None
+        self._chat_request = self._usage = self._cost = self._finish_reason = self._stop_sequence = None
         self.response_started = False
 
     def record_lost_request(self, route: Route, chat_request: ChatRequest) -> None:

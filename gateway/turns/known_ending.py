@@ -40,6 +40,7 @@ def known_ending(live_turn: LiveTurn, record: TurnRecord, epoch: int) -> EndedTu
         cost=ending.cost if isinstance(ending.cost, Cost) else None,
         ended=STATUSES[type(ending)],
         finish_reason=ending.finish_reason if isinstance(ending, TurnCompleted) else None,
+        stop_sequence=_stop_sequence(ending),
         by=ending.by if isinstance(ending, TurnCancelled) else None,
         reason=ending.reason if isinstance(ending, TurnCancelled) and isinstance(ending.reason, str) else None,
         error=ending.error if isinstance(ending, TurnFailed) else None,
@@ -63,3 +64,8 @@ def known_ending(live_turn: LiveTurn, record: TurnRecord, epoch: int) -> EndedTu
         usage=counters_of(body.usage, nano_from_cost(body.cost)),
         now_ms=now_ms(),
     )
+
+
+def _stop_sequence(ending: TurnCompleted | TurnCancelled | TurnFailed) -> str | None:
+    found = ending.stop_sequence if isinstance(ending, TurnCompleted) else None
+    return found if isinstance(found, str) else None

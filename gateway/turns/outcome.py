@@ -11,10 +11,11 @@ from providers.base import FinishReason
 
 
 class Outcome(Struct, frozen=True):
-    """The ending of a turn: completed, cancelled or failed."""
+    """The ending of a turn: completed, cancelled or failed. `stop_sequence`: see `Finished`."""
 
     status: EndStatus
     finish_reason: FinishReason = "stop"
+    stop_sequence: str | None = None
     by: CancelledBy = "client"
     reason: str | None = None
     error: ApiError | None = None

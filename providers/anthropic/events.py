@@ -39,6 +39,7 @@ class MessagesDecoder:
         self._finish: Finish | None = None
         self._stop_reason = ""
         """The stop reason in the provider's word, which may be an unknown one."""
+        self._stop_sequence: str | None = None
         self._explanation: str | None = None
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
@@ -63,7 +64,8 @@ class MessagesDecoder:
             blocks = [{"type": "text", "text": blocks}]
         if body.get("type") != "message" or not isinstance(blocks, list):
             return False
-        stop = {"type": "message_delta", "delta": {"stop_reason": body.get("stop_reason")}, "usage": body.get("usage")}
+        ended = {name: body.get(name) for name in ("stop_reason", "stop_sequence")}
+        stop = {"type": "message_delta", "delta": ended, "usage": body.get("usage")}
         events: list[dict[str, Any]] = []
         for index, block in enumerate(blocks):
             events.append({"type": "content_block_start", "index": index, "content_block": block})
@@ -98,6 +100,7 @@ class MessagesDecoder:
             has_calls=bool(self._blocks.calls.calls),
             has_half_call=self._blocks.calls.has_half(),
             has_hosted_calls=self._blocks.has_hosted,
+            stop_sequence=self._stop_sequence,
         )
 
     def _process(self, event: Event, name: str | None) -> bool:
@@ -150,6 +153,7 @@ class MessagesDecoder:
         if reason := (delta.stop_reason if delta else None) or event.stop_reason:
             self._stopped(reason)
         if delta is not None and delta.stop_reason:
+            self._stop_sequence = delta.stop_sequence
             self._explanation = delta.stop_details.explanation if delta.stop_details else None
 
     def _message_stop(self, event: Event) -> None:

@@ -45,6 +45,7 @@ class Delta(Struct, gc=False):
     signature: str | None = None
     citation: Citation | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: StopDetails | None = None
 
 

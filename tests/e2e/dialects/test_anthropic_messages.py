@@ -59,7 +59,7 @@ def client_of(server: InLoopServer, **options: Any) -> anthropic.AsyncAnthropic:
     return anthropic.AsyncAnthropic(base_url=server.url, **options)
 
 
-def blocks(*content: dict[str, Any], stop: str = "end_turn", **usage: int) -> Script:
+def blocks(*content: dict[str, Any], stop: str = "end_turn", sequence: str | None = None, **usage: int) -> Script:
     """Return a stream of Anthropic's API with these content blocks."""
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1, **usage}}}
     events: list[dict[str, Any]] = [start]
@@ -78,7 +78,8 @@ def blocks(*content: dict[str, Any], stop: str = "end_turn", **usage: int) -> Sc
         events.append({"type": "content_block_start", "index": index, "content_block": begun})
         events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
         events.append({"type": "content_block_stop", "index": index})
-    events.append({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 7}})
+    ended = {"stop_reason": stop, "stop_sequence": sequence}
+    events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": 7}})
     events.append({"type": "message_stop"})
     return Script(tuple(sse(event, event["type"]) for event in events))
 
@@ -179,6 +180,26 @@ async def test_an_image_and_one_call_at_a_time(sdk: anthropic.AsyncAnthropic, up
     body = upstream.requests[0].body
     assert body["messages"][0]["content"][0]["source"] == source
     assert body["tool_choice"]["type"] == "any"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_stop_sequence_that_ended_an_answer(
+    sdk: anthropic.AsyncAnthropic, http: httpx2.AsyncClient, upstream: Upstream, stream: bool
+) -> None:
+    """It is also in the stored message, which a client of our own protocol can send back as it is."""
+    upstream.play(blocks({"type": "text", "text": "One, two"}, stop="stop_sequence", sequence="three"))
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 99, "messages": HELLO, "stop_sequences": ["x", "three"]}
+    if stream:
+        async with sdk.messages.stream(**asked) as streaming:
+            answer = await streaming.get_final_message()
+    else:
+        answer = await sdk.messages.create(**asked)
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "three")
+    message = (await http.get(f"/v1/turns/{answer.id}")).json()["message"]
+    assert message["stop_sequence"] == "three"
+    again = {"role": "user", "parts": [{"kind": "text", "text": "And?"}]}
+    body = {"model": "demo", "messages": [message, again], "params": {"demo": SCRIPT}}
+    assert (await http.post("/v1/turns", json=body)).status_code == 200
 
 
 async def test_a_conversation_keeps_the_history(
@@ -322,7 +343,7 @@ async def test_requests_like_those_of_claude_code(http: httpx2.AsyncClient, upst
         "additionalProperties": False,
     }
     cached = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    names = ["Bash", "mcp__server__tool", *(f"Tool{n}" for n in range(30))]
+    names = ["Bash", "mcp__plugin_github__" + "a_long_name_" * 6, *(f"Tool{n}" for n in range(30))]
     reminder = {"type": "text", "text": "<system-reminder>\nToday is Monday.\n</system-reminder>"}
     body: dict[str, Any] = {
         "model": MODEL,
@@ -365,7 +386,7 @@ async def test_requests_like_those_of_claude_code(http: httpx2.AsyncClient, upst
     assert systems[0] == systems[1]
     received = upstream.requests[-1].body
     assert received["messages"][1]["content"][0] == THOUGHT
-    assert {tool["name"] for tool in received["tools"]} == set(names)
+    assert len({tool["name"] for tool in received["tools"]}) == len(names)
     counted = {name: body[name] for name in ("model", "messages", "tools", "thinking")}
     count = await http.post("/v1/messages/count_tokens?beta=true", json=counted, headers=CLAUDE_CODE)
     assert count.json()["input_tokens"] > 10_000

@@ -14,7 +14,7 @@ from gateway.dialects.messages import count_of, message_answer, start_of
 from gateway.dialects.messages_errors import refuse
 from gateway.dialects.messages_models import models_page
 from gateway.protocol.errors import CODES, ApiError
-from gateway.protocol.events import Message
+from gateway.protocol.events import Message, TurnPart
 from gateway.protocol.requests import InputMessage
 from gateway.protocol.results import Models, TurnView
 from providers.base import (
@@ -209,6 +209,34 @@ def test_the_attribution_of_claude_code_is_left_out(system: Any) -> None:
     assert started(system=system).request.system == "Be brief."
 
 
+def test_long_names_of_tools_are_shortened_for_other_providers() -> None:
+    """The client sees only its own name. The same name is shortened in the same way each time."""
+    name = "mcp__" + "server" * 15
+    body = {
+        "tools": [{**ADD, "name": name}],
+        "tool_choice": {"type": "tool", "name": name},
+        "messages": [USER, {"role": "assistant", "content": [{**CALL, "name": name}]}, user(result("3"))],
+    }
+    start = started(**body)
+    assert start.request.tools is not None
+    assert start.request.messages is not None
+    short = start.request.tools[0].name
+    assert len(short) == 64
+    assert short.startswith("mcp__serverserver")
+    assert start.request.tool_choice == ToolName(short)
+    assert start.request.messages[1].parts == [ToolCallPart("c1", short, '{"a":1}')]
+    parts: list[Part] = [ToolCallPart("c1", short, "{}"), ToolCallPart("c2", "add", "{}")]
+    message = Message(id="a", role="assistant", parts=parts, parent=None, created_at="2026-01-31T00:00:00.000Z")
+    view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="tool_calls")
+    assert [block["name"] for block in json.loads(start.answer(view).body)["content"]] == [name, "add"]
+    make_stream = started(**body, stream=True).translator
+    assert make_stream is not None
+    assert name.encode() in make_stream().encode(
+        TurnPart(turn="t", seq=2, part=0, kind="tool_call", call="c", name=short)
+    )
+    assert refused(tools=[{**ADD, "name": "x" * 129}]).body.path == "tools[0].name"
+
+
 def test_system_messages() -> None:
     later = {"role": "system", "content": "Later."}
     request = started(system="One.", messages=[later, USER, later, USER]).request
@@ -359,6 +387,20 @@ def test_stop_reasons(reason: Any, by: Any, shown: str) -> None:
     found = answer(RefusalPart("No."), by=by, **fields)
     assert (found["stop_reason"], found["content"]) == (shown, [{"type": "text", "text": "No."}])
     assert (found["stop_details"] is not None) == (shown == "refusal")
+
+
+def test_a_stop_sequence() -> None:
+    message = Message(
+        id="a",
+        role="assistant",
+        parts=[TextPart("Hi")],
+        parent=None,
+        created_at="2026-01-31T00:00:00.000Z",
+        stop_sequence="END",
+    )
+    view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="stop")
+    found = json.loads(message_answer(view).body)
+    assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", "END")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_a_stream_of_thinking_text_and_calls() -> None:
         completed("tool_calls"),
     )
     found = message(*events)
+    assert json.dumps(frames(*events)).count("signature_delta") == 1
     assert [block.to_dict() for block in found.content] == [
         {"type": "thinking", "thinking": "Hm", "signature": "sign"},
         {"type": "redacted_thinking", "data": "opaque"},
@@ -155,6 +156,8 @@ def test_blocks_follow_one_another_but_for_calls_side_by_side() -> None:
     assert names == ["message_start", *one, *one, "message_delta", "message_stop"]
     beside = blocks(call(0), text(0, '{"a":'), call(1), text(1, '{"b":2}'), text(0, "1}"), completed("tool_calls"))
     assert [block["input"] for block in beside] == [{"a": 1}, {"b": 2}]
+    three = (call(0), text(0, '{"a":'), call(1), text(0, "1}"), text(1, '{"b":2}'), call(2), text(2, "{}"))
+    assert [block["input"] for block in blocks(*three, completed("tool_calls"))] == [{"a": 1}, {"b": 2}, {}]
 
 
 def test_text_that_arrives_after_its_block() -> None:
@@ -168,6 +171,11 @@ def test_a_signature_without_text() -> None:
     found = blocks(part(0, "reasoning"), signature(0, "s"), part(1), text(1, "Hi"), completed())
     assert found == [{"type": "thinking", "thinking": "", "signature": "s"}, {"type": "text", "text": "Hi"}]
     assert blocks(part(0), text(0, "Hi"), signature(0, "s"), completed()) == [{"type": "text", "text": "Hi"}]
+    late = frames(part(0, "reasoning"), text(0, "Hm"), part(1), text(1, "Hi"), signature(0, "s"), completed())
+    assert [event["delta"] for event in late if event.get("index") == 0 and "delta" in event] == [
+        {"type": "thinking_delta", "thinking": "Hm"},
+        {"type": "signature_delta", "signature": "s"},
+    ]
 
 
 def test_citations_images_and_refusals() -> None:
@@ -253,6 +261,14 @@ def test_the_arguments_of_a_call_are_complete_once() -> None:
     assert is_complete(['{"a":', "{}}", "\n"])
     for pieces in ([], ["{}"] * 2, ['{"a":"}'], ["[1]"], ["{}" + " " * 300_000], ["[" * 2000 + "}"]):
         assert not is_complete(pieces)
+
+
+def test_a_stop_sequence() -> None:
+    ending = TurnCompleted(
+        turn="t", seq=9, finish_reason="stop", usage=USAGE, cost=None, timing=TIMING, message="a", stop_sequence="END"
+    )
+    found = message(part(0), text(0, "Hi"), ending)
+    assert (found.stop_reason, found.stop_sequence) == ("stop_sequence", "END")
 
 
 def test_no_usage_is_none() -> None:

@@ -31,7 +31,7 @@ TURN_EVENTS = {
     "turn.part": "turn seq part kind call name url title text media_type redacted size after",
     "turn.delta": "turn seq part text signature after",
     "turn.reset": "turn seq epoch reason",
-    "turn.completed": "turn seq finish_reason usage cost timing message",
+    "turn.completed": "turn seq finish_reason usage cost timing message stop_sequence",
     "turn.cancelled": "turn seq by reason usage cost timing message",
     "turn.failed": "turn seq error usage cost timing message",
 }

@@ -26,6 +26,7 @@ from providers.base import (
     ChatRequest,
     Delta,
     Finished,
+    Params,
     PartDelta,
     PartStarted,
     PartsWithdrawn,
@@ -183,6 +184,18 @@ async def test_withdrawn_parts_are_a_reset() -> None:
     assert writer.parts() == [ReasoningPart("why?"), TextPart("so")]
     with pytest.raises(IllegalTransition):
         writer.deliver([PartsWithdrawn("again"), PartDelta(0, "x")])
+
+
+@pytest.mark.parametrize(
+    ("stop", "reported", "kept"),
+    [(["END"], "END", "END"), (["END"], "OTHER", None), (None, "END", None), (["x" * 513], "x" * 513, None)],
+)
+async def test_a_stop_sequence_is_one_of_the_request(stop: list[str] | None, reported: str, kept: str | None) -> None:
+    """Another one, or one that doesn't fit in an event, isn't reported."""
+    writer = await make_writer()
+    writer.record_request(route(), structs.replace(REQUEST, params=Params(stop=stop)))
+    writer.deliver([Finished("stop", reported)])
+    assert writer.outcome_of_answer().stop_sequence == kept
 
 
 async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from providers.anthropic.events import MessagesDecoder
-from providers.base import PartStarted, ProviderError, Usage
+from providers.base import Finished, PartStarted, ProviderError, Usage
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent, SseParser
 from providers.route import Endpoint
@@ -120,6 +120,16 @@ def test_overloaded() -> None:
 def test_stop_reasons(reason: str, expected: str) -> None:
     """Every stop reason is mapped to a finish reason."""
     assert decode(block(0, "text", text="a"), *stopping(reason)).finish == expected
+
+
+@pytest.mark.parametrize(("reason", "sequence"), [("stop_sequence", "END"), ("max_tokens", None)])
+def test_the_stop_sequence_is_reported(reason: str, sequence: str | None) -> None:
+    decoder = MessagesDecoder(FAILURES)
+    document = {"type": "message", "content": "a", "stop_reason": reason, "stop_sequence": "END"}
+    assert decoder.decode_document(document)
+    decoder.end()
+    (finished,) = (each for each in decoder.parts.drain() if isinstance(each, Finished))
+    assert finished.stop_sequence == sequence
 
 
 def test_refusal_explanation_is_a_part() -> None:

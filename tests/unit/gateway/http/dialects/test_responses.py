@@ -349,7 +349,7 @@ async def test_users_are_isolated(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": "Hi"}]}, 400, "invalid_request", "messages"),
         ({"input": "Hi", "metadata": {"a": "x" * 20_000}}, 413, "too_large", "metadata"),
         ({"input": "Hi", "conversation": "never mind", "demo": {"fail": "auth"}}, 502, "upstream_auth", None),
-        ({"input": "Hi", "tools": [{"type": "function", "name": "a", "description": "x" * 80_000}]}, 413, "too_large", None),
+        ({"input": "Hi", "tools": [{"type": "function", "name": "a", "description": "x" * 300_000}]}, 413, "too_large", "tools"),
         ({"input": "Hi", "previous_response_id": "../../x\n"}, 400, "previous_response_not_found", "previous_response_id"),
     ],
 )  # fmt: skip
