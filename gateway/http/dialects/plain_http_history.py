@@ -241,7 +241,7 @@ async def list_conversations(context: RequestContext) -> Response:
     may_name = context.services.authenticator.is_open or "as" in caller.scopes
     is_foreign = user is not None and user != caller.user and not may_name and "admin" in caller.scopes
     if is_foreign:
-        context.principal = structs.replace(caller, user=user)
+        context.principal = structs.replace(caller, user=user, scopes=frozenset({"read"}))
     else:
         await act_for(context, user)
     async with context.session() as session:
