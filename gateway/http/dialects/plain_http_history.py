@@ -136,7 +136,7 @@ async def _branch(context: RequestContext, session: HttpSession, conversation: s
 
 
 async def _branch_or_nothing(context: RequestContext, conversation: str) -> list[Message]:
-    """As `_branch`, for a session that begins with its first message: before that, it has none."""
+    """Return what `_branch` does, and nothing if there is no such session: it begins with its first message."""
     async with context.session() as session:
         try:
             return await _branch(context, session, conversation)

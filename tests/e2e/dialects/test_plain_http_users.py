@@ -110,7 +110,7 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
             ("own", "ann"),
             ("served", "ann"),
         }
-        assert (await curl("GET", f"{server.url}/api/v1/conversations/own", **boss)).status == 404
+        assert (await curl("GET", f"{server.url}/api/v1/conversations/own", **boss)).status == 403
 
         nobody = await curl("POST", f"{server.url}/chat", said("own"))
         assert (nobody.status, nobody.json["error"]["code"]) == (401, "unauthenticated")
