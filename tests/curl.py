@@ -48,7 +48,7 @@ async def curl(method: str, url: str, body: object = None, **headers: str) -> An
     """Send a request with the program, and return its answer. `_` in the name of a header is a hyphen."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     process = await asyncio.create_subprocess_exec(
-        *(program("curl"), "--include", *_arguments(method, url, body, named)),
+        *(str(program("curl")), "--include", *_arguments(method, url, body, named)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -67,7 +67,7 @@ async def curl_stream(
     """Send a request with the program, and let the caller read its answer's body. On exit, curl is killed."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     process = await asyncio.create_subprocess_exec(
-        *(program("curl"), *_arguments(method, url, body, named)), stdout=asyncio.subprocess.PIPE
+        *(str(program("curl")), *_arguments(method, url, body, named)), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

@@ -87,7 +87,7 @@ class StreamBody(Struct, kw_only=True, rename="camel"):
 
 
 class Asked(Struct):
-    """What a request starts, for which user, if it names one, and in which session, if it names one."""
+    """A request that starts a turn. `user` and `session` are those that it names."""
 
     start: Start
     user: str | None
@@ -106,7 +106,7 @@ stream_body: Final = _decoder(StreamBody)
 
 
 def chat_asked(body: bytes, headers: Headers, *, streams: bool) -> Asked:
-    """Return what a message of a session starts. Raises `ApiError`."""
+    """Return what a message of a session starts. `streams`: the answer is streamed. Raises `ApiError`."""
     request = chat_body(body)
     start = _in_session(request, request.message, request.session_id, headers)
     path = _paths({"input": "message", "conversation": "sessionId", "max_tokens": "maxTokens"})
@@ -125,7 +125,7 @@ def send_asked(body: bytes, headers: Headers) -> Asked:
 
 
 def content_asked(body: bytes, headers: Headers, conversation: str, *, streams: bool) -> Asked:
-    """Return what a message of an existing conversation starts. Raises `ApiError`."""
+    """Return what a message of an existing conversation starts. `streams`: the answer is streamed. Raises `ApiError`."""
     request = content_body(body)
     start = structs.replace(_in_session(request, request.content, conversation, headers), create=False)
     path = _paths({"input": "content"})

@@ -184,7 +184,7 @@ def id_of(message: Message) -> str:
 
 
 def usage_numbers(usage: Usage | None, names: tuple[str, str, str] = CAMEL_TOKENS) -> dict[str, int] | None:
-    """Return token counts under these names, or None if they aren't known."""
+    """Return token counts, or None if they aren't known. `names` are those of the input, the output and the total."""
     if usage is None:
         return None
     counts = (usage.input_tokens, usage.output_tokens, usage.input_tokens + usage.output_tokens)

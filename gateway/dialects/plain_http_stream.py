@@ -101,7 +101,7 @@ class ContentStream(StreamTranslator):
 
 
 class FollowedStream(ContentStream):
-    """What an EventSource receives: each event's id is the position after it, with the turn.
+    """The stream for an EventSource. The id of each event is the position after it, with the turn.
 
     If the stream stops before the turn's ending, nothing is sent, because an EventSource connects again.
     """

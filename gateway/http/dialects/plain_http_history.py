@@ -137,7 +137,7 @@ async def _branch(context: RequestContext, session: HttpSession, conversation: s
 
 
 async def _branch_or_nothing(context: RequestContext, conversation: str) -> list[Message]:
-    """As `_branch`, for a session that begins with its first message: before that, it has none."""
+    """Return what `_branch` does, and nothing if there is no such session: it begins with its first message."""
     async with context.session() as session:
         try:
             return await _branch(context, session, conversation)
@@ -242,7 +242,7 @@ async def list_conversations(context: RequestContext) -> Response:
     may_name = context.services.authenticator.is_open or "as" in caller.scopes
     is_foreign = user is not None and user != caller.user and not may_name and "admin" in caller.scopes
     if is_foreign:
-        context.principal = structs.replace(caller, user=user)
+        context.principal = structs.replace(caller, user=user, scopes=frozenset({"read"}))
     else:
         await act_for(context, user)
     async with context.session() as session:

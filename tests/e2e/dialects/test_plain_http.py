@@ -309,7 +309,7 @@ async def test_a_conversation_with_its_costs_and_feedback(place: Place) -> None:
 
 async def test_what_runs_in_a_conversation(place: Place) -> None:
     """A stream of what runs continues after the last event that the client has; 204 says that nothing does."""
-    demo = {"rate": 60, "tokens": 60}
+    demo = {"rate": 60, "tokens": 240}
     await place.ok("POST", "/api/v1/conversations", {"id": "followed"})
     path = "/api/v1/conversations/followed/stream"
     assert (await place.ask("GET", path)).status == 204
@@ -318,6 +318,7 @@ async def test_what_runs_in_a_conversation(place: Place) -> None:
     async with curl_stream("GET", place.url(path)) as lines:
         while len(seen) < 20:
             line = (await lines.readline()).decode()
+            assert line, "the stream ended early"
             last = line.removeprefix("id: ").strip() if line.startswith("id: ") else last
             if line.startswith("data: "):
                 seen += json.loads(line.removeprefix("data: "))["content"]

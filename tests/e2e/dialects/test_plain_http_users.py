@@ -77,7 +77,7 @@ async def test_a_user_is_named_where_auth_is_off() -> None:
 async def test_who_may_name_a_user(tmp_path: Path) -> None:
     """With auth, only a service with the scope `as`; of an operator, only the list of conversations."""
     keys = KeyFile(tmp_path)
-    service, boss = bearer(keys.add_service()), bearer(keys.add("boss", {"admin", "read"}))
+    service, boss = bearer(keys.add_service()), bearer(keys.add("boss", {"admin"}))
     ann, eve = bearer(token("ann")), bearer(token("eve"))
     settings = {"auth": "jwt,keys", "jwt_secret": SECRET, "api_keys": str(keys.path)}
     async with serving(**settings) as server:
@@ -110,7 +110,7 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
             ("own", "ann"),
             ("served", "ann"),
         }
-        assert (await curl("GET", f"{server.url}/api/v1/conversations/own", **boss)).status == 404
+        assert (await curl("GET", f"{server.url}/api/v1/conversations/own", **boss)).status == 403
 
         nobody = await curl("POST", f"{server.url}/chat", said("own"))
         assert (nobody.status, nobody.json["error"]["code"]) == (401, "unauthenticated")

@@ -27,7 +27,7 @@ from gateway.protocol.events import (
     TurnStarted,
 )
 from gateway.protocol.results import TurnView
-from providers.base import PartKind, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from providers.base import Part, PartKind, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
 
 TIMING = Timing(0, 7, 1)
 USAGE = Usage(3, 4)
@@ -65,8 +65,15 @@ def text_of(shown: list[dict[str, Any]]) -> str:
 @pytest.mark.parametrize("kind", [ContentStream, ContentLines, FollowedStream])
 def test_a_stream_has_the_text_and_then_what_it_is(kind: type[ContentStream]) -> None:
     """Reasoning and tool calls aren't content; a refusal is."""
-    events = [part(0, "reasoning"), delta(0, "hm"), part(1), delta(1, 'a"\n'), part(2, "refusal"), delta(2, "no")]
-    events += [part(3, "tool_call"), delta(3, "{}"), Heartbeat(0)]  # type: ignore[list-item]
+    events: list[ServerEvent] = [
+        part(0, "reasoning"),
+        delta(0, "hm"),
+        part(1),
+        delta(1, 'a"\n'),
+        part(2, "refusal"),
+        delta(2, "no"),
+    ]
+    events += [part(3, "tool_call"), delta(3, "{}"), Heartbeat(0)]
     shown = frames(kind(SNAKE), *events, COMPLETED)
     assert text_of(shown) == 'a"\nno'
     assert [frame["finished"] for frame in shown] == [False] * (len(shown) - 1) + [True]
@@ -175,7 +182,7 @@ def test_paths_are_those_of_the_body() -> None:
 
 
 def test_answers() -> None:
-    parts = [ReasoningPart("hm"), TextPart("a"), ToolCallPart("1", "f", "{}"), RefusalPart("b")]
+    parts: list[Part] = [ReasoningPart("hm"), TextPart("a"), ToolCallPart("1", "f", "{}"), RefusalPart("b")]
     message = Message(
         id="m", role="assistant", parts=parts, parent=None, created_at="2026-01-01T00:00:00Z", turn="t", by="limit"
     )
