@@ -59,8 +59,9 @@ export class ModelPicker extends EventTarget {
     const available = [...this.#models.values()].filter((model) => !unavailableReason(model));
     const unavailable = [...this.#models.values()].filter(unavailableReason);
     const items = [el("p", { class: "menu-note", text: "Choose a model, or add more to compare their answers." }), ...available.map((model) => this.#createRow(model))];
+    items.push(el("p", { class: "menu-title", text: "The same models in other programs" }), createAddresses());
     if (unavailable.length > 0) items.push(el("p", { class: "menu-title", text: "Not set up on this gateway" }), ...unavailable.map((model) => this.#createRow(model)));
-    this.#menu.replaceChildren(...items, el("p", { class: "menu-title", text: "In other programs" }), createAddresses());
+    this.#menu.replaceChildren(...items);
     const [first] = this.#selected;
     const name = first ? (first.name ?? first.id) : "Default model";
     setText(this.#button.querySelector(".model-name"), this.#selected.length > 1 ? `${name} + ${this.#selected.length - 1}` : name);
