@@ -77,7 +77,7 @@ class Messages(Follower):
         sdk = anthropic.AsyncAnthropic(
             base_url=url,
             auth_token=token(self.ask.user),
-            http_client=self.stage.http,  # type: ignore[arg-type]
+            http_client=self.stage.http,
             max_retries=0,
             default_headers=self.on_disconnect,
         )

@@ -90,7 +90,7 @@ class Responses(Player):
         return openai.AsyncOpenAI(
             base_url=f"{url}/v1",
             api_key=token(self.ask.user),
-            http_client=self.stage.http,  # type: ignore[arg-type]
+            http_client=self.stage.http,
             max_retries=0,
             default_headers=self.on_disconnect,
         )
