@@ -62,7 +62,7 @@ def stored_id(message_id: str) -> str:
 
 
 def origin_metadata(messages: Sequence[tuple[str, Sequence[Part]]], parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the metadata of an input that has these parts, made from user's messages with these ids and parts."""
+    """Return the metadata of an input that has these parts. `messages`: the user's messages in it, as ids and parts."""
     cut = max(len(messages) - MESSAGES_MAX + 1, 1)
     joined = [(messages[cut - 1][0], [part for _, some in messages[:cut] for part in some])] if messages else []
     entries = [UserMessage(stored_id(one), len(some), short_digest(some)) for one, some in [*joined, *messages[cut:]]]
@@ -172,7 +172,7 @@ def snapshots(
 ) -> list[list[AgMessage]]:
     """Return what the client has to be told of the messages before an answer; nothing if it shows them already.
 
-    Nothing is told, either, if the client's own messages are too large to be sent back.
+    Nothing is told, either, if the client's own messages are too large to be sent back. `always`: also what it shows.
     `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those of them that are the
     input. The client's copy of the answer is left out, so that it can be streamed again; its reasoning is emptied,
     because clients keep reasoning that isn't in a snapshot. They keep the order of what they show, and append the rest,

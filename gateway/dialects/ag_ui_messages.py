@@ -25,7 +25,7 @@ SPEAKERS: Final = ("user", "assistant", "tool")
 
 
 class AgSource(Struct, rename="camel", omit_defaults=True):
-    """Where the bytes of a media part are: in `value`, at its address, or at a provider that has given it as a handle."""
+    """The source of a media part: its bytes, their address, or the name by which a provider knows them."""
 
     type: str
     value: str

@@ -184,7 +184,7 @@ class RunStream(StreamTranslator):
         return self._close_all() + self.finish({"type": "cancelled"}, event.usage, {"by": event.by, **reason})
 
     def finish(self, outcome: dict[str, Any], usage: Usage | None, metadata: dict[str, Any]) -> bytes:
-        """Return the last event of a run that has not failed."""
+        """Return the last event of a run that has not failed, with this `outcome` and the event's own `metadata`."""
         return encode_sse(
             {
                 "type": "RUN_FINISHED",

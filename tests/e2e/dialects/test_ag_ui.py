@@ -176,6 +176,24 @@ async def test_a_repeated_run_is_one_turn(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/v1/conversations/elsewhere")).status_code == 404
 
 
+async def test_a_message_during_an_answer_ends_it(http: httpx2.AsyncClient) -> None:
+    """The new message follows the answer as far as it got, and a client that doesn't show that one is told."""
+    async with http.stream("POST", "/ag-ui", json=run("busy", "busy-1", user("One"), demo=ENDLESS)) as going:
+        lines = going.aiter_lines()
+        async for line in lines:
+            if "TEXT_MESSAGE_CONTENT" in line:
+                break
+        following = run("busy", "busy-2", user("One"), user("Two", "u2"), demo={"text": "Two."})
+        told = events_of(await http.post("/ag-ui", json=following))
+        rest = [json.loads(line.removeprefix("data: ")) async for line in lines if line.startswith("data: ")]
+    assert (rest[-1]["outcome"], text_of(told)) == ({"type": "cancelled"}, "Two.")
+    stored = (await http.get("/v1/conversations/busy/messages")).json()["messages"]
+    assert [message["parent"] for message in stored[1:]] == [message["id"] for message in stored[:-1]]
+    partial = stored[1]["id"]
+    ids = [[message["id"] for message in messages] for messages in snapshots_of(told)]
+    assert ids == [["u1", partial], ["u1", partial, "u2"]]
+
+
 async def test_a_repeated_regeneration(http: httpx2.AsyncClient) -> None:
     """A run that has no new message is repeated, too, also by a client that shows a part of its answer."""
     await http.post("/ag-ui", json=run("regenerated", "rg-1", user("Hello"), demo={"text": "First."}))
