@@ -62,11 +62,7 @@ _decode_count: Final = msgspec.json.Decoder(CountTokensRequest, float_hook=float
 def start_of(body: bytes, headers: Headers) -> Start:
     """Return the start for the body and the headers of a request. Raises `ApiError`."""
     request = decode_request(_decode, body)
-    if request.n is not None and request.n != 1:
-        raise unsupported("n", "A turn has one answer. Send 1, and start more turns instead.")
-    for name in ("logprobs", "audio"):
-        if getattr(request, name):
-            raise unsupported(name)
+    _check_supported(request)
     names = ToolNames()
     converted = convert_messages(request.system, request.messages, names)
     conversation = headers.get(CONVERSATION_HEADER)
@@ -85,6 +81,19 @@ def start_of(body: bytes, headers: Headers) -> Start:
         translator=partial(MessagesStream, one_call=one_call, tool_names=names.original) if request.stream else None,
         path=path,
     )
+
+
+def _check_supported(request: MessagesRequest) -> None:
+    """Raise `ApiError` for a field that has no equivalent here, unless its value asks for nothing."""
+    if request.n is not None and request.n != 1:
+        raise unsupported("n", "A turn has one answer. Send 1, and start more turns instead.")
+    for name in ("logprobs", "audio"):
+        if getattr(request, name):
+            raise unsupported(name)
+    if request.thread is not None:
+        raise unsupported("thread", "Send all messages in each request, or name a conversation in X-Conversation-Id.")
+    if request.compaction is not None:
+        raise unsupported("compaction", "Shorten the messages in the client.")
 
 
 def count_of(body: bytes, headers: Headers) -> Start:

@@ -24,6 +24,10 @@ TOO_LONG: Final = "prompt is too long: "
 """The beginning of the message by which clients, such as Claude Code, see that they must shorten the context."""
 
 
+NO_THREADS: Final = {"details": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}
+"""What makes Anthropic's SDK send all messages, instead of only those after an answer that a server has kept."""
+
+
 def error_body(error: ErrorBody, status: int | None = None) -> dict[str, Any]:
     """Return an error. Without `status`, it has the status that our own protocol has for it.
 
@@ -34,7 +38,8 @@ def error_body(error: ErrorBody, status: int | None = None) -> dict[str, Any]:
     message = error.message if error.path is None else f"{error.path}: {error.message}"
     if error.code == "context_length_exceeded":
         message = TOO_LONG + message
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    found = {"type": kind, "message": message}
+    return {"type": "error", "error": found | NO_THREADS if error.path == "thread" else found}
 
 
 def refuse(error: ErrorBody, status: int) -> Shaped:

@@ -106,6 +106,8 @@ class MessagesRequest(CountTokensRequest):
     top_p: float | None = None
     stop_sequences: list[str] | None = None
     metadata: dict[str, Any] | None = None
+    thread: Any = None
+    compaction: Any = None
     n: Any = None
     logprobs: Any = None
     audio: Any = None

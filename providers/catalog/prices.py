@@ -21,9 +21,10 @@ MILLION: Final = 1_000_000
 
 def load() -> None:
     """Import the price list. This takes a third of a second, so it shouldn't run in the event loop."""
-    from genai_prices.data_snapshot import get_snapshot
+    # In this order: while another thread imports the package, importing its module first would be a deadlock.
+    from genai_prices import data_snapshot
 
-    get_snapshot()
+    data_snapshot.get_snapshot()
 
 
 def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Decimal | None:

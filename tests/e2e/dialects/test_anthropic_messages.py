@@ -126,7 +126,7 @@ async def test_the_synchronous_sdk(server: InLoopServer) -> None:
 
 async def test_thinking_and_parallel_tools_there_and_back(sdk: anthropic.AsyncAnthropic, upstream: Upstream) -> None:
     """The signature goes back to the provider unchanged, and the results directly follow their calls."""
-    usage = {"cache_read_input_tokens": 20, "cache_creation_input_tokens": 5}
+    usage: Any = {"cache_read_input_tokens": 20, "cache_creation_input_tokens": 5}
     upstream.play(
         blocks(THOUGHT, {"type": "text", "text": "Let me see."}, *CALLS, stop="tool_use", **usage), messages("It is 3.")
     )
@@ -163,6 +163,23 @@ async def test_thinking_and_parallel_tools_there_and_back(sdk: anthropic.AsyncAn
     assert sent[1]["is_error"] is True
     assert (body["stop_sequences"], body["thinking"]["budget_tokens"]) == (["END"], 2048)
     assert body["system"][0]["text"] == "Be brief."
+
+
+async def test_the_tool_runner_of_the_sdk(sdk: anthropic.AsyncAnthropic, upstream: Upstream) -> None:
+    """It asks the server to keep the messages, and sends all of them when that is refused."""
+    upstream.play(blocks({"type": "text", "text": "Let me see."}, *CALLS, stop="tool_use"), messages("It is 1."))
+
+    @anthropic.beta_async_tool
+    async def add(a: int) -> str:
+        """Add."""
+        return str(a + 1)
+
+    runner = sdk.beta.messages.tool_runner(model=MODEL, max_tokens=99, tools=[add], messages=HELLO, stream=True)
+    found = [await stream.get_final_message() async for stream in runner]
+    assert [message.stop_reason for message in found] == ["tool_use", "end_turn"]
+    results = upstream.requests[1].body["messages"][2]["content"]
+    assert [result["content"] for result in results] == ["1", "2"]
+    assert len(upstream.requests) == 2
 
 
 async def test_an_image_and_one_call_at_a_time(sdk: anthropic.AsyncAnthropic, upstream: Upstream) -> None:

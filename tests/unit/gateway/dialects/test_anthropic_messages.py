@@ -37,7 +37,7 @@ from providers.route import ModelInfo
 USER = {"role": "user", "content": "Hi"}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 CALL = {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}
-ADD = {"name": "add", "input_schema": {"type": "object", "properties": {}}}
+ADD: dict[str, Any] = {"name": "add", "input_schema": {"type": "object", "properties": {}}}
 
 
 def started(headers: dict[str, str] | None = None, **body: Any) -> Start:
@@ -212,7 +212,7 @@ def test_the_attribution_of_claude_code_is_left_out(system: Any) -> None:
 def test_long_names_of_tools_are_shortened_for_other_providers() -> None:
     """The client sees only its own name. The same name is shortened in the same way each time."""
     name = "mcp__" + "server" * 15
-    body = {
+    body: dict[str, Any] = {
         "tools": [{**ADD, "name": name}],
         "tool_choice": {"type": "tool", "name": name},
         "messages": [USER, {"role": "assistant", "content": [{**CALL, "name": name}]}, user(result("3"))],
@@ -245,7 +245,7 @@ def test_system_messages() -> None:
 
 
 def test_a_conversation_gets_what_follows_the_last_answer() -> None:
-    body = {
+    body: dict[str, Any] = {
         "system": "Be brief.",
         "messages": [
             USER,
@@ -272,6 +272,8 @@ def test_a_conversation_gets_what_follows_the_last_answer() -> None:
         ({"audio": {"voice": "x"}}, "audio"),
         ({"input": "Hi"}, "input"),
         ({"functions": [{}]}, "functions"),
+        ({"thread": {"type": "create"}}, "thread"),
+        ({"compaction": {"type": "x"}}, "compaction"),
         ({"mcp_servers": [{"url": "https://m"}]}, "mcp_servers"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),

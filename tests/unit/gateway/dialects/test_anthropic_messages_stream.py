@@ -28,7 +28,7 @@ from gateway.protocol.events import (
     TurnStatus,
 )
 from gateway.protocol.results import TurnView
-from providers.base import ReasoningPart, TextPart, ToolCallPart, Usage
+from providers.base import Part, ReasoningPart, TextPart, ToolCallPart, Usage
 
 TIMING = Timing(0, 1, 1)
 STARTED = TurnStarted(
@@ -138,7 +138,7 @@ def test_a_stream_of_thinking_text_and_calls() -> None:
     usage = found.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (5, 2, 3)
     assert (usage.output_tokens, usage.output_tokens_details.thinking_tokens) == (4, 1)
-    parts = [
+    parts: list[Part] = [
         ReasoningPart("Hm", signature="sign"),
         ReasoningPart("", redacted=True, signature="opaque"),
         TextPart('é"\n!'),
