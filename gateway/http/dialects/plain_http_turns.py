@@ -16,7 +16,7 @@ from gateway.dialects.plain_http_answers import Sent
 from gateway.dialects.plain_http_stream import SNAKE, FollowedStream
 from gateway.http.dialects.ai_sdk_chats import find_running
 from gateway.http.dialects.chat_completions import view_at
-from gateway.http.dialects.plain_http_history import NamedConversation
+from gateway.http.dialects.plain_http_conversations import NamedConversation
 from gateway.http.dialects.serving import (
     TURN_HEADER,
     check_size,
