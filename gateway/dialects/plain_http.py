@@ -105,6 +105,25 @@ content_body: Final = _decoder(ContentBody)
 stream_body: Final = _decoder(StreamBody)
 
 
+class _Probe(Struct, rename="camel"):
+    """The fields that tell a message of a session from the bodies of other protocols."""
+
+    message: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    session_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_probe: Final = msgspec.json.Decoder(_Probe, float_hook=float).decode
+
+
+def is_chat_body(body: bytes) -> bool:
+    """Return whether a body that isn't the AI SDK's is a message of a session, or can't be decoded at all."""
+    try:
+        found = _probe(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return True
+    return found.message is not msgspec.UNSET or found.session_id is not msgspec.UNSET
+
+
 def chat_asked(body: bytes, headers: Headers, *, streams: bool) -> Asked:
     """Return what a message of a session starts. `streams`: the answer is streamed. Raises `ApiError`."""
     request = chat_body(body)

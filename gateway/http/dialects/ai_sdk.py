@@ -21,7 +21,7 @@ from gateway.dialects.ai_sdk import (
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import Headers
 from gateway.dialects.kept_history import conversation_of
-from gateway.dialects.plain_http import PLAIN_HTTP, ChatBody
+from gateway.dialects.plain_http import PLAIN_HTTP, ChatBody, is_chat_body
 from gateway.http.dialects import plain_http_turns
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
 from gateway.http.dialects.chats import find_running
@@ -64,7 +64,11 @@ async def chat(context: RequestContext) -> Response | None:
     context.services.memory.check()
     body = await context.body(context.services.settings.body_bytes)
     if not await offload(len(body), is_ui_body, body, context.headers):
-        return await plain_http_turns.chat(context, body)
+        if await offload(len(body), is_chat_body, body):
+            return await plain_http_turns.chat(context, body)
+        raise ApiError(
+            "invalid_request", "Send the `messages` of an AI SDK chat, or the `message` of a session.", path="messages"
+        )
     context.adopt(AI_SDK)
     await _answer(context, body)
     return None

@@ -22,18 +22,16 @@ from gateway.dialects.plain_http_answers import (
     Success,
 )
 from gateway.http import models, resources
+from gateway.http.dialects import plain_http_conversations as conversations
 from gateway.http.dialects import plain_http_history as history
 from gateway.http.dialects import plain_http_turns as turns
-from gateway.http.dialects.plain_http_history import (
-    ChatHistoryGet,
+from gateway.http.dialects.plain_http_conversations import (
     ConversationBody,
     FeedbackBody,
     NamedConversation,
     NamedConversations,
-    SessionBody,
-    SessionGet,
-    SessionList,
 )
+from gateway.http.dialects.plain_http_history import ChatHistoryGet, SessionBody, SessionGet, SessionList
 from gateway.http.operation import Handler, HeaderSpec, Operation, ResponseSpec
 from gateway.protocol import requests as p
 from gateway.protocol.results import Status
@@ -172,7 +170,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         _CONVERSATIONS,
         "create a conversation",
-        history.create_conversation,
+        conversations.create_conversation,
         ResponseSpec(
             "The conversation was created, or exists with this id.",
             ConversationView,
@@ -186,7 +184,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         _CONVERSATIONS,
         "list the conversations",
-        history.list_conversations,
+        conversations.list_conversations,
         ResponseSpec("The conversations.", ConversationViews),
         request=NamedConversations,
         fields=_PAGE,
@@ -195,7 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         _CONVERSATION,
         "get a conversation with its messages",
-        history.get_conversation,
+        conversations.get_conversation,
         ResponseSpec("The conversation.", ConversationWithMessages),
         request=NamedConversation,
         fields=_NAMED,
@@ -204,7 +202,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "PATCH",
         _CONVERSATION,
         "change a conversation",
-        history.update_conversation,
+        conversations.update_conversation,
         ResponseSpec("The conversation.", ConversationView),
         request=NamedConversation,
         body=ConversationBody,
@@ -214,7 +212,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "DELETE",
         _CONVERSATION,
         "delete a conversation",
-        history.delete_conversation,
+        conversations.delete_conversation,
         ResponseSpec("The conversation is deleted.", Done),
         request=NamedConversation,
         fields=_NAMED,
@@ -232,7 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         f"{_CONVERSATION}/messages",
         "get the messages of a conversation",
-        history.get_messages,
+        conversations.get_messages,
         ResponseSpec("The messages.", StoredMessages),
         request=NamedConversation,
         fields=_NAMED,
@@ -252,7 +250,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         f"{_CONVERSATION}/feedback",
         "rate an answer",
-        history.rate_answer,
+        conversations.rate_answer,
         ResponseSpec("The answer is rated.", Done),
         request=NamedConversation,
         body=FeedbackBody,

@@ -349,7 +349,7 @@ async def test_the_service(place: Place) -> None:
 
 
 WRONG: dict[str, tuple[str, str, object, int, str | None]] = {
-    "no message": ("POST", "/api/chat", {}, 400, "message"),
+    "no message": ("POST", "/api/chat", {"sessionId": "s"}, 400, "message"),
     "an empty message": ("POST", "/api/chat", {"message": ""}, 400, "message"),
     "a number": ("POST", "/api/chat", {"message": 5}, 400, "message"),
     "no JSON": ("POST", "/api/chat", "hello", 400, None),
