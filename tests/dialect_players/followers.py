@@ -66,6 +66,7 @@ class Messages(Follower):
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         super().__init__(stage, ask)
+        self._messages: list[Any] = []
         self._manager: Any = None
         self._stream: Any = None
 
@@ -74,6 +75,19 @@ class Messages(Follower):
         if self.ask.image is not None:
             media_type, _, data = self.ask.image.removeprefix("data:").partition(";base64,")
             content.append({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}})
+        self._messages = [{"role": "user", "content": content}]
+        await self._send(url)
+
+    async def reply(self, url: str, result: str) -> None:
+        content = [block.to_dict() for block in self._stream.current_message_snapshot.content]
+        (call,) = (block["id"] for block in content if block["type"] == "tool_use")
+        answer = {"type": "tool_result", "tool_use_id": call, "content": result}
+        self._messages += [{"role": "assistant", "content": content}, {"role": "user", "content": [answer]}]
+        await self.leave()
+        self.forget()
+        await self._send(url)
+
+    async def _send(self, url: str) -> None:
         sdk = anthropic.AsyncAnthropic(
             base_url=url,
             auth_token=token(self.ask.user),
@@ -82,8 +96,7 @@ class Messages(Follower):
             default_headers=self.on_disconnect,
         )
         tools: Any = {"tools": [{"name": TOOL, "input_schema": SCHEMA}]} if self.ask.has_tool else {}
-        messages: Any = [{"role": "user", "content": content}]
-        self._manager = sdk.messages.stream(model=self.ask.model, max_tokens=1000, messages=messages, **tools)
+        self._manager = sdk.messages.stream(model=self.ask.model, max_tokens=1000, messages=self._messages, **tools)
         try:
             self._stream = await self._manager.__aenter__()
         except anthropic.APIStatusError as error:

@@ -131,17 +131,32 @@ class AiSdk(NodePlayer):
         super().__init__(stage, ask)
         self.turn = f"chat-{id(self)}"
         self._ending: Any = None
+        self._message: dict[str, Any] | None = None
 
     async def start(self, url: str) -> None:
         parts: list[dict[str, Any]] = [{"type": "text", "text": self.ask.prompt}]
         if self.ask.image is not None:
             media_type = self.ask.image.removeprefix("data:").partition(";")[0]
             parts.append({"type": "file", "mediaType": media_type, "url": self.ask.image})
+        self._messages: list[Any] = [{"id": "u1", "role": "user", "parts": parts}]
+        await self._send(url)
+
+    async def reply(self, url: str, result: str) -> None:
+        """The answer becomes a further step of the same message, as `addToolOutput` makes it."""
+        assert self._message is not None
+        for part in self._message["parts"]:
+            if part["type"] == f"tool-{TOOL}":
+                part |= {"state": "output-available", "output": result}
+        self._messages.append(self._message)
+        self._message = self._ending = None
+        self.forget()
+        await self._send(url)
+
+    async def _send(self, url: str) -> None:
         body: dict[str, Any] = {"model": self.ask.model}
         if self.ask.has_tool:
             body["tools"] = {TOOL: {"description": "Add", "inputSchema": SCHEMA}}
-        messages = [{"id": "u1", "role": "user", "parts": parts}]
-        await self.open("start", url, self._fields, messages=messages, body=body)
+        await self.open("start", url, self._fields, messages=self._messages, body=body)
 
     async def resume(self, url: str) -> None:
         if await self.open("resume", url, self._fields) == "nothing":
@@ -172,6 +187,7 @@ class AiSdk(NodePlayer):
             self._ending = "completed"
 
     def end(self, line: dict[str, Any]) -> None:
+        self._message = line["message"]
         if line["message"] is not None:
             self._show_same(line["message"])
         self.ending = self._ending
@@ -222,12 +238,14 @@ class AgUi(NodePlayer):
         super().__init__(stage, ask)
         self.turn = f"run-{id(self)}"
         self._thread = f"thread-{id(self)}"
+        self._ending: Any = None
+        self._shown: list[Any] = []
         content: Any = ask.prompt
         if ask.image is not None:
             media_type, _, data = ask.image.removeprefix("data:").partition(";base64,")
             source = {"type": "data", "value": data, "mimeType": media_type}
             content = [{"type": "text", "text": ask.prompt}, {"type": "image", "source": source}]
-        self._messages = [{"id": "u1", "role": "user", "content": content}]
+        self._messages: list[Any] = [{"id": "u1", "role": "user", "content": content}]
 
     def stranger(self, user: str, turn: str | None = None) -> AgUi:
         made = super().stranger(user, turn)
@@ -240,6 +258,15 @@ class AgUi(NodePlayer):
         fields = {"thread": self._thread, "run": self.turn}
         props = {"model": self.ask.model}
         await self.open("start", url, fields, messages=self._messages, tools=tools, props=props)
+
+    async def reply(self, url: str, result: str) -> None:
+        answer = next(message for message in reversed(self._shown) if message["role"] == "assistant")
+        (call,) = answer["toolCalls"]
+        tool = {"id": "t1", "role": "tool", "toolCallId": call["id"], "content": result}
+        self._messages = [*self._shown, tool]
+        self.turn = f"{self.turn}-2"
+        self.forget()
+        await self.start(url)
 
     async def resume(self, url: str) -> None:
         await self.start(url)
@@ -264,10 +291,12 @@ class AgUi(NodePlayer):
             name, arguments = self.calls.pop()
             self.calls.append((name, arguments + event["delta"]))
         elif kind == "RUN_FINISHED":
-            self.ending = "cancelled" if event["outcome"]["type"] == "cancelled" else "completed"
+            self._ending = "cancelled" if event["outcome"]["type"] == "cancelled" else "completed"
         elif kind == "RUN_ERROR":
-            self.ending, self.error = "failed", event["message"]
+            self._ending, self.error = "failed", event["message"]
 
     def end(self, line: dict[str, Any]) -> None:
+        self._shown = line["messages"]
         content = [message.get("content") for message in line["messages"] if message["role"] == "assistant"]
-        assert (content[-1] if content else "") == self.text, "the agent's message isn't what the events said"
+        assert ((content[-1] or "") if content else "") == self.text, "the agent's message isn't what the events said"
+        self.ending = self._ending

@@ -34,7 +34,20 @@ class ChatCompletions(HttpPlayer):
         if self.ask.image is not None:
             image = {"type": "image_url", "image_url": {"url": self.ask.image}}
             content = [{"type": "text", "text": self.ask.prompt}, image]
-        body = {"model": self.ask.model, "messages": [{"role": "user", "content": content}], "stream": True}
+        self._messages: list[Any] = [{"role": "user", "content": content}]
+        await self._send(url)
+
+    async def reply(self, url: str, result: str) -> None:
+        message = self._state.current_completion_snapshot.choices[0].message.to_dict()
+        (call,) = message["tool_calls"]  # type: ignore[misc]
+        self._messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": result}]
+        await self.leave()
+        self.forget()
+        self._state, self._position, self._finish = ChatCompletionStreamState(), "0", None
+        await self._send(url)
+
+    async def _send(self, url: str) -> None:
+        body: dict[str, Any] = {"model": self.ask.model, "messages": self._messages, "stream": True}
         if self.ask.has_tool:
             body["tools"] = [{"type": "function", "function": {"name": TOOL, "parameters": SCHEMA}}]
         response = await self.open("POST", f"{url}/v1/chat/completions", json=body)
@@ -84,6 +97,7 @@ class Responses(Player):
         self._stream: Any = None
         self._events: Any = None
         self._seen = 0
+        self._call = ""
 
     def sdk(self, url: str) -> openai.AsyncOpenAI:
         """Return the SDK for an instance."""
@@ -108,7 +122,18 @@ class Responses(Player):
         }
 
     async def start(self, url: str) -> None:
-        await self._open(self.sdk(url).responses.create(**self.body(), stream=True))
+        await self.send(url, self.body())
+
+    async def reply(self, url: str, result: str) -> None:
+        item = {"type": "function_call_output", "call_id": self._call, "output": result}
+        await self.leave()
+        self.forget()
+        self._seen = 0
+        await self.send(url, {**self.body(), "input": [item], "previous_response_id": self.turn})
+
+    async def send(self, url: str, body: dict[str, Any]) -> None:
+        """Create a response, and open its stream. Raises `Refused`."""
+        await self._open(self.sdk(url).responses.create(**body, stream=True))
 
     async def resume(self, url: str) -> None:
         await self._open(self.sdk(url).responses.retrieve(self.turn, stream=True, starting_after=self._seen))
@@ -142,6 +167,7 @@ class Responses(Player):
             self.thoughts += event.delta
         elif kind == "response.output_item.done" and event.item.type == "function_call":
             self.calls.append((event.item.name, event.item.arguments))
+            self._call = event.item.call_id
         elif kind in {"response.completed", "response.incomplete", "response.failed"}:
             self._end(event.response)
 
@@ -166,10 +192,10 @@ class ResponsesSocket(Responses):
         self._stack = AsyncExitStack()
         self._connection: Any = None
 
-    async def start(self, url: str) -> None:
+    async def send(self, url: str, body: dict[str, Any]) -> None:
         connecting = self.sdk(url).responses.connect(extra_headers=self.on_disconnect)
         self._connection = await self._stack.enter_async_context(connecting)
-        await self._connection.response.create(**self.body())
+        await self._connection.response.create(**body)
 
     async def leave(self) -> None:
         await self._stack.aclose()

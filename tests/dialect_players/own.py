@@ -37,6 +37,23 @@ class Own(Player):
         tools = {"tools": [{"name": TOOL, "description": "Add", "parameters": SCHEMA}]} if self.ask.has_tool else {}
         return {"turn": self.turn, "input": content, "model": self.ask.model, **tools}
 
+    async def send(self, url: str, request: dict[str, Any]) -> None:
+        """Start a turn, and open its stream. Raises `Refused`."""
+        raise NotImplementedError
+
+    async def start(self, url: str) -> None:
+        await self.send(url, self.request())
+
+    async def reply(self, url: str, result: str) -> None:
+        frames = self.view.frames
+        call = next(frame["call"] for frame in frames if frame.get("kind") == "tool_call")
+        conversation = next(frame["conversation"] for frame in frames if frame["type"] == "turn.started")
+        await self.leave()
+        self.forget()
+        self.view, self.turn = TurnView(), f"{self.turn}-2"
+        answer = [{"kind": "tool_result", "call": call, "output": result}]
+        await self.send(url, {**self.request(), "input": answer, "conversation": conversation})
+
     def show(self) -> None:
         """Show what the view has."""
         view = self.view
@@ -51,9 +68,8 @@ class Own(Player):
 class OwnSse(Own, HttpPlayer):
     name: ClassVar[str] = "own-sse"
 
-    async def start(self, url: str) -> None:
-        headers = {"accept": "text/event-stream"}
-        await self.open("POST", f"{url}/v1/turns", json=self.request(), headers=headers)
+    async def send(self, url: str, request: dict[str, Any]) -> None:
+        await self.open("POST", f"{url}/v1/turns", json=request, headers={"accept": "text/event-stream"})
 
     async def resume(self, url: str) -> None:
         position = {"last-event-id": f"{self.view.epoch}-{self.view.seq}"} if self.view.epoch is not None else {}
@@ -83,9 +99,9 @@ class OwnSocket(Own):
         self._stack = AsyncExitStack()
         self._client: Client | None = None
 
-    async def start(self, url: str) -> None:
+    async def send(self, url: str, request: dict[str, Any]) -> None:
         opened = await self._open(url)
-        await _asked(opened.request("turn.start", **self.request()))
+        await _asked(opened.request("turn.start", **request))
 
     async def resume(self, url: str) -> None:
         opened = await self._open(url)

@@ -108,6 +108,14 @@ class Player(ABC):
     async def start(self, url: str) -> None:
         """Ask, at the instance at `url`, and open the stream. Raises `Refused`."""
 
+    async def reply(self, url: str, result: str) -> None:
+        """Send the result of the call, the only one, and open the stream of the answer to it. Raises `Refused`."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Show nothing: another answer begins."""
+        self.text, self.thoughts, self.calls, self.ending = "", "", [], None
+
     @abstractmethod
     async def resume(self, url: str) -> None:
         """Open the stream again, where this client is in it. Raises `Refused`."""

@@ -30,6 +30,8 @@ class Talk:
     refusal: Script | None = None
     refusals: int = 1_000_000
     gate: asyncio.Semaphore | None = None
+    words_after: tuple[str, ...] = ()
+    """The answer to the result of the call."""
     requests: list[ReceivedRequest] = field(default_factory=list)
 
     @property
@@ -52,6 +54,8 @@ class Talk:
         self.requests.append(received)
         if self.refusal is not None and len(self.requests) <= self.refusals:
             return self.refusal
+        if received.body["messages"][-1]["role"] == "tool":
+            return chat(*self.words_after)
         script = chat(*self._deltas(received.body["messages"]), finish="tool_calls" if self.arguments else "stop")
         if self.cuts:
             script = Script(script.blocks[: self.cuts.pop(0)])

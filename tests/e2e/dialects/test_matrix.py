@@ -117,6 +117,25 @@ def check(client: Player, talk: Talk, ending: str = "completed") -> None:
     assert (client.text, client.thoughts, client.calls) == (talk.text, thoughts, talk.calls)
 
 
+async def test_the_result_of_a_tool(theatre: Theatre, player: type[Player]) -> None:
+    """The client sends it to the other instance. The provider gets the call with it, and its answer is shown."""
+    if "calls" not in player.shows:
+        pytest.skip("it has no calls")
+    talk = Talk(WORDS[:2], arguments=ARGUMENTS, words_after=("It", " is", " 1."))
+    async with theatre.cast(player, "result", talk, has_tool=True) as client:
+        await client.start(theatre.url(0))
+        await client.read()
+        assert client.calls == talk.calls
+        await client.reply(theatre.url(1), "1")
+        await client.read()
+    assert (client.ending, client.text, client.calls) == ("completed", "It is 1.", [])
+    asked, call, result = talk.requests[1].body["messages"][-3:]
+    assert (asked["role"], call["role"], result["role"], result["content"]) == ("user", "assistant", "tool", "1")
+    assert call["tool_calls"][0]["id"] == result["tool_call_id"]
+    assert call["tool_calls"][0]["function"] == {"name": TOOL, "arguments": "".join(ARGUMENTS)}
+    assert call["content"] == talk.text
+
+
 async def test_a_failure_before_the_first_word(theatre: Theatre, player: type[Player]) -> None:
     """It is an error of the protocol, and nothing is shown."""
     talk = Talk(WORDS, refusal=WRONG)
