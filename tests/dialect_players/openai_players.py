@@ -38,8 +38,8 @@ class ChatCompletions(HttpPlayer):
         await self._send(url)
 
     async def reply(self, url: str, result: str) -> None:
-        message = self._state.current_completion_snapshot.choices[0].message.to_dict()
-        (call,) = message["tool_calls"]  # type: ignore[misc]
+        message: dict[str, Any] = self._state.current_completion_snapshot.choices[0].message.to_dict()
+        (call,) = message["tool_calls"]
         self._messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": result}]
         await self.leave()
         self.forget()
