@@ -65,6 +65,8 @@ class Script:
     """The number of blocks to leave out at the start."""
     chunked: bool = True
     """Use chunked transfer encoding. If false, the body ends when the connection is closed."""
+    gate: asyncio.Semaphore | None = None
+    """Acquired before each block is sent: a test releases them one by one."""
 
     def body(self) -> list[bytes]:
         """Return the body in the pieces in which it is written."""
@@ -335,6 +337,8 @@ class _Connection(asyncio.Protocol):
             if number == script.stall_after:
                 await asyncio.Event().wait()
             await asyncio.sleep(max(0.0, start + number / script.rate - loop.time()) if script.rate else 0)
+            if script.gate is not None:
+                await script.gate.acquire()
             left = None if script.cut is None else script.cut - sent
             self._write(piece[:left], script)
             sent += len(piece)

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -306,15 +306,18 @@ async def world(
     cluster: RedisCluster | None = None,
     archive: ArchiveServer | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
+    running_upstream: Upstream | None = None,
     **more: str,
 ) -> AsyncIterator[World]:
     """Run a Redis and `instances` gateways. On exit, stop them. `cluster`: use it instead of the Redis.
 
-    `settings` and `more` are settings of the gateways. `archive`: the gateways use it.
+    `settings` and `more` are settings of the gateways. `archive`: the gateways use it. `running_upstream`: an upstream to use,
+    instead of a new one.
     """
     archived = {} if archive is None else archive.settings
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
-        async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
+        new_upstream = Upstream() if running_upstream is None else nullcontext(running_upstream)
+        async with new_upstream as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
             made = World(
                 folder, redis, redis_proxy, upstream, stack, {**archived, **settings, **more}, cluster, archive
             )

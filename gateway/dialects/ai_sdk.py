@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +13,8 @@ from gateway.dialects.ai_sdk_messages import (
     UiMessage,
     check_messages,
     last_results,
+    spoken_texts,
     system_of,
-    transcript,
     user_parts,
     whole_context,
 )
@@ -27,21 +25,21 @@ from gateway.dialects.base import (
     Shaped,
     checked,
     decode_request,
-    encode_json,
     on_disconnect,
     own_turn_id,
     turn_id,
     unsupported,
 )
+from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
+from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import TurnStart
-from providers.base import Effort, Params, Part, Tool, ToolChoice, ToolName
+from providers.base import Part, Tool
 
 UI_HEADER: Final = "x-vercel-ai-ui-message-stream"
 UI_VERSION: Final = "v1"
 ERROR_HEADER: Final = "turnwire-error"
 ERROR_TYPE: Final = "text/plain; charset=utf-8"
-TRANSCRIPT_CHARS_MAX: Final = 60_000
 REGENERATE: Final = "regenerate-message"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
@@ -58,29 +56,10 @@ class UiTool(Struct, rename="camel"):
     function: dict[str, Any] | None = None
 
 
-class ChosenTool(Struct, rename="camel"):
-    """A choice of one tool."""
-
-    tool_name: str
-    type: str = "tool"
-
-
-class UiOptions(Struct, rename="camel", kw_only=True):
+class UiOptions(ChatOptions, rename="camel", kw_only=True):
     """The fields that an application may add to the body of a request. Unknown ones are ignored."""
 
-    model: str | None = None
-    system: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_output_tokens: int | None = None
-    max_tokens: int | None = None
-    stop_sequences: list[str] | None = None
-    seed: int | None = None
-    reasoning: Effort | None = None
-    response_format: dict[str, Any] | None = None
     tools: list[UiTool] | dict[str, UiTool] | None = None
-    tool_choice: str | ChosenTool | None = None
-    demo: dict[str, Any] | None = None
 
 
 class UiRequest(UiOptions, rename="camel", kw_only=True):
@@ -175,11 +154,6 @@ def request_of_frame(frame: SocketFrame) -> UiRequest:
     return UiRequest(**options, **{name: getattr(frame, name) for name in names})
 
 
-def conversation_of(chat: str) -> str:
-    """Return the id of the conversation of a chat: the chat's id itself if it is valid as an id, else a digest."""
-    return own_turn_id("c_", chat)
-
-
 class Ask:
     """The wishes of a request, before the history is known: its messages, their options, and the conversation.
 
@@ -211,9 +185,9 @@ class Ask:
         self.message_id = self.last.id or None if self.last is not None and self.is_answer else None
         self.options = TurnStart(
             model=request.model,
-            params=_params(request),
+            params=params_of(request),
             tools=_tools(request),
-            tool_choice=_tool_choice(request),
+            tool_choice=tool_choice_of(request, "toolChoice"),
             on_disconnect=on_disconnect(headers, "continue"),
         )
         if self.last is None and not (self.is_regenerate and self.chat is not None):
@@ -268,7 +242,7 @@ class Ask:
         origin = {METADATA: structs.asdict(Origin(last.id, digest))}
         made = self._made(turn, input=[*results, *parts], parent=parent, metadata=origin)
         if not history.exists:
-            known = transcript(before, TRANSCRIPT_CHARS_MAX)
+            known = transcript(spoken_texts(before), TRANSCRIPT_CHARS_MAX)
             system = "\n\n".join([text for text in (self.system, known) if text]) or None
             return structs.replace(made, create=True, system=system)
         return made
@@ -335,9 +309,8 @@ class Ask:
 
     def path(self, ours: str) -> str:
         """Return the path of a field as the client names it."""
-        names = {"params.max_tokens": "maxOutputTokens", "params.top_p": "topP", "params.stop": "stopSequences"}
-        if ours in names:
-            return names[ours]
+        if ours in OPTION_NAMES:
+            return OPTION_NAMES[ours]
         last = f"messages[{self._numbers[-1]}]" if self.is_whole and self._numbers else "message"
 
         def message_path(match: re.Match[str]) -> str:
@@ -360,29 +333,10 @@ def check_repeated(stored: Origin | None, start: TurnStart) -> None:
         )
 
 
-def digest_of(parts: Sequence[Part]) -> str:
-    """Return a digest of parts, by which a repeated message is recognized."""
-    return hashlib.sha256(encode_json(parts)).hexdigest()[:32]
-
-
 def _messages(request: UiRequest) -> list[UiMessage]:
     if request.messages is not None:
         return request.messages
     return [] if request.message is None else [request.message]
-
-
-def _params(request: UiOptions) -> Params:
-    max_tokens = request.max_output_tokens
-    return Params(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_tokens=request.max_tokens if max_tokens is None else max_tokens,
-        stop=request.stop_sequences,
-        seed=request.seed,
-        reasoning=request.reasoning,
-        response_format=request.response_format,
-        demo=request.demo,
-    )
 
 
 def _tools(request: UiOptions) -> list[Tool] | None:
@@ -399,15 +353,6 @@ def _tool(name: str, tool: UiTool, n: int = 0) -> Tool:
     schema = tool.input_schema or tool.parameters or nested.get("parameters") or {}
     described = tool.description or nested.get("description") or ""
     return Tool(name or str(nested.get("name", "")), str(described), schema if isinstance(schema, dict) else {})
-
-
-def _tool_choice(request: UiOptions) -> ToolChoice | None:
-    choice = request.tool_choice
-    if isinstance(choice, ChosenTool):
-        return ToolName(choice.tool_name)
-    if choice is None or choice in {"auto", "none", "required"}:
-        return choice  # type: ignore[return-value]
-    raise ApiError("invalid_request", "Send auto, none, required, or a tool.", path="toolChoice")
 
 
 def refuse(error: ErrorBody, status: int) -> Shaped:

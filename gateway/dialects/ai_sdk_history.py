@@ -6,14 +6,14 @@ of the UI message is that of its first turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from gateway.dialects.ai_sdk_messages import ui_parts
+from gateway.dialects.kept_history import KeptHistory
 from gateway.protocol.events import Message
-from providers.base import ToolCallPart, ToolResultPart
+from providers.base import ToolResultPart
 
 METADATA: Final = "ai_sdk"
 """The key in the metadata of an input message under which its origin is stored."""
@@ -34,20 +34,8 @@ def origin_of(message: Message) -> Origin | None:
     return Origin(found["message"], str(found.get("digest", "")))
 
 
-class ChatHistory:
-    """The newest stored messages of a chat, the oldest first. `exists`: whether the gateway has the chat at all.
-
-    `is_complete`: whether these are all of its messages.
-    """
-
-    def __init__(self, messages: Sequence[Message] = (), *, exists: bool = True, is_complete: bool = True) -> None:
-        self.exists = exists
-        self.is_complete = is_complete
-        self.messages = list(messages)
-        self._by_id = {message.id: message for message in messages}
-
-    def _newest(self) -> Iterator[Message]:
-        return reversed(self.messages)
+class ChatHistory(KeptHistory):
+    """The newest stored messages of a chat."""
 
     def ui_id(self, message: Message) -> str:
         """Return the id of the UI message that a stored message belongs to."""
@@ -59,34 +47,11 @@ class ChatHistory:
         origin = origin_of(message)
         return message.id if origin is None or not origin.message else origin.message
 
-    def input_of(self, turn: str | None) -> Message | None:
-        """Return the input message of a turn."""
-        return next((one for one in self._newest() if one.role != "assistant" and one.turn == turn), None)
-
     def last_answer(self, ui_id: str | None) -> str | None:
         """Return the id of the newest step of the UI message with this id, if it is stored."""
         if not ui_id:
             return None
         return next((one.id for one in self._newest() if one.role == "assistant" and self.ui_id(one) == ui_id), None)
-
-    def unanswered(self, message: str, results: Sequence[ToolResultPart]) -> list[ToolResultPart]:
-        """Return those results that answer a call of this stored message which has no result yet."""
-        found = self._by_id.get(message)
-        if found is None or any(one.parent == message and one.role == "tool" for one in self.messages):
-            return []
-        calls = {part.call for part in found.parts if isinstance(part, ToolCallPart)}
-        return [result for result in results if result.call in calls]
-
-    def message_with_call(self, call: str) -> str | None:
-        """Return the id of the newest message that has this tool call."""
-        return next(
-            (
-                one.id
-                for one in self._newest()
-                if any(isinstance(part, ToolCallPart) and part.call == call for part in one.parts)
-            ),
-            None,
-        )
 
     def user_message(self, ui_id: str) -> Message | None:
         """Return the newest version of the user's message with this id."""
@@ -101,22 +66,10 @@ class ChatHistory:
             found = self._by_id.get(found.parent or "")
         return found
 
-    def answers_below(self, message: str) -> int:
-        """Return the number of stored answers to a message."""
-        return sum(one.parent == message and one.role == "assistant" for one in self.messages)
-
     def answers_to(self, ui_id: str) -> int:
         """Return the number of stored answers to all versions of the user's message with this id."""
         asked = {one.id for one in self.messages if one.role == "user" and self.ui_id(one) == ui_id}
         return sum(one.parent in asked and one.role == "assistant" for one in self.messages)
-
-    def path_to(self, message: str | None) -> list[Message]:
-        """Return the known messages of the branch that ends at a message, the oldest first."""
-        found: list[Message] = []
-        while (one := self._by_id.get(message or "")) is not None and len(found) < len(self.messages):
-            found.append(one)
-            message = one.parent
-        return found[::-1]
 
     def ui_messages(self, head: str | None) -> list[dict[str, Any]]:
         """Return the branch that ends at `head` as UI messages."""

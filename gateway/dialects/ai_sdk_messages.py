@@ -162,20 +162,13 @@ def _answer_parts(step: Sequence[UiPart]) -> Iterator[Part]:
             yield ToolCallPart(part.tool_call_id, part.tool, encode_json(part.input or {}).decode())
 
 
-def transcript(messages: Sequence[UiMessage], chars_max: int) -> str:
-    """Return the newest texts of messages that the gateway doesn't have, as part of a system prompt; empty if none."""
-    lines: list[str] = []
-    for message in reversed(messages):
-        text = "\n".join([part.text for part in message.parts if part.type == "text" and part.text])
-        if not text or message.role == "system":
-            continue
-        chars_max -= len(text)
-        if chars_max < 0:
-            break
-        lines.append(f"{message.role}: {text}")
-    if not lines:
-        return ""
-    return "The conversation began with these messages:\n\n" + "\n\n".join(reversed(lines))
+def spoken_texts(messages: Sequence[UiMessage]) -> list[tuple[str, str]]:
+    """Return the role and the text of each message that isn't one of the system."""
+    return [
+        (message.role, "\n".join([part.text for part in message.parts if part.type == "text" and part.text]))
+        for message in messages
+        if message.role != "system"
+    ]
 
 
 def check_messages(messages: Sequence[UiMessage]) -> None:

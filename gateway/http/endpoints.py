@@ -55,7 +55,7 @@ class Endpoint:
                 raise
             refused = as_api_error(error)
             context.services.telemetry.refusals.labels(refused.code, current_dialect()).inc()
-            response = error_response(refused, context.answer_headers, operation.dialect)
+            response = error_response(refused, context.answer_headers, context.dialect)
         finally:
             context.release_body()
         if response is not None:

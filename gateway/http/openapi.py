@@ -62,7 +62,7 @@ def openapi(auth: str) -> dict[str, Any]:
     ]
     lines = [line for operation in OPERATIONS for response in operation.responses for line in response.line_types]
     requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
-    bodies = [operation.body for operation in OPERATIONS if operation.body is not None]
+    bodies = [body for one in OPERATIONS for body in (one.body, one.other_body) if body is not None]
     types: list[type[Struct]] = [
         *requests,
         *bodies,
@@ -110,7 +110,10 @@ def _operation(operation: Operation, schemas: dict[str, Schema], has_auth: bool)
     if operation.request is not None and operation.request.__doc__:
         schema["description"] = cleandoc(operation.request.__doc__)
     if operation.body is not None:
-        body_content = {JSON_TYPE: {"schema": ref(operation.body)}}
+        body_schema = ref(operation.body)
+        if operation.other_body is not None:
+            body_schema = {"anyOf": [body_schema, ref(operation.other_body)]}
+        body_content = {JSON_TYPE: {"schema": body_schema}}
         schema["requestBody"] = {"required": not operation.is_body_optional, "content": body_content}
     elif operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
@@ -145,13 +148,13 @@ def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema
 
 def _responses(operation: Operation) -> Schema:
     responses = {str(response.status): _response(response) for response in operation.responses}
-    # An error of a dialect has its own shape.
-    error_type = JSON_TYPE if operation.dialect is None else operation.dialect.error_type
-    other = {"type": "object" if error_type == JSON_TYPE else "string"}
-    refused = {
-        "headers": _headers(("Retry-After",)),
-        "content": {error_type: {"schema": ref(Refused) if operation.dialect is None else other}},
-    }
+    content = {JSON_TYPE: {"schema": ref(Refused)}}
+    if operation.dialect is not None:
+        # An error of a dialect has its own shape.
+        dialects = [one for one in (operation.dialect, operation.other_dialect) if one is not None]
+        types = {one.error_type: "object" if one.error_type == JSON_TYPE else "string" for one in dialects}
+        content = {error_type: {"schema": {"type": kind}} for error_type, kind in types.items()}
+    refused = {"headers": _headers(("Retry-After",)), "content": content}
     return {
         **responses,
         "4XX": {
@@ -165,7 +168,10 @@ def _responses(operation: Operation) -> Schema:
 def _response(response: ResponseSpec) -> Schema:
     content: Schema = {}
     if response.result_type is not None:
-        content[JSON_TYPE] = {"schema": ref(response.result_type)}
+        schema_of_one = ref(response.result_type)
+        content[JSON_TYPE] = {
+            "schema": {"type": "array", "items": schema_of_one} if response.is_list else schema_of_one
+        }
     if response.is_stream:
         content[SSE] = {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}
         content[NDJSON] = {"schema": {"$ref": "#/components/schemas/Line"}}

@@ -26,6 +26,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import PLAIN_PATTERN
 from gateway.protocol.value_count import ValueCount
 from gateway.requests.services import Services
+from gateway.telemetry.dialect import adopt_dialect
 
 
 @dataclass(slots=True)
@@ -33,7 +34,8 @@ class RequestContext:
     """One request to one operation.
 
     `streaming` is true once a streamed answer has begun. `body_bytes` is the size of the body that is held in memory.
-    `answer_headers` are added to an answer of a dialect, also to an error.
+    `answer_headers` are added to an answer of a dialect, also to an error. `body_dialect` is that of the body, if it isn't
+    the operation's.
     """
 
     operation: Operation
@@ -45,6 +47,23 @@ class RequestContext:
     streaming: bool = False
     body_bytes: int = 0
     answer_headers: dict[str, str] = field(default_factory=dict)
+    body_dialect: Dialect | None = None
+
+    def adopt(self, dialect: Dialect) -> None:
+        """Adopt the dialect of the body, at an address that several dialects share."""
+        self.body_dialect = dialect
+        adopt_dialect(dialect.name)
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """The dialect of the answer, also of an error.
+
+        Where several share an address, `Accept` tells them apart until the body is read.
+        """
+        other = self.operation.other_dialect
+        if self.body_dialect is None and other is not None and other.error_type in self.headers.get("accept", ""):
+            return other
+        return self.operation.dialect if self.body_dialect is None else self.body_dialect
 
     def begin(self) -> None:
         """Record that a streamed answer begins."""
@@ -144,8 +163,9 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
 class ResponseSpec(Struct, frozen=True):
     """One possible response of an operation.
 
-    Its body is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or lines of JSON of the `line_types`.
-    If both `result_type` and `is_stream` are set, the client's `Accept` selects one. If nothing is set, there is no body.
+    Its body is JSON of the type `result_type` (with `is_list`, a list of them), a stream of events, bytes (`*/*`), or lines
+    of JSON of the `line_types`. If both `result_type` and `is_stream` are set, the client's `Accept` selects one. If
+    nothing is set, there is no body.
     """
 
     description: str
@@ -155,6 +175,7 @@ class ResponseSpec(Struct, frozen=True):
     is_binary: bool = False
     headers: tuple[str, ...] = ()
     line_types: tuple[type[Struct], ...] = ()
+    is_list: bool = False
 
 
 Handler = Callable[[RequestContext], Awaitable[Response | None]]
@@ -169,7 +190,7 @@ class Operation(Struct, frozen=True):
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     An operation of a `dialect` has errors in its shape. `body` is the type of its body, if it has one;
     `is_body_optional`: it may be empty. `variant` is the name of a header, in lower case, and the operation that
-    serves the requests that have it.
+    serves the requests that have it. `other_dialect` and `other_body` are those of other bodies at this address.
     """
 
     method: str
@@ -187,6 +208,8 @@ class Operation(Struct, frozen=True):
     body: type[Struct] | None = None
     is_body_optional: bool = False
     variant: tuple[str, Operation] | None = None
+    other_dialect: Dialect | None = None
+    other_body: type[Struct] | None = None
 
     def for_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Operation:
         """Return the operation that serves a request with `headers`: this one, or its variant."""

@@ -113,13 +113,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/v1/turns/{turn}/events",
         "Stream a turn's events, from the start or after Last-Event-ID",
-        p.TurnAttach,
+        turns.TurnEvents,
         ResponseSpec(
             "The turn's events, until its ending, `turn.detached`, or the shutdown of this instance.", is_stream=True
         ),
         ResponseSpec("The client has received all events up to the ending already.", status=204),
         handler=turns.stream_turn,
-        fields=(),
+        fields=("user_id",),
         headers=(
             HeaderSpec(
                 "Last-Event-ID",

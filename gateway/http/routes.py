@@ -177,7 +177,7 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_methods=("GET", "POST", "PATCH", "DELETE"),
         allow_headers=("*",),  # the SDKs of other services send headers of their own
         expose_headers=(
-            *("location", "preference-applied", "retry-after", "x-request-id"),
+            *("link", "location", "preference-applied", "retry-after", "x-request-id"),
             *("retry-after-ms", "turnwire-error", "turnwire-turn", "x-should-retry"),
         ),
     )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from gateway.http.event_formats import FORMATS, NDJSON, SSE
 from gateway.http.event_stream import EventStream, wait_disconnected
+from gateway.http.named_user import act_for
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import JSON_TYPE, convert_request, decode_start
@@ -21,6 +22,13 @@ from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError
 from gateway.protocol.results import Attached, TurnPlaced, TurnView
 from store.records import NotFound
+
+
+class TurnEvents(p.TurnAttach, frozen=True, tag="turn.events"):
+    """Attach to a turn of the user, or of the user that a service names."""
+
+    turn: p.Key
+    user_id: p.UserName | None = None
 
 
 async def start_turn(context: RequestContext) -> Response | None:
@@ -55,9 +63,10 @@ async def stream_turn(context: RequestContext) -> Response | None:
     If that position is after the ending, return a 204 response instead.
     """
     media_type = negotiate_media_type(context.headers, (SSE, NDJSON))
-    context.query()
+    named = await context.parse(TurnEvents)
     epoch, after = parse_last_event_id(context.headers)
-    request = convert_request(p.TurnAttach, {**context.path_params, "epoch": epoch, "after": after})
+    request = convert_request(p.TurnAttach, {"turn": named.turn, "epoch": epoch, "after": after})
+    await act_for(context, named.user_id)
     async with context.session(is_streamed=True, holds_permit=True) as session:
         await attach(session, request)
         if request.turn not in session.outbox.attachments:

@@ -12,7 +12,14 @@ from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
 from gateway.identity.credential_lease import EXPIRED, REVOKED, CredentialLease
 from gateway.identity.credential_sweeps import CredentialSweeps
 from gateway.identity.origin import Headers, credential_values, header_values
-from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, DEFAULT_SCOPES, Credential, Principal, principal_of
+from gateway.identity.principal import (
+    BROWSER_WITHHELD_SCOPES,
+    DEFAULT_SCOPES,
+    Credential,
+    Principal,
+    check_user,
+    principal_of,
+)
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
 from gateway.identity.tokens import INVALID_TOKEN, Tokens
@@ -72,12 +79,16 @@ class Authenticator:
     async def authenticate_socket(self, headers: Headers, query: bytes) -> Principal | None:
         """Return the principal of an opening socket, from a header or a ticket; None if it has neither.
 
+        Where auth is off, it is the user that `user_id` in the query names.
+
         Raises as `authenticate`.
         """
         parameters = _parse_query(query)
         found = await self._authenticate_headers(headers)
         if found is None and "ticket" in parameters:
             found = await self._redeem_ticket(parameters["ticket"][0])
+        if self.is_open and "user_id" in parameters:
+            return _named_user(parameters["user_id"][0])
         return found
 
     async def authenticate_token(self, token: str) -> Principal:
@@ -209,6 +220,13 @@ class Authenticator:
         token_checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
         fetches = [checker.jwks.run for checker in token_checkers if checker.jwks is not None]
         return fetches if self.is_open else [self._sweeps.run, *fetches]
+
+
+def _named_user(user: str) -> Principal:
+    try:
+        return Principal(user=check_user(user))
+    except ValueError as error:
+        raise ApiError("invalid_request", f"Invalid user name: {error}. Correct `user_id`.", path="user_id") from None
 
 
 def _parse_query(query: bytes) -> dict[str, list[str]]:

@@ -42,5 +42,15 @@ def act_for_named_user(principal: Principal, headers: Headers) -> Principal:
         user = check_user(user.encode("latin-1").decode())
     except ValueError as error:
         raise ApiError("invalid_request", f"Invalid user name: {error}. Correct {header}.", path=header) from None
+    return principal_for(principal, user)
+
+
+def principal_for(service: Principal, user: str) -> Principal:
+    """Return the principal for a user that a service acts for. It has a credential that was issued now.
+
+    Where auth is off, a user has the default scopes, and no credential.
+    """
+    if not service.credentials:
+        return Principal(user=user)
     credential = Credential(user=user, issued_ms=now_ms())
-    return principal_of(credential, *principal.credentials, withheld=BROWSER_WITHHELD_SCOPES)
+    return principal_of(credential, *service.credentials, withheld=BROWSER_WITHHELD_SCOPES)

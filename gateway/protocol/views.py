@@ -69,7 +69,7 @@ def message_view(
     """
     if body is None:
         body = body_of(record)
-        parts = [_with_url(record.id, n, part, stateless_turn) for n, part in enumerate(body.parts)]
+        parts = [with_url(record.id, n, part, stateless_turn) for n, part in enumerate(body.parts)]
         body = msgspec.structs.replace(body, parts=parts)
     return Message(
         id=record.id,
@@ -200,7 +200,8 @@ def part_url(message: str, number: int, stateless_turn: str | None = None) -> st
     return f"/v1/messages/{message}/parts/{number}{turn}"
 
 
-def _with_url(message: str, number: int, part: Part, stateless_turn: str | None) -> Part:
+def with_url(message: str, number: int, part: Part, stateless_turn: str | None = None) -> Part:
+    """Return part `number` of a stored message as clients see it: large `data` is replaced by its URL."""
     if not isinstance(part, ImagePart | FilePart) or part.data is None or len(part.data) <= DATA_CHARS_MAX:
         return part
     return msgspec.structs.replace(part, data=None, url=part_url(message, number, stateless_turn))

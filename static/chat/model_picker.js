@@ -1,5 +1,6 @@
 /** The model picker: the features of each model, the missing API keys, and a choice of several models to compare. */
 
+import { CLIENTS, addressOf } from "../shared/base_urls.js";
 import { el, icon, setText } from "../shared/dom.js";
 
 const FEATURES = new Map([
@@ -58,6 +59,7 @@ export class ModelPicker extends EventTarget {
     const available = [...this.#models.values()].filter((model) => !unavailableReason(model));
     const unavailable = [...this.#models.values()].filter(unavailableReason);
     const items = [el("p", { class: "menu-note", text: "Choose a model, or add more to compare their answers." }), ...available.map((model) => this.#createRow(model))];
+    items.push(el("p", { class: "menu-title", text: "The same models in other programs" }), createAddresses());
     if (unavailable.length > 0) items.push(el("p", { class: "menu-title", text: "Not set up on this gateway" }), ...unavailable.map((model) => this.#createRow(model)));
     this.#menu.replaceChildren(...items);
     const [first] = this.#selected;
@@ -115,6 +117,13 @@ export class ModelPicker extends EventTarget {
     const index = options.findIndex((option) => option === document.activeElement || option.parentElement.contains(document.activeElement));
     options[(index + step + options.length) % options.length]?.focus();
   }
+}
+
+/** Creates the note about the first two addresses for other clients, with a link to all. */
+function createAddresses() {
+  const [openai, anthropic] = CLIENTS.map((entry) => el("code", { text: addressOf(entry) }));
+  const link = el("a", { role: "menuitem", href: "docs#clients", text: "All addresses" });
+  return el("p", { class: "menu-note menu-addresses" }, "OpenAI clients: ", openai, el("br"), "Anthropic clients: ", anthropic, el("br"), link);
 }
 
 function loadSelection() {

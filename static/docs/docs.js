@@ -1,5 +1,7 @@
 /** Renders openapi.json and asyncapi.json. Their text is inserted as text, never parsed as HTML. */
 
+import { CLIENTS, addressOf } from "../shared/base_urls.js";
+
 /** Creates an element. Children that are undefined or the empty string are skipped. */
 function el(tag, className, ...children) {
   const element = document.createElement(tag);
@@ -136,7 +138,11 @@ function render(openapi, asyncapi) {
   const eventEntries = events.messages.map((reference) => createMessage(asyncapi, nameOf(reference.$ref)));
   const merged = { ...asyncapi, components: { schemas: { ...asyncapi.components.schemas, ...openapi.components.schemas } } };
   const content = document.getElementById("content");
+  const clients = CLIENTS.map((entry) => [entry.clients, el("code", "", addressOf(entry))]);
   content.replaceChildren(
+    ...createSection("clients", "Clients"),
+    el("p", "", "Clients of other services work with one of these addresses. Their API key is the key or the token of a user."),
+    createTable(["client", "address"], clients),
     ...createSection("http", "HTTP", ...http),
     ...createSection("socket", `WebSocket ${asyncapi.channels.socket.address}`, el("p", "", asyncapi.servers.gateway.description)),
     el("h3", "", "Requests"),

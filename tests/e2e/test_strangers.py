@@ -121,10 +121,23 @@ PATHS: dict[str, dict[str, Any]] = {
     "/api/chat/{chat}/stream": {},
     "/api/chat/{chat}/stop": {"POST": {}},
     "/api/chat/{chat}/messages": {},
+    "/api/chat/sessions/{session}": {"POST": {"title": "x"}},
+    "/api/chat/sessions/{session}/messages": {},
+    "/history/{session}": {},
+    "/api/v1/conversations/{conversation}": {"PATCH": {"title": "x"}},
+    "/api/v1/conversations/{conversation}/messages": {"POST": {"content": "x"}},
+    "/api/v1/conversations/{conversation}/stream": {},
+    "/api/v1/conversations/{conversation}/feedback": {"POST": {"rating": "up"}},
 }
 """Each path with the bodies of its methods."""
-WITHOUT_CHAT = {"/api/chat/{chat}/stream": 204, "/api/chat/{chat}/stop": 200}
-"""The status of the requests for which a chat that doesn't exist is one in which nothing runs."""
+WITHOUT_CHAT = {
+    "/api/chat/{chat}/stream": 204,
+    "/api/chat/{chat}/stop": 200,
+    "/history/{session}": 200,
+    "/api/chat/sessions/{session}": 200,
+}
+"""The status of the requests for which a chat that doesn't exist is one in which nothing runs or was said, or that create
+the requesting user's own, and delete it again."""
 
 
 @asynccontextmanager
@@ -166,8 +179,8 @@ async def start_anns_turn(ann: Client) -> Ids:
 
 
 def without_ids(answer: Any, ids: Ids) -> str:
-    """Return a response as text, with placeholders for the requested ids."""
-    text = json.dumps(answer, sort_keys=True)
+    """Return a response as text, with placeholders for the requested ids and for times."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", json.dumps(answer, sort_keys=True))
     for name in ("turn", "conversation", "message"):
         text = re.sub(rf"\b{re.escape(ids[name])}\b", name.upper(), text)
     return text
@@ -208,6 +221,7 @@ async def test_law_12_for_every_path(tmp_path: Path) -> None:
                         stream=ids["turn"],
                         response=ids["turn"],
                         chat=ids["conversation"],
+                        session=ids["conversation"],
                         number=0,
                         connection=f"cn_{ids['turn']}",
                         user="ann" if ids is hers else "nobody",

@@ -22,16 +22,19 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
+from gateway.dialects.ag_ui import run_of
 from gateway.dialects.ai_sdk import Ask
 from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
 from gateway.dialects.messages import start_of as message_start_of
+from gateway.dialects.plain_http import stream_asked
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.dialects.chat_completions import StreamGet
+from gateway.http.dialects.plain_http_turns import POSITION
 from gateway.http.dialects.responses_socket import STREAM_ID
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
@@ -109,6 +112,8 @@ BOUND_S = 1.5
 
 SECRET = "sk-secret-0123456789"
 UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
+RUN = run_of(b'{"threadId": "t", "runId": "r", "messages": [{"id": "u", "role": "user", "content": "Hi"}]}', {})
+PLAIN = stream_asked(b'{"messages":[{"role":"user","content":"Hi"}]}', {}).start
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 MESSAGES = message_start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
@@ -689,6 +694,12 @@ ROWS = [
         lambda: UI.path("tools[1].parameters" + fill(".messages[")),
         "ai_sdk._MESSAGE_PATH ai_sdk._TOOL_PATH",
     ),
+    Row("a path of AG-UI", lambda: RUN.path(fill("input[1")), "dialects.ag_ui._INPUT_PATH"),
+    Row("a path of plain HTTP", lambda: PLAIN.path(fill("messages[1].parts")), "dialects.plain_http._MESSAGE_PATH"),
+    Row(
+        "a position in plain HTTP", lambda: POSITION.fullmatch("a" * 64 + "/" + fill("1")), "plain_http_turns.POSITION"
+    ),
+    Row("a position in plain HTTP: a turn", lambda: POSITION.fullmatch(fill("a.")), "plain_http_turns.POSITION"),
     Row(
         "a dialect's position",
         lambda: convert_request(StreamGet, {"stream": "t", "from": fill("1")}),

@@ -14,14 +14,17 @@ from gateway.dialects.ai_sdk import (
     Ask,
     StopRequest,
     UiRequest,
-    conversation_of,
     is_ui_body,
     request_of,
     stop_of,
 )
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import Headers
-from gateway.http.dialects.ai_sdk_chats import find_running, resume_chat, start_chat, stop_chat, ui_messages
+from gateway.dialects.kept_history import conversation_of
+from gateway.dialects.plain_http import PLAIN_HTTP, ChatBody, is_chat_body
+from gateway.http.dialects import plain_http_turns
+from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
+from gateway.http.dialects.chats import find_running
 from gateway.http.dialects.serving import TURN_HEADER, stream_turn
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
 from gateway.http.responses import NO_STORE, HttpError, JsonResponse
@@ -57,12 +60,16 @@ class ChatStopped(msgspec.Struct, frozen=True):
 
 
 async def chat(context: RequestContext) -> Response | None:
-    """Serve a body at the address that several protocols share. Raises `ApiError` and `ClientDisconnect`."""
+    """Serve a body of the AI SDK or of plain HTTP. Raises `ApiError` and `ClientDisconnect`."""
     context.services.memory.check()
     body = await context.body(context.services.settings.body_bytes)
     if not await offload(len(body), is_ui_body, body, context.headers):
-        # The place for the bodies of other protocols at this address.
-        raise ApiError("invalid_request", "Send the `messages` of an AI SDK chat.", path="messages")
+        if await offload(len(body), is_chat_body, body):
+            return await plain_http_turns.chat(context, body)
+        raise ApiError(
+            "invalid_request", "Send the `messages` of an AI SDK chat, or the `message` of a session.", path="messages"
+        )
+    context.adopt(AI_SDK)
     await _answer(context, body)
     return None
 
@@ -145,11 +152,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST",
         "/api/chat",
-        "AI SDK: answer the messages of a chat, as a stream",
+        "AI SDK: answer the messages of a chat, as a stream. Plain HTTP: answer a message of a session",
         chat,
-        (ResponseSpec("The stream of a UI message.", is_binary=True),),
+        (ResponseSpec("The stream of a UI message; or the answer, or a stream of its text.", is_binary=True),),
         dialect=AI_SDK,
         body=UiRequest,
+        other_dialect=PLAIN_HTTP,
+        other_body=ChatBody,
     ),
     Operation(
         "GET",

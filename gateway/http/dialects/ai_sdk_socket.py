@@ -16,13 +16,13 @@ from gateway.dialects.ai_sdk import (
     AI_SDK,
     Ask,
     SocketFrame,
-    conversation_of,
     frame_of,
     request_id_in,
     request_of_frame,
 )
 from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import encode_json
+from gateway.dialects.kept_history import conversation_of
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_opening import open_socket_late
 from gateway.http.dialects.socket_session import SocketSession

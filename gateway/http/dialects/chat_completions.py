@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import chain
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from gateway.dialects.chat_stream import ChatStream
 from gateway.dialects.conversation import conversation_id
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import models
-from gateway.http.dialects.serving import TURN_HEADER, serve_start, stream_turn
+from gateway.http.dialects.serving import TURN_HEADER, serve_start, stream_turn, view_at
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import HeaderSpec, Operation, RequestContext, ResponseSpec
 from gateway.http.request_body import convert_request
@@ -28,8 +27,6 @@ from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.results import Cancelled, MessagePage, TurnView
 
 POSITION = r"\A[0-9]{1,15}(-[0-9]{1,15})?\Z"
-VIEW_TRIES, VIEW_WAIT_S = 40, 0.05
-"""How often, and how long apart, to look for the parts of an answer that this instance has not read yet."""
 
 
 class StreamGet(p.Request, frozen=True, tag="stream.get"):
@@ -74,21 +71,11 @@ async def resume(context: RequestContext) -> Response | None:
     async def attach_to_turn(session: HttpSession) -> None:
         await attach(session, position)
         if position.after:
-            found = await _view_at(session, view.turn, position.after)
+            found = await view_at(session, view.turn, position.after)
             stream.resume(found, position.epoch or 0)
 
     await stream_turn(context, stream, attach_to_turn)
     return None
-
-
-async def _view_at(session: HttpSession, turn: str, seq: int) -> TurnView:
-    """Return the turn once it has event `seq`, which another instance may have sent just now."""
-    for _ in range(VIEW_TRIES):
-        view: TurnView = await session.handle(p.TurnGet(turn=turn))
-        if view.seq >= seq:
-            break
-        await asyncio.sleep(VIEW_WAIT_S)
-    return view
 
 
 async def stop(context: RequestContext) -> Response:

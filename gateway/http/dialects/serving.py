@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET, json, structs
@@ -21,6 +22,8 @@ from gateway.protocol.results import TurnPlaced, TurnView
 from gateway.settings import Settings
 
 TURN_HEADER = "turnwire-turn"
+VIEW_TRIES, VIEW_WAIT_S = 40, 0.05
+"""How often, and how long apart, to look for the parts of an answer that this instance has not read yet."""
 
 Decode = Callable[[bytes, Headers], Start]
 
@@ -105,6 +108,16 @@ async def wait_for_answer(
         view: TurnView = await session.handle(p.TurnGet(turn=turn))
     if view.error is not UNSET:
         raise failure_of(view.error)
+    return view
+
+
+async def view_at(session: HttpSession, turn: str, seq: int) -> TurnView:
+    """Return the turn once it has event `seq`, which another instance may have sent just now."""
+    for _ in range(VIEW_TRIES):
+        view: TurnView = await session.handle(p.TurnGet(turn=turn))
+        if view.seq >= seq:
+            break
+        await asyncio.sleep(VIEW_WAIT_S)
     return view
 
 

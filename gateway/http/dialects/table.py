@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from gateway.dialects.ag_ui import AG_UI
 from gateway.dialects.ai_sdk import AI_SDK
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
 from gateway.dialects.messages import MESSAGES
+from gateway.dialects.plain_http import PLAIN_HTTP
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import ai_sdk, chat_completions, messages, responses
+from gateway.http.dialects import ag_ui, ai_sdk, chat_completions, messages, plain_http, responses
 from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
@@ -18,7 +20,9 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
     *chat_completions.OPERATIONS,
     *responses.OPERATIONS,
     *ai_sdk.OPERATIONS,
+    *ag_ui.OPERATIONS,
     *messages.OPERATIONS,
+    *plain_http.OPERATIONS,
 )
 
 SOCKETS: tuple[tuple[str, ASGIApp], ...] = (
@@ -33,8 +37,12 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/openai/", CHAT_COMPLETIONS),
     ("/v1/responses", RESPONSES),
     ("/v1/chat/", CHAT_COMPLETIONS),
+    ("/api/chat/history", PLAIN_HTTP),
+    ("/api/chat/context", PLAIN_HTTP),
+    ("/api/chat/sessions", PLAIN_HTTP),
     ("/api/chat", AI_SDK),
     ("/ai-sdk/", AI_SDK),
+    ("/ag-ui", AG_UI),
     ("/v1/messages/count_tokens", MESSAGES),
     ("/v1/messages/batches", MESSAGES),
 )

@@ -10,7 +10,6 @@ import pytest
 from gateway.dialects.ai_sdk import (
     Ask,
     check_repeated,
-    conversation_of,
     frame_of,
     is_ui_body,
     refuse,
@@ -20,6 +19,7 @@ from gateway.dialects.ai_sdk import (
     stop_of,
 )
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin, origin_of
+from gateway.dialects.kept_history import conversation_of
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart

@@ -26,7 +26,7 @@ def test_operations_have_unique_paths_and_methods() -> None:
 
 
 def test_only_operations_without_user_data_are_public() -> None:
-    """These four need no credential and return no user's data. `TURNWIRE_METRICS` may still restrict `/metrics`."""
+    """These need no credential and return no user's data. `TURNWIRE_METRICS` may still restrict `/metrics`."""
     assert {operation.path for operation in OPERATIONS if operation.is_public} == {
-        *("/v1", "/health", "/ready", "/metrics")
+        *("/v1", "/health", "/api/health", "/ready", "/metrics")
     }

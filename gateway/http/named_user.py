@@ -1,0 +1,61 @@
+"""The user that a body or a query names in `user_id`: whoever may act for others acts for that user."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import structlog
+
+from gateway.http.operation import RequestContext
+from gateway.identity.named_user import principal_for
+from gateway.identity.principal import check_user
+from gateway.protocol.errors import ApiError
+from store.records import StoreError
+
+log = structlog.stdlib.get_logger("turnwire.http")
+
+KEPT_MS: Final = 400 * 24 * 3600 * 1000
+"""How long it is kept for which user a session was begun, from the session's last message."""
+
+
+async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:
+    """Let the request act for the user that it names in `user_id`. Raises `ApiError` and `StoreError`.
+
+    Where auth is off or the credential has the scope `as`, any user may be named; if none is, it is the user that the
+    caller has named last for this session. Otherwise only the caller itself may be named.
+    """
+    caller = context.principal
+    may_name = context.services.authenticator.is_open or "as" in caller.scopes
+    if user is None and may_name and session is not None:
+        (stored,) = await context.services.store.get_ephemeral([_key(caller.user, session)])
+        user = None if stored is None else stored.decode()
+    if user is None or user == caller.user:
+        return
+    if not may_name:
+        raise ApiError(
+            "forbidden",
+            "`user_id` is another user. Leave it out, or use a credential with the scope `as`.",
+            path="user_id",
+        )
+    try:
+        check_user(user)
+    except ValueError as error:
+        raise ApiError("invalid_request", f"Invalid user name: {error}. Correct `user_id`.", path="user_id") from None
+    context.services.limits.check_request(user, context.operation.request)
+    context.principal = principal_for(caller, user)
+
+
+async def remember_user(context: RequestContext, caller: str, session: str | None) -> None:
+    """Remember for which user the caller has begun a session, so that later requests needn't name the user."""
+    user = context.principal.user
+    if session is None or user == caller:
+        return
+    try:
+        await context.services.store.put_ephemeral(_key(caller, session), user.encode(), KEPT_MS, user)
+    except StoreError as error:
+        log.warning("user of a session can't be kept", error=str(error))
+
+
+def _key(caller: str, session: str) -> str:
+    return "session:" + hashlib.sha256(f"{caller}\0{session}".encode()).hexdigest()
