@@ -18,7 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "markdown": {"shared", "vendor"},
     "devtools": {"", "shared"},
     "chat": {"", "shared", "markdown", "devtools"},
-    "docs": set(),
+    "docs": {"shared"},
 }
 
 COMMENT = re.compile(r"/\*.*?\*/|^ *// .*?$", re.DOTALL | re.MULTILINE)
