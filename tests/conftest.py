@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -54,6 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
         imported = Imported()
         os.environ[FORKS_VARIABLE] = imported.address
         config.add_cleanup(imported.stop)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests and the imported modules from garbage collections, as `gateway/server.py` does. A full
+    collection would take 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
