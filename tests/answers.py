@@ -82,7 +82,9 @@ class Answer:
                     self.started.append(delta)
                 case PartDelta():
                     kind, text = self.parts[delta.part]
-                    self.parts[delta.part] = (kind, text + (delta.text or ""))
+                    self.parts[delta.part] = (kind, "")  # only `text` refers to the text, so it isn't copied
+                    text += delta.text or ""
+                    self.parts[delta.part] = (kind, text)
                     if delta.signature:
                         previous = self.signatures.get(delta.part, "")
                         self.signatures[delta.part] = previous + delta.signature

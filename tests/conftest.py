@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -48,12 +49,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the process from which the gateways of all workers are forked."""
+    """Start the process from which the gateways of all workers are forked. What collects the tests does so without
+    garbage collections, which would take a quarter of the time."""
     is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_controller:
+        gc.disable()
     if is_controller and not config.option.collectonly and FORKED:
         imported = Imported()
         os.environ[FORKS_VARIABLE] = imported.address
         config.add_cleanup(imported.stop)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests and the imported modules from garbage collections, as `gateway/server.py` does. A full
+    collection would take 0.2 s."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -83,21 +83,43 @@ probes.answered = () => {
   };
 };
 
+/** Sets the page's clock ahead by milliseconds, instead of waiting for them. */
+const clock = performance.now.bind(performance);
+let ahead = 0;
+probes.advance = (ms) => {
+  ahead += ms;
+  performance.now = () => clock() + ahead;
+};
+
+/** What the texts of `probes.grow` show when they are rendered at once, as rendering takes long. */
+const shownAtOnce = new Map();
+
 /** Renders Markdown at once and in steps of these sizes, and compares the results. */
 probes.grow = async ([text, steps]) => {
   const { MarkdownView } = await import("./static/markdown/markdown_view.js");
+  const { CodeBlock } = await import("./static/markdown/code_block.js");
   const [whole, grown] = [document.createElement("div"), document.createElement("div")];
   new MarkdownView(whole).update(text, false);
   const view = new MarkdownView(grown);
   let title;
   const astray = [];
+  const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
+  const atOnce = (part) => {
+    if (!shownAtOnce.has(part)) {
+      const once = document.createElement("div");
+      const { finish } = CodeBlock.prototype;
+      CodeBlock.prototype.finish = () => {}; // it would highlight the code after the comparison
+      new MarkdownView(once).update(part, true);
+      CodeBlock.prototype.finish = finish;
+      shownAtOnce.set(part, words(once));
+    }
+    return shownAtOnce.get(part);
+  };
   const show = (end) => {
-    while (!view.update(text.slice(0, end), end < text.length)) { const until = performance.now() + 2; while (performance.now() < until); }
+    while (!view.update(text.slice(0, end), end < text.length)) probes.advance(2);
     if (end >= 30) title ??= grown.firstChild;
-    const once = document.createElement("div");
-    new MarkdownView(once).update(text.slice(0, end), true);
-    const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
-    if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${words(once).slice(-40)}`);
+    const once = atOnce(text.slice(0, end));
+    if (once !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${once.slice(-40)}`);
   };
   for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
   // Syntax highlighting is added later, to one block after the other.

@@ -58,7 +58,7 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 120, 250, (_pytest("unit", 2, *UNIT_TESTS),))
+UNIT = Part("unit", 120, 250, (_pytest("unit", 3, *UNIT_TESTS),))
 E2E = Part("e2e", 260, 425, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 125, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 

@@ -4,6 +4,7 @@ The tests read every file that git tracks or would track, so a new file is check
 """
 
 import ast
+import gc
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -104,6 +105,15 @@ def tree_of(path: str) -> ast.Module:
     return ast.parse(text_of(path), filename=path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_garbage_collections() -> Iterator[None]:
+    """Keep all syntax trees without garbage collections, which would take more time than everything else."""
+    gc.disable()
+    yield
+    tree_of.cache_clear()
+    gc.enable()
+
+
 def name_of(path: str) -> str:
     """Return the dotted name of a file's module: `gateway/turns/state.py` is `gateway.turns.state`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -134,10 +144,11 @@ def modules_named_in(path: str) -> frozenset[str]:
     return frozenset([*imports_of(path), *(text.partition(":")[0] for text in constants if isinstance(text, str))])
 
 
-def words_of(name: str) -> set[str]:
+@cache
+def words_of(name: str) -> frozenset[str]:
     """Return the words of an identifier or a path, in lower case and without a plural s."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    return {word.lower().removesuffix("s") for word in words}
+    return frozenset(word.lower().removesuffix("s") for word in words)
 
 
 def findings(paths: Iterable[str], look: Callable[[str], object]) -> dict[str, object]:

@@ -47,10 +47,11 @@ class Checkout:
         return subprocess.run(command, cwd=self.folder, env=kept | uv, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A project whose locks have version 1.0 of all packages, while the index also has 2.0 of `parser`."""
     upkeep = installed(ROOT / ".venv-upkeep" / ".done", "what `make lock` needs").parent
+    tmp_path = tmp_path_factory.mktemp("checkout")
     with package_index() as index:
         (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
         for name in LOCKS:

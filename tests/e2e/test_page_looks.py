@@ -1,11 +1,12 @@
 """The legibility and layout of the page, light and dark, at the widths of a phone, a tablet and a wide screen.
 
-Each scene is run once and measured in both color schemes, in every size that can show it. The screenshots in
-tests/artifacts are for review: look at them after each change to the page.
+Each scene is run once and measured in both color schemes, in every size that can show it. With `SCREENSHOTS=1` in the
+environment, screenshots are written to tests/artifacts: look at them after each change to the page.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+SCREENSHOTS = os.environ.get("SCREENSHOTS") == "1"
 SIZES = {390: 844, 1024: 768, 1600: 900}
 NARROW = [390]
 
@@ -50,7 +52,8 @@ class PageLooks:
 
     async def _measure(self, name: str) -> None:
         await self.page.evaluate("probes.settled().then(() => {})")
-        await self.page.screenshot(path=ARTIFACTS / f"page-{name}.png")
+        if SCREENSHOTS:
+            await self.page.screenshot(path=ARTIFACTS / f"page-{name}.png")
         found = await self.page.evaluate("probes.looks()")
         if any(found.values()):
             self.problems[name] = found

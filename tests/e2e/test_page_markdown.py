@@ -124,18 +124,18 @@ async def test_extremely_nested_markdown_is_shown(watched: WatchedPage) -> None:
 GROWING = (WORDS / "growing.txt").read_text("utf-8")
 
 
-@pytest.mark.parametrize("steps", [[1], [2, 5, 1], [7, 3], [40]])
-async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage, steps: list[int]) -> None:
-    """Markdown that is drawn piece by piece looks after each piece like a full render, and finished blocks aren't drawn
-    again."""
-    seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING, steps])
-    assert seen["astray"] == []
-    assert seen["grown"] == seen["whole"]
-    assert seen["same"]
-    assert seen["kept"]
-    assert seen["blocks"] > 12
-    # A reference may be in a list or a quote, far below the words that it turns into a link.
-    assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep"))
+async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage) -> None:
+    """Markdown that is drawn in pieces of one size or several looks after each piece like a full render, and finished
+    blocks aren't drawn again."""
+    for steps in ([1], [2, 5, 1], [7, 3], [40]):
+        seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING, steps])
+        assert seen["astray"] == [], steps
+        assert seen["grown"] == seen["whole"], steps
+        assert seen["same"], steps
+        assert seen["kept"], steps
+        assert seen["blocks"] > 12, steps
+        # A reference may be in a list or a quote, far below the words that it turns into a link.
+        assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep")), steps
 
 
 async def test_a_table_follows_the_direction_of_its_text(watched: WatchedPage) -> None:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
+from tests.client import client
 from tests.client_stage import client_stage
 from tests.e2e.test_upstreams import gateway_with_upstream
 from tests.gateway_process import GatewayProcess
@@ -34,19 +35,6 @@ GROWN = """async (text) => {
   const piped = [...shown].filter((words) => words.includes("|"));
   return { piped, rows: root.querySelectorAll("tr").length, text: root.textContent };
 }"""
-
-MANY = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
-  const connection = connect({ storage: null });
-  const { id: conversation } = await connection.createConversation();
-  for (let number = 0; number < count; number++)
-    await connection.start({
-      conversation, input: `Question ${number}`, params: { demo: { rate: 0, text: `Answer ${number}` } },
-    });
-  connection.close();
-  return conversation;
-}"""
-
 
 CUT = """async ({ fail, stop }) => {
   const { connect } = await import("./static/turnwire.js");
@@ -171,12 +159,24 @@ async def test_a_failed_or_cut_answer_says_why_after_a_reload(
     await expect(turn.locator(".error-slot")).to_have_text(re.compile(shown))
 
 
-async def test_earlier_messages_are_loaded_above(watched: WatchedPage) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def many(page_gateway: GatewayProcess) -> str:
+    """A conversation of 260 questions and answers."""
+    async with client(page_gateway.ws_url) as c:
+        conversation: str = (await c.request("conversation.create"))["id"]
+        for number in range(260):
+            params = {"demo": {"rate": 0, "text": f"Answer {number}"}}
+            given = {"conversation": conversation, "input": f"Question {number}", "params": params}
+            await c.request("turn.start", turn=f"t{number}", **given)
+            await c.ending(f"t{number}")
+        return conversation
+
+
+async def test_earlier_messages_are_loaded_above(many: str, watched: WatchedPage) -> None:
     """The newest messages are shown at once. Older ones are loaded on request, and the visible message moves by less than
     100 px."""
     page = watched.page
-    conversation = await page.evaluate(MANY, 260)
-    await page.evaluate("(id) => { location.hash = id; }", conversation)
+    await page.evaluate("(id) => { location.hash = id; }", many)
     await expect(page.get_by_text("Answer 259", exact=True)).to_be_visible(timeout=20_000)
     top = page.get_by_test_id("exchange").first
     words = await top.get_by_test_id("prompt").text_content()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -13,15 +12,6 @@ from providers.http.transport import http_client
 from providers.route import Timeouts
 from tests.in_process import ControlledStore, Instance, SessionClient, open_client, open_pair, open_services, open_store
 from tests.upstream import Upstream
-
-
-@pytest.fixture(scope="module")
-def frozen() -> Iterator[None]:
-    """Exclude imported objects from garbage collections, as `gateway/server.py` does, so that these take little time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ from providers.route import Route, Timeouts
 from tests.answers import Answer, UpstreamProviders, chat_request, open_providers, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, post
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 CPU_S = 0.5
 """The bound for all CPU time of this thread, including the upstream's."""
 BLOCKED_MAX_S = 0.2

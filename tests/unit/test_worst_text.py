@@ -104,8 +104,6 @@ from tests.answers import Batches, chat_request, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 MEGABYTE = 1_000_000
 BOUND_S = 1.5
 """In CPU time. A linear case takes a fraction of it, a quadratic one takes minutes."""

@@ -60,12 +60,12 @@ async def test_a_signal_during_the_ready_callback_is_a_clean_exit(raised_again: 
 async def test_garbage_collection_is_rare_and_skips_imported_objects() -> None:
     """A serving process has frozen its imported objects, and it collects only after thousands of new objects."""
     thresholds = gc.get_threshold()
+    gc.unfreeze()
     try:
         async with serving():
             assert gc.get_threshold() == GC_THRESHOLDS
             assert gc.get_freeze_count() > 10_000
     finally:
-        gc.unfreeze()
         gc.set_threshold(*thresholds)
 
 

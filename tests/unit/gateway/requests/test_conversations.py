@@ -13,6 +13,8 @@ from tests.client import RequestFailed
 from tests.credentials import SECRET
 from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 
+AT_ONCE = {"demo": {"rate": 0}}
+
 
 async def test_a_conversation_is_created_read_updated_and_deleted(ann: SessionClient) -> None:
     """Each answer is the current state of the conversation."""
@@ -423,7 +425,7 @@ async def test_a_search_finds_parts_of_titles(ann: SessionClient, store: Control
 async def test_a_search_shows_where_it_was_found(ann: SessionClient) -> None:
     """A result has the newest message that matches, and the text around the match. If only the title matches, it has
     neither."""
-    found = await ann.request("turn.start", turn="t1", input="The needle is in  the hay.")
+    found = await ann.request("turn.start", turn="t1", input="The needle is in  the hay.", params=AT_ONCE)
     await ann.ending("t1")
     titled = await ann.request("conversation.create", title="Needles")
     page = await ann.request("conversation.list", query="needle")
@@ -448,7 +450,8 @@ async def test_a_page_reads_a_bounded_size_of_messages(store: ControlledStore) -
     ):
         conversation = (await ann.request("conversation.create"))["id"]
         for n in range(3):
-            await ann.request("turn.start", turn=f"t{n}", input=[image], conversation=conversation)
+            given = {"input": [image], "conversation": conversation, "params": AT_ONCE}
+            await ann.request("turn.start", turn=f"t{n}", **given)
             await ann.ending(f"t{n}")
         read: list[str] = []
         fields: dict[str, Any] = {}

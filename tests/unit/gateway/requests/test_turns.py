@@ -16,6 +16,7 @@ from tests.credentials import SECRET
 from tests.in_process import SLOW, ControlledStore, SessionClient, eventually, open_client, open_services
 
 MESSAGES = [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]
+AT_ONCE = {"demo": {"rate": 0}}
 
 
 def late_deltas(client: SessionClient, turn: str, request_id: str) -> list[dict[str, Any]]:
@@ -44,12 +45,12 @@ async def test_metadata_is_kept_with_the_users_message(ann: SessionClient, servi
     """Metadata is in `turn.started` and in the history as it was sent. It isn't part of the content (law 6): a repeated
     start doesn't change it. Other messages have none."""
     metadata = {"page": "/prices", "n": [1, 2.5, None, 2**63], "deep": {"ü": True}}
-    result = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata)
+    result = await ann.request("turn.start", turn="t", input="Hi", metadata=metadata, params=AT_ONCE)
     await ann.ending("t")
     assert ann.turns["t"].frames[0]["input"]["metadata"] == metadata
-    again = await ann.request("turn.start", turn="t", input="Hi", metadata={"page": "/other"})
+    again = await ann.request("turn.start", turn="t", input="Hi", metadata={"page": "/other"}, params=AT_ONCE)
     assert again["status"] == "attached"
-    await ann.request("turn.start", turn="u", input="Ho", conversation=result["conversation"])
+    await ann.request("turn.start", turn="u", input="Ho", conversation=result["conversation"], params=AT_ONCE)
     await ann.ending("u")
     listed = (await ann.request("conversation.messages", conversation=result["conversation"]))["messages"]
     assert [message.get("metadata") for message in listed] == [metadata, None, None, None]
@@ -64,7 +65,7 @@ async def test_metadata_of_a_start_is_bounded(store: ControlledStore) -> None:
         for fields in ({"input": "Hi"}, {"messages": MESSAGES}):
             refused = await ann.refused("turn.start", turn="t", metadata=too_long, **fields)
             assert (refused["code"], refused["path"]) == ("too_large", "metadata")
-        await ann.request("turn.start", turn="t", input="Hi", metadata=fits)
+        await ann.request("turn.start", turn="t", input="Hi", metadata=fits, params=AT_ONCE)
         await ann.ending("t")
         assert ann.turns["t"].frames[0]["input"]["metadata"] == fits
 
