@@ -155,7 +155,10 @@ class Run:
         self.fresh = [self.spoken[n] for n in fresh]
         self._input = self._input_of(fresh, history)
         before = None if anchor is None else _stored(history, self.spoken[anchor])
-        made = structs.replace(self._options, system=self._system_of(fresh, history))
+        # What follows a message that has no answer yet is the one that runs now.
+        end = len(self.spoken) if _is_being_answered(before, history) else 0
+        told = {*fresh, *range(first, end)}
+        made = structs.replace(self._options, system=self._system_of(told, history))
         if not fresh:
             assert before is not None
             return self._checked(structs.replace(made, parent=before.id))
@@ -264,10 +267,9 @@ class Run:
         if before is not None and before.role == "assistant":
             return before.id
         if before is not None:
-            answer = history.answer_below(before.id)
-            if answer is None and history.messages[-1] is before:
-                return None  # an answer that runs now becomes the newest message
-            return (answer or before).id
+            if _is_being_answered(before, history):
+                return None  # its answer becomes the newest message
+            return (history.answer_below(before.id) or before).id
         for n in fresh:
             # Its id is known, but it has another content: the user has edited it.
             if (place := history.place(self.spoken[n].id)) is not None:
@@ -275,16 +277,18 @@ class Run:
                 return place.stored.parent
         return None
 
-    def _system_of(self, fresh: Sequence[int], history: ThreadHistory) -> str | None:
-        """Return the system prompt, with the messages that are neither in the input nor stored."""
-        is_told = [_stored(history, one) is not None for one in self.spoken]
+    def _system_of(self, told: set[int], history: ThreadHistory) -> str | None:
+        """Return the system prompt, with the messages that are neither stored nor in `told`."""
+        is_known = [_stored(history, one) is not None for one in self.spoken]
         # Those before all that is known may be older than what was read.
-        first = 0 if history.is_complete else next((n for n, told in enumerate(is_told) if told), len(is_told))
-        for n in fresh:
-            is_told[n] = True
-        unknown = [one for n, one in enumerate(self.spoken) if n >= first and not is_told[n] and one.role != "tool"]
-        told = transcript([(one.role, text_of(one)) for one in unknown], TRANSCRIPT_CHARS_MAX)
-        system = "\n\n".join([*self._system, *([told] if told else ())])
+        first = 0 if history.is_complete else next((n for n, known in enumerate(is_known) if known), len(is_known))
+        unknown = [
+            one
+            for n, one in enumerate(self.spoken)
+            if n >= first and not is_known[n] and n not in told and one.role != "tool"
+        ]
+        spoken = transcript([(one.role, text_of(one)) for one in unknown], TRANSCRIPT_CHARS_MAX)
+        system = "\n\n".join([*self._system, *([spoken] if spoken else ())])
         # The context of an earlier run isn't that of this one.
         return system or ("" if history.is_of_ag_ui else None)
 
@@ -316,6 +320,11 @@ def _stored(history: ThreadHistory, message: AgMessage) -> Message | None:
         return None if result is None else result[0]
     place = history.place(message.id)
     return None if place is None else place.stored
+
+
+def _is_being_answered(message: Message | None, history: ThreadHistory) -> bool:
+    """Return whether a message is the newest one, and has no answer yet."""
+    return message is not None and message.role != "assistant" and history.messages[-1] is message
 
 
 def _system(request: RunInput) -> list[str]:

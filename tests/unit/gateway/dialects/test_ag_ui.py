@@ -119,7 +119,8 @@ def test_where_a_message_is_added() -> None:
     assert place(*TALK, assistant("own"), new) == ("m6", [TextPart("New")])
     assert place(assistant("own"), new, user("More", "u8")) == (None, [TextPart("New"), TextPart("More")])
     running = ThreadHistory(HISTORY.messages[:5])
-    assert run(*TALK, assistant("m6", "Sec"), new).start(running).parent is None
+    interrupting = run(*TALK, assistant("m6", "Sec"), new).start(running)
+    assert (interrupting.parent, interrupting.input_parts, interrupting.system) == (None, [TextPart("New")], "")
     assert run(user("One"), new).start(ThreadHistory([*HISTORY.messages[:1], *HISTORY.messages[4:]])).parent == "m1"
     # Nothing is new: another answer to the same message.
     assert place(*TALK) == ("m5", None)
