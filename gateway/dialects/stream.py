@@ -70,6 +70,7 @@ class StreamTranslator:
         """Return the bytes to send for an event."""
         if self._outdated_until and isinstance(event, TurnPart | TurnDelta | TurnReset):
             if event.seq <= self._outdated_until:
+                self._epoch = event.epoch if isinstance(event, TurnReset) else self._epoch
                 return b""
             self._outdated_until = 0
         try:

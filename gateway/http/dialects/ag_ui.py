@@ -16,9 +16,8 @@ from gateway.http.dialects.chats import (
     find_running,
     place_start,
     read_history,
-    skip_withdrawn,
 )
-from gateway.http.dialects.serving import TURN_HEADER, respond, stream_turn, view_at
+from gateway.http.dialects.serving import TURN_HEADER, respond, skip_withdrawn, stream_turn, view_at
 from gateway.http.negotiation import EVENT_ID, parse_last_event_id
 from gateway.http.operation import HeaderSpec, Operation, RequestContext, ResponseSpec
 from gateway.http.responses import NO_STORE
@@ -132,7 +131,7 @@ async def _tell(
 ) -> None:
     """Let the stream of a turn to which the session has attached begin with what the client lacks of the thread."""
     turn = turn or run.turn
-    skip_withdrawn(session, turn, stream)
+    skip_withdrawn(session.outbox, turn, stream)
     log = session.outbox.attachments[turn].log
     started = log.events[0] if log.events else None
     if not isinstance(started, TurnStarted):

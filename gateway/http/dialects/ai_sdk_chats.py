@@ -16,8 +16,8 @@ from gateway.http.dialects.chats import (
     find_running,
     place_start,
     read_history,
-    skip_withdrawn,
 )
+from gateway.http.dialects.serving import skip_withdrawn
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
@@ -72,7 +72,7 @@ async def _prepare_replay(
     services: Services, session: ChatSession, conversation: str, turn: str, stream: UiStream
 ) -> None:
     """Let the stream leave out what a reset has withdrawn, and begin with the steps before this turn."""
-    skip_withdrawn(session, turn, stream)
+    skip_withdrawn(session.outbox, turn, stream)
     log = session.outbox.attachments[turn].log
     first = log.events[0] if log.events else None
     if not isinstance(first, TurnStarted) or first.input is None or first.input.role != "tool":

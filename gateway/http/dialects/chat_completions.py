@@ -15,7 +15,7 @@ from gateway.dialects.chat_stream import ChatStream
 from gateway.dialects.conversation import conversation_id
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import models
-from gateway.http.dialects.serving import TURN_HEADER, serve_start, stream_turn, view_at
+from gateway.http.dialects.serving import TURN_HEADER, serve_start, skip_withdrawn, stream_turn, view_at
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import HeaderSpec, Operation, RequestContext, ResponseSpec
 from gateway.http.request_body import convert_request
@@ -73,6 +73,8 @@ async def resume(context: RequestContext) -> Response | None:
         if position.after:
             found = await view_at(session, view.turn, position.after)
             stream.resume(found, position.epoch or 0)
+        else:
+            skip_withdrawn(session.outbox, view.turn, stream)
 
     await stream_turn(context, stream, attach_to_turn)
     return None

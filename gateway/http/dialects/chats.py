@@ -9,11 +9,11 @@ from msgspec import UNSET
 
 from gateway.dialects.base import renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.stream import StreamTranslator, failure_of
+from gateway.dialects.stream import failure_of
 from gateway.http.dialects.serving import check_size
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Message, TurnReset
+from gateway.protocol.events import Message
 from gateway.protocol.results import Attached, MessagePage, TurnPlaced
 from gateway.requests.services import Services
 from gateway.streams.outbox import Outbox
@@ -92,13 +92,6 @@ async def attach_to(session: ChatSession, turn: str) -> None:
     error = attached.turns[turn].error
     if error is not UNSET:
         raise failure_of(error)
-
-
-def skip_withdrawn(session: ChatSession, turn: str, stream: StreamTranslator) -> None:
-    """Let the stream of a turn to which the session has attached leave out what a reset has withdrawn."""
-    resets = [event.seq for event in session.outbox.attachments[turn].log.events if isinstance(event, TurnReset)]
-    if resets:
-        stream.skip_until(resets[-1])
 
 
 async def find_running(services: Services, session: ChatSession, conversation: str) -> list[str]:

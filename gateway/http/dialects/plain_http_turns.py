@@ -21,6 +21,7 @@ from gateway.http.dialects.serving import (
     check_size,
     place,
     respond,
+    skip_withdrawn,
     stream_turn,
     view_at,
     view_size,
@@ -37,7 +38,6 @@ from gateway.http.turns import attach
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import TurnReset
 from gateway.protocol.results import TurnPlaced, TurnView
 
 POSITION: Final = re.compile(r"([A-Za-z0-9_.-]{1,64})/([0-9]{1,15})-([0-9]{1,15})")
@@ -146,9 +146,8 @@ async def follow(context: RequestContext) -> Response | None:
         turn = position.turn or ""
         if position.after:
             stream.resume(await view_at(session, turn, position.after), position.epoch or 0)
-        elif turn in session.outbox.attachments:
-            log = session.outbox.attachments[turn].log
-            stream.skip_until(max((event.seq for event in log.events if isinstance(event, TurnReset)), default=0))
+        else:
+            skip_withdrawn(session.outbox, turn, stream)
 
     await stream_turn(context, stream, attach_to_turn)
     return None

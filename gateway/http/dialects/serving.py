@@ -18,8 +18,10 @@ from gateway.http.turns import attach, wait_until_ended
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
+from gateway.protocol.events import TurnReset
 from gateway.protocol.results import TurnPlaced, TurnView
 from gateway.settings import Settings
+from gateway.streams.outbox import Outbox
 
 TURN_HEADER = "turnwire-turn"
 VIEW_TRIES, VIEW_WAIT_S = 40, 0.05
@@ -40,7 +42,13 @@ async def serve_start(context: RequestContext, decode: Decode) -> Response | Non
     del body
     context.answer_headers[TURN_HEADER] = start.request.turn or ""
     if start.translator is not None:
-        await stream_turn(context, start.translator(), lambda session: place(context, session, start))
+        translator = start.translator()
+
+        async def begin(session: HttpSession) -> None:
+            placed = await place(context, session, start)
+            skip_withdrawn(session.outbox, placed.turn, translator)
+
+        await stream_turn(context, translator, begin)
         return None
     view = await wait_for_answer(context, start.request.turn or "", lambda session: place(context, session, start))
     return respond(context, await offload(view_size(view), start.answer, view))
@@ -78,6 +86,13 @@ async def place(context: RequestContext, session: HttpSession, start: Start) -> 
     if start.translator is not None and placed.turn not in session.outbox.attachments:
         await attach(session, p.TurnAttach(turn=placed.turn))  # raises the error that says why its events are gone
     return placed
+
+
+def skip_withdrawn(outbox: Outbox, turn: str, translator: StreamTranslator) -> None:
+    """Let a stream that begins with the first event of a turn leave out what a reset has withdrawn."""
+    if turn in outbox.attachments:
+        events = outbox.attachments[turn].log.events
+        translator.skip_until(max((event.seq for event in events if isinstance(event, TurnReset)), default=0))
 
 
 async def stream_turn(

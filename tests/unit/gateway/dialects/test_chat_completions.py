@@ -22,6 +22,7 @@ from gateway.protocol.events import (
     TurnDelta,
     TurnFailed,
     TurnPart,
+    TurnReset,
     TurnStarted,
 )
 from gateway.protocol.requests import InputMessage
@@ -217,6 +218,26 @@ def test_without_parallel_calls_only_the_first_is_sent() -> None:
     view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="tool_calls")
     assert len(json.loads(completion(view, one_call=True).body)["choices"][0]["message"]["tool_calls"]) == 1
     assert len(json.loads(completion(view).body)["choices"][0]["message"]["tool_calls"]) == 2
+
+
+def test_a_replay_leaves_out_what_was_withdrawn_and_can_be_resumed() -> None:
+    """A stream from the beginning of a turn that was reset has the last answer only. Its ids have the epoch after the reset."""
+    events: tuple[ServerEvent, ...] = (
+        STARTED,
+        TurnPart(turn="t", seq=2, part=0, kind="text"),
+        TurnDelta("t", 5, 0, text="Old"),
+        TurnReset("t", 6, 7, "the owner was lost"),
+        TurnPart(turn="t", seq=7, part=0, kind="text"),
+        TurnDelta("t", 10, 0, text="New"),
+    )
+    stream = ChatStream(with_usage=False, with_ids=True)
+    stream.skip_until(6)
+    sent = b"".join(map(stream.encode, events)).decode()
+    assert "Old" not in sent
+    assert "New" in sent
+    assert sent.split("id: ")[-1].startswith("7-10\n")
+    with_all = ChatStream(with_usage=False)
+    assert b"error" in b"".join(map(with_all.encode, events))
 
 
 def test_images_of_an_answer() -> None:
