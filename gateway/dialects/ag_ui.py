@@ -155,7 +155,7 @@ class Run:
         self.fresh = [self.spoken[n] for n in fresh]
         self._input = self._input_of(fresh, history)
         before = None if anchor is None else _stored(history, self.spoken[anchor])
-        # What follows a message that has no answer yet is the one that runs now.
+        # If that message has no answer yet, an answer that the client shows after it is the one that runs now.
         end = len(self.spoken) if _is_being_answered(before, history) else 0
         told = {*fresh, *range(first, end)}
         made = structs.replace(self._options, system=self._system_of(told, history))

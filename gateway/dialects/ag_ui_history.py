@@ -30,7 +30,7 @@ ID_CHARS_MAX: Final = 128
 ECHOED_DATA_MAX: Final = 1_000_000
 """How many characters of data in the client's own messages may be sent back to it. Clients don't read long events."""
 MESSAGES_MAX: Final = 50
-"""How many messages of the client an input message remembers. Those before the last ones are remembered as one."""
+"""How many messages of the client an input message remembers. If it has more, the first ones are remembered as one."""
 
 
 class UserMessage(Struct, frozen=True, array_like=True):
@@ -172,11 +172,11 @@ def snapshots(
 ) -> list[list[AgMessage]]:
     """Return what the client has to be told of the messages before an answer; nothing if it shows them already.
 
-    Nothing is told, either, if the client's own messages are too large to be sent back. `always`: also what it shows.
-    `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those of them that are the
-    input. The client's copy of the answer is left out, so that it can be streamed again; its reasoning is emptied,
-    because clients keep reasoning that isn't in a snapshot. They keep the order of what they show, and append the rest,
-    so they may need two snapshots for the right order.
+    Nothing is told, either, if the client's own messages are too large to be sent back. With `always`, the client is told
+    even what it shows already. `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those
+    of them that are the input. The client's copy of the answer is left out, so that it can be streamed again; its
+    reasoning is emptied, because clients keep reasoning that isn't in a snapshot. They keep the order of what they show,
+    and append the rest, so they may need two snapshots for the right order.
     """
     shows = [one for one in sent if one.role != "activity"]
     kept = [one for one in shows if not is_of_answer(one.id, answer)]
@@ -188,7 +188,7 @@ def snapshots(
     branch_ids = {one.id for one in (*branch, *fresh)}
     if sum(map(data_chars, (one for one in kept if one.id not in branch_ids))) > ECHOED_DATA_MAX:
         return []
-    # What is shown comes first, and what follows it is appended, up to the next one that is shown.
+    # The client appends what it lacks. So the first snapshot ends before a message that it shows and that must follow.
     end = next((n for n, one in enumerate(whole) if one.id not in known), len(whole))
     end = next((n for n in range(end, len(whole)) if whole[n].id in known), len(whole))
     return [whole] if end == len(whole) else [whole[:end], whole]
@@ -207,7 +207,7 @@ def _with_ids_of(branch: Sequence[AgMessage], kept: Sequence[AgMessage]) -> list
 
 
 def _merged(branch: Sequence[AgMessage], kept: Sequence[AgMessage], fresh: Sequence[AgMessage]) -> list[AgMessage]:
-    """Return the branch with what only the client has: each such message follows the one that it follows there."""
+    """Return the branch with what only the client has: each such message follows the same stored one as at the client."""
     stored = {one.id for one in branch}
     new = {one.id for one in fresh}
     after: dict[str, list[AgMessage]] = {}

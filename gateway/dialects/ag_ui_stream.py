@@ -196,7 +196,7 @@ class RunStream(StreamTranslator):
         )
 
     def stored(self, answer: Message | None) -> bytes:
-        """Return the whole stream of a run whose events are no longer kept, or which has only to tell the thread.
+        """Return the whole stream of a run whose events are no longer kept, or for a client that only asks for the thread.
 
         `answer`: the stored answer of the run, which is in `snapshots`.
         """

@@ -1,7 +1,7 @@
 """The history of a chat of the AI SDK: which stored messages are which UI messages. No I/O.
 
-A UI message of the assistant has one step for each turn, and those after the first answer the results of tools. The id
-of the UI message is that of its first turn.
+A UI message of the assistant has one step for each turn. The first step answers a message of the user, and each later one
+answers the results of tools. The id of the UI message is that of its first turn.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def conversation_id(name: str) -> str:
 
 
 def new_input_from(start: TurnStart) -> int:
-    """Return the number of the first of the start's messages that follow the last one of the assistant."""
+    """Return the index of the start's first message after the last one of the assistant."""
     roles = [message.role for message in start.messages or ()]
     return len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
 

@@ -45,7 +45,7 @@ class _Placed(NamedTuple):
 class ToolNames:
     """The names of tools that are too long for other providers, and so are shortened.
 
-    `original` has the name of the client for each shortened one that was asked for.
+    `original` has, for each shortened name that was asked for, the name that the client knows.
     """
 
     def __init__(self) -> None:

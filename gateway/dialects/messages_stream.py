@@ -64,7 +64,8 @@ _decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 class _Block(Struct, gc=False):
     """The content block of a part. `head` is the beginning of its deltas: empty before the block starts and after it stops.
 
-    `index` is -1 before it starts. `is_left_out`: the part isn't shown. `is_checked`: a block after it has started.
+    `index` is -1 before it starts. `is_left_out`: the part isn't shown. `is_checked`: when a later block started,
+    it was checked whether the arguments of this tool call were complete.
     """
 
     part: int

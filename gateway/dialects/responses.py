@@ -45,9 +45,9 @@ _DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 class Previous(Struct):
     """The context that a response continues.
 
-    Either the answer `parent`, or the `head`, of a stored conversation, with the system prompt of that conversation; or,
-    if it is in no conversation, `messages` with the system prompt that belongs to them. `is_new`: the conversation
-    begins with the response.
+    It is a stored `conversation` or `messages`, each with its `system` prompt. `parent` is the answer in the conversation
+    that is continued; None if that is its newest message, whose id is then `head`. `is_new`: the conversation begins
+    with the response.
     """
 
     conversation: str | None = None

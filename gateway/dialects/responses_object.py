@@ -235,7 +235,7 @@ def item_status(status: str) -> str:
 def created_ms_of(view: TurnView) -> int:
     """Return when the turn was accepted, in ms since 1970: its epoch, in which a stream of it begins.
 
-    Of a turn that is only a message by now, the message was made at its end.
+    If only the message of the turn is left, it is computed from the message, which was made at the turn's end.
     """
     if view.epoch or view.message is UNSET:
         return view.epoch

@@ -91,7 +91,7 @@ class ResponsesRequest(Struct):
 
 
 class SocketRequest(ResponsesRequest):
-    """A frame of a client on a socket. `stream_id` is its lane. Without `generate`, it only prepares the next one."""
+    """A frame of a client on a socket. `stream_id` is its lane. If `generate` is false, no model is asked yet."""
 
     type: str = ""
     stream_id: str | None = None

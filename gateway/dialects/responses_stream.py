@@ -35,7 +35,10 @@ DELTAS: Final[dict[PartKind, str]] = {
 
 
 class _Item(Struct, gc=False):
-    """An output item. `parts` are the numbers of its parts, without citations. `pieces`: of its text, when it was closed."""
+    """An output item. `parts` are the numbers of its parts, without citations.
+
+    `pieces` is the number of pieces that its text and its signature had when it was closed.
+    """
 
     kind: str
     index: int

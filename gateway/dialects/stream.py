@@ -40,8 +40,8 @@ class StreamTranslator:
     error as the response's status and body instead of a stream.
 
     An empty result of a method means that there is nothing to send. If `is_cut` is true once the stream has ended, the
-    client must find the connection broken. If `sends_signatures` is false, `signature` isn't called. With `with_ids`, each
-    last frame of an event has the position after it as its id, as in our own streams.
+    client must find the connection broken. If `sends_signatures` is false, `signature` isn't called. With `with_ids`,
+    the id of the last frame of each event is the position after that event, as in our own streams.
     """
 
     media_type: ClassVar[str] = SSE

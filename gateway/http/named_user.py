@@ -16,7 +16,7 @@ from store.records import StoreError
 log = structlog.stdlib.get_logger("turnwire.http")
 
 KEPT_MS: Final = 400 * 24 * 3600 * 1000
-"""How long it is kept for which user a session was begun, from the session's last message."""
+"""How long the user for whom a session was begun is remembered, counted from the session's last message."""
 
 
 async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:

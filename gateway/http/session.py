@@ -148,5 +148,5 @@ class HttpSession:
 
 
 def nothing(*_: object) -> None:
-    """Fail: a session that receives no frames calls this for no frame."""
+    """Fail: this must never be called, because an HTTP session receives no frames."""
     raise AssertionError("an HTTP session receives no frames")

@@ -20,9 +20,9 @@ function makeTransport(options = {}) {
     return transport;
 }
 
-/** A chat, with what its callbacks have seen in `seen`. */
 const named = (id) => `${kind}-${id}`;
 
+/** A chat, with what its callbacks have seen in `seen`. */
 function open(name, options = {}) {
     const id = named(name);
     const seen = { errors: [], data: [], finishes: [] };

@@ -62,7 +62,7 @@ class Player(ABC):
 
     `text`, `thoughts` and `calls` are what it shows. `ending` is how the answer ended, None before; `error` is what it was
     told. `resumes_ended`: an answer that has ended can be resumed. `shows`: what its protocol has besides text.
-    `tells_cancels`: it can say that an answer was cancelled. `ends_when_left`: by default, an answer without a client is.
+    `tells_cancels`: it can say that an answer was cancelled. `ends_when_left`: by default, it is cancelled without a client.
     """
 
     name: ClassVar[str]
@@ -93,7 +93,7 @@ class Player(ABC):
         return CONTINUE if self.ask.survives else {}
 
     def stranger(self, user: str, turn: str | None = None) -> Self:
-        """Return a client of another user that knows the id of this one's answer, or an id that there isn't."""
+        """Return a client of another user that knows the id of this one's answer, or `turn`, the id of no answer."""
         made = type(self)(self.stage, Ask(self.ask.prompt, user))
         made.turn = turn or self.turn
         return made

@@ -18,8 +18,8 @@ TOOL = "add"
 class Talk:
     """What the upstream says to one prompt.
 
-    The first requests are cut off after as many pieces as `cuts` has for each. `refusal` is the answer instead, to the
-    first `refusals` requests. `gate` is acquired before each block.
+    `cuts` has, for each of the first requests, the number of pieces after which its answer is cut off. The first
+    `refusals` requests are answered with `refusal` instead. `gate` is acquired before each block.
     """
 
     words: tuple[str, ...] = ()

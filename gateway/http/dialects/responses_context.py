@@ -162,7 +162,8 @@ class ResponseContexts:
         if create.request.previous_response_id is not None:
             previous = await self._continued(create.request.previous_response_id)
         elif create.conversation is not None:
-            # Its head is the default, so that a repeated request has the same content after the answer moved it.
+            # No `parent`, because the head is the default: so a repeated request has the same content (law 6), though the
+            # first one's answer has moved the head.
             record = await self.conversation(create.conversation)
             previous = Previous(create.conversation)
             if record is not None:
@@ -178,7 +179,7 @@ class ResponseContexts:
         return await self._with_system(session, create, previous)
 
     async def _continued(self, response: str) -> Previous:
-        """Return what a response continues that names `response` as the previous one. Raises `ApiError`."""
+        """Return the context for a request whose `previous_response_id` is `response`. Raises `ApiError`."""
         missing = ApiError(
             "not_found",
             f"Previous response {response[:80]} not found. Send the whole context in `input`, without the id.",

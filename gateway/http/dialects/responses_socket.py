@@ -48,7 +48,7 @@ log = structlog.stdlib.get_logger("turnwire.connection")
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """The longest message of a client. Larger input goes over HTTP."""
 RECENT_INPUTS: Final = 4
-"""How many inputs of the largest size the contexts that a socket remembers may have together."""
+"""All contexts that a socket remembers have at most the size of this many inputs of the largest size."""
 STREAM_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 SERVICE_RESTART, POLICY_VIOLATION, TRY_AGAIN_LATER = 1012, 1008, 1013
 CLOSE_CODES: Final = {"shutting_down": SERVICE_RESTART, "rate_limited": TRY_AGAIN_LATER}

@@ -224,9 +224,8 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
             assert client.thoughts + client.text == said
             await move()
         release(gate)
-        for _ in range(
-            3 if player.resumes_ended else 0
-        ):  # among the last frames of the answer, which have one position
+        # The last frames of the answer have one position. The connection is lost between them, too.
+        for _ in range(3 if player.resumes_ended else 0):
             before = client.events
             await client.read(lambda c: c.events > before)  # noqa: B023
             if client.ending is None:

@@ -157,7 +157,7 @@ async def test_the_address_is_shared_with_the_ai_sdk(place: Place) -> None:
 
 
 async def test_lines(place: Place) -> None:
-    """The last line says that the answer is finished, or why it isn't; then it also has a status, if it is the only line."""
+    """The last line says that the answer is finished, or has an error. An error that is the only line also has a status."""
     body: dict[str, Any] = {
         "model": "demo",
         "messages": [

@@ -40,7 +40,7 @@ async def read(server: InLoopServer, path: str, **headers: str) -> Answer:
 
 
 async def test_a_user_is_named_where_auth_is_off() -> None:
-    """The session is that user's, also in requests that name nobody. The user's socket has the address's `user_id`."""
+    """The session is that user's, also in requests that name nobody. A socket with `user_id` in its address is that user's."""
     async with serving() as server:
         async with client(f"{server.ws_url}?user_id=ann") as socket:
             assert socket.ready["user"] == "ann"
@@ -75,7 +75,7 @@ async def test_a_user_is_named_where_auth_is_off() -> None:
 
 
 async def test_who_may_name_a_user(tmp_path: Path) -> None:
-    """With auth, only a service with the scope `as`; of an operator, only the list of conversations."""
+    """With auth, only a service with the scope `as` may, and an operator may for the list of conversations alone."""
     keys = KeyFile(tmp_path)
     service, boss = bearer(keys.add_service()), bearer(keys.add("boss", {"admin"}))
     ann, eve = bearer(token("ann")), bearer(token("eve"))

@@ -59,7 +59,7 @@ def completed(reason: Any = "stop", usage: Usage | None = USAGE) -> TurnComplete
 
 
 def frames(*events: ServerEvent, stream: MessagesStream | None = None) -> list[dict[str, Any]]:
-    """Return the events of a stream with these of ours after the first, each with the name that it has in its data."""
+    """Return the events of the stream for `STARTED` and these events. Check that each has the name of its type."""
     stream = stream or MessagesStream()
     sent = b"".join(map(stream.encode, (STARTED, *events))).decode()
     found = []

@@ -109,7 +109,7 @@ def test_a_later_part_ends_the_growth_of_an_earlier_one() -> None:
 
 
 def test_a_later_part_doesnt_grow_before_an_earlier_one_is_whole() -> None:
-    """The client would have text that follows one that the new answer doesn't have."""
+    """The new answer may still differ from what the client has of the earlier part."""
     sent = SentAnswer()
     for n, text in enumerate(("a", "")):
         assert sent.is_new(TurnPart(turn="t", seq=1, part=n, kind="text"))

@@ -92,7 +92,7 @@ async def test_a_chain_is_a_conversation(sdk: openai.AsyncOpenAI, http: httpx2.A
 
 
 async def test_a_tool_is_answered(sdk: openai.AsyncOpenAI) -> None:
-    """The result alone is the next input; and with the whole context, in no conversation."""
+    """The client sends the result alone, or the whole context with it, which is then in no conversation."""
     first = await ask(sdk, "Add", tools=[TOOL], extra_body=CALLS)
     call = first.output[-1]
     assert call.type == "function_call"
@@ -397,7 +397,7 @@ async def test_a_long_answer_is_streamed_whole(http: httpx2.AsyncClient) -> None
 async def test_what_is_kept_is_lost_without_harm(
     sdk: openai.AsyncOpenAI, server: InLoopServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that takes no small values delays no response. Only what it repeats of its request is missing later."""
+    """A response succeeds though its data can't be kept. Later it only lacks what it would repeat of its request."""
 
     async def fail(*_: object) -> None:
         raise StoreError("The store can't be reached.")
