@@ -104,6 +104,15 @@ def test_messages_and_their_origins() -> None:
     assert start.path("tools[3].parameters.type") == "tools[3].function.parameters.type"
 
 
+def test_the_last_of_messages_that_are_all_of_the_system_is_answered() -> None:
+    """As at OpenAI, where an application may send its whole prompt as one system message."""
+    request = started(messages=[{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Hi"}]).request
+    assert request.system == "Be brief."
+    assert request.messages == [InputMessage(role="user", parts=[TextPart("Hi")])]
+    silent = started(messages=[{"role": "system", "content": "Hi"}, {"role": "assistant", "content": ""}]).request
+    assert (silent.system, len(silent.messages or ())) == (None, 1)
+
+
 def test_parameters_and_tools() -> None:
     start = started(
         temperature=1,
