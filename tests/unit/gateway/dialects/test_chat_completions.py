@@ -166,6 +166,23 @@ def test_what_is_refused_names_its_field(body: dict[str, Any], path: str) -> Non
     assert refused(**body).body.path == path
 
 
+def test_paths_of_errors_name_the_messages() -> None:
+    """Also in a conversation, where only some of the messages are the input."""
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "user", "content": [{"type": "text", "text": "See"}, IMAGE]},
+    ]
+    body = json.dumps({"messages": messages}).encode()
+    path = start_of(body, {"x-conversation-id": "c"}).path
+    assert path("input[0].call") == "messages[3].call"
+    assert path("input[2].data") == "messages[4].content[1]"
+    assert path("input") == path("input[9]") == "messages"
+    assert start_of(body, {}).path("messages[3].parts[1].data") == "messages[4].content[1]"
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages":[]', b"\xff", b"[" * 2000])
 def test_broken_bodies(body: bytes) -> None:
     with pytest.raises(ApiError):
