@@ -25,7 +25,7 @@ from gateway.dialects.base import (
 from gateway.dialects.chat_messages import Converted, convert_messages
 from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
 from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
-from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation, new_input_from
+from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
@@ -69,7 +69,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     _check_supported(request)
     turn = turn_id(headers, "chatcmpl-")
     converted = convert_messages(request.messages)
-    conversation = headers.get(CONVERSATION_HEADER)
+    conversation = named_conversation(headers)
     start = TurnStart(
         turn=turn,
         model=request.model,
@@ -83,7 +83,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     )
     path = _paths(request, converted, new_input_from(start))
     if conversation is not None:
-        start = in_conversation(start, conversation_id(conversation))
+        start = in_conversation(start, conversation)
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
     with_ids, one_call = start.on_disconnect == "continue", request.parallel_tool_calls is False
