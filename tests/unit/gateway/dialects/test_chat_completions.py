@@ -106,7 +106,9 @@ def test_messages_and_their_origins() -> None:
 
 def test_the_last_of_messages_that_are_all_of_the_system_is_answered() -> None:
     """As at OpenAI, where an application may send its whole prompt as one system message."""
-    request = started(messages=[{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Hi"}]).request
+    request = started(
+        messages=[{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Hi"}]
+    ).request
     assert request.system == "Be brief."
     assert request.messages == [InputMessage(role="user", parts=[TextPart("Hi")])]
     silent = started(messages=[{"role": "system", "content": "Hi"}, {"role": "assistant", "content": ""}]).request
