@@ -101,7 +101,8 @@ def create_of(body: bytes, headers: Headers) -> Create:
 
 def frame_of(data: bytes | str) -> SocketRequest:
     """Return the frame of a client on a socket. Raises `ApiError`."""
-    return decode_request(_decode_frame, data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    encoded = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+    return decode_request(_decode_frame, encoded, is_frame=True)
 
 
 def create_of_frame(request: SocketRequest, headers: Headers) -> Create:

@@ -226,6 +226,15 @@ async def test_a_stream_that_does_not_exist(http: httpx2.AsyncClient) -> None:
         assert "Stream nothing not found" in error["message"]
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages", "/v1/turns", "/v1/conversations"])
+async def test_an_error_of_a_body_does_not_speak_of_frames(http: httpx2.AsyncClient, path: str) -> None:
+    for sent in ("{", '{"metadata":' + '{"a":' * 40 + "1" + "}" * 41):
+        refused = await http.post(path, content=sent, headers={"content-type": "application/json"})
+        message = refused.json()["error"]["message"]
+        assert refused.status_code == 400
+        assert "frame" not in message
+
+
 async def test_a_running_stream_is_stopped(http: httpx2.AsyncClient) -> None:
     """The stream that runs ends normally, and the turn is cancelled."""
     headers = {"x-conversation-id": "c"}
