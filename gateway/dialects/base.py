@@ -73,7 +73,7 @@ class Start(Struct):
 
 
 def decode_request(decode: Callable[[bytes], T], body: bytes, *, is_frame: bool = False) -> T:
-    """Return the decoded body, or frame of a socket. Raises `ApiError`."""
+    """Return the decoded body; with `is_frame`, it is the frame of a socket. Raises `ApiError`."""
     try:
         return decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:

@@ -161,7 +161,7 @@ def _usable_id(value: object, chars_max: int) -> str | None:
 
 
 def decode_error(error: Exception, *, is_body: bool = False) -> ApiError:
-    """Return the API error for an exception that decoding a frame, or the body of an HTTP request, has raised.
+    """Return the API error for an exception that decoding a frame, or with `is_body` that of an HTTP request, has raised.
 
     Its code is "invalid_frame" if the frame is unreadable or nested too deeply, or has an unknown type, an unknown field
     or a value that no frame may have. It is "invalid_request", with the path, if a field has a wrong value.

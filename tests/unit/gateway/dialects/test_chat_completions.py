@@ -259,7 +259,7 @@ def test_images_of_an_answer() -> None:
     assert body["choices"][0]["message"]["images"][0]["image_url"]["url"] == "data:image/png;base64,aGk="
 
 
-@pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length")])
+@pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length"), ("disconnect", "length")])
 def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
     ending = TurnCancelled(turn="t", seq=2, by=by, usage=None, cost=None, timing=TIMING, message="a")
     (chunk,) = chunks(ending)
@@ -270,6 +270,11 @@ def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
         "finish_reason": reason,
     }
     assert "usage" not in chunk
+    message = Message(
+        id="a", role="assistant", parts=[TextPart("H")], parent=None, created_at="2026-01-31T00:00:00.000Z", by=by
+    )
+    body = json.loads(completion(TurnView("t", None, "cancelled", 1, 9, "m", message)).body)
+    assert body["choices"][0]["finish_reason"] == reason
 
 
 def test_a_failed_stream_ends_with_an_error() -> None:
