@@ -136,7 +136,7 @@ def stop_of(body: bytes) -> StopRequest:
 
 def frame_of(data: bytes) -> SocketFrame:
     """Return the frame of a client. Raises `ApiError`."""
-    return decode_request(_decode_frame, data)
+    return decode_request(_decode_frame, data, is_frame=True)
 
 
 def request_id_in(data: bytes) -> str | None:

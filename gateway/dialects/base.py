@@ -72,12 +72,12 @@ class Start(Struct):
     path: Callable[[str], str] = str
 
 
-def decode_request(decode: Callable[[bytes], T], body: bytes) -> T:
-    """Return the decoded body. Raises `ApiError`."""
+def decode_request(decode: Callable[[bytes], T], body: bytes, *, is_frame: bool = False) -> T:
+    """Return the decoded body; with `is_frame`, it is the frame of a socket. Raises `ApiError`."""
     try:
         return decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise decode_error(error) from None
+        raise decode_error(error, is_body=not is_frame) from None
 
 
 def checked(start: TurnStart, path: Callable[[str], str] = str) -> TurnStart:
@@ -86,7 +86,7 @@ def checked(start: TurnStart, path: Callable[[str], str] = str) -> TurnStart:
         found = msgspec.convert(msgspec.to_builtins(start), TurnStart)
         check_untyped_values(found)
     except (msgspec.ValidationError, RecursionError, ApiError) as error:
-        raise renamed(decode_error(error), path) from None
+        raise renamed(decode_error(error, is_body=True), path) from None
     return found
 
 

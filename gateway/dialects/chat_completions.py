@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from gateway.dialects.base import (
 from gateway.dialects.chat_messages import Converted, convert_messages
 from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
 from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
-from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation
+from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
@@ -53,7 +54,9 @@ EFFORTS: Final[dict[str, Effort]] = {
     "xhigh": "max",
     "max": "max",
 }
-_MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+_MESSAGE_PATH = re.compile(r"^messages\[(\d{1,9})\]")
+_INPUT_PATH = re.compile(r"^input(?:\[(\d{1,9})\])?")
+_DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.(name|parameters)")
 
 
@@ -66,8 +69,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     _check_supported(request)
     turn = turn_id(headers, "chatcmpl-")
     converted = convert_messages(request.messages)
-    path = _paths(request, converted)
-    conversation = headers.get(CONVERSATION_HEADER)
+    conversation = named_conversation(headers)
     start = TurnStart(
         turn=turn,
         model=request.model,
@@ -79,8 +81,9 @@ def start_of(body: bytes, headers: Headers) -> Start:
         on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
         metadata=request.metadata,
     )
+    path = _paths(request, converted, new_input_from(start))
     if conversation is not None:
-        start = in_conversation(start, conversation_id(conversation))
+        start = in_conversation(start, conversation)
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
     with_ids, one_call = start.on_disconnect == "continue", request.parallel_tool_calls is False
@@ -150,20 +153,33 @@ def _tool_choice(request: ChatCompletionRequest) -> ToolChoice | None:
     return choice
 
 
-def _paths(request: ChatCompletionRequest, converted: Converted) -> Any:
-    """Return the function that translates our paths to the names of this request's fields."""
+def _paths(request: ChatCompletionRequest, converted: Converted, input_from: int) -> Callable[[str], str]:
+    """Return the function that translates our paths to the names of this request's fields.
+
+    `input_from`: the number of the first message that is the input, if the start is in a conversation.
+    """
     max_tokens = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     own_names = {"params.max_tokens": max_tokens, "params.reasoning": "reasoning_effort"}
+    inputs = [
+        f"messages[{origin}].content[{n}]" if message.role == "user" else f"messages[{origin}]"
+        for message, origin in zip(converted.messages[input_from:], converted.origins[input_from:], strict=True)
+        if message.role != "system"
+        for n in range(len(message.parts))
+    ]
+
+    def message_path(match: re.Match[str]) -> str:
+        n = int(match.group(1))
+        return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
+
+    def input_path(match: re.Match[str]) -> str:
+        n = int(match.group(1) or len(inputs))
+        return inputs[n] if n < len(inputs) else "messages"
 
     def path(ours: str) -> str:
         if ours in own_names:
             return own_names[ours]
-
-        def message_path(match: re.Match[str]) -> str:
-            n = int(match.group(1))
-            return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
-
-        ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
+        ours = _DATA_PATH.sub("", ours.removeprefix("params."))
+        ours = _INPUT_PATH.sub(input_path, _MESSAGE_PATH.sub(message_path, ours))
         return _TOOL_PATH.sub(r"\1.function.\2", ours.replace("].parts", "].content"))
 
     return path

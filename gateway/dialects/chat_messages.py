@@ -82,9 +82,10 @@ ROLES: dict[str, Role] = {
 def convert_messages(messages: Sequence[ChatMessage]) -> Converted:
     """Return the messages of a turn. Those of the system at the beginning become its `system`. Raises `ApiError`.
 
-    A message of the assistant without any content is left out.
+    A message of the assistant without any content is left out. If all messages are of the system, the last one is what
+    the model answers, as at OpenAI; most providers take it only from the user.
     """
-    system: list[str] = []
+    system: list[tuple[str, int]] = []
     converted: list[InputMessage] = []
     origins: list[int] = []
     for n, message in enumerate(messages):
@@ -96,11 +97,15 @@ def convert_messages(messages: Sequence[ChatMessage]) -> Converted:
             )
         parts = _parts(message, role, f"messages[{n}]")
         if role == "system" and not converted:
-            system += [part.text for part in parts if isinstance(part, TextPart) and part.text]
+            system += [(part.text, n) for part in parts if isinstance(part, TextPart) and part.text]
         elif parts or role != "assistant":
             converted.append(InputMessage(role=role, parts=parts))
             origins.append(n)
-    return Converted("\n\n".join(system) or None, converted, origins)
+    if system and not converted:
+        text, origin = system.pop()
+        converted.append(InputMessage(role="user", parts=[TextPart(text)]))
+        origins.append(origin)
+    return Converted("\n\n".join([text for text, _ in system]) or None, converted, origins)
 
 
 def _parts(message: ChatMessage, role: Role, path: str) -> list[Part]:

@@ -12,7 +12,15 @@ from gateway.dialects.base import encode_json, encode_sse
 from gateway.dialects.openai_errors import error_object
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ErrorBody
-from gateway.protocol.events import Message, TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted
+from gateway.protocol.events import (
+    CancelledBy,
+    Message,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnPart,
+    TurnStarted,
+)
 from gateway.protocol.ids import from_rfc3339
 from gateway.protocol.results import TurnView
 from providers.base import FinishReason, Usage
@@ -123,7 +131,7 @@ class ChatStream(StreamTranslator):
 
     def cancelled(self, event: TurnCancelled) -> bytes:
         """See `StreamTranslator`."""
-        return self._finish("length" if event.by == "limit" else "stop", event.usage)
+        return self._finish(_reason_of_cancelled(event.by), event.usage)
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
         delta = b'{"role":"assistant","content":""}' if self._role else b"{}"
@@ -139,10 +147,15 @@ class ChatStream(StreamTranslator):
 
 
 def finish_reason_of(reason: FinishReason | UnsetType, message: Message | UnsetType) -> str:
-    """Return the finish reason of an answer. A cancelled turn has `length` if it reached a limit, else `stop`."""
+    """Return the finish reason of an answer."""
     if isinstance(reason, str):
         return FINISH_REASONS[reason]
-    return "length" if isinstance(message, Message) and message.by == "limit" else "stop"
+    return _reason_of_cancelled(message.by if isinstance(message, Message) else None)
+
+
+def _reason_of_cancelled(by: CancelledBy | None) -> str:
+    """Return the finish reason of a cancelled turn: `length` if nobody has chosen this end, so that it isn't taken for one."""
+    return "length" if by in {"limit", "disconnect"} else "stop"
 
 
 def image_body(url: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.dialects.base import own_turn_id
+from gateway.dialects.base import Headers, own_turn_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import TextPart
@@ -17,6 +17,12 @@ CONVERSATION_HEADER: Final = "x-conversation-id"
 def conversation_id(name: str) -> str:
     """Return the id of the conversation that a client names: the name itself if it is valid as an id, else a digest."""
     return own_turn_id("c_", name)
+
+
+def named_conversation(headers: Headers) -> str | None:
+    """Return the id of the conversation that the header names. None if there is no header, or if it is empty."""
+    name = headers.get(CONVERSATION_HEADER, "").strip()
+    return conversation_id(name) if name else None
 
 
 def new_input_from(start: TurnStart) -> int:

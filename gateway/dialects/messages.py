@@ -22,7 +22,7 @@ from gateway.dialects.base import (
     turn_id,
     unsupported,
 )
-from gateway.dialects.conversation import CONVERSATION_HEADER, conversation_id, in_conversation, new_input_from
+from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
 from gateway.dialects.messages_content import Converted, ToolNames, convert_messages
 from gateway.dialects.messages_errors import refuse
 from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
@@ -65,7 +65,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     _check_supported(request)
     names = ToolNames()
     converted = convert_messages(request.system, request.messages, names)
-    conversation = headers.get(CONVERSATION_HEADER)
+    conversation = named_conversation(headers)
     start = msgspec.structs.replace(
         _turn_start(request, converted, turn_id(headers, "msg_"), names),
         on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
@@ -73,7 +73,7 @@ def start_of(body: bytes, headers: Headers) -> Start:
     )
     path = _paths(converted, new_input_from(start))
     if conversation is not None:
-        start = in_conversation(start, conversation_id(conversation))
+        start = in_conversation(start, conversation)
     one_call = request.tool_choice is not None and request.tool_choice.disable_parallel_tool_use is True
     return Start(
         checked(start, path),

@@ -101,7 +101,8 @@ def create_of(body: bytes, headers: Headers) -> Create:
 
 def frame_of(data: bytes | str) -> SocketRequest:
     """Return the frame of a client on a socket. Raises `ApiError`."""
-    return decode_request(_decode_frame, data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    encoded = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+    return decode_request(_decode_frame, encoded, is_frame=True)
 
 
 def create_of_frame(request: SocketRequest, headers: Headers) -> Create:
@@ -175,7 +176,7 @@ def _check_supported(request: ResponsesRequest) -> None:
         raise unsupported("include", "Log probabilities aren't available.")
     if request.prompt is not None:
         raise unsupported("prompt", "Send `instructions` and `input` instead.")
-    if request.previous_response_id is not None and request.conversation is not None:
+    if request.previous_response_id is not None and request.named_conversation is not None:
         raise ApiError(
             "invalid_request",
             "`previous_response_id` and `conversation` can't be combined. Leave one of them out.",
@@ -183,7 +184,7 @@ def _check_supported(request: ResponsesRequest) -> None:
         )
     if request.background and request.store is False:
         raise ApiError("invalid_request", "`background` requires `store`. Leave `store` out.", path="background")
-    if request.conversation is not None and request.store is False:
+    if request.named_conversation is not None and request.store is False:
         raise ApiError("invalid_request", "`conversation` requires `store`. Leave `store` out.", path="store")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from gateway.dialects.base import media_part, unsupported
@@ -77,21 +78,42 @@ ROLES: Final[dict[str, Role]] = {
     "assistant": "assistant",
 }
 IMAGE_FORMATS: Final = frozenset({"png", "jpeg", "webp", "gif", "avif", "bmp"})
+MEDIA: Final = {"input_image": "Image", "input_file": "File"}
 TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
 def convert_items(items: str | Sequence[InputItem] | None) -> Converted:
-    """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`."""
+    """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`.
+
+    Images and files in the outputs of functions follow these outputs in a message of the user.
+    """
     if isinstance(items, str):
         return Converted([], [InputMessage(role="user", parts=[TextPart(items)])] if items else [], [[0]])
     converted = Converted([], [], [])
+    media: list[tuple[Part, int]] = []
     for n, item in enumerate(items or ()):
+        if item.type == "function_call_output":
+            result, more = _result(item, f"input[{n}]")
+            _append(converted, "tool", [result], n)
+            media += [(part, n) for part in more]
+            continue
         role, parts = _convert(item, f"input[{n}]")
+        if parts:
+            _append_media(converted, media)
         if role == "system" and not converted.messages:
             converted.system.extend(part.text for part in parts if isinstance(part, TextPart) and part.text)
         elif parts:
             _append(converted, role, parts, n)
+    _append_media(converted, media)
     return converted
+
+
+def _append_media(converted: Converted, media: list[tuple[Part, int]]) -> None:
+    """Append the parts of `media` as one message of the user, and clear it. Each comes with the number of its item."""
+    if media:
+        converted.messages.append(InputMessage(role="user", parts=[part for part, _ in media]))
+        converted.origins.append([n for _, n in media])
+        media.clear()
 
 
 def _append(converted: Converted, role: Role, parts: list[Part], origin: int) -> None:
@@ -118,9 +140,6 @@ def _convert(item: InputItem, path: str) -> tuple[Role, list[Part]]:
         if not isinstance(arguments, str):
             raise ApiError("invalid_request", "`arguments` must be JSON as a string.", path=f"{path}.arguments")
         return "assistant", [ToolCallPart(item.call_id or "", item.name or "", arguments)]
-    if kind == "function_call_output":
-        _require(path, call_id=item.call_id)
-        return "tool", [ToolResultPart(item.call_id or "", _output(item.output, f"{path}.output"))]
     if kind == "reasoning":
         return "assistant", _reasoning(item)
     if kind == "image_generation_call":
@@ -152,19 +171,30 @@ def _image(item: InputItem) -> list[Part]:
     return [ImagePart(media_type, url=item.url)] if item.url else []
 
 
-def _output(output: Any, path: str) -> str:
-    """Return the output of a function, which is only text here."""
+def _result(item: InputItem, path: str) -> tuple[ToolResultPart, list[Part]]:
+    """Return the output of a function as text, and the images and files in it."""
+    _require(path, call_id=item.call_id)
+    call, output = item.call_id or "", item.output
     if isinstance(output, str):
-        return output
+        return ToolResultPart(call, output), []
     if not isinstance(output, list):
-        raise ApiError("invalid_request", "`output` must be a string or a list of texts.", path=path)
-    texts = []
-    for n, part in enumerate(output):
-        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXTS else None
-        if not isinstance(text, str):
-            raise unsupported(f"{path}[{n}]", "The output of a function has only text here.")
-        texts.append(text)
-    return "".join(texts)
+        raise ApiError("invalid_request", "`output` must be a string or a list.", path=f"{path}.output")
+    texts: list[str] = []
+    media: list[Part] = []
+    for n, value in enumerate(output):
+        place = f"{path}.output[{n}]"
+        try:
+            content = msgspec.convert(value, Content)
+        except msgspec.ValidationError:
+            raise ApiError("invalid_request", "The part of the output has a wrong type.", path=place) from None
+        if content.type in TEXTS and content.text is not None:
+            texts.append(content.text)
+        elif content.type in MEDIA and (content.image_url or content.file_data or content.file_url):
+            media.append(_part(content, place))
+            texts.append(f"[{MEDIA[content.type]}: see the next message.]")
+        else:
+            raise unsupported(place, "The output of a function has text, images and files here, with their data.")
+    return ToolResultPart(call, "".join(texts)), media
 
 
 def _content(content: str | list[Content] | None, path: str) -> list[Part]:

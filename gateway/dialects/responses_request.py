@@ -86,8 +86,9 @@ class ResponsesRequest(Struct):
 
     @property
     def named_conversation(self) -> str | None:
-        """The conversation that the client names."""
-        return self.conversation.id if isinstance(self.conversation, ConversationRef) else self.conversation
+        """The conversation that the client names. An empty name is none."""
+        named = self.conversation.id if isinstance(self.conversation, ConversationRef) else self.conversation
+        return named or None
 
 
 class SocketRequest(ResponsesRequest):

@@ -136,7 +136,7 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
     try:
         fields_by_name = JSON.decode_any(body) if body else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise decode_error(error) from None
+        raise decode_error(error, is_body=True) from None
     if not isinstance(fields_by_name, dict):
         raise ApiError("invalid_frame", "The body isn't a JSON object. Send one JSON object.")
     for name in fields_by_name:
@@ -159,7 +159,7 @@ def decode_start(
             raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
         check_untyped_values(start)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
-        raise decode_error(error) from None
+        raise decode_error(error, is_body=True) from None
     if start.id is not None or start.as_ is not None:
         name = "as" if start.id is None else "id"
         raise _unknown_field(name)
@@ -179,5 +179,5 @@ def convert_request(kind: type[R], fields_by_name: dict[str, Any], *, strict: bo
         request = msgspec.convert(fields_by_name, kind, strict=strict)
         check_untyped_values(request)  # type: ignore[arg-type]
     except (msgspec.ValidationError, RecursionError, ApiError) as error:
-        raise decode_error(error) from None
+        raise decode_error(error, is_body=True) from None
     return request

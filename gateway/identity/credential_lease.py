@@ -14,7 +14,7 @@ from gateway.protocol.requests import Request, TurnStart
 TIMER_MAX_S = 10 * 365 * 86_400.0
 """A credential that is valid for longer than this has no timers."""
 
-EXPIRED = "The credential has expired. Send auth with a new one."
+EXPIRED = "The credential has expired. Send a new one."
 REVOKED = "The credential was revoked. Sign in again."
 NARROWED = "The credential has lost a scope that this client needs. Sign in again."
 

@@ -84,14 +84,10 @@ def check_origin(headers: Headers, settings: Settings) -> None:
 def check_socket_origin(headers: Headers, settings: Settings) -> None:
     """Check the origin of an opening socket, as `check_origin` does. Raises `ApiError`.
 
-    With auth on, a client without `Origin` must send `Authorization`, which no browser sends with a socket.
+    With auth on, a client without `Origin` must send a credential in a header, which no browser sends with a socket.
     """
     check_origin(headers, settings)
-    if (
-        settings.auth != "none"
-        and not header_values(headers, b"origin")
-        and not header_values(headers, b"authorization")
-    ):
+    if settings.auth != "none" and not header_values(headers, b"origin") and not credential_values(headers):
         raise ApiError(
             "forbidden", "The Origin header is missing. Without it, send the credential as Authorization: Bearer."
         )

@@ -160,22 +160,23 @@ def _usable_id(value: object, chars_max: int) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= chars_max and is_plain(value) else None
 
 
-def decode_error(error: Exception) -> ApiError:
-    """Return the API error for an exception that decoding a frame or an HTTP request has raised.
+def decode_error(error: Exception, *, is_body: bool = False) -> ApiError:
+    """Return the API error for an exception that decoding a frame, or with `is_body` that of an HTTP request, has raised.
 
     Its code is "invalid_frame" if the frame is unreadable or nested too deeply, or has an unknown type, an unknown field
     or a value that no frame may have. It is "invalid_request", with the path, if a field has a wrong value.
     """
     if isinstance(error, ApiError):
         return error
+    unit, advice = ("body", "Send one JSON object") if is_body else ("frame", "Send one map per frame")
     if isinstance(error, RecursionError):
-        return ApiError("invalid_frame", f"The frame is nested deeper than {DEPTH_MAX} levels. Flatten it.")
+        return ApiError("invalid_frame", f"The {unit} is nested deeper than {DEPTH_MAX} levels. Flatten it.")
     text = str(error).replace(_NOT_PLAIN, "Control and format characters aren't allowed in a name")
     text = text.replace(_NOT_AN_OWN_ID, "An id that a client makes has 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     if len(text) > 2 * _REASON_CHARS_MAX:
         text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
     if not isinstance(error, msgspec.ValidationError):
-        return ApiError("invalid_frame", f"The frame can't be decoded: {_shorten(text)}. Send one map per frame.")
+        return ApiError("invalid_frame", f"The {unit} can't be decoded: {_shorten(text)}. {advice}.")
     reason, path = _split_message(text)
     missing = _MISSING_FIELD.match(text)
     if missing is not None:

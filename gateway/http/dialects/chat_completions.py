@@ -97,12 +97,22 @@ async def _find(session: HttpSession, name: str) -> TurnView:
     except ApiError as error:
         if error.code != "not_found":
             raise
-        page: MessagePage = await session.handle(p.ConversationMessages(conversation=conversation_id(name), limit=1))
-        turn = page.messages[-1].turn if page.messages else None
+        turn = await _newest_answer(session, name)
         if turn is None:
-            raise not_found("stream") from None
+            raise not_found("stream", name) from None
         view = await session.handle(p.TurnGet(turn=turn))
     return view
+
+
+async def _newest_answer(session: HttpSession, name: str) -> str | None:
+    """Return the turn of the newest message of the conversation with this id; None if there is none."""
+    try:
+        page: MessagePage = await session.handle(p.ConversationMessages(conversation=conversation_id(name), limit=1))
+    except ApiError as error:
+        if error.code != "not_found":
+            raise
+        return None
+    return page.messages[-1].turn if page.messages else None
 
 
 def _operations(base: str) -> tuple[Operation, ...]:

@@ -180,11 +180,7 @@ class ResponseContexts:
 
     async def _continued(self, response: str) -> Previous:
         """Return the context for a request whose `previous_response_id` is `response`. Raises `ApiError`."""
-        missing = ApiError(
-            "not_found",
-            f"Previous response {response[:80]} not found. Send the whole context in `input`, without the id.",
-            path="previous_response_id",
-        )
+        missing = missing_previous(response)
         try:
             record = await self._store.turn(self._user, response)
         except NotFound:
@@ -257,6 +253,15 @@ class ResponseContexts:
                 return None
             before = records[0].id
         return None
+
+
+def missing_previous(response: str) -> ApiError:
+    """Return the error for a response that can't be continued."""
+    return ApiError(
+        "not_found",
+        f"Previous response {response[:80]} not found. Send the whole context in `input`, without the id.",
+        path="previous_response_id",
+    )
 
 
 def deleted_in(record: ConversationRecord) -> list[str]:

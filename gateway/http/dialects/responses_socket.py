@@ -21,7 +21,7 @@ from gateway.dialects.responses_object import Object
 from gateway.dialects.responses_request import SocketRequest
 from gateway.dialects.responses_stream import ResponsesStream
 from gateway.http.dialects.recent_contexts import RecentContexts
-from gateway.http.dialects.responses_context import ResponseContexts
+from gateway.http.dialects.responses_context import ResponseContexts, missing_previous
 from gateway.http.dialects.serving import check_size
 from gateway.http.dialects.socket_session import SocketSession, open_socket
 from gateway.http.event_stream import encode_event
@@ -207,7 +207,11 @@ class _Connection:
             return None
         messages = list(context.kept.messages or ())
         if context.has_answer:
-            view: TurnView = await self._session.handle(p.TurnGet(turn=response))
+            try:
+                await self._contexts.kept(response)  # it isn't there if it was deleted
+                view: TurnView = await self._session.handle(p.TurnGet(turn=response))
+            except ApiError as error:
+                raise missing_previous(response) if error.code == "not_found" else error from None
             if view.status in {"queued", "running"}:
                 raise ApiError("busy", "The previous response is still in progress.", path="previous_response_id")
             if view.message is not UNSET and view.message.parts:

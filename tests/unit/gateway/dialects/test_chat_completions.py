@@ -105,6 +105,17 @@ def test_messages_and_their_origins() -> None:
     assert start.path("tools[3].parameters.type") == "tools[3].function.parameters.type"
 
 
+def test_the_last_of_messages_that_are_all_of_the_system_is_answered() -> None:
+    """As at OpenAI, where an application may send its whole prompt as one system message."""
+    request = started(
+        messages=[{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Hi"}]
+    ).request
+    assert request.system == "Be brief."
+    assert request.messages == [InputMessage(role="user", parts=[TextPart("Hi")])]
+    silent = started(messages=[{"role": "system", "content": "Hi"}, {"role": "assistant", "content": ""}]).request
+    assert (silent.system, len(silent.messages or ())) == (None, 1)
+
+
 def test_parameters_and_tools() -> None:
     start = started(
         temperature=1,
@@ -156,6 +167,23 @@ def test_parameters_and_tools() -> None:
 )  # fmt: skip
 def test_what_is_refused_names_its_field(body: dict[str, Any], path: str) -> None:
     assert refused(**body).body.path == path
+
+
+def test_paths_of_errors_name_the_messages() -> None:
+    """Also in a conversation, where only some of the messages are the input."""
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "user", "content": [{"type": "text", "text": "See"}, IMAGE]},
+    ]
+    body = json.dumps({"messages": messages}).encode()
+    path = start_of(body, {"x-conversation-id": "c"}).path
+    assert path("input[0].call") == "messages[3].call"
+    assert path("input[2].data") == "messages[4].content[1]"
+    assert path("input") == path("input[9]") == "messages"
+    assert start_of(body, {}).path("messages[3].parts[1].data") == "messages[4].content[1]"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages":[]', b"\xff", b"[" * 2000])
@@ -252,7 +280,7 @@ def test_images_of_an_answer() -> None:
     assert body["choices"][0]["message"]["images"][0]["image_url"]["url"] == "data:image/png;base64,aGk="
 
 
-@pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length")])
+@pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length"), ("disconnect", "length")])
 def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
     ending = TurnCancelled(turn="t", seq=2, by=by, usage=None, cost=None, timing=TIMING, message="a")
     (chunk,) = chunks(ending)
@@ -263,6 +291,11 @@ def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
         "finish_reason": reason,
     }
     assert "usage" not in chunk
+    message = Message(
+        id="a", role="assistant", parts=[TextPart("H")], parent=None, created_at="2026-01-31T00:00:00.000Z", by=by
+    )
+    body = json.loads(completion(TurnView("t", None, "cancelled", 1, 9, "m", message)).body)
+    assert body["choices"][0]["finish_reason"] == reason
 
 
 def test_a_failed_stream_ends_with_an_error() -> None:

@@ -122,6 +122,43 @@ def test_items_become_messages() -> None:
     ]
 
 
+def test_images_in_the_outputs_of_functions_follow_in_a_message_of_the_user() -> None:
+    """All results come first, because providers accept them only directly after their calls."""
+    image = {"type": "input_image", "image_url": "data:image/png;base64,aGk="}
+    file = {"type": "input_file", "file_data": "aGk=", "filename": "a.pdf"}
+    made = created(
+        input=[
+            {"role": "user", "content": "See"},
+            CALL,
+            {**CALL, "call_id": "c2"},
+            {**RESULT, "output": [{"type": "input_text", "text": "Here:"}, image]},
+            {**RESULT, "call_id": "c2", "output": [file]},
+            {"role": "user", "content": "And?"},
+            {**CALL, "call_id": "c3"},
+            {**RESULT, "call_id": "c3", "output": [image]},
+        ]
+    )
+    start = turn_start(made, Previous(messages=[]))
+    assert start.messages[2:] == [
+        InputMessage(
+            role="tool",
+            parts=[
+                ToolResultPart("c1", "Here:[Image: see the next message.]"),
+                ToolResultPart("c2", "[File: see the next message.]"),
+            ],
+        ),
+        InputMessage(
+            role="user",
+            parts=[ImagePart("image/png", data="aGk="), FilePart("application/pdf", data="aGk=", name="a.pdf")],
+        ),
+        InputMessage(role="user", parts=[TextPart("And?")]),
+        InputMessage(role="assistant", parts=[ToolCallPart("c3", "add", "{}")]),
+        InputMessage(role="tool", parts=[ToolResultPart("c3", "[Image: see the next message.]")]),
+        InputMessage(role="user", parts=[ImagePart("image/png", data="aGk=")]),
+    ]
+    assert made.path("messages[3].parts[1].data") == "input[4]"
+
+
 def test_new_input_in_a_conversation() -> None:
     """An empty system prompt stands for none, where the conversation's would be the default."""
     start = start_of(Previous("conv_1", "m_1", is_new=False), input=[RESULT, {"role": "user", "content": "And?"}])

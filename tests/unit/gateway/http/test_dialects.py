@@ -207,6 +207,34 @@ async def test_the_history_of_a_conversation(http: httpx2.AsyncClient) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")
 
 
+async def test_an_empty_name_of_a_conversation_is_none(http: httpx2.AsyncClient) -> None:
+    """Or else all requests of a client that has no name yet would share one history."""
+    await http.post(CHAT, json=body(**QUICK), headers={"x-conversation-id": ""})
+    messages = {"model": "demo", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}], "demo": QUICK}
+    await http.post("/v1/messages", json=messages, headers={"x-conversation-id": ""})
+    assert (await http.get("/v1/conversations")).json()["conversations"] == []
+    made = (await http.post("/v1/responses", json={"input": "Hi", "conversation": "", "demo": QUICK})).json()
+    assert made["conversation"] is None
+    more = {"input": "Hi", "conversation": {"id": ""}, "previous_response_id": made["id"], "demo": QUICK}
+    assert (await http.post("/v1/responses", json=more)).status_code == 200
+
+
+async def test_a_stream_that_does_not_exist(http: httpx2.AsyncClient) -> None:
+    for method in ("GET", "DELETE"):
+        error = (await http.request(method, "/v1/stream/nothing")).json()["error"]
+        assert (error["param"], error["code"]) == ("stream", "not_found")
+        assert "Stream nothing not found" in error["message"]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages", "/v1/turns", "/v1/conversations"])
+async def test_an_error_of_a_body_does_not_speak_of_frames(http: httpx2.AsyncClient, path: str) -> None:
+    for sent in ("{", '{"metadata":' + '{"a":' * 40 + "1" + "}" * 41):
+        refused = await http.post(path, content=sent, headers={"content-type": "application/json"})
+        message = refused.json()["error"]["message"]
+        assert refused.status_code == 400
+        assert "frame" not in message
+
+
 async def test_a_running_stream_is_stopped(http: httpx2.AsyncClient) -> None:
     """The stream that runs ends normally, and the turn is cancelled."""
     headers = {"x-conversation-id": "c"}

@@ -187,10 +187,11 @@ def test_two_origin_headers_are_refused() -> None:
 
 
 def test_with_auth_on_a_socket_needs_an_origin_or_a_header() -> None:
-    """A browser always sends an `Origin` with a socket, and never an `Authorization` header."""
+    """A browser always sends an `Origin` with a socket, and never a header with a credential."""
     locked = make_settings(auth="jwt", jwt_secret="x" * 32, allowed_origins=("https://app.example",))
     check_host(headers(host="gateway.example"), locked)
     check_socket_origin(headers(host="gateway.example", authorization="Bearer x"), locked)
+    check_socket_origin([*headers(host="gateway.example"), (b"x-api-key", b"x")], locked)
     check_socket_origin(headers(host="gateway.example", origin="https://app.example"), locked)
     check_socket_origin(headers(host="127.0.0.1"), DEFAULT)
     with pytest.raises(ApiError) as refused:

@@ -108,6 +108,16 @@ async def test_an_unstored_context_is_only_known_to_its_socket(server: InLoopSer
         assert (await socket.respond("Two", previous_response_id=first))["type"] == "response.completed"
 
 
+async def test_a_deleted_response_cant_be_continued(server: InLoopServer) -> None:
+    """Also not on the socket that remembers its context."""
+    async with opened(server) as socket, http_client(server.url) as http:
+        for store in (True, False):
+            first = (await socket.respond("One", store=store))["response"]["id"]
+            assert (await http.delete(f"/v1/responses/{first}")).status_code == 200
+            refused = await socket.respond("Two", previous_response_id=first, store=store)
+            assert (refused["status"], refused["error"]["code"]) == (400, "previous_response_not_found")
+
+
 async def test_a_warm_up(server: InLoopServer) -> None:
     """It is answered with an empty response, which the next one continues. No model is asked."""
     system = {"role": "system", "content": "Be brief."}
