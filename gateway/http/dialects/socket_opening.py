@@ -53,6 +53,8 @@ async def open_socket_late(
             origin.check_socket_origin(scope["headers"], services.settings)
             if services.runner.is_draining:
                 raise ApiError("shutting_down", retry_after_ms=1000)
+            # There is no credential to accept yet, but one in the wrong place is refused.
+            await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
             await permit.acquire(None, host)
         except Exception as error:
             refused = as_api_error(error)

@@ -394,6 +394,11 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
             async with socket(process.url, additional_headers={"authorization": "Bearer wrong"}):
                 pass
         assert wrong.value.response.status_code == 401
+        for query in ("token=x", "api_key=x", "&".join(f"a{n}=1" for n in range(99))):
+            with pytest.raises(websockets.InvalidStatus) as in_address:
+                async with socket(process.url, f"/ai-sdk/ws?{query}", origin=process.url):
+                    pass
+            assert in_address.value.response.status_code in {400, 401}, "as at every other address"
         ticket = (await http.post("/v1/tickets", headers=ann)).json()["ticket"]
         async with socket(process.url, f"/ai-sdk/ws?ticket={ticket}", origin=process.url) as s:
             await s.send("resume", "r", id="secret")
