@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from gateway.http.named_user import DAY_MS, KEPT_MS_MAX, kept_ms
+from gateway.identity.principal import Principal
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.curl import Answer, curl
 from tests.demo import expected
 from tests.in_loop_server import InLoopServer, serving
+from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -119,3 +123,19 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
         shared = await curl("POST", f"{server.url}/api/chat", {"message": "Hi"})
         assert shared.headers["content-type"].startswith("text/plain")
         assert (await read(server, "/api/health")).json == {"status": "ok"}
+
+
+async def test_the_user_of_a_session_isnt_kept_longer_than_the_session(tmp_path: Path) -> None:
+    """On Redis without an archive, a session expires by itself; elsewhere it has the retention."""
+    with redis_process(tmp_path) as redis:
+        async with serving(store=redis.url, history_ttl_s=15) as server:
+            assert (await curl("POST", f"{server.url}/chat", said("s", "ann"))).status == 200
+            assert (await curl("POST", f"{server.url}/api/chat/sessions/t", {"user_id": "ann"})).status == 200
+            with Redis(port=redis.port) as direct:
+                found = list(direct.scan_iter("*session:*"))
+                assert len(found) == 2
+                assert all(0 < int(direct.pttl(key)) <= 15_000 for key in found)
+    async with serving(retention_days=2) as server:
+        assert (await curl("POST", f"{server.url}/chat", said("s", "ann"))).status == 200
+        assert kept_ms(server.gateway.services, Principal(user="ann")) == 2 * DAY_MS
+        assert kept_ms(server.gateway.services, Principal(user="ann", retention_days=0)) == KEPT_MS_MAX
