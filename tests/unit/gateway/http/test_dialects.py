@@ -256,3 +256,12 @@ async def test_refusals_before_the_address_is_served_have_the_dialects_shape(pre
             assert error["message"]
         refused = await http.post(f"{prefix}/api/chat", headers={"host": "evil.example"})
         assert refused.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", ["/v1/stream/c", "/api/chat/c/stream", "/api/v1/conversations/c/stream"])
+async def test_the_head_of_a_stream_can_be_asked_for(http: httpx2.AsyncClient, path: str) -> None:
+    sent = {"message": "Hi", "session_id": "c", "demo": {"rate": 5, "tokens": 500}}
+    assert (await http.post("/chat", json=sent)).status_code == 200
+    head = await http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/event-stream")
