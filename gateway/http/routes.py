@@ -134,7 +134,8 @@ async def handle_not_found(request: Request, error: Exception) -> Response:
 def _dialect_of(path: str, scope: Scope) -> Dialect | None:
     """Return the dialect of an error: that of the address, or Anthropic's, whose clients send a header of their own."""
     found = dialect_at(path)
-    return MESSAGES if found is None and VERSION_HEADER in Headers(scope=scope) else found
+    is_own = path.startswith("/v1/messages/")  # the messages of our own API
+    return MESSAGES if found is None and not is_own and VERSION_HEADER in Headers(scope=scope) else found
 
 
 async def refuse_without_upgrade(_: Request) -> Response:
@@ -187,7 +188,7 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_methods=("GET", "POST", "PATCH", "DELETE"),
         allow_headers=("*",),  # the SDKs of other services send headers of their own
         expose_headers=(
-            *("link", "location", "preference-applied", "retry-after", "x-request-id"),
+            *("link", "location", "preference-applied", "request-id", "retry-after", "x-request-id"),
             *("retry-after-ms", "turnwire-error", "turnwire-turn", "x-should-retry"),
         ),
     )
