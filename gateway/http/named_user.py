@@ -66,7 +66,7 @@ def kept_ms(services: Services, principal: Principal) -> int:
     """Return how long it is kept for which user a session was begun: not longer than the session itself."""
     settings, days = services.settings, principal.retention_days
     days = settings.retention_days if days is None else days
-    limits_ms = [KEPT_MS_MAX, *([days * DAY_MS] if days else ())]
+    limits_ms: list[int] = [KEPT_MS_MAX, *([days * DAY_MS] if days else ())]
     if services.store.shared and not settings.archive and settings.history_ttl_s:
         limits_ms.append(int(settings.history_ttl_s * 1000))
     return min(limits_ms)
