@@ -402,8 +402,7 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
                 async with socket(process.url, f"/ai-sdk/ws?{query}", origin=process.url):
                     pass
             assert in_address.value.response.status_code in {400, 401}, "as at every other address"
-        as_bob = {"origin": process.url, "additional_headers": {"Turnwire-As": "bob"}}
-        async with socket(process.url, **as_bob) as s:
+        async with socket(process.url, origin=process.url, additional_headers={"Turnwire-As": "bob"}) as s:
             await s.send("resume", "r", id="secret", headers={"Authorization": ann["authorization"]})
             await s.connection.wait_closed()
             assert s.connection.close_code == 1008, "ann may not act for bob"
