@@ -318,7 +318,9 @@ def stop_fields(reason: FinishReason | None, by: CancelledBy | None, sequence: s
     """
     if sequence is not None and reason == "stop":
         return {"stop_reason": "stop_sequence", "stop_sequence": sequence, "stop_details": None}
-    stopped = ("max_tokens" if by == "limit" else "end_turn") if reason is None else STOP_REASONS[reason]
+    stopped = (
+        ("max_tokens" if by in {"limit", "disconnect"} else "end_turn") if reason is None else STOP_REASONS[reason]
+    )
     details = {"type": "refusal", "category": None, "explanation": None} if stopped == "refusal" else None
     return {"stop_reason": stopped, "stop_sequence": None, "stop_details": details}
 

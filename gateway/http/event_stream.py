@@ -67,9 +67,10 @@ class EventStream:
         """
         shrink_write_buffers(transport_of(scope))
         self._headers = headers
-        if not isinstance(self._event_format, StreamTranslator):
+        is_head = scope["method"] == "HEAD"
+        if is_head or not isinstance(self._event_format, StreamTranslator):
             await self._begin(send)
-        if scope["method"] == "HEAD":
+        if is_head:
             await send({"type": "http.response.body"})
             return
         loop = asyncio.get_running_loop()

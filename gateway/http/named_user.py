@@ -9,14 +9,16 @@ import structlog
 
 from gateway.http.operation import RequestContext
 from gateway.identity.named_user import principal_for
-from gateway.identity.principal import check_user
+from gateway.identity.principal import Principal, check_user
 from gateway.protocol.errors import ApiError
+from gateway.requests.services import Services
 from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.http")
 
-KEPT_MS: Final = 400 * 24 * 3600 * 1000
-"""How long the user for whom a session was begun is remembered, counted from the session's last message."""
+DAY_MS: Final = 24 * 3600 * 1000
+KEPT_MS_MAX: Final = 400 * DAY_MS
+"""How long the user for whom a session was begun is remembered at most, counted from the session's last message."""
 
 
 async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:
@@ -51,10 +53,23 @@ async def remember_user(context: RequestContext, caller: str, session: str | Non
     user = context.principal.user
     if session is None or user == caller:
         return
+    services = context.services
     try:
-        await context.services.store.put_ephemeral(_key(caller, session), user.encode(), KEPT_MS, user)
+        await services.store.put_ephemeral(
+            _key(caller, session), user.encode(), kept_ms(services, context.principal), user
+        )
     except StoreError as error:
         log.warning("user of a session can't be kept", error=str(error))
+
+
+def kept_ms(services: Services, principal: Principal) -> int:
+    """Return how long it is kept for which user a session was begun: not longer than the session itself."""
+    settings, days = services.settings, principal.retention_days
+    days = settings.retention_days if days is None else days
+    limits_ms: list[int] = [KEPT_MS_MAX, *([days * DAY_MS] if days else ())]
+    if services.store.shared and not settings.archive and settings.history_ttl_s:
+        limits_ms.append(int(settings.history_ttl_s * 1000))
+    return min(limits_ms)
 
 
 def _key(caller: str, session: str) -> str:

@@ -155,13 +155,17 @@ def _responses(operation: Operation) -> Schema:
         types = {one.error_type: "object" if one.error_type == JSON_TYPE else "string" for one in dialects}
         content = {error_type: {"schema": {"type": kind}} for error_type, kind in types.items()}
     refused = {"headers": _headers(("Retry-After",)), "content": content}
+    if operation.dialect is None:
+        why = (
+            "`error.path` names the invalid field, if there is one.",
+            "`error.retryable` is true if a retry can succeed.",
+        )
+    else:
+        why = ("The body has the shape of this protocol's errors.",) * 2
     return {
         **responses,
-        "4XX": {
-            "description": "The request was refused. `error.path` names the invalid field, if there is one.",
-            **refused,
-        },
-        "5XX": {"description": "The request failed. `error.retryable` is true if a retry can succeed.", **refused},
+        "4XX": {"description": f"The request was refused. {why[0]}", **refused},
+        "5XX": {"description": f"The request failed. {why[1]}", **refused},
     }
 
 

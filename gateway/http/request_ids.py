@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.protocol.ids import REQUEST_ID_HEADER, request_id_in
 
 log = structlog.stdlib.get_logger("turnwire.http")
 
 ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 """The messages that begin an answer, and have its headers."""
+ANTHROPIC_HEADER = b"request-id"
+"""The header in which the clients of Anthropic's API, which send `VERSION_HEADER`, expect the id too."""
 UNKNOWN = "unknown"
 """The template of a path that doesn't exist."""
 
@@ -42,6 +46,7 @@ class RequestIds:
         request_id = request_id_in(scope["headers"])
         status: int | None = None
         is_socket = scope["type"] == "websocket"
+        is_anthropic = VERSION_HEADER in Headers(scope=scope)
         is_logged = log.isEnabledFor(logging.DEBUG)
         path = self._template(scope) if is_logged else UNKNOWN  # found now, because a route changes the scope
         began_s = perf_counter()
@@ -59,7 +64,8 @@ class RequestIds:
                 log_request()
             if is_answer:
                 status = message.get("status", status)
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
+                names = (REQUEST_ID_HEADER, *((ANTHROPIC_HEADER,) if is_anthropic else ()))
+                message["headers"] = [*message.get("headers", ()), *((name, request_id.encode()) for name in names)]
             await send(message)
 
         with bound_contextvars(request_id=request_id):

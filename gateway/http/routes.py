@@ -17,7 +17,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialects.base import Dialect
+from gateway.dialects.messages import MESSAGES
 from gateway.http.asyncapi import asyncapi
+from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
 from gateway.http.negotiation import preferred_media_type
@@ -113,7 +116,8 @@ class SecurityMiddleware:
         try:
             origin.check_host(scope["headers"], self._settings)
         except ApiError as refused:
-            await error_response(refused)(scope, receive, send_with_headers)
+            path = scope["path"].removeprefix(self._settings.path_prefix)
+            await error_response(refused, dialect=_dialect_of(path, scope))(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
@@ -121,10 +125,17 @@ class SecurityMiddleware:
 async def handle_not_found(request: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    dialect = dialect_at(path)
+    dialect = _dialect_of(path, request.scope)
     if isinstance(error, HTTPException) and error.status_code == 405:
         return error_response(WRONG_METHOD, error.headers, dialect)
     return error_response(ApiError("not_found", "Path not found. GET /v1 lists the addresses."), dialect=dialect)
+
+
+def _dialect_of(path: str, scope: Scope) -> Dialect | None:
+    """Return the dialect of an error: that of the address, or Anthropic's, whose clients send a header of their own."""
+    found = dialect_at(path)
+    is_own = path.startswith("/v1/messages/")  # the messages of our own API
+    return MESSAGES if found is None and not is_own and VERSION_HEADER in Headers(scope=scope) else found
 
 
 async def refuse_without_upgrade(_: Request) -> Response:
@@ -177,7 +188,7 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_methods=("GET", "POST", "PATCH", "DELETE"),
         allow_headers=("*",),  # the SDKs of other services send headers of their own
         expose_headers=(
-            *("link", "location", "preference-applied", "retry-after", "x-request-id"),
+            *("link", "location", "preference-applied", "request-id", "retry-after", "x-request-id"),
             *("retry-after-ms", "turnwire-error", "turnwire-turn", "x-should-retry"),
         ),
     )

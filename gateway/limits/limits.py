@@ -2,7 +2,7 @@
 
 Requests (`rate_limiter.py`) and connections (`connections.py`) are counted in the store for all instances, and so are
 turns and budgets, when a turn is accepted. Bodies, answers and loop time are counted in this process only. With
-auth off, all clients are one user, and only the token and cost budgets and the memory for bodies are limited.
+auth off, only the token and cost budgets and the memory for bodies are limited.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_opening import open_socket_late
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.request_body import COUNT_ABOVE_BYTES
+from gateway.identity.named_user import AS_HEADER
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import EVENTS
@@ -234,6 +235,10 @@ class _Connection:
         """Start or resume the answer. Return its stream, or None if there is nothing to send. Raises `ApiError`."""
         services = self._services
         await self._renew(frame.headers)
+        if _lowered(frame.headers).get(AS_HEADER.lower(), self._session.user) != self._session.user:
+            raise ApiError(
+                "forbidden", f"A socket has one user. Send {AS_HEADER} with the opening, one socket for each user."
+            )
         if frame.type == "resume":
             if frame.id is None:
                 raise ApiError("invalid_request", "Send the id of the chat.", path="id")

@@ -13,6 +13,7 @@ from gateway.dialects.base import Dialect
 from gateway.http.dialects.socket_session import SocketSession, open_socket
 from gateway.http.responses import error_response
 from gateway.identity import origin
+from gateway.identity.named_user import act_for_named_user
 from gateway.identity.origin import credential_values
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
@@ -53,6 +54,8 @@ async def open_socket_late(
             origin.check_socket_origin(scope["headers"], services.settings)
             if services.runner.is_draining:
                 raise ApiError("shutting_down", retry_after_ms=1000)
+            # There is no credential to accept yet, but one in the wrong place is refused.
+            await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
             await permit.acquire(None, host)
         except Exception as error:
             refused = as_api_error(error)
@@ -75,7 +78,8 @@ async def open_socket_late(
                     "unauthenticated",
                     "The credential is missing. Send it in the frame's headers, or a ticket in the address.",
                 )
-            principal = await services.authenticator.authenticate_token(token)
+            named = await services.authenticator.authenticate_token(token)
+            principal = act_for_named_user(named, scope["headers"])
         except TimeoutError:
             await _close(send, "No frame with a credential arrived in time. Connect again.")
             return None

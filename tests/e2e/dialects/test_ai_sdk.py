@@ -383,6 +383,9 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
             assert (await http.post("/api/chat/secret/stop", headers=bob)).json() == {"turns": {}}
             await s.send("resume", "r2", id="secret", headers={"authorization": bob["authorization"]})
             assert (await s.until_ended("r2"))[-1]["type"] == "error"
+            await s.send("send", "r3", id="other", messages=[user("Hi")], headers={"Turnwire-As": "bob"})
+            named = (await s.until_ended("r3"))[-1]
+            assert (named["type"], "Turnwire-As" in named["errorText"]) == ("error", True), "it isn't ann's turn"
             assert len((await http.post("/api/chat/secret/stop", headers=ann)).json()["turns"]) == 1
             frames = await s.until_ended("r1")
             assert [frame["chunk"]["type"] for frame in frames if "chunk" in frame][-1] == "abort"
@@ -394,6 +397,15 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
             async with socket(process.url, additional_headers={"authorization": "Bearer wrong"}):
                 pass
         assert wrong.value.response.status_code == 401
+        for query in ("token=x", "api_key=x", "&".join(f"a{n}=1" for n in range(99))):
+            with pytest.raises(websockets.InvalidStatus) as in_address:
+                async with socket(process.url, f"/ai-sdk/ws?{query}", origin=process.url):
+                    pass
+            assert in_address.value.response.status_code in {400, 401}, "as at every other address"
+        async with socket(process.url, origin=process.url, additional_headers={"Turnwire-As": "bob"}) as s:
+            await s.send("resume", "r", id="secret", headers={"Authorization": ann["authorization"]})
+            await s.connection.wait_closed()
+            assert s.connection.close_code == 1008, "ann may not act for bob"
         ticket = (await http.post("/v1/tickets", headers=ann)).json()["ticket"]
         async with socket(process.url, f"/ai-sdk/ws?ticket={ticket}", origin=process.url) as s:
             await s.send("resume", "r", id="secret")

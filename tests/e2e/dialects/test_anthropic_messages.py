@@ -236,6 +236,20 @@ async def test_a_conversation_keeps_the_history(
     assert upstream.requests[1].body["messages"][1]["content"] == first.to_dict()["content"]
 
 
+async def test_the_ids_of_requests_are_where_the_sdk_reads_them(
+    sdk: anthropic.AsyncAnthropic, http: httpx2.AsyncClient
+) -> None:
+    """So that a user of the SDK can name a request whose lines in the log are wanted."""
+    answer = await sdk.messages.create(
+        model="demo", max_tokens=9, messages=HELLO, extra_headers={"x-request-id": "mine"}
+    )
+    assert answer._request_id == "mine"
+    with pytest.raises(anthropic.NotFoundError) as refused:
+        await sdk.messages.create(model="nobody", max_tokens=9, messages=HELLO)
+    assert refused.value.request_id == refused.value.response.headers["x-request-id"]
+    assert "request-id" not in (await http.get("/v1/models")).headers
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_errors_have_the_classes_of_the_sdk(
     sdk: anthropic.AsyncAnthropic, upstream: Upstream, stream: bool

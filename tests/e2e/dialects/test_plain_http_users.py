@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis
 
+from gateway.http.dialects.table import SOCKETS
+from gateway.http.named_user import DAY_MS, KEPT_MS_MAX, kept_ms
+from gateway.identity.principal import Principal
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.curl import Answer, curl
 from tests.demo import expected
 from tests.in_loop_server import InLoopServer, serving
+from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -37,6 +44,19 @@ async def read(server: InLoopServer, path: str, **headers: str) -> Answer:
     answer = await curl("GET", server.url + path, **headers)
     assert answer.status == 200, answer
     return answer
+
+
+async def opening_status(url: str, headers: dict[str, str]) -> int:
+    """Open a socket, and return the status of the answer."""
+    at = urlsplit(url)
+    sent = {"Host": at.netloc, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    sent |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", **headers}
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    lines = [f"GET {at.path}?{at.query} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    status = (await reader.readline()).split()[1]
+    writer.close()
+    return int(status)
 
 
 async def test_a_user_is_named_where_auth_is_off() -> None:
@@ -104,6 +124,8 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
         assert contents(await read(server, "/history/served", **eve)) == []
         named = {**service, "Turnwire-As": "ann"}
         assert contents(await read(server, "/history/served", **named)) == ["Hello", TEXT]
+        other = await curl("GET", f"{server.url}/history/served?user_id=eve", **named)
+        assert (other.status, other.json["error"]["path"]) == (403, "user_id"), "a header has named the user"
 
         listed = await read(server, "/api/v1/conversations?user_id=ann", **boss)
         assert {(one["id"], one["user_id"]) for one in listed.json["conversations"]} == {
@@ -119,3 +141,30 @@ async def test_who_may_name_a_user(tmp_path: Path) -> None:
         shared = await curl("POST", f"{server.url}/api/chat", {"message": "Hi"})
         assert shared.headers["content-type"].startswith("text/plain")
         assert (await read(server, "/api/health")).json == {"status": "ok"}
+
+
+async def test_the_user_of_a_session_isnt_kept_longer_than_the_session(tmp_path: Path) -> None:
+    """On Redis without an archive, a session expires by itself; elsewhere it has the retention."""
+    with redis_process(tmp_path) as redis:
+        async with serving(store=redis.url, history_ttl_s=15) as server:
+            assert (await curl("POST", f"{server.url}/chat", said("s", "ann"))).status == 200
+            assert (await curl("POST", f"{server.url}/api/chat/sessions/t", {"user_id": "ann"})).status == 200
+            with Redis(port=redis.port) as direct:
+                found = list(direct.scan_iter("*session:*"))
+                assert len(found) == 2
+                assert all(0 < int(direct.pttl(key)) <= 15_000 for key in found)
+    async with serving(retention_days=2) as server:
+        assert (await curl("POST", f"{server.url}/chat", said("s", "ann"))).status == 200
+        assert kept_ms(server.gateway.services, Principal(user="ann")) == 2 * DAY_MS
+        assert kept_ms(server.gateway.services, Principal(user="ann", retention_days=0)) == KEPT_MS_MAX
+
+
+@pytest.mark.parametrize("path", ["/ws", *(path for path, _ in SOCKETS)])
+async def test_no_other_site_opens_a_socket(path: str) -> None:
+    """Where auth is off, the address may name the user, so a browser's page must be the gateway's own."""
+    async with serving() as server:
+        url = f"{server.ws_url.removesuffix('/ws')}{path}?user_id=ann"
+        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+            assert await opening_status(url, headers) == 403, headers
+        assert await opening_status(url, {"Origin": server.url}) == 101
+        assert await opening_status(url.replace("ann", "service:x"), {}) == 400

@@ -259,3 +259,37 @@ async def test_models(http: httpx2.AsyncClient) -> None:
         unknown = await http.get(f"{base}/models/no/such/model")
         assert unknown.status_code in {404, 502}
         assert unknown.json()["error"]["code"] in {"model_not_found", "upstream_auth"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/chat"])
+async def test_refusals_before_the_address_is_served_have_the_dialects_shape(prefix: str) -> None:
+    """A foreign `Host`, an unknown path and a wrong method. Clients of Anthropic are known by their header everywhere."""
+    anthropic = {"anthropic-version": "2023-06-01"}
+    async with serving(path_prefix=prefix) as server, http_client(server.url) as http:
+        for method, path, headers, status in (
+            ("POST", "/v1/chat/completions", {"host": "evil.example"}, 403),
+            ("GET", "/v1/responses/x/nothing", {}, 404),
+            ("POST", "/v1/messages", {"host": "evil.example"}, 403),
+            ("GET", "/v1/files", anthropic, 404),
+            ("DELETE", "/v1/models", anthropic, 405),
+            ("GET", "/v1/models", {**anthropic, "host": "evil.example"}, 403),
+            ("GET", "/v1/files", {}, 404),
+        ):
+            answer = await http.request(method, prefix + path, headers=headers)
+            assert answer.status_code == status, path
+            error, is_anthropic = answer.json()["error"], answer.json().get("type") == "error"
+            is_own = path == "/v1/files" and not headers
+            assert is_anthropic == ("messages" in path or "anthropic-version" in headers), path
+            assert ("x-should-retry" in answer.headers, "retryable" in error) == (not is_own, is_own), path
+            assert error["message"]
+        refused = await http.post(f"{prefix}/api/chat", headers={"host": "evil.example"})
+        assert refused.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", ["/v1/stream/c", "/api/chat/c/stream", "/api/v1/conversations/c/stream"])
+async def test_the_head_of_a_stream_can_be_asked_for(http: httpx2.AsyncClient, path: str) -> None:
+    sent = {"message": "Hi", "session_id": "c", "demo": {"rate": 5, "tokens": 500}}
+    assert (await http.post("/chat", json=sent)).status_code == 200
+    head = await http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/event-stream")

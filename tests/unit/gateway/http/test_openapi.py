@@ -59,3 +59,11 @@ def test_a_start_is_described() -> None:
     body = openapi("none")["components"]["schemas"]["TurnStartBody"]
     assert {"input", "messages", "params"} <= set(body["properties"])
     assert not {"id", "type"} & set(body["properties"])
+
+
+def test_only_our_own_errors_are_described_as_ours() -> None:
+    paths = openapi("none")["paths"]
+    for operation in OPERATIONS:
+        responses = paths[operation.path][operation.method.lower()]["responses"]
+        for status in ("4XX", "5XX"):
+            assert ("`error." in responses[status]["description"]) is (operation.dialect is None), operation.path
