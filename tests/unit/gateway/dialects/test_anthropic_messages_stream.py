@@ -218,7 +218,9 @@ def test_a_ping_begins_the_message() -> None:
     assert MessagesStream().encode(Heartbeat(1)) == b""
 
 
-@pytest.mark.parametrize(("by", "reason"), [("client", "end_turn"), ("limit", "max_tokens")])
+@pytest.mark.parametrize(
+    ("by", "reason"), [("client", "end_turn"), ("limit", "max_tokens"), ("disconnect", "max_tokens")]
+)
 def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
     ending = TurnCancelled(turn="t", seq=4, by=by, usage=None, cost=None, timing=TIMING, message="a")
     found = message(part(0), text(0, "Hel"), ending)

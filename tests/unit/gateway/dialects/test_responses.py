@@ -139,6 +139,7 @@ def test_images_in_the_outputs_of_functions_follow_in_a_message_of_the_user() ->
         ]
     )
     start = turn_start(made, Previous(messages=[]))
+    assert start.messages is not None
     assert start.messages[2:] == [
         InputMessage(
             role="tool",
