@@ -234,10 +234,12 @@ class Ask:
             # An edit keeps the id of the message. It joins the same edit only until that one has an answer.
             versions = history.answers_to(last.id)
             turn = own_turn_id("ui_", self.chat or "", last.id, digest, str(versions))
-        parent = history.last_answer(self._answer_before()) if self.is_whole else None
+        parent = history.last_answer(self.answer_before()) if self.is_whole else None
         self.begins_again = self.is_whole and parent is None and all(one.role != "user" for one in before)
         if parent is None and self.replaced is not None and (edited := history.user_message(last.id)) is not None:
             parent, self.begins_again = edited.parent, edited.parent is None
+        if parent is not None and history.awaits_step(parent):
+            parent = None  # the step that runs becomes the newest message
         results = () if parent is None or not before else history.unanswered(parent, last_results(before[-1]))
         origin = {METADATA: structs.asdict(Origin(last.id, digest))}
         made = self._made(turn, input=[*results, *parts], parent=parent, metadata=origin)
@@ -257,9 +259,9 @@ class Ask:
             return not results or history.message_with_call(results[0].call) is not None
         if self.replaced is not None and self.last is not None:
             return history.user_message(self.last.id) is not None
-        return not self.is_whole or history.last_answer(self._answer_before()) is not None
+        return not self.is_whole or history.last_answer(self.answer_before()) is not None
 
-    def _answer_before(self) -> str | None:
+    def answer_before(self) -> str | None:
         """Return the id of the answer before the last message."""
         return next((message.id for message in reversed(self.spoken[:-1]) if message.role == "assistant"), None)
 

@@ -213,6 +213,44 @@ async def test_a_message_during_an_answer_ends_it(http: httpx2.AsyncClient) -> N
     assert [message["id"] for message in stored] == ["u1", turn, "u2", answer.headers["turnwire-turn"]]
 
 
+async def test_a_message_after_a_resumed_answer_keeps_the_context(http: httpx2.AsyncClient) -> None:
+    """A page that was reloaded, and has resumed the answer, shows nothing before it. The chat doesn't begin again."""
+    first = await http.post("/api/chat", json={"id": "reloaded", "messages": [user("One")], "demo": {"rate": 0}})
+    shown = {"id": first.headers["turnwire-turn"], "role": "assistant", "parts": [{"type": "text", "text": "First."}]}
+    body = {"id": "reloaded", "messages": [user("One"), shown, user("Two", "u2")], "demo": NEXT}
+    async with http.stream("POST", "/api/chat", json=body) as going:
+        async for line in going.aiter_lines():
+            if "text-delta" in line:
+                break
+        resumed = {**shown, "id": going.headers["turnwire-turn"]}
+        following = {"messages": [resumed, user("Three", "u3")], "demo": {"rate": 0, "text": "Three."}}
+        answer = await http.post("/api/chat", json={"id": "reloaded", **following})
+    assert text_of(chunks_of(answer)) == "Three."
+    stored = (await http.get("/api/chat/reloaded/messages")).json()["messages"]
+    assert [message["id"] for message in stored[::2]] == ["u1", "u2", "u3"]
+    assert stored[3]["id"] == resumed["id"]
+
+
+async def test_a_message_during_the_answer_to_a_tool_follows_it(http: httpx2.AsyncClient) -> None:
+    """The second step of an answer isn't stored while it runs, but the message that ends it follows that step."""
+    demo = {"rate": 0, "text": "Let me see.", "tool": {"name": "add", "arguments": "{}"}}
+    first = chunks_of(await http.post("/api/chat", json={"id": "cut-step", "messages": [user("Add")], "demo": demo}))
+    call = next(chunk for chunk in first if chunk["type"] == "tool-input-available")
+    done = {"type": "tool-add", "toolCallId": call["toolCallId"], "state": "output-available", "input": {}, "output": 3}
+    message = {"id": first[0]["messageId"], "role": "assistant", "parts": [{"type": "step-start"}, done]}
+    body = {"id": "cut-step", "messages": [user("Add"), message], "demo": NEXT}
+    async with http.stream("POST", "/api/chat", json=body) as going:
+        async for line in going.aiter_lines():
+            if "text-delta" in line:
+                break
+        shown = {**message, "parts": [*message["parts"], {"type": "step-start"}, {"type": "text", "text": "…"}]}
+        following = {"messages": [user("Add"), shown, user("Stop", "u2")], "demo": {"rate": 0, "text": "OK."}}
+        assert (await http.post("/api/chat", json={"id": "cut-step", **following})).status_code == 200
+    stored = (await http.get("/api/chat/cut-step/messages")).json()["messages"]
+    assert [message["id"] for message in stored[:3]] == ["u1", message["id"], "u2"]
+    assert [part["type"] for part in stored[1]["parts"]].count("step-start") == 2
+
+
 BAD: dict[str, tuple[Any, int, str]] = {
     "nothing": ({}, 400, "messages"),
     "no messages": ({"id": "b", "messages": []}, 400, "messages"),
