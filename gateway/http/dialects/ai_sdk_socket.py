@@ -20,6 +20,7 @@ from gateway.dialects.ai_sdk import (
     request_id_in,
     request_of_frame,
 )
+from gateway.dialects.ai_sdk_messages import error_text
 from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import encode_json
 from gateway.dialects.kept_history import conversation_of
@@ -295,7 +296,7 @@ class _Connection:
             self._session.close_permanently("Invalid frame. Send JSON with `type` and `requestId`.")
             return
         with suppress(OSError):
-            frame = {"type": "error", "requestId": request_id, "errorText": error.body.message}
+            frame = {"type": "error", "requestId": request_id, "errorText": error_text(error.body)}
             await self._send_line(encode_json(frame))
 
     async def _close_on_demand(self) -> None:

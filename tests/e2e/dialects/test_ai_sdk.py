@@ -377,12 +377,14 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
             {"messages": []},
             {"messages": [user("Hi")], "body": {"model": "nobody"}},
             {"type": "dance"},
+            {"messages": [user("Half an emoji: \ud83d")]},
         )
-        for n, fields in enumerate(frames):
+        mentioned = ("messages", "messages", "nobody", "(type)", "surrogate")
+        for n, (fields, words) in enumerate(zip(frames, mentioned, strict=True)):
             await s.send(fields.pop("type", "send"), f"b{n}", **fields)
             (answer,) = await s.until_ended(f"b{n}")
             assert answer["type"] == "error"
-            assert answer["errorText"]
+            assert words in answer["errorText"]
         await s.send("resume", "r", id="never")
         assert await s.until_ended("r") == [{"type": "no-active", "requestId": "r"}]
         await s.send("abort", "unknown")
@@ -393,6 +395,11 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
         assert (await other.until_ended("r1"))[-1]["type"] == "end"
     async with socket(shared.url) as s:
         await s.connection.send(b"binary")
+        await s.connection.wait_closed()
+        assert s.connection.close_code == 1008
+    async with socket(shared.url) as s:
+        # Each frame of the answer would repeat it.
+        await s.send("send", "r" * 257, messages=[user("Hi")])
         await s.connection.wait_closed()
         assert s.connection.close_code == 1008
 
