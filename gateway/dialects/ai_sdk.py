@@ -366,6 +366,8 @@ def _tool(name: str, tool: UiTool, n: int = 0) -> Tool:
     nested = tool.function or {}
     schema = tool.input_schema or tool.parameters or nested.get("parameters") or {}
     described = tool.description or nested.get("description") or ""
+    if isinstance(schema, dict) and isinstance(wrapped := schema.get("jsonSchema"), dict):
+        schema = wrapped  # what the SDK's `jsonSchema` makes
     return Tool(name or str(nested.get("name", "")), str(described), schema if isinstance(schema, dict) else {})
 
 
