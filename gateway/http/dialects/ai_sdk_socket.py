@@ -28,6 +28,7 @@ from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_opening import open_socket_late
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.request_body import COUNT_ABOVE_BYTES
+from gateway.identity.named_user import AS_HEADER
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import EVENTS
@@ -127,13 +128,16 @@ class _Connection:
         self._requests: dict[str, _Request] = {}
         self._answers: set[_AnswerSession] = set()
         self._invalid = 0
-        self._token: str | None = None
+        self._token = _token(headers)
+        """The credential that the socket has, so that frames that repeat it don't renew it."""
         if session.socket is not None:
             settings = session.services.settings
             session.socket.accept_messages_of(max(settings.body_bytes, settings.frame_bytes))
 
     async def run(self, receive: Receive, first: Message | None) -> None:
-        """Serve the socket until the client or the gateway closes it. `first`: a message that was received already."""
+        """Serve the socket until the client or the gateway closes it. `first`: the message that had the credential."""
+        if first is not None:
+            self._token = await offload(len(first["text"]), credential_in, first["text"])
         async with asyncio.TaskGroup() as tasks:
             closing = tasks.create_task(self._close_on_demand())
             try:
@@ -234,6 +238,7 @@ class _Connection:
     ) -> SocketUiStream | None:
         """Start or resume the answer. Return its stream, or None if there is nothing to send. Raises `ApiError`."""
         services = self._services
+        self._check_user(frame.headers)
         await self._renew(frame.headers)
         if frame.type == "resume":
             if frame.id is None:
@@ -267,6 +272,13 @@ class _Connection:
             await self._session.handle(p.TurnCancel(turn=turn))
         except ApiError as error:
             log.info("answer can't be stopped", code=error.code, turn=turn)
+
+    def _check_user(self, headers: Mapping[str, str]) -> None:
+        """Check that a frame doesn't name another user than the opening. Raises `ApiError`."""
+        if _lowered(headers).get(AS_HEADER.lower(), self._session.user) != self._session.user:
+            raise ApiError(
+                "forbidden", f"A socket has one user. Send {AS_HEADER} with the opening of a socket.", path="headers"
+            )
 
     async def _renew(self, headers: Mapping[str, str]) -> None:
         """Renew the credential of the socket if a frame has a new one. Raises `ApiError`."""

@@ -13,6 +13,7 @@ from gateway.dialects.base import Dialect
 from gateway.http.dialects.socket_session import SocketSession, open_socket
 from gateway.http.responses import error_response
 from gateway.identity import origin
+from gateway.identity.named_user import act_for_named_user
 from gateway.identity.origin import credential_values
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
@@ -75,7 +76,7 @@ async def open_socket_late(
                     "unauthenticated",
                     "The credential is missing. Send it in the frame's headers, or a ticket in the address.",
                 )
-            principal = await services.authenticator.authenticate_token(token)
+            principal = act_for_named_user(await services.authenticator.authenticate_token(token), scope["headers"])
         except TimeoutError:
             await _close(send, "No frame with a credential arrived in time. Connect again.")
             return None

@@ -443,3 +443,28 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
         async with socket(process.url, f"/ai-sdk/ws?ticket={ticket}", origin=process.url) as s:
             await s.send("resume", "r", id="secret")
             assert (await s.until_ended("r"))[-1]["type"] == "no-active"
+
+
+async def test_the_user_that_a_service_names_on_a_socket(tmp_path: Path) -> None:
+    """A service acts for the user in the headers of the opening. Those of a frame can't name another one."""
+    settings = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
+    async with gateway_process(tmp_path, settings) as process, http_client(process.url) as http:
+        service = {"Authorization": f"Bearer {token('app', scope='chat read cancel as')}"}
+        body: dict[str, Any] = {"messages": [user("Hi")], "body": {"demo": {"rate": 0, "text": "Hi."}}}
+        named = {"Turnwire-As": "ann"}
+        for n, opening in enumerate((named, {**service, **named})):
+            async with socket(process.url, origin=process.url, additional_headers=opening) as s:
+                await s.send("send", "r1", id=f"named{n}", headers={**service, **named}, **body)
+                assert (await s.until_ended("r1"))[-1]["type"] == "end"
+                await s.send("send", "r2", id="other", headers={**service, "turnwire-as": "bob"}, **body)
+                (refused,) = await s.until_ended("r2")
+                assert "one user" in refused["errorText"]
+            as_ann = await http.get(f"/api/chat/named{n}/messages", headers={**service, **named})
+            assert [message["role"] for message in as_ann.json()["messages"]] == ["user", "assistant"]
+        async with socket(process.url, origin=process.url) as s:
+            await s.send("send", "r1", id="frame", headers={**service, **named}, **body)
+            assert (await s.until_ended("r1"))[-1]["type"] == "error"
+        async with socket(process.url, origin=process.url, additional_headers=named) as s:
+            await s.send("send", "r1", id="frame", headers={"Authorization": f"Bearer {token('eve')}"}, **body)
+            await s.connection.wait_closed()
+            assert s.connection.close_code == 1008
