@@ -334,6 +334,8 @@ class Ask:
         ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
         if ours.startswith("input"):
             ours = f"{last}.parts{ours.removeprefix('input')}"
+        if ours == "turn":
+            return f"{last}.id"
         ours = ours.replace("tool_choice", "toolChoice")
         return _TOOL_PATH.sub(r"\1.inputSchema", ours)
 

@@ -322,11 +322,13 @@ class _Connection:
         error = session.stop_error
         for answer in self._answers:
             answer.wakeup.set()
+        running = [request.task for request in self._requests.values() if request.task is not None]
         if not session.aborted.is_set():
-            running = [request.task for request in self._requests.values() if request.task is not None]
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._services.settings.close_timeout_s):
                     await asyncio.gather(*running, return_exceptions=True)
+        for task in running:
+            task.cancel()  # nothing can be sent after the close
         code = CLOSE_CODES.get(error.code, POLICY_VIOLATION)
         self._services.telemetry.connections_closed.labels(code).inc()
         log.info("connection closing", code=code, reason=error.body.message)

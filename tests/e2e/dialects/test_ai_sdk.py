@@ -404,6 +404,23 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
         assert s.connection.close_code == 1008
 
 
+async def test_a_client_that_reads_too_slowly(shared: GatewayProcess) -> None:
+    """Its socket is closed without a failure in the log, and its turn goes on."""
+    lines = len(shared.log)
+    async with socket(shared.url, max_queue=1) as slow:
+        body = {"demo": {"rate": 0, "tokens": 300_000}}
+        await slow.send("send", "r1", id="slow", messages=[user("Count")], body=body)
+        async with asyncio.timeout(60):
+            while not any("connection closed" in line for line in shared.log[lines:]):
+                await asyncio.sleep(0.1)
+    closing = "".join(shared.log[lines:])
+    assert ("code=1013" in closing, "request failed" in closing) == (True, False), closing
+    async with socket(shared.url) as s:
+        await s.send("resume", "r2", id="slow")
+        frame = json.loads(await s.connection.recv())
+        assert frame["type"] in {"start", "no-active"}
+
+
 async def test_credentials_and_users(tmp_path: Path) -> None:
     """The credential of a socket may come with its first frame. Another user sees nothing of a chat."""
     settings = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
