@@ -18,6 +18,7 @@ from tests.credentials import SECRET, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 from tests.programs import installed, program
+from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
@@ -485,3 +486,24 @@ async def test_the_user_that_a_service_names_on_a_socket(tmp_path: Path) -> None
             await s.send("send", "r1", id="frame", headers={"Authorization": f"Bearer {token('eve')}"}, **body)
             await s.connection.wait_closed()
             assert s.connection.close_code == 1008
+
+
+async def test_repeated_edits_on_two_instances(tmp_path: Path) -> None:
+    """Both instances start the same turns at once, and each start interrupts the others. None waits for ever."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with (
+            gateway_process(tmp_path / "a", store=redis.url) as one,
+            gateway_process(tmp_path / "b", store=redis.url) as two,
+            http_client(one.url) as first,
+            http_client(two.url) as second,
+        ):
+            for attempt in range(6):
+                demo = {"rate": 100, "tokens": 20}
+                body = {"id": f"edits{attempt}", "messages": [user("Hello")], "demo": demo}
+                await first.post("/api/chat", json=body)
+                edits = [{**body, "messages": [user(f"Edit {n % 3}")], "messageId": "u1"} for n in range(9)]
+                async with asyncio.timeout(15):
+                    answers = await asyncio.gather(
+                        *((first, second)[n % 2].post("/api/chat", json=edit) for n, edit in enumerate(edits))
+                    )
+                assert {answer.status_code for answer in answers} == {200}
