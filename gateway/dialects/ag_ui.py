@@ -31,7 +31,7 @@ from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.views import with_url
-from providers.base import Part, Tool, ToolResultPart
+from providers.base import Part, Tool, ToolCallPart, ToolResultPart
 
 _INPUT_PATH = re.compile(r"input\[(\d{1,9})\]")
 
@@ -163,6 +163,7 @@ class Run:
             assert before is not None
             return self._checked(structs.replace(made, parent=before.id))
         parent = self._parent(before, fresh, history)
+        self._check_results(parent, history)
         parts = [part for _, part in self._input]
         spoken = [(self.spoken[n].id, self._parts_of(n)) for n in fresh if self.spoken[n].role == "user"]
         is_result = all(isinstance(part, ToolResultPart) for part in parts)
@@ -258,6 +259,21 @@ class Run:
                 path=f"messages[{self._numbers[fresh[-1]]}].content",
             )
         return [*results, *parts]
+
+    def _check_results(self, parent: str | None, history: ThreadHistory) -> None:
+        """Check that the results of tools follow the answer that has the calls. Raises `ApiError`."""
+        answer = None if parent is None else history.answer(parent)
+        if answer is None:
+            return
+        calls = {part.call for part in answer.parts if isinstance(part, ToolCallPart)}
+        for n, part in self._input:
+            if isinstance(part, ToolResultPart) and part.call not in calls:
+                raise ApiError(
+                    "invalid_request",
+                    f"The answer before this result has no tool call {part.call[:80]}. "
+                    "Send a result before the next message of the user.",
+                    path=f"messages[{self._numbers[n]}].toolCallId",
+                )
 
     def _parent(self, before: Message | None, fresh: Sequence[int], history: ThreadHistory) -> str | None:
         """Return the message that the input follows; None for the newest one."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType, field, structs
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field, structs
 
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin
 from gateway.dialects.ai_sdk_messages import (
     UiMessage,
     check_messages,
+    error_text,
     last_results,
     spoken_texts,
     system_of,
@@ -42,7 +43,15 @@ ERROR_HEADER: Final = "turnwire-error"
 ERROR_TYPE: Final = "text/plain; charset=utf-8"
 REGENERATE: Final = "regenerate-message"
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
+_ENVELOPE = re.compile(
+    rb'\s{0,9}\{\s{0,9}"type"\s{0,9}:\s{0,9}"\w{1,20}"\s{0,9},\s{0,9}"requestId"\s{0,9}:\s{0,9}"([\w.-]{1,256})"'
+)
+"""The beginning of a frame of the SDK's transport, to answer one that isn't JSON, such as one with half an emoji."""
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
+
+
+RequestId = Annotated[str, Meta(max_length=256)]
+"""Each frame of an answer repeats it, so it can't be long."""
 
 
 class UiTool(Struct, rename="camel"):
@@ -82,7 +91,7 @@ class SocketFrame(Struct, rename="camel"):
     """A frame of a client on a socket."""
 
     type: str
-    request_id: str
+    request_id: RequestId
     id: str | None = None
     messages: list[UiMessage] | None = None
     message: UiMessage | None = None
@@ -95,7 +104,7 @@ class SocketFrame(Struct, rename="camel"):
 class _Envelope(Struct, rename="camel"):
     """The field of a frame by which an error can be answered."""
 
-    request_id: str
+    request_id: RequestId
 
 
 class _Probe(Struct):
@@ -143,8 +152,11 @@ def request_id_in(data: bytes) -> str | None:
     """Return the id of the request in a frame, or None if it can't be read."""
     try:
         return _decode_envelope(data).request_id
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+    except msgspec.ValidationError:
         return None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        begun = _ENVELOPE.match(data)
+        return None if begun is None else begun.group(1).decode()
 
 
 def request_of_frame(frame: SocketFrame) -> UiRequest:
@@ -234,10 +246,12 @@ class Ask:
             # An edit keeps the id of the message. It joins the same edit only until that one has an answer.
             versions = history.answers_to(last.id)
             turn = own_turn_id("ui_", self.chat or "", last.id, digest, str(versions))
-        parent = history.last_answer(self._answer_before()) if self.is_whole else None
+        parent = history.last_answer(self.answer_before()) if self.is_whole else None
         self.begins_again = self.is_whole and parent is None and all(one.role != "user" for one in before)
         if parent is None and self.replaced is not None and (edited := history.user_message(last.id)) is not None:
             parent, self.begins_again = edited.parent, edited.parent is None
+        if parent is not None and history.awaits_step(parent):
+            parent = None  # the step that runs becomes the newest message
         results = () if parent is None or not before else history.unanswered(parent, last_results(before[-1]))
         origin = {METADATA: structs.asdict(Origin(last.id, digest))}
         made = self._made(turn, input=[*results, *parts], parent=parent, metadata=origin)
@@ -257,9 +271,9 @@ class Ask:
             return not results or history.message_with_call(results[0].call) is not None
         if self.replaced is not None and self.last is not None:
             return history.user_message(self.last.id) is not None
-        return not self.is_whole or history.last_answer(self._answer_before()) is not None
+        return not self.is_whole or history.last_answer(self.answer_before()) is not None
 
-    def _answer_before(self) -> str | None:
+    def answer_before(self) -> str | None:
         """Return the id of the answer before the last message."""
         return next((message.id for message in reversed(self.spoken[:-1]) if message.role == "assistant"), None)
 
@@ -320,6 +334,8 @@ class Ask:
         ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
         if ours.startswith("input"):
             ours = f"{last}.parts{ours.removeprefix('input')}"
+        if ours == "turn":
+            return f"{last}.id"
         ours = ours.replace("tool_choice", "toolChoice")
         return _TOOL_PATH.sub(r"\1.inputSchema", ours)
 
@@ -352,13 +368,14 @@ def _tool(name: str, tool: UiTool, n: int = 0) -> Tool:
     nested = tool.function or {}
     schema = tool.input_schema or tool.parameters or nested.get("parameters") or {}
     described = tool.description or nested.get("description") or ""
+    if isinstance(schema, dict) and isinstance(wrapped := schema.get("jsonSchema"), dict):
+        schema = wrapped  # what the SDK's `jsonSchema` makes
     return Tool(name or str(nested.get("name", "")), str(described), schema if isinstance(schema, dict) else {})
 
 
 def refuse(error: ErrorBody, status: int) -> Shaped:
     """Return the answer of a refused or failed request: clients show its text to the user."""
-    where = "" if error.path is None else f" ({error.path})"
-    return Shaped(status, (error.message + where).encode(), {ERROR_HEADER: error.code}, media_type=ERROR_TYPE)
+    return Shaped(status, error_text(error).encode(), {ERROR_HEADER: error.code}, media_type=ERROR_TYPE)
 
 
 AI_SDK: Final = Dialect("ai_sdk", refuse, ERROR_TYPE)

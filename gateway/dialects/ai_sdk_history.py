@@ -71,6 +71,11 @@ class ChatHistory(KeptHistory):
         asked = {one.id for one in self.messages if one.role == "user" and self.ui_id(one) == ui_id}
         return sum(one.parent in asked and one.role == "assistant" for one in self.messages)
 
+    def awaits_step(self, answer: str) -> bool:
+        """Return whether the newest message has the results of this answer's tools, so that its next step runs now."""
+        newest = self.messages[-1] if self.messages else None
+        return newest is not None and newest.role == "tool" and newest.parent == answer
+
     def ui_messages(self, head: str | None) -> list[dict[str, Any]]:
         """Return the branch that ends at `head` as UI messages."""
         shown: list[dict[str, Any]] = []

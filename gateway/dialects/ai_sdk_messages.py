@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.dialects.base import encode_json, media_part
-from gateway.protocol.errors import ApiError
+from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import InputMessage
 from providers.base import (
     CitationPart,
@@ -183,6 +183,11 @@ def check_messages(messages: Sequence[UiMessage]) -> None:
 
 
 # Back to UI messages.
+
+
+def error_text(error: ErrorBody) -> str:
+    """Return the text of an error, which clients show to the user."""
+    return error.message if error.path is None else f"{error.message} ({error.path})"
 
 
 def tool_input(arguments: str) -> msgspec.Raw | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.dialects.ai_sdk_messages import source_url, tool_input
+from gateway.dialects.ai_sdk_messages import error_text, source_url, tool_input
 from gateway.dialects.base import encode_json
 from gateway.dialects.resets import SentAnswer
 from gateway.dialects.stream import StreamTranslator
@@ -188,7 +188,7 @@ class UiStream(StreamTranslator):
 
     def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:
         """See `StreamTranslator`."""
-        return self._close_all() + self._chunks({"type": "error", "errorText": error.message}) + self.last_frame()
+        return self._close_all() + self._chunks({"type": "error", "errorText": error_text(error)}) + self.last_frame()
 
 
 class SocketUiStream(UiStream):
@@ -223,7 +223,7 @@ class SocketUiStream(UiStream):
         """See `StreamTranslator`."""
         if self._has_begun:
             return super().failed(error, event)
-        return encode_json({**self._error, "errorText": error.message}) + b"\n"
+        return encode_json({**self._error, "errorText": error_text(error)}) + b"\n"
 
     def heartbeat(self) -> bytes:
         """Return nothing: the protocol has no frames for it. The transport pings the client."""

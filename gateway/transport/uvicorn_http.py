@@ -292,6 +292,8 @@ def transport_of(scope: Scope) -> asyncio.Transport:
 
 def shrink_write_buffers(transport: asyncio.Transport) -> None:
     """Reduce the write buffers. What a client doesn't read waits in its outbox, where it is counted."""
+    if transport.is_closing():
+        return  # the client is gone
     transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
     raw = cast("socket.socket | None", transport.get_extra_info("socket"))
     if raw is not None:

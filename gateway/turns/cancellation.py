@@ -149,21 +149,36 @@ class Cancellation:
         live_turn = self._registry.get(user, turn)
         return live_turn is not None and live_turn.is_live and live_turn.accepted.done()
 
-    async def interrupt(self, user: str, conversation: str) -> None:
+    async def interrupt(self, user: str, conversation: str, starting: str) -> None:
         """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`.
 
-        If there is no such conversation, do nothing: the start may create it.
+        `starting` is the turn for which they are stopped: another instance may have accepted it already. If there is no
+        such conversation, do nothing: the start may create it.
         """
         abort = Abort("client", "A new turn interrupted this one.")
         with suppress(NotFound):
-            await self.cancel_and_wait(user, await self._store.active(user, conversation), abort)
+            running = [turn for turn in await self._store.active(user, conversation) if turn != starting]
+            await self.cancel_and_wait(user, running, abort)
 
     async def cancel_and_wait(self, user: str, turns: Sequence[str], abort: Abort) -> None:
         """Stop the turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
         await asyncio.gather(*(self.cancel(user, turn, abort) for turn in turns))
         for turn in turns:
             with suppress(NotFound, ApiError):
-                await (await self._mirrors.find(user, turn)).wait_ended()
+                if not await self._wait_stored_ending(user, turn):
+                    await (await self._mirrors.find(user, turn)).wait_ended()
+
+    async def _wait_stored_ending(self, user: str, turn: str) -> bool:
+        """While a start with this id waits here, wait for the ending of the turn that another instance has accepted.
+
+        Return whether it has ended. The start may wait for the caller, so the caller can't wait for it. Raises `NotFound`
+        and `StoreError`.
+        """
+        while (local := self._registry.get(user, turn)) is not None and not local.accepted.done():
+            if (await self._store.turn(user, turn)).status not in {"queued", "running"}:
+                return True
+            await asyncio.sleep(RESTORED_POLL_S)
+        return False
 
     def on_cancel_requested(self, user: str, turn: str) -> None:
         """Apply the cancel request that another instance has stored for a turn of this instance."""

@@ -155,7 +155,7 @@ class TurnStarter:
             return None
         while True:
             if interrupted is not None:
-                await self._cancellation.interrupt(live_turn.user, interrupted)
+                await self._cancellation.interrupt(live_turn.user, interrupted, live_turn.turn)
             try:
                 accepted = await acceptance.accept(
                     self._store,

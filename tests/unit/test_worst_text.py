@@ -24,6 +24,7 @@ from starlette.datastructures import Headers
 
 from gateway.dialects.ag_ui import run_of
 from gateway.dialects.ai_sdk import Ask
+from gateway.dialects.ai_sdk import request_id_in as ui_request_id_in
 from gateway.dialects.ai_sdk import request_of as ui_request_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
@@ -691,6 +692,11 @@ ROWS = [
         "a path of the AI SDK",
         lambda: UI.path("tools[1].parameters" + fill(".messages[")),
         "ai_sdk._MESSAGE_PATH ai_sdk._TOOL_PATH",
+    ),
+    Row(
+        "a frame of the AI SDK",
+        lambda: ui_request_id_in(b'{"type":"' + fill("a ").encode()),
+        "dialects.ai_sdk._ENVELOPE",
     ),
     Row("a path of AG-UI", lambda: RUN.path(fill("input[1")), "dialects.ag_ui._INPUT_PATH"),
     Row("a path of plain HTTP", lambda: PLAIN.path(fill("messages[1].parts")), "dialects.plain_http._MESSAGE_PATH"),

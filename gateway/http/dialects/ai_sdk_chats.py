@@ -9,6 +9,7 @@ from msgspec import UNSET
 from gateway.dialects.ai_sdk import Ask, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
+from gateway.dialects.base import own_turn_id
 from gateway.http.dialects.chats import (
     ChatSession,
     attach_to,
@@ -43,9 +44,23 @@ async def start_chat(services: Services, session: ChatSession, ask: Ask, size: i
         if turn not in session.outbox.attachments:
             raise ApiError("gone", stored_message=stored.id)
         return turn
-    if ask.begins_again and history.messages:
+    if ask.begins_again and history.messages and not await _is_of_chat(session, ask):
         await begin_again(session, ask.conversation)
     return await place_start(services, session, start, ask.path)
+
+
+async def _is_of_chat(session: ChatSession, ask: Ask) -> bool:
+    """Return whether the answer before the message is one of this chat: it runs, or has ended just now."""
+    shown = ask.answer_before()
+    if not shown:
+        return False
+    try:
+        view: TurnView = await session.handle(p.TurnGet(turn=own_turn_id("ui_", shown)))
+    except ApiError as error:
+        if error.code != "not_found":
+            raise
+        return False
+    return view.conversation == ask.conversation
 
 
 async def resume_chat(services: Services, session: ChatSession, conversation: str, stream: UiStream) -> str | None:

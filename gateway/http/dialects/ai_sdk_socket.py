@@ -20,6 +20,7 @@ from gateway.dialects.ai_sdk import (
     request_id_in,
     request_of_frame,
 )
+from gateway.dialects.ai_sdk_messages import error_text
 from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import encode_json
 from gateway.dialects.kept_history import conversation_of
@@ -127,13 +128,16 @@ class _Connection:
         self._requests: dict[str, _Request] = {}
         self._answers: set[_AnswerSession] = set()
         self._invalid = 0
-        self._token: str | None = None
+        self._token = _token(headers)
+        """The credential that the socket has, so that frames that repeat it don't renew it."""
         if session.socket is not None:
             settings = session.services.settings
             session.socket.accept_messages_of(max(settings.body_bytes, settings.frame_bytes))
 
     async def run(self, receive: Receive, first: Message | None) -> None:
-        """Serve the socket until the client or the gateway closes it. `first`: a message that was received already."""
+        """Serve the socket until the client or the gateway closes it. `first`: the message that had the credential."""
+        if first is not None:
+            self._token = await offload(len(first["text"]), credential_in, first["text"])
         async with asyncio.TaskGroup() as tasks:
             closing = tasks.create_task(self._close_on_demand())
             try:
@@ -234,11 +238,8 @@ class _Connection:
     ) -> SocketUiStream | None:
         """Start or resume the answer. Return its stream, or None if there is nothing to send. Raises `ApiError`."""
         services = self._services
+        self._check_user(frame.headers)
         await self._renew(frame.headers)
-        if _lowered(frame.headers).get(AS_HEADER.lower(), self._session.user) != self._session.user:
-            raise ApiError(
-                "forbidden", f"A socket has one user. Send {AS_HEADER} with the opening, one socket for each user."
-            )
         if frame.type == "resume":
             if frame.id is None:
                 raise ApiError("invalid_request", "Send the id of the chat.", path="id")
@@ -272,6 +273,13 @@ class _Connection:
         except ApiError as error:
             log.info("answer can't be stopped", code=error.code, turn=turn)
 
+    def _check_user(self, headers: Mapping[str, str]) -> None:
+        """Check that a frame doesn't name another user than the opening. Raises `ApiError`."""
+        if _lowered(headers).get(AS_HEADER.lower(), self._session.user) != self._session.user:
+            raise ApiError(
+                "forbidden", f"A socket has one user. Send {AS_HEADER} with the opening of a socket.", path="headers"
+            )
+
     async def _renew(self, headers: Mapping[str, str]) -> None:
         """Renew the credential of the socket if a frame has a new one. Raises `ApiError`."""
         token = _token(headers)
@@ -300,7 +308,7 @@ class _Connection:
             self._session.close_permanently("Invalid frame. Send JSON with `type` and `requestId`.")
             return
         with suppress(OSError):
-            frame = {"type": "error", "requestId": request_id, "errorText": error.body.message}
+            frame = {"type": "error", "requestId": request_id, "errorText": error_text(error.body)}
             await self._send_line(encode_json(frame))
 
     async def _close_on_demand(self) -> None:
@@ -314,11 +322,13 @@ class _Connection:
         error = session.stop_error
         for answer in self._answers:
             answer.wakeup.set()
+        running = [request.task for request in self._requests.values() if request.task is not None]
         if not session.aborted.is_set():
-            running = [request.task for request in self._requests.values() if request.task is not None]
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._services.settings.close_timeout_s):
                     await asyncio.gather(*running, return_exceptions=True)
+        for task in running:
+            task.cancel()  # nothing can be sent after the close
         code = CLOSE_CODES.get(error.code, POLICY_VIOLATION)
         self._services.telemetry.connections_closed.labels(code).inc()
         log.info("connection closing", code=code, reason=error.body.message)

@@ -208,6 +208,26 @@ async def test_a_repeated_regeneration(http: httpx2.AsyncClient) -> None:
     assert [message["role"] for message in stored] == ["user", "assistant", "assistant"]
 
 
+async def test_the_result_of_a_tool_that_comes_too_late(http: httpx2.AsyncClient) -> None:
+    """It is refused in the words of the protocol, and nothing is stored."""
+    tool = {"text": "Let me see.", "tool": {"name": "add", "arguments": "{}"}}
+    events = events_of(await http.post("/ag-ui", json=run("late", "late-1", user("Add"), demo=tool)))
+    (call,) = events[-1]["outcome"]["pendingToolCallIds"]
+    started = next(event for event in events if event["type"] == "TOOL_CALL_START")
+    answer = {"id": started["parentMessageId"], "role": "assistant", "content": "Let me see."}
+    shown = [user("Add"), answer, user("Never mind", "u2")]
+    events = events_of(await http.post("/ag-ui", json=run("late", "late-2", *shown)))
+    message = next(event["messageId"] for event in events if event["type"] == "TEXT_MESSAGE_START")
+    result = {"id": "t", "role": "tool", "toolCallId": call, "content": "3"}
+    shown += [{"id": message, "role": "assistant", "content": "Fine."}, result]
+    refused = await http.post("/ag-ui", json=run("late", "late-3", *shown))
+    assert (refused.status_code, refused.json()["type"]) == (400, "RUN_ERROR")
+    assert refused.json()["message"].endswith(
+        "Send a result before the next message of the user. (messages[4].toolCallId)"
+    )
+    assert len((await http.get("/v1/conversations/late/messages")).json()["messages"]) == 4
+
+
 async def test_messages_that_the_gateway_does_not_have(http: httpx2.AsyncClient) -> None:
     """A thread that began elsewhere continues. What only the client has stays in its snapshots, at its place."""
     greeting = {"id": "g", "role": "assistant", "content": "Welcome to Bread Inc."}

@@ -18,6 +18,7 @@ from tests.credentials import SECRET, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 from tests.programs import installed, program
+from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
@@ -213,6 +214,44 @@ async def test_a_message_during_an_answer_ends_it(http: httpx2.AsyncClient) -> N
     assert [message["id"] for message in stored] == ["u1", turn, "u2", answer.headers["turnwire-turn"]]
 
 
+async def test_a_message_after_a_resumed_answer_keeps_the_context(http: httpx2.AsyncClient) -> None:
+    """A page that was reloaded, and has resumed the answer, shows nothing before it. The chat doesn't begin again."""
+    first = await http.post("/api/chat", json={"id": "reloaded", "messages": [user("One")], "demo": {"rate": 0}})
+    shown = {"id": first.headers["turnwire-turn"], "role": "assistant", "parts": [{"type": "text", "text": "First."}]}
+    body = {"id": "reloaded", "messages": [user("One"), shown, user("Two", "u2")], "demo": NEXT}
+    async with http.stream("POST", "/api/chat", json=body) as going:
+        async for line in going.aiter_lines():
+            if "text-delta" in line:
+                break
+        resumed = {**shown, "id": going.headers["turnwire-turn"]}
+        following = {"messages": [resumed, user("Three", "u3")], "demo": {"rate": 0, "text": "Three."}}
+        answer = await http.post("/api/chat", json={"id": "reloaded", **following})
+    assert text_of(chunks_of(answer)) == "Three."
+    stored = (await http.get("/api/chat/reloaded/messages")).json()["messages"]
+    assert [message["id"] for message in stored[::2]] == ["u1", "u2", "u3"]
+    assert stored[3]["id"] == resumed["id"]
+
+
+async def test_a_message_during_the_answer_to_a_tool_follows_it(http: httpx2.AsyncClient) -> None:
+    """The second step of an answer isn't stored while it runs, but the message that ends it follows that step."""
+    demo = {"rate": 0, "text": "Let me see.", "tool": {"name": "add", "arguments": "{}"}}
+    first = chunks_of(await http.post("/api/chat", json={"id": "cut-step", "messages": [user("Add")], "demo": demo}))
+    call = next(chunk for chunk in first if chunk["type"] == "tool-input-available")
+    done = {"type": "tool-add", "toolCallId": call["toolCallId"], "state": "output-available", "input": {}, "output": 3}
+    message = {"id": first[0]["messageId"], "role": "assistant", "parts": [{"type": "step-start"}, done]}
+    body = {"id": "cut-step", "messages": [user("Add"), message], "demo": NEXT}
+    async with http.stream("POST", "/api/chat", json=body) as going:
+        async for line in going.aiter_lines():
+            if "text-delta" in line:
+                break
+        shown = {**message, "parts": [*message["parts"], {"type": "step-start"}, {"type": "text", "text": "…"}]}
+        following = {"messages": [user("Add"), shown, user("Stop", "u2")], "demo": {"rate": 0, "text": "OK."}}
+        assert (await http.post("/api/chat", json={"id": "cut-step", **following})).status_code == 200
+    stored = (await http.get("/api/chat/cut-step/messages")).json()["messages"]
+    assert [message["id"] for message in stored[:3]] == ["u1", message["id"], "u2"]
+    assert [part["type"] for part in stored[1]["parts"]].count("step-start") == 2
+
+
 BAD: dict[str, tuple[Any, int, str]] = {
     "nothing": ({}, 400, "messages"),
     "no messages": ({"id": "b", "messages": []}, 400, "messages"),
@@ -339,12 +378,14 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
             {"messages": []},
             {"messages": [user("Hi")], "body": {"model": "nobody"}},
             {"type": "dance"},
+            {"messages": [user("Half an emoji: \ud83d")]},
         )
-        for n, fields in enumerate(frames):
+        mentioned = ("messages", "messages", "nobody", "(type)", "surrogate")
+        for n, (fields, words) in enumerate(zip(frames, mentioned, strict=True)):
             await s.send(fields.pop("type", "send"), f"b{n}", **fields)
             (answer,) = await s.until_ended(f"b{n}")
             assert answer["type"] == "error"
-            assert answer["errorText"]
+            assert words in answer["errorText"]
         await s.send("resume", "r", id="never")
         assert await s.until_ended("r") == [{"type": "no-active", "requestId": "r"}]
         await s.send("abort", "unknown")
@@ -357,6 +398,28 @@ async def test_garbage_on_a_socket(shared: GatewayProcess) -> None:
         await s.connection.send(b"binary")
         await s.connection.wait_closed()
         assert s.connection.close_code == 1008
+    async with socket(shared.url) as s:
+        # Each frame of the answer would repeat it.
+        await s.send("send", "r" * 257, messages=[user("Hi")])
+        await s.connection.wait_closed()
+        assert s.connection.close_code == 1008
+
+
+async def test_a_client_that_reads_too_slowly(shared: GatewayProcess) -> None:
+    """Its socket is closed without a failure in the log, and its turn goes on."""
+    lines = len(shared.log)
+    async with socket(shared.url, max_queue=1) as slow:
+        body = {"demo": {"rate": 0, "tokens": 300_000}}
+        await slow.send("send", "r1", id="slow", messages=[user("Count")], body=body)
+        async with asyncio.timeout(60):
+            while not any("connection closed" in line for line in shared.log[lines:]):
+                await asyncio.sleep(0.1)
+    closing = "".join(shared.log[lines:])
+    assert ("code=1013" in closing, "request failed" in closing) == (True, False), closing
+    async with socket(shared.url) as s:
+        await s.send("resume", "r2", id="slow")
+        frame = json.loads(await s.connection.recv())
+        assert frame["type"] in {"start", "no-active"}
 
 
 async def test_credentials_and_users(tmp_path: Path) -> None:
@@ -410,3 +473,49 @@ async def test_credentials_and_users(tmp_path: Path) -> None:
         async with socket(process.url, f"/ai-sdk/ws?ticket={ticket}", origin=process.url) as s:
             await s.send("resume", "r", id="secret")
             assert (await s.until_ended("r"))[-1]["type"] == "no-active"
+
+
+async def test_the_user_that_a_service_names_on_a_socket(tmp_path: Path) -> None:
+    """A service acts for the user in the headers of the opening. Those of a frame can't name another one."""
+    settings = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
+    async with gateway_process(tmp_path, settings) as process, http_client(process.url) as http:
+        service = {"Authorization": f"Bearer {token('app', scope='chat read cancel as')}"}
+        body: dict[str, Any] = {"messages": [user("Hi")], "body": {"demo": {"rate": 0, "text": "Hi."}}}
+        named = {"Turnwire-As": "ann"}
+        for n, opening in enumerate((named, {**service, **named})):
+            async with socket(process.url, origin=process.url, additional_headers=opening) as s:
+                await s.send("send", "r1", id=f"named{n}", headers={**service, **named}, **body)
+                assert (await s.until_ended("r1"))[-1]["type"] == "end"
+                await s.send("send", "r2", id="other", headers={**service, "turnwire-as": "bob"}, **body)
+                (refused,) = await s.until_ended("r2")
+                assert "one user" in refused["errorText"]
+            as_ann = await http.get(f"/api/chat/named{n}/messages", headers={**service, **named})
+            assert [message["role"] for message in as_ann.json()["messages"]] == ["user", "assistant"]
+        async with socket(process.url, origin=process.url) as s:
+            await s.send("send", "r1", id="frame", headers={**service, **named}, **body)
+            assert (await s.until_ended("r1"))[-1]["type"] == "error"
+        async with socket(process.url, origin=process.url, additional_headers=named) as s:
+            await s.send("send", "r1", id="frame", headers={"Authorization": f"Bearer {token('eve')}"}, **body)
+            await s.connection.wait_closed()
+            assert s.connection.close_code == 1008
+
+
+async def test_repeated_edits_on_two_instances(tmp_path: Path) -> None:
+    """Both instances start the same turns at once, and each start interrupts the others. None waits for ever."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with (
+            gateway_process(tmp_path / "a", store=redis.url) as one,
+            gateway_process(tmp_path / "b", store=redis.url) as two,
+            http_client(one.url) as first,
+            http_client(two.url) as second,
+        ):
+            for attempt in range(6):
+                demo = {"rate": 100, "tokens": 20}
+                body = {"id": f"edits{attempt}", "messages": [user("Hello")], "demo": demo}
+                await first.post("/api/chat", json=body)
+                edits = [{**body, "messages": [user(f"Edit {n % 3}")], "messageId": "u1"} for n in range(9)]
+                async with asyncio.timeout(15):
+                    answers = await asyncio.gather(
+                        *((first, second)[n % 2].post("/api/chat", json=edit) for n, edit in enumerate(edits))
+                    )
+                assert {answer.status_code for answer in answers} == {200}

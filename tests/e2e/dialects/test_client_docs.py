@@ -123,6 +123,15 @@ async def test_javascript(served: GatewayProcess, block: Block) -> None:
     assert (await output(*command, stdin=here(block.code, served), cwd=CLIENTS)).strip() == SAID
 
 
+@pytest.mark.parametrize("block", of("js", but=["OpenAI SDK for JavaScript", "AI SDK Core"]))
+async def test_javascript_without_a_gateway(block: Block) -> None:
+    """A user who has the wrong address sees an error. The clients with other titles try for some time."""
+    installed(CLIENTS / "node_modules" / ".package-lock.json", "the packages of tests/dialect_clients")
+    command = (program("node"), "--no-warnings", "--experimental-websocket", "--input-type=module")
+    with pytest.raises(AssertionError, match="Error"):
+        await output(*command, stdin=block.code.replace(HOST, "127.0.0.1:9"), cwd=CLIENTS)
+
+
 @pytest.mark.parametrize("block", of("sh"))
 async def test_the_shell(served: GatewayProcess, block: Block) -> None:
     program("curl")

@@ -236,6 +236,9 @@ def test_options() -> None:
         user("Hi"), tools=[{"name": "a", "inputSchema": schema}, {"type": "function", "function": {"name": "b"}}]
     )
     assert [one.name for one in listed.start(NEW).tools or ()] == ["a", "b"]
+    # What the SDK's own `tool({inputSchema: jsonSchema(schema)})` is as JSON.
+    made = ask(user("Hi"), tools={"add": {"description": "Add", "inputSchema": {"jsonSchema": schema}}})
+    assert made.start(NEW).tools == [Tool("add", "Add", schema)]
     assert refused(user("Hi"), topP=7).body.path == "topP"
     assert refused(user("Hi"), maxOutputTokens=0).body.path == "maxOutputTokens"
     assert refused(user("Hi"), toolChoice="sometimes").body.path == "toolChoice"

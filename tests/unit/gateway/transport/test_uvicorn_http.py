@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import cast
 
 import pytest
 
 from gateway.http.pacing import PARSING_PREFIX
-from gateway.transport.uvicorn_http import HEAD_END, HEADERS_MAX, BoundedHttp
+from gateway.transport.uvicorn_http import HEAD_END, HEADERS_MAX, BoundedHttp, shrink_write_buffers
 from tests.client import small_buffer_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
@@ -238,3 +239,13 @@ async def test_a_body_that_nobody_reads_has_a_deadline() -> None:
                     await writer.drain()
                     await asyncio.sleep(0)
         writer.close()
+
+
+async def test_the_buffers_of_a_closed_connection() -> None:
+    """A client that leaves before its stream begins is no failure: uvloop's transports raise an error then."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.close()
+    await writer.wait_closed()
+    shrink_write_buffers(cast("asyncio.Transport", writer.transport))
+    server.close()
