@@ -681,7 +681,7 @@ ROWS = [
     Row(
         "a dialect's path",
         lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),
-        "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH",
+        "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH chat_completions._INPUT_PATH chat_completions._DATA_PATH",
     ),
     Row(
         "a path of Anthropic Messages",
