@@ -119,6 +119,8 @@ class ResponseContexts:
             view = _view_of(message, conversation_of(response))
         if view.conversation is not None:
             await self.conversation(view.conversation, response)
+        if view.status == "completed" and view.message is UNSET:
+            raise not_found("response", response)  # its conversation was deleted
         return view
 
     async def conversation(self, conversation: str, response: str | None = None) -> ConversationRecord | None:

@@ -287,6 +287,18 @@ async def test_a_client_that_goes_away_stops_its_response(http: httpx2.AsyncClie
     assert (await http.post("/v1/responses/kept/cancel")).json()["status"] == "cancelled"
 
 
+async def test_a_response_whose_conversation_was_deleted_is_not_found(
+    sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient
+) -> None:
+    """Its text is gone, so an empty answer would be untrue."""
+    made = await ask(sdk, "One")
+    assert (await http.delete(f"/v1/conversations/{conversation_of(made.id)}")).status_code == 200
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.retrieve(made.id)
+    with pytest.raises(openai.BadRequestError):
+        await ask(sdk, "x", previous_response_id=made.id)
+
+
 async def test_deleted_responses(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
     """A conversation is deleted with its last response. What was deleted can't be retrieved or continued."""
     first = await ask(sdk, "One")
