@@ -22,7 +22,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import apply_cancel
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.takeover import Takeover
-from store.records import NotFound, StoreError
+from store.records import Busy, NotFound, StoreError
 
 CLEANUP_TIMEOUT_S = 2.0
 OWNER_SILENT_S = 1.0
@@ -161,24 +161,51 @@ class Cancellation:
             await self.cancel_and_wait(user, running, abort)
 
     async def cancel_and_wait(self, user: str, turns: Sequence[str], abort: Abort) -> None:
-        """Stop the turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
-        await asyncio.gather(*(self.cancel(user, turn, abort) for turn in turns))
-        for turn in turns:
-            with suppress(NotFound, ApiError):
-                if not await self._wait_stored_ending(user, turn):
-                    await (await self._mirrors.find(user, turn)).wait_ended()
+        """Stop the turns, wherever they run, and wait until they have ended.
 
-    async def _wait_stored_ending(self, user: str, turn: str) -> bool:
-        """While a start with this id waits here, wait for the ending of the turn that another instance has accepted.
-
-        Return whether it has ended. The start may wait for the caller, so the caller can't wait for it. Raises `NotFound`
-        and `StoreError`.
+        Raises `StoreError`, and `Busy` if the owner of one doesn't end it.
         """
-        while (local := self._registry.get(user, turn)) is not None and not local.accepted.done():
-            if (await self._store.turn(user, turn)).status not in {"queued", "running"}:
-                return True
+        await asyncio.gather(*(self._cancel_and_wait(user, turn, abort) for turn in turns))
+
+    async def _cancel_and_wait(self, user: str, turn: str, abort: Abort) -> None:
+        """Stop a turn that the store has accepted, and wait until it has ended. Raises `Busy` and `StoreError`.
+
+        A start with the same id may wait here for the caller, also one that arrives meanwhile. So the caller mustn't wait
+        for that start; then only the store says whether the turn has ended.
+        """
+        if not self._is_starting(user, turn):
+            stopping = asyncio.get_running_loop().create_task(self._stop(user, turn, abort))
+            try:
+                while not stopping.done() and not self._is_starting(user, turn):
+                    await asyncio.wait([stopping], timeout=RESTORED_POLL_S)
+                if stopping.done():
+                    await stopping
+                    return
+            finally:
+                stopping.cancel()
+        with suppress(NotFound):
+            await self._stop_in_store(user, turn, abort)
+
+    async def _stop(self, user: str, turn: str, abort: Abort) -> None:
+        await self.cancel(user, turn, abort)
+        with suppress(NotFound, ApiError):
+            await (await self._mirrors.find(user, turn)).wait_ended()
+
+    async def _stop_in_store(self, user: str, turn: str, abort: Abort) -> None:
+        """Ask the owner of a turn to stop it, and poll the store until it has. Raises `Busy`, `NotFound` and `StoreError`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._lease_s + OWNER_SILENT_S
+        runs = await self._store.request_cancel(user, turn, JSON.encode(abort))
+        while runs:
+            if loop.time() > deadline:
+                raise Busy
             await asyncio.sleep(RESTORED_POLL_S)
-        return False
+            runs = (await self._store.turn(user, turn)).status in {"queued", "running"}
+
+    def _is_starting(self, user: str, turn: str) -> bool:
+        """Return whether a start with this id waits here."""
+        live_turn = self._registry.get(user, turn)
+        return live_turn is not None and not live_turn.accepted.done()
 
     def on_cancel_requested(self, user: str, turn: str) -> None:
         """Apply the cancel request that another instance has stored for a turn of this instance."""

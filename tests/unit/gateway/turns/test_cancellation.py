@@ -50,6 +50,18 @@ async def test_an_interrupting_start_may_create_its_conversation(pair: Pair) -> 
         assert (await client.ending("t3"))["type"] == "turn.completed"
 
 
+async def test_a_repeated_start_does_not_hold_up_the_start_that_interrupts_its_turn(pair: Pair) -> None:
+    """The turn runs on another instance. Here, its repeated start waits for the start that has to stop it."""
+    one, two = pair
+    async with open_client(one.services) as here, open_client(two.services) as there:
+        fields = {"conversation": (await here.request("conversation.create"))["id"], "on_busy": "interrupt"}
+        await there.start("x", demo=SLOW, **fields)
+        async with asyncio.timeout(5):
+            await asyncio.gather(here.start("y", **fields), here.start("x", demo=SLOW, **fields))
+            assert (await there.ending("x"))["type"] == "turn.cancelled"
+            assert (await here.ending("y"))["type"] == "turn.completed"
+
+
 async def test_a_user_cannot_cancel_another_users_turn_elsewhere(pair: Pair) -> None:
     """Law 12: another user's turn isn't found, through any instance."""
     one, two = pair
