@@ -33,9 +33,9 @@ def find_failed(documents: list[Any]) -> Mapping[str, Any] | None:
 
 
 def find_failure(event: Reporting, data: bytes, failures: Failures) -> ProviderError | None:
-    """Return the failure that `event`, decoded from `data`, reports in another way than by an object or a text as `error`.
+    """Return the failure that `event` reports, or None if it reports none. `data` is the text of the event.
 
-    Return None if there is none. An `error` that is an object, a list or a text is left to the caller.
+    Failures in the field `error` aren't looked for if it is an object, a list or a text: the caller reads those.
     """
     if has_failed(event):
         return failures.from_event(find_failed(parse_documents(data)))

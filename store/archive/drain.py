@@ -172,7 +172,7 @@ class Drain:
     async def settle_users(self, users: Sequence[str]) -> None:
         """Return when the archive has what is in the outboxes of `users` now. Raises `StoreError`.
 
-        Outboxes that can't be read are left out.
+        It doesn't wait for outboxes that can't be read.
         """
         results = await asyncio.gather(*(self.settle(user) for user in users), return_exceptions=True)
         for result in results:

@@ -1,7 +1,7 @@
 -- Return what waits in the user's outbox.
 -- KEYS[1] the user's prefix.
--- Returns {number of entries, the oldest change or false, number of entries that were set aside}. Messages that `mark_earlier`
--- has to mark are entries too; only those of 100 conversations are counted.
+-- Returns {number of entries, the oldest change or false, number of entries that were set aside}. The number of entries
+-- includes the messages that `mark_earlier` has yet to add to the outbox, but only those of the first 100 conversations.
 local p = KEYS[1]
 local oldest, entries = redis.call('ZRANGE', p .. 'outbox', 0, 0, 'WITHSCORES'), redis.call('ZCARD', p .. 'outbox')
 local unmarked = redis.call('ZRANGE', p .. 'unmarked', 0, 99, 'WITHSCORES')

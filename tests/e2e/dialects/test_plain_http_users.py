@@ -95,7 +95,7 @@ async def test_a_user_is_named_where_auth_is_off() -> None:
 
 
 async def test_who_may_name_a_user(tmp_path: Path) -> None:
-    """With auth, only a service with the scope `as` may, and an operator may for the list of conversations alone."""
+    """With auth, a service with the scope `as` may name any user. An operator may only list a user's conversations."""
     keys = KeyFile(tmp_path)
     service, boss = bearer(keys.add_service()), bearer(keys.add("boss", {"admin"}))
     ann, eve = bearer(token("ann")), bearer(token("eve"))
