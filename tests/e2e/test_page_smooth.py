@@ -39,7 +39,7 @@ PROSE = (
 )
 
 START = """async ([turns, rate, tokens, text]) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   window.other = connect({ storage: null });
   const conversation = (await other.createConversation()).id;
   location.hash = conversation;
@@ -157,7 +157,7 @@ async def test_the_wire_view_keeps_a_limited_number_of_frames(watched: WatchedPa
 
 
 CONVERSATIONS = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const conversation = (await connection.createConversation()).id;
@@ -191,7 +191,7 @@ async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None
 
 
 OPENED = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const { id } = await connection.createConversation({ title: `Number ${number}` });
@@ -282,7 +282,7 @@ async def test_unclosed_markdown_is_drawn_without_a_long_task(watched: WatchedPa
 
 
 STORED = """async (text) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   const conversation = (await connection.createConversation()).id;
   const params = { demo: { rate: 0, text } };
