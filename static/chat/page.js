@@ -12,6 +12,7 @@ import { setDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
 import { restoreFocus } from "./focus_restore.js";
 import { conversationIdFromHash } from "./location_hash.js";
+import { loadMarkdown } from "./markdown_loader.js";
 import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
@@ -276,6 +277,7 @@ connection.addEventListener("state", ({ detail }) => {
   document.body.dataset.connection = detail.state;
   if (detail.state !== "live") return;
   if (signIn.required) showUser(detail.ready.user);
+  loadMarkdown();
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });

@@ -130,7 +130,7 @@ async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
 
 
 FRAMES = """async (count) => {
-  const at = (name) => import(`./static/devtools/${name}.js`);
+  const at = (name) => probes.load(`devtools/${name}.js`);
   const [{ WireLog }, { WireMeter }, { WireSizes }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
   window.wire ??= { number: 0, views: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
   for (let frame = 0; frame < count; frame++) {
@@ -210,7 +210,7 @@ async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage
     prototype = await session.send(
         "Runtime.evaluate",
         {
-            "expression": "import('./static/chat/message_tree.js').then((m) => m.MessageTree.prototype)",
+            "expression": "probes.load('chat/message_tree.js').then((m) => m.MessageTree.prototype)",
             "awaitPromise": True,
         },
     )
