@@ -154,14 +154,20 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def browser_context(
-    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+    browser: Browser,
+    width: int = 1280,
+    height: int = 800,
+    motion: Motion = "reduce",
+    service_workers: Literal["allow", "block"] = "block",
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
     By default animations are off, because they cost much CPU time on a machine without a graphics card.
     """
     viewport = ViewportSize(width=width, height=height)
-    context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
+    context = await browser.new_context(
+        viewport=viewport, color_scheme="light", reduced_motion=motion, service_workers=service_workers
+    )
     await context.add_init_script(path=PROBES)
     yield context
     await context.close()

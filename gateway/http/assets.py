@@ -39,6 +39,8 @@ MEDIA_TYPES = MappingProxyType(
         ".d.ts": "text/plain; charset=utf-8",
         ".txt": "text/plain; charset=utf-8",
         ".woff2": "font/woff2",
+        ".png": "image/png",
+        ".webmanifest": "application/manifest+json",
     }
 )
 SERVED_SUFFIXES = tuple(MEDIA_TYPES)
@@ -101,7 +103,7 @@ class Assets(StaticFiles):
         return response
 
     async def page(self, name: str, scope: Scope) -> Response:
-        """Return an HTML file of the folder, with hashed addresses of its files.
+        """Return a file of the folder that is served at another address, with the hashed addresses of the files it names.
 
         With the query `modules`, the page loads its modules one by one, for those who debug it. Raises `HTTPException`
         (404) if the folder has no such file.
@@ -110,11 +112,13 @@ class Assets(StaticFiles):
         content = tree.files.get(name)
         if content is None:
             raise HTTPException(404)
-        is_joined = name == "index.html" and scope["query_string"] != b"modules"
+        is_joined = name != "docs.html" and scope["query_string"] != b"modules"
         address = f"static/{tree.hash}{'-page' if is_joined else ''}/"
         text = content.decode().replace('"static/', f'"{address}')
         if self._auth == "none":
             text = text.replace('<html lang="en">', '<html lang="en" data-auth="none">', 1)
+        if name == "sw.js":
+            text += f"// auth: {self._auth}\n"  # the page that it keeps depends on it
         return await _respond(tree, name, text.encode(), scope)
 
     async def _current(self) -> _Tree:

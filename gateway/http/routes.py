@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from gateway.settings import Settings
 _SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify turnwire"
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types dompurify turnwire turnwire-page"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -141,8 +142,11 @@ def routes(settings: Settings) -> list[BaseRoute]:
     assets = Assets(folder, is_installed=folder.parent == Path(__file__).parents[1], auth=settings.auth)
     host = settings.page_url.partition("://")[2]
 
-    async def docs(request: Request) -> Response:
-        return await assets.page("docs.html", request.scope)
+    def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            return await assets.page(name, request.scope)
+
+        return serve
 
     return [
         Route("/", Index(assets)),
@@ -150,7 +154,9 @@ def routes(settings: Settings) -> list[BaseRoute]:
         Route("/ws", refuse_without_upgrade),
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
-        Route("/docs", docs),
+        Route("/docs", page("docs.html")),
+        Route("/app.webmanifest", page("app.webmanifest")),
+        Route("/sw.js", page("sw.js")),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
         Mount("/static", assets),
     ]

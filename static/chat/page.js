@@ -16,6 +16,7 @@ import { loadMarkdown } from "./markdown_loader.js";
 import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
+import { followServiceWorker, registerServiceWorker } from "./service_worker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
@@ -278,10 +279,12 @@ connection.addEventListener("state", ({ detail }) => {
   if (detail.state !== "live") return;
   if (signIn.required) showUser(detail.ready.user);
   loadMarkdown();
+  void registerServiceWorker();
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });
 new ConnectionStatus(find(".connection"), connection);
+followServiceWorker();
 initTheme(find(".theme"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {

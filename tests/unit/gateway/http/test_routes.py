@@ -102,23 +102,24 @@ async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> No
         assert (await http.get(path)).status_code == 404
 
 
-REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\()[ (]*["'`]([^"'`#]+)["'`]""")
+REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\(|"src":)[ (]*["'`]([^"'`#]+)["'`]""")
 COMMENT = re.compile(r"/\*.*?\*/|^ *// .*?$", re.DOTALL | re.MULTILINE)
+PAGES = ("index.html", "docs.html", "app.webmanifest", "sw.js")
 LIBRARY = ("turnwire.js", "turnwire.d.ts")
 
 
 def needed(folder: Path) -> set[str]:
     """Return the pages, the client library, all files that these load (directly or not), and the vendored licenses."""
     found: set[str] = set()
-    pending = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    pending = [folder / name for name in (*PAGES, *LIBRARY)]
     while pending:
         path = pending.pop()
         name = str(path.relative_to(folder))
         if name in found:
             continue
         found.add(name)
-        base = folder.parent if path.suffix == ".html" else path.parent
-        for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
+        base = folder.parent if name in PAGES else path.parent
+        for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))):
             named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
             if named.is_relative_to(folder):
                 pending += named.parent.glob(named.name)
