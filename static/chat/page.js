@@ -12,9 +12,11 @@ import { setDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
 import { restoreFocus } from "./focus_restore.js";
 import { conversationIdFromHash } from "./location_hash.js";
+import { loadMarkdown } from "./markdown_loader.js";
 import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
+import { followServiceWorker, registerServiceWorker } from "./service_worker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
@@ -276,10 +278,13 @@ connection.addEventListener("state", ({ detail }) => {
   document.body.dataset.connection = detail.state;
   if (detail.state !== "live") return;
   if (signIn.required) showUser(detail.ready.user);
+  loadMarkdown();
+  void registerServiceWorker();
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });
 new ConnectionStatus(find(".connection"), connection);
+followServiceWorker();
 initTheme(find(".theme"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.http_events import http_client
@@ -18,6 +20,8 @@ async def test_a_document_is_served_as_json(path: str, key: str, monkeypatch: py
         for name in ("openapi", "asyncapi"):
             monkeypatch.setattr(f"gateway.http.routes.{name}", lambda _: pytest.fail("generated twice"))
         assert (await http.get(path)).content == first.content
+        again = await http.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
 
 async def test_the_documents_page_is_served() -> None:
@@ -26,6 +30,7 @@ async def test_the_documents_page_is_served() -> None:
         page = await http.get("/docs")
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert "unsafe-inline" not in page.headers["content-security-policy"]
-        for address in ("/static/docs/docs.js", "/static/docs/docs.css"):
-            assert address.lstrip("/") in page.text
-            assert (await http.get(address)).status_code == 200
+        found = re.findall(r'"(static/[0-9a-f]{12}/docs/docs\.(?:js|css))"', page.text)
+        assert len(found) == 2
+        for address in found:
+            assert (await http.get(f"/{address}")).status_code == 200
