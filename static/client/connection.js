@@ -5,6 +5,7 @@ import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
+import { ListAttachment } from "./list_attachment.js";
 import { conversationPages } from "./pages.js";
 import { ReconnectingSocket } from "./reconnecting_socket.js";
 import { Requests } from "./requests.js";
@@ -17,7 +18,7 @@ const PING_EVERY_MS = 10_000;
  *
  * Dispatches CustomEvents. Their `detail` is: `state` (a ConnectionState), `roundtrip` (ms), `turn` (a Turn that was
  * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
- * of this connection: `durability`, `going_away`, …).
+ * of this connection: `durability`, `going_away`, …), `conversations` (a change of the list, after `attachConversations`).
  */
 export class Connection extends EventTarget {
   #socket = null;
@@ -31,6 +32,11 @@ export class Connection extends EventTarget {
     (turn, error) => this.#turns.fail(turn, error),
     () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
     (id) => this.#turns.get(id),
+  );
+  #list = new ListAttachment(
+    (type) => this.request(type),
+    () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
+    (change) => this.#emit("conversations", change),
   );
   #pingTimer = 0;
 
@@ -152,8 +158,17 @@ export class Connection extends EventTarget {
     return this.conversation(id);
   }
 
-  conversations({ query, limit } = {}) {
-    return conversationPages(this.request, { query, limit });
+  conversations({ query, limit, pinned } = {}) {
+    return conversationPages(this.request, { query, limit, pinned });
+  }
+
+  /** Attaches to the list of conversations: each change is dispatched as `conversations`, also on later sockets. */
+  attachConversations() {
+    return this.state.state === "closed" ? Promise.reject(connectionClosed(this.state.reason)) : this.#list.attach();
+  }
+
+  detachConversations() {
+    return this.#list.detach();
   }
 
   getTurn(id) {
@@ -234,6 +249,7 @@ export class Connection extends EventTarget {
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // When this request is sent, it leaves out the turns that were attached with their conversation.
     this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
+    this.#list.resume();
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
   }
@@ -253,6 +269,7 @@ export class Connection extends EventTarget {
 
   #shutDown(reason) {
     this.#requests.close(reason);
+    this.#list.close(reason);
     for (const conversation of this.#conversations.values()) conversation.close(reason);
     for (const turn of this.running) this.#turns.fail(turn, connectionClosed(reason), { resumable: true });
   }
@@ -272,6 +289,7 @@ export class Connection extends EventTarget {
   #receive(frame, at) {
     if (frame.type === "result" || frame.type === "result.piece" || (frame.type === "error" && frame.id)) this.#requests.receive(frame);
     else if (frame.turn !== undefined) this.#turns.receive(frame, at);
+    else if (frame.type === "conversations.changed") this.#list.receive(frame);
     else {
       if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.receive(frame);
       this.#emit("event", frame);

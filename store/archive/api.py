@@ -71,7 +71,9 @@ class Archive(Protocol):
         With `count_max`, return at most that many, but always `last`.
         """
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, pinned: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """Return a page of the user's list; see `HistoryStore.conversations`. Raises `NotFound`."""
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
