@@ -65,10 +65,15 @@ export interface Traffic {
 
 export type ConnectionState =
   | { state: "connecting" }
-  | { state: "live"; ready: Ready }
-  /** `delay_ms` null: waits until `online()` is called. */
-  | { state: "waiting"; delay_ms: number | null; reason: string }
-  | { state: "closed"; code: number; reason: string };
+  /** `suspect`: the browser says that there is no network, and the gateway, which is on this machine, is asked whether it answers. */
+  | { state: "live"; ready: Ready; suspect?: true }
+  /**
+   * `delay_ms` null: waits until `online()` is called, or with `network` false until there is a network again; that is also
+   * tried every 15 s.
+   */
+  | { state: "waiting"; delay_ms: number | null; reason: string; network?: false }
+  /** `error`: the error with which the gateway refuses every connection of this page, such as `forbidden_origin`. */
+  | { state: "closed"; code: number; reason: string; error?: TurnFailed["error"] };
 
 export interface Ready extends Frame {
   type: "ready";

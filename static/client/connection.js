@@ -39,6 +39,7 @@ export class Connection extends EventTarget {
     (change) => this.#emit("conversations", change),
   );
   #pingTimer = 0;
+  #isLive = false;
 
   constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
     super();
@@ -89,7 +90,7 @@ export class Connection extends EventTarget {
   }
 
   request = (type, fields = {}) => {
-    if (this.state.state === "closed") return Promise.reject(connectionClosed(this.state.reason));
+    if (this.state.state === "closed") return Promise.reject(closedError(this.state));
     return this.#requests.send(type, fields);
   };
 
@@ -143,7 +144,7 @@ export class Connection extends EventTarget {
         start: (fields) => this.start(fields),
         turnsIn: (conversation) => this.running.filter((turn) => turn.conversation === conversation),
         attach: (conversation) => {
-          if (this.state.state === "closed") conversation.close(this.state.reason);
+          if (this.state.state === "closed") conversation.close(closedError(this.state));
           else this.#attachments.attachConversation(conversation);
         },
         isLive: () => this.state.state === "live",
@@ -164,7 +165,7 @@ export class Connection extends EventTarget {
 
   /** Attaches to the list of conversations: each change is dispatched as `conversations`, also on later sockets. */
   attachConversations() {
-    return this.state.state === "closed" ? Promise.reject(connectionClosed(this.state.reason)) : this.#list.attach();
+    return this.state.state === "closed" ? Promise.reject(closedError(this.state)) : this.#list.attach();
   }
 
   detachConversations() {
@@ -236,10 +237,16 @@ export class Connection extends EventTarget {
   }
 
   #onStateChange(state) {
+    const staysLive = this.#isLive && state.state === "live"; // only `suspect` has changed
+    this.#isLive = state.state === "live";
+    if (staysLive) {
+      this.#emit("state", state);
+      return;
+    }
     clearInterval(this.#pingTimer);
     if (state.state === "live") this.#resume();
     else if (state.state === "waiting") this.#interrupt();
-    else if (state.state === "closed") this.#shutDown(state.reason);
+    else if (state.state === "closed") this.#shutDown(closedError(state));
     this.#emit("state", state);
   }
 
@@ -267,11 +274,11 @@ export class Connection extends EventTarget {
     this.#requests.interrupt();
   }
 
-  #shutDown(reason) {
-    this.#requests.close(reason);
-    this.#list.close(reason);
-    for (const conversation of this.#conversations.values()) conversation.close(reason);
-    for (const turn of this.running) this.#turns.fail(turn, connectionClosed(reason), { resumable: true });
+  #shutDown(error) {
+    this.#requests.close(error);
+    this.#list.close(error);
+    for (const conversation of this.#conversations.values()) conversation.close(error);
+    for (const turn of this.running) this.#turns.fail(turn, error, { resumable: true });
   }
 
   async #renew(expires_at) {
@@ -299,6 +306,11 @@ export class Connection extends EventTarget {
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Returns the error for what needs a connection that is closed for good: the gateway's own, if it gave one. */
+function closedError({ reason, error }) {
+  return error ? new TurnwireError(error) : connectionClosed(reason);
 }
 
 function cancelOnAbort(turn, signal) {

@@ -1,7 +1,7 @@
 /** One conversation: its record, its messages and its turns. */
 
 import { reasonText } from "./abort_reason.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { TurnwireError } from "./errors.js";
 import { messagePages } from "./pages.js";
 
 /**
@@ -107,8 +107,8 @@ export class Conversation extends EventTarget {
   }
 
   /** Rejects a pending attach: the connection is closed for good. */
-  close(reason) {
-    this.#settle("reject", connectionClosed(reason));
+  close(error) {
+    this.#settle("reject", error);
   }
 
   /** Records that the gateway has attached it. */

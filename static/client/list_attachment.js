@@ -1,6 +1,6 @@
 /** The attachment of one connection to the list of the user's conversations. Each socket attaches again. */
 
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { TurnwireError } from "./errors.js";
 
 const RETRY_MS = 1_000;
 
@@ -55,8 +55,8 @@ export class ListAttachment {
   }
 
   /** Rejects a pending attach: the connection is closed for good. */
-  close(reason) {
-    this.#end(connectionClosed(reason));
+  close(error) {
+    this.#end(error);
   }
 
   async #send(socket, attaching) {
