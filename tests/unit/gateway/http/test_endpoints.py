@@ -15,7 +15,10 @@ from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 
 OTHER = "https://app.example"
-ORIGIN_REFUSED = "Pages of the origin https://evil.example may not use this gateway. The operator can add it to TURNWIRE_ALLOWED_ORIGINS."
+ORIGIN_REFUSED = (
+    "Pages of the origin https://evil.example may not use this gateway. "
+    "The operator can add it to TURNWIRE_ALLOWED_ORIGINS."
+)
 
 
 @pytest.fixture
