@@ -18,6 +18,7 @@ import { withScrollAnchor } from "./scroll_anchor.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
+import { initSkipLink } from "./skip_link.js";
 import { endingText } from "./status_text.js";
 import { StickToBottom } from "./stick_to_bottom.js";
 import { initTheme } from "./theme.js";
@@ -281,6 +282,7 @@ connection.addEventListener("state", ({ detail }) => {
 });
 new ConnectionStatus(find(".connection"), connection);
 initTheme(find(".theme"));
+initSkipLink(find(".skip-link"), find(".scroller"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {
   composer.update();
