@@ -2,7 +2,7 @@
  * The model of one conversation: its message tree, its running turns, and the operations on them. Has no DOM.
  *
  * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
- * node of an ended answer), `created` (the conversation got its id), `info` (its record or `notFound` changed), `stale`
+ * node of an ended answer), `first-start` (the start that creates the conversation is sent), `created` (it got its id), `info` (its record or `notFound` changed), `stale`
  * (messages may be missing after a lost socket; see `catchUp`).
  */
 
@@ -29,6 +29,12 @@ export class ConversationModel extends EventTarget {
   loadError = null;
   /** Whether its messages are being loaded. */
   loading = false;
+  /** The system prompt of a new conversation. Null: see system_prompt.js. @type {string | null} */
+  newSystem = null;
+  /** The one with which its first start was sent. @type {string | null} */
+  sentSystem = null;
+  /** A changed system prompt that isn't saved yet. @type {string | null} */
+  unsavedSystem = null;
   #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));
   #connection;
   /** Resolves with the id. Null while a new conversation has no turn that was started or is being started. */
@@ -95,8 +101,7 @@ export class ConversationModel extends EventTarget {
   /**
    * Sends a prompt to one or several models. The answers of several are shown side by side.
    * @param {object[]} parts text and images
-   * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `system`, `tools`, and
-   *   `toolFollowUp`, which returns the fields for the turn after a tool result
+   * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `tools`, and `toolFollowUp`, which returns the fields for the turn after a tool result
    * @param {MessageNode} [parent] default: see `anchor`
    */
   send(parts, requests, parent = this.anchor()) {
@@ -192,9 +197,17 @@ export class ConversationModel extends EventTarget {
       await this.#request("conversation.clear").catch(() => {});
     }
     const place = id ? { conversation: id, ...(parent.id && { parent: parent.id }) } : {};
-    const turn = this.#connection.start({ ...fields, ...place });
+    const turn = this.#connection.start({ ...fields, ...place, ...this.#systemFor(id) });
     if (!id) this.#waitForId(turn);
     return this.#run(turn, answer);
+  }
+
+  /** Returns the `system` of a start: the first one creates the conversation with it; later, a change that isn't saved. */
+  #systemFor(id) {
+    if (id) return this.unsavedSystem === null ? {} : { system: this.unsavedSystem.trim() };
+    this.sentSystem = this.newSystem?.trim() ?? "";
+    this.#emit("first-start");
+    return this.sentSystem ? { system: this.sentSystem } : {};
   }
 
   /** Starts another answer to a prompt once the prompt is accepted. */

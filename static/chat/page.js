@@ -2,6 +2,8 @@
 
 import { Workbench } from "../devtools/workbench.js";
 import { isComposing, setText } from "../shared/dom.js";
+import { listenForEscape, onEscape } from "../shared/escape_stack.js";
+import { guardPresses } from "../shared/press_guard.js";
 import { connect, socketUrl } from "../turnwire.js";
 import { Announcer } from "./announcer.js";
 import { Composer } from "./composer.js";
@@ -20,6 +22,7 @@ import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
 import { endingText } from "./status_text.js";
 import { StickToBottom } from "./stick_to_bottom.js";
+import { SystemPrompt } from "./system_prompt.js";
 import { initTheme } from "./theme.js";
 import { renderDemos } from "./welcome.js";
 
@@ -34,6 +37,8 @@ const signIn = new SignIn(find(".sign-in"), () => connection.retryNow());
 const connection = connect({ url: socketUrl(), ticket: signIn.ticket });
 const announcer = new Announcer(find("[data-testid=announcements]"));
 const settings = new Settings(find(".settings"));
+const systemPrompt = new SystemPrompt(find("[name=system]"), find("[data-testid=system-note]"), find(".system-line"),
+  (conversation, system) => connection.request("conversation.update", { conversation: conversation.id, system }));
 const modelPicker = new ModelPicker(find(".model-picker"));
 /** @type {Map<string, ConversationModel>} by id, oldest first */
 const conversations = new Map();
@@ -98,7 +103,6 @@ function startFields(model, demo) {
   const tools = settings.tools || demo?.tool ? TOOLS : undefined;
   return {
     ...(model && { model }),
-    ...(settings.system && { system: settings.system }),
     ...(Object.keys(params).length > 0 && { params }),
     ...(tools && { tools, toolFollowUp: (results) => toolFollowUpFields(model, results) }),
   };
@@ -121,6 +125,7 @@ function show(conversation) {
   current = conversation;
   sidebar.setCurrent(conversation.id);
   composer.open(conversation.id);
+  systemPrompt.open(conversation);
   stickToBottom.scrollToEnd();
   render();
   void conversation.catchUp();
@@ -130,6 +135,7 @@ function render() {
   document.body.dataset.empty = String(current.tree.isEmpty && !current.loading);
   document.body.dataset.new = String(!current.id);
   messageList.update(current);
+  systemPrompt.update();
   renderTitle();
   renderActivity();
 }
@@ -188,8 +194,10 @@ function createConversation(id = null) {
     announcer.announce(ending.error ? `Answer failed: ${ending.error.message}` : `Answer ${endingText(ending)}`);
     refreshSoon();
   });
+  conversation.addEventListener("first-start", () => systemPrompt.onFirstStart());
   conversation.addEventListener("created", () => {
     conversations.set(conversation.id, conversation);
+    systemPrompt.onCreated(conversation);
     if (conversation === current) {
       history.replaceState(null, "", `#${conversation.id}`);
       composer.setConversationId(conversation.id);
@@ -298,16 +306,22 @@ for (const button of document.querySelectorAll(".new-conversation")) {
   });
 }
 find(".sign-out").addEventListener("click", () => signIn.signOut());
+find(".system-line").addEventListener("click", () => {
+  drawer.open("settings");
+  find("[name=system]").focus();
+});
 find(".sidebar-toggle").addEventListener("click", () => setSidebarOpen(document.body.dataset.sidebar !== "open"));
+onEscape(find(".sidebar"), () => {
+  setSidebarOpen(false);
+  find(".sidebar-toggle").focus();
+}, () => document.body.dataset.sidebar === "open" && find(".backdrop").checkVisibility());
 find(".drawer-toggle").addEventListener("click", () => setSidebarOpen(false));
 find(".backdrop").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? setSidebarOpen(false) : drawer.close()));
+listenForEscape(stopNewest);
+guardPresses();
 document.addEventListener("keydown", (event) => {
   if (isComposing(event) || document.querySelector(":modal")) return;
-  if (event.key === "Escape" && !event.defaultPrevented) {
-    if (document.querySelector(":popover-open")) return; // Esc closes the menu
-    if (document.body.dataset.sidebar === "open" && find(".backdrop").checkVisibility()) setSidebarOpen(false);
-    else stopNewest();
-  } else if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+  if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     setSidebarOpen(true);
     sidebar.focusSearch();

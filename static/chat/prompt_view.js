@@ -2,6 +2,7 @@
 
 import { copyButton } from "../shared/copy_button.js";
 import { el, icon, isComposing, setText } from "../shared/dom.js";
+import { onEscape } from "../shared/escape_stack.js";
 import { textOf } from "./message_tree.js";
 import { createImage } from "./part_view.js";
 import { VersionArrows } from "./version_arrows.js";
@@ -51,7 +52,12 @@ export class PromptView {
   #edit() {
     const box = el("textarea", { class: "edit-box", "data-testid": "edit-box", "aria-label": "Edit prompt", dir: "auto" });
     box.value = textOf(this.#message.parts);
-    const close = () => form.replaceWith(this.#bubble);
+    const close = () => {
+      const hadFocus = form.contains(document.activeElement);
+      release();
+      form.replaceWith(this.#bubble);
+      if (hadFocus) this.node.querySelector("[data-testid=edit]").focus({ preventScroll: true });
+    };
     const submit = () => {
       const text = box.value.trim();
       if (text && text !== textOf(this.#message.parts)) {
@@ -65,14 +71,12 @@ export class PromptView {
         el("button", { type: "submit", class: "button-primary", text: "Send" })));
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        close();
-      } else if (event.key === "Enter" && !event.shiftKey) {
+      if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
         submit();
       }
     });
+    const release = onEscape(form, close);
     this.#bubble.replaceWith(form);
     box.focus();
   }

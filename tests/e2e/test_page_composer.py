@@ -1,0 +1,167 @@
+"""What is beside the prompt box: the system prompt, Esc, double clicks, prompts during an answer, a lost network. All tests
+share one page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, expect
+
+from tests.gateway_process import GatewayProcess
+from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+SENT = """(type) => (window.sent ?? []).filter((frame) => frame.type === type)"""
+
+# Records the frames that the page sends.
+RECORD = """() => {
+  window.sent = [];
+  const { send } = WebSocket.prototype;
+  WebSocket.prototype.send = function (data) {
+    window.sent.push(JSON.parse(data));
+    return send.call(this, data);
+  };
+}"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+    """The page, open and live. The tests fail if the page logged an error."""
+    async with watched_page(browser, page_gateway) as watched:
+        await watched.page.evaluate(RECORD)
+        yield watched
+
+
+async def new_conversation(page: Page) -> None:
+    """Open a new conversation."""
+    await page.get_by_test_id("new-conversation").click()
+    await expect(page.locator("body[data-new=true]")).to_be_attached()
+
+
+async def sent(page: Page, kind: str) -> list[dict[str, Any]]:
+    """Return the frames of this type that the page has sent."""
+    frames: list[dict[str, Any]] = await page.evaluate(SENT, kind)
+    return frames
+
+
+async def slow(watched: WatchedPage, prompt: str) -> Locator:
+    """Ask for an answer that streams for a long time and return it."""
+    await watched.choose(rate=15, tokens=500)
+    turn = await watched.ask(prompt)
+    await wait_for_words(turn)
+    return turn
+
+
+async def test_the_system_prompt_belongs_to_its_conversation(watched: WatchedPage) -> None:
+    """The first start carries it and no later one. It is shown again after a reload, is changed and cleared there, and
+    isn't that of another conversation."""
+    page = watched.page
+    await watched.choose(rate=200, tokens=50)
+    await watched.settings(shown=True)
+    box = page.get_by_test_id("system")
+    line = page.get_by_test_id("system-line")
+    await box.fill("Answer in rhymes.")
+    await expect(line).to_have_text("System promptAnswer in rhymes.")
+    await watched.settings(shown=False)
+    await ended(await watched.ask("the first"), "completed")
+    await ended(await watched.ask("the second"), "completed")
+    first, second = (await sent(page, "turn.start"))[-2:]
+    assert first["system"] == "Answer in rhymes."
+    assert "system" not in second
+    address = page.url
+
+    await new_conversation(page)
+    await expect(line).to_be_hidden()
+    await expect(box).to_have_value("")
+    await ended(await watched.ask("elsewhere"), "completed")
+    assert "system" not in (await sent(page, "turn.start"))[-1]
+
+    await page.goto(address)
+    await page.reload()
+    await page.evaluate(RECORD)
+    await expect(line).to_contain_text("Answer in rhymes.")
+    await line.click()
+    await expect(box).to_be_focused()
+    await box.fill("Answer in prose.")
+    await box.blur()
+    conversation = page.url.partition("#")[2]
+    read = """async (conversation) => {
+      const { connect } = await import("./static/turnwire.js");
+      window.reader ??= connect({ storage: null });
+      return (await reader.conversation(conversation).get()).system ?? "";
+    }"""
+    await page.wait_for_function("() => sent.some((frame) => frame.type === 'conversation.update')")
+    assert await page.evaluate(read, conversation) == "Answer in prose."
+    await box.fill("")
+    await page.wait_for_function("() => sent.filter((frame) => frame.type === 'conversation.update').length === 2")
+    assert await page.evaluate(read, conversation) == ""
+    await expect(line).to_be_hidden()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("drawer")).to_be_hidden()
+
+
+async def test_escape_closes_what_is_on_top_and_then_stops_the_answer(watched: WatchedPage) -> None:
+    """Esc answers "Delete?" with no, closes an edited prompt wherever the focus is, and then stops the answer. The focus
+    goes back to the button."""
+    page = watched.page
+    await new_conversation(page)
+    turn = await slow(watched, "keep on talking")
+    row = page.get_by_test_id("conversation").filter(has=page.locator("a[aria-current]"))
+    await row.get_by_test_id("trash").click()
+    await expect(page.get_by_test_id("confirm-delete")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("confirm-delete")).to_have_count(0)
+    await expect(row.get_by_test_id("trash")).to_be_focused()
+    await watched.exchange("keep on talking").hover()
+    await watched.exchange("keep on talking").get_by_test_id("edit").click()
+    await page.get_by_test_id("prompt-box").focus()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("edit-box")).to_have_count(0)
+    await expect(turn).to_have_attribute("data-state", "streaming")
+    await page.keyboard.press("Escape")
+    await ended(turn, "cancelled")
+
+
+async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage) -> None:
+    """A second click where Stop was rates no answer and starts none."""
+    page = watched.page
+    await new_conversation(page)
+    await page.get_by_test_id("demo-five").click()
+    turns = page.get_by_test_id("columns").get_by_test_id("turn")
+    await expect(turns).to_have_count(5)
+    await wait_for_words(turns.nth(1))
+    starts = len(await sent(page, "turn.start"))
+    box = await turns.nth(1).get_by_test_id("stop").bounding_box()
+    assert box is not None
+    place = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for number in range(3):
+        await page.mouse.click(*place)
+        if number == 0:
+            await ended(turns.nth(1), "cancelled")
+    assert await page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('button')", place) is None
+    # Something else that appears where the pointer pressed is guarded too, but not from the keyboard.
+    await page.evaluate("""() => {
+      window.pressed = 0;
+      const button = Object.assign(document.createElement("button"), { textContent: "First", id: "first-probe" });
+      button.style.cssText = "position: fixed; inset: 40% auto auto 40%; z-index: 9";
+      button.onclick = () => {
+        const next = button.cloneNode();
+        next.onclick = () => window.pressed++;
+        next.id = "next-probe";
+        button.replaceWith(next);
+      };
+      document.body.append(button);
+    }""")
+    await page.locator("#first-probe").dblclick()
+    assert await page.evaluate("pressed") == 0
+    await page.locator("#next-probe").press("Enter")
+    assert await page.evaluate("pressed") == 1
+    await page.evaluate("document.querySelector('#next-probe').remove()")
+    assert await sent(page, "feedback.put") == []
+    assert len(await sent(page, "turn.start")) == starts
+    await page.get_by_test_id("stop-all").click()
+    await ended(turns.nth(4), "cancelled")
