@@ -7,6 +7,8 @@ import { toImagePart } from "./image_resize.js";
 const IMAGES_MAX = 4;
 
 export class Composer {
+  /** Returns whether the prompt may be sent now. If not, it stays in the box. */
+  maySend = () => true;
   #form;
   #box;
   #send;
@@ -60,6 +62,11 @@ export class Composer {
     this.#box.focus();
   }
 
+  /** Sends the prompt in the box. */
+  submit() {
+    this.#form.requestSubmit();
+  }
+
   /** Shows the draft and the unsent images of a conversation. @param {string | null} id null: a new one */
   open(id) {
     const conversationId = id ?? "";
@@ -95,7 +102,7 @@ export class Composer {
 
   #submit(onSend) {
     const text = this.#box.value.trim();
-    if (!text && this.#images.length === 0) return;
+    if ((!text && this.#images.length === 0) || !this.maySend()) return;
     const parts = [...this.#images.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
     this.#box.value = "";
     setDraft(this.#conversationId, "");

@@ -103,8 +103,11 @@ export class ConversationModel extends EventTarget {
    * @param {object[]} parts text and images
    * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `tools`, and `toolFollowUp`, which returns the fields for the turn after a tool result
    * @param {MessageNode} [parent] default: see `anchor`
+   * @param {"queue" | "interrupt"} [onBusy] the prompt follows the answers that stream: after their ending, or by stopping
+   *   them. It is shown below the last message of the path until `turn.started` names its parent.
    */
-  send(parts, requests, parent = this.anchor()) {
+  send(parts, requests, parent = this.anchor(), onBusy = undefined) {
+    if (onBusy) parent = this.tree.leaf();
     const hasUnansweredSibling = parent.children.some((child) => child.role === "user" && isUnanswered(child));
     if (hasUnansweredSibling) parent.sideBySide = true;
     const prompt = new MessageNode("user", { parts });
@@ -113,7 +116,7 @@ export class ConversationModel extends EventTarget {
     prompt.sideBySide = requests.length > 1;
     const [first, ...others] = requests;
     prompt.accepted = Promise.withResolvers();
-    void this.#start(this.#addAnswer(prompt), { ...first, input: toInput(parts) }, parent).then(prompt.accepted.resolve);
+    void this.#start(this.#addAnswer(prompt), { ...first, input: toInput(parts), ...(onBusy && { on_busy: onBusy }) }, parent).then(prompt.accepted.resolve);
     for (const fields of others) void this.#startAfter(prompt.accepted.promise, prompt, fields);
   }
 
@@ -193,10 +196,10 @@ export class ConversationModel extends EventTarget {
     let id = null;
     while (this.#idPromise && !id) id = await this.#idPromise.catch(() => null);
     // A message at the root needs a conversation without a head, or it would continue from the head.
-    if (id && !parent.id && parent.children.some((child) => child.children.some((sibling) => sibling.ended))) {
+    if (id && !fields.on_busy && !parent.id && parent.children.some((child) => child.children.some((sibling) => sibling.ended))) {
       await this.#request("conversation.clear").catch(() => {});
     }
-    const place = id ? { conversation: id, ...(parent.id && { parent: parent.id }) } : {};
+    const place = id ? { conversation: id, ...(parent.id && !fields.on_busy && { parent: parent.id }) } : {};
     const turn = this.#connection.start({ ...fields, ...place, ...this.#systemFor(id) });
     if (!id) this.#waitForId(turn);
     return this.#run(turn, answer);
@@ -254,7 +257,11 @@ export class ConversationModel extends EventTarget {
     if (input && prompt && !prompt.id) {
       this.tree.setId(prompt, input.id);
       prompt.created_at = input.created_at;
-      if (input.parent !== (prompt.parent.id ?? null)) this.tree.attach(prompt, input.parent);
+      if (input.parent !== (prompt.parent.id ?? null)) {
+        const isShown = this.tree.leaf() === answer;
+        this.tree.attach(prompt, input.parent);
+        if (isShown) this.tree.select(answer);
+      }
     } else if (input) {
       this.tree.add(input);
     }

@@ -185,6 +185,14 @@ export class MessageTree {
     return node;
   }
 
+  /** Whether an answer on the path streams, or isn't accepted yet. */
+  get isBusy() {
+    for (let at = this.leaf(); at; at = at.parent) {
+      if (at.role === "assistant" && (at.isStreaming || !(at.id || at.turn || at.ended))) return true;
+    }
+    return false;
+  }
+
   /** Returns the last message of the path below `from`. */
   leaf(from = this.root) {
     let node = from;

@@ -3,6 +3,7 @@
 import { Workbench } from "../devtools/workbench.js";
 import { isComposing, setText } from "../shared/dom.js";
 import { listenForEscape, onEscape } from "../shared/escape_stack.js";
+import { getPref, setPref } from "../shared/local_prefs.js";
 import { guardPresses } from "../shared/press_guard.js";
 import { connect, socketUrl } from "../turnwire.js";
 import { Announcer } from "./announcer.js";
@@ -29,6 +30,8 @@ import { renderDemos } from "./welcome.js";
 /** If more conversations than this are in memory, those without a running turn are closed, oldest first. */
 const CONVERSATIONS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
+/** The name of the preference: see busy_choice.js. */
+const ON_BUSY = "on-busy";
 const NOT_FOUND = "This conversation doesn't exist or was deleted. Open another one on the left, or send a prompt to start a new one.";
 
 const find = (selector) => document.querySelector(selector);
@@ -65,7 +68,15 @@ const messageList = new MessageList(find(".message-list"), {
   loadEarlier: (conversation) => void loadEarlier(conversation),
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
-const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model))), modelPicker);
+const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model)), isAskingWhileBusy() ? getPref(ON_BUSY) : null), modelPicker);
+composer.maySend = () => {
+  if (!isAskingWhileBusy() || getPref(ON_BUSY)) return true;
+  loadBusyChoice().then((choice) => choice.ask(() => composer.submit()), () => {
+    setPref(ON_BUSY, "queue"); // the menu can't be loaded
+    composer.submit();
+  });
+  return false;
+};
 const sidebar = new Sidebar(find(".sidebar"), connection, {
   onDeleted: (id) => {
     closeConversation(id);
@@ -114,9 +125,23 @@ function toolFollowUpFields(model, results) {
   return startFields(model, model === "demo" ? { rate: settings.demo.rate, text } : undefined);
 }
 
-function send(parts, requests) {
+let busyChoice = null;
+/** Returns a promise of the choice of what a prompt does while an answer streams. */
+function loadBusyChoice() {
+  busyChoice ??= import("./busy_choice.js").then(({ BusyChoice }) => new BusyChoice(find(".composer-bar"), find("#prompt")));
+  busyChoice.catch(() => (busyChoice = null));
+  return busyChoice;
+}
+
+/** Returns whether a prompt for one model would be sent while an answer streams that it follows. */
+function isAskingWhileBusy() {
+  return current.tree.isBusy && selectedModels().length === 1;
+}
+
+/** @param {string | null} [onBusy] what to do if an answer streams; default: start beside it */
+function send(parts, requests, onBusy = null) {
   if (current.notFound) openNew();
-  current.send(parts, requests);
+  current.send(parts, requests, undefined, onBusy && onBusy !== "parallel" ? onBusy : undefined);
   announcer.announce(requests.length > 1 ? `${requests.length} answers started` : "Answer started");
   stickToBottom.scrollToEnd();
 }
@@ -169,6 +194,12 @@ function renderActivity() {
   setText(stopAll.querySelector(".stop-label"), running > 1 ? "Stop all" : "Stop");
   setText(stopAll.querySelector(".running-count"), running > 1 ? String(running) : "");
   sidebar.updateActivity();
+  renderBusyChoice();
+}
+
+function renderBusyChoice() {
+  const isBusy = isAskingWhileBusy();
+  if (isBusy || busyChoice) loadBusyChoice().then((choice) => choice.show(isAskingWhileBusy()), () => {});
 }
 
 let refreshTimer = 0;
@@ -292,6 +323,7 @@ initTheme(find(".theme"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {
   composer.update();
+  renderBusyChoice();
   find(".demo-fields").hidden = !modelPicker.value.includes("demo");
 });
 renderDemos(find(".demos"), (text, demo) => send([{ kind: "text", text }], [startFields("demo", demo)]));

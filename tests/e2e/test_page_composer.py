@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
+from tests.page_stage import WatchedPage, ended, open_page, wait_for_words, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -31,7 +31,7 @@ RECORD = """() => {
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The tests fail if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
+    async with watched_page(browser, page_gateway, asks=True) as watched:
         await watched.page.evaluate(RECORD)
         yield watched
 
@@ -165,3 +165,48 @@ async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage)
     assert len(await sent(page, "turn.start")) == starts
     await page.get_by_test_id("stop-all").click()
     await ended(turns.nth(4), "cancelled")
+
+
+async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> None:
+    """The first prompt during an answer asks what it is to do. By default it waits for the answer, and another one waits
+    for it; both are below, also in a second tab and after a reload. "Stop and ask" stops the answer first."""
+    page = watched.page
+    await new_conversation(page)
+    await slow(watched, "a long one")
+    box = page.get_by_test_id("prompt-box")
+    await box.fill("the next")
+    await box.press("Enter")
+    await expect(page.get_by_test_id("busy-queue")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(box).to_be_focused()
+    await expect(box).to_have_value("the next")
+    await box.press("Enter")
+    await expect(page.get_by_test_id("busy-queue")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(watched.turn("the next")).to_have_attribute("data-state", "queued")
+    await expect(page.get_by_test_id("busy-chip")).to_contain_text("After it")
+    await watched.ask("the one after")
+    last = (await sent(page, "turn.start"))[-1]
+    assert last["on_busy"] == "queue" and "parent" not in last
+    prompts = ["a long one", "the next", "the one after"]
+    await expect(page.get_by_test_id("prompt")).to_have_text(prompts)
+    await expect(page.get_by_test_id("columns")).to_have_count(0)
+
+    other = await open_page(page.context, page.url)
+    await expect(other.page.get_by_test_id("prompt")).to_have_text(prompts)
+    await expect(other.turn("the one after")).to_have_attribute("data-state", "queued")
+    await other.page.close()
+    assert other.errors == []
+    await page.reload()
+    await expect(page.get_by_test_id("prompt")).to_have_text(prompts)
+
+    await page.get_by_test_id("busy-chip").click()
+    await page.keyboard.press("3")
+    await expect(page.get_by_test_id("busy-chip")).to_contain_text("Stop and ask")
+    await watched.ask("stop it")
+    await ended(watched.turn("a long one"), "cancelled")
+    await ended(watched.turn("the next"), "cancelled")
+    await wait_for_words(watched.turn("stop it"))
+    await expect(page.get_by_test_id("prompt")).to_have_text([*prompts, "stop it"])
+    await page.keyboard.press("Escape")
+    await ended(watched.turn("stop it"), "cancelled")
