@@ -131,8 +131,8 @@ export class AnswerView {
   #tick() {
     this.#isTickDue = false;
     const { turn, ended, lastStatus } = this.#message;
-    const stall = turn && !ended ? stallText(turn, this.#actions.connectionState()) : null;
-    setText(this.#status, ended ? "" : turn ? (stall ?? statusText(turn, lastStatus)) : "Sending");
+    const stall = !ended && (turn || !this.#message.id) ? stallText(turn, this.#actions.connectionState()) : null;
+    setText(this.#status, ended ? "" : (stall ?? (turn ? statusText(turn, lastStatus) : "Sending")));
     this.node.toggleAttribute("data-stalled", stall !== null);
     this.#paintStats();
   }

@@ -79,7 +79,7 @@ export class Composer {
     this.#imagesById.set(conversationId, this.#images);
     this.#box.value = getDraft(conversationId);
     this.#attachments.replaceChildren(...this.#images.map(({ node }) => node));
-    this.#showNote("");
+    this.showNote("");
     this.update();
   }
 
@@ -108,7 +108,7 @@ export class Composer {
     setDraft(this.#conversationId, "");
     this.#images.length = 0;
     this.#attachments.replaceChildren();
-    this.#showNote("");
+    this.showNote("");
     this.update();
     onSend(parts);
   }
@@ -144,11 +144,11 @@ export class Composer {
   async #processFiles(files, images) {
     await this.#models.loaded; // an image may be pasted before the models are known
     if (!this.#models.supports("vision")) {
-      this.#showNote("This model doesn't accept images. Choose one that does.");
+      this.showNote("This model doesn't accept images. Choose one that does.");
       return;
     }
     const room = IMAGES_MAX - images.length;
-    this.#showNote(files.length > room ? `A prompt can have ${IMAGES_MAX} images. The others were not added.` : "");
+    this.showNote(files.length > room ? `A prompt can have ${IMAGES_MAX} images. The others were not added.` : "");
     for (const file of files.slice(0, room)) {
       try {
         const part = await toImagePart(file, IMAGES_MAX);
@@ -157,7 +157,7 @@ export class Composer {
         images.push(image);
         if (images === this.#images) this.#attachments.append(image.node);
       } catch (error) {
-        this.#showNote(`${file.name || "The file"}: ${error instanceof DOMException ? "it can't be read as an image." : error.message}`);
+        this.showNote(`${file.name || "The file"}: ${error instanceof DOMException ? "it can't be read as an image." : error.message}`);
       }
     }
     this.update();
@@ -174,7 +174,8 @@ export class Composer {
     return thumbnail;
   }
 
-  #showNote(text) {
+  /** Shows a note below the prompt box; an empty one hides it. */
+  showNote(text) {
     this.#note.textContent = text;
     this.#note.hidden = text === "";
   }

@@ -3,12 +3,13 @@
  *
  * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
  * node of an ended answer), `first-start` (the start that creates the conversation is sent), `created` (it got its id), `info` (its record or `notFound` changed), `stale`
- * (messages may be missing after a lost socket; see `catchUp`).
+ * (messages may be missing after a lost socket; see `catchUp`), `not-kept` (a prompt wouldn't outlive a reload whole).
  */
 
 import { runTools } from "./demo_tools.js";
 import { MessageHistory, storeSideBySide } from "./message_history.js";
 import { isUnanswered, MessageNode, MessageTree, textOf } from "./message_tree.js";
+import { dropPrompt, keepPrompt, newTurnId, setConversationOf } from "./outbox.js";
 import { TurnTimer } from "./turn_timer.js";
 
 /** The number of pages that are loaded at once. Older pages are loaded on request. */
@@ -19,6 +20,8 @@ const EXPIRED = new Set(["not_found", "gone"]);
 
 export class ConversationModel extends EventTarget {
   id = null;
+  /** The page's name for it, as a new one has no id yet. */
+  key = newTurnId();
   /** The conversation's record: `title`, `head`, … */
   info = null;
   tree = new MessageTree();
@@ -29,6 +32,8 @@ export class ConversationModel extends EventTarget {
   loadError = null;
   /** Whether its messages are being loaded. */
   loading = false;
+  /** Settled when they are. @type {Promise<void> | null} */
+  loaded = null;
   /** The system prompt of a new conversation. Null: see system_prompt.js. @type {string | null} */
   newSystem = null;
   /** The one with which its first start was sent. @type {string | null} */
@@ -107,16 +112,46 @@ export class ConversationModel extends EventTarget {
    *   them. It is shown below the last message of the path until `turn.started` names its parent.
    */
   send(parts, requests, parent = this.anchor(), onBusy = undefined) {
-    if (onBusy) parent = this.tree.leaf();
+    const place = this.#place(parts, requests, onBusy ? this.tree.leaf() : parent, onBusy);
+    const { turn, prompt } = place;
+    const sent = requests.map((request) => ({ ...request, toolFollowUp: undefined }));
+    const isKept = keepPrompt({ turn, group: this.key, conversation: this.id, parent: prompt.parent.id, system: this.newSystem ?? undefined, onBusy, parts, requests: sent });
+    if (!isKept) this.#emit("not-kept");
+    this.startPlaced(place);
+  }
+
+  /** Shows a prompt that an earlier page kept. `startPlaced` sends it. @param {import("./outbox.js").KeptPrompt} kept */
+  placeKept({ turn, parts, requests, parent, onBusy, system }) {
+    if (!this.id) this.newSystem ??= system ?? null;
+    const place = this.#place(parts, requests, this.tree.get(parent) ?? this.tree.leaf(), onBusy, turn);
+    if (parent && !this.tree.get(parent)) this.tree.attach(place.prompt, parent);
+    this.#emit("messages");
+    return { ...place, parentId: parent };
+  }
+
+  /** Removes a prompt that was shown and not sent. */
+  removePlaced({ prompt }) {
+    this.tree.remove(prompt);
+    this.#emit("messages");
+  }
+
+  #place(parts, requests, parent, onBusy, turn = newTurnId()) {
     const hasUnansweredSibling = parent.children.some((child) => child.role === "user" && isUnanswered(child));
     if (hasUnansweredSibling) parent.sideBySide = true;
     const prompt = new MessageNode("user", { parts });
     this.tree.move(prompt, parent);
     this.tree.select(prompt);
     prompt.sideBySide = requests.length > 1;
+    return { turn, prompt, answer: this.#addAnswer(prompt), parts, requests, onBusy };
+  }
+
+  /** Sends a prompt that is shown. */
+  startPlaced({ turn, prompt, answer, parts, requests, onBusy, parentId }) {
     const [first, ...others] = requests;
+    // The parent of a kept prompt may not be loaded.
+    const parent = parentId && prompt.parent.id !== parentId ? { id: parentId } : prompt.parent;
     prompt.accepted = Promise.withResolvers();
-    void this.#start(this.#addAnswer(prompt), { ...first, input: toInput(parts), ...(onBusy && { on_busy: onBusy }) }, parent).then(prompt.accepted.resolve);
+    void this.#start(answer, { turn, ...first, input: toInput(parts), ...(onBusy && { on_busy: onBusy }) }, parent).then(prompt.accepted.resolve);
     for (const fields of others) void this.#startAfter(prompt.accepted.promise, prompt, fields);
   }
 
@@ -201,6 +236,8 @@ export class ConversationModel extends EventTarget {
     }
     const place = id ? { conversation: id, ...(parent.id && !fields.on_busy && { parent: parent.id }) } : {};
     const turn = this.#connection.start({ ...fields, ...place, ...this.#systemFor(id) });
+    // A prompt is kept if the connection was closed for good: the page has to be reloaded.
+    turn.accepted.then(() => dropPrompt(turn.id), ({ code }) => code !== "connection_closed" && dropPrompt(turn.id));
     if (!id) this.#waitForId(turn);
     return this.#run(turn, answer);
   }
@@ -225,6 +262,7 @@ export class ConversationModel extends EventTarget {
   #waitForId(turn) {
     const idPromise = turn.accepted.then(({ conversation }) => {
       this.id = conversation;
+      setConversationOf(this.key, conversation);
       this.#emit("created");
       this.#attach().catch(() => {});
       return conversation;
@@ -295,7 +333,7 @@ export class ConversationModel extends EventTarget {
     const { signal } = this.#closed;
     conversation.addEventListener("turn", ({ detail }) => this.follow(detail), { signal });
     conversation.addEventListener("updated", ({ detail }) => {
-      Object.assign((this.info ??= {}), detail);
+      this.info = { ...this.info, ...Object.fromEntries(Object.entries(detail).filter(([, value]) => value !== undefined)) };
       this.#emit("info");
     }, { signal });
     conversation.addEventListener("reattached", () => {

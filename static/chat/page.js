@@ -17,6 +17,7 @@ import { restoreFocus } from "./focus_restore.js";
 import { conversationIdFromHash } from "./location_hash.js";
 import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
+import { keptPrompts } from "./outbox.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -225,6 +226,9 @@ function createConversation(id = null) {
     announcer.announce(ending.error ? `Answer failed: ${ending.error.message}` : `Answer ${endingText(ending)}`);
     refreshSoon();
   });
+  conversation.addEventListener("not-kept", () => {
+    if (connection.state.state !== "live") composer.showNote("This tab can't keep the whole prompt. Don't reload the page until it is sent.");
+  });
   conversation.addEventListener("first-start", () => systemPrompt.onFirstStart());
   conversation.addEventListener("created", () => {
     conversations.set(conversation.id, conversation);
@@ -257,24 +261,44 @@ function openFromUrl() {
     if (!current || current.id) show(createConversation());
     return;
   }
-  let conversation = conversations.get(id);
-  if (!conversation) {
-    conversation = createConversation(id);
-    conversations.set(id, conversation);
-    for (const [key, other] of conversations) {
-      if (conversations.size > CONVERSATIONS_MAX && other.running.size === 0 && other !== conversation) closeConversation(key);
-    }
-    conversation.loading = true;
-    conversation.load().catch((error) => {
-      conversation.notFound = error.code === "not_found" || error.code === "invalid_request";
-      conversation.loadError = error.message;
-      conversations.delete(id);
-    }).finally(() => {
-      conversation.loading = false;
-      if (conversation === current) render();
-    });
+  show(conversationById(id));
+}
+
+/** Returns a conversation; begins to load it if it isn't in memory. */
+function conversationById(id) {
+  if (conversations.has(id)) return conversations.get(id);
+  const conversation = createConversation(id);
+  conversations.set(id, conversation);
+  for (const [key, other] of conversations) {
+    if (conversations.size > CONVERSATIONS_MAX && other.running.size === 0 && other !== conversation) closeConversation(key);
   }
-  show(conversation);
+  conversation.loading = true;
+  conversation.loaded = conversation.load().catch((error) => {
+    conversation.notFound = error.code === "not_found" || error.code === "invalid_request";
+    conversation.loadError = error.message;
+    conversations.delete(id);
+  }).finally(() => {
+    conversation.loading = false;
+    if (conversation === current) render();
+  });
+  return conversation;
+}
+
+/** Sends the prompts that the gateway hadn't accepted before a reload. */
+function resendKept() {
+  const prompts = keptPrompts();
+  if (prompts.length === 0) return;
+  const byGroup = new Map();
+  const open = ({ conversation: id, group }) => {
+    if (id) return conversationById(id);
+    if (!byGroup.has(group)) byGroup.set(group, byGroup.size === 0 && !current.id ? current : createConversation());
+    return byGroup.get(group);
+  };
+  void import("./resend.js").then(({ resend }) => resend(prompts, connection, open, (id) => {
+    if (current.id) return;
+    history.replaceState(null, "", `#${id}`);
+    openFromUrl();
+  }));
 }
 
 function closeConversation(id) {
@@ -318,7 +342,7 @@ connection.addEventListener("state", ({ detail }) => {
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });
-new ConnectionStatus(find(".connection"), connection);
+new ConnectionStatus(find(".connection"), connection, find(".header-state"));
 initTheme(find(".theme"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {
@@ -362,3 +386,4 @@ document.addEventListener("keydown", (event) => {
 addEventListener("hashchange", openFromUrl);
 addEventListener("popstate", openFromUrl);
 openFromUrl();
+resendKept();

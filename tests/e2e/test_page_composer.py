@@ -27,6 +27,14 @@ RECORD = """() => {
   };
 }"""
 
+# Takes the network away from the page: its socket closes, none opens, and the browser says so.
+CUT = """() => {
+  window.WebSocket = class { constructor() { throw new Error("no network"); } };
+  Object.defineProperty(Navigator.prototype, "onLine", { configurable: true, get: () => false });
+  sockets.at(-1).close();
+  dispatchEvent(new Event("offline"));
+}"""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
@@ -210,3 +218,28 @@ async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> Non
     await expect(page.get_by_test_id("prompt")).to_have_text([*prompts, "stop it"])
     await page.keyboard.press("Escape")
     await ended(watched.turn("stop it"), "cancelled")
+
+
+async def test_a_prompt_without_a_network_waits_and_outlives_a_reload(watched: WatchedPage) -> None:
+    """Without a network the header says so at once, also on a phone, and the prompt says that it waits. After a reload it
+    is still there, and it is answered once."""
+    page = watched.page
+    await new_conversation(page)
+    await watched.choose(rate=200, tokens=50)
+    await page.set_viewport_size({"width": 390, "height": 800})
+    state = page.get_by_test_id("header-state")
+    await expect(state).to_be_hidden()
+    await page.evaluate(CUT)
+    await expect(state).to_be_in_viewport(timeout=1500)
+    await expect(state).to_have_text("Offline")
+    turn = await watched.ask("sent without a network")
+    await expect(turn.get_by_test_id("status")).to_have_text("Waiting for the connection")
+    await page.reload()
+    await ended(watched.turn("sent without a network"), "completed")
+    await expect(state).to_be_hidden()
+    await expect(page.get_by_test_id("prompt")).to_have_text(["sent without a network"])
+    await page.reload()
+    await ended(watched.turn("sent without a network"), "completed")
+    await expect(page.get_by_test_id("prompt")).to_have_count(1)
+    assert await page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('turnwire.outbox'))") == []
+    await page.set_viewport_size({"width": 1280, "height": 800})
