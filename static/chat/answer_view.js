@@ -24,6 +24,8 @@ export class AnswerView {
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
   #body = el("div", { class: "parts", "data-testid": "answer" });
+  /** What asks the user before its tools run. @type {HTMLElement | null} */
+  #approval = null;
   #toolResults = el("div", { class: "tool-results" });
   #errorSlot = el("div", { class: "error-slot" });
   #stats = el("p", { class: "answer-stats" });
@@ -32,7 +34,7 @@ export class AnswerView {
 
   /**
    * @param {import("./message_tree.js").MessageNode} message
-   * @param {object} actions `stop`, `regenerate`, `select`, `setSideBySide`, `rate`, `runTools`, and `connectionState`;
+   * @param {object} actions `stop`, `regenerate`, `select`, `setSideBySide`, `rate`, `runTools`, `mayRunTools`, and `connectionState`;
    *   see MessageList
    */
   constructor(message, actions) {
@@ -57,11 +59,31 @@ export class AnswerView {
   /** Shows what depends on the tree: the versions, and the results of its tool calls. @param {object[]} toolResults */
   update(toolResults) {
     this.#arrows.update(this.#message);
-    this.#toolResults.replaceChildren(...toolResults.map(createToolResult));
-    const hasToolCalls = this.#message.currentParts.some((part) => part?.kind === "tool_call");
-    if (this.#message.ended === "completed" && hasToolCalls && toolResults.length === 0 && !this.#message.toolFollowUp) this.#toolResults.append(this.#createRunButton());
+    this.#updateToolResults(toolResults);
     if (this.#message.isStreaming || this.#partViews.length > 0) schedulePaint(this);
     else schedulePaintWhenIdle(this);
+  }
+
+  /** Shows the results of its tool calls or, if they wait for the user, a question. */
+  #updateToolResults(toolResults) {
+    const { ended, toolCalls, toolFollowUp } = this.#message;
+    const mayRun = this.#actions.mayRunTools?.(toolCalls) ?? true;
+    if (ended !== "completed" || toolCalls.length === 0 || toolResults.length > 0 || (toolFollowUp && mayRun)) {
+      this.#approval = null;
+      this.#toolResults.replaceChildren(...toolResults.map(createToolResult));
+    } else if (!this.#approval) {
+      this.#approval = mayRun ? this.#createRunButton() : this.#createApproval(toolCalls);
+      this.#toolResults.replaceChildren(this.#approval);
+    }
+  }
+
+  #createApproval(calls) {
+    const place = el("div", { class: "approval-place" });
+    import("./tool_approval.js").then(
+      ({ createToolApproval }) => place.append(createToolApproval(calls, (refused) => this.#actions.runTools(this.#message, refused))),
+      () => place.append(this.#createRunButton()), // it can't be loaded: the button asks as well
+    );
+    return place;
   }
 
   #createRunButton() {

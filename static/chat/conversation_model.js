@@ -40,6 +40,8 @@ export class ConversationModel extends EventTarget {
   sentSystem = null;
   /** A changed system prompt that isn't saved yet. @type {string | null} */
   unsavedSystem = null;
+  /** Returns whether tool calls may run without a question. @type {(calls: object[]) => boolean} */
+  mayRunTools = () => true;
   #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));
   #connection;
   /** Resolves with the id. Null while a new conversation has no turn that was started or is being started. */
@@ -178,9 +180,14 @@ export class ConversationModel extends EventTarget {
     this.#emit("messages");
   }
 
-  /** Runs the tool calls of an answer and starts the next turn. @param {(results: object[]) => object} toolFollowUp */
-  runToolCalls(answer, toolFollowUp) {
-    const results = runTools(answer.currentParts.filter((part) => part?.kind === "tool_call"));
+  /**
+   * Runs the tool calls of an answer and starts the next turn.
+   * @param {MessageNode} answer
+   * @param {(results: object[]) => object} toolFollowUp
+   * @param {Set<number>} [refused] the indexes of the calls that the user refused
+   */
+  runToolCalls(answer, toolFollowUp, refused) {
+    const results = runTools(answer.toolCalls, refused);
     const message = new MessageNode("tool", { parts: results });
     this.tree.move(message, answer);
     this.tree.select(message);
@@ -322,7 +329,7 @@ export class ConversationModel extends EventTarget {
     answer.onChange(ending);
     this.#emit("messages");
     this.#emit("turns", { ended: answer });
-    if (ending.finish_reason === "tool_calls" && answer.toolFollowUp) this.runToolCalls(answer, answer.toolFollowUp);
+    if (ending.finish_reason === "tool_calls" && answer.toolFollowUp && this.mayRunTools(answer.toolCalls)) this.runToolCalls(answer, answer.toolFollowUp);
   }
 
   /** Attaches to the conversation: every turn in it arrives here, whoever starts it. */

@@ -72,6 +72,10 @@ export class MessageNode {
     return this.turn?.parts.length ? this.turn.parts : this.parts;
   }
 
+  get toolCalls() {
+    return this.currentParts.filter((part) => part?.kind === "tool_call");
+  }
+
   /** The text parts so far, joined. */
   get text() {
     return textOf(this.currentParts);

@@ -10,7 +10,7 @@ import { Announcer } from "./announcer.js";
 import { Composer } from "./composer.js";
 import { ConnectionStatus } from "./connection_status.js";
 import { ConversationModel } from "./conversation_model.js";
-import { TOOLS } from "./demo_tools.js";
+import { REFUSED, TOOLS } from "./demo_tools.js";
 import { setDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
 import { restoreFocus } from "./focus_restore.js";
@@ -26,6 +26,7 @@ import { endingText } from "./status_text.js";
 import { StickToBottom } from "./stick_to_bottom.js";
 import { SystemPrompt } from "./system_prompt.js";
 import { initTheme } from "./theme.js";
+import { forgetPermissions, isAlwaysAllowed } from "./tool_permissions.js";
 import { renderDemos } from "./welcome.js";
 
 /** If more conversations than this are in memory, those without a running turn are closed, oldest first. */
@@ -65,7 +66,8 @@ const messageList = new MessageList(find(".message-list"), {
     }
     answer.rating = rating;
   },
-  runTools: (answer) => current.runToolCalls(answer, (results) => toolFollowUpFields(answer.model, results)),
+  mayRunTools,
+  runTools: (answer, refused) => current.runToolCalls(answer, (results) => toolFollowUpFields(answer.model, results), refused),
   loadEarlier: (conversation) => void loadEarlier(conversation),
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
@@ -122,8 +124,13 @@ function startFields(model, demo) {
 
 /** Returns the fields of the turn after a tool result. The demo model can't read the result, so its answer is preset. */
 function toolFollowUpFields(model, results) {
-  const text = `The result is **${results.map(({ output }) => output).join("**, **")}**. Your browser ran the tool; the model only requested it.`;
+  const outputs = results.map(({ output }) => output).filter((output) => output !== REFUSED);
+  const text = outputs.length > 0 ? `The result is **${outputs.join("**, **")}**. Your browser ran the tool; the model only requested it.` : "You refused the call, so no tool ran.";
   return startFields(model, model === "demo" ? { rate: settings.demo.rate, text } : undefined);
+}
+
+function mayRunTools(calls) {
+  return !settings.asksTools || calls.every(({ name }) => isAlwaysAllowed(name));
 }
 
 let busyChoice = null;
@@ -212,6 +219,7 @@ function refreshSoon() {
 /** Creates a conversation's model and follows its events. @param {string | null} [id] null: a new conversation */
 function createConversation(id = null) {
   const conversation = new ConversationModel(connection, id);
+  conversation.mayRunTools = mayRunTools;
   conversation.addEventListener("messages", () => conversation === current && render());
   conversation.addEventListener("stale", () => conversation === current && void conversation.catchUp());
   conversation.addEventListener("info", () => {
@@ -224,6 +232,7 @@ function createConversation(id = null) {
     if (!detail?.ended) return;
     const { ending } = detail.ended;
     announcer.announce(ending.error ? `Answer failed: ${ending.error.message}` : `Answer ${endingText(ending)}`);
+    if (ending.finish_reason === "tool_calls" && !mayRunTools(detail.ended.toolCalls)) announcer.announce("Approve or refuse the tool call");
     refreshSoon();
   });
   conversation.addEventListener("not-kept", () => {
@@ -362,6 +371,7 @@ for (const button of document.querySelectorAll(".new-conversation")) {
   });
 }
 find(".sign-out").addEventListener("click", () => signIn.signOut());
+find("[name=ask_tools]").addEventListener("change", ({ target }) => target.checked && forgetPermissions());
 find(".system-line").addEventListener("click", () => {
   drawer.open("settings");
   find("[name=system]").focus();

@@ -27,6 +27,11 @@ export class Settings {
     return this.#field("tools").checked;
   }
 
+  /** Whether the user is asked before a tool runs. */
+  get asksTools() {
+    return this.#field("ask_tools").checked;
+  }
+
   /** Returns the `params` of a turn. @param {string} model */
   paramsFor(model) {
     const params = {};

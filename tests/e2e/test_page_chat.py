@@ -83,6 +83,7 @@ async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
     """The page shows the call, its result and the model's answer in this order, even after a reload."""
     await watched.page.get_by_test_id("demo-tool").click()
     turns = watched.page.get_by_test_id("turn")
+    await watched.page.get_by_test_id("approve").click()
     await expect(turns).to_have_count(2)
     await ended(turns.nth(1), "completed")
     await expect(turns.nth(0).get_by_test_id("tool-call")).to_contain_text("roll_dice")
