@@ -34,6 +34,8 @@ export class ConversationModel extends EventTarget {
   loading = false;
   /** Settled when they are. @type {Promise<void> | null} */
   loaded = null;
+  /** The id of the conversation that was too long, and goes on here. @type {string | null} */
+  continuedFrom = null;
   /** The system prompt of a new conversation. Null: see system_prompt.js. @type {string | null} */
   newSystem = null;
   /** The one with which its first start was sent. @type {string | null} */
@@ -169,6 +171,11 @@ export class ConversationModel extends EventTarget {
     }
     this.tree.select(prompt);
     void this.#start(this.#addAnswer(prompt), fields, prompt);
+  }
+
+  /** Lets the model go on from an answer that is not whole, in a new answer beside it. */
+  continueAnswer(answer, fields) {
+    void this.#start(this.#addAnswer(answer.parent), { ...fields, continue: true }, answer);
   }
 
   /** Sends an edited prompt as a new branch next to the original. */

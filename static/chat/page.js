@@ -45,6 +45,8 @@ const settings = new Settings(find(".settings"));
 const systemPrompt = new SystemPrompt(find("[name=system]"), find("[data-testid=system-note]"), find(".system-line"),
   (conversation, system) => connection.request("conversation.update", { conversation: conversation.id, system }));
 const modelPicker = new ModelPicker(find(".model-picker"));
+/** The gateway's models, by id. @type {Map<string, object>} */
+let models = new Map();
 /** @type {Map<string, ConversationModel>} by id, oldest first */
 const conversations = new Map();
 /** The conversation that is shown. @type {ConversationModel} */
@@ -67,6 +69,8 @@ const messageList = new MessageList(find(".message-list"), {
     answer.rating = rating;
   },
   mayRunTools,
+  continueAnswer,
+  handOver,
   runTools: (answer, refused) => current.runToolCalls(answer, (results) => toolFollowUpFields(answer.model, results), refused),
   loadEarlier: (conversation) => void loadEarlier(conversation),
 });
@@ -129,6 +133,33 @@ function toolFollowUpFields(model, results) {
   return startFields(model, model === "demo" ? { rate: settings.demo.rate, text } : undefined);
 }
 
+/** Lets the model go on from the end of an answer. A model that can't is asked to. */
+function continueAnswer(answer) {
+  const model = models.has(answer.model) ? answer.model : selectedModels()[0];
+  if (models.get(model)?.continues) current.continueAnswer(answer, startFields(model));
+  else current.send([{ kind: "text", text: "Continue exactly where you stopped." }], [startFields(model)], answer);
+  announcer.announce("Answer started");
+}
+
+/** Goes on in a new conversation with the last exchanges of this one, or a summary. @param {"recent" | "summary"} mode */
+async function handOver(answer, mode) {
+  const from = current;
+  const model = models.has(answer.model) ? answer.model : selectedModels()[0];
+  if (mode === "summary") announcer.announce("The conversation is being summarized");
+  try {
+    const { handOverText } = await import("./hand_over.js");
+    const text = await handOverText(answer, mode, models.get(model)?.context_window ?? null, (fields) => connection.start({ ...(model && { model }), ...fields }));
+    if (current !== from) return; // the user went elsewhere meanwhile
+    const images = answer.parent.parts.filter(({ kind }) => kind !== "text");
+    openNew();
+    current.newSystem = from.info?.system ?? current.newSystem;
+    current.continuedFrom = from.id;
+    send([...images, { kind: "text", text }], [startFields(model)]);
+  } catch (error) {
+    composer.showNote(`The new conversation couldn't be started: ${error.message}`);
+  }
+}
+
 function mayRunTools(calls) {
   return !settings.asksTools || calls.every(({ name }) => isAlwaysAllowed(name));
 }
@@ -188,6 +219,9 @@ function renderTitle() {
   const title = current.notFound ? "Conversation not found" : (current.info?.title ?? (current.id ? "" : "New conversation"));
   setText(find(".title"), title || "Untitled");
   document.title = current.info?.title ? `${current.info.title} · Turnwire` : "Turnwire";
+  const origin = current.continuedFrom ?? (current.id && getPref(`continued-from ${current.id}`));
+  find(".origin-line").hidden = !origin;
+  if (origin) find(".origin-line").href = `#${origin}`;
   const problem = current.notFound ? NOT_FOUND : current.loadError && `This conversation couldn't be loaded. ${current.loadError} Reload the page to try again.`;
   document.body.dataset.unavailable = String(Boolean(problem));
   setText(find(".unavailable"), problem ?? "");
@@ -242,6 +276,7 @@ function createConversation(id = null) {
   conversation.addEventListener("created", () => {
     conversations.set(conversation.id, conversation);
     systemPrompt.onCreated(conversation);
+    if (conversation.continuedFrom) setPref(`continued-from ${conversation.id}`, conversation.continuedFrom);
     if (conversation === current) {
       history.replaceState(null, "", `#${conversation.id}`);
       composer.setConversationId(conversation.id);
@@ -328,8 +363,9 @@ function stopNewest() {
 
 async function loadModels(defaultModel) {
   try {
-    const { models } = await connection.request("models.list");
-    modelPicker.setModels(models, defaultModel);
+    const { models: list } = await connection.request("models.list");
+    models = new Map(list.map((model) => [model.id, model]));
+    modelPicker.setModels(list, defaultModel);
   } catch (error) {
     console.warn("models.list:", error);
   }

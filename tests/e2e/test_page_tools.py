@@ -61,3 +61,41 @@ async def test_a_tool_call_waits_for_the_user(watched: WatchedPage) -> None:
       return { refused, early, focused, rows: node.querySelectorAll("li").length };
     }""")
     assert chosen == {"refused": [0], "early": None, "focused": "Approve tool 1", "rows": 30}
+
+
+async def test_an_answer_that_is_cut_off_goes_on(watched: WatchedPage) -> None:
+    """"Continue" lets the model go on from a stopped answer or one that reached a limit. If the context is too long, the
+    conversation goes on in a new one with the last exchanges or a summary, and with its system prompt."""
+    page = watched.page
+    await page.get_by_test_id("new-conversation").click()
+    await watched.settings(shown=True)
+    await page.get_by_test_id("system").fill("Be brief.")
+    await watched.choose(rate=200, tokens=50, fail="length limit")
+    first = await watched.ask("a story please")
+    await ended(first, "completed")
+    cut = (await first.get_by_test_id("answer").inner_text()).strip()
+    await watched.choose(rate=200, tokens=50)
+    await first.get_by_test_id("continue").click()
+    whole = page.get_by_test_id("turn").last
+    await expect(whole.get_by_test_id("ending")).to_have_text("finished")
+    if await page.get_by_test_id("prompt").count() == 1:  # the model goes on by itself
+        assert (await whole.get_by_test_id("answer").inner_text()).startswith(cut[:100])
+    else:
+        await expect(page.get_by_test_id("prompt").last).to_have_text("Continue exactly where you stopped.")
+
+    address = page.url
+    await watched.choose(rate=200, tokens=50, fail="context too long")
+    failed = await watched.ask("the last straw")
+    await ended(failed, "failed")
+    await watched.choose(rate=200, tokens=50)
+    for mode, words in (("recent", "These are its last exchanges:"), ("summary", "This is a summary of it:")):
+        await page.get_by_test_id(f"hand-over-{mode}").click()
+        await ended(page.get_by_test_id("turn").last, "completed")
+        prompt = page.get_by_test_id("prompt")
+        await expect(prompt).to_contain_text(words)
+        await expect(prompt).to_contain_text("the last straw")
+        if mode == "recent":
+            await expect(prompt).to_contain_text("> User: a story please")
+        await expect(page.get_by_test_id("system-line")).to_contain_text("Be brief.")
+        await page.get_by_test_id("origin-line").click()
+        await expect(page).to_have_url(address)
