@@ -8,7 +8,7 @@
 
 import { runTools } from "./demo_tools.js";
 import { MessageHistory, storeSideBySide } from "./message_history.js";
-import { isUnanswered, MessageNode, MessageTree, textOf } from "./message_tree.js";
+import { isUnanswered, MessageNode, MessageTree } from "./message_tree.js";
 import { dropPrompt, keepPrompt, newTurnId, setConversationOf } from "./outbox.js";
 import { TurnTimer } from "./turn_timer.js";
 
@@ -16,6 +16,8 @@ import { TurnTimer } from "./turn_timer.js";
 const INITIAL_PAGES = 5;
 /** A model may call tools forever. After this many rounds the user must continue by hand. */
 const TOOL_ROUNDS_MAX = 10;
+/** A frame has at most 64 KiB. Images are made to fit into it, files aren't. */
+const INPUT_MAX = 63_000;
 const EXPIRED = new Set(["not_found", "gone"]);
 
 export class ConversationModel extends EventTarget {
@@ -249,11 +251,22 @@ export class ConversationModel extends EventTarget {
       await this.#request("conversation.clear").catch(() => {});
     }
     const place = id ? { conversation: id, ...(parent.id && !fields.on_busy && { parent: parent.id }) } : {};
-    const turn = this.#connection.start({ ...fields, ...place, ...this.#systemFor(id) });
+    const { turn } = await this.#startTurn({ ...fields, ...place, ...this.#systemFor(id) }, id);
     // A prompt is kept if the connection was closed for good: the page has to be reloaded.
     turn.accepted.then(() => dropPrompt(turn.id), ({ code }) => code !== "connection_closed" && dropPrompt(turn.id));
-    if (!id) this.#waitForId(turn);
     return this.#run(turn, answer);
+  }
+
+  /** Starts a turn: over HTTP if its files don't fit into a frame. Returns `{turn}`, because a turn is also a promise. */
+  async #startTurn(fields, id) {
+    if (!isLarge(fields.input)) {
+      const turn = this.#connection.start(fields);
+      if (!id) this.#waitForId(turn.accepted);
+      return { turn };
+    }
+    const starting = import("./http_start.js").then(({ startOverHttp }) => startOverHttp(this.#connection, fields));
+    if (!id) this.#waitForId(starting.then(({ turn }) => turn.accepted));
+    return starting;
   }
 
   /** Returns the `system` of a start: the first one creates the conversation with it; later, a change that isn't saved. */
@@ -273,8 +286,8 @@ export class ConversationModel extends EventTarget {
     this.#emit("messages");
   }
 
-  #waitForId(turn) {
-    const idPromise = turn.accepted.then(({ conversation }) => {
+  #waitForId(accepted) {
+    const idPromise = accepted.then(({ conversation }) => {
       this.id = conversation;
       setConversationOf(this.key, conversation);
       this.#emit("created");
@@ -371,7 +384,12 @@ export class ConversationModel extends EventTarget {
   }
 }
 
-/** Converts parts to the `input` of a start: parts that are only text become one string. */
+/** Converts parts to the `input` of a start: a single text becomes a string. */
 function toInput(parts) {
-  return parts.every((part) => part.kind === "text") ? textOf(parts) : parts;
+  return parts.length === 1 && parts[0].kind === "text" ? parts[0].text : parts;
+}
+
+/** Returns whether an input doesn't fit into a frame. */
+function isLarge(input) {
+  return Array.isArray(input) && input.reduce((sum, { data, text }) => sum + (data?.length ?? 0) + 3 * (text?.length ?? 0), 0) > INPUT_MAX;
 }

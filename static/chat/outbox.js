@@ -5,6 +5,8 @@
 
 const PREFIX = "turnwire.outbox ";
 const PROMPTS_MAX = 50;
+/** More than this isn't kept of a prompt's files and images. */
+const DATA_MAX = 1_000_000;
 
 /**
  * A kept prompt.
@@ -29,7 +31,8 @@ export function newTurnId() {
 /** Keeps a prompt. Returns false if only its text could be kept, or nothing. @param {KeptPrompt} prompt */
 export function keepPrompt(prompt) {
   if (keys().length >= PROMPTS_MAX) return false;
-  if (store({ ...prompt, at: Date.now() })) return true;
+  const size = prompt.parts.reduce((sum, { data }) => sum + (data?.length ?? 0), 0);
+  if (size <= DATA_MAX && store({ ...prompt, at: Date.now() })) return true;
   store({ ...prompt, parts: prompt.parts.filter(({ kind }) => kind === "text"), at: Date.now() });
   return false;
 }

@@ -76,6 +76,7 @@ const messageList = new MessageList(find(".message-list"), {
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
 const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model)), isAskingWhileBusy() ? getPref(ON_BUSY) : null), modelPicker);
+composer.modelsWith = (feature) => [...models.values()].filter((model) => model.available !== false && model.features?.includes(feature)).map((model) => model.name ?? model.id);
 composer.maySend = () => {
   if (!isAskingWhileBusy() || getPref(ON_BUSY)) return true;
   loadBusyChoice().then((choice) => choice.ask(() => composer.submit()), () => {

@@ -3,6 +3,7 @@ share one page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -33,6 +34,31 @@ CUT = """() => {
   Object.defineProperty(Navigator.prototype, "onLine", { configurable: true, get: () => false });
   sockets.at(-1).close();
   dispatchEvent(new Event("offline"));
+}"""
+
+# Dispatches drag events with files, given by name, text and type.
+DROP = """(steps) => {
+  for (const [type, files] of steps) {
+    const dataTransfer = new DataTransfer();
+    const all = files.length > 0 ? files : [["some", "", ""]];
+    for (const [name, text, media] of all) dataTransfer.items.add(new File([text], name, { type: media }));
+    document.querySelector(".scroller").dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+  }
+}"""
+
+# Returns what becomes of a PDF for a model that takes files, and why other files are refused.
+FACTS = """async () => {
+  const { toAttachment } = await import("./static/chat/attachments.js");
+  const context = { supports: () => true, modelsWith: () => ["Big"], added: [] };
+  const pdf = new File(["%PDF\\0"], "data.pdf", { type: "application/pdf" });
+  const why = (file, more) => toAttachment(file, { ...context, ...more }).then(() => "added", ({ message }) => message);
+  const fails = () => Promise.reject(new DOMException("", "NotFoundError"));
+  return {
+    file: (await toAttachment(pdf, context)).part,
+    folder: await why({ name: "folder", size: 4096, type: "", arrayBuffer: fails, slice: () => ({ arrayBuffer: fails }) }),
+    large: await why({ name: "large", size: 20_000_000, type: "" }),
+    refused: await why(pdf, { supports: () => false }),
+  };
 }"""
 
 
@@ -243,3 +269,51 @@ async def test_a_prompt_without_a_network_waits_and_outlives_a_reload(watched: W
     await expect(page.get_by_test_id("prompt")).to_have_count(1)
     assert await page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('turnwire.outbox'))") == []
     await page.set_viewport_size({"width": 1280, "height": 800})
+
+
+async def test_files_are_added_to_a_prompt(watched: WatchedPage) -> None:
+    """A text file is sent as text, and can be larger than a frame. A file that the model can't take, a folder and files
+    beyond the limits are refused with what to do. Files can be dropped anywhere on the page."""
+    page = watched.page
+    await new_conversation(page)
+    await watched.choose(rate=200, tokens=50)
+    await expect(page.get_by_test_id("model")).to_contain_text("Demo")
+    note = page.locator(".composer-note")
+    chips = page.locator(".attachments").get_by_test_id("file-chip")
+    await page.evaluate(DROP, [["dragenter", []], ["dragover", []]])
+    await expect(page.get_by_test_id("drop-overlay")).to_be_visible()
+    await page.evaluate(
+        DROP,
+        [
+            [
+                "drop",
+                [
+                    ["sum.py", "print(1)\n" * 9_000, ""],
+                    ["a.bin", "\0\1", ""],
+                    ["data.pdf", "%PDF\0", "application/pdf"],
+                ],
+            ]
+        ],
+    )
+    await expect(page.get_by_test_id("drop-overlay")).to_have_count(0)
+    await expect(chips).to_have_text(["sum.py81.0 KB"])
+    await expect(note).to_contain_text("a.bin: this model takes only text files.")
+    await page.evaluate(DROP, [["drop", [["huge.log", "x" * 300_000, ""]]]])
+    await expect(note).to_contain_text("huge.log: it is too long")
+    await page.evaluate(DROP, [["drop", [[f"{number}.txt", "few words", ""] for number in range(200)]]])
+    await expect(note).to_have_text("A prompt can have 10 files. The others were not added.")
+    await expect(chips).to_have_count(10)
+    for _ in range(9):
+        await page.locator(".attachments").get_by_role("button").last.click()
+    await ended(await watched.ask("What does it do?"), "completed")
+    for _ in range(2):
+        prompt = watched.exchange("What does it do?")
+        await expect(prompt.get_by_test_id("file-chip")).to_have_text(re.compile(r"^sum\.py"))
+        await expect(prompt.get_by_test_id("file-chip").locator("pre")).to_have_text(
+            "print(1)\n" * 9_000, use_inner_text=False
+        )
+        await expect(page.get_by_test_id("title")).to_have_text("What does it do?")
+        await page.reload()
+    facts = await page.evaluate(FACTS)
+    assert facts["file"] == {"kind": "file", "media_type": "application/pdf", "data": "JVBERgA=", "name": "data.pdf"}
+    assert "can't be read" in facts["folder"] and "14.0 MB" in facts["large"] and "such as Big" in facts["refused"]

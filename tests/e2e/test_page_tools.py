@@ -64,7 +64,7 @@ async def test_a_tool_call_waits_for_the_user(watched: WatchedPage) -> None:
 
 
 async def test_an_answer_that_is_cut_off_goes_on(watched: WatchedPage) -> None:
-    """"Continue" lets the model go on from a stopped answer or one that reached a limit. If the context is too long, the
+    """ "Continue" lets the model go on from a stopped answer or one that reached a limit. If the context is too long, the
     conversation goes on in a new one with the last exchanges or a summary, and with its system prompt."""
     page = watched.page
     await page.get_by_test_id("new-conversation").click()
