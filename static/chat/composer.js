@@ -6,6 +6,8 @@ import { getDraft, setDraft } from "./drafts.js";
 export class Composer {
   /** Returns whether the prompt may be sent now. If not, it stays in the box. */
   maySend = () => true;
+  /** Called after each change of the prompt or the model. */
+  onUpdate = () => {};
   /** Returns the names of the models that can be used and have a feature. @type {(feature: string) => string[]} */
   modelsWith = () => [];
   #form;
@@ -64,6 +66,14 @@ export class Composer {
     this.#box.focus();
   }
 
+  /** The parts of the prompt as they would be sent. */
+  get parts() {
+    // What the user typed is the first text, as it becomes the title.
+    const text = this.#box.value.trim();
+    const files = this.#files.map(({ part }) => part);
+    return [...files.filter(({ kind }) => kind !== "text"), ...(text ? [{ kind: "text", text }] : []), ...files.filter(({ kind }) => kind === "text")];
+  }
+
   /** Sends the prompt in the box. */
   submit() {
     this.#form.requestSubmit();
@@ -99,14 +109,12 @@ export class Composer {
     this.#send.disabled = this.#box.value.trim() === "" && this.#files.length === 0;
     // Browsers without `field-sizing` size the textarea by its lines.
     if (!CSS.supports("field-sizing", "content")) this.#box.rows = Math.min(8, this.#box.value.split("\n").length);
+    this.onUpdate();
   }
 
   #submit(onSend) {
-    const text = this.#box.value.trim();
-    if ((!text && this.#files.length === 0) || !this.maySend()) return;
-    // What the user typed is the first text, as it becomes the title.
-    const files = this.#files.map(({ part }) => part);
-    const parts = [...files.filter(({ kind }) => kind !== "text"), ...(text ? [{ kind: "text", text }] : []), ...files.filter(({ kind }) => kind === "text")];
+    const { parts } = this;
+    if (parts.length === 0 || !this.maySend()) return;
     this.#box.value = "";
     setDraft(this.#conversationId, "");
     this.#files.length = 0;

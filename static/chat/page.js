@@ -22,7 +22,7 @@ import { withScrollAnchor } from "./scroll_anchor.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
-import { endingText } from "./status_text.js";
+import { endingText, isOffline } from "./status_text.js";
 import { StickToBottom } from "./stick_to_bottom.js";
 import { SystemPrompt } from "./system_prompt.js";
 import { initTheme } from "./theme.js";
@@ -31,6 +31,8 @@ import { renderDemos } from "./welcome.js";
 
 /** If more conversations than this are in memory, those without a running turn are closed, oldest first. */
 const CONVERSATIONS_MAX = 20;
+/** A longer prompt isn't estimated: it doesn't fit into a frame. */
+const ESTIMATE_CHARS = 20_000;
 const REFRESH_AFTER_MS = 250;
 /** The name of the preference: see busy_choice.js. */
 const ON_BUSY = "on-busy";
@@ -76,6 +78,9 @@ const messageList = new MessageList(find(".message-list"), {
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
 const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model)), isAskingWhileBusy() ? getPref(ON_BUSY) : null), modelPicker);
+composer.onUpdate = () => {
+  if (costLine || (connection.state.state === "live" && find("#prompt").value.trim())) withCostLine((line) => line.onChange());
+};
 composer.modelsWith = (feature) => [...models.values()].filter((model) => model.available !== false && model.features?.includes(feature)).map((model) => model.name ?? model.id);
 composer.maySend = () => {
   if (!isAskingWhileBusy() || getPref(ON_BUSY)) return true;
@@ -165,6 +170,26 @@ function mayRunTools(calls) {
   return !settings.asksTools || calls.every(({ name }) => isAlwaysAllowed(name));
 }
 
+let costLine = null;
+/** Calls the line of costs, which is loaded when it is first needed. @param {(line: import("./cost_line.js").CostLine) => void} call */
+function withCostLine(call) {
+  costLine ??= import("./cost_line.js").then(({ CostLine }) => new CostLine(connection, find(".usage-line"), find(".estimate"), estimateFields, () => current.id));
+  costLine.then(call, () => (costLine = null));
+}
+
+/** Returns the fields of the next start, to estimate it; null if there is nothing to estimate, or no network. */
+function estimateFields() {
+  const { parts } = composer;
+  const [model, ...others] = selectedModels();
+  const isText = parts.every(({ kind }) => kind === "text") && find("#prompt").value.trim() !== "";
+  const chars = parts.reduce((sum, { text }) => sum + (text?.length ?? 0), 0);
+  if (!isText || others.length > 0 || chars > ESTIMATE_CHARS || current.notFound || connection.state.state !== "live" || isOffline(connection.state)) return null;
+  const { toolFollowUp: _, ...fields } = startFields(model);
+  const parent = current.anchor().id;
+  const place = current.id ? { conversation: current.id, ...(parent && { parent }) } : current.newSystem?.trim() ? { system: current.newSystem.trim() } : {};
+  return { ...fields, ...place, input: parts };
+}
+
 let busyChoice = null;
 /** Returns a promise of the choice of what a prompt does while an answer streams. */
 function loadBusyChoice() {
@@ -193,7 +218,12 @@ function show(conversation) {
   systemPrompt.open(conversation);
   stickToBottom.scrollToEnd();
   render();
+  if (costLine || conversation.id) updateUsage();
   void conversation.catchUp();
+}
+
+function updateUsage() {
+  if (connection.state.state === "live") withCostLine((line) => line.onUsage());
 }
 
 function render() {
@@ -265,6 +295,7 @@ function createConversation(id = null) {
     workbench.track(conversation);
     renderActivity();
     if (!detail?.ended) return;
+    if (conversation === current) updateUsage();
     const { ending } = detail.ended;
     announcer.announce(ending.error ? `Answer failed: ${ending.error.message}` : `Answer ${endingText(ending)}`);
     if (ending.finish_reason === "tool_calls" && !mayRunTools(detail.ended.toolCalls)) announcer.announce("Approve or refuse the tool call");
@@ -387,6 +418,7 @@ connection.addEventListener("state", ({ detail }) => {
   if (signIn.required) showUser(detail.ready.user);
   void loadModels(detail.ready.default_model);
   void sidebar.refresh();
+  if (current?.id) updateUsage();
 });
 new ConnectionStatus(find(".connection"), connection, find(".header-state"));
 initTheme(find(".theme"));
@@ -424,10 +456,19 @@ listenForEscape(stopNewest);
 guardPresses();
 document.addEventListener("keydown", (event) => {
   if (isComposing(event) || document.querySelector(":modal")) return;
-  if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+  const key = event.key?.toLowerCase();
+  const hasControl = event.ctrlKey || event.metaKey;
+  if (key === "k" && hasControl) {
     event.preventDefault();
     setSidebarOpen(true);
     sidebar.focusSearch();
+  } else if (key === "o" && hasControl && event.shiftKey) {
+    event.preventDefault();
+    setSidebarOpen(false);
+    openNew();
+  } else if (key === "?" && !hasControl && !event.target.closest?.("input, textarea, select, [contenteditable]")) {
+    event.preventDefault();
+    void import("./shortcuts.js").then(({ openShortcuts }) => openShortcuts());
   }
 });
 addEventListener("hashchange", openFromUrl);

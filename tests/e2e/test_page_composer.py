@@ -139,8 +139,8 @@ async def test_the_system_prompt_belongs_to_its_conversation(watched: WatchedPag
 
 
 async def test_escape_closes_what_is_on_top_and_then_stops_the_answer(watched: WatchedPage) -> None:
-    """Esc answers "Delete?" with no, closes an edited prompt wherever the focus is, and then stops the answer. The focus
-    goes back to the button."""
+    """Esc answers "Delete?" with no, closes an edited prompt wherever the focus is, closes the list of shortcuts, and then
+    stops the answer. The focus goes back to the button. Another key opens a new conversation."""
     page = watched.page
     await new_conversation(page)
     turn = await slow(watched, "keep on talking")
@@ -156,8 +156,17 @@ async def test_escape_closes_what_is_on_top_and_then_stops_the_answer(watched: W
     await page.keyboard.press("Escape")
     await expect(page.get_by_test_id("edit-box")).to_have_count(0)
     await expect(turn).to_have_attribute("data-state", "streaming")
+    await page.get_by_test_id("new-conversation").focus()
+    await page.keyboard.press("?")
+    await expect(page.get_by_test_id("shortcut-sheet")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("shortcut-sheet")).to_be_hidden()
+    await expect(turn).to_have_attribute("data-state", "streaming")
     await page.keyboard.press("Escape")
     await ended(turn, "cancelled")
+    await page.keyboard.press("Control+Shift+O")
+    await expect(page.locator("body[data-new=true]")).to_be_attached()
+    await expect(page.get_by_test_id("prompt-box")).to_be_focused()
 
 
 async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage) -> None:
@@ -235,6 +244,7 @@ async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> Non
     await expect(page.get_by_test_id("prompt")).to_have_text(prompts)
 
     await page.get_by_test_id("busy-chip").click()
+    await expect(page.get_by_test_id("busy-queue")).to_be_focused()
     await page.keyboard.press("3")
     await expect(page.get_by_test_id("busy-chip")).to_contain_text("Stop and ask")
     await watched.ask("stop it")
@@ -317,3 +327,32 @@ async def test_files_are_added_to_a_prompt(watched: WatchedPage) -> None:
     facts = await page.evaluate(FACTS)
     assert facts["file"] == {"kind": "file", "media_type": "application/pdf", "data": "JVBERgA=", "name": "data.pdf"}
     assert "can't be read" in facts["folder"] and "14.0 MB" in facts["large"] and "such as Big" in facts["refused"]
+
+
+async def test_tokens_and_costs_are_shown(watched: WatchedPage) -> None:
+    """The header has the tokens of the conversation. Below the prompt box is what the answer would take: one request when
+    the typing pauses, and none without text."""
+    page = watched.page
+    await new_conversation(page)
+    await watched.choose(rate=200, tokens=50)
+    await expect(page.get_by_test_id("usage")).to_be_hidden()
+    await page.evaluate(RECORD)
+    await page.get_by_test_id("prompt-box").press_sequentially("How much is it?", delay=1)
+    await expect(page.get_by_test_id("estimate")).to_have_text(re.compile(r"^≈ \d+ tokens$"))
+    assert len(await sent(page, "turn.estimate")) == 1
+    await page.get_by_test_id("prompt-box").press("Enter")
+    await expect(page.get_by_test_id("estimate")).to_be_hidden()
+    await ended(watched.turn("How much is it?"), "completed")
+    await expect(page.get_by_test_id("usage")).to_have_text(re.compile(r"^[\d,]+ tokens$"))
+    priced = """async () => {
+      const { estimateText } = await import("./static/chat/cost_line.js");
+      const usd = (amount) => ({ amount, currency: "USD" });
+      return [
+        estimateText({ input_tokens: 1240, cost: usd("0.0018600"), cost_max: usd("0.0318600"), trimmed: 0 }),
+        estimateText({ input_tokens: 1, cost: usd("0.00000012"), cost_max: null, trimmed: 1 }),
+      ];
+    }"""
+    assert await page.evaluate(priced) == [
+        "≈ 1,240 tokens, $0.0019–0.032",
+        "≈ 1 token, $0.00000012, 1 message left out",
+    ]
