@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_FILES = re.compile(r"/static/(?:[0-9a-f]{1,64}/)?(?:diagram/frame\.(?:html|js)|vendor/mermaid\.js)")
+_FILES = re.compile(r"/static/(?:[0-9a-f]{1,64}(?:-page)?/)?(?:diagram/frame\.(?:html|js)|vendor/mermaid\.js)")
 
 _HEADERS = {
     "content-security-policy": (

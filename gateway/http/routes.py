@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.messages import MESSAGES
+from gateway.http.assets import Assets
 from gateway.http.asyncapi import asyncapi
 from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
@@ -37,7 +36,8 @@ from gateway.settings import Settings
 _SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify turnwire"
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types dompurify turnwire turnwire-page"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -47,26 +47,14 @@ _SECURITY_HEADERS = {
 }
 
 
-SERVED_SUFFIXES = (".html", ".css", ".js", ".svg", ".d.ts", ".txt", ".woff2")
-"""The file types of the pages, their fonts, the client library and the licenses. No other files in the folder are served."""
-
-
-class PageFiles(StaticFiles):
-    """The static files of the page, limited to the types in `SERVED_SUFFIXES`."""
-
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Return the full path of a file and its `stat` result; the latter is None if no such file is served."""
-        return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
-
-
 WRONG_METHOD = HttpError(405, "This path doesn't support the method. Use one of the methods in the Allow header.")
 
 
 class Index:
     """`/`: the page, or the information about the service for a client that prefers JSON."""
 
-    def __init__(self, page: Path) -> None:
-        self._page = page
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
         self._about = Endpoint({about.method: about for about in OPERATIONS if about.path == "/v1"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,14 +66,14 @@ class Index:
         # A client that sends `application/json, */*` wants JSON: the page is only for one that names text/html.
         offered = ("text/html", JSON_TYPE) if "text/html" in headers.get("accept", "") else (JSON_TYPE,)
         prefers_json = JSON_TYPE in headers.get("accept", "") and preferred_media_type(headers, offered) == JSON_TYPE
-        page = FileResponse(self._page, media_type="text/html", headers={"vary": "Accept"})
 
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).add_vary_header("Accept")
             await send(message)
 
-        await (self._about if prefers_json else page)(scope, receive, send_with_vary if prefers_json else send)
+        answer = self._about if prefers_json else await self._assets.page("index.html", scope)
+        await answer(scope, receive, send_with_vary)
 
 
 def static_dir() -> Path:
@@ -152,21 +140,27 @@ async def refuse_without_upgrade(_: Request) -> Response:
 
 def routes(settings: Settings) -> list[BaseRoute]:
     """Return the HTTP routes of the gateway."""
-    page_dir = static_dir()
+    folder = static_dir()
+    assets = Assets(folder, is_installed=folder.parent == Path(__file__).parents[1], auth=settings.auth)
     host = settings.page_url.partition("://")[2]
 
-    async def docs(_: Request) -> Response:
-        return FileResponse(page_dir / "docs.html", media_type="text/html")
+    def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            return await assets.page(name, request.scope)
+
+        return serve
 
     return [
-        Route("/", Index(page_dir / "index.html")),
+        Route("/", Index(assets)),
         *api_routes(),
         Route("/ws", refuse_without_upgrade),
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
-        Route("/docs", docs),
+        Route("/docs", page("docs.html")),
+        Route("/app.webmanifest", page("app.webmanifest")),
+        Route("/sw.js", page("sw.js")),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
-        Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
+        Mount("/static", assets),
     ]
 
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
+from tests.page_stage import SharedPage, WatchedPage, ended, wait_for_words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -34,11 +34,15 @@ MISSED = """async () => {
 }"""
 
 
+async def prepare_page(watched: WatchedPage) -> None:
+    """Make the demo model fast."""
+    await watched.choose(rate=200, tokens=50)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live, with a fast demo model. The test fails if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
-        await watched.choose(rate=200, tokens=50)
+    async with shared_page.clean() as watched:
         yield watched
 
 

@@ -207,7 +207,7 @@ async def test_the_developer_tools_are_legible_and_fit(looks: PageLooks) -> None
     await expect(page.get_by_test_id("scenario-offline")).to_have_attribute("data-state", "passed", timeout=30_000)
     await page.evaluate(
         """async () => {
-          const { Turn } = await import("./static/turnwire.js");
+          const { Turn } = await probes.load("turnwire.js");
           const { receive } = Turn.prototype;
           Turn.prototype.receive = function (event, at) {
             return receive.call(this, event.type === "turn.delta" && event.seq === 9 ? { ...event, text: "" } : event, at);
@@ -220,7 +220,7 @@ async def test_the_developer_tools_are_legible_and_fit(looks: PageLooks) -> None
 
 
 THIRTY = """async () => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   const conversation = (await connection.createConversation()).id;
   const cells = (word) => `|${Array.from({ length: 14 }, (_, number) => ` ${word} ${number} `).join("|")}|`;

@@ -39,7 +39,7 @@ PROSE = (
 )
 
 START = """async ([turns, rate, tokens, text]) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   window.other = connect({ storage: null });
   const conversation = (await other.createConversation()).id;
   location.hash = conversation;
@@ -105,6 +105,19 @@ async def test_twenty_streams_cause_no_long_task(watched: WatchedPage, wire: boo
     assert all(longer - length > 100 for length, longer in zip(before, after, strict=True))
 
 
+async def test_an_answer_at_a_thousand_tokens_per_second_causes_no_long_task(watched: WatchedPage) -> None:
+    """One answer with all kinds of blocks, as fast as the fastest providers write."""
+    blocks = [
+        "\n".join(f"{number}. Item **{number}** `code`" for number in range(1, 101)),
+        "```python\n" + "\n".join(f"v_{number} = {number} * 2" for number in range(1, 101)) + "\n```",
+        "| a | b |\n|---|---|\n" + "\n".join(f"| {number} | cell |" for number in range(1, 101)),
+        PROSE,
+    ]
+    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(blocks), rate=1000)
+    assert await turn.locator("li").count() == 100
+    assert [task for task in tasks if task > LONG_TASK_MS] == []
+
+
 async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
     """Over thousands of tokens, the page adds nodes for each block but not for each token, and the heap grows by little
     more than the text."""
@@ -130,7 +143,7 @@ async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
 
 
 FRAMES = """async (count) => {
-  const at = (name) => import(`./static/devtools/${name}.js`);
+  const at = (name) => probes.load(`devtools/${name}.js`);
   const [{ WireLog }, { WireMeter }, { WireSizes }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
   window.wire ??= { number: 0, views: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
   for (let frame = 0; frame < count; frame++) {
@@ -157,7 +170,7 @@ async def test_the_wire_view_keeps_a_limited_number_of_frames(watched: WatchedPa
 
 
 CONVERSATIONS = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const conversation = (await connection.createConversation()).id;
@@ -191,7 +204,7 @@ async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None
 
 
 OPENED = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const { id } = await connection.createConversation({ title: `Number ${number}` });
@@ -210,7 +223,7 @@ async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage
     prototype = await session.send(
         "Runtime.evaluate",
         {
-            "expression": "import('./static/chat/message_tree.js').then((m) => m.MessageTree.prototype)",
+            "expression": "probes.load('chat/message_tree.js').then((m) => m.MessageTree.prototype)",
             "awaitPromise": True,
         },
     )
@@ -282,7 +295,7 @@ async def test_unclosed_markdown_is_drawn_without_a_long_task(watched: WatchedPa
 
 
 STORED = """async (text) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   const conversation = (await connection.createConversation()).id;
   const params = { demo: { rate: 0, text } };
