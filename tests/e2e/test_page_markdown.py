@@ -201,7 +201,7 @@ async def test_formulas_diagrams_and_code_of_an_answer(watched: WatchedPage) -> 
     await expect(turn.locator("pre").first).to_be_visible()
     await expect(turn.locator("[class^=hljs]").first).to_be_attached()
     assert await page.evaluate("window.harmed ?? null") is None
-    assert any(url.endswith("/highlight_worker.js") for url in requests)
+    assert any("/highlight_worker.js" in worker.url for worker in page.workers)
     assert all(url.split("/")[2].startswith("127.0.0.1") for url in requests if url.startswith("http"))
 
     await turn.get_by_role("button", name="Wrap").last.click()
