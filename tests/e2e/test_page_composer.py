@@ -204,6 +204,12 @@ async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage)
     await page.locator("#next-probe").press("Enter")
     assert await page.evaluate("pressed") == 1
     await page.evaluate("document.querySelector('#next-probe').remove()")
+    await watched.settings(shown=True)
+    tools = page.get_by_role("checkbox", name="Offer demo tools")
+    for checked in (True, False):  # a label's click is followed by one on its field
+        await page.get_by_text("Offer demo tools").click()
+        await expect(tools).to_be_checked(checked=checked)
+    await watched.settings(shown=False)
     assert await sent(page, "feedback.put") == []
     assert len(await sent(page, "turn.start")) == starts
     await page.get_by_test_id("stop-all").click()
