@@ -236,7 +236,8 @@ async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> Non
     await expect(page.get_by_test_id("busy-chip")).to_contain_text("After it")
     await watched.ask("the one after")
     last = (await sent(page, "turn.start"))[-1]
-    assert last["on_busy"] == "queue" and "parent" not in last
+    assert last["on_busy"] == "queue"
+    assert "parent" not in last
     prompts = ["a long one", "the next", "the one after"]
     await expect(page.get_by_test_id("prompt")).to_have_text(prompts)
     await expect(page.get_by_test_id("columns")).to_have_count(0)
@@ -332,7 +333,9 @@ async def test_files_are_added_to_a_prompt(watched: WatchedPage) -> None:
         await page.reload()
     facts = await page.evaluate(FACTS)
     assert facts["file"] == {"kind": "file", "media_type": "application/pdf", "data": "JVBERgA=", "name": "data.pdf"}
-    assert "can't be read" in facts["folder"] and "14.0 MB" in facts["large"] and "such as Big" in facts["refused"]
+    assert "can't be read" in facts["folder"]
+    assert "14.0 MB" in facts["large"]
+    assert "such as Big" in facts["refused"]
 
 
 async def test_tokens_and_costs_are_shown(watched: WatchedPage) -> None:
@@ -359,6 +362,6 @@ async def test_tokens_and_costs_are_shown(watched: WatchedPage) -> None:
       ];
     }"""
     assert await page.evaluate(priced) == [
-        "≈ 1,240 tokens, $0.0019–0.032",
+        "≈ 1,240 tokens, $0.0019\u20130.032",
         "≈ 1 token, $0.00000012, 1 message left out",
     ]

@@ -23,7 +23,8 @@ def test_a_text_file_keeps_its_name_and_its_fences() -> None:
     """The block has a longer fence than any in the file, and the name is found again. Other texts aren't files."""
     code = r"""
     const nested = it.toFileText("read me`.md", "```js\n````\nend");
-    const names = [nested, it.toFileText("a.py", ""), { kind: "text", text: "`a`: no file" }, { kind: "image", text: "`a`:\n```" }].map(it.fileTextName);
+    const others = [{ kind: "text", text: "`a`: no file" }, { kind: "image", text: "`a`:\n```" }];
+    const names = [nested, it.toFileText("a.py", ""), ...others].map(it.fileTextName);
     console.log(JSON.stringify({ text: nested.text, names }));
     """
     assert run("file_text.js", code) == {
@@ -41,7 +42,9 @@ def test_the_last_exchanges_fit_into_their_room() -> None:
       .reduce((parent, [role, words]) => text(role, words, parent), root);
     const long = text("assistant", "é".repeat(5000), path);
     const cut = it.lastExchanges(long, 1000);
-    console.log(JSON.stringify([it.lastExchanges(path, 100), it.lastExchanges(path, 5), new TextEncoder().encode(cut).length <= 1000, cut.startsWith("Assistant: …é")]));
+    const fits = new TextEncoder().encode(cut).length <= 1000;
+    const shown = [it.lastExchanges(path, 100), it.lastExchanges(path, 5), fits, cut.startsWith("Assistant: …é")];
+    console.log(JSON.stringify(shown));
     """
     assert run("hand_over.js", code) == ["Assistant: yes\n\nUser: second\n\nAssistant: no", "", True, True]
 
@@ -53,9 +56,13 @@ def test_kept_prompts_are_bounded() -> None:
     const stored = {};
     let full = false;
     const hide = { enumerable: false };
+    const setItem = (key, value) => {
+      if (full && value.includes("image")) throw new Error("full");
+      stored[key] = value;
+    };
     Object.defineProperties(stored, {
       getItem: { value: (key) => stored[key] ?? null, ...hide },
-      setItem: { value: (key, value) => { if (full && value.includes("image")) throw new Error("full"); stored[key] = value; }, ...hide },
+      setItem: { value: setItem, ...hide },
       removeItem: { value: (key) => delete stored[key], ...hide },
     });
     globalThis.sessionStorage = stored;
