@@ -93,3 +93,28 @@ def test_kept_prompts_are_bounded() -> None:
         "first": "b",
         "left": 0,
     }
+
+
+def test_a_start_over_http_follows_its_turn_or_fails() -> None:
+    """A turn that the gateway has accepted is followed on the connection. One that it refused, or that never reached it,
+    has ended with the error, as a refused start over the socket has."""
+    code = r"""
+    const followed = [];
+    const connection = { state: { state: "live" }, follow: (id) => (followed.push(id), { id, accepted: Promise.resolve() }) };
+    const answers = [
+      () => new Response("event: x", { status: 200 }),
+      () => new Response(JSON.stringify({ error: { code: "too_large", message: "Too much." } }), { status: 413 }),
+      () => new Response("<html>", { status: 502 }),
+      () => { throw new TypeError("Failed to fetch"); },
+    ];
+    const codes = [];
+    for (const answer of answers) {
+      globalThis.fetch = async (url, { headers }) => (codes.push(`${url} ${headers.accept}`), answer());
+      const { turn } = await it.startOverHttp(connection, { turn: "t1", input: [] });
+      codes.push(turn.ending?.error.code ?? null, await turn.accepted.then(() => "accepted", ({ code }) => code));
+    }
+    const requests = codes.filter((code) => code === "v1/turns text/event-stream").length;
+    console.log(JSON.stringify({ followed, requests, codes: codes.filter((code) => !code?.includes("/")) }));
+    """
+    refused = [code for code in ("too_large", "connection_lost", "connection_lost") for _ in range(2)]
+    assert run("http_start.js", code) == {"followed": ["t1"], "requests": 4, "codes": [None, "accepted", *refused]}
