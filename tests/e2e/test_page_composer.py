@@ -91,8 +91,8 @@ async def slow(watched: WatchedPage, prompt: str) -> Locator:
 
 
 async def test_the_system_prompt_belongs_to_its_conversation(watched: WatchedPage) -> None:
-    """The first start carries it and no later one. It is shown again after a reload, is changed and cleared there, and
-    isn't that of another conversation."""
+    """The first start carries it and no later one. It is shown again after a reload, is changed and cleared there
+    or on another device, and isn't that of another conversation."""
     page = watched.page
     await watched.choose(rate=200, tokens=50)
     await watched.settings(shown=True)
@@ -133,6 +133,10 @@ async def test_the_system_prompt_belongs_to_its_conversation(watched: WatchedPag
     await box.fill("")
     await page.wait_for_function("() => sent.filter((frame) => frame.type === 'conversation.update').length === 2")
     assert await page.evaluate(read, conversation) == ""
+    await expect(line).to_be_hidden()
+    for text in ("From another device.", ""):
+        await page.evaluate("([id, system]) => reader.conversation(id).update({ system })", [conversation, text])
+        await expect(box).to_have_value(text)
     await expect(line).to_be_hidden()
     await page.keyboard.press("Escape")
     await expect(page.get_by_test_id("drawer")).to_be_hidden()
