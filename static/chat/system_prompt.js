@@ -32,6 +32,7 @@ export class SystemPrompt {
     this.#save = save;
     box.addEventListener("input", () => this.#onInput());
     box.addEventListener("blur", () => this.flush());
+    addEventListener("pagehide", () => this.flush());
   }
 
   /** Shows the system prompt of another conversation. Saves that of the former one. */
