@@ -7,7 +7,7 @@
 # make coverage  runs the unit tests under coverage.py: make coverage PACKAGE=store
 # make fuzz      runs the property tests with many more examples: make fuzz EXAMPLES=20000
 # make chaos     injects failures of instances, Redis and the archive at random under load: make chaos SECONDS=300 SEED=7 CLUSTER=1 ARCHIVE=0
-# make settings  regenerates the table of settings in docs/operations.md, .env.example and docs/schema.md
+# make settings  regenerates the table of settings in docs/operations.md, .env.example, docs/schema.md and field descriptions
 # make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy
 # make soak      runs hours of client activity in minutes, and fails if memory or handles grow: make soak MINUTES=5
 # make lock      regenerates the lock files: make lock LOCK_FLAGS=--upgrade
@@ -96,6 +96,7 @@ settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 	$(BIN)/python -m tests.env_example
 	$(BIN)/python -m tests.schema_table
+	$(BIN)/python -m tests.field_descriptions
 
 # The first three locks are installed into one environment, so each is constrained by those before it. Each of the last
 # three has its own environment.

@@ -142,12 +142,17 @@ async def _respond(tree: _Tree, name: str, content: bytes, scope: Scope) -> Resp
     body = content if compressed is None else compressed
     etag = f'"{hashlib.sha256(content).hexdigest()[:HASH_CHARS]}{encoding and "-" + encoding}"'
     own = {"etag": etag, "vary": "Accept-Encoding"}
-    if etag in {one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")}:
+    if has_tag(headers, etag):
         return Response(status_code=304, headers=own)
     if compressed is not None:
         own["content-encoding"] = encoding
     own["content-length"] = str(len(body))
     return Response(b"" if scope["method"] == "HEAD" else body, headers=own, media_type=MEDIA_TYPES.get(suffix))
+
+
+def has_tag(headers: Headers, etag: str) -> bool:
+    """Return whether the client already has the content with this tag."""
+    return etag in {one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")}
 
 
 def _accepted_encoding(header: str) -> str:

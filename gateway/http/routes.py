@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.messages import MESSAGES
-from gateway.http.assets import Assets
+from gateway.http.assets import Assets, has_tag
 from gateway.http.asyncapi import asyncapi
 from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
@@ -166,9 +167,12 @@ def routes(settings: Settings) -> list[BaseRoute]:
 
 def _serve_document(build: Callable[[], dict[str, Any]]) -> Callable[[Request], Response]:
     encoded = cache(lambda: JSON.encode(build()))
+    tag = cache(lambda: f'"{hashlib.sha256(encoded()).hexdigest()[:16]}"')
 
-    async def respond(_: Request) -> Response:
-        return BytesResponse(encoded(), media_type=JSON_TYPE)
+    async def respond(request: Request) -> Response:
+        if has_tag(request.headers, tag()):
+            return Response(status_code=304, headers={"etag": tag()})
+        return BytesResponse(encoded(), media_type=JSON_TYPE, headers={"etag": tag()})
 
     return respond  # type: ignore[return-value]
 

@@ -1,7 +1,7 @@
 /** Signs the user in, if the gateway requires it. A key or token is exchanged for a ticket each time the socket opens. */
 
+import { authorizationHeader, getCredential, parseCredential, setCredential } from "../shared/credential.js";
 import { TurnwireError } from "../turnwire.js";
-import { authorizationHeader, getCredential, parseCredential, setCredential } from "./credential.js";
 import { clearDrafts } from "./drafts.js";
 import { clearOutbox } from "./outbox.js";
 import { forgetPermissions } from "./tool_permissions.js";

@@ -58,6 +58,20 @@ async def sign_in(watched: WatchedPage, credential: str) -> None:
     await box.press("Enter")
 
 
+async def check_documents(watched: WatchedPage) -> None:
+    """Check that a request of /docs is sent with the sign-in of this tab."""
+    page = watched.page
+    url = page.url
+    await page.goto(f"{url.partition('#')[0]}docs#getConversations")
+    form = page.locator("#getConversations form.try-it")
+    await expect(page.locator(".sign-in-bar")).to_have_text("Signed in in this tab.Sign out")
+    await form.get_by_role("button", name="Send").click()
+    await expect(form.locator("pre")).to_contain_text("who am I?")
+    await expect(page.locator("#getConversations [data-language=curl]")).to_contain_text("Bearer $TURNWIRE_KEY")
+    await page.goto(url)
+    await watched.until_live()
+
+
 @pytest.mark.parametrize("width", [390, 1024])
 async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
     browser: Browser, tmp_path: Path, width: int
@@ -99,6 +113,8 @@ async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
 
         if width < 800:
             await page.get_by_role("button", name="Conversations").click()
+        else:
+            await check_documents(watched)
         await page.get_by_role("button", name="Sign out").click()
         await expect(dialog).to_be_visible()
         assert key not in await page.evaluate("JSON.stringify({...sessionStorage}) + location.href")
