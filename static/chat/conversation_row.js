@@ -16,8 +16,8 @@ export class ConversationRow {
   /**
    * @param {string} id
    * @param {{rename: (id: string, title: string) => Promise<boolean>, delete: (id: string) => Promise<boolean>,
-   *   openMenu: (id: string, button: HTMLElement) => void, open: () => void}} actions the first two resolve with whether it
-   *   worked; `open` is called when its link is followed
+   *   openMenu: (id: string, button: HTMLElement) => void, open: () => void, closed: () => void}} actions the first two
+   *   resolve with whether it worked; `open` is called when its link is followed, `closed` when it isn't busy any more
    */
   constructor(id, actions) {
     this.id = id;
@@ -55,7 +55,7 @@ export class ConversationRow {
       release();
       const title = box.value.trim();
       if (box.parentNode === this.item) this.item.replaceChild(this.link, box);
-      if (!save || !title || title === before) return;
+      if (!save || !title || title === before) return this.#actions.closed();
       setText(this.link, title);
       if (!(await this.#actions.rename(this.id, title))) setText(this.link, before);
     };
@@ -72,7 +72,7 @@ export class ConversationRow {
     box.select();
   }
 
-  /** Replaces the row by a question. The Delete button is in another place, so that a double click can't delete. */
+  /** Replaces the row by a question. Cancel is where the button was, so that a double click can't delete. */
   confirmDelete() {
     const before = [...this.item.childNodes];
     this.isBusy = true;
@@ -81,6 +81,7 @@ export class ConversationRow {
       this.isBusy = false;
       this.item.replaceChildren(...before);
       this.item.querySelector("[data-testid=trash]").focus();
+      this.#actions.closed();
     };
     const confirm = async () => {
       if (await this.#actions.delete(this.id)) release();
@@ -89,8 +90,8 @@ export class ConversationRow {
     const cancel = el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: restore });
     const question = el("span", { class: "confirm-text", text: "Delete?" });
     const release = onEscape(question, restore);
-    this.item.replaceChildren(question, cancel,
-      el("button", { type: "button", class: "button-secondary danger", text: "Delete", "data-testid": "confirm-delete", onclick: () => void confirm() }));
+    this.item.replaceChildren(question,
+      el("button", { type: "button", class: "button-secondary danger", text: "Delete", "data-testid": "confirm-delete", onclick: () => void confirm() }), cancel);
     cancel.focus();
   }
 }

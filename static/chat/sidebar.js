@@ -188,6 +188,7 @@ export class Sidebar {
         delete: () => this.#delete(id),
         openMenu: (_, button) => void this.#openMenu(this.#rows.get(id), button),
         open: () => this.#openFound(id),
+        closed: () => this.#render(),
       });
       this.#rows.set(id, row);
     }
@@ -213,7 +214,10 @@ export class Sidebar {
   }
 
   async #delete(id) {
-    if (!(await this.#request("Couldn't delete", "conversation.delete", { conversation: id }))) return false;
+    if (!(await this.#request("Couldn't delete", "conversation.delete", { conversation: id }))) {
+      void this.refresh();
+      return false;
+    }
     this.#onDeleted(id);
     return true;
   }

@@ -18,6 +18,7 @@ addEventListener("message", async ({ data: { id, code, grammar } }) => {
       const { default: rules } = await import(`../vendor/highlight/${grammar}.js`);
       highlight.registerLanguage(grammar, rules);
     }
+    postMessage({ id, isLoaded: true });
     const pieces = [];
     collect(highlight.highlight(code, { language: grammar, ignoreIllegals: true })._emitter.rootNode, "", pieces);
     for (let from = 0; from < pieces.length; from += PIECES_PER_ANSWER) postMessage({ id, pieces: pieces.slice(from, from + PIECES_PER_ANSWER) });

@@ -3,6 +3,7 @@
 import { schedulePaint } from "../shared/frame_scheduler.js";
 import { workerScriptUrl } from "../shared/script_url.js";
 
+const LOAD_MS = 20_000;
 const TIMEOUT_MS = 3_000;
 const IDLE_MS = 60_000;
 
@@ -38,7 +39,7 @@ function startNext() {
     worker.onmessage = ({ data }) => onAnswer(data);
     worker.onerror = () => fail();
   }
-  timer = setTimeout(fail, TIMEOUT_MS);
+  timer = setTimeout(fail, LOAD_MS);
   worker.postMessage({ id: next.id, code: next.code, grammar: next.grammar });
 }
 
@@ -52,9 +53,13 @@ function fail() {
   finish(true);
 }
 
-function onAnswer({ id, pieces, done, failed }) {
+function onAnswer({ id, isLoaded, pieces, done, failed }) {
   const [request] = requests;
   if (id !== request?.id) return;
+  if (isLoaded) {
+    clearTimeout(timer);
+    timer = setTimeout(fail, TIMEOUT_MS);
+  }
   if (pieces) request.pieces.push(pieces);
   if (done) finish(Boolean(failed));
 }

@@ -19,14 +19,21 @@ const given = JSON.parse(process.argv[1]);
 
 def run(script: str, given: Any) -> Any:
     """Return what a script gives as `result`, in a time zone with summer time."""
-    command = [str(program("node")), "--input-type=module", "-e", f"{IMPORTS}{script}\nconsole.log(JSON.stringify(result))"]
+    command = [
+        str(program("node")),
+        "--input-type=module",
+        "-e",
+        f"{IMPORTS}{script}\nconsole.log(JSON.stringify(result))",
+    ]
     environment = {**os.environ, "TZ": "Europe/Berlin"}
     ran = subprocess.run([*command, json.dumps(given)], capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
-def conversation(name: str, updated_at: str = "2026-11-01T00:00:00.000Z", revision: int = 1, **fields: Any) -> dict[str, Any]:
+def conversation(
+    name: str, updated_at: str = "2026-11-01T00:00:00.000Z", revision: int = 1, **fields: Any
+) -> dict[str, Any]:
     return {"id": name, "title": name, "updated_at": updated_at, "revision": revision, **fields}
 
 
@@ -67,7 +74,11 @@ def test_a_change_moves_only_what_it_must() -> None:
     latest, oldest = "2026-11-10T00:00:00.000Z", "2020-01-01T00:00:00.000Z"
     assert after(conversation="c", title="C", updated_at=latest, revision=6) == ["C", "a", "b"]
     assert after(conversation="d", title="d", updated_at=latest, revision=1) == ["d", "a", "b", "c"]
-    assert after(conversation="b", title="b", updated_at=listed[1]["updated_at"], revision=6, pinned=True) == ["a", "b*", "c"]
+    assert after(conversation="b", title="b", updated_at=listed[1]["updated_at"], revision=6, pinned=True) == [
+        "a",
+        "b*",
+        "c",
+    ]
     assert after(conversation="b", title="old", updated_at=latest, revision=4) == ["a", "b", "c"]
     assert after(conversation="z", title="z", updated_at=oldest, revision=1) == ["a", "b", "c"]
     assert after(conversation="z", title="z", updated_at=oldest, revision=1, complete=True) == ["a", "b", "c", "z"]
