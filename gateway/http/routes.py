@@ -23,6 +23,7 @@ from gateway.http.asyncapi import asyncapi
 from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
+from gateway.http.frame_headers import frame_headers
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi
 from gateway.http.operations import OPERATIONS
@@ -98,7 +99,8 @@ class SecurityMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
+                path = scope["path"].removeprefix(self._settings.path_prefix)
+                for name, value in (_SECURITY_HEADERS | frame_headers(path)).items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -143,6 +143,12 @@ async def test_a_revoked_key_asks_for_another_and_the_answer_continues(browser: 
         await expect(watched.page.get_by_test_id("prompt-box")).to_have_value("not sent yet")
 
 
+TYPE = """(box, text) => {
+  box.value = text;
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
+
+
 async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, tmp_path: Path) -> None:
     """If another user signs in after a key has been revoked, the page is empty."""
     keys = KeyFile(tmp_path)
@@ -154,12 +160,17 @@ async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, t
         await watched.choose(rate=200, tokens=5)
         await ended(await watched.ask("only for ann"), "completed")
         await expect(page.get_by_test_id("conversation")).to_have_count(1)
+        await page.get_by_test_id("new-conversation").click()
+        await page.get_by_test_id("system").evaluate(TYPE, "Ann's own.")
+        await expect(page.get_by_test_id("system-line")).to_contain_text("Ann's own.")
         keys.remove(key)
         await expect(page.get_by_test_id("sign-in")).to_be_visible(timeout=20_000)
         await sign_in(watched, token("bob"))
         await expect(page.get_by_test_id("user")).to_have_text("bob")
         await watched.until_live()
         await expect(page.get_by_text("only for ann")).to_have_count(0)
+        await expect(page.get_by_test_id("system-line")).to_be_hidden()
+        await expect(page.get_by_test_id("system")).to_have_value("")
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
 
 

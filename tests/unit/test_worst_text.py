@@ -38,6 +38,7 @@ from gateway.http.credentials import Revocation
 from gateway.http.dialects.chat_completions import StreamGet
 from gateway.http.dialects.plain_http_turns import POSITION
 from gateway.http.dialects.responses_socket import STREAM_ID
+from gateway.http.frame_headers import frame_headers
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
 from gateway.http.resources import _MEDIA_TYPE
@@ -669,6 +670,7 @@ ROWS = [
     Row("Accept-Encoding", lambda: _accepted_encoding(fill("br ,")), "http.assets._ENCODING"),
     Row("Accept-Encoding: zeros", lambda: _accepted_encoding("br;q=0." + fill("0")), "http.assets._ENCODING"),
     Row("Accept-Encoding: spaces", lambda: _accepted_encoding("br" + fill(" ")), "http.assets._ENCODING"),
+    Row("a path of a frame", lambda: frame_headers("/static/" + fill("a") + "/"), "http.frame_headers._FILES"),
     Row("a path of a file", lambda: _HASHED.fullmatch("0123456789ab-page/" + fill("/")), "http.assets._HASHED"),
     Row("If-None-Match", lambda: has_tag(header("if-none-match", fill('",')), '"a"')),
     Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
