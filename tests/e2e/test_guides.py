@@ -1,0 +1,140 @@
+"""The guides in docs/guides, followed from an empty folder: the files and commands are taken from the pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import websockets
+from playwright.async_api import Browser, expect
+
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.page_stage import WatchedPage, browser_context
+from tests.ports import free_port
+from tests.programs import installed, program
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
+
+PROJECT = Path(__file__).parents[2]
+GUIDES = PROJECT / "docs" / "guides"
+PACKAGES = PROJECT / "tests" / "guides"
+
+
+def guide(name: str) -> str:
+    return (GUIDES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def write_files(text: str, folder: Path) -> list[str]:
+    """Write the files of a guide, each of which follows its name in bold, and return their names."""
+    files = re.findall(r"^\*\*`([\w./-]+)`\*\*\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for name, content in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return [name for name, _ in files]
+
+
+def commands(text: str) -> list[str]:
+    """Return the lines of all `sh` blocks of a guide. A line that ends in a backslash continues on the next one."""
+    blocks = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return blocks.replace("\\\n", " ").splitlines()
+
+
+async def run(command: str, folder: Path) -> str:
+    """Run a command in a folder, and return its output."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_shell(command, cwd=folder, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def guided_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    """The gateway of all guides."""
+    async with gateway_process(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@asynccontextmanager
+async def dev_server(folder: Path, gateway: GatewayProcess) -> AsyncIterator[str]:
+    """Run Vite in a folder as the guide does, but on a free port, and yield the page's origin."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(program("node"), "node_modules/vite/bin/vite.js", "--port", str(port), "--strictPort"),
+        cwd=folder,
+        env={**os.environ, "TURNWIRE_URL": gateway.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = process.stdout
+    assert output is not None
+    try:
+        shown = ""
+        while "Local:" not in shown:
+            line = (await asyncio.wait_for(output.readline(), 60)).decode()
+            assert line, shown
+            shown += line
+        yield f"http://localhost:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def opens(url: str, origin: str) -> bool:
+    """Return whether a page of this origin can open the socket."""
+    try:
+        async with websockets.connect(url, origin=websockets.Origin(origin)) as socket:
+            return bool(json.loads(await socket.recv())["type"] == "ready")
+    except websockets.InvalidStatus as refused:
+        assert refused.response.status_code == 403
+        return False
+
+
+@pytest.mark.browser
+async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Browser, tmp_path: Path) -> None:
+    """The hook's answer continues after a reload and can be stopped, in `StrictMode`. `useChat` gets an answer.
+
+    The guide's packages are those of the lock. A page gets 403 where the guide's table says so.
+    """
+    text = guide("react")
+    installed(PACKAGES / "node_modules" / "vite" / "package.json", "the packages of tests/guides")
+    assert write_files(text, tmp_path) == [
+        *("index.html", "vite.config.mjs", "src/useTurnwire.js", "src/Chat.jsx", "src/UseChat.jsx", "src/main.jsx"),
+    ]
+    made, _, install, copied, served = commands(text)
+    assert served == "npx vite"
+    locked = json.loads((PACKAGES / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    assert dict(one.rsplit("@", 1) for one in install.split()[2:]) == {
+        name: version.partition(".")[0] for name, version in locked.items()
+    }
+    (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
+    await run(f"{made} && {copied.replace('../turnwire/', f'{PROJECT}/')}", tmp_path)
+    async with dev_server(tmp_path, guided_gateway) as origin, browser_context(browser) as context:
+        assert await opens(origin.replace("http", "ws") + "/ws", origin)
+        assert not await opens(guided_gateway.ws_url, origin)
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        await page.goto(origin)
+        await expect(page.get_by_role("status")).to_have_text("live")
+        await page.get_by_label("Message").fill("Tell me a very long story")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[data-status=running]")).to_contain_text("You asked")
+        await page.reload()
+        await expect(page.locator("[data-status=running]")).to_contain_text("You asked")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("[data-status=cancelled]")).to_contain_text("You asked")
+        await page.goto(f"{origin}/#usechat")
+        await page.reload()
+        await page.get_by_label("Message").fill("Hi")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[data-role=assistant]")).to_contain_text("You asked")
+        assert watched.errors == []
