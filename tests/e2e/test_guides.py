@@ -6,15 +6,16 @@ import asyncio
 import json
 import os
 import re
-import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import jwt
 import pytest
 import pytest_asyncio
 import websockets
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, HttpCredentials, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import WatchedPage, browser_context
@@ -138,3 +139,68 @@ async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Brow
         await page.keyboard.press("Enter")
         await expect(page.locator("[data-role=assistant]")).to_contain_text("You asked")
         assert watched.errors == []
+
+
+@asynccontextmanager
+async def backend(folder: Path, environment: dict[str, str]) -> AsyncIterator[None]:
+    """Build and run the Go program of a folder until it listens on `LISTEN`, with these variables."""
+    await run("go vet . && go build -o backend .", folder)
+    process = await asyncio.create_subprocess_exec("./backend", cwd=folder, env={**os.environ, **environment})
+    try:
+        async with asyncio.timeout(20):
+            while (await asyncio.to_thread(connect_error, environment["LISTEN"])) is not None:
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def connect_error(address: str) -> OSError | None:
+    """Return the error of connecting to an address, or None if it listens."""
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError as error:
+        return error
+    return None
+
+
+@pytest.mark.browser
+async def test_the_go_backend_works(browser: Browser, tmp_path: Path) -> None:
+    """The backend's HS256 tokens are accepted from curl and from its page, for the user who signed in. Its RS256 tokens
+    are verified with the public key."""
+    program("go")
+    text = guide("go-jwt")
+    assert write_files(text, tmp_path) == ["go.mod", "token.go", "main.go", "page.html"]
+    lines = commands(text)
+    exports = [line for line in lines if line.startswith("export ")]
+    keys = [line for line in lines if line.startswith("openssl ")]
+    asked = [line for line in lines if "curl " in line]
+    assert [*exports[:4], "turnwire serve &", "go run . &", *asked, *keys, exports[4], "unset TURNWIRE_JWT_SECRET"] == lines
+    listen = f"127.0.0.1:{free_port()}"
+    here = [line.replace("127.0.0.1:8080", listen) for line in (*exports[:4], "env")]
+    known = dict(line.partition("=")[::2] for line in (await run(" && ".join(here), tmp_path)).splitlines())
+    settings = {name: value for name, value in known.items() if name.startswith(("TURNWIRE_AU", "TURNWIRE_JW", "TURNWIRE_AL"))}
+    assert len(settings) == 5
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        backend(tmp_path, {"LISTEN": listen, "TURNWIRE_URL": gateway.url, "JWT_SECRET": known["JWT_SECRET"]}),
+    ):
+        script = "\n".join(asked).replace("127.0.0.1:8080", listen).replace("http://127.0.0.1:8000", gateway.url)
+        answer = json.loads(await run(script, tmp_path))
+        assert "You asked" in answer["message"]["parts"][0]["text"]
+        signed_in = HttpCredentials(username="ann", password="her-password")
+        context = await browser.new_context(http_credentials=signed_in)
+        watched = WatchedPage(await context.new_page())
+        await watched.page.goto(f"http://{listen}")
+        await expect(watched.page.locator("p")).to_contain_text("You asked")
+        await context.close()
+        assert await run(f"curl -s -o /dev/null -w '%{{http_code}}' -X POST -u ann:x http://{listen}/token", tmp_path) == "401"
+    await run(" && ".join(keys), tmp_path)
+    async with backend(tmp_path, {"LISTEN": listen, "JWT_PRIVATE_KEY": "private.pem"}):
+        token = (await run(asked[0].replace("127.0.0.1:8080", listen) + "; echo $TOKEN", tmp_path)).strip()
+    public = (tmp_path / "public.pem").read_text()
+    claims = jwt.decode(token, public, ["RS256"], audience="turnwire", issuer="https://app.example.com")
+    assert (claims["sub"], claims["exp"] - claims["iat"]) == ("ann", 600)
