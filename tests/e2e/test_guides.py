@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import runpy
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +17,16 @@ from pathlib import Path
 import jwt
 import pytest
 import pytest_asyncio
+import uvicorn
 import websockets
 from playwright.async_api import Browser, HttpCredentials, expect
 
+from tests.credentials import KeyFile
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import WatchedPage, browser_context
 from tests.ports import free_port
 from tests.programs import installed, program
+from tests.upstream import Upstream, chat, error_response, messages, responses
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
 
@@ -204,3 +210,73 @@ async def test_the_go_backend_works(browser: Browser, tmp_path: Path) -> None:
     public = (tmp_path / "public.pem").read_text()
     claims = jwt.decode(token, public, ["RS256"], audience="turnwire", issuer="https://app.example.com")
     assert (claims["sub"], claims["exp"] - claims["iat"]) == ("ann", 600)
+
+
+@asynccontextmanager
+async def asgi_server(name: str, folder: Path, port: int) -> AsyncIterator[None]:
+    """Serve the `app` of a Python file in a folder, which is the working directory meanwhile, as uvicorn's command does."""
+    program = runpy.run_path(str(folder / f"{name}.py"))
+    server = uvicorn.Server(uvicorn.Config(program["app"], port=port, log_level="warning"))
+    with contextlib.chdir(folder):
+        serving = asyncio.create_task(server.serve())
+        try:
+            async with asyncio.timeout(20):
+                while not server.started:
+                    await asyncio.sleep(0.02)
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.mark.browser
+async def test_the_migrations_work(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM's client gets an answer of the fallback. The FastAPI chat answers its page, first from the provider, then from
+    the gateway, and its page answers itself on a socket of the gateway."""
+    text = guide("migrate")
+    assert write_files(text, tmp_path) == [
+        *("config.yaml", "models.toml", "client.py", "before.py", "before.html", "after.py", "after.html"),
+    ]
+    lines = commands(text)
+    port = free_port()
+    page_url, secret = f"http://127.0.0.1:{port}", "s" * 40
+    file = KeyFile(tmp_path)
+    key = file.add("ann")
+    async with Upstream() as upstream:
+        settings = {
+            **{"TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_JWT_SECRET": secret},
+            **{"TURNWIRE_MODELS": str(tmp_path / "models.toml"), "TURNWIRE_ALLOWED_ORIGINS": page_url},
+            **{"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.openai_url, "TURNWIRE_PROVIDER_ATTEMPTS": "1"},
+            **{"ANTHROPIC_API_KEY": "sk-y", "ANTHROPIC_BASE_URL": upstream.anthropic_url},
+        }
+        async with gateway_process(tmp_path, settings) as gateway:
+            upstream.play(error_response(503, {"error": {"message": "busy"}}), messages("From the ", "fallback."))
+            asking = lines[3].replace("http://127.0.0.1:8000", gateway.url).replace("tw_…", key)
+            assert await run(asking.replace("python", sys.executable), tmp_path) == "From the fallback."
+
+            async def shown(name: str, answer: str) -> None:
+                async with asgi_server(name, tmp_path, port):
+                    watched = WatchedPage(await context.new_page())
+                    await watched.page.goto(page_url)
+                    await expect(watched.page.locator("p")).to_have_text(answer)
+                    assert watched.errors == []
+
+            async with browser_context(browser) as context:
+                await context.add_cookies([{"name": "session", "value": "a-session-of-ann", "url": page_url}])
+                monkeypatch.setenv("OPENAI_BASE_URL", upstream.openai_url)
+                monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+                upstream.play(chat("Straight ", "from it."))
+                await shown("before", "Straight from it.")
+                first, second = re.findall(r"(\w+)=(\S+) ", lines[4])
+                assert second == ("OPENAI_API_KEY", "tw_…")
+                monkeypatch.setenv(first[0], first[1].replace("http://127.0.0.1:8000", gateway.url))
+                monkeypatch.setenv(second[0], key)
+                upstream.play(responses("Through the ", "gateway."))
+                await shown("before", "Through the gateway.")
+                monkeypatch.setenv("TURNWIRE_JWT_SECRET", secret)
+                page = tmp_path / "after.html"
+                page.write_text(
+                    page.read_text().replace("http://127.0.0.1:8000", gateway.url).replace("ws://127.0.0.1:8000/ws", gateway.ws_url)
+                )
+                upstream.play(responses("On a ", "socket."))
+                await shown("after", "On a socket.")
