@@ -14,18 +14,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import jwt
 import pytest
 import pytest_asyncio
 import uvicorn
 import websockets
+import yaml  # type: ignore[import-untyped]
 from playwright.async_api import Browser, HttpCredentials, expect
 
-from tests.credentials import KeyFile
+from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import WatchedPage, browser_context
 from tests.ports import free_port
+from tests.postgres_process import postgres_process
 from tests.programs import installed, program
+from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat, error_response, messages, responses
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
@@ -33,6 +37,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loo
 PROJECT = Path(__file__).parents[2]
 GUIDES = PROJECT / "docs" / "guides"
 PACKAGES = PROJECT / "tests" / "guides"
+DEMO = {"demo": {"text": "Hello.", "rate": 0}}
 
 
 def guide(name: str) -> str:
@@ -184,11 +189,21 @@ async def test_the_go_backend_works(browser: Browser, tmp_path: Path) -> None:
     exports = [line for line in lines if line.startswith("export ")]
     keys = [line for line in lines if line.startswith("openssl ")]
     asked = [line for line in lines if "curl " in line]
-    assert [*exports[:4], "turnwire serve &", "go run . &", *asked, *keys, exports[4], "unset TURNWIRE_JWT_SECRET"] == lines
+    assert [
+        *exports[:4],
+        "turnwire serve &",
+        "go run . &",
+        *asked,
+        *keys,
+        exports[4],
+        "unset TURNWIRE_JWT_SECRET",
+    ] == lines
     listen = f"127.0.0.1:{free_port()}"
     here = [line.replace("127.0.0.1:8080", listen) for line in (*exports[:4], "env")]
     known = dict(line.partition("=")[::2] for line in (await run(" && ".join(here), tmp_path)).splitlines())
-    settings = {name: value for name, value in known.items() if name.startswith(("TURNWIRE_AU", "TURNWIRE_JW", "TURNWIRE_AL"))}
+    settings = {
+        name: value for name, value in known.items() if name.startswith(("TURNWIRE_AU", "TURNWIRE_JW", "TURNWIRE_AL"))
+    }
     assert len(settings) == 5
     async with (
         gateway_process(tmp_path, settings) as gateway,
@@ -203,7 +218,10 @@ async def test_the_go_backend_works(browser: Browser, tmp_path: Path) -> None:
         await watched.page.goto(f"http://{listen}")
         await expect(watched.page.locator("p")).to_contain_text("You asked")
         await context.close()
-        assert await run(f"curl -s -o /dev/null -w '%{{http_code}}' -X POST -u ann:x http://{listen}/token", tmp_path) == "401"
+        assert (
+            await run(f"curl -s -o /dev/null -w '%{{http_code}}' -X POST -u ann:x http://{listen}/token", tmp_path)
+            == "401"
+        )
     await run(" && ".join(keys), tmp_path)
     async with backend(tmp_path, {"LISTEN": listen, "JWT_PRIVATE_KEY": "private.pem"}):
         token = (await run(asked[0].replace("127.0.0.1:8080", listen) + "; echo $TOKEN", tmp_path)).strip()
@@ -275,8 +293,38 @@ async def test_the_migrations_work(browser: Browser, tmp_path: Path, monkeypatch
                 await shown("before", "Through the gateway.")
                 monkeypatch.setenv("TURNWIRE_JWT_SECRET", secret)
                 page = tmp_path / "after.html"
-                page.write_text(
-                    page.read_text().replace("http://127.0.0.1:8000", gateway.url).replace("ws://127.0.0.1:8000/ws", gateway.ws_url)
-                )
+                here = page.read_text().replace("http://127.0.0.1:8000", gateway.url)
+                page.write_text(here.replace("ws://127.0.0.1:8000/ws", gateway.ws_url))
                 upstream.play(responses("On a ", "socket."))
                 await shown("after", "On a socket.")
+
+
+async def test_the_kubernetes_guide_holds(tmp_path: Path) -> None:
+    """The guide's check accepts the files, and names a wrong field. A gateway that has the variables of the files and of the
+    guide's secret is ready with a Redis and a PostgreSQL, answers, and has the answer in its archive."""
+    text = guide("kubernetes")
+    (checked,) = [line for line in commands(text) if "deploy_schemas" in line]
+    checked = checked.replace("python", sys.executable, 1)
+    assert await run(checked, PROJECT) == ""
+    wrong = tmp_path / "turnwire.yaml"
+    wrong.write_text((PROJECT / "deploy/k8s/turnwire.yaml").read_text().replace("readinessProbe:", "readinesProbe:"))
+    with pytest.raises(AssertionError, match=r"turnwire\.yaml: Deployment: .*readinesProbe"):
+        await run(checked.replace("deploy/k8s/turnwire.yaml", str(wrong)), PROJECT)
+
+    secret = dict(re.findall(r"--from-literal='?(\w+)=([^\s']+)", text))
+    assert set(secret) == {"TURNWIRE_STORE", "TURNWIRE_ARCHIVE", "TURNWIRE_JWT_JWKS_URL", "OPENAI_API_KEY"}
+    objects = yaml.safe_load_all((PROJECT / "deploy/k8s/turnwire.yaml").read_text())
+    (settings,) = [one["data"] for one in objects if one["kind"] == "ConfigMap"]
+    issuer, audience = settings["TURNWIRE_JWT_ISSUER"], settings["TURNWIRE_JWT_AUDIENCE"]
+    settings |= {"TURNWIRE_JWT_SECRET": SECRET, "OPENAI_API_KEY": secret["OPENAI_API_KEY"].replace("…", "x")}
+    with postgres_process() as postgres, redis_process(tmp_path) as redis:
+        settings["TURNWIRE_ARCHIVE"] = postgres.url(postgres.create_database())
+        async with (
+            gateway_process(tmp_path, settings, store=redis.url) as gateway,
+            httpx2.AsyncClient(base_url=gateway.url, headers=bearer(token("ann", iss=issuer, aud=audience))) as http,
+        ):
+            assert (await http.get("/ready")).text in text
+            asked = {"conversation": "c1", "create": True, "model": "demo", "input": "Hi", "params": DEMO}
+            assert (await http.post("/v1/turns", json=asked)).status_code == 200
+            listed = (await http.get("/v1/conversations")).json()["conversations"]
+            assert [one["id"] for one in listed] == ["c1"]
