@@ -23,6 +23,7 @@ from gateway.http.asyncapi import asyncapi
 from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
+from gateway.http.guide import guide_dir, guide_routes
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi
 from gateway.http.operations import OPERATIONS
@@ -163,6 +164,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", docs),
+        *guide_routes(guide_dir()),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
         Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
     ]

@@ -328,3 +328,19 @@ async def test_the_kubernetes_guide_holds(tmp_path: Path) -> None:
             assert (await http.post("/v1/turns", json=asked)).status_code == 200
             listed = (await http.get("/v1/conversations")).json()["conversations"]
             assert [one["id"] for one in listed] == ["c1"]
+
+
+@pytest.mark.browser
+async def test_the_site_of_the_documents_can_be_searched(guided_gateway: GatewayProcess, browser: Browser) -> None:
+    """`/docs/guide` leads to the site that `make docs` has built. Its search finds a page, and its policy refuses nothing."""
+    installed(PROJECT / "site" / "content-security-policy.txt", "the site of the documents (make docs)")
+    async with browser_context(browser) as context:
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        await page.goto(f"{guided_gateway.url}/docs/guide")
+        assert page.url == f"{guided_gateway.url}/docs/guide/"
+        await page.get_by_role("textbox", name="Search").fill("PgBouncer pool_mode")
+        await page.locator(".md-search-result__link", has_text="Archive").first.click()
+        await expect(page.get_by_role("heading", name="Archive")).to_be_visible()
+        assert page.url.startswith(f"{guided_gateway.url}/docs/guide/operations/")
+        assert watched.errors == []
