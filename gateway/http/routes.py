@@ -24,6 +24,7 @@ from gateway.http.dialects.messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
 from gateway.http.frame_headers import frame_headers
+from gateway.http.guide import guide_dir, guide_routes
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi
 from gateway.http.operations import OPERATIONS
@@ -158,6 +159,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", page("docs.html")),
+        *guide_routes(guide_dir()),
         Route("/app.webmanifest", page("app.webmanifest")),
         Route("/sw.js", page("sw.js")),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there

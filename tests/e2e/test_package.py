@@ -67,6 +67,8 @@ def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
     )
     assert {name for name in listed.stdout.split() if name not in names} == set()
     assert any(name.startswith("store/archive/migrations/versions/") for name in names)
+    site = {str(path.relative_to(ROOT)) for path in (ROOT / "site").rglob("*") if path.is_file()}
+    assert {f"gateway/{name}" for name in site} == {name for name in names if name.startswith("gateway/site/")}
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
