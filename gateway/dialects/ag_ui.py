@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from gateway.dialects.ag_ui_history import ThreadHistory, origin_metadata, origin_of, short_digest, snapshots
 from gateway.dialects.ag_ui_messages import SPEAKERS, AgMessage, result_of, text_of, user_message, user_parts
+from gateway.dialects.application_options import OPTION_NAMES, ApplicationOptions, params_of, tool_choice_of
 from gateway.dialects.base import (
     TURN_HEADERS,
     Dialect,
@@ -24,7 +25,6 @@ from gateway.dialects.base import (
     renamed,
     turn_id,
 )
-from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
 from gateway.protocol.codec import decode_error
 from gateway.protocol.errors import ApiError, ErrorBody
@@ -73,12 +73,12 @@ def run_of(body: bytes, headers: Headers) -> Run:
     return Run(decode_request(_decode, body), headers)
 
 
-def _options_of(given: Any) -> ChatOptions:
+def _options_of(given: Any) -> ApplicationOptions:
     """Return the options in `forwardedProps`, whose other content is the application's own. Raises `ApiError`."""
     if not isinstance(given, dict):
-        return ChatOptions()
+        return ApplicationOptions()
     try:
-        return msgspec.convert(given, ChatOptions)
+        return msgspec.convert(given, ApplicationOptions)
     except msgspec.ValidationError as error:
         raise renamed(decode_error(error), "forwardedProps.{}".format) from None
 

@@ -19,6 +19,7 @@ from gateway.dialects.ai_sdk_messages import (
     user_parts,
     whole_context,
 )
+from gateway.dialects.application_options import OPTION_NAMES, ApplicationOptions, params_of, tool_choice_of
 from gateway.dialects.base import (
     TURN_HEADERS,
     Dialect,
@@ -31,7 +32,6 @@ from gateway.dialects.base import (
     turn_id,
     unsupported,
 )
-from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import TurnStart
@@ -65,7 +65,7 @@ class UiTool(Struct, rename="camel"):
     function: dict[str, Any] | None = None
 
 
-class UiOptions(ChatOptions, rename="camel", kw_only=True):
+class UiOptions(ApplicationOptions, rename="camel", kw_only=True):
     """The fields that an application may add to the body of a request. Unknown ones are ignored."""
 
     tools: list[UiTool] | dict[str, UiTool] | None = None

@@ -22,10 +22,17 @@ from gateway.dialects.base import (
     turn_id,
     unsupported,
 )
-from gateway.dialects.chat_messages import Converted, convert_messages
-from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
-from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
-from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
+from gateway.dialects.chat_completions_messages import Converted, convert_messages
+from gateway.dialects.chat_completions_request import ChatCompletionRequest, NamedTool, ToolSpec
+from gateway.dialects.chat_completions_stream import (
+    ChatStream,
+    citation_body,
+    created_of,
+    finish_reason_of,
+    image_body,
+    usage_body,
+)
+from gateway.dialects.conversation_header import in_conversation, named_conversation, new_input_from
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart

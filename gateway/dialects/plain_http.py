@@ -24,7 +24,7 @@ from gateway.dialects.base import (
     on_disconnect,
     turn_id,
 )
-from gateway.dialects.chat_messages import ChatMessage, convert_messages
+from gateway.dialects.chat_completions_messages import ChatMessage, convert_messages
 from gateway.dialects.plain_http_answers import chat_answer, message_answer, placed_answer
 from gateway.dialects.plain_http_stream import CAMEL, SNAKE, ContentLines, ContentStream, error_line
 from gateway.protocol.errors import ErrorBody

@@ -26,9 +26,9 @@ from gateway.dialects.ag_ui import run_of
 from gateway.dialects.ai_sdk import Ask
 from gateway.dialects.ai_sdk import request_id_in as ui_request_id_in
 from gateway.dialects.ai_sdk import request_of as ui_request_of
+from gateway.dialects.anthropic_messages import start_of as message_start_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
-from gateway.dialects.messages import start_of as message_start_of
 from gateway.dialects.plain_http import stream_asked
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id

@@ -9,7 +9,7 @@ from gateway.dialects.ag_ui_history import ThreadHistory
 from gateway.dialects.ag_ui_stream import RunStream
 from gateway.dialects.base import Shaped, renamed
 from gateway.dialects.stream import SSE
-from gateway.http.dialects.chats import (
+from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     begin_again,

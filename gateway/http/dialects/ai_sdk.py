@@ -24,7 +24,7 @@ from gateway.dialects.kept_history import conversation_of
 from gateway.dialects.plain_http import PLAIN_HTTP, ChatBody, is_chat_body
 from gateway.http.dialects import plain_http_turns
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
-from gateway.http.dialects.chats import find_running
+from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.serving import TURN_HEADER, stream_turn
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
 from gateway.http.responses import NO_STORE, HttpError, JsonResponse

@@ -10,7 +10,7 @@ from gateway.dialects.ai_sdk import Ask, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import own_turn_id
-from gateway.http.dialects.chats import (
+from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     begin_again,

@@ -23,8 +23,8 @@ from gateway.dialects.plain_http_answers import (
     stored_message,
     stored_messages,
 )
-from gateway.http.dialects.chats import read_history
-from gateway.http.dialects.plain_http_history import branch
+from gateway.http.dialects.conversations import read_history
+from gateway.http.dialects.plain_http_sessions import branch
 from gateway.http.named_user import act_for, remember_user
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request

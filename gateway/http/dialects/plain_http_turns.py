@@ -14,7 +14,7 @@ from gateway.dialects.base import Headers
 from gateway.dialects.plain_http import PLAIN_HTTP, Asked, chat_asked, content_asked, send_asked, stream_asked
 from gateway.dialects.plain_http_answers import Sent
 from gateway.dialects.plain_http_stream import SNAKE, FollowedStream
-from gateway.http.dialects.chats import find_running
+from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.plain_http_conversations import NamedConversation
 from gateway.http.dialects.serving import (
     TURN_HEADER,

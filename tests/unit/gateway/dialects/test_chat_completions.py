@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.dialects.base import Start
 from gateway.dialects.chat_completions import completion, start_of
-from gateway.dialects.chat_stream import ChatStream
+from gateway.dialects.chat_completions_stream import ChatStream
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
     Heartbeat,

@@ -19,7 +19,7 @@ from gateway.dialects.responses import (
     turn_start,
 )
 from gateway.dialects.responses_ids import conversation_of, is_response_id, new_response_id
-from gateway.dialects.responses_listing import input_page
+from gateway.dialects.responses_input_page import input_page
 from gateway.dialects.responses_object import response_object
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.requests import OWN_ID_PATTERN, InputMessage

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.dialects.chat_messages import ChatMessage
+from gateway.dialects.chat_completions_messages import ChatMessage
 
 
 class FunctionSpec(Struct):

@@ -18,7 +18,7 @@ from gateway.dialects.plain_http_answers import (
     sent_history,
     session_view,
 )
-from gateway.http.dialects.chats import find_running, read_history
+from gateway.http.dialects.conversations import find_running, read_history
 from gateway.http.named_user import act_for, remember_user
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from gateway.dialects.anthropic_errors import error_body
 from gateway.dialects.base import encode_sse
-from gateway.dialects.messages_errors import error_body
 from gateway.dialects.resets import Diverged
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ErrorBody

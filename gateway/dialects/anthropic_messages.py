@@ -10,6 +10,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
+from gateway.dialects.anthropic_errors import refuse
+from gateway.dialects.anthropic_messages_content import Converted, ToolNames, convert_messages
+from gateway.dialects.anthropic_messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
+from gateway.dialects.anthropic_messages_stream import (
+    NO_NAMES,
+    MessagesStream,
+    content_of,
+    message_object,
+    stop_fields,
+    usage_object,
+)
 from gateway.dialects.base import (
     Dialect,
     Headers,
@@ -22,18 +33,7 @@ from gateway.dialects.base import (
     turn_id,
     unsupported,
 )
-from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
-from gateway.dialects.messages_content import Converted, ToolNames, convert_messages
-from gateway.dialects.messages_errors import refuse
-from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
-from gateway.dialects.messages_stream import (
-    NO_NAMES,
-    MessagesStream,
-    content_of,
-    message_object,
-    stop_fields,
-    usage_object,
-)
+from gateway.dialects.conversation_header import in_conversation, named_conversation, new_input_from
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart
