@@ -8,15 +8,7 @@ from gateway.dialects.base import encode_json
 from gateway.dialects.plain_http_answers import cost_number, usage_numbers
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ApiError, ErrorBody
-from gateway.protocol.events import (
-    Ending,
-    ServerEvent,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnPart,
-    TurnStarted,
-)
+from gateway.protocol.events import Ending, ServerEvent, TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted
 from gateway.protocol.results import TurnView
 
 NDJSON: Final = "application/x-ndjson"

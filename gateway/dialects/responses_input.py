@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.responses_request import Content, InputItem
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import (
@@ -22,36 +22,6 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-
-
-class Content(Struct):
-    """A part of an item's content. Its `type` says which field is present."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: str | None = None
-    file_data: str | None = None
-    file_url: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class InputItem(Struct):
-    """An item of the input: a message, a call of a function, its output, reasoning, or an image of an answer."""
-
-    type: str | None = None
-    role: str | None = None
-    content: str | list[Content] | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: Any = None
-    output: Any = None
-    summary: list[Content] | None = None
-    encrypted_content: str | None = None
-    result: str | None = None
-    url: str | None = None
-    output_format: str | None = None
 
 
 class Converted(NamedTuple):

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.models import ModelCatalog
-from gateway.dialects.plain_http import PLAIN_HTTP, PLAIN_LINES, ContentBody, SendBody, StreamBody
+from gateway.dialects.plain_http import PLAIN_HTTP, PLAIN_LINES
 from gateway.dialects.plain_http_answers import (
     ChatHistoryView,
     ChatSessionView,
@@ -21,6 +21,7 @@ from gateway.dialects.plain_http_answers import (
     StoredMessages,
     Success,
 )
+from gateway.dialects.plain_http_request import ContentBody, SendBody, StreamBody
 from gateway.http import models, resources
 from gateway.http.dialects import plain_http_conversations as conversations
 from gateway.http.dialects import plain_http_sessions as sessions

@@ -10,7 +10,8 @@ from anthropic.types import Message as AnthropicMessage
 from anthropic.types import ModelInfo as AnthropicModelInfo
 
 from gateway.dialects.anthropic_errors import refuse
-from gateway.dialects.anthropic_messages import count_of, message_answer, start_of
+from gateway.dialects.anthropic_messages import count_of, start_of
+from gateway.dialects.anthropic_messages_object import message_answer
 from gateway.dialects.anthropic_models import models_page
 from gateway.dialects.base import Start
 from gateway.protocol.errors import CODES, ApiError

@@ -10,7 +10,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.anthropic_messages import message_answer
+from gateway.dialects.anthropic_messages_object import message_answer
 from gateway.dialects.anthropic_messages_stream import MessagesStream, is_complete
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
