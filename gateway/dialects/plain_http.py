@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from gateway.dialects.base import Dialect, Headers, Shaped, Start, checked, encode_json, on_disconnect, turn_id
 from gateway.dialects.chat_completions_messages import convert_messages
 from gateway.dialects.field_paths import with_messages
-from gateway.dialects.plain_http_answers import chat_answer, message_answer, placed_answer
+from gateway.dialects.plain_http_conversation_answers import message_answer
 from gateway.dialects.plain_http_request import (
     ChatBody,
     ContentBody,
@@ -25,6 +25,7 @@ from gateway.dialects.plain_http_request import (
     send_body,
     stream_body,
 )
+from gateway.dialects.plain_http_session_answers import chat_answer, placed_answer
 from gateway.dialects.plain_http_stream import CAMEL, SNAKE, ContentLines, ContentStream, error_line
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.requests import TurnStart

@@ -7,21 +7,23 @@ from msgspec import Struct
 from gateway.dialects.base import Dialect
 from gateway.dialects.models import ModelCatalog
 from gateway.dialects.plain_http import PLAIN_HTTP, PLAIN_LINES
-from gateway.dialects.plain_http_answers import (
-    ChatHistoryView,
-    ChatSessionView,
+from gateway.dialects.plain_http_conversation_answers import (
     ConversationView,
     ConversationViews,
     ConversationWithMessages,
-    Done,
-    HistoryMessage,
     MessageAnswer,
+    StoredMessages,
+)
+from gateway.dialects.plain_http_fields import Done
+from gateway.dialects.plain_http_request import ContentBody, SendBody, StreamBody
+from gateway.dialects.plain_http_session_answers import (
+    ChatHistoryView,
+    ChatSessionView,
+    HistoryMessage,
     Sent,
     SentHistory,
-    StoredMessages,
     Success,
 )
-from gateway.dialects.plain_http_request import ContentBody, SendBody, StreamBody
 from gateway.http import models, resources
 from gateway.http.dialects import plain_http_conversations as conversations
 from gateway.http.dialects import plain_http_sessions as sessions

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from gateway.dialects.base import decode_request, renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.plain_http_answers import (
-    Done,
+from gateway.dialects.plain_http_fields import Done
+from gateway.dialects.plain_http_session_answers import (
     Success,
     chat_history,
     history_messages,

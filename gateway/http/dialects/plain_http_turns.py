@@ -19,7 +19,7 @@ from gateway.dialects.plain_http import (
     start_of_send,
     start_of_stream,
 )
-from gateway.dialects.plain_http_answers import Sent
+from gateway.dialects.plain_http_session_answers import Sent
 from gateway.dialects.plain_http_stream import SNAKE, FollowedStream
 from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.plain_http_conversations import NamedConversation

@@ -16,7 +16,9 @@ from gateway.dialects.plain_http import (
     start_of_send,
     start_of_stream,
 )
-from gateway.dialects.plain_http_answers import chat_answer, content_of, finish_reason_of, id_of, message_answer
+from gateway.dialects.plain_http_conversation_answers import message_answer
+from gateway.dialects.plain_http_fields import content_of, finish_reason_of, id_of
+from gateway.dialects.plain_http_session_answers import chat_answer
 from gateway.dialects.plain_http_stream import CAMEL, SNAKE, ContentLines, ContentStream, FollowedStream
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
