@@ -104,12 +104,17 @@ def create_of_frame(request: SocketRequest, headers: Headers) -> Create:
         if getattr(request, name):
             setattr(request, name, None)  # a socket always streams
     without_turn = {name: value for name, value in headers.items() if name not in TURN_HEADERS}
-    return _create(request, new_response_id(request.previous_response_id), without_turn)
+    return _create(
+        request,
+        new_response_id(request.previous_response_id),
+        without_turn,
+        is_answered=request.generate is not False,
+    )
 
 
-def _create(request: ResponsesRequest, turn: str, headers: Headers) -> Create:
+def _create(request: ResponsesRequest, turn: str, headers: Headers, *, is_answered: bool = True) -> Create:
     _check_supported(request)
-    converted = convert_items(request.input)
+    converted = convert_items(request.input, is_answered=is_answered)
     tools, choice = _tools(request), _tool_choice(request)
     if isinstance(request.tool_choice, NamedTool) and request.tool_choice.type == "allowed_tools":
         allowed = {tool.name for tool in request.tool_choice.tools or ()}
