@@ -102,6 +102,7 @@ class Run:
         """Return the start of the run, given the history. Raises `ApiError`."""
         if not self.spoken:
             raise self.nothing_new()
+        self.begins_again = False
         anchor = next((n for n in range(len(self.spoken) - 1, -1, -1) if self._is_stored(n, history)), None)
         first = self._first_without_anchor() if anchor is None else anchor + 1
         fresh = [n for n in range(first, len(self.spoken)) if self.spoken[n].role != "assistant"]

@@ -95,6 +95,7 @@ class Submission:
 
     def start(self, history: ChatHistory) -> TurnStart:
         """Return the start, given the history. Its `parent` is where the client's messages end. Raises `ApiError`."""
+        self.begins_again = False
         if self.is_regenerate:
             made = self._regenerate(history)
         elif self.is_answer:

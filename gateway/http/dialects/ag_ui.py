@@ -13,8 +13,8 @@ from gateway.dialects.stream import SSE
 from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
-    begin_again,
     find_running,
+    place_first,
     place_start,
     read_history,
 )
@@ -87,11 +87,24 @@ async def _start(services: Services, session: ChatSession, run: Run, stream: Run
         return
     if run.shows_answer or not run.spoken:
         await _check_exists(session, run)
+
+    async def prepare_first() -> p.TurnStart | None:
+        nonlocal history
+        history = await read_history(session, run.conversation, ThreadHistory, run.is_settled)
+        if history.input_of(run.turn) is not None:
+            return None
+        start = await offload(size, run.start, history)
+        return start if run.begins_again and history.messages else None
+
     start = await offload(size, run.start, history)
-    if run.begins_again and history.messages:
-        await begin_again(session, run.conversation)
     try:
-        await place_start(services, session, start, run.path)
+        if run.begins_again and history.messages:
+            placed = await place_first(services, session, run.conversation, prepare_first, run.path)
+            if placed is None:
+                await _start(services, session, run, stream, size)
+                return
+        else:
+            await place_start(services, session, start, run.path)
     except ApiError as error:
         raise _stored_or(error, run, stream, history) from None
     await _tell(session, run, stream, history)
