@@ -17,13 +17,14 @@ from gateway.dialects.base import (
     Headers,
     Shaped,
     checked,
+    conversation_id,
     encode_json,
     on_disconnect,
-    own_turn_id,
+    own_id,
     turn_id,
 )
 from gateway.dialects.field_paths import with_input
-from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
+from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
@@ -52,9 +53,9 @@ class Run:
         if request.resume:
             raise ApiError("unsupported", "No run here waits for `resume`. Leave it out.", path="resume")
         self.thread, self.run, self.parent_run = request.thread_id, request.run_id, request.parent_run_id
-        self.conversation = conversation_of(request.thread_id)
+        self.conversation = conversation_id(request.thread_id)
         is_named = any(headers.get(name) for name in TURN_HEADERS)
-        self.turn = turn_id(headers, "agui_") if is_named else own_turn_id("agui_", request.run_id)
+        self.turn = turn_id(headers, "agui_") if is_named else own_id("agui_", request.run_id)
         self.sent = request.messages
         numbered = [(n, message) for n, message in enumerate(request.messages) if message.role in SPEAKERS]
         self.is_empty = not numbered

@@ -19,7 +19,7 @@ from gateway.dialects.ag_ui_messages import (
     tool_message,
     user_message,
 )
-from gateway.dialects.base import own_turn_id
+from gateway.dialects.base import own_id
 from gateway.dialects.kept_history import KeptHistory, digest_of
 from gateway.protocol.events import Message
 from providers.base import Part, ToolCallPart, ToolResultPart
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 def stored_id(message_id: str) -> str:
     """Return the id under which a message of the client is remembered: a digest if it is long."""
-    return message_id if len(message_id) <= ID_CHARS_MAX else own_turn_id("u_", message_id)
+    return message_id if len(message_id) <= ID_CHARS_MAX else own_id("u_", message_id)
 
 
 def origin_metadata(messages: Sequence[tuple[str, Sequence[Part]]], parts: Sequence[Part]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from gateway.dialects.ai_sdk import Submission, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import own_turn_id
+from gateway.dialects.base import own_id
 from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
@@ -70,7 +70,7 @@ async def _is_of_chat(session: ChatSession, submission: Submission) -> bool:
     if not shown:
         return False
     try:
-        view: TurnView = await session.handle(p.TurnGet(turn=own_turn_id("ui_", shown)))
+        view: TurnView = await session.handle(p.TurnGet(turn=own_id("ui_", shown)))
     except ApiError as error:
         if error.code != "not_found":
             raise

@@ -12,8 +12,7 @@ import structlog
 from gateway.dialects.ai_sdk import Submission
 from gateway.dialects.ai_sdk_request import SocketFrame, request_of_frame
 from gateway.dialects.ai_sdk_stream import SocketUiStream
-from gateway.dialects.base import encode_json
-from gateway.dialects.kept_history import conversation_of
+from gateway.dialects.base import conversation_id, encode_json
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.identity.named_user import AS_HEADER
@@ -143,7 +142,7 @@ class SocketAnswers:
             if frame.id is None:
                 raise ApiError("invalid_request", "Send the id of the chat.", path="id")
             stream = SocketUiStream(request.id)
-            request.turn = await resume_chat(services, answer, conversation_of(frame.id), stream)
+            request.turn = await resume_chat(services, answer, conversation_id(frame.id), stream)
             await self._send_lines(
                 encode_json({"type": "no-active" if request.turn is None else "start", "requestId": request.id})
             )

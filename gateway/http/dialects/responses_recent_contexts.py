@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from gateway.http.dialects.responses_context import Kept
+from gateway.http.dialects.responses_stored import Kept
 
 RECENT_MAX: Final = 64
 

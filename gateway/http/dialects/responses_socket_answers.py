@@ -14,6 +14,7 @@ from gateway.dialects.responses_request import SocketRequest
 from gateway.dialects.responses_stream import ResponsesStream
 from gateway.http.dialects.responses_context import ResponseContexts, missing_previous
 from gateway.http.dialects.responses_recent_contexts import RecentContexts
+from gateway.http.dialects.responses_stored import StoredResponses
 from gateway.http.dialects.serving import check_size
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.event_stream import encode_event
@@ -45,7 +46,8 @@ class SocketResponses:
         self._services = services = session.services
         self._headers = headers
         self._send_lines = send_lines
-        self._contexts = ResponseContexts(services, session.user)
+        self._stored = StoredResponses(services, session.user)
+        self._contexts = ResponseContexts(services, session.user, self._stored)
         self._recent = RecentContexts(RECENT_INPUTS * services.settings.input_bytes)
         self._streams: dict[str, _Stream] = {}
 
@@ -72,7 +74,7 @@ class SocketResponses:
             del self._streams[made.turn]
             raise renamed(error, made.path) from None
         if made.is_stored:
-            await self._contexts.keep(made.turn, kept)
+            await self._stored.keep(made.turn, kept)
         self._recent.put(made.turn, kept, size, made.request.previous_response_id, has_answer=True)
         await stream.ended.wait()
 
@@ -84,7 +86,7 @@ class SocketResponses:
         messages = list(context.kept.messages or ())
         if context.has_answer:
             try:
-                await self._contexts.kept(response)  # it isn't there if it was deleted
+                await self._stored.kept(response)  # it isn't there if it was deleted
                 view: TurnView = await self._session.handle(p.TurnGet(turn=response))
             except ApiError as error:
                 raise missing_previous(response) if error.code == "not_found" else error from None

@@ -46,10 +46,7 @@ async def open_socket(
     try:
         # A user that has used more than its share of the loop must not gain more by reconnecting.
         await asyncio.sleep(min(opening.begin(), OPENING_DELAY_MAX_S))
-        named = await _checked_credential(services, scope)
-        if named is None:
-            raise ApiError("unauthenticated")
-        principal = act_for_named_user(named, scope["headers"])
+        principal = await _authenticate_opening(services, scope)
         await asyncio.sleep(min(opening.identify(principal), OPENING_DELAY_MAX_S))
         session = SocketSession(services, principal, host, websocket_of(scope))
         await stack.enter_async_context(session)
@@ -129,6 +126,14 @@ async def _checked_credential(services: Services, scope: Scope) -> Principal | N
     if services.runner.is_draining:
         raise ApiError("shutting_down", retry_after_ms=1000)
     return await services.authenticator.authenticate_socket(headers, scope["query_string"])
+
+
+async def _authenticate_opening(services: Services, scope: Scope) -> Principal:
+    """Return the caller for the credential of the opening. Raises `ApiError`."""
+    principal = await _checked_credential(services, scope)
+    if principal is None:
+        raise ApiError("unauthenticated")
+    return act_for_named_user(principal, scope["headers"])
 
 
 async def _authenticate_message(services: Services, scope: Scope, token: str | None) -> Principal:
