@@ -121,7 +121,7 @@ def new_turn_id(prefix: str) -> str:
 
 
 def own_id(prefix: str, *names: str) -> str:
-    """Return the id of the turn that a client names: the name itself if it is valid as an id, else a digest.
+    """Return the id of a turn or a conversation that a client names: the name itself if it is valid as an id, else a digest.
 
     Several names, such as a chat's id and a message's id, are joined.
     """

@@ -1,4 +1,4 @@
-"""What is stored of responses besides their turns: the fields that each repeats, its context, and which are deleted."""
+"""The stored data of responses besides their turns: the fields that each repeats, its context, and which are deleted."""
 
 from __future__ import annotations
 
