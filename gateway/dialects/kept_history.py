@@ -74,7 +74,7 @@ def digest_of(parts: Sequence[Part]) -> str:
 
 
 def transcript(spoken: Sequence[tuple[str, str]], chars_max: int) -> str:
-    """Return the newest messages that the gateway doesn't have, as part of a system prompt; empty if there are none.
+    """Return messages as part of a system prompt: the newest ones with at most `chars_max` characters; empty if none has text.
 
     Each of `spoken` is a role and a text.
     """
