@@ -253,7 +253,7 @@ class Run:
     def _system_of(self, given: set[int], history: ThreadHistory) -> str | None:
         """Return the system prompt, with the messages that are neither stored nor in `given`."""
         is_known = [_stored(history, one) is not None for one in self.spoken]
-        # Those before all that is known may be older than what was read.
+        # Messages before the first known one may be stored, but older than the history that was read.
         first = 0 if history.is_complete else next((n for n, known in enumerate(is_known) if known), len(is_known))
         unknown = [
             one

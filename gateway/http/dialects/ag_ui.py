@@ -14,8 +14,8 @@ from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     find_running,
-    place_first,
     place_start,
+    place_with_empty_context,
     read_history,
 )
 from gateway.http.dialects.serving import TURN_HEADER, respond, skip_withdrawn, stream_turn, view_at
@@ -99,7 +99,7 @@ async def _start(services: Services, session: ChatSession, run: Run, stream: Run
     start = await offload(size, run.start, history)
     try:
         if run.begins_again and history.messages:
-            placed = await place_first(services, session, run.conversation, prepare_first, run.path)
+            placed = await place_with_empty_context(services, session, run.conversation, prepare_first, run.path)
             if placed is None:
                 await _start(services, session, run, stream, size)
                 return

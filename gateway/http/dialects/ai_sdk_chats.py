@@ -14,8 +14,8 @@ from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     find_running,
-    place_first,
     place_start,
+    place_with_empty_context,
     read_history,
 )
 from gateway.http.dialects.serving import skip_withdrawn
@@ -50,7 +50,7 @@ async def start_chat(services: Services, session: ChatSession, submission: Submi
 
     start, stored, begins_again = await prepare()
     if begins_again:
-        placed = await place_first(services, session, conversation, prepare_first, submission.path)
+        placed = await place_with_empty_context(services, session, conversation, prepare_first, submission.path)
         if placed is not None:
             return placed
         start, stored, _ = await prepare()

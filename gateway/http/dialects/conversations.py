@@ -27,11 +27,11 @@ PAGES_MAX = 8
 PAGE_MESSAGES = 200
 
 
-FIRST_TRIES = 20
+EMPTY_CONTEXT_TRIES = 20
 """How often to start a turn with an empty context, if other instances start turns in the conversation meanwhile."""
 
-_first_locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
-"""For each instance, user and conversation, the lock of `place_first`. In one instance, the order is that of arrival."""
+_empty_context_locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+"""The locks of `place_with_empty_context`, by instance, user and conversation. The callers in one instance wait in line."""
 
 
 class ChatSession(Protocol):
@@ -88,7 +88,7 @@ async def place_start(services: Services, session: ChatSession, start: p.TurnSta
     return placed.turn
 
 
-async def place_first(
+async def place_with_empty_context(
     services: Services,
     session: ChatSession,
     conversation: str,
@@ -97,13 +97,13 @@ async def place_first(
 ) -> str | None:
     """Stop what runs in a conversation, and start a turn in it with an empty context. Return the turn's id.
 
-    `prepare` reads the history and returns the start, or None if it doesn't begin the conversation again any more; then
-    return None. If several callers do this at the same time, each stops the turn of the one before, so that the last one
-    has its answer. `path`: see `place_start`. Raises `ApiError`.
+    `prepare` reads the history and returns the start, or None if the conversation has changed so that the start mustn't
+    do this any more; then return None. If several callers do this at the same time, each stops the turn of the one
+    before, so that the last one has its answer. `path`: see `place_start`. Raises `ApiError`.
     """
-    lock = _first_locks.setdefault((services.instance, session.user, conversation), asyncio.Lock())
+    lock = _empty_context_locks.setdefault((services.instance, session.user, conversation), asyncio.Lock())
     async with lock:
-        for _ in range(FIRST_TRIES):
+        for _ in range(EMPTY_CONTEXT_TRIES):
             if await prepare() is None:
                 return None
             await session.handle(p.TurnCancel(conversation=conversation))
@@ -114,13 +114,14 @@ async def place_first(
             try:
                 return await place_start(services, session, structs.replace(start, on_busy="reject"), path)
             except ApiError as error:
+                # Busy: another instance has started a turn since the context was emptied. It mustn't be in the context.
                 if error.code != "busy":
-                    raise  # else another instance has started a turn in the meantime, which isn't part of the context
+                    raise
     raise ApiError("busy")
 
 
 async def attach_to(session: ChatSession, turn: str) -> None:
-    """Attach the session to a turn, from its beginning. Raise the `ApiError` if that is impossible."""
+    """Attach the session to a turn, from its beginning. If that is impossible, raise the `ApiError` that says why."""
     attached: Attached = await session.handle(p.TurnAttach(turn=turn))
     error = attached.turns[turn].error
     if error is not UNSET:

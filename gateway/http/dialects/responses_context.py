@@ -51,8 +51,8 @@ class ResponseContexts:
         if create.request.previous_response_id is not None:
             previous = await self._continued(create.request.previous_response_id)
         elif create.conversation is not None:
-            # No `parent`, because the head is the default: so a repeated request has the same content (law 6), though the
-            # first one's answer has moved the head.
+            # The head is continued without naming it as `parent`: the answer of the first request moves the head, and a
+            # repeated request must have the same content as the first one (law 6).
             record = await self._stored.conversation(create.conversation)
             previous = Previous(create.conversation)
             if record is not None:

@@ -39,8 +39,8 @@ DELETED_MAX: Final = 200
 class Kept(Struct, omit_defaults=True):
     """The data that is kept of a response, besides its turn.
 
-    `settings`: what it repeats of its request. `messages`, with the system prompt `system`: its whole context without the
-    answer, if it is in no conversation.
+    `settings` are the fields of its request that it repeats. If it is in no conversation, `messages` and the system
+    prompt `system` are its whole context without the answer.
     """
 
     settings: Object = {}
@@ -54,7 +54,7 @@ _decode_kept: Final = msgspec.json.Decoder(Kept, float_hook=float).decode
 
 
 class StoredResponses:
-    """The stored responses of one user: those that are kept as turns, and those that are only in a conversation by now."""
+    """The stored responses of one user. New ones are kept as turns; older ones are only in their conversations."""
 
     def __init__(self, services: Services, user: str) -> None:
         self._store = services.store
@@ -129,7 +129,7 @@ class StoredResponses:
         return await offload(len(record.body), as_inputs, [record])
 
     async def delete_from(self, session: HttpSession, conversation: str, response: str) -> None:
-        """Delete a response from its conversation: the conversation itself, if all of its responses are deleted.
+        """Note in its conversation that a response is deleted. If all of its responses are, delete the conversation.
 
         A message can't be deleted alone, because those after it continue it.
         """

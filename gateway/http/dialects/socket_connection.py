@@ -80,7 +80,7 @@ class SocketConnection:
                 await self._send({"type": "websocket.send", "text": line.decode()})
 
     async def close(self, last_lines: Callable[[ApiError], bytes] = lambda error: b"") -> None:
-        """Close the socket because of the session's `stop_error`, after sending `last_lines` of it. Do so only once.
+        """Close the socket because of the session's `stop_error`, after sending `last_lines` of it. A second call does nothing.
 
         Raises `OSError` if the client is gone.
         """

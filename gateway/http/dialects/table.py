@@ -46,7 +46,7 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/v1/messages/count_tokens", MESSAGES),
     ("/v1/messages/batches", MESSAGES),
 )
-"""The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
+"""The beginnings of paths whose errors have a dialect's shape, also of paths that don't exist."""
 
 
 def dialect_at(path: str) -> Dialect | None:
