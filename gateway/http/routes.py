@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.dialects.anthropic_messages import MESSAGES
 from gateway.dialects.base import Dialect
 from gateway.http.asyncapi import asyncapi
+from gateway.http.dialects.addresses import dialect_at
 from gateway.http.dialects.anthropic_messages import VERSION_HEADER
-from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.openapi import openapi

@@ -1,4 +1,4 @@
-"""The operations of all dialects, and the dialect of an address that no operation has."""
+"""The addresses of all dialects: their operations, their sockets, and the dialect of an address that none of these has."""
 
 from __future__ import annotations
 
