@@ -6,37 +6,54 @@ from typing import Any
 
 from msgspec import UNSET
 
-from gateway.dialects.ai_sdk import Ask, check_repeated
+from gateway.dialects.ai_sdk import Submission, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import own_turn_id
-from gateway.http.dialects.chats import (
+from gateway.dialects.base import own_id
+from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
-    begin_again,
     find_running,
     place_start,
+    place_with_empty_context,
     read_history,
 )
 from gateway.http.dialects.serving import skip_withdrawn
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import TurnStarted
+from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.results import Cancelled, Conversation, TurnView
 from gateway.requests.services import Services
 
 
-async def start_chat(services: Services, session: ChatSession, ask: Ask, size: int) -> str:
+async def start_chat(services: Services, session: ChatSession, submission: Submission, size: int) -> str:
     """Start the turn that a request asks for, or attach to the one that the same request has started. Return its id.
 
     `size` is that of the request in bytes. Raises `ApiError`.
     """
-    if ask.conversation is None:
-        return await place_start(services, session, await offload(size, ask.stateless), ask.path)
-    history = await read_history(session, ask.conversation, ChatHistory, ask.is_settled)
-    start = await offload(size, ask.start, history)
-    stored = history.input_of(start.turn)
+    if submission.conversation is None:
+        return await place_start(services, session, await offload(size, submission.stateless), submission.path)
+    conversation = submission.conversation
+
+    async def prepare() -> tuple[p.TurnStart, Message | None, bool]:
+        """Return the start, the stored message if it was started before, and whether it begins the chat again."""
+        history = await read_history(session, conversation, ChatHistory, submission.is_settled)
+        start = await offload(size, submission.start, history)
+        stored = history.input_of(start.turn)
+        begins_again = stored is None and submission.begins_again and bool(history.messages)
+        return start, stored, begins_again and not await _is_of_chat(session, submission)
+
+    async def prepare_first() -> p.TurnStart | None:
+        start, _, begins_again = await prepare()
+        return start if begins_again else None
+
+    start, stored, begins_again = await prepare()
+    if begins_again:
+        placed = await place_with_empty_context(services, session, conversation, prepare_first, submission.path)
+        if placed is not None:
+            return placed
+        start, stored, _ = await prepare()
     if stored is not None:
         check_repeated(origin_of(stored), start)
         turn = start.turn or ""
@@ -44,23 +61,21 @@ async def start_chat(services: Services, session: ChatSession, ask: Ask, size: i
         if turn not in session.outbox.attachments:
             raise ApiError("gone", stored_message=stored.id)
         return turn
-    if ask.begins_again and history.messages and not await _is_of_chat(session, ask):
-        await begin_again(session, ask.conversation)
-    return await place_start(services, session, start, ask.path)
+    return await place_start(services, session, start, submission.path)
 
 
-async def _is_of_chat(session: ChatSession, ask: Ask) -> bool:
-    """Return whether the answer before the message is one of this chat: it runs, or has ended just now."""
-    shown = ask.answer_before()
+async def _is_of_chat(session: ChatSession, submission: Submission) -> bool:
+    """Return whether the answer that the client shows before its message is a turn of this chat, which may still run."""
+    shown = submission.answer_before()
     if not shown:
         return False
     try:
-        view: TurnView = await session.handle(p.TurnGet(turn=own_turn_id("ui_", shown)))
+        view: TurnView = await session.handle(p.TurnGet(turn=own_id("ui_", shown)))
     except ApiError as error:
         if error.code != "not_found":
             raise
         return False
-    return view.conversation == ask.conversation
+    return view.conversation == submission.conversation
 
 
 async def resume_chat(services: Services, session: ChatSession, conversation: str, stream: UiStream) -> str | None:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from msgspec import UNSET, json, structs
 from starlette.responses import Response
 
-from gateway.dialects.base import Headers, Shaped, Start, renamed
-from gateway.dialects.stream import StreamTranslator, failure_of
+from gateway.dialects.base import Headers, Shaped, Start, failure_of, renamed
+from gateway.dialects.stream import StreamTranslator
 from gateway.http.event_stream import EventStream
 from gateway.http.operation import RequestContext
 from gateway.http.responses import NO_STORE, BytesResponse, HttpError
@@ -62,7 +62,7 @@ def _decode(body: bytes, headers: Headers, decode: Decode, settings: Settings) -
 
 
 def check_size(request: p.TurnStart, settings: Settings) -> None:
-    """Raise `HttpError` 413 if the tools are larger than an input may be, or the rest of the request than a frame.
+    """Raise `HttpError` 413 if the tools are larger than an input may be, or the other options than a frame may be.
 
     Agents send many tools with long descriptions in each request.
     """

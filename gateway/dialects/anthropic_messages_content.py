@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from gateway.dialects.anthropic_messages_request import Block, MessageParam, Source, SystemBlock
 from gateway.dialects.base import encode_json, media_part, unsupported
-from gateway.dialects.messages_request import Block, MessageParam, Source, SystemBlock
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, ImagePart, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
@@ -45,7 +45,7 @@ class _Placed(NamedTuple):
 class ToolNames:
     """The names of tools that are too long for other providers, and so are shortened.
 
-    `original` has, for each shortened name that was asked for, the name that the client knows.
+    `original` has the client's name of each tool by its shortened name.
     """
 
     def __init__(self) -> None:

@@ -10,15 +10,15 @@ from starlette.responses import Response
 
 from gateway.dialects.base import decode_request, renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.plain_http_answers import (
-    Done,
+from gateway.dialects.plain_http_fields import Done
+from gateway.dialects.plain_http_session_answers import (
     Success,
     chat_history,
     history_messages,
     sent_history,
     session_view,
 )
-from gateway.http.dialects.chats import find_running, read_history
+from gateway.http.dialects.conversations import find_running, read_history
 from gateway.http.named_user import act_for, remember_user
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request
@@ -90,7 +90,7 @@ async def branch(context: RequestContext, session: HttpSession, conversation: st
 
 
 async def _branch_or_nothing(context: RequestContext, conversation: str) -> list[Message]:
-    """Return what `branch` does, and nothing if there is no such session: it begins with its first message."""
+    """Return what `branch` does, or nothing if there is no such session, because a session begins with its first message."""
     async with context.session() as session:
         try:
             return await branch(context, session, conversation)
