@@ -978,8 +978,8 @@ class HistoryConformance(SearchConformance):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n))
         await store.create_conversation(conversation("c0", "bob"))
 
-        async def ids(*args: Any, **only: bool) -> list[str]:
-            return [one.id for one in (await store.conversations("ann", *(args or (9, None)), **only))[0]]
+        async def ids(limit: int = 9, before: str | None = None, *, pinned: bool = False) -> list[str]:
+            return [one.id for one in (await store.conversations("ann", limit, before, pinned=pinned))[0]]
 
         pinned = await store.update_conversation("ann", "c1", Change(pinned=True), NOW + 9)
         assert (pinned.pinned, pinned.revision, pinned.updated_ms) == (True, 1, NOW + 1)

@@ -303,7 +303,8 @@ async def test_law_7_a_device_sees_turns_of_other_instances(tmp_path: Path) -> N
         await one.request("conversation.update", conversation=conversation, title="New")
         await two.until(lambda: any(f["type"] == "conversation.updated" and f["title"] == "New" for f in two.frames))
         await one.request("conversation.update", conversation=conversation, pinned=True)
-        await two.until(lambda: listed(title="New", pinned=True, head=two.turns["t"].ended["message"]))
+        message = (await two.ending("t"))["message"]
+        await two.until(lambda: listed(title="New", pinned=True, head=message))
         cut = {**demo["demo"], "fail": "length", "fail_after": 20}
         await two.request("turn.start", turn="u", input="y", conversation=conversation, params={"demo": cut})
         parent = (await two.ending("u"))["message"]

@@ -92,7 +92,7 @@ UNLISTED = [name for name in sorted(Settings.model_fields) if f"TURNWIRE_{name.u
 def test_no_other_variable_sets_a_field(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A variable that isn't listed sets nothing: for a service called turnwire, Kubernetes sets TURNWIRE_PORT=tcp://…."""
     monkeypatch.setenv(f"TURNWIRE_{name.upper()}", "tcp://10.0.0.1:80")
-    assert getattr(Settings(), name) == Settings.model_fields[name].default
+    assert getattr(make(), name) == Settings.model_fields[name].default
 
 
 def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -153,8 +154,8 @@ async def test_each_dialect_refuses_another_origin_in_its_own_shape(http: httpx2
     operations = [one for one in OPERATIONS if one.dialect and not one.is_public and "{" not in one.path]
     assert len({one.dialect.name for one in operations if one.dialect}) == 6
     for one in operations:
-        body = {"json": {}} if one.method == "POST" else {}
-        answer = await http.request(one.method, one.path, headers={"origin": "https://evil.example"}, **body)
+        body: dict[str, Any] | None = {} if one.method == "POST" else None
+        answer = await http.request(one.method, one.path, headers={"origin": "https://evil.example"}, json=body)
         assert one.dialect is not None
         shaped = one.dialect.refuse(ApiError("forbidden_origin", ORIGIN_REFUSED).body, 403)
         assert (answer.status_code, answer.content) == (shaped.status, shaped.body), one.path

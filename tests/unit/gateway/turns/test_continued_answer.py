@@ -196,7 +196,7 @@ async def test_an_estimate_counts_the_start_of_the_answer(ann: SessionClient) ->
 async def test_a_long_answer_is_continued(ann: SessionClient) -> None:
     """An answer of megabytes is repeated in frames that fit (law 10), without closing a connection that reads."""
     text = f"{'é' * 1_000_000} {'b' * 1_000_000} the end"
-    whole = {"rate": 0, "text": text}
+    whole: dict[str, Any] = {"rate": 0, "text": text}
     fields = await cut_answer(ann, **whole, tokens=None, fail_after=2)
     await ann.request("turn.start", turn="t1", params={"demo": whole}, **fields)
     await ann.ending("t1")
