@@ -45,7 +45,8 @@ from gateway.turns.state import shown_status
 from gateway.turns.subscriptions import ConversationSubscriptions
 from gateway.turns.takeover import Takeover
 from providers.catalog import prices
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
+from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
 from store.api import Store, instance_channel
 from store.archive.state import DrainState, archive_state
@@ -66,7 +67,7 @@ class Runtime:
     leases: Leases
     reaper: Reaper
     breaker_sync: BreakerSync
-    providers: Providers
+    providers: ProviderClients
     silent_clients: SilentClients
     lost_endings: LostEndings
 
@@ -129,7 +130,7 @@ def create_runtime(
     settings: Settings,
     store: Store,
     catalog: Catalog,
-    providers: Providers,
+    providers: ProviderClients,
     tasks: asyncio.TaskGroup,
     authenticator: Authenticator,
     telemetry: Telemetry,
@@ -191,7 +192,7 @@ def create_runtime(
     return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
-def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
+def _live_metrics(services: Services, writer: LogWriter, providers: ProviderClients) -> list[Metric]:
     """Return the metrics whose values are looked up when the metrics are requested."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
@@ -229,7 +230,7 @@ def _archive_metrics(services: Services) -> list[Metric]:
     ]
 
 
-async def _warm_up(services: Services, providers: Providers) -> None:
+async def _warm_up(services: Services, providers: ProviderClients) -> None:
     """Load what turns need, the price list and the providers' SDKs, in threads soon after the start.
 
     Loading an SDK takes about a second. Nothing waits for the thread that loads the SDKs, not even the exit of the process.
