@@ -44,7 +44,7 @@ from gateway.turns.starter import TurnStarter
 from gateway.turns.state import shown_status
 from gateway.turns.subscriptions import ConversationSubscriptions
 from gateway.turns.takeover import Takeover
-from providers.catalog import prices
+from providers.catalog import costs
 from providers.catalog.catalog import Catalog
 from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
@@ -237,6 +237,6 @@ async def _warm_up(services: Services, providers: ProviderClients) -> None:
     """
     await asyncio.sleep(PRICES_AFTER_S)
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
-        await asyncio.to_thread(prices.load)
+        await asyncio.to_thread(costs.load)
     await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
     Thread(target=providers.preload, args=(services.runner.default_model,), daemon=True).start()

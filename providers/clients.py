@@ -14,8 +14,11 @@ from msgspec import structs
 
 from providers.base import Provider, ProviderError, ResponseHandle
 from providers.catalog.catalog import Catalog
-from providers.route import Dialect, DialectName, Endpoint, Route, Stoppable, Timeouts
+from providers.dialect import Dialect, Stoppable
+from providers.endpoint import Endpoint
+from providers.route import DialectName, Route
 from providers.routed_provider import RoutedProvider
+from providers.timeouts import Timeouts
 
 DEFAULT_TIMEOUTS = Timeouts()
 PRELOAD_PAUSE_S = 0.2

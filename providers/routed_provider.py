@@ -6,8 +6,9 @@ from msgspec import structs
 
 from providers.base import ChatRequest, DeltaSink, ProviderError
 from providers.continuation import continuing_request
+from providers.dialect import Dialect
 from providers.retry.seam import AnotherAnswer, SeamSink
-from providers.route import Dialect, Route
+from providers.route import Route
 
 
 class RoutedProvider:

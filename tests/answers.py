@@ -37,7 +37,9 @@ from providers.catalog.catalog import Catalog
 from providers.catalog.schema import shipped_rows
 from providers.clients import ProviderClients
 from providers.http.stream import Decoder
-from providers.route import Quirks, Route, Timeouts
+from providers.quirks import Quirks
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.upstream import Upstream
 
 STREAMS = Path(__file__).parent / "streams"

@@ -24,7 +24,11 @@ from providers.catalog.endpoints import (
     variables_of,
 )
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
-from providers.route import DialectName, Endpoint, ModelInfo, Price, Quirks, Route
+from providers.endpoint import Endpoint
+from providers.model_info import ModelInfo
+from providers.price import Price
+from providers.quirks import Quirks
+from providers.route import DialectName, Route
 
 log = structlog.stdlib.get_logger("turnwire.provider")
 
@@ -64,7 +68,7 @@ class Catalog:
 
         Models that can be used come first, and outdated ones come last in each of these two groups. Otherwise the order
         is that of the rows, and then of the variants ("kimi-cn/kimi-k3"). The list is cached for each `price_of`.
-        `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
+        `providers.catalog.costs.per_million` knows more prices, but its first call is slow.
         """
         if price_of not in self._infos:
             self._infos[price_of] = self._build_infos(price_of)

@@ -40,7 +40,7 @@ from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Thi
 from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.openai.whole_message import missing_delta
-from providers.route import Quirks
+from providers.quirks import Quirks
 from providers.token_counts import UsageReports
 
 UNDECIDED: Final = -1

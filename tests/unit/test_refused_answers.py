@@ -16,7 +16,8 @@ import pytest
 from providers.base import ResponseHandle
 from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.transport import body_of
-from providers.route import Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.answers import Answer, UpstreamProviders, chat_request, open_providers, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, post
 

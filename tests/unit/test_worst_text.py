@@ -71,6 +71,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.retry_headers import retry_after_ms
@@ -91,9 +92,10 @@ from providers.openai.responses_schema import Item, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_output import complete_output
+from providers.quirks import Quirks
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.retry.seam import Seam
-from providers.route import Endpoint, Quirks, Timeouts
+from providers.timeouts import Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store import search_text

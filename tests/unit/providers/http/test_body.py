@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from providers.http.body import ResponseBody, Stalled
 from providers.http.transport import body_of, http_client
-from providers.route import Timeouts
+from providers.timeouts import Timeouts
 from tests.examples import examples
 from tests.upstream import Script, Upstream, chat, post, sse
 

@@ -17,7 +17,8 @@ from providers.catalog.catalog import Catalog
 from providers.catalog.schema import CatalogRows
 from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
-from providers.route import Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.answers import chat_request
 from tests.in_time import check_in_time, checks_time_limit, within
 from tests.scripted import ScriptedProviders
