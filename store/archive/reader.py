@@ -5,10 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from sqlalchemy import (
-    Row,
-    select,
-)
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
@@ -36,15 +33,7 @@ from store.archive.rows import (
     message_from,
 )
 from store.archive.schema import conversations, messages, turns, usage_days
-from store.records import (
-    DAY_MS,
-    ConversationRecord,
-    Counters,
-    DayUsage,
-    FeedbackFilter,
-    FeedbackRecord,
-    NotFound,
-)
+from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, NotFound
 
 SLICE_MESSAGES = 500
 _BYTES_MAX = 2**62

@@ -7,13 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from store.archive.records import (
-    ArchivedConversation,
-    ArchivedMessage,
-    ArchivedTurn,
-    OutboxItem,
-    RemovedConversation,
-)
+from store.archive.records import ArchivedConversation, ArchivedMessage, ArchivedTurn, OutboxItem, RemovedConversation
 from store.records import Counters
 from store.redis.records import conversation_record, counters, message_record, parse_hash
 
