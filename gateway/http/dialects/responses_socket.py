@@ -23,7 +23,8 @@ from gateway.dialects.responses_stream import ResponsesStream
 from gateway.http.dialects.recent_contexts import RecentContexts
 from gateway.http.dialects.responses_context import ResponseContexts, missing_previous
 from gateway.http.dialects.serving import check_size
-from gateway.http.dialects.socket_session import SocketSession, open_socket
+from gateway.http.dialects.socket_opening import open_socket
+from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.event_stream import encode_event
 from gateway.http.request_body import COUNT_ABOVE_BYTES
 from gateway.http.responses import HttpError
