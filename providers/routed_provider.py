@@ -7,7 +7,8 @@ from msgspec import structs
 from providers.base import ChatRequest, DeltaSink, ProviderError
 from providers.continuation import continuing_request
 from providers.dialect import Dialect
-from providers.retry.seam import AnotherAnswer, SeamSink
+from providers.retry.seam import AnotherAnswer
+from providers.retry.seam_sink import SeamSink
 from providers.route import Route
 
 

@@ -8,9 +8,9 @@ from openai import NotFoundError
 
 from providers.base import ChatRequest, DeltaSink, ProviderError, ResponseHandle
 from providers.endpoint import Endpoint
-from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.sdk import as_is
 from providers.http.transport import body_of
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 from providers.openai.client import OpenAiDialect
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_request import responses_arguments, retrieve_arguments

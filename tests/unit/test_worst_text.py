@@ -79,7 +79,8 @@ from providers.errors.words import redact
 from providers.fit.calls import legal_name, object_arguments
 from providers.fit.ids import CallIdMaker, own_call_id
 from providers.http.aws_events import AwsEventParser
-from providers.http.body import ResponseBody, _ChunkFastPath
+from providers.http.body import ResponseBody
+from providers.http.chunk_fast_path import ChunkFastPath
 from providers.http.lenient_json import parse_documents
 from providers.http.no_chunk import read_no_chunk
 from providers.http.sse import InvalidEvent
@@ -304,7 +305,7 @@ def framed(size: int) -> None:
 
 def chunked(data: bytes) -> None:
     """Pass the chunks of a response body around aiohttp's parser."""
-    _ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
+    ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
 
 
 def demo(prompt: str, **options: Any) -> None:
@@ -548,7 +549,7 @@ ROWS = [
     Row(
         "an answer that broke off: one token", lambda: Seam(fill("a") + ",").feed(fill("a") + ","), "seam._SINGLE_TOKEN"
     ),
-    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
+    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "chunk_fast_path._CHUNK_SIZE"),
     # Requests from clients.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),
     Row("a frame: a name in a map", lambda: MSGPACK.decode(msgspec.msgpack.encode({fill("got `"): 1})), REFUSED),

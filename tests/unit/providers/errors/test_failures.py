@@ -11,7 +11,7 @@ from providers.base import ErrorCode, ProviderError
 from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.retry_headers import retry_after_ms
-from providers.http.body import Stalled
+from providers.http.transport_errors import Stalled
 from tests.answers import KEY, recordings
 
 HOST = "api.example.com"
