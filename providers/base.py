@@ -94,6 +94,10 @@ class CitationPart(_Part, tag="citation"):
     text: str | None = None
     signature: str | None = None
 
+    def as_text(self) -> str:
+        """Return the title, the cited text and the URL, as one text."""
+        return " ".join(filter(None, (self.title, self.text, self.url)))
+
 
 class RefusalPart(_Part, tag="refusal"):
     """A refusal by the model, in its own words."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from providers.delta_buffer import DeltaBuffer
-from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Piece, ThinkTags
+from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Piece, ThinkTags
 
 RECORD_MAX: Final = 1_000_000
 """The maximum number of characters of reasoning that can be sent again."""

@@ -16,7 +16,7 @@ from providers.http.aws_events import AwsEventParser
 
 
 class Dialect(anthropic.Dialect):
-    """The client for Bedrock. See `route.Dialect`."""
+    """The client for Bedrock. See `dialect.Dialect`."""
 
     CREDENTIAL_ERRORS = (BotoCoreError, RuntimeError)
     PARSER = AwsEventParser

@@ -15,7 +15,7 @@ from providers.route import Route
 
 
 class Dialect(SdkDialect):
-    """The client for Anthropic's API. The dialects of clouds create another client. See `route.Dialect`."""
+    """The client for Anthropic's API. The dialects of clouds create another client. See `dialect.Dialect`."""
 
     SDK_ERROR = AnthropicError
 

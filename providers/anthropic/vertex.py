@@ -15,7 +15,7 @@ from providers.endpoint import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """The client for Vertex AI. See `route.Dialect`."""
+    """The client for Vertex AI. See `dialect.Dialect`."""
 
     CREDENTIAL_ERRORS = (GoogleAuthError, RuntimeError)
 

@@ -185,7 +185,7 @@ def _last_user_text(request: ChatRequest) -> str:
 
 
 class Dialect:
-    """The client for the demo model. See `route.Dialect`."""
+    """The client for the demo model. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._stall_s = timeouts.between_events_s

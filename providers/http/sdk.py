@@ -34,7 +34,7 @@ def as_is(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 class SdkDialect:
-    """The client of one endpoint. A subclass sends the requests. See `route.Dialect`."""
+    """The client of one endpoint. A subclass sends the requests. See `dialect.Dialect`."""
 
     SDK_ERROR: type[Exception]
     """The base class of the SDK's exceptions."""

@@ -13,7 +13,7 @@ from providers.timeouts import Timeouts
 
 
 class Dialect(OpenAiDialect):
-    """The client for one provider. See `route.Dialect`."""
+    """The client for one provider. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)

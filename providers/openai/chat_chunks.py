@@ -30,13 +30,14 @@ from providers.openai.chat_schema import (
     is_marked_as_thought,
 )
 from providers.openai.choice_selector import ChoiceSelector
-from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
+from providers.openai.reasoning import TEXT, Reasoning
 from providers.openai.reasoning_fields import ReasoningFields
-from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, ThinkTags
-from providers.openai.think_tags import Piece as ThinkPiece
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_message import missing_delta
 from providers.quirks import Quirks
+from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, ThinkTags
+from providers.think_tags import Piece as ThinkPiece
+from providers.thoughts import is_thought, thought_text
 from providers.token_counts import UsageReports
 
 

@@ -26,7 +26,7 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.continuation import said_text
-from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
+from providers.openai.request_parts import accepted, data_url, merge_texts, sdk_arguments
 from providers.quirks import Quirks
 from providers.route import Route
 
@@ -210,7 +210,7 @@ def _piece(part: Part) -> dict[str, Any] | None:
         case ImagePart():
             return {"type": "image_url", "image_url": {"url": data_url(part)}}
         case CitationPart() if part.text or part.url:
-            return {"type": "text", "text": citation_text(part)}
+            return {"type": "text", "text": part.as_text()}
         case ToolCallPart():
             return {"type": "text", "text": json.dumps({"tool": part.name, "arguments": part.arguments})}
         case FilePart():

@@ -23,7 +23,7 @@ STOP_S: Final = 2.0
 
 
 class Dialect(OpenAiDialect):
-    """The client for one provider. See `route.Dialect`."""
+    """The client for one provider. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
 from providers.openai.responses_schema import ItemKey, Source
-from providers.openai.think_tags import Piece as TaggedPiece
-from providers.openai.think_tags import ThinkTags
+from providers.think_tags import Piece as TaggedPiece
+from providers.think_tags import ThinkTags
 
 PieceKey = tuple[PartKind, ItemKey, int]
 """The identity of a piece: its kind, its item, and its index in the item."""

@@ -90,12 +90,12 @@ from providers.openai.chat_request import chat_body
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_items import OutputItems
 from providers.openai.responses_schema import Item, Piece
-from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_output import complete_output
 from providers.quirks import Quirks
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.retry.seam import Seam
+from providers.think_tags import ThinkTags
 from providers.timeouts import Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
