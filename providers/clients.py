@@ -107,7 +107,7 @@ class ProviderClients:
             self._loaded.add(route.dialect)
 
     def _preload(self, dialect: DialectName, provider: str) -> None:
-        """Import the dialect and create an unused client, because an SDK imports half of itself only then."""
+        """Import the dialect and create an unused client: an SDK imports half of its modules only when it creates one."""
         _create_dialect(dialect, self._catalog.endpoint(provider), self._timeouts)
 
     def preload(self, default_model: str) -> None:

@@ -60,7 +60,7 @@ class Quirks(BaseModel):
     """Parameters that the model rejects unless `params.reasoning` is `none`."""
     think_tags: bool = False
     """Whether the host may send reasoning at the start of the text, in tags such as `<think>…</think>`. By default, this
-    is so in Chat Completions, Responses and Messages if the base URL isn't one of the shipped catalog."""
+    is so in Chat Completions, Responses and Messages if the base URL isn't in the shipped catalog."""
     think_opened: bool = False
     """Whether the prompt has the opening tag, so that the text begins with reasoning. With `think_tags` only."""
     usage_has_cost: bool = False
@@ -85,7 +85,7 @@ class Quirks(BaseModel):
     """The path of the API that takes a request with the start of the answer, if it isn't that of the base URL. It
     replaces a `/v1` at the end of the base URL."""
     prefill_echoed: bool = False
-    """Whether an answer whose start was sent repeats that start."""
+    """Whether an answer repeats the start that the request gave it."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
     """Additional fields for every request body in Chat Completions and Responses."""

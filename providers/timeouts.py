@@ -1,4 +1,4 @@
-"""How long a provider may be silent."""
+"""The limits on the silence of a provider."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def open_lock(path: str) -> int:
 
 
 def try_lock(lock: int) -> bool:
-    """Lock the file unless another process has done so. Return whether it is locked now. Raises `OSError`."""
+    """Lock the file `lock` unless another process has done so. Return whether it is locked now. Raises `OSError`."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

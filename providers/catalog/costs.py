@@ -22,7 +22,8 @@ MILLION: Final = 1_000_000
 
 def load() -> None:
     """Import the price list. This takes a third of a second, so it shouldn't run in the event loop."""
-    # In this order: while another thread imports the package, importing its module first can end in a deadlock.
+    # This form imports the package first. Importing the module alone can deadlock with another thread that imports the
+    # package.
     from genai_prices import data_snapshot
 
     data_snapshot.get_snapshot()

@@ -1,7 +1,7 @@
 """Convert a provider's failure (a response, an event or an exception) to one of our errors.
 
 The message is our own text and says what to do next. Of the provider's answer, only the status, the finish
-reason and the names of a type, a code and a parameter are logged, and no word of a text.
+reason and the names of a type, a code and a parameter are logged, never a text.
 """
 
 from __future__ import annotations

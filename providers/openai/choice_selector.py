@@ -28,7 +28,7 @@ class ChoiceSelector:
     def add_other(self, choice: Choice, *, has_answer: bool) -> list[Choice]:
         """Process a choice whose index isn't `index`. Return the choices to decode now.
 
-        It is held back until it is known whether there is a choice with the index 0. `has_answer`: a part of the answer
+        `choice` is held back until it is known whether there is one with the index 0. `has_answer`: a part of the answer
         was decoded, so other choices are dropped.
         """
         if self.index == UNDECIDED and not choice.index:

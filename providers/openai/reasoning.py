@@ -12,9 +12,9 @@ from providers.delta_buffer import DeltaBuffer
 RECORD_MAX: Final = 1_000_000
 """The maximum number of characters of reasoning that are compared. After that, only one field is used."""
 REPEATED_MIN: Final = 32
-"""From this number of equal characters on, a field repeats the reasoning, even if it differs afterward."""
+"""A field that has this many equal characters repeats the reasoning, even if it differs afterward."""
 SNAPSHOT_MIN: Final = 5
-"""From this number of characters on, a detail that begins with all reasoning so far repeats it."""
+"""A detail that begins with all reasoning so far repeats it, if that has at least this many characters."""
 SKIPS_MAX: Final = 1000
 """The maximum number of differences in white space between two fields."""
 TEXT: Final = "text"
@@ -22,7 +22,7 @@ TEXT: Final = "text"
 
 
 class _Source:
-    """The reasoning that one field has given so far: the record before piece number `piece`, and `offset` characters of that."""
+    """The part of the record that one field has given: the pieces before number `piece`, and `offset` characters of that one."""
 
     __slots__ = ("blanks", "matched", "offset", "piece", "repeats", "skips", "start")
 

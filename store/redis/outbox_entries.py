@@ -49,7 +49,10 @@ def change_of(score: bytes) -> int | None:
 
 
 def item_from(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem | None:
-    """Return what an entry is about, as the script `read_outbox` returns its `state`. None: Redis no longer has it."""
+    """Return what an entry is about, or None if Redis no longer has it. `change` is the number of its change.
+
+    `state` is what the script `read_outbox` has read of it.
+    """
     kind, _, name = member.partition(b":")
     if kind == b"d":
         incarnation, _, conversation = name.decode("utf-8", "surrogatepass").partition(":")

@@ -1,4 +1,4 @@
-"""What an error of SQLite means for the store's file, and what to do about it."""
+"""The errors of SQLite in words: what one means for the store's file, and what to do about it."""
 
 from __future__ import annotations
 

@@ -50,10 +50,7 @@ async def open_socket(
     try:
         # A user that has used more than its share of the loop must not gain more by reconnecting.
         await asyncio.sleep(min(opening.begin(), OPENING_DELAY_MAX_S))
-        named = await _authenticate(services, scope)
-        if named is None:
-            raise ApiError("unauthenticated")
-        principal = act_for_user_in_header(named, scope["headers"])
+        principal = await _require_principal(services, scope)
         await asyncio.sleep(min(opening.identify(principal), OPENING_DELAY_MAX_S))
         session = SocketSession(services, principal, host, websocket_of(scope))
         await stack.enter_async_context(session)
@@ -143,6 +140,14 @@ async def _authenticate(services: Services, scope: Scope) -> Principal | None:
     if services.runner.is_draining:
         raise ApiError("shutting_down", retry_after_ms=1000)
     return await services.authenticator.authenticate_socket(headers, scope["query_string"])
+
+
+async def _require_principal(services: Services, scope: Scope) -> Principal:
+    """Check an opening request. Return the principal that it acts for. Raise `ApiError`, also if it has no credential."""
+    principal = await _authenticate(services, scope)
+    if principal is None:
+        raise ApiError("unauthenticated")
+    return act_for_user_in_header(principal, scope["headers"])
 
 
 async def _accept(scope: Scope, send: Send) -> None:
