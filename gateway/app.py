@@ -11,10 +11,12 @@ from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
 from gateway.http.dialects.table import SOCKETS
+from gateway.http.middleware import SecurityMiddleware, with_cors
 from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.request_ids import RequestIds
-from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
+from gateway.http.routes import routes
+from gateway.http.unknown_paths import handle_not_found
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITERS_MAX, queue_archive_calls, queue_calls
 from gateway.requests.services import Services

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from gateway.http.routes import SERVED_SUFFIXES
+from gateway.http.page import SERVED_SUFFIXES
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import clean_environment, until_ready
