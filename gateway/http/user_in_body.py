@@ -1,4 +1,4 @@
-"""The user that a body or a query names in `user_id`: whoever may act for others acts for that user."""
+"""The user that a body or a query names in `user_id`: a caller that may act for others acts for that user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.stdlib.get_logger("turnwire.http")
 
 DAY_MS: Final = 24 * 3600 * 1000
 KEPT_MS_MAX: Final = 400 * DAY_MS
-"""How long the user for whom a session was begun is remembered at most, counted from the session's last message."""
+"""The longest time for which the user of a session is remembered, counted from the session's last message."""
 
 
 async def act_for_user_in_body(context: RequestContext, user: str | None, session: str | None = None) -> None:
@@ -48,7 +48,7 @@ async def act_for_user_in_body(context: RequestContext, user: str | None, sessio
 
 
 async def remember_user(context: RequestContext, caller: str, session: str | None) -> None:
-    """Remember for which user the caller has begun a session, so that later requests needn't name the user."""
+    """Remember the user of a session that the caller has begun, so that later requests needn't name the user."""
     user = context.principal.user
     if session is None or user == caller:
         return
@@ -62,7 +62,7 @@ async def remember_user(context: RequestContext, caller: str, session: str | Non
 
 
 def kept_ms(services: Services, principal: Principal) -> int:
-    """Return how long it is kept for which user a session was begun: not longer than the session itself."""
+    """Return for how many ms the user of a session is remembered: no longer than the session is kept."""
     settings, days = services.settings, principal.retention_days
     days = settings.retention_days if days is None else days
     limits_ms: list[int] = [KEPT_MS_MAX, *([days * DAY_MS] if days else ())]

@@ -8,7 +8,8 @@ from gateway.protocol.errors import ApiError
 
 AS_HEADER = "Turnwire-As"
 OTHER_HEADERS = ("X-OpenWebUI-User-Id",)
-"""The headers in which other software names the user. Without the scope `as` they are ignored: it sends them to anyone."""
+"""The headers in which other software names the user. It sends them to every server, so without the scope `as` they are
+ignored."""
 
 
 def act_for_user_in_header(principal: Principal, headers: Headers) -> Principal:

@@ -1,6 +1,6 @@
 """A store that keeps conversations for years: Redis has those in use, and an archive has all of them.
 
-What an operation finds in Redis, it does there. A conversation that Redis no longer has is read from the archive, and comes
+An operation on data that Redis has runs there. A conversation that Redis no longer has is read from the archive, and comes
 back into Redis when it is changed. The list, the search, the ratings and the usage are read from the archive, after the user's
 outbox was drained.
 """

@@ -27,7 +27,7 @@ from store.redis.outbox import OutboxRead
 log = structlog.stdlib.get_logger("turnwire.archive")
 
 COALESCE_S = 0.5
-"""The time from a change to the transaction that archives it, if nobody waits for it."""
+"""The time from a change to the transaction that archives it, if no call waits for it."""
 LATER_S = 1.0
 """The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""
 USERS_PER_TRANSACTION = 32
@@ -178,7 +178,7 @@ class Drain:
             self._continue(waiters, again)
 
     def _take(self) -> tuple[list[str], dict[str, list[_Waiter]]]:
-        """Take the users for the next transaction, those first for whom somebody waits, and the waiters."""
+        """Take the users for the next transaction, first those that a call waits for, and the waiters."""
         waited = [user for user in self._waiters if user in self._dirty]
         users = [*waited, *(user for user in self._dirty if user not in self._waiters)][:USERS_PER_TRANSACTION]
         for user in users:
@@ -282,7 +282,7 @@ class Drain:
                 log.error("an outbox can't be read; its user's changes aren't archived", user=user)
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Go on with the users that may have more entries, and with those for whom somebody still waits."""
+        """Continue with the users that may have more entries, and with those that a call still waits for."""
         for user, waiting in waiters.items():
             if waiting:
                 self._waiters[user] = waiting + self._waiters.pop(user, [])
@@ -293,7 +293,7 @@ class Drain:
             self._urgent.set()
 
     def _on_failure(self, users: list[str], waiters: dict[str, list[_Waiter]], error: Exception) -> None:
-        """Report the failure to those who wait, and keep the users for the next attempt."""
+        """Report the failure to the waiting calls, and keep the users for the next attempt."""
         if not isinstance(error, StoreError):
             log.exception("the archive's drain failed; trying again")
         if not isinstance(error, StoreError) or isinstance(error, ArchiveError):

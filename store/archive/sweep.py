@@ -1,4 +1,4 @@
-"""The sweep of the outboxes: it finds, through their index, what instances that have died didn't archive."""
+"""The sweep of the outboxes: through their index, it finds the changes that instances had not archived when they died."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Sweep:
                 log.exception("the sweep of the outboxes failed; trying again")
 
     async def sweep(self) -> None:
-        """Drain the outboxes that were filled some time ago, and remove the users from the index whose outboxes are empty."""
+        """Drain the outboxes that were filled some time ago, and remove users whose outboxes are empty from the index."""
         pending, oldest_ms = 0, None
         for _ in range(SWEEPS_MAX):
             indexed = await self._outboxes.indexed_outboxes(INDEX_AGE_MS)
@@ -71,7 +71,7 @@ class Sweep:
         await self.check_archive()
 
     async def check_archive(self) -> None:
-        """Find out that the archive is away, or back, also while there is nothing to write."""
+        """Check whether the archive can be reached, even if there is nothing to write."""
         if not self._state.is_degraded:
             try:
                 await self._archive.ping()

@@ -17,8 +17,8 @@ class Exchange:
     """Commands that are sent together, and their replies in order. An error is a reply too.
 
     `repeatable`: running the commands twice is harmless. `wait`: a WAIT command that follows them on each server.
-    `hasty_from`: the commands from this index on need not be repeated until a failover is over: `RETRIES` times are
-    enough. None: there are no such commands. `node`: the server; by default it follows from the key of each command.
+    `hasty_from`: the commands from this index on are repeated at most `RETRIES` times. Those before it are repeated until
+    a failover is over. None: all are. `node`: the server; by default it follows from the key of each command.
     `key`: commands that name no key are sent to the server that has this one.
     """
 

@@ -88,7 +88,7 @@ class RedisOutbox(RedisPart):
 
     async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
         """Move `entries`, each with the reason, out of the outbox, unless they have changed since they were read."""
-        # Written first, so that no entry is set aside that nobody finds.
+        # The index of these users is written first, so that every entry that is set aside can be found.
         await self._client.command("ZADD", ASIDE_KEY, int(time.time() * 1000), encode_text(user))
         named: list[Argument] = [
             argument

@@ -25,7 +25,7 @@ RETRY_DELAY_S = 0.1
 FAILOVER_DELAY_S_MIN, FAILOVER_DELAY_S_MAX = 0.02, 0.3
 """The delay between two attempts while another server is to become the master."""
 TOPOLOGY_TIMEOUT_S = 0.5
-"""How long a server may take to connect, and to tell who is the master. Then the next one is asked."""
+"""How long a server may take to accept a connection, and to name the master. Then the next one is asked."""
 
 ACCESS_DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)

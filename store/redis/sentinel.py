@@ -111,7 +111,7 @@ class SentinelRoutes:
         raise await self._reason(unknown)
 
     async def _reason(self, unknown: Exception) -> Exception:
-        """Return why no Sentinel names the master. redis-py's error, `unknown`, doesn't tell it."""
+        """Return why no Sentinel names the master. redis-py's error, `unknown`, doesn't say why."""
         errors: list[Exception] = []
         has_answer = False
         for sentinel in self._sentinel.sentinels:
