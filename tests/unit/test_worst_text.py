@@ -38,8 +38,8 @@ from gateway.http.dialects.chat_completions import StreamGet
 from gateway.http.dialects.plain_http_turns import POSITION
 from gateway.http.dialects.responses_socket import STREAM_ID
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
+from gateway.http.part_download import _MEDIA_TYPE
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
-from gateway.http.resources import _MEDIA_TYPE
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _parse_query
@@ -630,7 +630,7 @@ ROWS = [
     Row("an archived text of marks", lambda: unescape(fill("\x1a")), "archive.types._ESCAPED"),
     Row("an archived text of escapes", lambda: unescape(fill("\x1a0000")), "archive.types._ESCAPED"),
     Row("a conversation's own id", lambda: _OWN_ID.fullmatch("c_" + fill("a")), "archived_store._OWN_ID"),
-    Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "resources._MEDIA_TYPE"),
+    Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "part_download._MEDIA_TYPE"),
     Row("a request: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a request: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),
     Row(
@@ -721,7 +721,7 @@ ROWS = [
 ]
 
 NO_EXTERNAL_INPUT = {
-    "gateway.commands.env_file._KUBERNETES": "names of the operator's environment variables",
+    "gateway.commands.unknown_variables._KUBERNETES": "names of the operator's environment variables",
     "gateway.commands.env_file._NAME": "the operator's file",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",

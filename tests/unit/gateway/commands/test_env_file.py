@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.__main__ import main
-from gateway.commands.env_file import load_env_file, warn_of_unknown_variables
+from gateway.commands.env_file import load_env_file
+from gateway.commands.unknown_variables import warn_of_unknown_variables
 
 PROJECT = Path(__file__).parents[4]
 
