@@ -14,7 +14,8 @@ from gateway.protocol.events import Ending, Message, TurnCompleted, TurnFailed
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import message_view
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.state import fold_shown, model_of, shown_status
+from gateway.turns.message_fold import fold_shown, model_of
+from gateway.turns.state import shown_status
 from providers.base import Part
 from store.api import HistoryStore
 from store.records import MessageRecord, NotFound, TurnRecord
