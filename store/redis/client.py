@@ -1,8 +1,8 @@
 """Calls to Redis, with Redis' errors turned into `StoreError`.
 
 One deadline covers a call, including the wait for a connection and the retries. A call takes one round trip, in a
-cluster one per node, and a second one if Redis doesn't know its scripts. `routes.py` and `cluster.py` say which server
-runs it, and `node.py` has the connections.
+cluster one per node, and a second one if Redis doesn't know its scripts. `routes.py`, `sentinel.py` and `cluster.py` say
+which server runs it, and `node.py` has the connections.
 """
 
 from __future__ import annotations
