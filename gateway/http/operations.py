@@ -14,6 +14,7 @@ from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
 from gateway.http.responses import JsonResponse
+from gateway.identity.origin import check_stated_origin
 from gateway.identity.principal import Scope
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL
@@ -61,8 +62,13 @@ def _operation(
 
 
 async def about(context: RequestContext) -> Response:
-    """Return what this service is, and all of its addresses."""
+    """Return what this service is, and all of its addresses.
+
+    At its own address, not at `/`, a page of another origin is refused as its socket is. Raises `ApiError`.
+    """
     settings = context.services.settings
+    if context.scope["path"].endswith("/v1"):
+        check_stated_origin(context.scope["headers"], context.scope["query_string"], settings)
     prefix = settings.path_prefix
     return JsonResponse(
         About(

@@ -28,7 +28,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 _ERROR_TEXTS = {
     sqlite3.SQLITE_BUSY: f"is in use by another process. Stop that process, or {USE_ANOTHER_FILE}.",
     sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and is writable.",
@@ -45,7 +45,7 @@ JOURNAL_BYTES_MAX = 64 * 2**20
 """The length above which a call waits for the checkpoint, because the other thread can't keep up."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _INDEXES = Path(__file__).with_name("indexes.sql")
-_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6)}
+_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6, 7)}
 """The scripts that upgrade an older version, by that version."""
 
 
