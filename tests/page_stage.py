@@ -48,6 +48,12 @@ OTHER_DEVICE = """async ([text, demo]) => {
   await turn.accepted;
 }"""
 
+WHILE_BUSY = """try {
+  if (!localStorage.getItem("turnwire.prefs")) localStorage.setItem("turnwire.prefs", '[["on-busy", "parallel"]]');
+} catch {
+  // A page without storage.
+}"""
+
 FORGET_ALL = """async () => {
   const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
@@ -154,15 +160,18 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def browser_context(
-    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce", *, asks: bool = False
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
-    By default animations are off, because they cost much CPU time on a machine without a graphics card.
+    By default animations are off, because they cost much CPU time on a machine without a graphics card. A prompt that is
+    sent while an answer streams starts beside it; with `asks`, the page asks what it is to do, as it does by default.
     """
     viewport = ViewportSize(width=width, height=height)
     context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
     await context.add_init_script(path=PROBES)
+    if not asks:
+        await context.add_init_script(WHILE_BUSY)
     yield context
     await context.close()
 
@@ -177,11 +186,17 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
 
 @asynccontextmanager
 async def watched_page(
-    browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+    browser: Browser,
+    gateway: GatewayProcess,
+    width: int = 1280,
+    height: int = 800,
+    motion: Motion = "reduce",
+    *,
+    asks: bool = False,
 ) -> AsyncIterator[WatchedPage]:
     """Open the page and wait until it is live. On exit, delete the gateway's conversations and check that the page
     logged no error."""
-    async with browser_context(browser, width, height, motion) as context:
+    async with browser_context(browser, width, height, motion, asks=asks) as context:
         watched = await open_page(context, f"{gateway.url}/")
         yield watched
         await watched.page.evaluate(FORGET_ALL)

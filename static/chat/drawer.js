@@ -1,9 +1,10 @@
 /**
  * The drawer on the right: tabs with one panel each. It is next to the chat, or covers the chat on a phone. Esc closes it
- * while the focus is in it.
+ * while the focus is in it, or while it covers the chat.
  */
 
 import { el } from "../shared/dom.js";
+import { onEscape } from "../shared/escape_stack.js";
 
 const KEY = "turnwire.drawer";
 
@@ -24,12 +25,7 @@ export class Drawer {
     this.#tabs = root.querySelector("[role=tablist]");
     toggle.addEventListener("click", () => (root.hidden ? this.open() : this.close()));
     root.querySelector(".drawer-close").addEventListener("click", () => this.close());
-    root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        this.close();
-      }
-    });
+    onEscape(root, () => this.close(), () => !root.hidden && (root.contains(document.activeElement) || this.#coversChat));
     this.#tabs.addEventListener("keydown", (event) => this.#moveFocus(event));
   }
 
@@ -63,13 +59,14 @@ export class Drawer {
     this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: this.#root.hidden ? null : name }));
   }
 
-  open() {
+  /** @param {string} [name] the tab; default: the one that was shown last */
+  open(name = this.#initialTab()) {
     this.#root.hidden = false;
     document.body.dataset.drawer = "open";
     this.#toggle.setAttribute("aria-expanded", "true");
-    this.show(this.#initialTab());
+    this.show(name);
     // If the drawer covers its toggle, the keyboard focus must move into it.
-    if (getComputedStyle(this.#root).position === "fixed") this.#tabs.querySelector("[aria-selected=true]").focus();
+    if (this.#coversChat) this.#tabs.querySelector("[aria-selected=true]").focus();
   }
 
   close() {
@@ -78,6 +75,10 @@ export class Drawer {
     this.#toggle.setAttribute("aria-expanded", "false");
     this.#toggle.focus();
     this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: null }));
+  }
+
+  get #coversChat() {
+    return getComputedStyle(this.#root).position === "fixed";
   }
 
   /** Returns the stored tab if it exists, else the first. */

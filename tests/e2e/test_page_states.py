@@ -244,6 +244,7 @@ async def test_tool_calls_are_answered_ten_times_in_a_row(browser: Browser, tmp_
         watched = await open_page(context, f"{gateway.url}/")
         await watched.settings(shown=True)
         await watched.page.get_by_role("checkbox", name="Offer demo tools").check()
+        await watched.page.get_by_role("checkbox", name="Ask before tools run").uncheck()
         await watched.settings(shown=False)
         await watched.ask("What time is it?")
         turns = watched.page.get_by_test_id("turn")
