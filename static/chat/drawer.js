@@ -33,9 +33,10 @@ export class Drawer {
    * Adds a tab.
    * @param {string} name internal
    * @param {string} title visible
-   * @param {HTMLElement} panel
+   * @param {HTMLElement} content
    */
-  add(name, title, panel) {
+  add(name, title, content) {
+    const panel = panelOf(content);
     panel.id ||= `panel-${name}`;
     panel.setAttribute("role", "tabpanel");
     panel.setAttribute("aria-label", title);
@@ -96,6 +97,15 @@ export class Drawer {
     this.show(name);
     this.#panels.get(name).tab.focus();
   }
+}
+
+/** Returns the element that can be the panel: a form keeps its own role, so it gets a box around it. */
+function panelOf(content) {
+  if (!content.matches("form")) return content;
+  const panel = el("div");
+  content.replaceWith(panel);
+  panel.append(content);
+  return panel;
 }
 
 function loadTab() {

@@ -23,6 +23,7 @@ import { withScrollAnchor } from "./scroll_anchor.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
+import { initSkipLink } from "./skip_link.js";
 import { endingText, isOffline } from "./status_text.js";
 import { StickToBottom } from "./stick_to_bottom.js";
 import { SystemPrompt } from "./system_prompt.js";
@@ -424,6 +425,7 @@ connection.addEventListener("state", ({ detail }) => {
 });
 new ConnectionStatus(find(".connection"), connection, find(".header-state"));
 initTheme(find(".theme"));
+initSkipLink(find(".skip-link"), find(".scroller"));
 restoreFocus(find("#prompt"));
 modelPicker.addEventListener("change", () => {
   composer.update();
