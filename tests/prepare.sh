@@ -51,7 +51,7 @@ fetch() {
     local folder
     not_fetched=""
     if has_node; then
-        for folder in tests/client_library tests/asyncapi tests/dialect_clients tests/axe; do
+        for folder in tests/client_library tests/asyncapi tests/dialect_clients tests/axe tests/guides; do
             [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
                 npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null ||
                 not_fetched+="  npm could not install the packages of $folder/package-lock.json"$'\n'
