@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway import __version__
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import admin, credentials, models, resources, turns, users
-from gateway.http.dialects import messages
+from gateway.http.dialects import anthropic_messages
 from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
@@ -188,7 +188,7 @@ OPERATIONS: tuple[Operation, ...] = (
         p.ModelsList,
         ResponseSpec("The models.", ModelCatalog),
         handler=models.list_models,
-        variant=(messages.VERSION_HEADER, messages.LIST_MODELS),
+        variant=(anthropic_messages.VERSION_HEADER, anthropic_messages.LIST_MODELS),
     ),
     _operation(
         "GET",
@@ -198,7 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec("The model.", ModelObject),
         handler=models.get_model,
         scope="read",
-        variant=(messages.VERSION_HEADER, messages.GET_MODEL),
+        variant=(anthropic_messages.VERSION_HEADER, anthropic_messages.GET_MODEL),
     ),
     _operation("GET", "/v1/usage", "Get the usage and cost", p.UsageGet),
     _operation(

@@ -15,11 +15,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialects.anthropic_messages import MESSAGES
 from gateway.dialects.base import Dialect
-from gateway.dialects.messages import MESSAGES
 from gateway.http.assets import Assets
 from gateway.http.asyncapi import asyncapi
-from gateway.http.dialects.messages import VERSION_HEADER
+from gateway.http.dialects.anthropic_messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.endpoints import Endpoint, api_routes
 from gateway.http.negotiation import preferred_media_type
