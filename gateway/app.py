@@ -24,8 +24,8 @@ from gateway.sockets.endpoint import WebSocketEndpoint
 from gateway.telemetry.measured_store import measure_archive_calls, measure_calls
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
-from providers.catalog.catalog import Providers
 from providers.catalog.operator_file import open_catalog
+from providers.clients import ProviderClients
 from store.api import Store
 from store.connect import add_archive, connect, connect_archive
 
@@ -94,7 +94,7 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self.settings
-        providers = Providers(self.catalog, settings.timeouts)
+        providers = ProviderClients(self.catalog, settings.timeouts)
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:

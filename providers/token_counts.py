@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from providers.base import Usage, UsageReported
-from providers.route import Quirks
+from providers.quirks import Quirks
 
 COUNT_MAX: Final = 1_000_000_000
 """Token counts from here on, or below 0, are ignored. No request has so many tokens, and the stores can sum up smaller

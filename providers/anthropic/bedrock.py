@@ -11,8 +11,8 @@ from anthropic import AsyncAnthropicBedrock
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
 from providers.anthropic import messages as anthropic
+from providers.endpoint import Endpoint
 from providers.http.aws_events import AwsEventParser
-from providers.route import Endpoint
 
 
 class Dialect(anthropic.Dialect):

@@ -7,7 +7,7 @@ from typing import Any
 from anthropic import AsyncAnthropicFoundry
 
 from providers.anthropic import messages as anthropic
-from providers.route import Endpoint
+from providers.endpoint import Endpoint
 
 
 class Dialect(anthropic.Dialect):

@@ -28,7 +28,8 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.continuation import said_text
-from providers.route import Quirks, Route, find_schema
+from providers.quirks import Quirks
+from providers.route import Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192

@@ -11,7 +11,7 @@ from anthropic import AsyncAnthropicVertex
 from google.auth.exceptions import GoogleAuthError
 
 from providers.anthropic import messages as anthropic
-from providers.route import Endpoint
+from providers.endpoint import Endpoint
 
 
 class Dialect(anthropic.Dialect):

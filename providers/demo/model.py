@@ -35,8 +35,10 @@ from providers.base import (
     deliver,
 )
 from providers.demo.tokens import Tokens, count_tokens
+from providers.endpoint import Endpoint
 from providers.retry.replay_dedupe import ReplayFilter
-from providers.route import Endpoint, Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 
 Fail = Literal[
     "before",

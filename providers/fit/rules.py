@@ -6,7 +6,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from providers.route import CallIds, DialectName, Route
+from providers.quirks import CallIds
+from providers.route import DialectName, Route
 
 _COMMON_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 

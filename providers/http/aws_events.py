@@ -17,8 +17,8 @@ from botocore.eventstream import (  # type: ignore[import-untyped]
     ParserError,
 )
 
-from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.sse import EVENT_BYTES_MAX, UNFRAMED, Event, InvalidEvent
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 
 PRELUDE_BYTES: Final = 12
 HEADERS_BYTES_MAX: Final = 16 * 1024

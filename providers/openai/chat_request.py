@@ -27,7 +27,8 @@ from providers.base import (
 )
 from providers.continuation import said_text
 from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
-from providers.route import Quirks, Route
+from providers.quirks import Quirks
+from providers.route import Route
 
 NO_THOUGHT: Final = " "
 """The reasoning of a message that has tool calls but no reasoning. Kimi and DeepSeek treat an empty one as missing."""

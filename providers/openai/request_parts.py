@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import CitationPart, Effort, FilePart, ImagePart
-from providers.route import Quirks
+from providers.quirks import Quirks
 
 
 def sdk_arguments(body: dict[str, Any], parameters: frozenset[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from providers.openai.responses_items import OutputItems
 from providers.openai.responses_schema import KINDS, Annotation, Arguments, Item, ItemKey, Piece, Source
 from providers.openai.think_tags import ThinkTags
 from providers.openai.whole_output import complete_output
-from providers.route import Quirks
+from providers.quirks import Quirks
 from providers.token_counts import UsageReports
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {

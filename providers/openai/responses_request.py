@@ -27,7 +27,8 @@ from providers.base import (
 )
 from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.openai.responses_items import SIGNATURE_MARK
-from providers.route import Quirks, Route
+from providers.quirks import Quirks
+from providers.route import Route
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
 

@@ -10,8 +10,9 @@ from typing import Final
 from msgspec import Struct
 
 from providers.base import ErrorCode, ProviderError
+from providers.endpoint import Endpoint
 from providers.retry.breaker import Breaker, Breakers
-from providers.route import Endpoint, Route
+from providers.route import Route
 
 RATE_LIMITED_COOLDOWN_S: Final = 2.0
 """How long a key cools down after a 429 without a Retry-After."""

@@ -71,6 +71,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.retry_headers import retry_after_ms
@@ -78,7 +79,8 @@ from providers.errors.words import redact
 from providers.fit.calls import legal_name, object_arguments
 from providers.fit.ids import CallIdMaker, own_call_id
 from providers.http.aws_events import AwsEventParser
-from providers.http.body import ResponseBody, _ChunkFastPath
+from providers.http.body import ResponseBody
+from providers.http.chunk_fast_path import ChunkFastPath
 from providers.http.lenient_json import parse_documents
 from providers.http.no_chunk import read_no_chunk
 from providers.http.sse import InvalidEvent
@@ -91,9 +93,10 @@ from providers.openai.responses_schema import Item, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_output import complete_output
+from providers.quirks import Quirks
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.retry.seam import Seam
-from providers.route import Endpoint, Quirks, Timeouts
+from providers.timeouts import Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store import search_text
@@ -302,7 +305,7 @@ def framed(size: int) -> None:
 
 def chunked(data: bytes) -> None:
     """Pass the chunks of a response body around aiohttp's parser."""
-    _ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
+    ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
 
 
 def demo(prompt: str, **options: Any) -> None:
@@ -546,7 +549,7 @@ ROWS = [
     Row(
         "an answer that broke off: one token", lambda: Seam(fill("a") + ",").feed(fill("a") + ","), "seam._SINGLE_TOKEN"
     ),
-    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
+    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "chunk_fast_path._CHUNK_SIZE"),
     # Requests from clients.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),
     Row("a frame: a name in a map", lambda: MSGPACK.decode(msgspec.msgpack.encode({fill("got `"): 1})), REFUSED),

@@ -19,10 +19,10 @@ from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import encode_json
 from gateway.dialects.kept_history import conversation_of
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
-from gateway.http.dialects.socket_opening import open_socket_late
+from gateway.http.dialects.socket_opening import open_socket_by_message
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.request_body import COUNT_ABOVE_BYTES
-from gateway.identity.named_user import AS_HEADER
+from gateway.identity.user_in_header import AS_HEADER
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import EVENTS
@@ -52,7 +52,7 @@ class UiSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its close."""
         async with AsyncExitStack() as stack:
-            opened = await open_socket_late(stack, AI_SDK, scope, receive, send, credential_in)
+            opened = await open_socket_by_message(stack, AI_SDK, scope, receive, send, credential_in)
             if opened is not None:
                 session, first = opened
                 with bound_contextvars(connection=session.id, user=session.user):

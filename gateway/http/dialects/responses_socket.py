@@ -23,7 +23,8 @@ from gateway.dialects.responses_stream import ResponsesStream
 from gateway.http.dialects.responses_context import ResponseContexts, missing_previous
 from gateway.http.dialects.responses_recent_contexts import RecentContexts
 from gateway.http.dialects.serving import check_size
-from gateway.http.dialects.socket_session import SocketSession, open_socket
+from gateway.http.dialects.socket_opening import open_socket
+from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.event_stream import encode_event
 from gateway.http.request_body import COUNT_ABOVE_BYTES
 from gateway.http.responses import HttpError
@@ -222,17 +223,8 @@ class _Connection:
 
     async def _write(self) -> None:
         """Send the events of the turns until the session stops, then the close frame."""
-        session = self._session
-
-        async def wait() -> bool:
-            if session.stop_error is not None:
-                return False
-            session.wakeup.clear()
-            await session.wakeup.wait()
-            return True
-
         with suppress(OSError):
-            await pump(session.outbox, self._send_event, wait)
+            await pump(self._session.outbox, self._send_event, self._session.wait_for_more)
             await self._close()
 
     async def _send_event(self, event: Any) -> bool:

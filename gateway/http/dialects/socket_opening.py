@@ -1,4 +1,7 @@
-"""The opening of a dialect's socket whose credential may come with its first message, as browsers can send no headers."""
+"""The opening of a dialect's WebSocket.
+
+The credential comes with the opening request or, as browsers can't send headers, with the first message.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from urllib.parse import parse_qs
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.dialects.base import Dialect
-from gateway.http.dialects.socket_session import SocketSession, open_socket
+from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.responses import error_response
 from gateway.identity import origin
-from gateway.identity.named_user import act_for_named_user
 from gateway.identity.origin import credential_values
+from gateway.identity.principal import Principal
+from gateway.identity.user_in_header import act_for_user_in_header
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
 from gateway.telemetry.dialect import adopt_dialect, current_dialect
@@ -22,12 +26,47 @@ from gateway.telemetry.tracing import adopt_trace_context
 from gateway.transport.uvicorn_websocket import websocket_of
 from gateway.turns.error_mapping import as_api_error
 
+OPENING_COST_S = 0.002
+OPENING_DELAY_MAX_S = 3.0
 POLICY_VIOLATION = 1008
 
 Opened = tuple[SocketSession, Message | None]
 
 
-async def open_socket_late(
+async def open_socket(
+    stack: AsyncExitStack, dialect: Dialect, scope: Scope, receive: Receive, send: Send
+) -> SocketSession | None:
+    """Accept a socket, and return its session, which `stack` ends. Return None after sending a refusal.
+
+    The credential must come with the opening.
+    """
+    services: Services = scope["state"]["services"]
+    await receive()
+    adopt_trace_context(scope["headers"])
+    adopt_dialect(dialect.name)
+    host = origin.client_host(scope)
+    opening = services.limits.loop_time.request(scope["headers"], host)
+    opening.add(OPENING_COST_S)
+    try:
+        # A user that has used more than its share of the loop must not gain more by reconnecting.
+        await asyncio.sleep(min(opening.begin(), OPENING_DELAY_MAX_S))
+        named = await _authenticate(services, scope)
+        if named is None:
+            raise ApiError("unauthenticated")
+        principal = act_for_user_in_header(named, scope["headers"])
+        await asyncio.sleep(min(opening.identify(principal), OPENING_DELAY_MAX_S))
+        session = SocketSession(services, principal, host, websocket_of(scope))
+        await stack.enter_async_context(session)
+    except Exception as error:
+        await _refuse(services, dialect, error, send)
+        return None
+    finally:
+        opening.end()
+    await _accept(scope, send)
+    return session
+
+
+async def open_socket_by_message(
     stack: AsyncExitStack,
     dialect: Dialect,
     scope: Scope,
@@ -50,23 +89,13 @@ async def open_socket_late(
     host = origin.client_host(scope)
     with services.limits.connection_permit() as permit:
         try:
-            origin.check_host(scope["headers"], services.settings)
-            origin.check_socket_origin(scope["headers"], services.settings)
-            if services.runner.is_draining:
-                raise ApiError("shutting_down", retry_after_ms=1000)
             # There is no credential to accept yet, but one in the wrong place is refused.
-            await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
+            await _authenticate(services, scope)
             await permit.acquire(None, host)
         except Exception as error:
-            refused = as_api_error(error)
-            services.telemetry.refusals.labels(refused.code, current_dialect()).inc()
-            response = error_response(refused, dialect=dialect)
-            head = {"status": response.status_code, "headers": response.raw_headers}
-            await send({"type": "websocket.http.response.start", **head})
-            await send({"type": "websocket.http.response.body", "body": response.body})
+            await _refuse(services, dialect, error, send)
             return None
-        offered: list[str] = scope["subprotocols"]
-        await send({"type": "websocket.accept", "subprotocol": offered[0] if offered else None})
+        await _accept(scope, send)
         try:
             async with asyncio.timeout(services.settings.auth_timeout_s):
                 message = await receive()
@@ -79,7 +108,7 @@ async def open_socket_late(
                     "The credential is missing. Send it in the frame's headers, or a ticket in the address.",
                 )
             named = await services.authenticator.authenticate_token(token)
-            principal = act_for_named_user(named, scope["headers"])
+            principal = act_for_user_in_header(named, scope["headers"])
         except TimeoutError:
             await _close(send, "No frame with a credential arrived in time. Connect again.")
             return None
@@ -104,3 +133,28 @@ def _has_credential(scope: Scope) -> bool:
 async def _close(send: Send, reason: str) -> None:
     with suppress(OSError):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason[:100]})
+
+
+async def _authenticate(services: Services, scope: Scope) -> Principal | None:
+    """Check an opening request. Return the principal of its credential, or None if it has none. Raise `ApiError`."""
+    headers = scope["headers"]
+    origin.check_host(headers, services.settings)
+    origin.check_socket_origin(headers, services.settings)
+    if services.runner.is_draining:
+        raise ApiError("shutting_down", retry_after_ms=1000)
+    return await services.authenticator.authenticate_socket(headers, scope["query_string"])
+
+
+async def _accept(scope: Scope, send: Send) -> None:
+    offered: list[str] = scope["subprotocols"]
+    await send({"type": "websocket.accept", "subprotocol": offered[0] if offered else None})
+
+
+async def _refuse(services: Services, dialect: Dialect, error: Exception, send: Send) -> None:
+    """Answer the opening request with an HTTP error in the dialect's shape."""
+    refused = as_api_error(error)
+    services.telemetry.refusals.labels(refused.code, current_dialect()).inc()
+    response = error_response(refused, dialect=dialect)
+    head = {"status": response.status_code, "headers": response.raw_headers}
+    await send({"type": "websocket.http.response.start", **head})
+    await send({"type": "websocket.http.response.body", "body": response.body})

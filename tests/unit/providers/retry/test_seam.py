@@ -22,7 +22,8 @@ from providers.base import (
     UsageReported,
     deliver,
 )
-from providers.retry.seam import AnotherAnswer, Seam, SeamSink
+from providers.retry.seam import AnotherAnswer, Seam
+from providers.retry.seam_sink import SeamSink
 
 WORDS = [
     "river",

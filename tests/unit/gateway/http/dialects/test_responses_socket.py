@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

@@ -8,8 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.http.operation import RequestContext
-from gateway.identity.named_user import principal_for
-from gateway.identity.principal import Principal, check_user
+from gateway.identity.principal import Principal, check_user, principal_for
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
 from store.records import StoreError
@@ -21,7 +20,7 @@ KEPT_MS_MAX: Final = 400 * DAY_MS
 """How long the user for whom a session was begun is remembered at most, counted from the session's last message."""
 
 
-async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:
+async def act_for_user_in_body(context: RequestContext, user: str | None, session: str | None = None) -> None:
     """Let the request act for the user that it names in `user_id`. Raises `ApiError` and `StoreError`.
 
     Where auth is off or the credential has the scope `as`, any user may be named; if none is, it is the user that the

@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from providers.base import Usage
-from providers.route import Price, Route
+from providers.price import Price
+from providers.route import Route
 from providers.token_counts import COST_MAX
 
 log = structlog.stdlib.get_logger("turnwire.provider")
