@@ -13,6 +13,7 @@
 # make lock      regenerates the lock files: make lock LOCK_FLAGS=--upgrade
 # make outdated  lists the pins that are outdated, and those with a known vulnerability
 # make test-313  runs the CI steps on Debian 13 with its Python 3.13, in a separate folder; requires root
+# make image-steps  runs the steps of the Dockerfile on Debian 13, without Docker, and starts its command; requires root
 # make clean     removes the environments and the caches
 
 # PYTHON selects the interpreter. The default is the first that is found; versions that the tests run on come first.
@@ -33,7 +34,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
 endif
 
-.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 FORCE
+.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 image-steps FORCE
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -74,6 +75,9 @@ bench-peers: .venv-litellm/.done
 MINUTES ?= 5
 soak: .venv/.dev prepare
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+image-steps: .venv/.run
+	@$(BIN)/python -m tests.image_steps
 
 test-313:
 	@tests/debian.sh trixie

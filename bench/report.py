@@ -66,11 +66,11 @@ def table(results: Results) -> str:
     """Return the README's table: first the peers at the same load, then the gateway's own figures."""
     scenarios: Results = results["scenarios"]
     machine, runs = results["machine"], results["runs"]
-    most = max(runs.values())
-    repeated = ", ".join(name.replace("_", " ") for name in runs if runs[name] == most)
+    fewest, most = min(runs.values()), max(runs.values())
+    repeated = f"{most} runs" if fewest == most else f"{fewest} to {most} runs"
     lines = [
-        f"One core of {machine['cpu']}, Python {machine['python']}, with all features on. The figures are medians of "
-        f"{most} runs ({repeated}) or fewer (the others). `bench/results.json` has all figures.",
+        f"One core of {machine['cpu']}, Python {machine['python']}, with all features on. The figures are medians of {repeated}; "
+        "`bench/results.json` has the number of runs of each, and all figures.",
         "",
         "| at the same load | tokens per CPU second | added latency p50 / p99 | first token p50 / p99 |",
         "|---|---|---|---|",

@@ -33,6 +33,7 @@ from gateway.turns.abandonment import Abandonment
 from gateway.turns.cancellation import Cancellation
 from gateway.turns.instance import Instance
 from gateway.turns.leases import Leases
+from gateway.turns.list_subscriptions import ListSubscriptions
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.lost_endings import LostEndings
 from gateway.turns.mirrors import Mirrors
@@ -113,6 +114,8 @@ class Runtime:
             self.services.mirrors.deliver(channel, payload)
         elif kind == "conversation":
             self.services.subscriptions.deliver(channel, payload)
+        elif kind == "list":
+            self.services.list_subscriptions.deliver(channel, payload)
         elif kind == erasure.CHANNEL:
             self.services.erasure.deliver(payload)
         elif kind == SILENT_CLIENTS_CHANNEL:
@@ -123,6 +126,7 @@ class Runtime:
     def _resync(self) -> None:
         self.services.mirrors.schedule_read()
         self.services.subscriptions.resync()
+        self.services.list_subscriptions.resync()
         self.lost_endings.schedule()
 
 
@@ -166,6 +170,7 @@ def create_runtime(
     memory = Memory(settings.memory_bytes)
     starter = TurnStarter(instance, runner, mirrors, cancellation, takeover, abandonment, memory)
     subscriptions = ConversationSubscriptions(instance, mirrors)
+    list_subscriptions = ListSubscriptions(instance)
     silent_clients = SilentClients(instance.id, clients, store, tasks)
     limits = Limits(settings, ConnectionLimiter(settings, store, writer.is_reachable, silent_clients.make_room))
     services = Services(
@@ -180,11 +185,12 @@ def create_runtime(
         starter,
         cancellation,
         subscriptions,
+        list_subscriptions,
         limits,
         memory,
         telemetry,
         clients,
-        erasure.Erasure(store, registry, cancellation, clients, limits),
+        erasure.Erasure(store, registry, cancellation, clients, limits, list_subscriptions),
     )
     telemetry.register_live_metrics(lambda: _live_metrics(services, writer, providers))
     reaper, breaker_sync = Reaper(instance, writer, takeover), BreakerSync(store, client.breakers)

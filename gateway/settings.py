@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.secret_file import Secret, Text
 from gateway.setting_values import (
@@ -191,6 +191,22 @@ class Settings(BaseSettings):
     retry_wait_s: float = Field(60, ge=0)
     breaker_failures: int = Field(5, ge=1)
     breaker_open_s: float = Field(30, gt=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no variable but those that the setting lists: TURNWIRE_PORT isn't one, and Kubernetes sets it.
+
+        In code, a setting can be given by its name, which would otherwise make the variable TURNWIRE_ and its name one, too.
+        """
+        env_settings.config = {**env_settings.config, "populate_by_name": False}
+        return init_settings, env_settings
 
     @model_validator(mode="before")
     @classmethod

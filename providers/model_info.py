@@ -11,7 +11,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """A model as listed to clients. `type` is its provider; `key` is the name of the variable of its API key.
 
     `price` is the price of a million tokens: `input`, `output`, `cached` and `cache_write` as decimal text, and
-    `currency`. `legacy`: the model is outdated, and its provider may have retired it.
+    `currency`. `legacy`: the model is outdated, and its provider may have retired it. `continues`: whether the model can go
+    on from the start of an answer.
     """
 
     id: str
@@ -25,3 +26,4 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     available: bool
     legacy: bool = False
+    continues: bool = False

@@ -65,10 +65,15 @@ export interface Traffic {
 
 export type ConnectionState =
   | { state: "connecting" }
-  | { state: "live"; ready: Ready }
-  /** `delay_ms` null: waits until `online()` is called. */
-  | { state: "waiting"; delay_ms: number | null; reason: string }
-  | { state: "closed"; code: number; reason: string };
+  /** `suspect`: the browser says that there is no network, and the gateway, which is on this machine, is asked whether it answers. */
+  | { state: "live"; ready: Ready; suspect?: true }
+  /**
+   * `delay_ms` null: waits until `online()` is called, or with `network` false until there is a network again; that is also
+   * tried every 15 s.
+   */
+  | { state: "waiting"; delay_ms: number | null; reason: string; network?: false }
+  /** `error`: the error with which the gateway refuses every connection of this page, such as `forbidden_origin`. */
+  | { state: "closed"; code: number; reason: string; error?: TurnFailed["error"] };
 
 export interface Ready extends Frame {
   type: "ready";
@@ -110,7 +115,18 @@ export interface ConnectionEvents {
   violation: LawViolation;
   /** A frame that belongs to no turn of this connection: `durability`, `going_away`, … */
   event: Frame;
+  /** A change of the list of conversations, after `attachConversations`. */
+  conversations: ListChange;
 }
+
+/**
+ * A change of the list of conversations. `conversation` is null with `deleted` if all of them were deleted, and with
+ * `reattached`: the list was attached again after a lost socket, so list the conversations again.
+ */
+export type ListChange =
+  | { change: "changed"; conversation: string; title: string; updated_at: string; head: string | null; revision: number; pinned: boolean }
+  | { change: "deleted"; conversation: string | null }
+  | { change: "reattached"; conversation: null };
 
 export interface Connection extends Emitter<ConnectionEvents> {}
 export class Connection {
@@ -146,7 +162,13 @@ export class Connection {
   /** With an id of your own as `conversation`, a second call returns the same conversation and changes nothing. */
   createConversation(fields?: ConversationFields & { conversation?: string }): Promise<Conversation>;
   /** Last changed first. */
-  conversations(options?: { query?: string; limit?: number }): Pages<ConversationRecord>;
+  conversations(options?: { query?: string; limit?: number; pinned?: boolean }): Pages<ConversationRecord>;
+  /**
+   * Attaches to the list of conversations: each change is dispatched as `conversations`, also on later sockets. Attach
+   * first, then list the conversations. Resolves when the gateway has answered.
+   */
+  attachConversations(): Promise<void>;
+  detachConversations(): Promise<void>;
 
   models(): Promise<{ models: Model[]; default: string }>;
   usage(options?: { conversation?: string; since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
@@ -180,7 +202,8 @@ export class Connection {
 export interface ConversationEvents {
   /** A turn that was started elsewhere. */
   turn: Turn;
-  updated: { revision: number; title: string; head: string | null };
+  /** `system` is empty if there is none, and absent if it is too long for an event. */
+  updated: { revision: number; title: string; head: string | null; system?: string };
   /**
    * Attached again after a lost socket. Turns that started and ended in between are not reported: read the messages.
    */
@@ -205,7 +228,7 @@ export class Conversation {
   attach(): Promise<{ conversation: string; revision: number; turns: Record<string, Attached>; gone: Record<string, string | null> }>;
   detach(): Promise<void>;
   get(): Promise<ConversationRecord>;
-  update(fields: ConversationFields & { head?: string }): Promise<ConversationRecord>;
+  update(fields: ConversationFields & { head?: string; pinned?: boolean }): Promise<ConversationRecord>;
   /** Clears the context of later turns. The history stays. */
   clear(): Promise<Record<string, never>>;
   delete(): Promise<Record<string, never>>;
@@ -311,6 +334,8 @@ export interface StartFields {
   model?: string;
   input?: string | Part[];
   parent?: string;
+  /** Goes on from the answer `parent`, in a new answer beside it. */
+  continue?: boolean;
   messages?: Array<Pick<Message, "role" | "parts">>;
   system?: string;
   params?: Params;
@@ -508,6 +533,7 @@ export interface ConversationRecord {
   metadata: Record<string, unknown>;
   head: string | null;
   revision: number;
+  pinned: boolean;
   created_at: string;
   updated_at: string;
   messages: number;
@@ -545,6 +571,8 @@ export interface Model {
   available: boolean;
   /** An outdated model, which its provider may have retired. */
   legacy: boolean;
+  /** Whether the model can go on from the start of an answer (`continue`). */
+  continues: boolean;
 }
 
 export interface Usage {

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
+from urllib.parse import quote
 
 from store.records import (
     Accepted,
@@ -47,6 +49,15 @@ def turn_channel(user: str, turn: str) -> str:
 def conversation_channel(user: str, conversation: str) -> str:
     """Return the channel on which instances notify each other of changes to a conversation."""
     return f"conversation:{_quote(user)}:{conversation}"
+
+
+@lru_cache(maxsize=4096)
+def list_channel(user: str) -> str:
+    """Return the channel that has the id of each conversation of the user that has changed.
+
+    The user is quoted as in `store.redis.keys.user_prefix`, because the scripts make the name from that prefix.
+    """
+    return f"list:{quote(user, safe='', errors='surrogatepass')}"
 
 
 def instance_channel(instance: str) -> str:
@@ -203,7 +214,10 @@ class PubSub(Protocol):
 
 
 class HistoryStore(Protocol):
-    """Conversations with their messages, ratings and usage."""
+    """Conversations with their messages, ratings and usage.
+
+    Each change of a conversation, and its deletion, is published on the `list_channel` of its user, as the conversation's id.
+    """
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """Return a message. Raises `NotFound`."""
@@ -245,13 +259,13 @@ class HistoryStore(Protocol):
         """Return a conversation. Raises `NotFound`."""
 
     async def conversations(
-        self, user: str, limit: int, before: str | None, *, whole: bool = False
+        self, user: str, limit: int, before: str | None, *, whole: bool = False, pinned: bool = False
     ) -> tuple[list[ConversationRecord], bool]:
         """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
-        The store numbers the changes; no clock decides the order. With `before`, the list begins after that
-        conversation. Raises `NotFound` for `before`. If some of the history can't be read now, the list lacks it; with
-        `whole`, this raises `StoreError` instead.
+        With `pinned`, list only the pinned ones. The store numbers the changes; no clock decides the order. With `before`, the
+        list begins after that conversation. Raises `NotFound` for `before`. If some of the history can't be read now, the list
+        lacks it; with `whole`, this raises `StoreError` instead.
         """
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
@@ -268,7 +282,7 @@ class HistoryStore(Protocol):
         """Apply `change`, raise the revision, and return the conversation.
 
         Raises `NotFound` for the conversation or for the new head, and `Limited` if the change needs more space than
-        `limits` leaves.
+        `limits` leaves, or if it pins one conversation more than `PINNED_MAX`.
         """
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from store.api import Deliver, turn_channel
+from store.api import Deliver, list_channel, turn_channel
 from store.records import Append, LogEntry
 
 Publication = tuple[str, bytes]
@@ -20,6 +20,11 @@ def entry_publication(new: Append) -> Publication:
     """Return the publication of a new log entry on its turn's channel."""
     entry = LogEntry(new.epoch, new.first, new.last, new.payload)
     return turn_channel(new.user, new.turn), msgspec.msgpack.encode(entry)
+
+
+def list_publication(user: str, conversation: str) -> Publication:
+    """Return the publication of a change of the conversation on the channel of its user's list."""
+    return list_channel(user), conversation.encode()
 
 
 class LocalPubSub:

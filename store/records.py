@@ -62,7 +62,11 @@ LimitName = Literal[
     "tokens_per_day",
     "cost_per_day",
     "conversation_tokens",
+    "pinned",
 ]
+
+PINNED_MAX = 100
+"""The number of conversations that a user may pin."""
 
 
 class Limited(StoreError):
@@ -124,6 +128,7 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     messages: int = 0
     usage: Counters = Counters()
     retention_days: int | None = None
+    pinned: bool = False
 
     @property
     def size(self) -> int:
@@ -361,10 +366,19 @@ class EndedTurn(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """The changes to a conversation; None leaves a value as it is."""
+    """The changes to a conversation; None leaves a value as it is.
+
+    A change of `pinned` alone leaves the conversation's place in the list, and its time of the last change.
+    """
 
     title: str | None = None
     system: str | None = None
     model: str | None = None
     metadata: bytes | None = None
     head: str | None = None
+    pinned: bool | None = None
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether the conversation keeps its place in the list."""
+        return self == Change(pinned=self.pinned) and self.pinned is not None

@@ -148,6 +148,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "conversation.attach": {"conversation": "nowhere"},
     "conversation.attach with many": {"conversation": "nowhere", "positions": _positions(700)},
     "conversation.detach": {"conversation": "nowhere"},
+    "conversations.attach": {},
+    "conversations.detach": {},
     "feedback.put": {"message": "nowhere", "rating": "up"},
     "models.list": {},
     "usage.get": {},

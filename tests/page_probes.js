@@ -14,6 +14,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 window.probes = {};
 
+/** Imports one of the page's modules, by its path in `static`: the page's own instance of it. */
+probes.load = (path) => import(new URL(`../${path}`, document.querySelector("script[type=module]").src));
+
 /** Returns text whose contrast is below WCAG AA: 4.5, or 3 for large text. */
 probes.tooFaint = () => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -71,6 +74,45 @@ probes.poorControls = () => [...document.querySelectorAll("button, a[href], inpu
   return small || !name;
 }).map((node) => node.outerHTML.slice(0, 120));
 
+/** Returns all that a test could leave behind on the page: its address, stored values, fields and elements. */
+probes.state = () => {
+  const body = document.body.cloneNode(true);
+  for (const node of body.querySelectorAll("[data-testid=announcements], .roundtrip")) node.replaceChildren();
+  const stored = [localStorage, sessionStorage].map((storage) => Object.entries(storage).sort());
+  const fields = [...document.querySelectorAll("input, textarea, select")].map((field) => [field.value, Boolean(field.checked)]);
+  const sorted = (tag) => tag.match(/[^\s"]+(="[^"]*")?/g).sort().join(" "); // a reload may add attributes in another order
+  const html = body.outerHTML.replaceAll(/<[a-z][^>"]*("[^"]*"[^>"]*)*>/g, sorted).replaceAll(/\s+/g, " ");
+  return { address: location.pathname + location.search + location.hash, stored, fields, html };
+};
+
+/** Brings the page back to a state that `probes.state` has returned, after a test. Returns what is different even so. */
+probes.restore = async (state) => {
+  window.other?.close();
+  delete window.other;
+  document.querySelector("[data-testid=drawer]:not([hidden]) .drawer-close")?.click();
+  for (const button of document.querySelectorAll(".thumbnail button")) button.click();
+  const fields = [...document.querySelectorAll("input, textarea, select")];
+  const set = () => fields.forEach((field, index) => {
+    const [value, checked] = state.fields[index] ?? ["", false];
+    if (field.value === value && Boolean(field.checked) === checked && field.type !== "search") return;
+    Object.assign(field, { value, checked });
+    for (const type of ["input", "change"]) field.dispatchEvent(new Event(type, { bubbles: true })); // loads the list again
+  });
+  set();
+  document.querySelector("[data-testid=new-conversation]").click();
+  set(); // the new conversation may have a draft
+  await new Promise((resolve) => setTimeout(resolve, 500)); // the list is loaded, and the announcements are made
+  document.querySelector("[data-testid=announcements]").replaceChildren();
+  [localStorage, sessionStorage].forEach((storage, index) => {
+    storage.clear();
+    for (const [name, value] of state.stored[index]) storage.setItem(name, value);
+  });
+  window.sockets = sockets.filter(({ readyState }) => readyState === WebSocket.OPEN);
+  const now = probes.state();
+  const different = Object.keys(now).filter((name) => JSON.stringify(now[name]) !== JSON.stringify(state[name]));
+  return sockets.length === 1 ? different : [...different, "sockets"];
+};
+
 /** Returns what the answers on the page contain: elements, links, the number of attributes that could do harm; and whether injected code ran. */
 probes.answered = () => {
   const list = document.querySelector(".message-list");
@@ -96,8 +138,8 @@ const shownAtOnce = new Map();
 
 /** Renders Markdown at once and in steps of these sizes, and compares the results. */
 probes.grow = async ([text, steps]) => {
-  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
-  const { CodeBlock } = await import("./static/markdown/code_block.js");
+  const { MarkdownView } = await probes.load("markdown/markdown_view.js");
+  const { CodeBlock } = await probes.load("markdown/code_block.js");
   const [whole, grown] = [document.createElement("div"), document.createElement("div")];
   new MarkdownView(whole).update(text, false);
   const view = new MarkdownView(grown);
@@ -145,7 +187,7 @@ probes.pasteNoise = async (copies = 1) => {
 
 /** Grows a paragraph word by word and counts the nodes that are created. */
 probes.growByWords = async () => {
-  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
+  const { MarkdownView } = await probes.load("markdown/markdown_view.js");
   const root = document.createElement("div");
   const view = new MarkdownView(root);
   view.update("It begins", true);

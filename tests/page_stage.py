@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, Viewpor
 
 from tests.gateway_process import GatewayProcess
 from tests.programs import installed, program
+
+log = logging.getLogger(__name__)
 
 CHROMIUM = os.environ.get("CHROMIUM")
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -36,7 +39,7 @@ Motion = Literal["reduce", "no-preference"]
 PROBES = Path(__file__).with_name("page_probes.js")
 
 OTHER_DEVICE = """async ([text, demo]) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   window.other ??= connect({ storage: null });
   const shown = location.hash.slice(1);
   const conversation = shown || (await other.createConversation()).id;
@@ -45,8 +48,14 @@ OTHER_DEVICE = """async ([text, demo]) => {
   await turn.accepted;
 }"""
 
+WHILE_BUSY = """try {
+  if (!localStorage.getItem("turnwire.prefs")) localStorage.setItem("turnwire.prefs", '[["on-busy", "parallel"]]');
+} catch {
+  // A page without storage.
+}"""
+
 FORGET_ALL = """async () => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   await connection.request("turn.cancel", { mine: true });
   const all = await connection.conversations().all();
@@ -61,6 +70,8 @@ class WatchedPage:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.errors: list[str] = []
+        self.is_reusable = True
+        """Whether the next test of the file may use the page too. A test that changes the page for good says no."""
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
@@ -117,6 +128,9 @@ class WatchedPage:
         await expect(self.page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
 
 
+Prepare = Callable[[WatchedPage], Awaitable[None]]
+
+
 async def wait_for_words(turn: Locator) -> None:
     """Wait until an answer has at least two words."""
     await expect(turn.get_by_test_id("answer")).to_have_text(re.compile(r"\S+\s+\S+"))
@@ -146,15 +160,18 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def browser_context(
-    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce", *, asks: bool = False
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
-    By default animations are off, because they cost much CPU time on a machine without a graphics card.
+    By default animations are off, because they cost much CPU time on a machine without a graphics card. A prompt that is
+    sent while an answer streams starts beside it; with `asks`, the page asks what it is to do, as it does by default.
     """
     viewport = ViewportSize(width=width, height=height)
     context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
     await context.add_init_script(path=PROBES)
+    if not asks:
+        await context.add_init_script(WHILE_BUSY)
     yield context
     await context.close()
 
@@ -169,12 +186,66 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
 
 @asynccontextmanager
 async def watched_page(
-    browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+    browser: Browser,
+    gateway: GatewayProcess,
+    width: int = 1280,
+    height: int = 800,
+    motion: Motion = "reduce",
+    *,
+    asks: bool = False,
 ) -> AsyncIterator[WatchedPage]:
     """Open the page and wait until it is live. On exit, delete the gateway's conversations and check that the page
     logged no error."""
-    async with browser_context(browser, width, height, motion) as context:
+    async with browser_context(browser, width, height, motion, asks=asks) as context:
         watched = await open_page(context, f"{gateway.url}/")
         yield watched
         await watched.page.evaluate(FORGET_ALL)
     assert watched.errors == []
+
+
+class SharedPage:
+    """One page for the tests of a file, as opening it takes longer than most of them.
+
+    After each test the page is brought back to the state of before. If that doesn't work, the next test opens a new page
+    in a new browser context.
+    """
+
+    def __init__(self, browser: Browser, gateway: GatewayProcess, prepare: Prepare | None = None) -> None:
+        self._browser = browser
+        self._gateway = gateway
+        self._prepare = prepare
+        self._stack = AsyncExitStack()
+        self._watched: WatchedPage | None = None
+        self._state: Any = None
+
+    async def close(self) -> None:
+        """Close the page, so that the next test opens a new one."""
+        self._watched = None
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def clean(self) -> AsyncIterator[WatchedPage]:
+        """Return the page, live and without conversations. On exit, delete those of the test and check that the page logged
+        no error."""
+        watched = self._watched or await self._open()
+        try:
+            yield watched
+            await watched.page.evaluate(FORGET_ALL)
+            assert watched.errors == []
+            await watched.page.unroute_all()
+            different = await watched.page.evaluate("(state) => probes.restore(state)", self._state)
+            if different or not watched.is_reusable:
+                log.info("The next test opens a new page. What couldn't be restored: %s", different)
+                await self.close()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> WatchedPage:
+        context = await self._stack.enter_async_context(browser_context(self._browser))
+        watched = self._watched = await open_page(context, f"{self._gateway.url}/")
+        if self._prepare is not None:
+            await self._prepare(watched)
+        await expect(watched.page.get_by_test_id("conversations")).not_to_be_empty()
+        self._state = await watched.page.evaluate("probes.state()")
+        return watched

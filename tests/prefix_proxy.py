@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
-HOP_BY_HOP = {"transfer-encoding", "content-length", "content-encoding", "connection"}
-FORWARDED_HEADERS = ("Host", "Origin", "Authorization")
+HOP_BY_HOP = {"transfer-encoding", "content-length", "connection"}
+FORWARDED_HEADERS = ("Host", "Origin", "Authorization", "Accept-Encoding")
 SUBPROTOCOLS = ("turnwire.v1.json", "turnwire.v1.msgpack")
 
 

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.settings import Settings, environment_variables
 from providers.catalog.endpoints import variables_of
 from providers.catalog.schema import shipped_rows
+from tests.deploy_schemas import KINDS, compose_errors_of, errors_of
 from tests.env_example import FILE, example
 from tests.in_loop_server import serving
 from tests.settings_table import DOCUMENT, descriptions_of, split_document, updated_document
@@ -202,6 +203,41 @@ def documents(path: str) -> Iterator[dict[str, Any]]:
 def known_variables() -> set[str]:
     """Return the environment variables of all settings."""
     return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
+
+
+def test_the_manifests_are_valid() -> None:
+    """Each Kubernetes object and the Compose file are valid by their schemas. A field with a wrong name or type isn't."""
+    paths = sorted((DEPLOY / "k8s").iterdir())
+    found = [one for path in paths for one in documents(f"k8s/{path.name}")]
+    assert [error for one in found for error in errors_of(one)] == []
+    assert {one["kind"] for one in found} == set(KINDS)
+    (deployment,) = (one for one in found if one["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container["readinesProbe"] = container.pop("readinessProbe")
+    deployment["spec"]["replicas"] = "two"
+    assert [error.partition(":")[0] for error in errors_of(deployment)] == [
+        "spec.replicas",
+        "spec.template.spec.containers.0",
+    ]
+    (compose,) = documents("docker-compose.yml")
+    assert compose_errors_of(compose) == []
+    compose["services"]["redis"]["comand"] = compose["services"]["redis"].pop("command")
+    assert [error.partition(":")[0] for error in compose_errors_of(compose)] == ["services.redis"]
+
+
+def test_the_autoscaler_scales_the_deployment() -> None:
+    """The autoscaler names the deployment, keeps at least as many instances, and counts in a resource that it requests."""
+    (scaler,) = documents("k8s/hpa.yaml")
+    deployment = next(one for one in documents("k8s/turnwire.yaml") if one["kind"] == "Deployment")
+    target = scaler["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+    assert scaler["spec"]["minReplicas"] == deployment["spec"]["replicas"]
+    (metric,) = scaler["spec"]["metrics"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    requested = container["resources"]["requests"][metric["resource"]["name"]]
+    cores = int(requested.removesuffix("m")) / 1000 * metric["resource"]["target"]["averageUtilization"] / 100
+    assert 0.5 <= cores < 0.8, "one instance uses one core at most"
+    assert scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
 
 
 def test_compose_runs_two_instances_on_one_redis_and_one_archive() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,12 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES_MAX = 229
 """The maximum number of lines of README.md, without the figures that `make bench` writes."""
 VARIABLE = re.compile(r"(?<![\w$])(?:[A-Z]+_[A-Z_]+|HOST|PORT)(?!\w)")
-PROXY_VARIABLES = {"TURNWIRE_KEY", "USERS"}
-"""Variables of examples/go-proxy."""
+PROMISE = re.compile(
+    r"(?:cost|costs|costing) nothing|(?:nothing|no (?:text|token|character|event|message)) (?:is|gets) (?:ever )?lost|never los|"
+    r"at any moment|\binstantly|\bseamless|\beffortless|\bfor free\b|zero[- ](?:cost|loss|downtime)|bullet-?proof|100 ?%",
+    re.IGNORECASE,
+)
+"""Promises that don't say when they hold."""
 
 
 def section(title: str) -> str:
@@ -49,12 +54,12 @@ def test_linked_headings_exist(path: str, anchor: str) -> None:
 
 
 def test_every_variable_is_a_setting_or_a_key() -> None:
-    """Each variable is read by the gateway, by a provider, or by the example proxy."""
+    """Each variable is read by the gateway or by a provider."""
     known = {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
     known |= {variable for row in shipped_rows().providers.values() for variable in row.keys}
     named = set(VARIABLE.findall(TEXT))
     assert len(named) > 20
-    assert named - known - PROXY_VARIABLES == set()
+    assert named - known == set()
 
 
 def test_the_defaults_are_those_of_the_code() -> None:
@@ -102,3 +107,72 @@ def test_the_figures_are_those_of_the_last_bench() -> None:
     """The block in the README is the report on bench/results.json."""
     block = TEXT.partition(BEGIN)[2].partition(END)[0].strip()
     assert block == table(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences and table cells of a Markdown text that are long enough to be noticed, without code blocks."""
+    found = []
+    for paragraph in re.split(r"\n\s*\n|\n(?=[|-] )", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        for sentence in re.split(r"(?<=[.!?:;])\s+|\|", " ".join(paragraph.split())):
+            words = re.sub(r"[`*\[\]]|\(\S+\)", "", sentence).strip(" -")
+            if len(words) >= 30:
+                found.append(words)
+    return found
+
+
+def test_no_sentence_is_there_twice() -> None:
+    """README.md, with the block that `make bench` writes, says everything once."""
+    found = sentences(TEXT)
+    assert len(found) > 80
+    assert [sentence for sentence, times in Counter(found).items() if times > 1] == []
+
+
+def test_no_promise_lacks_its_conditions() -> None:
+    """No text for users has a promise without the conditions under which it holds."""
+    patterns = ("README.md", "CHANGELOG.md", "docs/**/*.md", "static/*.html", "static/chat/*.js", "providers/**/*.toml")
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(paths) > 30
+    found = {str(path): PROMISE.findall(path.read_text(encoding="utf-8")) for path in paths}
+    assert {path: promises for path, promises in found.items() if promises} == {}
+
+
+def test_the_comparison_is_dated_and_has_its_sources() -> None:
+    """Each product of the README's table has a section in docs/comparison.md, with links if it is a product of others."""
+    comparison = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    dated = re.search(r"As of (\w+ \d{4}), by", TEXT)
+    assert dated is not None
+    assert f"in {dated.group(1)}" in comparison
+    table = TEXT.partition("| asks the models |")[2].partition("\n\n")[0]
+    products = [name.strip("* ") for name in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)][1:]
+    headings = re.findall(r"^## (.*)$", comparison, re.MULTILINE)
+    assert len(products) == len(headings) == 5
+    for product, part in zip(products, re.split(r"^## .*$", comparison, flags=re.MULTILINE)[1:], strict=True):
+        assert "https://" in part or "FastAPI" in product, product
+
+
+def test_the_models_of_the_table_of_losses_are_those_of_the_catalog() -> None:
+    """The models that the README names as taking the start of their answer do so, and the others don't."""
+    catalog = Catalog(every_key())
+    ways = {
+        model: catalog.resolve(model).continuation
+        for model in (
+            *(
+                "deepseek-v4",
+                "kimi-k3",
+                "mistral-large-latest",
+                "qwen3-max",
+                "claude-sonnet-4-5",
+                "vllm/any",
+                "groq/llama-4",
+            ),
+            *(
+                "ollama/llama3",
+                "ollama/gpt-oss:20b",
+                "groq/openai/gpt-oss-120b",
+                "gpt-5.5",
+                "gemini-3-pro",
+                "claude-opus-5-5",
+            ),
+        )
+    }
+    assert [model for model, way in ways.items() if way is None] == list(ways)[8:]

@@ -1,86 +1,39 @@
-"""AG-UI: the input of a run, and what the run starts, given the history that the gateway has. No I/O."""
+"""AG-UI: what a run starts, given the history that the gateway has. No I/O."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from gateway.dialects.ag_ui_history import ThreadHistory, origin_metadata, origin_of, short_digest, snapshots
 from gateway.dialects.ag_ui_messages import SPEAKERS, AgMessage, result_of, text_of, user_message, user_parts
+from gateway.dialects.ag_ui_request import AgTool, RunInput, input_of, options_of
+from gateway.dialects.application_options import OPTION_NAMES, params_of, tool_choice_of
 from gateway.dialects.base import (
     TURN_HEADERS,
     Dialect,
     Headers,
     Shaped,
     checked,
-    decode_request,
     encode_json,
     on_disconnect,
     own_turn_id,
-    renamed,
     turn_id,
 )
-from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
+from gateway.dialects.field_paths import with_input
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
-from gateway.protocol.codec import decode_error
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
 from gateway.protocol.views import with_url
 from providers.base import Part, Tool, ToolCallPart, ToolResultPart
 
-_INPUT_PATH = re.compile(r"input\[(\d{1,9})\]")
-
-
-class AgTool(Struct):
-    """A tool that the application has."""
-
-    name: str
-    description: str = ""
-    parameters: Any = None
-
-
-class AgContext(Struct):
-    """A piece of information for the model."""
-
-    description: str
-    value: str
-
-
-class RunInput(Struct, rename="camel", kw_only=True):
-    """The input of a run. Unknown fields are ignored."""
-
-    thread_id: str
-    run_id: str
-    messages: list[AgMessage]
-    parent_run_id: str | None = None
-    state: Any = None
-    tools: list[AgTool] | None = None
-    context: list[AgContext] | None = None
-    forwarded_props: Any = None
-    resume: list[Any] | None = None
-
-
-_decode: Final = msgspec.json.Decoder(RunInput, float_hook=float).decode
-
 
 def run_of(body: bytes, headers: Headers) -> Run:
     """Return the run that a body and its headers ask for. Raises `ApiError`."""
-    return Run(decode_request(_decode, body), headers)
-
-
-def _options_of(given: Any) -> ChatOptions:
-    """Return the options in `forwardedProps`, whose other content is the application's own. Raises `ApiError`."""
-    if not isinstance(given, dict):
-        return ChatOptions()
-    try:
-        return msgspec.convert(given, ChatOptions)
-    except msgspec.ValidationError as error:
-        raise renamed(decode_error(error), "forwardedProps.{}".format) from None
+    return Run(input_of(body), headers)
 
 
 class Run:
@@ -115,7 +68,7 @@ class Run:
         self._input: list[tuple[int, Part]] = []
         """The parts of the input, each with the number of its message."""
         self._parts: dict[int, list[Part]] = {}
-        options = _options_of(request.forwarded_props)
+        options = options_of(request.forwarded_props)
         self._system = [*([options.system] if options.system else ()), *_system(request)]
         self._options = TurnStart(
             turn=self.turn,
@@ -319,12 +272,9 @@ class Run:
         if ours == "model" or ours.startswith(("params.", "tool_choice")):
             own = OPTION_NAMES.get(ours, ours.removeprefix("params."))
             return f"forwardedProps.{own.replace('tool_choice', 'toolChoice').replace('response_format', 'responseFormat')}"
-        return _INPUT_PATH.sub(self._message_path, ours)
-
-    def _message_path(self, match: re.Match[str]) -> str:
-        n = int(match.group(1))
-        number = self._numbers[self._input[n][0]] if n < len(self._input) else 0
-        return f"messages[{number}].content"
+        return with_input(
+            ours, [f"messages[{self._numbers[n]}].content" for n, _ in self._input], "messages[0].content"
+        )
 
 
 def _stored(history: ThreadHistory, message: AgMessage) -> Message | None:

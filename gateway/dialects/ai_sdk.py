@@ -1,12 +1,11 @@
-"""The AI SDK's chat: its requests, and what each of them starts, given the history that the gateway has. No I/O."""
+"""The AI SDK's chat: what a request starts, given the history that the gateway has. No I/O."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field, structs
+from msgspec import structs
 
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin
 from gateway.dialects.ai_sdk_messages import (
@@ -19,155 +18,33 @@ from gateway.dialects.ai_sdk_messages import (
     user_parts,
     whole_context,
 )
+from gateway.dialects.ai_sdk_request import UiOptions, UiRequest, UiTool
+from gateway.dialects.application_options import OPTION_NAMES, params_of, tool_choice_of
 from gateway.dialects.base import (
     TURN_HEADERS,
     Dialect,
     Headers,
     Shaped,
     checked,
-    decode_request,
     on_disconnect,
     own_turn_id,
     turn_id,
     unsupported,
 )
-from gateway.dialects.chat_options import OPTION_NAMES, ChatOptions, params_of, tool_choice_of
+from gateway.dialects.field_paths import with_messages
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import TurnStart
 from providers.base import Part, Tool
 
-UI_HEADER: Final = "x-vercel-ai-ui-message-stream"
-UI_VERSION: Final = "v1"
 ERROR_HEADER: Final = "turnwire-error"
 ERROR_TYPE: Final = "text/plain; charset=utf-8"
 REGENERATE: Final = "regenerate-message"
-_MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\]")
-_ENVELOPE = re.compile(
-    rb'\s{0,9}\{\s{0,9}"type"\s{0,9}:\s{0,9}"\w{1,20}"\s{0,9},\s{0,9}"requestId"\s{0,9}:\s{0,9}"([\w.-]{1,256})"'
-)
-"""The beginning of a frame of the SDK's transport, to answer one that isn't JSON, such as one with half an emoji."""
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
 
 
-RequestId = Annotated[str, Meta(max_length=256)]
-"""Each frame of an answer repeats it, so it can't be long."""
-
-
-class UiTool(Struct, rename="camel"):
-    """A tool that the client has. The schema of its input has one of three names."""
-
-    name: str = ""
-    type: str = "function"
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    parameters: dict[str, Any] | None = None
-    function: dict[str, Any] | None = None
-
-
-class UiOptions(ChatOptions, rename="camel", kw_only=True):
-    """The fields that an application may add to the body of a request. Unknown ones are ignored."""
-
-    tools: list[UiTool] | dict[str, UiTool] | None = None
-
-
-class UiRequest(UiOptions, rename="camel", kw_only=True):
-    """A request of a chat: with all messages, or only with the last one."""
-
-    id: str | None = None
-    messages: list[UiMessage] | None = None
-    message: UiMessage | None = None
-    trigger: str | None = None
-    message_id: str | None = None
-
-
-class StopRequest(Struct, rename="camel"):
-    """The body of a stop. With `activeStreamId`, only that turn is stopped."""
-
-    active_stream_id: str | None = None
-
-
-class SocketFrame(Struct, rename="camel"):
-    """A frame of a client on a socket."""
-
-    type: str
-    request_id: RequestId
-    id: str | None = None
-    messages: list[UiMessage] | None = None
-    message: UiMessage | None = None
-    trigger: str | None = None
-    message_id: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    body: UiOptions | None = None
-
-
-class _Envelope(Struct, rename="camel"):
-    """The field of a frame by which an error can be answered."""
-
-    request_id: RequestId
-
-
-class _Probe(Struct):
-    """The fields that tell the AI SDK's bodies from others."""
-
-    messages: Raw | UnsetType = UNSET
-    message: Raw | UnsetType = UNSET
-    trigger: Raw | UnsetType = UNSET
-
-
-_decode: Final = msgspec.json.Decoder(UiRequest, float_hook=float).decode
-_decode_stop: Final = msgspec.json.Decoder(StopRequest, float_hook=float).decode
-_decode_frame: Final = msgspec.json.Decoder(SocketFrame, float_hook=float).decode
-_decode_envelope: Final = msgspec.json.Decoder(_Envelope, float_hook=float).decode
-_probe: Final = msgspec.json.Decoder(_Probe, float_hook=float).decode
-
-
-def is_ui_body(body: bytes, headers: Headers) -> bool:
-    """Return whether a body at an address that other clients use too is one of the AI SDK."""
-    if UI_HEADER in headers:
-        return True
-    try:
-        found = _probe(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return False
-    return found.messages is not UNSET or found.trigger is not UNSET or bytes(found.message or b"")[:1] == b"{"
-
-
-def request_of(body: bytes) -> UiRequest:
-    """Return the request in a body. Raises `ApiError`."""
-    return decode_request(_decode, body)
-
-
-def stop_of(body: bytes) -> StopRequest:
-    """Return the stop in a body, which may be empty. Raises `ApiError`."""
-    return decode_request(_decode_stop, body or b"{}")
-
-
-def frame_of(data: bytes) -> SocketFrame:
-    """Return the frame of a client. Raises `ApiError`."""
-    return decode_request(_decode_frame, data, is_frame=True)
-
-
-def request_id_in(data: bytes) -> str | None:
-    """Return the id of the request in a frame, or None if it can't be read."""
-    try:
-        return _decode_envelope(data).request_id
-    except msgspec.ValidationError:
-        return None
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        begun = _ENVELOPE.match(data)
-        return None if begun is None else begun.group(1).decode()
-
-
-def request_of_frame(frame: SocketFrame) -> UiRequest:
-    """Return the request of a frame that sends messages."""
-    options = {} if frame.body is None else structs.asdict(frame.body)
-    names = ("id", "messages", "message", "trigger", "message_id")
-    return UiRequest(**options, **{name: getattr(frame, name) for name in names})
-
-
-class Ask:
-    """The wishes of a request, before the history is known: its messages, their options, and the conversation.
+class Submission:
+    """A request for an answer in a chat, before the history is known: its messages, options and conversation.
 
     `message_id` is the id of the UI message that the answer belongs to, if it exists already. `begins_again`: `start`
     has found that the client shows nothing before the message that it sends, so that the context must be empty. Raises
@@ -327,11 +204,7 @@ class Ask:
             return OPTION_NAMES[ours]
         last = f"messages[{self._numbers[-1]}]" if self.is_whole and self._numbers else "message"
 
-        def message_path(match: re.Match[str]) -> str:
-            n = int(match.group(1))
-            return f"messages[{self._converted[n] if n < len(self._converted) else n}]"
-
-        ours = _MESSAGE_PATH.sub(message_path, ours.removeprefix("params."))
+        ours = with_messages(ours.removeprefix("params."), self._converted)
         if ours.startswith("input"):
             ours = f"{last}.parts{ours.removeprefix('input')}"
         if ours == "turn":

@@ -98,6 +98,18 @@ def renamed(error: ApiError, path: Callable[[str], str]) -> ApiError:
     return error
 
 
+def failure_of(error: ErrorBody) -> ApiError:
+    """Return the exception for an error that an event or a result carries."""
+    return ApiError(
+        error.code,
+        error.message,
+        retryable=error.retryable,
+        retry_after_ms=error.retry_after_ms,
+        path=error.path,
+        stored_message=error.stored_message,
+    )
+
+
 def unsupported(field: str, advice: str = "Leave it out.") -> ApiError:
     """Return the error for a field of a dialect that has no equivalent here."""
     return ApiError("unsupported", f"`{field}` isn't supported. {advice}", path=field)

@@ -1,49 +1,25 @@
-"""OpenAI Chat Completions: requests to `turn.start`, and answers and errors in its shapes."""
+"""OpenAI Chat Completions: the start of the turn that a request asks for. No I/O."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import UNSET
 
-from gateway.dialects.base import (
-    Dialect,
-    Headers,
-    Shaped,
-    Start,
-    checked,
-    decode_request,
-    encode_json,
-    on_disconnect,
-    turn_id,
-    unsupported,
-)
-from gateway.dialects.chat_messages import Converted, convert_messages
-from gateway.dialects.chat_request import ChatCompletionRequest, NamedTool, ToolSpec
-from gateway.dialects.chat_stream import ChatStream, citation_body, created_of, finish_reason_of, image_body, usage_body
-from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
+from gateway.dialects.base import Dialect, Headers, Start, checked, decode_request, turn_id, unsupported
+from gateway.dialects.chat_completions_messages import Converted, convert_messages
+from gateway.dialects.chat_completions_object import completion
+from gateway.dialects.chat_completions_request import ChatCompletionRequest, NamedTool, ToolSpec
+from gateway.dialects.chat_completions_stream import ChatStream
+from gateway.dialects.conversation_header import new_input_from, with_conversation
+from gateway.dialects.field_paths import with_input, with_messages, without_data
 from gateway.dialects.openai_errors import refuse
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.results import TurnView
-from providers.base import (
-    CitationPart,
-    Effort,
-    ImagePart,
-    Params,
-    Part,
-    ReasoningPart,
-    RefusalPart,
-    TextPart,
-    Tool,
-    ToolCallPart,
-    ToolChoice,
-    ToolName,
-)
+from providers.base import Effort, Params, Tool, ToolChoice, ToolName
 
 EFFORTS: Final[dict[str, Effort]] = {
     "none": "none",
@@ -54,9 +30,6 @@ EFFORTS: Final[dict[str, Effort]] = {
     "xhigh": "max",
     "max": "max",
 }
-_MESSAGE_PATH = re.compile(r"^messages\[(\d{1,9})\]")
-_INPUT_PATH = re.compile(r"^input(?:\[(\d{1,9})\])?")
-_DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.(name|parameters)")
 
 
@@ -67,23 +40,19 @@ def start_of(body: bytes, headers: Headers) -> Start:
     """Return the start for the body and the headers of a request. Raises `ApiError`."""
     request = decode_request(_decode, body)
     _check_supported(request)
-    turn = turn_id(headers, "chatcmpl-")
     converted = convert_messages(request.messages)
-    conversation = named_conversation(headers)
-    start = TurnStart(
-        turn=turn,
+    stateless = TurnStart(
+        turn=turn_id(headers, "chatcmpl-"),
         model=request.model,
         messages=converted.messages,
         system=converted.system,
         params=_params(request),
         tools=None if request.tools is None else [_tool(tool, n) for n, tool in enumerate(request.tools)],
         tool_choice=_tool_choice(request),
-        on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
         metadata=request.metadata,
     )
-    path = _paths(request, converted, new_input_from(start))
-    if conversation is not None:
-        start = in_conversation(start, conversation)
+    path = _paths(request, converted, new_input_from(stateless))
+    start = with_conversation(stateless, headers)
     options = request.stream_options
     with_usage = options is not None and options.include_usage is True
     with_ids, one_call = start.on_disconnect == "continue", request.parallel_tool_calls is False
@@ -167,75 +136,14 @@ def _paths(request: ChatCompletionRequest, converted: Converted, input_from: int
         for n in range(len(message.parts))
     ]
 
-    def message_path(match: re.Match[str]) -> str:
-        n = int(match.group(1))
-        return f"messages[{converted.origins[n] if n < len(converted.origins) else n}]"
-
-    def input_path(match: re.Match[str]) -> str:
-        n = int(match.group(1) or len(inputs))
-        return inputs[n] if n < len(inputs) else "messages"
-
     def path(ours: str) -> str:
         if ours in own_names:
             return own_names[ours]
-        ours = _DATA_PATH.sub("", ours.removeprefix("params."))
-        ours = _INPUT_PATH.sub(input_path, _MESSAGE_PATH.sub(message_path, ours))
+        ours = with_messages(without_data(ours.removeprefix("params.")), converted.origins)
+        ours = with_input(ours, inputs, "messages")
         return _TOOL_PATH.sub(r"\1.function.\2", ours.replace("].parts", "].content"))
 
     return path
-
-
-def completion(view: TurnView, *, one_call: bool = False) -> Shaped:
-    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out."""
-    parts = [] if view.message is UNSET else view.message.parts
-    body: dict[str, Any] = {
-        "id": view.turn,
-        "object": "chat.completion",
-        "created": created_of(view),
-        "model": view.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": _message(parts, one_call),
-                "logprobs": None,
-                "finish_reason": finish_reason_of(view.finish_reason, view.message),
-            }
-        ],
-    }
-    if view.usage is not UNSET:
-        body["usage"] = usage_body(view.usage)
-    return Shaped(200, encode_json(body))
-
-
-def _message(parts: list[Part], one_call: bool) -> dict[str, Any]:
-    text = "".join([part.text for part in parts if isinstance(part, TextPart)])
-    refusal = "".join([part.text for part in parts if isinstance(part, RefusalPart)])
-    reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
-    calls = [
-        {"id": part.call, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in parts
-        if isinstance(part, ToolCallPart)
-    ]
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": text or (None if calls or refusal else ""),
-        "refusal": refusal or None,
-    }
-    if reasoning:
-        message["reasoning_content"] = reasoning
-    if calls:
-        message["tool_calls"] = calls[:1] if one_call else calls
-    images = [
-        image_body(part.url or f"data:{part.media_type};base64,{part.data}")
-        for part in parts
-        if isinstance(part, ImagePart)
-    ]
-    if images:
-        message["images"] = images
-    citations = [citation_body(part.url, part.title) for part in parts if isinstance(part, CitationPart) and part.url]
-    if citations:
-        message["annotations"] = citations
-    return message
 
 
 CHAT_COMPLETIONS: Final = Dialect("chat_completions", refuse)

@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final, NamedTuple
 
 from gateway.dialects.base import encode_json
-from gateway.dialects.plain_http_answers import cost_number, usage_numbers
+from gateway.dialects.plain_http_fields import cost_number
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ApiError, ErrorBody
-from gateway.protocol.events import (
-    Ending,
-    ServerEvent,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnPart,
-    TurnStarted,
-)
+from gateway.protocol.events import Ending, ServerEvent, TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted
 from gateway.protocol.results import TurnView
+from providers.base import Usage
 
 NDJSON: Final = "application/x-ndjson"
 SHOWN: Final = frozenset({"text", "refusal"})
@@ -91,7 +84,7 @@ class ContentStream(StreamTranslator):
     def _finish(self, event: Ending, reason: str) -> bytes:
         names = self._names
         fields: dict[str, Any] = {} if self._conversation is None else {names.session: self._conversation}
-        fields |= {names.message: event.turn, "model": self._model, "usage": usage_numbers(event.usage, names.tokens)}
+        fields |= {names.message: event.turn, "model": self._model, "usage": _usage_numbers(event.usage, names.tokens)}
         if names.cost is not None:
             fields[names.cost] = cost_number(event.cost)
         return self._last({**fields, names.reason: reason})
@@ -132,3 +125,11 @@ class ContentLines(ContentStream):
 def error_line(error: ErrorBody) -> bytes:
     """Return the last line of an answer that has failed."""
     return encode_json({"content": "", "finished": True, "error": error}) + b"\n"
+
+
+def _usage_numbers(usage: Usage | None, names: tuple[str, str, str]) -> dict[str, int] | None:
+    """Return token counts, or None if they aren't known. `names` are those of the input, the output and the total."""
+    if usage is None:
+        return None
+    counts = (usage.input_tokens, usage.output_tokens, usage.input_tokens + usage.output_tokens)
+    return dict(zip(names, counts, strict=True))

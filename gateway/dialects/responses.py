@@ -22,24 +22,17 @@ from gateway.dialects.base import (
     unsupported,
 )
 from gateway.dialects.chat_completions import EFFORTS
+from gateway.dialects.field_paths import with_input, without_data
 from gateway.dialects.openai_errors import error_object
 from gateway.dialects.responses_ids import CHAIN_PREFIX, new_response_id
 from gateway.dialects.responses_input import Converted, convert_items
 from gateway.dialects.responses_object import TURN_PREFIX, Object
-from gateway.dialects.responses_request import (
-    NamedTool,
-    ResponsesRequest,
-    SocketRequest,
-    TextSpec,
-    settings_of,
-)
+from gateway.dialects.responses_request import NamedTool, ResponsesRequest, SocketRequest, TextSpec, settings_of
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import InputMessage, TurnStart
 from providers.base import Effort, Params, Part, TextPart, Tool, ToolChoice, ToolName
 
 _MESSAGE_PATH = re.compile(r"messages\[(\d{1,9})\](?:\.parts(?:\[(\d{1,9})\])?)?")
-_INPUT_PATH = re.compile(r"^input\[(\d{1,9})\]")
-_DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 
 
 class Previous(Struct):
@@ -111,12 +104,17 @@ def create_of_frame(request: SocketRequest, headers: Headers) -> Create:
         if getattr(request, name):
             setattr(request, name, None)  # a socket always streams
     without_turn = {name: value for name, value in headers.items() if name not in TURN_HEADERS}
-    return _create(request, new_response_id(request.previous_response_id), without_turn)
+    return _create(
+        request,
+        new_response_id(request.previous_response_id),
+        without_turn,
+        is_answered=request.generate is not False,
+    )
 
 
-def _create(request: ResponsesRequest, turn: str, headers: Headers) -> Create:
+def _create(request: ResponsesRequest, turn: str, headers: Headers, *, is_answered: bool = True) -> Create:
     _check_supported(request)
-    converted = convert_items(request.input)
+    converted = convert_items(request.input, is_answered=is_answered)
     tools, choice = _tools(request), _tool_choice(request)
     if isinstance(request.tool_choice, NamedTool) and request.tool_choice.type == "allowed_tools":
         allowed = {tool.name for tool in request.tool_choice.tools or ()}
@@ -246,8 +244,8 @@ def _paths(converted: Converted) -> Callable[[str], str]:
         "messages": "input",
         "parent": "previous_response_id",
     }
-    flat = [
-        n
+    inputs = [
+        f"input[{n}]"
         for message, numbers in zip(converted.messages, converted.origins, strict=False)
         for n in numbers
         if message.role != "system"
@@ -261,10 +259,10 @@ def _paths(converted: Converted) -> Callable[[str], str]:
     def path(ours: str) -> str:
         if ours in own_names:
             return own_names[ours]
-        ours = _DATA_PATH.sub("", ours.removeprefix("params."))
+        ours = without_data(ours.removeprefix("params."))
         if _MESSAGE_PATH.match(ours):
             return _MESSAGE_PATH.sub(lambda match: item(int(match[1]), int(match[2] or 0)), ours)
-        ours = _INPUT_PATH.sub(lambda match: f"input[{flat[n]}]" if (n := int(match[1])) < len(flat) else "input", ours)
+        ours = with_input(ours, inputs, "input")
         return ours.replace("response_format", "text.format") if ours.startswith("response_format") else ours
 
     return path

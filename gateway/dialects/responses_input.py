@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.responses_request import Content, InputItem
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import (
@@ -22,36 +22,6 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-
-
-class Content(Struct):
-    """A part of an item's content. Its `type` says which field is present."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: str | None = None
-    file_data: str | None = None
-    file_url: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class InputItem(Struct):
-    """An item of the input: a message, a call of a function, its output, reasoning, or an image of an answer."""
-
-    type: str | None = None
-    role: str | None = None
-    content: str | list[Content] | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: Any = None
-    output: Any = None
-    summary: list[Content] | None = None
-    encrypted_content: str | None = None
-    result: str | None = None
-    url: str | None = None
-    output_format: str | None = None
 
 
 class Converted(NamedTuple):
@@ -82,15 +52,18 @@ MEDIA: Final = {"input_image": "Image", "input_file": "File"}
 TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
-def convert_items(items: str | Sequence[InputItem] | None) -> Converted:
+def convert_items(items: str | Sequence[InputItem] | None, *, is_answered: bool = True) -> Converted:
     """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`.
 
-    Images and files in the outputs of functions follow these outputs in a message of the user.
+    Images and files in the outputs of functions follow these outputs in a message of the user. If all messages are of
+    the system, the last one is what the model answers, as at OpenAI; most providers take it only from the user. If
+    the input isn't answered, but only prepares a context, it stays with the system.
     """
     if isinstance(items, str):
         return Converted([], [InputMessage(role="user", parts=[TextPart(items)])] if items else [], [[0]])
     converted = Converted([], [], [])
     media: list[tuple[Part, int]] = []
+    last_of_system: tuple[int, list[Part]] | None = None
     for n, item in enumerate(items or ()):
         if item.type == "function_call_output":
             result, more = _result(item, f"input[{n}]")
@@ -101,10 +74,16 @@ def convert_items(items: str | Sequence[InputItem] | None) -> Converted:
         if parts:
             _append_media(converted, media)
         if role == "system" and not converted.messages:
-            converted.system.extend(part.text for part in parts if isinstance(part, TextPart) and part.text)
+            texts: list[Part] = [part for part in parts if isinstance(part, TextPart) and part.text]
+            converted.system.extend(part.text for part in texts if isinstance(part, TextPart))
+            last_of_system = (n, texts) if texts else last_of_system
         elif parts:
             _append(converted, role, parts, n)
     _append_media(converted, media)
+    if is_answered and last_of_system is not None and not converted.messages:
+        n, texts = last_of_system
+        del converted.system[-len(texts) :]
+        _append(converted, "user", texts, n)
     return converted
 
 

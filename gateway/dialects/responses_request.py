@@ -6,11 +6,40 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from gateway.dialects.responses_input import InputItem
 from gateway.dialects.responses_object import DEFAULTS, Object
 
 UNTYPED_SETTINGS: Final = ("prompt_cache_key", "safety_identifier", "service_tier", "truncation", "user")
 NAME_CHARS_MAX: Final = 512
+
+
+class Content(Struct):
+    """A part of an item's content. Its `type` says which field is present."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class InputItem(Struct):
+    """An item of the input: a message, a call of a function, its output, reasoning, or an image of an answer."""
+
+    type: str | None = None
+    role: str | None = None
+    content: str | list[Content] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Any = None
+    output: Any = None
+    summary: list[Content] | None = None
+    encrypted_content: str | None = None
+    result: str | None = None
+    url: str | None = None
+    output_format: str | None = None
 
 
 class ToolSpec(Struct):

@@ -205,15 +205,3 @@ def part_begun(part: Part, n: int) -> TurnPart:
     kind: PartKind = part.__struct_config__.tag  # type: ignore[assignment]
     fields: dict[str, Any] = {name: getattr(part, name, None) for name in _BEGUN_FIELDS}
     return TurnPart(turn="", seq=0, part=n, kind=kind, **fields)
-
-
-def failure_of(error: ErrorBody) -> ApiError:
-    """Return the exception for an error that an event or a result carries."""
-    return ApiError(
-        error.code,
-        error.message,
-        retryable=error.retryable,
-        retry_after_ms=error.retry_after_ms,
-        path=error.path,
-        stored_message=error.stored_message,
-    )

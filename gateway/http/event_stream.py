@@ -13,7 +13,8 @@ from typing import cast
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from gateway.dialects.stream import StreamTranslator, failure_of
+from gateway.dialects.base import failure_of
+from gateway.dialects.stream import StreamTranslator
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import HttpSession
 from gateway.offload import offload

@@ -41,8 +41,13 @@ EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
 UNNUMBERED_EVENTS: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
 """The frames in a stream that have no seq: each is a line of NDJSON, or a comment in server-sent events."""
 
-BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
-"""The security requirement of an operation that needs a credential."""
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+"""The ways to send a credential with a request."""
+SECURITY: list[dict[str, list[str]]] = [{name: []} for name in SECURITY_SCHEMES]
+"""The security requirement of an operation that needs a credential: one of them."""
 
 HEADERS = {
     "Location": "The path of the turn or the conversation.",
@@ -95,8 +100,8 @@ def openapi(auth: str) -> dict[str, Any]:
         "components": {"schemas": referenced_schemas(paths, schemas)},
     }
     if auth != "none":
-        document["security"] = BEARER
-        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        document["security"] = SECURITY
+        document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document
 
 
@@ -122,7 +127,7 @@ def _operation(operation: Operation, schemas: dict[str, Schema], has_auth: bool)
         content = {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         schema["requestBody"] = {"required": bool(body["required"]), "content": content}
     if operation.is_public:
-        schema["security"] = [{}, *BEARER] if operation.may_require_admin and has_auth else []
+        schema["security"] = [{}, *SECURITY] if operation.may_require_admin and has_auth else []
     return schema
 
 

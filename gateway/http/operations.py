@@ -9,11 +9,12 @@ from starlette.responses import Response
 from gateway import __version__
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import admin, credentials, models, part_download, resources, service_status, turns, users
-from gateway.http.dialects import messages
+from gateway.http.dialects import anthropic_messages
 from gateway.http.dialects.table import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
 from gateway.http.responses import JsonResponse
+from gateway.identity.origin import check_stated_origin
 from gateway.identity.principal import Scope
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL
@@ -61,8 +62,13 @@ def _operation(
 
 
 async def about(context: RequestContext) -> Response:
-    """Return what this service is, and all of its addresses."""
+    """Return what this service is, and all of its addresses.
+
+    At its own address, not at `/`, a page of another origin is refused as its socket is. Raises `ApiError`.
+    """
     settings = context.services.settings
+    if context.scope["path"].endswith("/v1"):
+        check_stated_origin(context.scope["headers"], context.scope["query_string"], settings)
     prefix = settings.path_prefix
     return JsonResponse(
         About(
@@ -182,7 +188,7 @@ OPERATIONS: tuple[Operation, ...] = (
         p.ModelsList,
         ResponseSpec("The models.", ModelCatalog),
         handler=models.list_models,
-        variant=(messages.VERSION_HEADER, messages.LIST_MODELS),
+        variant=(anthropic_messages.VERSION_HEADER, anthropic_messages.LIST_MODELS),
     ),
     _operation(
         "GET",
@@ -192,7 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec("The model.", ModelObject),
         handler=models.get_model,
         scope="read",
-        variant=(messages.VERSION_HEADER, messages.GET_MODEL),
+        variant=(anthropic_messages.VERSION_HEADER, anthropic_messages.GET_MODEL),
     ),
     _operation("GET", "/v1/usage", "Get the usage and cost", p.UsageGet),
     _operation(

@@ -1,15 +1,13 @@
-"""The page and its files."""
+"""The page at `/`, and the folder of its files, which `assets.py` serves."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import FileResponse
-from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.http.assets import Assets
 from gateway.http.endpoints import Endpoint
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.operations import OPERATIONS
@@ -17,23 +15,12 @@ from gateway.http.request_body import JSON_TYPE
 from gateway.http.responses import error_response
 from gateway.http.unknown_paths import WRONG_METHOD
 
-SERVED_SUFFIXES = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
-"""The file types of the pages, the client library and the licenses. No other files in the folder are served."""
-
-
-class PageFiles(StaticFiles):
-    """The static files of the page, limited to the types in `SERVED_SUFFIXES`."""
-
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Return the full path of a file and its `stat` result; the latter is None if no such file is served."""
-        return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
-
 
 class Index:
     """`/`: the page, or the information about the service for a client that prefers JSON."""
 
-    def __init__(self, page: Path) -> None:
-        self._page = page
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
         self._about = Endpoint({about.method: about for about in OPERATIONS if about.path == "/v1"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,14 +32,14 @@ class Index:
         # A client that sends `application/json, */*` wants JSON: the page is only for one that names text/html.
         offered = ("text/html", JSON_TYPE) if "text/html" in headers.get("accept", "") else (JSON_TYPE,)
         prefers_json = JSON_TYPE in headers.get("accept", "") and preferred_media_type(headers, offered) == JSON_TYPE
-        page = FileResponse(self._page, media_type="text/html", headers={"vary": "Accept"})
 
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).add_vary_header("Accept")
             await send(message)
 
-        await (self._about if prefers_json else page)(scope, receive, send_with_vary if prefers_json else send)
+        answer = self._about if prefers_json else await self._assets.page("index.html", scope)
+        await answer(scope, receive, send_with_vary)
 
 
 def static_dir() -> Path:

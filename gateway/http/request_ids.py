@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from gateway.http.dialects.messages import VERSION_HEADER
+from gateway.http.dialects.anthropic_messages import VERSION_HEADER
 from gateway.protocol.ids import REQUEST_ID_HEADER, request_id_in
 
 log = structlog.stdlib.get_logger("turnwire.http")

@@ -62,6 +62,8 @@ def error_response(
         all_headers["retry-after"] = error.body.retry_after
     if error.code == "shutting_down":
         all_headers["connection"] = "close"  # so that the retry reaches another instance
+    if error.code == "forbidden_origin":
+        all_headers["access-control-allow-origin"] = "*"  # the page must be able to read it
     if status == 401:
         all_headers["www-authenticate"] = "Bearer"
     if dialect is not None:

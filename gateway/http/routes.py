@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from gateway.http.assets import Assets
 from gateway.http.asyncapi import asyncapi
 from gateway.http.endpoints import api_routes
 from gateway.http.openapi import openapi
-from gateway.http.page import Index, PageFiles, static_dir
+from gateway.http.page import Index, static_dir
 from gateway.http.request_body import JSON_TYPE
 from gateway.http.responses import BytesResponse, HttpError, error_response
 from gateway.protocol.codec import JSON
@@ -32,21 +34,22 @@ async def refuse_without_upgrade(_: Request) -> Response:
 
 def routes(settings: Settings) -> list[BaseRoute]:
     """Return the HTTP routes of the gateway."""
-    page_dir = static_dir()
+    folder = static_dir()
+    assets = Assets(folder, is_installed=folder.parent == Path(__file__).parents[1], auth=settings.auth)
     host = settings.page_url.partition("://")[2]
 
-    async def docs(_: Request) -> Response:
-        return FileResponse(page_dir / "docs.html", media_type="text/html")
+    async def docs(request: Request) -> Response:
+        return await assets.page("docs.html", request.scope)
 
     return [
-        Route("/", Index(page_dir / "index.html")),
+        Route("/", Index(assets)),
         *api_routes(),
         Route("/ws", refuse_without_upgrade),
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", docs),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
-        Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
+        Mount("/static", assets),
     ]
 
 

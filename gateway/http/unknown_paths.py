@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from gateway.dialects.anthropic_messages import MESSAGES
 from gateway.dialects.base import Dialect
-from gateway.dialects.messages import MESSAGES
-from gateway.http.dialects.messages import VERSION_HEADER
+from gateway.http.dialects.anthropic_messages import VERSION_HEADER
 from gateway.http.dialects.table import dialect_at
 from gateway.http.responses import HttpError, error_response
 from gateway.protocol.errors import ApiError

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
+from gateway.identity.refused_origins import SETTING, refused_origins
 from gateway.protocol.errors import ApiError
+from gateway.protocol.plain_text import escape_invisible
 from gateway.settings import LOOPBACK_NAMES, Settings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
@@ -20,6 +23,9 @@ Replace each `_` in a name by `-` before the match.
 """
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+ORIGIN_CHARS_MAX = 200
+"""How much of a refused origin is shown."""
 
 
 def header_values(headers: Headers, name: bytes) -> list[str]:
@@ -69,7 +75,7 @@ def check_host(headers: Headers, settings: Settings) -> None:
 def check_origin(headers: Headers, settings: Settings) -> None:
     """Check that a browser connects from the page's own origin or from one that the operator listed.
 
-    Raise `ApiError` "forbidden" if not. A request without `Origin` passes.
+    Raise `ApiError` "forbidden_origin" if not, and log that. A request without `Origin` passes.
     """
     origins = header_values(headers, b"origin")
     if not origins or (len(origins) == 1 and origins[0] in settings.allowed_origins):
@@ -78,7 +84,24 @@ def check_origin(headers: Headers, settings: Settings) -> None:
     is_own = authority.lower() == (header_values(headers, b"host") or [""])[0].lower()
     if len(origins) == 1 and scheme in {"http", "https"} and is_own:
         return
-    raise ApiError("forbidden", "This origin isn't allowed. The operator can add it to TURNWIRE_ALLOWED_ORIGINS.")
+    shown = escape_invisible(", ".join(origins)[:ORIGIN_CHARS_MAX])[:ORIGIN_CHARS_MAX]
+    refused_origins.note(shown)
+    raise ApiError(
+        "forbidden_origin",
+        f"Pages of the origin {shown or '(empty)'} may not use this gateway. The operator can add it to {SETTING}.",
+    )
+
+
+def check_stated_origin(headers: Headers, query_string: bytes, settings: Settings) -> None:
+    """Check the `Origin` of a request, and the `origin` in its query: see `check_origin`. Raises `ApiError`.
+
+    A browser sends no `Origin` with a simple request to the page's own origin, though it does with a socket. A proxy may
+    give the gateway another `Host` than the page's, so a page states its origin to learn why its socket is refused.
+    """
+    check_origin(headers, settings)
+    for stated in parse_qs(query_string.decode("latin-1"), keep_blank_values=True).get("origin", [])[:1]:
+        others = [(name, value) for name, value in headers if name != b"origin"]
+        check_origin([*others, (b"origin", stated.encode("latin-1", "replace"))], settings)
 
 
 def check_socket_origin(headers: Headers, settings: Settings) -> None:

@@ -40,6 +40,8 @@ REQUIRED_SCOPES: dict[type[p.Request], Scope | None] = {
     p.ConversationMessages: "read",
     p.ConversationAttach: "read",
     p.ConversationDetach: "read",
+    p.ConversationsAttach: "read",
+    p.ConversationsDetach: "read",
     p.ModelsList: "read",
     p.UsageGet: "read",
     p.TurnCancel: "cancel",

@@ -17,7 +17,7 @@ from gateway.limits.rate_limiter import RateLimiter
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, ErrorCode
 from gateway.settings import Settings
-from store.records import Limited, LimitName, TurnLimits
+from store.records import PINNED_MAX, Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
 """The requests that the rate limit doesn't apply to.
@@ -48,6 +48,7 @@ _LIMIT_ERRORS: dict[LimitName, tuple[ErrorCode, str]] = {
     "stored_bytes": (_BUDGET, "Storage limit reached. Delete some conversations."),
     "tokens_per_day": (_BUDGET, "Daily token limit reached. It resets at 00:00 UTC."),
     "cost_per_day": (_BUDGET, "Daily spending limit reached. It resets at 00:00 UTC."),
+    "pinned": ("too_large", f"{PINNED_MAX} conversations are pinned already. Unpin one, then try again."),
     "conversation_tokens": (_BUDGET, "Token limit of this conversation reached. Start a new conversation."),
 }
 

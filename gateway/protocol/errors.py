@@ -20,6 +20,7 @@ ErrorCode = (
         "invalid_frame",
         "unauthenticated",
         "forbidden",
+        "forbidden_origin",
         "not_found",
         "conflict",
         "gone",
@@ -48,6 +49,9 @@ CODES: dict[ErrorCode, ErrorSpec] = {
     "invalid_request": ErrorSpec("A field has an invalid value. Correct the field.", False, 400),
     "unauthenticated": ErrorSpec("The credential is missing or no longer valid. Sign in again.", False, 401),
     "forbidden": ErrorSpec("The credential doesn't allow this request. Use another credential.", False, 403),
+    "forbidden_origin": ErrorSpec(
+        "Pages of this origin may not use this gateway. Add the origin to TURNWIRE_ALLOWED_ORIGINS.", False, 403
+    ),
     "not_found": ErrorSpec("Not found. Check the id.", False, 404),
     "conflict": ErrorSpec("This id was already used for a different request. Use a new id.", False, 409),
     "gone": ErrorSpec("The events of this turn are no longer kept. Read the stored message.", False, 410),

@@ -217,12 +217,28 @@ class ConversationUpdated(Struct, frozen=True, kw_only=True, tag_field="type", t
     revision: int
     title: str
     head: str | None
+    system: str | UnsetType = UNSET
 
 
 class ConversationDeleted(Struct, frozen=True, tag_field="type", tag="conversation.deleted"):
     """The conversation was deleted."""
 
     conversation: str
+
+
+class ConversationsChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="conversations.changed"):
+    """A conversation in the user's list is new, has changed, or was deleted. The fields of a change are its newest state.
+
+    `conversation` is None if all conversations of the user were deleted.
+    """
+
+    conversation: str | None
+    change: Literal["changed", "deleted"]
+    title: str | UnsetType = UNSET
+    updated_at: str | UnsetType = UNSET
+    head: str | UnsetType | None = UNSET
+    revision: int | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
 
 
 class Durability(Struct, frozen=True, tag_field="type", tag="durability"):
@@ -252,6 +268,7 @@ ServerEvent = (
     | Heartbeat
     | ConversationUpdated
     | ConversationDeleted
+    | ConversationsChanged
     | Durability
     | GoingAway
     | AuthExpiring

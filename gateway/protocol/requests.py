@@ -103,7 +103,8 @@ class Ping(Request, frozen=True, tag="ping"):
 class TurnStart(Request, frozen=True, tag="turn.start"):
     """Start a turn: send input to a model. `turn` is the idempotency key.
 
-    With `create`, the conversation is created if its user has none with that id.
+    With `create`, the conversation is created if its user has none with that id. With `continue`, the turn goes on from the
+    answer `parent`, in a new answer beside it.
     """
 
     turn: TurnId | None = None
@@ -112,6 +113,7 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
     model: ModelId | None = None
     input: str | list[Part] | None = None
     parent: Key | None = None
+    continue_: bool = msgspec.field(default=False, name="continue")
     messages: list[InputMessage] | None = None
     system: str | None = None
     params: Params = Params()
@@ -191,6 +193,7 @@ class ConversationList(Request, frozen=True, tag="conversation.list"):
     limit: PageLimit = 50
     before: Key | None = None
     query: Annotated[str, Meta(max_length=200)] | None = None
+    pinned: bool = False
 
 
 class ConversationGet(Request, frozen=True, tag="conversation.get"):
@@ -208,6 +211,7 @@ class ConversationUpdate(Request, frozen=True, tag="conversation.update"):
     model: ModelId | None = None
     metadata: Metadata | None = None
     head: Key | None = None
+    pinned: bool | None = None
 
 
 class ConversationClear(Request, frozen=True, tag="conversation.clear"):
@@ -241,6 +245,14 @@ class ConversationDetach(Request, frozen=True, tag="conversation.detach"):
     """End the subscription to a conversation. Turns that are attached stay attached."""
 
     conversation: Key
+
+
+class ConversationsAttach(Request, frozen=True, tag="conversations.attach"):
+    """Subscribe to the list of the user's conversations: to each change of a conversation in it."""
+
+
+class ConversationsDetach(Request, frozen=True, tag="conversations.detach"):
+    """End the subscription to the list of the user's conversations."""
 
 
 class FeedbackPut(Request, frozen=True, tag="feedback.put"):
@@ -280,6 +292,8 @@ AnyRequest = (
     | ConversationMessages
     | ConversationAttach
     | ConversationDetach
+    | ConversationsAttach
+    | ConversationsDetach
     | FeedbackPut
     | ModelsList
     | UsageGet

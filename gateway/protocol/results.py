@@ -125,6 +125,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     head: str | None
     revision: int
+    pinned: bool
     created_at: str
     updated_at: str
     messages: int
@@ -188,6 +189,8 @@ RESULTS: dict[type[p.Request], type[Struct]] = {
     p.ConversationMessages: MessagePage,
     p.ConversationAttach: ConversationAttached,
     p.ConversationDetach: Nothing,
+    p.ConversationsAttach: Nothing,
+    p.ConversationsDetach: Nothing,
     p.FeedbackPut: Nothing,
     p.ModelsList: Models,
     p.UsageGet: Sums,

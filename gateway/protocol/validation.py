@@ -42,6 +42,8 @@ def check_start(request: TurnStart, items_max: int) -> None:
     items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
     if items + len(request.input_parts) > items_max:
         raise too_many_items(items_max)
+    if request.continue_:
+        _check_continue(request)
     if request.messages is not None:
         for name in ("conversation", "parent", "input"):
             if getattr(request, name) is not None:
@@ -68,6 +70,21 @@ def check_start(request: TurnStart, items_max: int) -> None:
     if (call := _result_without_call(messages) or misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Send the call in that message.", "messages")
     _check_tools(request)
+
+
+def _check_continue(request: TurnStart) -> None:
+    if request.input is not None or request.messages is not None:
+        raise ApiError(
+            "invalid_request",
+            "`continue` goes on from a stored answer, without `input` or `messages`. Leave them out, or leave `continue` out.",
+            path="continue",
+        )
+    if request.parent is None or request.conversation is None:
+        raise ApiError(
+            "invalid_request",
+            "`continue` requires the answer to go on from. Send its id as `parent`, and its `conversation`.",
+            path="continue",
+        )
 
 
 def check_own_id(own_id: str | None, field: str) -> None:

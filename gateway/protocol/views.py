@@ -98,6 +98,7 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         metadata=_metadata(record.metadata),
         head=record.head,
         revision=record.revision,
+        pinned=record.pinned,
         created_at=rfc3339(record.created_ms),
         updated_at=rfc3339(record.updated_ms),
         messages=record.messages,

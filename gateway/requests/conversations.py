@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
+from gateway.protocol.codec import encoded_size
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationUpdated, Message
 from gateway.protocol.ids import now_ms
@@ -27,6 +28,8 @@ from store.records import Change, ConversationRecord, Found, MessageRecord, NotF
 T = TypeVar("T")
 
 PAGE_BYTES_MAX = 128 * 1024
+SYSTEM_BYTES_MAX = 8192
+"""A longer system prompt is left out of `conversation.updated`, because an event has to fit in a frame."""
 
 
 class Conversations:
@@ -49,6 +52,7 @@ class Conversations:
         self._turns = turns
         self._retention_days = retention_days
         self._subscribed: set[str] = set()
+        self._watches_list = False
         self._feedback_lock = asyncio.Lock()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
@@ -63,19 +67,22 @@ class Conversations:
             p.ConversationMessages: self._messages,
             p.ConversationAttach: self._attach,
             p.ConversationDetach: self._detach,
+            p.ConversationsAttach: self._attach_list,
+            p.ConversationsDetach: self._detach_list,
             p.FeedbackPut: self._feedback,
         }
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is no conversation subscription."""
-        return not self._subscribed
+        """Whether there is no subscription to a conversation or to the list."""
+        return not self._subscribed and not self._watches_list
 
     def close(self) -> None:
-        """Unsubscribe from all conversations."""
+        """Unsubscribe from all conversations and from the list."""
         for conversation in self._subscribed:
             self._services.subscriptions.unsubscribe(self._user, conversation, self._outbox)
         self._subscribed.clear()
+        self._unwatch_list()
 
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         check_own_id(request.conversation, "conversation")
@@ -95,10 +102,16 @@ class Conversations:
         return conversation_view(await self._services.store.create_conversation(conversation, limits))
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
+        if request.query and request.pinned:
+            raise ApiError(
+                "invalid_request", "`query` and `pinned` can't be combined. Leave one of them out.", path="pinned"
+            )
         if request.query:
             found, more = await self._services.store.search(self._user, request.query, request.limit, request.before)
         else:
-            records, more = await self._services.store.conversations(self._user, request.limit, request.before)
+            records, more = await self._services.store.conversations(
+                self._user, request.limit, request.before, pinned=request.pinned
+            )
             found = [Found(record=record) for record in records]
         page = fit_page(map(found_view, found))
         more = more or len(page) < len(found)
@@ -118,6 +131,7 @@ class Conversations:
             if request.metadata is None
             else encode_metadata(request.metadata, self._services.settings.metadata_bytes),
             head=request.head,
+            pinned=request.pinned,
         )
         changed = await self._services.store.update_conversation(
             self._user, request.conversation, change, now_ms(), self._services.limits.turn_limits
@@ -134,7 +148,11 @@ class Conversations:
             self._user,
             changed.id,
             ConversationUpdated(
-                conversation=changed.id, revision=changed.revision, title=changed.title, head=changed.head
+                conversation=changed.id,
+                revision=changed.revision,
+                title=changed.title,
+                head=changed.head,
+                system=_fitting_system(changed.system),
             ),
         )
 
@@ -196,6 +214,25 @@ class Conversations:
         self._services.subscriptions.unsubscribe(self._user, request.conversation, self._outbox)
         return r.Nothing()
 
+    async def _attach_list(self, request: p.ConversationsAttach) -> r.Nothing:
+        if not self._watches_list:
+            self._watches_list = True
+            try:
+                await self._services.list_subscriptions.subscribe(self._user, self._outbox)
+            except BaseException:
+                self._watches_list = False
+                raise
+        return r.Nothing()
+
+    async def _detach_list(self, request: p.ConversationsDetach) -> r.Nothing:
+        self._unwatch_list()
+        return r.Nothing()
+
+    def _unwatch_list(self) -> None:
+        if self._watches_list:
+            self._watches_list = False
+            self._services.list_subscriptions.unsubscribe(self._user, self._outbox)
+
     async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:
         store, rating = self._services.store, str(request.rating)
         message, model = await self._find_rated(request.message)
@@ -216,6 +253,11 @@ class Conversations:
             large.charge(self._user, len(record.body))
             body = await offload(len(record.body), body_of, record)
         return msgspec.structs.replace(record, body=b""), body.model
+
+
+def _fitting_system(system: str | None) -> str | UnsetType:
+    """Return the system prompt for an event: empty if there is none, and nothing if it doesn't fit in a frame."""
+    return UNSET if system and encoded_size(system) > SYSTEM_BYTES_MAX else system or ""
 
 
 def fit_page(items: Iterable[T]) -> list[T]:

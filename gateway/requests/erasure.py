@@ -17,6 +17,7 @@ from gateway.protocol.events import ConversationDeleted
 from gateway.requests.clients import ClientRegistry
 from gateway.turns.abort import Abort
 from gateway.turns.cancellation import Cancellation
+from gateway.turns.list_subscriptions import ListSubscriptions
 from gateway.turns.registry import TurnRegistry
 from store.api import Store, erased_key, user_hash
 
@@ -44,12 +45,14 @@ class Erasure:
         cancellation: Cancellation,
         clients: ClientRegistry,
         limits: Limits,
+        list_subscriptions: ListSubscriptions,
     ) -> None:
         self._store = store
         self._registry = registry
         self._cancellation = cancellation
         self._clients = clients
         self._limits = limits
+        self._list_subscriptions = list_subscriptions
         self._one_at_a_time = asyncio.Lock()
         self._again_at: dict[str, float] = {}
         """When each user that has erased itself may do so again, by the hash of its name."""
@@ -129,11 +132,13 @@ class Erasure:
     def forget(self, user: str) -> None:
         """Close the user's connections to this instance for good, and forget what it has of the user in memory.
 
-        A service's connection stays open; its subscriptions for the user get `conversation.deleted`.
+        A service's connection stays open; its subscriptions for the user get `conversation.deleted`
+        and `conversations.changed`.
         """
         for client in self._clients.of(user):
             client.close_permanently(CLOSED_REASON)
         for conversation in self._registry.subscribed_conversations(user):
             self._registry.send_to_subscribers(user, conversation, ConversationDeleted(conversation))
+        self._list_subscriptions.erased(user)
         self._registry.drop_ended_of(user)
         self._limits.forget(user)

@@ -12,6 +12,7 @@ from gateway.requests.erasure import Erasure
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.cancellation import Cancellation
+from gateway.turns.list_subscriptions import ListSubscriptions
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.registry import TurnRegistry
 from gateway.turns.runner import TurnRunner
@@ -36,6 +37,7 @@ class Services:
     starter: TurnStarter
     cancellation: Cancellation
     subscriptions: ConversationSubscriptions
+    list_subscriptions: ListSubscriptions
     limits: Limits
     memory: Memory
     telemetry: Telemetry

@@ -246,8 +246,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
         Abort the connection if the client doesn't answer the close frame within the close timeout.
 
-        Raises `ClientDisconnected` if the connection is closed or closing.
+        Raises `ClientDisconnected` if the connection is closed or closing, also if it is closed while this waits.
         """
+        if message["type"] == "websocket.send":
+            await self.writable.wait()
         if (self.close_sent and self.initial_response is None) or self.transport.is_closing():
             raise ClientDisconnected  # an aborted transport would raise RuntimeError
         if message["type"] != "websocket.close" or not self.handshake_complete:

@@ -149,6 +149,7 @@ async def accept(
     request: TurnStart,
     prepared: Prepared,
     model: str,
+    parent: str | None,
     owner: str,
     lease_ms: int,
     limits: TurnLimits | None = None,
@@ -156,7 +157,7 @@ async def accept(
 ) -> Accepted:
     """Store the turn with `owner` as its owner, and set the live turn's acceptance.
 
-    `retention_days` becomes that of the conversation.
+    `parent` is the message below which the turn stands. `retention_days` becomes that of the conversation.
 
     Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
 
@@ -193,7 +194,7 @@ async def accept(
         new_conversation=created,
         title=title_of(prepared.message.parts),
         input=input_message,
-        parent=request.parent,
+        parent=parent,
         on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
         model=model,
         now_ms=now,

@@ -19,7 +19,8 @@ MAX_TOKENS_MIN = 16
 class AnswerContinuer:
     """The `Continuer` of one turn. `builder` makes its requests, and `chat_request` is the request to continue.
 
-    `answering` is the route of the model that a former owner asked, if there was one.
+    `answering` is the route of the model that a former owner asked, if there was one. `is_broken`: the answer broke off in
+    this turn. If not, the client has asked to go on from an answer of an earlier turn.
     """
 
     def __init__(
@@ -28,11 +29,16 @@ class AnswerContinuer:
         event_writer: EventWriter,
         chat_request: ChatRequest,
         answering: Route | None = None,
+        *,
+        is_broken: bool = True,
     ) -> None:
         self._builder = builder
         self._event_writer = event_writer
         self._chat_request = chat_request
         self._answering = answering
+        self._is_broken = is_broken
+        self.failure: ProviderError | None = None
+        """The last failure of a request for the rest."""
         self._parts: list[Part] | None = None
         self._way: Way | None = None
         self._is_begun = False
@@ -51,7 +57,8 @@ class AnswerContinuer:
         tokens = estimate_tokens(self._parts)
         if route.context_window is not None and request_tokens(request) + tokens > route.context_window:
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
-        if (max_tokens := self._chat_request.params.max_tokens) is not None:
+        max_tokens = self._chat_request.params.max_tokens
+        if max_tokens is not None and self._is_broken:
             left = max(min(max_tokens, MAX_TOKENS_MIN), max_tokens - tokens)
             left = min(left, route.max_output or left)
             request = structs.replace(request, params=structs.replace(request.params, max_tokens=left))
@@ -72,7 +79,8 @@ class AnswerContinuer:
         """See `Continuer`."""
         if not self._is_begun:
             self._is_begun = True
-            self._event_writer.metrics.on_continue()
+            if self._is_broken:
+                self._event_writer.metrics.on_continue()
             self._end_request(error)
 
     def on_continue(self, route: Route) -> None:
@@ -114,6 +122,7 @@ class AnswerContinuer:
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
         """See `Requester`. A request without an answer isn't counted in the usage."""
+        self.failure = error
         self._builder.on_failure(route, error)
         self._event_writer.drop_request()
 

@@ -15,9 +15,10 @@ from gateway.settings import Settings
 from gateway.turns.accounts import cost_nano
 from gateway.turns.answer_images import AnswerStore
 from gateway.turns.context import History, Place, build_chat_request
+from gateway.turns.continued_answer import load_answer
 from gateway.turns.request_builder import fit_request
 from gateway.turns.runner import TurnRunner
-from gateway.turns.token_estimate import request_tokens
+from gateway.turns.token_estimate import message_tokens, request_tokens
 from providers.base import ChatMessage, ChatRequest, Usage
 from providers.route import Route
 from store.records import NotFound
@@ -48,20 +49,22 @@ async def estimate_start(
     Raise `ApiError`, `ProviderError` or `StoreError` if the conversation, the model or the context can't be used. Limits
     and running turns aren't checked.
     """
-    conversation, route = await runner.resolve(user, request)
+    conversation, route, parent = await runner.resolve(user, request)
     new = ChatMessage(input_role(request.input_parts), tuple(request.input_parts)) if request.input_parts else None
     history = History(store, user, settings.context_bytes, settings.request_items, new)
-    last = request.parent or (conversation.head if conversation is not None else None)
+    last = parent or (conversation.head if conversation is not None else None)
     place = Place(request.conversation, last, route.id)
-    if request.parent is not None and request.conversation is not None:
+    if parent is not None and request.conversation is not None:
         try:
-            await store.branch(user, request.conversation, request.parent, bytes_max=1, count_max=1)
+            await store.branch(user, request.conversation, parent, bytes_max=1, count_max=1)
         except NotFound:
             raise NotFound("parent") from None
     whole = await build_chat_request(history, place, conversation, request, route.model, settings.system_prompt)
     is_stateless = request.messages is not None
     size = request_size(whole)
     fitted, input_tokens = await offload(size, _fit_and_count, route, whole, stateless=is_stateless)
+    if request.continue_:
+        input_tokens += message_tokens((await load_answer(store, user, request)).parts)
     output_tokens_max = request.params.max_tokens or route.max_output
     # In a thread, because the first use of the price list imports it.
     cost, cost_max = await asyncio.to_thread(_costs, route, input_tokens, output_tokens_max)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
-from gateway.offload import request_size
+from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
 from gateway.turns.abort import Abort
@@ -18,7 +19,7 @@ from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.message_fold import fold, fold_final
 from gateway.turns.outcome import Outcome
-from gateway.turns.part_events import UNSPLIT_CHARS_MAX, delta_events, part_event
+from gateway.turns.part_events import UNSPLIT_CHARS_MAX, delta_events, part_event, repeated_events
 from gateway.turns.state import IllegalTransition
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
@@ -213,6 +214,27 @@ class EventWriter:
         self._part_count = len(parts)
         self._is_resumed = bool(parts)
         return parts
+
+    async def repeat(self, parts: list[Part]) -> None:
+        """Publish the parts of an earlier answer, which this turn continues. They count as none of this turn's requests."""
+        live_turn = self.live_turn
+        slices = await offload(
+            sum(len(getattr(part, "text", None) or "") for part in parts),
+            repeated_events,
+            live_turn.turn,
+            live_turn.log.end,
+            parts,
+        )
+        for events in slices:
+            live_turn.publish(list(events))
+            self._on_events(live_turn)
+            await asyncio.sleep(0)  # raises if the turn was aborted
+        self._part_count = len(parts)
+        self._accounts.earlier_parts = parts
+
+    def exclude(self, parts: list[Part]) -> None:
+        """Leave `parts`, those of the earlier answer that this turn continues, out of the usage of a former owner."""
+        self._accounts.earlier_parts = parts
 
     def publish_waiting(self) -> None:
         """Publish the status "waiting" if the turn is still running without a first token, to show that it is alive."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from msgspec import structs
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
@@ -20,7 +21,8 @@ from gateway.protocol.requests import TurnStart
 from gateway.tasks import run_logged
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.context import without_history
-from gateway.turns.continuation import AnswerContinuer
+from gateway.turns.continuation import AnswerContinuer, can_continue
+from gateway.turns.continued_answer import check_answer, load_answer
 from gateway.turns.endings import Endings
 from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import EventWriter
@@ -79,6 +81,8 @@ class RunPlan:
     answer_parts: list[Part] = field(default_factory=list)
     resumed: bool = False
     continuing: list[Route] = field(default_factory=list)
+    repeats: bool = False
+    """Whether the answer that the request continues is to be repeated first."""
 
 
 class TurnRunner:
@@ -153,11 +157,12 @@ class TurnRunner:
             age_ms,
         )
 
-    async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
-        """Return the conversation and the route to the model of a request, after checking that the model can take it.
+    async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route, str | None]:
+        """Return the conversation of a request, the route to its model, and the message below which the turn stands.
 
-        The conversation is None if it is still to be created, or if the turn is stateless. Raises `NotFound`,
-        `ProviderError` and `StoreError`.
+        Check that the model can take the request. The conversation is None if it is still to be created, or if the turn is
+        stateless. The message is None if the request doesn't name it. Raises `ApiError`, `NotFound`, `ProviderError` and
+        `StoreError`.
         """
         conversation = None
         if request.conversation is not None:
@@ -166,10 +171,15 @@ class TurnRunner:
             except NotFound:
                 if not request.create:
                     raise
-        model = request.model or (conversation.model if conversation else None) or self.default_model
-        route = self._catalog.resolve(model)
+        answer = await load_answer(self._store, user, request) if request.continue_ else None
+        model = request.model or (answer and answer.model) or (conversation.model if conversation else None)
+        route = self._catalog.resolve(model or self.default_model)
         await check_request(route, without_history(request, route.model, self._settings.system_prompt))
-        return conversation, route
+        if answer is None:
+            return conversation, route, request.parent
+        routes = self.answering_routes(route, route.id)
+        check_answer(answer, request, routes, self._settings.turn_output_bytes)
+        return conversation, route, answer.parent
 
     async def drain(self, timeout_s: float) -> None:
         """Start no more turns. Wait at most `timeout_s` for the running ones, then hand them over or fail them."""
@@ -255,21 +265,29 @@ class TurnRunner:
                 if request is None:
                     request = await self._input.load_request(live_turn)
                 plan.request = None
+                if plan.repeats:
+                    await self._repeat_answer(live_turn, event_writer, plan, request)
                 chat_request = await self._input.chat_request(
                     live_turn, plan.turn, plan.conversation, request, plan.route.model
                 )
                 is_replayed = bool(plan.answer_parts or plan.resumed) and not plan.continuing
                 if is_replayed:
                     chat_request = chat_request.continuing(plan.answer_parts, live_turn.response_handle)
+                    chat_request = structs.replace(chat_request, is_continuation=plan.repeats)
                 builder = RequestBuilder(
                     event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
                 )
-                answering = self.answering_routes(plan.route, live_turn.model)[0] if plan.continuing else None
-                continuer = AnswerContinuer(builder, event_writer, chat_request, answering)
+                is_takeover = bool(plan.continuing) and not plan.repeats
+                answering = self.answering_routes(plan.route, live_turn.model)[0] if is_takeover else None
+                continuer = AnswerContinuer(
+                    builder, event_writer, chat_request, answering, is_broken=not request.continue_ or is_takeover
+                )
                 if plan.continuing:
                     first, *others = plan.continuing
                     if not await self._client.continue_answer(first, others, continuer, deadline):
-                        return Outcome("failed", error=ApiError("owner_lost"))
+                        failure = continuer.failure if plan.repeats else None
+                        error = ApiError("owner_lost") if failure is None else as_api_error(failure)
+                        return Outcome("failed", error=error)
                 else:
                     await self._stream_answer(event_writer, plan.route, builder, continuer, deadline, once=is_replayed)
             return event_writer.outcome_of_answer()
@@ -287,6 +305,22 @@ class TurnRunner:
             return Outcome("failed", error=as_api_error(error))
         except Exception as error:
             return Outcome("failed", error=as_api_error(error, "turn failed"))
+
+    async def _repeat_answer(
+        self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan, request: TurnStart
+    ) -> None:
+        """Publish the answer that the request continues, and plan how it goes on. Raises `StoreError`."""
+        answer = await self._input.answer(live_turn, request)
+        parts = answer.parts
+        if answer.model != plan.route.id:
+            parts = [structs.replace(part, signature=None) for part in parts]  # a model rejects those of another one
+        await event_writer.repeat(parts)
+        if plan.route.dialect == "demo":
+            plan.answer_parts = parts
+            event_writer.publish_status(status="continued", model=plan.route.id)
+        else:
+            routes = self.answering_routes(plan.route, plan.route.id)
+            plan.continuing = [route for route in routes if can_continue(route, "continue")]
 
     async def _stream_answer(
         self,

@@ -112,8 +112,8 @@ class TurnStarter:
         Return None if the id was used before: then no new turn runs.
         """
         async with self._conversation_lock(live_turn.user, request.conversation):
-            conversation, route = await self._runner.resolve(live_turn.user, request)
-            accepted = await self._accept(live_turn, request, prepared, route.id, retention_days)
+            conversation, route, parent = await self._runner.resolve(live_turn.user, request)
+            accepted = await self._accept(live_turn, request, prepared, route.id, parent, retention_days)
         if accepted is None:
             return None
         turn = structs.replace(accepted.turn, request=None)  # the live turn outlives the run: keep no request
@@ -129,7 +129,7 @@ class TurnStarter:
         first = acceptance.started(turn, accepted.input, queued=queue.must_wait, body=prepared.message)
         event_writer.publish(first)
         live_turn.accepted.set_result(turn)
-        plan = RunPlan(request, turn, route, conversation, queue)
+        plan = RunPlan(request, turn, route, conversation, queue, repeats=request.continue_)
         if queue.must_wait and len(prepared.content) > QUEUED_REQUEST_BYTES_MAX:
             plan.request = None
             live_turn.set_acceptance(None, live_turn.conversation_record)
@@ -142,7 +142,13 @@ class TurnStarter:
         return self._locks.setdefault((user, conversation), asyncio.Lock())
 
     async def _accept(
-        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str, retention_days: int | None
+        self,
+        live_turn: LiveTurn,
+        request: TurnStart,
+        prepared: Prepared,
+        model: str,
+        parent: str | None,
+        retention_days: int | None,
     ) -> Accepted | None:
         """Store the turn and return the store's answer, after interrupting the conversation if the request says so.
 
@@ -163,6 +169,7 @@ class TurnStarter:
                     request,
                     prepared,
                     model,
+                    parent,
                     self._instance.id,
                     lease_ms,
                     self._limits,

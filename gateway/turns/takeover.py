@@ -20,6 +20,7 @@ from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
 from gateway.turns.abort import Abort
 from gateway.turns.continuation import can_continue
+from gateway.turns.continued_answer import load_answer
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.known_ending import has_ending, known_ending, restore_ending
@@ -157,10 +158,13 @@ class Takeover:
 
         Publishes the event with which the turn continues. Raises `ProviderError` and `StoreError`.
         """
-        conversation, route = await self._runner.resolve(live_turn.user, request)
+        conversation, route, _ = await self._runner.resolve(live_turn.user, request)
         handle = latest_handle(await self._read_log(live_turn))
         live_turn.set_response_handle(handle, live_turn.log.end + 1)
-        if handle is not None or _has_delta(live_turn):
+        is_begun = _has_delta(live_turn) and (not request.continue_ or _is_continued(live_turn))
+        if handle is not None or is_begun:
+            if request.continue_:
+                event_writer.exclude((await load_answer(self._store, live_turn.user, request)).parts)
             is_replayed = handle is not None or route.dialect == "demo"
             way = None if is_replayed else await self._way(event_writer, request)
             routes = self._runner.answering_routes(route, live_turn.model)
@@ -196,7 +200,7 @@ class Takeover:
                     "the owner of the turn was lost, so the turn starts again",
                 )
             )
-        return RunPlan(request, turn, route, conversation, queue)
+        return RunPlan(request, turn, route, conversation, queue, repeats=request.continue_)
 
     async def _way(self, event_writer: EventWriter, request: TurnStart) -> Way | None:
         """Return how a new request can continue the answer that the lost owner began."""
@@ -226,6 +230,19 @@ def _has_delta(live_turn: LiveTurn) -> bool:
     for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)
+    return False
+
+
+def _is_continued(live_turn: LiveTurn) -> bool:
+    """Return whether the log has the status "continued" after its last reset.
+
+    Without it, the log of a turn with `continue` may have only a part of the answer that the turn goes on from.
+    """
+    for event in reversed(live_turn.log.events):
+        if isinstance(event, TurnReset):
+            return False
+        if isinstance(event, TurnStatus) and event.status == "continued":
+            return True
     return False
 
 

@@ -17,6 +17,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart, decode_turn_start
 from gateway.turns.acceptance import restored_acceptance
 from gateway.turns.context import History, build_chat_request
+from gateway.turns.continued_answer import ContinuedAnswer, load_answer
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
@@ -53,6 +54,10 @@ class InputReader:
     ) -> ChatRequest:
         """Return the request to the provider, with its history. Raises `ApiError`."""
         return await _retry(live_turn, partial(self._build, live_turn, turn, conversation, request, upstream_model))
+
+    async def answer(self, live_turn: LiveTurn, request: TurnStart) -> ContinuedAnswer:
+        """Return the answer that the request continues. Raises `ApiError`."""
+        return await _retry(live_turn, partial(load_answer, self._store, live_turn.user, request))
 
     async def _load(self, live_turn: LiveTurn) -> TurnStart:
         """Read from the store the request of a turn that has waited, and set its acceptance. Raises `StoreError`."""

@@ -178,7 +178,8 @@ class Catalog:
         return {"think_tags": provider in self._unknown_hosts, "think_opened": is_opened}
 
     def _info(self, model_id: str, row: ModelRow, provider: str, price_of: PriceOf) -> ModelInfo:
-        price = price_of(self._route(model_id, provider, row.model or row.id, row))
+        route = self._route(model_id, provider, row.model or row.id, row)
+        price = price_of(route)
         return ModelInfo(
             id=model_id,
             name=row.name,
@@ -191,6 +192,7 @@ class Catalog:
             aliases=tuple(alias for alias, target in self._aliases.items() if target == model_id),
             available=not self._missing[provider],
             legacy=row.legacy,
+            continues=route.continuation is not None,
         )
 
     def find(self, model_id: str) -> tuple[str, str, ModelRow | None]:

@@ -225,7 +225,11 @@ class Dialect:
             last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
         for batch in filter(None, map(replay.filter, last)):
             await deliver(batch, sink)
-        await deliver([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
+        if request.is_continuation:  # the earlier request produced, and counted, the start of the answer
+            count -= sum(count_tokens(part.text) for part in request.partial_answer if isinstance(part, TextPart))
+        await deliver(
+            [UsageReported(_usage(request, max(count, 0), min(len(reasoning), stop))), Finished(reason)], sink
+        )
 
     async def _failure(self, fail: Fail | None) -> ProviderError:
         code, message, retryable = _FAILURES[fail or "mid"]

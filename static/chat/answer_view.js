@@ -24,6 +24,8 @@ export class AnswerView {
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
   #body = el("div", { class: "parts", "data-testid": "answer" });
+  /** What asks the user before its tools run. @type {HTMLElement | null} */
+  #approval = null;
   #toolResults = el("div", { class: "tool-results" });
   #errorSlot = el("div", { class: "error-slot" });
   #stats = el("p", { class: "answer-stats" });
@@ -32,7 +34,7 @@ export class AnswerView {
 
   /**
    * @param {import("./message_tree.js").MessageNode} message
-   * @param {object} actions `stop`, `regenerate`, `select`, `setSideBySide`, `rate`, `runTools`, and `connectionState`;
+   * @param {object} actions `stop`, `regenerate`, `select`, `setSideBySide`, `rate`, `runTools`, `mayRunTools`, `continueAnswer`, `handOver`, and `connectionState`;
    *   see MessageList
    */
   constructor(message, actions) {
@@ -57,11 +59,31 @@ export class AnswerView {
   /** Shows what depends on the tree: the versions, and the results of its tool calls. @param {object[]} toolResults */
   update(toolResults) {
     this.#arrows.update(this.#message);
-    this.#toolResults.replaceChildren(...toolResults.map(createToolResult));
-    const hasToolCalls = this.#message.currentParts.some((part) => part?.kind === "tool_call");
-    if (this.#message.ended === "completed" && hasToolCalls && toolResults.length === 0 && !this.#message.toolFollowUp) this.#toolResults.append(this.#createRunButton());
+    this.#updateToolResults(toolResults);
     if (this.#message.isStreaming || this.#partViews.length > 0) schedulePaint(this);
     else schedulePaintWhenIdle(this);
+  }
+
+  /** Shows the results of its tool calls or, if they wait for the user, a question. */
+  #updateToolResults(toolResults) {
+    const { ended, toolCalls, toolFollowUp } = this.#message;
+    const mayRun = this.#actions.mayRunTools?.(toolCalls) ?? true;
+    if (ended !== "completed" || toolCalls.length === 0 || toolResults.length > 0 || (toolFollowUp && mayRun)) {
+      this.#approval = null;
+      this.#toolResults.replaceChildren(...toolResults.map(createToolResult));
+    } else if (!this.#approval) {
+      this.#approval = mayRun ? this.#createRunButton() : this.#createApproval(toolCalls);
+      this.#toolResults.replaceChildren(this.#approval);
+    }
+  }
+
+  #createApproval(calls) {
+    const place = el("div", { class: "approval-place" });
+    import("./tool_approval.js").then(
+      ({ createToolApproval }) => place.append(createToolApproval(calls, (refused) => this.#actions.runTools(this.#message, refused))),
+      () => place.append(this.#createRunButton()), // it can't be loaded: the button asks as well
+    );
+    return place;
   }
 
   #createRunButton() {
@@ -131,8 +153,8 @@ export class AnswerView {
   #tick() {
     this.#isTickDue = false;
     const { turn, ended, lastStatus } = this.#message;
-    const stall = turn && !ended ? stallText(turn, this.#actions.connectionState()) : null;
-    setText(this.#status, ended ? "" : turn ? (stall ?? statusText(turn, lastStatus)) : "Sending");
+    const stall = !ended && (turn || !this.#message.id) ? stallText(turn, this.#actions.connectionState()) : null;
+    setText(this.#status, ended ? "" : (stall ?? (turn ? statusText(turn, lastStatus) : "Sending")));
     this.node.toggleAttribute("data-stalled", stall !== null);
     this.#paintStats();
   }
@@ -171,9 +193,39 @@ export class AnswerView {
     clearInterval(this.#tickTimer);
     const { ending, ended, currentParts } = this.#message;
     this.#tickTimer = 0;
-    if (ending.error) return this.#errorSlot.replaceChildren(createErrorBox(ending.error, () => this.#actions.regenerate(this.#message)));
+    if (ending.error) return this.#errorSlot.replaceChildren(createErrorBox(ending.error, this.#errorButtons(ending.error)));
     const note = ended === "failed" ? "This answer failed. The partial text is kept." : cutText(ending) || (currentParts.length === 0 ? "The answer is empty." : "");
-    if (note) this.#errorSlot.replaceChildren(el("p", { class: "answer-note", "data-testid": "answer-note", text: note }));
+    const nodes = note ? [el("p", { class: "answer-note", "data-testid": "answer-note", text: note })] : [];
+    if (this.#canContinue) nodes.push(this.#createContinueButton());
+    this.#errorSlot.replaceChildren(...nodes);
+  }
+
+  /** Whether it has the beginning of an answer: it was cut off by a limit, stopped, or failed. */
+  get #canContinue() {
+    const { id, ended, ending, toolCalls, text } = this.#message;
+    const isCut = ended === "cancelled" || ended === "failed" || ending?.finish_reason === "length";
+    return Boolean(this.#actions.continueAnswer && id && isCut && toolCalls.length === 0 && text.trim());
+  }
+
+  #createContinueButton() {
+    return el("button", { type: "button", class: "button-secondary", "data-testid": "continue", title: "Let the model go on from where the answer ends", onclick: () => this.#actions.continueAnswer(this.#message) },
+      icon("chevron-right"), "Continue");
+  }
+
+  /** Returns what can be done about an error. */
+  #errorButtons(error) {
+    const buttons = [];
+    if (error.retryable) buttons.push(el("button", { type: "button", class: "button-secondary", text: "Try again", onclick: () => this.#actions.regenerate(this.#message) }));
+    if (this.#canContinue) buttons.push(this.#createContinueButton());
+    if (error.code === "context_length_exceeded" && this.#actions.handOver) {
+      const handOver = (mode, text) => el("button", { type: "button", class: "button-secondary", text, "data-testid": `hand-over-${mode}`, onclick: async ({ target }) => {
+        target.disabled = true;
+        await this.#actions.handOver(this.#message, mode);
+        target.disabled = false;
+      } });
+      buttons.push(handOver("recent", "New conversation with the last exchanges"), handOver("summary", "New conversation with a summary"));
+    }
+    return buttons;
   }
 
   #paintStats() {
@@ -227,11 +279,11 @@ function usageTitle(usage) {
   return facts.join("; ");
 }
 
-function createErrorBox(error, onRetry) {
+function createErrorBox(error, buttons) {
   const message = el("p", { class: "error-message", text: error.message });
   const advice = el("p", { class: "error-advice", text: errorAdvice(error) });
   const code = el("code", { "data-testid": "error-code", text: error.code });
   const box = el("div", { class: "error", "data-testid": "error" }, icon("alert"), el("div", {}, message, advice, code));
-  if (error.retryable) box.append(el("button", { type: "button", class: "button-secondary", text: "Try again", onclick: onRetry }));
+  if (buttons.length > 0) box.append(el("div", { class: "error-actions" }, ...buttons));
   return box;
 }

@@ -1,12 +1,15 @@
-/** The prompt box: Enter sends, Shift+Enter adds a line; images are added by paste, drop, or file dialog. */
+/** The prompt box: Enter sends, Shift+Enter adds a line; files are added by paste, drop, or file dialog. */
 
 import { el, icon, isComposing } from "../shared/dom.js";
 import { getDraft, setDraft } from "./drafts.js";
-import { toImagePart } from "./image_resize.js";
-
-const IMAGES_MAX = 4;
 
 export class Composer {
+  /** Returns whether the prompt may be sent now. If not, it stays in the box. */
+  maySend = () => true;
+  /** Called after each change of the prompt or the model. */
+  onUpdate = () => {};
+  /** Returns the names of the models that can be used and have a feature. @type {(feature: string) => string[]} */
+  modelsWith = () => [];
   #form;
   #box;
   #send;
@@ -14,21 +17,24 @@ export class Composer {
   #note;
   /** The conversation that is written to. Empty: a new one; null: none yet. */
   #conversationId = null;
-  /** The unsent images of each conversation, by its id. @type {Map<string, {part: object, node: HTMLElement}[]>} */
-  #imagesById = new Map();
+  /** The unsent files of each conversation, by its id. @type {Map<string, {part: object, bytes: number, node: HTMLElement}[]>} */
+  #filesById = new Map();
   /**
-   * The unsent images of the open conversation. Each conversation keeps one array, so that an image that is still being
+   * The unsent files of the open conversation. Each conversation keeps one array, so that a file that is still being
    * processed is added to the right conversation.
    */
-  #images = [];
+  #files = [];
   /** Resolves when all added files are processed. */
   #processed = Promise.resolve();
   #models;
+  /** @type {HTMLElement | null} */
+  #overlay = null;
+  #isDragging = false;
 
   /**
    * @param {HTMLFormElement} form
    * @param {(parts: object[]) => void} onSend
-   * @param {import("./model_picker.js").ModelPicker} models knows whether the selected models accept images
+   * @param {import("./model_picker.js").ModelPicker} models knows what the selected models accept
    */
   constructor(form, onSend, models) {
     this.#form = form;
@@ -48,9 +54,9 @@ export class Composer {
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const images = this.#images;
-      // An image pasted just before belongs to the prompt. If another conversation is open by then, nothing is sent.
-      void this.#processed.then(() => images === this.#images && this.#submit(onSend));
+      const files = this.#files;
+      // A file pasted just before belongs to the prompt. If another conversation is open by then, nothing is sent.
+      void this.#processed.then(() => files === this.#files && this.#submit(onSend));
     });
     this.#listenForFiles();
     this.update();
@@ -60,7 +66,20 @@ export class Composer {
     this.#box.focus();
   }
 
-  /** Shows the draft and the unsent images of a conversation. @param {string | null} id null: a new one */
+  /** The parts of the prompt as they would be sent. */
+  get parts() {
+    // What the user typed is the first text, as it becomes the title.
+    const text = this.#box.value.trim();
+    const files = this.#files.map(({ part }) => part);
+    return [...files.filter(({ kind }) => kind !== "text"), ...(text ? [{ kind: "text", text }] : []), ...files.filter(({ kind }) => kind === "text")];
+  }
+
+  /** Sends the prompt in the box. */
+  submit() {
+    this.#form.requestSubmit();
+  }
+
+  /** Shows the draft and the unsent files of a conversation. @param {string | null} id null: a new one */
   open(id) {
     const conversationId = id ?? "";
     if (conversationId === this.#conversationId) return;
@@ -68,56 +87,74 @@ export class Composer {
       setDraft(conversationId, [getDraft(conversationId), this.#box.value].filter(Boolean).join("\n"));
     }
     this.#conversationId = conversationId;
-    this.#images = this.#imagesById.get(conversationId) ?? [];
-    this.#imagesById.set(conversationId, this.#images);
+    this.#files = this.#filesById.get(conversationId) ?? [];
+    this.#filesById.set(conversationId, this.#files);
     this.#box.value = getDraft(conversationId);
-    this.#attachments.replaceChildren(...this.#images.map(({ node }) => node));
-    this.#showNote("");
+    this.#attachments.replaceChildren(...this.#files.map(({ node }) => node));
+    this.showNote("");
     this.update();
   }
 
   /** Sets the id of the new conversation, once the gateway has created it. */
   setConversationId(id) {
     setDraft(this.#conversationId, "");
-    this.#imagesById.delete(this.#conversationId);
+    this.#filesById.delete(this.#conversationId);
     this.#conversationId = id;
     setDraft(id, this.#box.value);
-    this.#imagesById.set(id, this.#images);
+    this.#filesById.set(id, this.#files);
   }
 
   /** Updates the buttons for the current text and model. */
   update() {
-    this.#send.disabled = this.#box.value.trim() === "" && this.#images.length === 0;
-    this.#form.querySelector(".add-image").hidden = !this.#models.supports("vision");
+    this.#send.disabled = this.#box.value.trim() === "" && this.#files.length === 0;
     // Browsers without `field-sizing` size the textarea by its lines.
     if (!CSS.supports("field-sizing", "content")) this.#box.rows = Math.min(8, this.#box.value.split("\n").length);
+    this.onUpdate();
   }
 
   #submit(onSend) {
-    const text = this.#box.value.trim();
-    if (!text && this.#images.length === 0) return;
-    const parts = [...this.#images.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
+    const { parts } = this;
+    if (parts.length === 0 || !this.maySend()) return;
     this.#box.value = "";
     setDraft(this.#conversationId, "");
-    this.#images.length = 0;
+    this.#files.length = 0;
     this.#attachments.replaceChildren();
-    this.#showNote("");
+    this.showNote("");
     this.update();
     onSend(parts);
   }
 
   #listenForFiles() {
     const input = this.#form.querySelector("input[type=file]");
-    this.#form.querySelector(".add-image").addEventListener("click", () => input.click());
+    this.#form.querySelector(".add-file").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
       this.#addFiles([...input.files]);
       input.value = "";
     });
     this.#box.addEventListener("paste", (event) => this.#onTransfer(event, event.clipboardData));
+    addEventListener("dragenter", (event) => void this.#showOverlay(event));
     addEventListener("dragover", (event) => {
-      if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+      if (hasFiles(event)) event.preventDefault();
     });
-    addEventListener("drop", (event) => this.#onTransfer(event, event.dataTransfer));
+    addEventListener("dragleave", (event) => {
+      if (event.relatedTarget !== null) return; // it is still over the page
+      this.#isDragging = false;
+      this.#overlay?.remove();
+    });
+    addEventListener("drop", (event) => {
+      this.#overlay?.remove();
+      this.#isDragging = false;
+      this.#onTransfer(event, event.dataTransfer);
+    });
+  }
+
+  /** Shows that files can be dropped anywhere. */
+  async #showOverlay(event) {
+    if (event.type !== "dragenter" || !hasFiles(event) || document.querySelector(":modal")) return;
+    this.#isDragging = true;
+    const { createDropOverlay } = await import("./attachments.js");
+    this.#overlay ??= createDropOverlay();
+    if (this.#isDragging) document.body.append(this.#overlay);
   }
 
   #onTransfer(event, transfer) {
@@ -129,46 +166,52 @@ export class Composer {
 
   /** Queues files, so that those of two pastes are processed in order. */
   #addFiles(files) {
-    const images = this.#images;
-    this.#processed = this.#processed.then(() => this.#processFiles(files, images));
+    const target = this.#files;
+    this.#processed = this.#processed.then(() => this.#processFiles(files, target)).catch((error) => this.showNote(error.message));
   }
 
-  /** Adds the images in `files` to `images`, those of the conversation that was open when the files were added. */
-  async #processFiles(files, images) {
-    await this.#models.loaded; // an image may be pasted before the models are known
-    if (!this.#models.supports("vision")) {
-      this.#showNote("This model doesn't accept images. Choose one that does.");
-      return;
-    }
-    const room = IMAGES_MAX - images.length;
-    this.#showNote(files.length > room ? `A prompt can have ${IMAGES_MAX} images. The others were not added.` : "");
+  /** Adds files to `target`, those of the conversation that was open when they were added. */
+  async #processFiles(files, target) {
+    const { FILES_MAX, createFileChip, toAttachment } = await import("./attachments.js");
+    await this.#models.loaded; // a file may be pasted before the models are known
+    const room = FILES_MAX - target.length;
+    const notes = files.length > room ? [`A prompt can have ${FILES_MAX} files. The others were not added.`] : [];
     for (const file of files.slice(0, room)) {
       try {
-        const part = await toImagePart(file, IMAGES_MAX);
-        const image = { part };
-        image.node = this.#createThumbnail(image, file.name);
-        images.push(image);
-        if (images === this.#images) this.#attachments.append(image.node);
+        const context = { supports: (feature) => this.#models.supports(feature), modelsWith: this.modelsWith, added: target };
+        const added = await toAttachment(file, context);
+        added.node = this.#createThumbnail(added, target, file.name, createFileChip);
+        target.push(added);
+        if (target === this.#files) this.#attachments.append(added.node);
       } catch (error) {
-        this.#showNote(`${file.name || "The file"}: ${error instanceof DOMException ? "it can't be read as an image." : error.message}`);
+        const why = error instanceof DOMException ? "it can't be read as an image." : error.message;
+        notes.push(error.isGeneral ? why : `${file.name || "The file"}: ${why}`);
       }
     }
+    this.showNote([...new Set(notes)].slice(0, 3).join(" "));
     this.update();
   }
 
-  #createThumbnail(image, name) {
-    const { media_type, data } = image.part;
+  #createThumbnail(added, target, name, createFileChip) {
+    const { kind, media_type, data } = added.part;
     const remove = el("button", { type: "button", class: "icon-button", "aria-label": `Remove ${name}`, onclick: () => {
-      this.#images.splice(this.#images.indexOf(image), 1);
+      target.splice(target.indexOf(added), 1);
       thumbnail.remove();
       this.update();
+      this.focus();
     } }, icon("close"));
-    const thumbnail = el("span", { class: "thumbnail" }, el("img", { src: `data:${media_type};base64,${data}`, alt: name }), remove);
+    const shown = kind === "image" ? el("img", { src: `data:${media_type};base64,${data}`, alt: name }) : createFileChip(name, added.bytes);
+    const thumbnail = el("span", { class: "thumbnail" }, shown, remove);
     return thumbnail;
   }
 
-  #showNote(text) {
+  /** Shows a note below the prompt box; an empty one hides it. */
+  showNote(text) {
     this.#note.textContent = text;
     this.#note.hidden = text === "";
   }
+}
+
+function hasFiles({ dataTransfer }) {
+  return Boolean(dataTransfer?.types.includes("Files"));
 }

@@ -2,23 +2,28 @@
  * The model of one conversation: its message tree, its running turns, and the operations on them. Has no DOM.
  *
  * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
- * node of an ended answer), `created` (the conversation got its id), `info` (its record or `notFound` changed), `stale`
- * (messages may be missing after a lost socket; see `catchUp`).
+ * node of an ended answer), `first-start` (the start that creates the conversation is sent), `created` (it got its id), `info` (its record or `notFound` changed), `stale`
+ * (messages may be missing after a lost socket; see `catchUp`), `not-kept` (a prompt wouldn't outlive a reload whole).
  */
 
 import { runTools } from "./demo_tools.js";
 import { MessageHistory, storeSideBySide } from "./message_history.js";
-import { isUnanswered, MessageNode, MessageTree, textOf } from "./message_tree.js";
+import { isUnanswered, MessageNode, MessageTree } from "./message_tree.js";
+import { dropPrompt, keepPrompt, newTurnId, setConversationOf } from "./outbox.js";
 import { TurnTimer } from "./turn_timer.js";
 
 /** The number of pages that are loaded at once. Older pages are loaded on request. */
 const INITIAL_PAGES = 5;
 /** A model may call tools forever. After this many rounds the user must continue by hand. */
 const TOOL_ROUNDS_MAX = 10;
+/** A frame has at most 64 KiB. Images are made to fit into it, files aren't. */
+const INPUT_MAX = 63_000;
 const EXPIRED = new Set(["not_found", "gone"]);
 
 export class ConversationModel extends EventTarget {
   id = null;
+  /** The page's name for it, as a new one has no id yet. */
+  key = newTurnId();
   /** The conversation's record: `title`, `head`, … */
   info = null;
   tree = new MessageTree();
@@ -29,6 +34,18 @@ export class ConversationModel extends EventTarget {
   loadError = null;
   /** Whether its messages are being loaded. */
   loading = false;
+  /** Settled when they are. @type {Promise<void> | null} */
+  loaded = null;
+  /** The id of the conversation that was too long, and goes on here. @type {string | null} */
+  continuedFrom = null;
+  /** The system prompt of a new conversation. Null: see system_prompt.js. @type {string | null} */
+  newSystem = null;
+  /** The one with which its first start was sent. @type {string | null} */
+  sentSystem = null;
+  /** A changed system prompt that isn't saved yet. @type {string | null} */
+  unsavedSystem = null;
+  /** Returns whether tool calls may run without a question. @type {(calls: object[]) => boolean} */
+  mayRunTools = () => true;
   #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));
   #connection;
   /** Resolves with the id. Null while a new conversation has no turn that was started or is being started. */
@@ -95,20 +112,52 @@ export class ConversationModel extends EventTarget {
   /**
    * Sends a prompt to one or several models. The answers of several are shown side by side.
    * @param {object[]} parts text and images
-   * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `system`, `tools`, and
-   *   `toolFollowUp`, which returns the fields for the turn after a tool result
+   * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `tools`, and `toolFollowUp`, which returns the fields for the turn after a tool result
    * @param {MessageNode} [parent] default: see `anchor`
+   * @param {"queue" | "interrupt"} [onBusy] the prompt follows the answers that stream: after their ending, or by stopping
+   *   them. It is shown below the last message of the path until `turn.started` names its parent.
    */
-  send(parts, requests, parent = this.anchor()) {
+  send(parts, requests, parent = this.anchor(), onBusy = undefined) {
+    const place = this.#place(parts, requests, onBusy ? this.tree.leaf() : parent, onBusy);
+    const { turn, prompt } = place;
+    const sent = requests.map((request) => ({ ...request, toolFollowUp: undefined }));
+    const isKept = keepPrompt({ turn, group: this.key, conversation: this.id, parent: prompt.parent.id, system: this.newSystem ?? undefined, onBusy, parts, requests: sent });
+    if (!isKept) this.#emit("not-kept");
+    this.startPlaced(place);
+  }
+
+  /** Shows a prompt that an earlier page kept. `startPlaced` sends it. @param {import("./outbox.js").KeptPrompt} kept */
+  placeKept({ turn, parts, requests, parent, onBusy, system }) {
+    if (!this.id) this.newSystem ??= system ?? null;
+    const place = this.#place(parts, requests, this.tree.get(parent) ?? this.tree.leaf(), onBusy, turn);
+    if (parent && !this.tree.get(parent)) this.tree.attach(place.prompt, parent);
+    this.#emit("messages");
+    return { ...place, parentId: parent };
+  }
+
+  /** Removes a prompt that was shown and not sent. */
+  removePlaced({ prompt }) {
+    this.tree.remove(prompt);
+    this.#emit("messages");
+  }
+
+  #place(parts, requests, parent, onBusy, turn = newTurnId()) {
     const hasUnansweredSibling = parent.children.some((child) => child.role === "user" && isUnanswered(child));
     if (hasUnansweredSibling) parent.sideBySide = true;
     const prompt = new MessageNode("user", { parts });
     this.tree.move(prompt, parent);
     this.tree.select(prompt);
     prompt.sideBySide = requests.length > 1;
+    return { turn, prompt, answer: this.#addAnswer(prompt), parts, requests, onBusy };
+  }
+
+  /** Sends a prompt that is shown. */
+  startPlaced({ turn, prompt, answer, parts, requests, onBusy, parentId }) {
     const [first, ...others] = requests;
+    // The parent of a kept prompt may not be loaded.
+    const parent = parentId && prompt.parent.id !== parentId ? { id: parentId } : prompt.parent;
     prompt.accepted = Promise.withResolvers();
-    void this.#start(this.#addAnswer(prompt), { ...first, input: toInput(parts) }, parent).then(prompt.accepted.resolve);
+    void this.#start(answer, { turn, ...first, input: toInput(parts), ...(onBusy && { on_busy: onBusy }) }, parent).then(prompt.accepted.resolve);
     for (const fields of others) void this.#startAfter(prompt.accepted.promise, prompt, fields);
   }
 
@@ -126,6 +175,11 @@ export class ConversationModel extends EventTarget {
     void this.#start(this.#addAnswer(prompt), fields, prompt);
   }
 
+  /** Lets the model go on from an answer that is not whole, in a new answer beside it. */
+  continueAnswer(answer, fields) {
+    void this.#start(this.#addAnswer(answer.parent), { ...fields, continue: true }, answer);
+  }
+
   /** Sends an edited prompt as a new branch next to the original. */
   edit(prompt, parts, fields) {
     const { parent } = prompt;
@@ -135,9 +189,14 @@ export class ConversationModel extends EventTarget {
     this.#emit("messages");
   }
 
-  /** Runs the tool calls of an answer and starts the next turn. @param {(results: object[]) => object} toolFollowUp */
-  runToolCalls(answer, toolFollowUp) {
-    const results = runTools(answer.currentParts.filter((part) => part?.kind === "tool_call"));
+  /**
+   * Runs the tool calls of an answer and starts the next turn.
+   * @param {MessageNode} answer
+   * @param {(results: object[]) => object} toolFollowUp
+   * @param {Set<number>} [refused] the indexes of the calls that the user refused
+   */
+  runToolCalls(answer, toolFollowUp, refused) {
+    const results = runTools(answer.toolCalls, refused);
     const message = new MessageNode("tool", { parts: results });
     this.tree.move(message, answer);
     this.tree.select(message);
@@ -188,13 +247,34 @@ export class ConversationModel extends EventTarget {
     let id = null;
     while (this.#idPromise && !id) id = await this.#idPromise.catch(() => null);
     // A message at the root needs a conversation without a head, or it would continue from the head.
-    if (id && !parent.id && parent.children.some((child) => child.children.some((sibling) => sibling.ended))) {
+    if (id && !fields.on_busy && !parent.id && parent.children.some((child) => child.children.some((sibling) => sibling.ended))) {
       await this.#request("conversation.clear").catch(() => {});
     }
-    const place = id ? { conversation: id, ...(parent.id && { parent: parent.id }) } : {};
-    const turn = this.#connection.start({ ...fields, ...place });
-    if (!id) this.#waitForId(turn);
+    const place = id ? { conversation: id, ...(parent.id && !fields.on_busy && { parent: parent.id }) } : {};
+    const { turn } = await this.#startTurn({ ...fields, ...place, ...this.#systemFor(id) }, id);
+    // A prompt is kept if the connection was closed for good: the page has to be reloaded.
+    turn.accepted.then(() => dropPrompt(turn.id), ({ code }) => code !== "connection_closed" && dropPrompt(turn.id));
     return this.#run(turn, answer);
+  }
+
+  /** Starts a turn: over HTTP if its files don't fit into a frame. Returns `{turn}`, because a turn is also a promise. */
+  async #startTurn(fields, id) {
+    if (!isLarge(fields.input)) {
+      const turn = this.#connection.start(fields);
+      if (!id) this.#waitForId(turn.accepted);
+      return { turn };
+    }
+    const starting = import("./http_start.js").then(({ startOverHttp }) => startOverHttp(this.#connection, fields));
+    if (!id) this.#waitForId(starting.then(({ turn }) => turn.accepted));
+    return starting;
+  }
+
+  /** Returns the `system` of a start: the first one creates the conversation with it; later, a change that isn't saved. */
+  #systemFor(id) {
+    if (id) return this.unsavedSystem === null ? {} : { system: this.unsavedSystem.trim() };
+    this.sentSystem = this.newSystem?.trim() ?? "";
+    this.#emit("first-start");
+    return this.sentSystem ? { system: this.sentSystem } : {};
   }
 
   /** Starts another answer to a prompt once the prompt is accepted. */
@@ -206,9 +286,10 @@ export class ConversationModel extends EventTarget {
     this.#emit("messages");
   }
 
-  #waitForId(turn) {
-    const idPromise = turn.accepted.then(({ conversation }) => {
+  #waitForId(accepted) {
+    const idPromise = accepted.then(({ conversation }) => {
       this.id = conversation;
+      setConversationOf(this.key, conversation);
       this.#emit("created");
       this.#attach().catch(() => {});
       return conversation;
@@ -241,7 +322,11 @@ export class ConversationModel extends EventTarget {
     if (input && prompt && !prompt.id) {
       this.tree.setId(prompt, input.id);
       prompt.created_at = input.created_at;
-      if (input.parent !== (prompt.parent.id ?? null)) this.tree.attach(prompt, input.parent);
+      if (input.parent !== (prompt.parent.id ?? null)) {
+        const isShown = this.tree.leaf() === answer;
+        this.tree.attach(prompt, input.parent);
+        if (isShown) this.tree.select(answer);
+      }
     } else if (input) {
       this.tree.add(input);
     }
@@ -264,7 +349,7 @@ export class ConversationModel extends EventTarget {
     answer.onChange(ending);
     this.#emit("messages");
     this.#emit("turns", { ended: answer });
-    if (ending.finish_reason === "tool_calls" && answer.toolFollowUp) this.runToolCalls(answer, answer.toolFollowUp);
+    if (ending.finish_reason === "tool_calls" && answer.toolFollowUp && this.mayRunTools(answer.toolCalls)) this.runToolCalls(answer, answer.toolFollowUp);
   }
 
   /** Attaches to the conversation: every turn in it arrives here, whoever starts it. */
@@ -275,7 +360,7 @@ export class ConversationModel extends EventTarget {
     const { signal } = this.#closed;
     conversation.addEventListener("turn", ({ detail }) => this.follow(detail), { signal });
     conversation.addEventListener("updated", ({ detail }) => {
-      Object.assign((this.info ??= {}), detail);
+      this.info = { ...this.info, ...Object.fromEntries(Object.entries(detail).filter(([, value]) => value !== undefined)) };
       this.#emit("info");
     }, { signal });
     conversation.addEventListener("reattached", () => {
@@ -299,7 +384,12 @@ export class ConversationModel extends EventTarget {
   }
 }
 
-/** Converts parts to the `input` of a start: parts that are only text become one string. */
+/** Converts parts to the `input` of a start: a single text becomes a string. */
 function toInput(parts) {
-  return parts.every((part) => part.kind === "text") ? textOf(parts) : parts;
+  return parts.length === 1 && parts[0].kind === "text" ? parts[0].text : parts;
+}
+
+/** Returns whether an input doesn't fit into a frame. */
+function isLarge(input) {
+  return Array.isArray(input) && input.reduce((sum, { data, text }) => sum + (data?.length ?? 0) + 3 * (text?.length ?? 0), 0) > INPUT_MAX;
 }

@@ -1,5 +1,7 @@
 /** Three harmless tools that run on this page, to demonstrate a tool call from request to result. */
 
+/** The result of a call that the user refused. */
+export const REFUSED = "The user refused this call.";
 const DICE_MAX = 20;
 const EXPRESSION = /^[\d\s.+\-*/()]{1,100}$/;
 
@@ -33,10 +35,12 @@ const HANDLERS = new Map([
 /**
  * Runs tool calls.
  * @param {{call: string, name: string, arguments: string}[]} calls
+ * @param {Set<number>} [refused] the indexes of the calls that the user refused
  * @returns {object[]} a `tool_result` part for each
  */
-export function runTools(calls) {
-  return calls.map((call) => {
+export function runTools(calls, refused = new Set()) {
+  return calls.map((call, index) => {
+    if (refused.has(index)) return { kind: "tool_result", call: call.call, output: REFUSED, error: true };
     try {
       const handler = HANDLERS.get(call.name);
       if (!handler) throw new Error(`This page has no tool named ${call.name}.`);

@@ -1,9 +1,10 @@
 /**
  * The drawer on the right: tabs with one panel each. It is next to the chat, or covers the chat on a phone. Esc closes it
- * while the focus is in it.
+ * while the focus is in it, or while it covers the chat.
  */
 
 import { el } from "../shared/dom.js";
+import { onEscape } from "../shared/escape_stack.js";
 
 const KEY = "turnwire.drawer";
 
@@ -24,12 +25,7 @@ export class Drawer {
     this.#tabs = root.querySelector("[role=tablist]");
     toggle.addEventListener("click", () => (root.hidden ? this.open() : this.close()));
     root.querySelector(".drawer-close").addEventListener("click", () => this.close());
-    root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        this.close();
-      }
-    });
+    onEscape(root, () => this.close(), () => !root.hidden && (root.contains(document.activeElement) || this.#coversChat));
     this.#tabs.addEventListener("keydown", (event) => this.#moveFocus(event));
   }
 
@@ -37,9 +33,10 @@ export class Drawer {
    * Adds a tab.
    * @param {string} name internal
    * @param {string} title visible
-   * @param {HTMLElement} panel
+   * @param {HTMLElement} content
    */
-  add(name, title, panel) {
+  add(name, title, content) {
+    const panel = panelOf(content);
     panel.id ||= `panel-${name}`;
     panel.setAttribute("role", "tabpanel");
     panel.setAttribute("aria-label", title);
@@ -63,13 +60,14 @@ export class Drawer {
     this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: this.#root.hidden ? null : name }));
   }
 
-  open() {
+  /** @param {string} [name] the tab; default: the one that was shown last */
+  open(name = this.#initialTab()) {
     this.#root.hidden = false;
     document.body.dataset.drawer = "open";
     this.#toggle.setAttribute("aria-expanded", "true");
-    this.show(this.#initialTab());
+    this.show(name);
     // If the drawer covers its toggle, the keyboard focus must move into it.
-    if (getComputedStyle(this.#root).position === "fixed") this.#tabs.querySelector("[aria-selected=true]").focus();
+    if (this.#coversChat) this.#tabs.querySelector("[aria-selected=true]").focus();
   }
 
   close() {
@@ -78,6 +76,10 @@ export class Drawer {
     this.#toggle.setAttribute("aria-expanded", "false");
     this.#toggle.focus();
     this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: null }));
+  }
+
+  get #coversChat() {
+    return getComputedStyle(this.#root).position === "fixed";
   }
 
   /** Returns the stored tab if it exists, else the first. */
@@ -95,6 +97,15 @@ export class Drawer {
     this.show(name);
     this.#panels.get(name).tab.focus();
   }
+}
+
+/** Returns the element that can be the panel: a form keeps its own role, so it gets a box around it. */
+function panelOf(content) {
+  if (!content.matches("form")) return content;
+  const panel = el("div");
+  content.replaceWith(panel);
+  panel.append(content);
+  return panel;
 }
 
 function loadTab() {

@@ -46,7 +46,8 @@ function drawScaled(bitmap, edge) {
   return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("it can't be encoded as JPEG. Choose another image."))), "image/jpeg", JPEG_QUALITY));
 }
 
-function toBase64(blob) {
+/** Returns the data of a blob in base64. */
+export function toBase64(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));

@@ -38,6 +38,11 @@ export class MessageList {
   #elements = new Map();
   /** The messages, and the conversation, that have a view or a layout element now. */
   #shown = new Set();
+  /** The selected column of each element with columns. */
+  #selectedColumns = new WeakMap();
+  #widths = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.scrollTo({ left: this.#selectedColumns.get(target).offsetLeft - target.offsetLeft, behavior: "instant" });
+  });
 
   /**
    * @param {HTMLElement} root
@@ -101,7 +106,16 @@ export class MessageList {
       return column;
     });
     setChildren(node, columns);
+    this.#showSelected(node, columns[children.indexOf(selected)]);
     return { node, end };
+  }
+
+  /** On a phone, scrolls the strip of columns to the selected one: when another is selected, and when its width changes. */
+  #showSelected(node, column) {
+    if (this.#selectedColumns.get(node) === column) return;
+    this.#selectedColumns.set(node, column);
+    this.#widths.unobserve(node);
+    this.#widths.observe(node);
   }
 
   /** Continues the conversation from a column. For the selected column, hides the others. */

@@ -72,6 +72,10 @@ export class MessageNode {
     return this.turn?.parts.length ? this.turn.parts : this.parts;
   }
 
+  get toolCalls() {
+    return this.currentParts.filter((part) => part?.kind === "tool_call");
+  }
+
   /** The text parts so far, joined. */
   get text() {
     return textOf(this.currentParts);
@@ -183,6 +187,14 @@ export class MessageTree {
       if (at.role === "user" && isUnanswered(at)) node = at.parent;
     }
     return node;
+  }
+
+  /** Whether an answer on the path streams, or isn't accepted yet. */
+  get isBusy() {
+    for (let at = this.leaf(); at; at = at.parent) {
+      if (at.role === "assistant" && (at.isStreaming || !(at.id || at.turn || at.ended))) return true;
+    }
+    return false;
   }
 
   /** Returns the last message of the path below `from`. */

@@ -17,6 +17,8 @@ export class ModelPicker extends EventTarget {
   #menu;
   #models = new Map();
   #selected = [];
+  /** Whether the models without a key are shown. */
+  #isUnfolded = false;
   #loaded = Promise.withResolvers();
 
   /** @param {HTMLElement} root has a button and the menu that it opens */
@@ -59,13 +61,36 @@ export class ModelPicker extends EventTarget {
     const available = [...this.#models.values()].filter((model) => !unavailableReason(model));
     const unavailable = [...this.#models.values()].filter(unavailableReason);
     const items = [el("p", { class: "menu-note", text: "Choose a model, or add more to compare their answers." }), ...available.map((model) => this.#createRow(model))];
+    if (unavailable.length > 0) items.push(...this.#createUnavailable(unavailable));
     items.push(el("p", { class: "menu-title", text: "The same models in other programs" }), createAddresses());
-    if (unavailable.length > 0) items.push(el("p", { class: "menu-title", text: "Not set up on this gateway" }), ...unavailable.map((model) => this.#createRow(model)));
     this.#menu.replaceChildren(...items);
     const [first] = this.#selected;
     const name = first ? (first.name ?? first.id) : "Default model";
     setText(this.#button.querySelector(".model-name"), this.#selected.length > 1 ? `${name} + ${this.#selected.length - 1}` : name);
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Creates one line for all models without a key, and the list that it opens. */
+  #createUnavailable(models) {
+    const rows = el("div", { role: "group", "aria-label": "Not set up on this gateway", hidden: !this.#isUnfolded }, ...models.map((model) => this.#createRow(model)));
+    const text = `${models.length} more ${models.length === 1 ? "needs" : "need"} an API key`;
+    const fold = el("button", { type: "button", class: "menu-fold", role: "menuitem", "aria-expanded": String(this.#isUnfolded), "data-testid": "more-models" },
+      el("span", { text }), icon("chevron-down"));
+    const setUnfolded = (unfolded) => {
+      this.#isUnfolded = unfolded;
+      fold.setAttribute("aria-expanded", String(unfolded));
+      rows.hidden = !unfolded;
+    };
+    fold.addEventListener("click", () => setUnfolded(!this.#isUnfolded));
+    fold.addEventListener("keydown", ({ key }) => {
+      if (key === "ArrowRight" || key === "ArrowLeft") setUnfolded(key === "ArrowRight");
+    });
+    rows.addEventListener("keydown", ({ key }) => {
+      if (key !== "ArrowLeft") return;
+      setUnfolded(false);
+      fold.focus();
+    });
+    return [fold, rows];
   }
 
   #createRow(model) {
@@ -74,8 +99,8 @@ export class ModelPicker extends EventTarget {
     const facts = [...FEATURES].filter(([feature]) => hasFeature(model.features, feature)).map(([, label]) => label);
     if (model.legacy) facts.unshift("legacy");
     if (model.context_window) facts.push(`${formatTokens(model.context_window)} context`);
-    const option = el("button", { type: "button", class: "model-option", role: "menuitemradio", "aria-checked": String(selected), disabled: Boolean(reason),
-      "data-testid": "model-option", onclick: () => this.#select(model) },
+    const option = el("button", { type: "button", class: "model-option", role: "menuitemradio", "aria-checked": String(selected), "aria-disabled": reason ? "true" : null,
+      "data-testid": "model-option", onclick: () => reason || this.#select(model) },
       el("span", { class: "model-title", text: model.name ?? model.id }),
       el("span", { class: "model-facts", text: reason || facts.join(" · ") }));
     const row = el("div", { class: "model-row", role: "none", "data-selected": String(selected) }, option);
@@ -111,11 +136,12 @@ export class ModelPicker extends EventTarget {
 
   #moveFocus(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step) return;
+    if (!step && event.key !== "Home" && event.key !== "End") return;
     event.preventDefault();
-    const options = [...this.#menu.querySelectorAll(".model-option:not(:disabled)")];
-    const index = options.findIndex((option) => option === document.activeElement || option.parentElement.contains(document.activeElement));
-    options[(index + step + options.length) % options.length]?.focus();
+    const items = [...this.#menu.querySelectorAll(".model-option, .menu-fold, .menu-addresses a")].filter((item) => item.checkVisibility());
+    const index = items.findIndex((item) => item === document.activeElement || item.closest(".model-row")?.contains(document.activeElement));
+    const next = step ? (index + step + items.length) % items.length : event.key === "Home" ? 0 : items.length - 1;
+    items[next]?.focus();
   }
 }
 

@@ -2,8 +2,8 @@
 
 import { el, icon, setText } from "../shared/dom.js";
 import { setTextData } from "../shared/patch_dom.js";
-import { MarkdownView } from "../markdown/markdown_view.js";
 import { authorizationHeader, getCredential } from "./credential.js";
+import { LazyMarkdown } from "./markdown_loader.js";
 
 const ONE_LINE_CHARS = 72;
 /** The path of an image that the gateway stores. */
@@ -29,7 +29,7 @@ export function createPartView(part) {
       return { node: el("p", { class: "file", text: part.name ?? part.media_type ?? "File" }), update: () => true };
     default: {
       const node = el("div", { class: part.kind === "refusal" ? "prose refusal" : "prose" });
-      const markdown = new MarkdownView(node);
+      const markdown = new LazyMarkdown(node);
       return { node, update: ({ text }, open, deadline) => markdown.update(text ?? "", open, deadline) };
     }
   }

@@ -2,6 +2,8 @@
 
 import { copyButton } from "../shared/copy_button.js";
 import { el, icon, isComposing, setText } from "../shared/dom.js";
+import { onEscape } from "../shared/escape_stack.js";
+import { fileTextName } from "./file_text.js";
 import { textOf } from "./message_tree.js";
 import { createImage } from "./part_view.js";
 import { VersionArrows } from "./version_arrows.js";
@@ -42,20 +44,30 @@ export class PromptView {
     const { parts } = this.#message;
     if (parts === this.#shownParts) return;
     this.#shownParts = parts;
-    const text = textOf(parts);
+    const text = typedText(parts);
     setText(this.#text, text);
     this.#text.hidden = text === "";
-    this.#images.replaceChildren(...parts.filter(({ kind }) => kind === "image").map(createImage));
+    this.#images.replaceChildren(...parts.flatMap((part) => {
+      if (part.kind === "image") return [createImage(part)];
+      const name = part.kind === "file" ? (part.name ?? part.media_type ?? "File") : fileTextName(part);
+      return name === null ? [] : [createFile(name, part)];
+    }));
   }
 
   #edit() {
     const box = el("textarea", { class: "edit-box", "data-testid": "edit-box", "aria-label": "Edit prompt", dir: "auto" });
-    box.value = textOf(this.#message.parts);
-    const close = () => form.replaceWith(this.#bubble);
+    const before = typedText(this.#message.parts);
+    box.value = before;
+    const close = () => {
+      const hadFocus = form.contains(document.activeElement);
+      release();
+      form.replaceWith(this.#bubble);
+      if (hadFocus) this.node.querySelector("[data-testid=edit]").focus({ preventScroll: true });
+    };
     const submit = () => {
       const text = box.value.trim();
-      if (text && text !== textOf(this.#message.parts)) {
-        const others = this.#message.parts.filter(({ kind }) => kind !== "text");
+      if (text && text !== before) {
+        const others = this.#message.parts.filter((part) => part.kind !== "text" || fileTextName(part) !== null);
         this.#actions.edit(this.#message, [...others, { kind: "text", text }]);
       }
       close();
@@ -65,15 +77,26 @@ export class PromptView {
         el("button", { type: "submit", class: "button-primary", text: "Send" })));
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        close();
-      } else if (event.key === "Enter" && !event.shiftKey) {
+      if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
         submit();
       }
     });
+    const release = onEscape(form, close);
     this.#bubble.replaceWith(form);
     box.focus();
   }
+}
+
+/** Returns the text without that of text files. */
+function typedText(parts) {
+  return textOf(parts.filter((part) => fileTextName(part) === null));
+}
+
+/** Creates the view of a file in a prompt. The content of a text file can be opened. */
+function createFile(name, { kind, text }) {
+  const title = [icon("clip"), el("span", { class: "file-name", dir: "auto", text: name })];
+  if (kind === "file") return el("p", { class: "file-chip", "data-testid": "file-chip" }, ...title);
+  const content = text.slice(text.indexOf("\n", text.indexOf("\n") + 1) + 1, text.lastIndexOf("\n"));
+  return el("details", { class: "file-text", "data-testid": "file-chip" }, el("summary", { class: "file-chip" }, ...title), el("pre", { dir: "auto", tabindex: "0", role: "group", "aria-label": name, text: content }));
 }

@@ -1,6 +1,6 @@
 /**
- * The settings form: system prompt, parameters, demo tools, and the demo model's options. All but the system prompt are
- * stored in `localStorage`.
+ * The settings form: parameters, demo tools, and the demo model's options. They are stored in `localStorage`. The system
+ * prompt is shown in the form but belongs to the conversation: see system_prompt.js.
  */
 
 const KEY = "turnwire.settings";
@@ -23,12 +23,13 @@ export class Settings {
     }
   }
 
-  get system() {
-    return this.#field("system").value.trim();
-  }
-
   get tools() {
     return this.#field("tools").checked;
+  }
+
+  /** Whether the user is asked before a tool runs. */
+  get asksTools() {
+    return this.#field("ask_tools").checked;
   }
 
   /** Returns the `params` of a turn. @param {string} model */
@@ -60,7 +61,7 @@ export class Settings {
   #store() {
     const values = {};
     for (const field of this.#form.elements) {
-      if (field.name && field.name !== "system") values[field.name] = field.type === "checkbox" ? field.checked : field.value;
+      if (field.name) values[field.name] = field.type === "checkbox" ? field.checked : field.value;
     }
     try {
       localStorage.setItem(KEY, JSON.stringify(values));

@@ -1,6 +1,7 @@
 /** The list of conversations on the left: search, open, rename, delete. A dot marks those that are streaming. */
 
 import { el, icon, isComposing, setChildren, setText } from "../shared/dom.js";
+import { onEscape } from "../shared/escape_stack.js";
 
 const SEARCH_AFTER_MS = 180;
 const PAGE_SIZE = 60;
@@ -36,14 +37,12 @@ export class Sidebar {
       timer = setTimeout(() => void this.refresh(), SEARCH_AFTER_MS);
     });
     this.#search.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#search.value) {
-        event.stopPropagation();
-        this.#clearSearch();
-      } else if (event.key === "ArrowDown") {
+      if (event.key === "ArrowDown") {
         event.preventDefault();
         this.#list.querySelector("a")?.focus();
       }
     });
+    onEscape(this.#search, () => this.#clearSearch(), () => this.#search.value !== "" && document.activeElement === this.#search);
   }
 
   focusSearch() {
@@ -150,6 +149,7 @@ export class Sidebar {
     const close = async (save) => {
       if (isClosed) return;
       isClosed = true;
+      release();
       const title = box.value.trim();
       item.replaceChild(link, box);
       if (save && title && title !== link.textContent) {
@@ -163,10 +163,10 @@ export class Sidebar {
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
       if (event.key === "Enter") void close(true);
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        void close(false);
-      }
+    });
+    const release = onEscape(box, () => {
+      void close(false);
+      link.focus();
     });
     item.replaceChild(box, link);
     box.focus();
@@ -177,19 +177,26 @@ export class Sidebar {
   #confirmDelete(id) {
     const { item } = this.#rows.get(id);
     const before = [...item.childNodes];
-    const restore = () => item.replaceChildren(...before);
+    const restore = () => {
+      release();
+      item.replaceChildren(...before);
+      item.querySelector("[data-testid=trash]").focus();
+    };
     const confirm = async () => {
       if (!(await this.#request("Couldn't delete", "conversation.delete", { conversation: id }))) {
         restore();
         return;
       }
+      release();
       this.#rows.delete(id);
       this.#conversations = this.#conversations.filter((conversation) => conversation.id !== id);
       this.#render();
       this.#callbacks.onDeleted(id);
     };
     const cancel = el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: restore });
-    item.replaceChildren(el("span", { class: "confirm-text", text: "Delete?" }), cancel,
+    const question = el("span", { class: "confirm-text", text: "Delete?" });
+    const release = onEscape(question, restore);
+    item.replaceChildren(question, cancel,
       el("button", { type: "button", class: "button-secondary danger", text: "Delete", "data-testid": "confirm-delete", onclick: () => void confirm() }));
     cancel.focus();
   }

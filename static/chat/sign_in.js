@@ -3,6 +3,7 @@
 import { TurnwireError } from "../turnwire.js";
 import { authorizationHeader, getCredential, parseCredential, setCredential } from "./credential.js";
 import { clearDrafts } from "./drafts.js";
+import { clearOutbox } from "./outbox.js";
 
 const REFUSED = "This key or token isn't accepted. It may be mistyped, expired, or revoked. Check it, or ask for a new one.";
 const INVALID = "Keys and tokens have no spaces or special characters. Copy the whole key or token and paste it again.";
@@ -62,9 +63,10 @@ export class SignIn {
     this.resetPage();
   }
 
-  /** Deletes all drafts and reloads the page with no conversation open, for another user. */
+  /** Deletes all drafts and unsent prompts, and reloads the page with no conversation open, for another user. */
   resetPage() {
     clearDrafts();
+    clearOutbox();
     location.replace(location.pathname + location.search);
   }
 
@@ -122,6 +124,7 @@ export class SignIn {
  * @throws {TurnwireError} if the gateway can't be reached
  */
 async function isSignInRequired() {
+  if (document.documentElement.dataset.auth === "none") return false; // set by the gateway, and saves a request
   const response = await fetchFromGateway("v1");
   if (response.status >= 500) throw unreached(); // from a proxy whose gateway is restarting
   const { auth = "none" } = await response.json().catch(() => ({}));

@@ -68,14 +68,23 @@ const ADVICE = new Map([
 
 const STALLED_AFTER_MS = 3_000;
 
+/** Returns whether the browser has no network, or the gateway's answer is overdue because of it. @param {import("../turnwire.js").ConnectionState} state */
+export function isOffline(state) {
+  if (state.suspect || state.network === false) return true;
+  return state.state !== "live" && state.state !== "closed" && globalThis.navigator?.onLine === false;
+}
+
 /**
  * Returns why a turn makes no progress: the connection is lost, or output has paused for more than 3 s. Null otherwise.
- * @param {object} turn
+ * @param {object | null} turn null: it isn't started yet
  * @param {import("../turnwire.js").ConnectionState} connection
  * @param {number} [now] in ms from `performance.now()`
  */
 export function stallText(turn, connection, now = performance.now()) {
-  if (connection.state !== "live") return connection.delay_ms === null ? "Offline" : "Reconnecting";
+  const isLive = connection.state === "live" && !isOffline(connection);
+  if (!isLive && (!turn || turn.status === "starting")) return "Waiting for the connection";
+  if (!turn) return null;
+  if (!isLive) return connection.delay_ms === null || isOffline(connection) ? "Offline" : "Reconnecting";
   const silent_ms = turn.status === "running" && turn.lastAt !== null ? now - turn.lastAt : 0;
   return silent_ms > STALLED_AFTER_MS ? `No output for ${Math.floor(silent_ms / 1000)} s` : null;
 }

@@ -46,12 +46,18 @@ export class StickToBottom {
     else this.#onScroll();
   }
 
-  /** Returns the end, or the top of the last element if it has side-by-side answers and is taller than the scroller. */
+  /**
+   * Returns the end. If the last element has side-by-side answers and is taller than the scroller, returns its top, or
+   * the position that shows the end of the answer that the conversation goes on from.
+   */
   #targetTop() {
     const last = this.#content.lastElementChild;
     const { scrollHeight, clientHeight } = this.#scroller;
     if (!last) return 0;
     const columns = last.matches(".columns") ? last : last.querySelector(":scope > .columns");
-    return columns && last.offsetHeight > clientHeight ? last.offsetTop - MARGIN_TOP_PX : scrollHeight;
+    if (!columns || last.offsetHeight <= clientHeight) return scrollHeight;
+    const selected = columns.querySelector(":scope > [data-selected=true]") ?? columns;
+    const end = this.#scroller.scrollTop + selected.getBoundingClientRect().bottom - this.#scroller.getBoundingClientRect().bottom;
+    return Math.max(last.offsetTop - MARGIN_TOP_PX, end + MARGIN_TOP_PX);
   }
 }

@@ -23,7 +23,7 @@ export class VersionArrows {
     this.#next = arrow("chevron-right", "Next", 1);
     const sideBySide = el("button", { type: "button", class: "icon-button", "aria-label": "Show side by side", title: "Show side by side",
       "data-testid": "side-by-side", onclick: () => setSideBySide(this.#versions[0].parent, true) }, icon("columns"));
-    this.node = el("span", { class: "versions", "data-testid": `${noun}-versions`, hidden: true }, this.#previous, this.#count, this.#next, sideBySide);
+    this.node = el("span", { class: "versions", "data-testid": `${noun}-versions`, "data-repeatable": true, hidden: true }, this.#previous, this.#count, this.#next, sideBySide);
   }
 
   /** @param {import("./message_tree.js").MessageNode} message */

@@ -24,7 +24,7 @@ const DEMOS = [
   },
   {
     name: "reload", icon: "retry", title: "Reload mid\u2011answer",
-    note: "Reload the page while it streams. No text is lost.",
+    note: "Reload the page while it streams. The answer goes on.",
     run: (ask) => ask("Keep talking while I reload this page", SLOW),
   },
   {

@@ -5,6 +5,7 @@ import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
+import { ListAttachment } from "./list_attachment.js";
 import { conversationPages } from "./pages.js";
 import { ReconnectingSocket } from "./reconnecting_socket.js";
 import { Requests } from "./requests.js";
@@ -17,7 +18,7 @@ const PING_EVERY_MS = 10_000;
  *
  * Dispatches CustomEvents. Their `detail` is: `state` (a ConnectionState), `roundtrip` (ms), `turn` (a Turn that was
  * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
- * of this connection: `durability`, `going_away`, …).
+ * of this connection: `durability`, `going_away`, …), `conversations` (a change of the list, after `attachConversations`).
  */
 export class Connection extends EventTarget {
   #socket = null;
@@ -32,7 +33,13 @@ export class Connection extends EventTarget {
     () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
     (id) => this.#turns.get(id),
   );
+  #list = new ListAttachment(
+    (type) => this.request(type),
+    () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
+    (change) => this.#emit("conversations", change),
+  );
   #pingTimer = 0;
+  #isLive = false;
 
   constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
     super();
@@ -83,7 +90,7 @@ export class Connection extends EventTarget {
   }
 
   request = (type, fields = {}) => {
-    if (this.state.state === "closed") return Promise.reject(connectionClosed(this.state.reason));
+    if (this.state.state === "closed") return Promise.reject(closedError(this.state));
     return this.#requests.send(type, fields);
   };
 
@@ -137,7 +144,7 @@ export class Connection extends EventTarget {
         start: (fields) => this.start(fields),
         turnsIn: (conversation) => this.running.filter((turn) => turn.conversation === conversation),
         attach: (conversation) => {
-          if (this.state.state === "closed") conversation.close(this.state.reason);
+          if (this.state.state === "closed") conversation.close(closedError(this.state));
           else this.#attachments.attachConversation(conversation);
         },
         isLive: () => this.state.state === "live",
@@ -152,8 +159,17 @@ export class Connection extends EventTarget {
     return this.conversation(id);
   }
 
-  conversations({ query, limit } = {}) {
-    return conversationPages(this.request, { query, limit });
+  conversations({ query, limit, pinned } = {}) {
+    return conversationPages(this.request, { query, limit, pinned });
+  }
+
+  /** Attaches to the list of conversations: each change is dispatched as `conversations`, also on later sockets. */
+  attachConversations() {
+    return this.state.state === "closed" ? Promise.reject(closedError(this.state)) : this.#list.attach();
+  }
+
+  detachConversations() {
+    return this.#list.detach();
   }
 
   getTurn(id) {
@@ -221,10 +237,16 @@ export class Connection extends EventTarget {
   }
 
   #onStateChange(state) {
+    const staysLive = this.#isLive && state.state === "live"; // only `suspect` has changed
+    this.#isLive = state.state === "live";
+    if (staysLive) {
+      this.#emit("state", state);
+      return;
+    }
     clearInterval(this.#pingTimer);
     if (state.state === "live") this.#resume();
     else if (state.state === "waiting") this.#interrupt();
-    else if (state.state === "closed") this.#shutDown(state.reason);
+    else if (state.state === "closed") this.#shutDown(closedError(state));
     this.#emit("state", state);
   }
 
@@ -234,6 +256,7 @@ export class Connection extends EventTarget {
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // When this request is sent, it leaves out the turns that were attached with their conversation.
     this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
+    this.#list.resume();
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
   }
@@ -251,10 +274,11 @@ export class Connection extends EventTarget {
     this.#requests.interrupt();
   }
 
-  #shutDown(reason) {
-    this.#requests.close(reason);
-    for (const conversation of this.#conversations.values()) conversation.close(reason);
-    for (const turn of this.running) this.#turns.fail(turn, connectionClosed(reason), { resumable: true });
+  #shutDown(error) {
+    this.#requests.close(error);
+    this.#list.close(error);
+    for (const conversation of this.#conversations.values()) conversation.close(error);
+    for (const turn of this.running) this.#turns.fail(turn, error, { resumable: true });
   }
 
   async #renew(expires_at) {
@@ -272,6 +296,7 @@ export class Connection extends EventTarget {
   #receive(frame, at) {
     if (frame.type === "result" || frame.type === "result.piece" || (frame.type === "error" && frame.id)) this.#requests.receive(frame);
     else if (frame.turn !== undefined) this.#turns.receive(frame, at);
+    else if (frame.type === "conversations.changed") this.#list.receive(frame);
     else {
       if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.receive(frame);
       this.#emit("event", frame);
@@ -281,6 +306,11 @@ export class Connection extends EventTarget {
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Returns the error for what needs a connection that is closed for good: the gateway's own, if it gave one. */
+function closedError({ reason, error }) {
+  return error ? new TurnwireError(error) : connectionClosed(reason);
 }
 
 function cancelOnAbort(turn, signal) {

@@ -1,14 +1,14 @@
 /** One conversation: its record, its messages and its turns. */
 
 import { reasonText } from "./abort_reason.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { TurnwireError } from "./errors.js";
 import { messagePages } from "./pages.js";
 
 /**
  * Created by `connection.conversation(id)`, which sends no request.
  *
  * While attached, it dispatches CustomEvents. Their `detail` is: `turn` (a Turn that was started elsewhere), `updated`
- * ({revision, title, head}), `reattached` ({revision}: turns may have started and ended while the socket was away),
+ * ({revision, title, head, system?}), `reattached` ({revision}: turns may have started and ended while the socket was away),
  * `deleted` (null).
  */
 export class Conversation extends EventTarget {
@@ -94,7 +94,8 @@ export class Conversation extends EventTarget {
   receive(frame) {
     if (frame.type === "conversation.updated") {
       this.revision = frame.revision;
-      this.#emit("updated", { revision: frame.revision, title: frame.title, head: frame.head });
+      const { revision, title, head, system } = frame;
+      this.#emit("updated", { revision, title, head, system });
     } else if (frame.type === "conversation.deleted") {
       this.#onDeleted();
     }
@@ -106,8 +107,8 @@ export class Conversation extends EventTarget {
   }
 
   /** Rejects a pending attach: the connection is closed for good. */
-  close(reason) {
-    this.#settle("reject", connectionClosed(reason));
+  close(error) {
+    this.#settle("reject", error);
   }
 
   /** Records that the gateway has attached it. */

@@ -8,8 +8,15 @@ import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf } from "./codecs.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
+import { GatewayCheck } from "./gateway_check.js";
+import { isLoopback, Network } from "./network.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
+
+/** While there is no network, how often it is tried all the same: `online` may never come. */
+const TRY_EVERY_MS = 15_000;
+/** How soon a gateway on this machine has to answer after the network was lost. */
+const SUSPECT_MS = 1_000;
 
 /** A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. */
 export class ReconnectingSocket {
@@ -30,6 +37,9 @@ export class ReconnectingSocket {
     this.#onLost(0, "No response from the gateway");
   });
   #offline = false;
+  #isLocal;
+  #network = new Network(() => this.#onNetworkLost(), () => this.#onNetworkBack());
+  #check;
   #credentialRefused = false;
   #stateWaiters = [];
 
@@ -50,7 +60,8 @@ export class ReconnectingSocket {
     this.#options = options;
     this.#codec = codecOf(options.codec);
     this.#createSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
-    globalThis.addEventListener?.("online", this.#onWake);
+    this.#isLocal = isLoopback(options.url);
+    this.#check = new GatewayCheck(options.url);
     globalThis.document?.addEventListener("visibilitychange", this.#onWake);
     void this.#open();
   }
@@ -135,6 +146,29 @@ export class ReconnectingSocket {
     this.#closeForGood(NORMAL_CLOSURE, "Closed by this page");
   }
 
+  /** Whether the gateway can't be reached, because there is no network. */
+  get #isCutOff() {
+    return this.#network.lost && !this.#isLocal;
+  }
+
+  /** The network is lost. A gateway on this machine is asked whether it still answers; a socket to any other one is dropped. */
+  #onNetworkLost() {
+    if (this.#state.state === "closed" || this.#offline) return;
+    if (!this.#isLocal) {
+      this.#dropSocket();
+      this.#onLost(0, "No network");
+    } else if (this.#state.state === "live") {
+      this.#setState({ ...this.#state, suspect: true });
+      this.#watchdog.expectAnswer(SUSPECT_MS);
+      this.#options.onWake();
+    }
+  }
+
+  #onNetworkBack() {
+    if (this.#state.network === false) this.retryNow();
+    this.#onWake();
+  }
+
   #onWake = () => {
     if (globalThis.document?.visibilityState === "hidden") return;
     this.retryNow();
@@ -210,6 +244,7 @@ export class ReconnectingSocket {
       return;
     }
     this.#record("in", frame, codec.bytes(data), at);
+    if (this.#state.suspect) this.#setState({ state: "live", ready: this.#state.ready });
     if (frame.type === "ready") this.#onReady(frame, at);
     else if (frame.type === "going_away") this.#backoff.setRequestedDelay(frame.reconnect_after_ms);
     else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
@@ -220,6 +255,8 @@ export class ReconnectingSocket {
     this.#watchdog.setHeartbeat(frame.heartbeat_s, at);
     this.#backoff.onReady(at);
     this.#credentialRefused = false;
+    this.#check.onReady();
+    this.#network.lost &&= this.#isLocal; // a socket has opened, so there is a network
     this.#setState({ state: "live", ready: frame });
   }
 
@@ -255,15 +292,36 @@ export class ReconnectingSocket {
     this.#watchdog.stop();
     clearTimeout(this.#retryTimer);
     this.#socket = null;
-    const reason = closeReason(code) ?? (detail || "The connection was lost");
+    const wasReady = this.#state.state === "live";
+    const reason = closeReason(code) ?? (detail || this.#check.reason || "The connection was lost");
     if (isFinal(code) && !this.#canRetryCredential(code)) {
       this.#closeForGood(code, reason);
       return;
     }
     this.#backoff.onDisconnected(performance.now());
+    if (this.#isCutOff && !this.#offline) {
+      this.#retryTimer = setTimeout(() => void this.#open(), TRY_EVERY_MS);
+      this.#setState({ state: "waiting", delay_ms: null, reason: "No network", network: false });
+      return;
+    }
     const delay_ms = this.#offline ? null : this.#backoff.delay_ms(code);
-    this.#setState({ state: "waiting", delay_ms, reason });
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
+    this.#setState({ state: "waiting", delay_ms, reason });
+    if (delay_ms !== null && this.#check.onLost(wasReady)) void this.#askWhy(performance.now() + delay_ms);
+  }
+
+  /** Asks the gateway why no socket opens. @param {number} retryAt when the next one is opened */
+  async #askWhy(retryAt) {
+    const error = await this.#check.ask();
+    const { state } = this.#state;
+    if (state === "closed" || state === "live" || this.#offline) return;
+    if (error) {
+      console.error(`turnwire: ${error.message}`);
+      this.#dropSocket();
+      this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
+    } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
+      this.#setState({ state, delay_ms: Math.max(0, retryAt - performance.now()), reason: this.#check.reason });
+    }
   }
 
   /** Returns whether to retry with a fresh credential. After one retry, no other follows until a socket is ready. */
@@ -273,12 +331,12 @@ export class ReconnectingSocket {
     return Boolean(canRetry);
   }
 
-  #closeForGood(code, reason) {
+  #closeForGood(code, reason, error) {
     clearTimeout(this.#retryTimer);
     this.#watchdog.stop();
-    globalThis.removeEventListener?.("online", this.#onWake);
+    this.#network.stop();
     globalThis.document?.removeEventListener("visibilitychange", this.#onWake);
-    this.#setState({ state: "closed", code, reason });
+    this.#setState({ state: "closed", code, reason, ...(error && { error }) });
   }
 
   #setState(state) {

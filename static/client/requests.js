@@ -1,6 +1,6 @@
 /** Matches answers to requests. Requests wait while there is no socket. After a reconnect, some are sent again. */
 
-import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
+import { connectionLost, TurnwireError } from "./errors.js";
 
 /** Requests that can safely be sent twice. If the socket is lost, they are sent again on the next one. */
 const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "turn.estimate", "models.list", "usage.get",
@@ -66,8 +66,8 @@ export class Requests {
   }
 
   /** Rejects all requests. Call it when the connection is closed for good. */
-  close(reason) {
-    for (const entry of this.#pending.values()) this.#remove(entry).reject(connectionClosed(reason));
+  close(error) {
+    for (const entry of this.#pending.values()) this.#remove(entry).reject(error);
   }
 
   /** Returns whether a turn's `turn.start` is still unanswered. @param {string} turn id */

@@ -39,9 +39,9 @@ export class Watchdog {
     this.#dueAt = at + this.#limit_ms;
   }
 
-  /** Requires the next frame within 3 s. Call it when a request is sent, so that an answer is due. */
-  expectAnswer() {
-    this.#dueAt = Math.min(this.#dueAt, performance.now() + ANSWER_TIMEOUT_MS);
+  /** Requires the next frame soon, by default within 3 s. Call it when a request is sent, so that an answer is due. */
+  expectAnswer(within_ms = ANSWER_TIMEOUT_MS) {
+    this.#dueAt = Math.min(this.#dueAt, performance.now() + within_ms);
   }
 
   /** Calls `onTimeout` if the next frame is overdue. */

@@ -71,8 +71,13 @@ class Archive(Protocol):
         With `count_max`, return at most that many, but always `last`.
         """
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
-        """Return a page of the user's list; see `HistoryStore.conversations`. Raises `NotFound`."""
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, pinned: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
+        """Return a page of the user's list, or with `pinned` of its pinned ones; see `HistoryStore.conversations`.
+
+        Raises `NotFound`.
+        """
 
     async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
         """Return the conversations that `query` finds in titles and messages, most recently changed first.

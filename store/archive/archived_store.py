@@ -270,13 +270,13 @@ class ArchivedStore(ArchiveAccess):
             return (await self._restorer.archived_conversation(user, conversation)).record
 
     async def conversations(
-        self, user: str, limit: int, before: str | None, *, whole: bool = False
+        self, user: str, limit: int, before: str | None, *, whole: bool = False, pinned: bool = False
     ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`. While the archive can't be reached, list those that Redis has, unless `whole`."""
         return await self._from_archive(
             user,
-            lambda: self._archive.conversations(user, limit, before),
-            None if whole else lambda: self._hot.conversations(user, limit, before),
+            lambda: self._archive.conversations(user, limit, before, pinned=pinned),
+            None if whole else lambda: self._hot.conversations(user, limit, before, pinned=pinned),
         )
 
     async def update_conversation(

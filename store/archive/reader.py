@@ -115,9 +115,13 @@ class Reader:
         (row,) = await self._rows(LENGTH, user=user, last=last)
         return int(row.length) + int(row.depth or 0)
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> tuple[list[ConversationRecord], bool]:
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, pinned: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
         """See `Archive.conversations`."""
         statement = select(conversations).where(conversations.c.user_id == user)
+        if pinned:
+            statement = statement.where(conversations.c.pinned == 1)
         if before is not None:
             statement = statement.where(after_conversation(user, before))
         rows = await self._rows(in_order(statement).limit(limit + 1))

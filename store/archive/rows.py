@@ -84,6 +84,7 @@ def conversation_row(user: str, item: ArchivedConversation) -> dict[str, Any]:
         **_counters(record.usage),
         "size": item.size,
         "retention_days": days,
+        "pinned": int(record.pinned),
         "expires_at": expires_ms if expires_ms is not None and expires_ms <= MS_MAX else None,
         "search_title": search_title(record.title),
     }
@@ -218,6 +219,7 @@ def conversation_from(row: RowMapping) -> ConversationRecord:
         messages=row["message_count"],
         usage=counters_from(row),
         retention_days=row["retention_days"],
+        pinned=bool(row["pinned"]),
     )
 
 

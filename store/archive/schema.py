@@ -14,13 +14,14 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     text,
 )
 
 from store.archive.types import LosslessBytes, LosslessText, Moment, Terms
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """The revisions of the schema, oldest first."""
 VERSION_TABLE = "turnwire_version"
 """The table with the revision of the schema, in Alembic's form."""
@@ -103,11 +104,19 @@ conversations = Table(
         server_default="",
         comment="The title as the search compares it.",
     ),
+    Column("pinned", SmallInteger, nullable=False, server_default="0", comment="1 if its user has pinned it, else 0."),
     PrimaryKeyConstraint("user_id", "id", name="conversations_key"),
     ForeignKeyConstraint(["user_id"], ["users.user_id"], name="conversations_user", ondelete="CASCADE"),
     comment="Conversations. Deleting a row deletes its messages and their feedback.",
 )
 Index("conversations_by_change", conversations.c.user_id, conversations.c.change, conversations.c.id)
+Index(
+    "conversations_pinned",
+    conversations.c.user_id,
+    conversations.c.change,
+    postgresql_where=text("pinned = 1"),
+    sqlite_where=text("pinned = 1"),
+)
 Index(
     "conversations_by_update",
     conversations.c.updated_at,

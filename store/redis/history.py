@@ -9,6 +9,7 @@ import msgspec
 
 from store.records import (
     DAY_MS,
+    PINNED_MAX,
     Change,
     ConversationRecord,
     Counters,
@@ -101,10 +102,10 @@ class RedisHistory(RedisPart):
         return list(fields)
 
     async def conversations(
-        self, user: str, limit: int, before: str | None, *, whole: bool = False
+        self, user: str, limit: int, before: str | None, *, whole: bool = False, pinned: bool = False
     ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
-        (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
+        (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or "", int(pinned)))
         found = [conversation_record(user, record) for record in records]
         return found[:limit], len(found) > limit
 
@@ -112,7 +113,7 @@ class RedisHistory(RedisPart):
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        arguments = (now_ms, pack(change), None if limits is None else pack(limits))
+        arguments = (now_ms, pack(change), PINNED_MAX, None if limits is None else pack(limits))
         return await self._change("update_conversation", user, conversation, *arguments)
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:

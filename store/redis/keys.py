@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -72,8 +72,10 @@ def channel_prefix(db: int) -> str:
 
 
 def user_of_channel(channel: str) -> str | None:
-    """Return the user whose turn or conversation the channel belongs to; None if it belongs to no user."""
+    """Return the user whose turn, conversation or list the channel belongs to; None if it belongs to no user."""
     kind, _, rest = channel.partition(":")
+    if kind == "list":
+        return unquote(rest, errors="surrogatepass")
     if kind not in {"turn", "conversation"}:
         return None
     quoted = rest.partition(":")[0]

@@ -71,7 +71,7 @@ def _conversation(user: str, change: int, flat: list[bytes], size: bytes) -> Arc
     return ArchivedConversation(
         record=conversation_record(user, flat),
         incarnation=fields[b"place"].partition(b":")[0].decode(),
-        change=change,
+        change=int(fields.get(b"listed", change)),
         next_number=int(fields[b"n"]) + 1,
         cleared=int(fields[b"cleared"]),
         size=int(size),
@@ -126,6 +126,7 @@ def conversation_fields(archived: ArchivedConversation) -> dict[str, str | bytes
         "messages": str(record.messages),
         "cleared": str(archived.cleared),
         "retention_days": None if retention is None else str(retention),
+        "pinned": "1" if record.pinned else None,
         **{name: str(value) for name, value in used.items()},
     }
 

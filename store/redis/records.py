@@ -158,6 +158,7 @@ def conversation_record(user: str, flat: list[bytes]) -> ConversationRecord:
         messages=int(fields[b"messages"]),
         usage=counters([fields.get(name.encode()) for name in Counters.__struct_fields__]),
         retention_days=int(fields[b"retention_days"]) if b"retention_days" in fields else None,
+        pinned=b"pinned" in fields,
     )
 
 

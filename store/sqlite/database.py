@@ -27,10 +27,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _INDEXES = Path(__file__).with_name("indexes.sql")
-_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6)}
+_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6, 7)}
 """The scripts that upgrade an older version, by that version."""
 
 

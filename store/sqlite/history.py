@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from itertools import accumulate
+from typing import TypeVar
 
 from msgspec import structs
 
+from store.local_pubsub import Publication, list_publication
 from store.records import (
     DAY_MS,
+    PINNED_MAX,
     Change,
     ConversationRecord,
     Counters,
     DayUsage,
     FeedbackFilter,
     FeedbackRecord,
+    Limited,
     MessageRecord,
     NotFound,
     TurnLimits,
@@ -23,6 +28,8 @@ from store.sqlite.database import SqlitePart
 from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
+
+T = TypeVar("T")
 
 SHORT_BRANCH = 1000
 """A branch of more messages is read in another thread, so that the store's other calls don't wait for it."""
@@ -39,32 +46,36 @@ class SqliteHistory(SqlitePart):
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        return await self._db.run(_create_conversation, conversation, limits)
+        return await self._db.run_then(self._publish, _create_conversation, conversation, limits)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""
         return await self._db.run(get_conversation, user, conversation)
 
     async def conversations(
-        self, user: str, limit: int, before: str | None, *, whole: bool = False
+        self, user: str, limit: int, before: str | None, *, whole: bool = False, pinned: bool = False
     ) -> tuple[list[ConversationRecord], bool]:
         """See `HistoryStore`."""
-        rows = await self._db.run(_list_conversations, user, limit + 1, before)
+        rows = await self._db.run(_list_conversations, user, limit + 1, before, pinned)
         return [conversation_of(row) for row in rows[:limit]], len(rows) > limit
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        return await self._db.run(_update_conversation, user, conversation, change, now_ms, limits)
+        return await self._change(_update_conversation, user, conversation, change, now_ms, limits)
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """See `HistoryStore`."""
-        return await self._db.run(_clear_conversation, user, conversation, now_ms)
+        return await self._change(_clear_conversation, user, conversation, now_ms)
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        return await self._db.run(_delete_conversation, user, conversation)
+        return await self._change(_delete_conversation, user, conversation)
+
+    async def _change(self, work: Callable[..., T], user: str, conversation: str, *args: object) -> T:
+        """Run `work(connection, user, conversation, …)`, which changes the conversation, and publish the change."""
+        return await self._db.run_then(self._publish, _with_publication, work, user, conversation, args)
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """See `HistoryStore`."""
@@ -117,14 +128,21 @@ class SqliteHistory(SqlitePart):
         return await self._db.run(_usage, user, conversation, since_ms)
 
 
+def _with_publication(
+    db: sqlite3.Connection, work: Callable[..., T], user: str, conversation: str, args: tuple[object, ...]
+) -> tuple[T, list[Publication]]:
+    return work(db, user, conversation, *args), [list_publication(user, conversation)]
+
+
 def _create_conversation(
     db: sqlite3.Connection, new: ConversationRecord, limits: TurnLimits | None
-) -> ConversationRecord:
-    if not has_conversation(db, new.user, new.id):
-        if limits is not None:
-            check_storage(db, new.user, limits, new.size, adds_conversation=True)
-        insert_conversation(db, new)
-    return get_conversation(db, new.user, new.id)
+) -> tuple[ConversationRecord, list[Publication]]:
+    if has_conversation(db, new.user, new.id):
+        return get_conversation(db, new.user, new.id), []
+    if limits is not None:
+        check_storage(db, new.user, limits, new.size, adds_conversation=True)
+    insert_conversation(db, new)
+    return get_conversation(db, new.user, new.id), [list_publication(new.user, new.id)]
 
 
 def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None:
@@ -132,9 +150,9 @@ def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None
     db.execute(
         "INSERT INTO conversations"
         " (key, id, user, title, system, model, metadata, head, revision, created_ms, updated_ms,"
-        " retention_days, changed) VALUES"
+        " retention_days, pinned, changed) VALUES"
         " (:key, :id, :user, :title, :system, :model, :metadata, :head, :revision, :created_ms, :updated_ms,"
-        f" :retention_days, {_next_change(':user')})",
+        f" :retention_days, :pinned, {_next_change(':user')})",
         {"key": f"{len(new.user)}:{new.user}:{new.id}", **structs.asdict(new)},
     )
 
@@ -187,13 +205,17 @@ def _counters(row: sqlite3.Row) -> Counters:
 
 def conversation_of(row: sqlite3.Row) -> ConversationRecord:
     """Return the conversation in a row of the table."""
-    names = (name for name in ConversationRecord.__struct_fields__ if name != "usage")
-    return ConversationRecord(usage=_counters(row), **{name: row[name] for name in names})
+    names = (name for name in ConversationRecord.__struct_fields__ if name not in {"usage", "pinned"})
+    pinned = bool(row["pinned"])
+    return ConversationRecord(usage=_counters(row), pinned=pinned, **{name: row[name] for name in names})
 
 
-def _list_conversations(db: sqlite3.Connection, user: str, limit: int, before: str | None) -> list[sqlite3.Row]:
+def _list_conversations(
+    db: sqlite3.Connection, user: str, limit: int, before: str | None, pinned: bool
+) -> list[sqlite3.Row]:
+    only = " AND pinned" if pinned else ""
     return db.execute(
-        "SELECT * FROM conversations WHERE user = ? AND changed < ? ORDER BY changed DESC LIMIT ?",
+        f"SELECT * FROM conversations WHERE user = ? AND changed < ?{only} ORDER BY changed DESC LIMIT ?",
         (user, list_end(db, user, before), limit),
     ).fetchall()
 
@@ -217,12 +239,24 @@ def _update_conversation(
         check_storage(db, user, limits, added_bytes, adds_conversation=False)
     if change.head is not None:
         check_message(db, user, key, change.head, "head")
-    for name in ("title", "system", "model", "metadata", "head"):
+    if change.pinned and not before.pinned:
+        _check_pinned(db, user)
+    for name in ("title", "system", "model", "metadata", "head", "pinned"):
         value = getattr(change, name)
         if value is not None:
             db.execute(f"UPDATE conversations SET {name} = ? WHERE key = ?", (value, key))
-    touch_conversation(db, key, now_ms)
+    if change.keeps_place:
+        db.execute("UPDATE conversations SET revision = revision + 1 WHERE key = ?", (key,))
+    else:
+        touch_conversation(db, key, now_ms)
     return get_conversation(db, user, conversation)
+
+
+def _check_pinned(db: sqlite3.Connection, user: str) -> None:
+    """Raise `Limited` if the user has pinned as many conversations as are allowed."""
+    pinned = db.execute("SELECT count(*) FROM conversations WHERE user = ? AND pinned", (user,)).fetchone()[0]
+    if pinned >= PINNED_MAX:
+        raise Limited("pinned")
 
 
 def _clear_conversation(db: sqlite3.Connection, user: str, conversation: str, now_ms: int) -> ConversationRecord:

@@ -3,6 +3,7 @@
 CREATE INDEX IF NOT EXISTS conversations_by_age ON conversations (updated_ms) WHERE retention_days IS NULL;
 CREATE INDEX IF NOT EXISTS conversations_by_expiry ON conversations (updated_ms + retention_days * 86400000)
     WHERE retention_days > 0;
+CREATE INDEX IF NOT EXISTS conversations_pinned ON conversations (user, changed) WHERE pinned;
 CREATE INDEX IF NOT EXISTS notes_by_user ON notes (user) WHERE user IS NOT NULL;
 
 CREATE INDEX IF NOT EXISTS messages_by_time ON messages (conversation, n);

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS conversations (
     cost_nano INTEGER,
     changed INTEGER NOT NULL,
     retention_days INTEGER,
+    pinned INTEGER NOT NULL DEFAULT 0,
     UNIQUE (user, id)
 );
 CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, changed);

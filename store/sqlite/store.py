@@ -10,7 +10,7 @@ import sqlite3
 from msgspec import structs
 
 from store.api import conversation_channel
-from store.local_pubsub import Publication, entry_publication
+from store.local_pubsub import Publication, entry_publication, list_publication
 from store.records import (
     Accepted,
     Append,
@@ -156,7 +156,8 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Public
     )
     if conversation is None:
         return accepted, []
-    return accepted, [(conversation_channel(new.user, conversation.id), new.turn.encode())]
+    channel = conversation_channel(new.user, conversation.id)
+    return accepted, [(channel, new.turn.encode()), list_publication(new.user, conversation.id)]
 
 
 def _free_id(db: sqlite3.Connection, new: NewTurn) -> int:
@@ -247,7 +248,10 @@ def _end(
     delete_lease(db, row["n"])
     db.execute("DELETE FROM queues WHERE turn = ?", (row["n"],))
     log.sweep(db)
-    return None if key is None else _add_answer(db, key, row["revision"], ended), publications
+    if key is None:
+        return None, publications
+    conversation = _add_answer(db, key, row["revision"], ended)
+    return conversation, [*publications, list_publication(ended.user, conversation.id)]
 
 
 def _add_answer(db: sqlite3.Connection, key: str, revision: int, ended: EndedTurn) -> ConversationRecord:

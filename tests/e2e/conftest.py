@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.page_stage import running_browser
+from tests.page_stage import SharedPage, running_browser
 
 # A worker takes a whole file. The longest files start first, so that no worker is left alone with a long file at the end.
 LONGEST = (
@@ -43,3 +43,13 @@ async def page_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """A gateway with default settings, shared by the tests of one file, as its start takes longer than most of them."""
     async with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
         yield process
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared_page(
+    browser: Browser, page_gateway: GatewayProcess, request: pytest.FixtureRequest
+) -> AsyncIterator[SharedPage]:
+    """One page, shared by the tests of one file. The file's `prepare_page`, if any, sets it up once."""
+    shared = SharedPage(browser, page_gateway, getattr(request.module, "prepare_page", None))
+    yield shared
+    await shared.close()

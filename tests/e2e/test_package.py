@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from gateway.http.page import SERVED_SUFFIXES
+from gateway.http.assets import SERVED_SUFFIXES
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import clean_environment, until_ready
@@ -82,7 +82,7 @@ async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path)
     assert _run(turnwire, "--version", cwd=tmp_path) == f"turnwire {__version__}\n"
     assert str(ROOT) not in _run(python, "-c", "import gateway, sys; print(gateway.__file__, sys.path)", cwd=tmp_path)
     upgraded = _run(turnwire, "archive", "--archive", "sqlite:///archive.db", "upgrade", cwd=tmp_path)
-    assert re.search(r"schema +0003 \(current\)", upgraded), upgraded
+    assert re.search(r"schema +0004 \(current\)", upgraded), upgraded
     process = await asyncio.create_subprocess_exec(
         *(turnwire, "serve", "--port", "0", "--store", "sqlite:///turnwire.db"),
         cwd=tmp_path,

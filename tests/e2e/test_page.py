@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, WebSocketRoute, expect
+from playwright.async_api import WebSocketRoute, expect
 
-from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
+from tests.page_stage import SharedPage, WatchedPage, ended, wait_for_words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The test fails if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
+    async with shared_page.clean() as watched:
         yield watched
 
 
@@ -160,6 +159,7 @@ async def test_a_conversation_that_cant_be_loaded_shows_the_error(watched: Watch
     """The page shows the error and how to try again, instead of an empty conversation."""
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("remember this"), "completed")
+    watched.is_reusable = False  # such a route can't be removed
     await watched.page.route_web_socket(re.compile("/ws"), refuse_messages)
     await watched.page.reload()
     shown = watched.page.get_by_test_id("unavailable")
@@ -180,7 +180,7 @@ async def test_laws_1_and_2_a_gap_or_a_late_event_is_refused(watched: WatchedPag
     """Laws 1 and 2: an event that doesn't continue the received ones, or follows the end event, is refused."""
     refused = await watched.page.evaluate(
         """async () => {
-          const { LawViolation, Turn } = await import("./static/turnwire.js");
+          const { LawViolation, Turn } = await probes.load("turnwire.js");
           const begin = { type: "turn.started", turn: "t", seq: 1, epoch: 7, status: "running" };
           const part = { type: "turn.part", turn: "t", seq: 2, part: 0, kind: "text" };
           const merged = { type: "turn.delta", turn: "t", seq: 5, after: 2, part: 0, text: "abc" };

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, ended, wait_for_words, watched_page
+from tests.page_stage import SharedPage, WatchedPage, ended, wait_for_words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -34,11 +34,15 @@ MISSED = """async () => {
 }"""
 
 
+async def prepare_page(watched: WatchedPage) -> None:
+    """Make the demo model fast."""
+    await watched.choose(rate=200, tokens=50)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live, with a fast demo model. The test fails if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
-        await watched.choose(rate=200, tokens=50)
+    async with shared_page.clean() as watched:
         yield watched
 
 
@@ -83,6 +87,7 @@ async def test_the_page_answers_a_tool_call(watched: WatchedPage) -> None:
     """The page shows the call, its result and the model's answer in this order, even after a reload."""
     await watched.page.get_by_test_id("demo-tool").click()
     turns = watched.page.get_by_test_id("turn")
+    await watched.page.get_by_test_id("approve").click()
     await expect(turns).to_have_count(2)
     await ended(turns.nth(1), "completed")
     await expect(turns.nth(0).get_by_test_id("tool-call")).to_contain_text("roll_dice")
@@ -274,7 +279,7 @@ async def test_a_rename_or_delete_by_another_device_updates_the_list(watched: Wa
 
 async def test_a_pasted_image_is_made_smaller_and_stored(watched: WatchedPage) -> None:
     """An image of a megabyte is made small enough for a frame, and is loaded from the gateway after a reload."""
-    await expect(watched.page.get_by_role("button", name="Add image")).to_be_visible()
+    await expect(watched.page.get_by_role("button", name="Add files")).to_be_visible()
     assert await watched.page.evaluate("probes.pasteNoise()") > 1_000_000
     await expect(watched.page.locator(".thumbnail img")).to_be_visible()
     await ended(await watched.ask("what is in it?"), "completed")
@@ -304,7 +309,7 @@ async def test_an_image_stays_with_its_conversation(watched: WatchedPage) -> Non
     """An image that is still being made smaller when another conversation is opened isn't added to that one."""
     page = watched.page
     await ended(await watched.say("Something.", rate=0), "completed")
-    await expect(page.get_by_role("button", name="Add image")).to_be_visible()
+    await expect(page.get_by_role("button", name="Add files")).to_be_visible()
     await page.evaluate("probes.pasteNoise().then(() => document.querySelector('.sidebar .new-conversation').click())")
     await expect(page.locator("body[data-new=true]")).to_be_attached()
     await page.get_by_test_id("conversation").get_by_role("link").click()

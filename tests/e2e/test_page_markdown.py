@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
+from tests.page_stage import SharedPage, WatchedPage, browser_context, ended, open_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -26,9 +26,9 @@ ALLOWED = {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The test fails if the page logged an error or its policy blocked something."""
-    async with watched_page(browser, page_gateway) as watched:
+    async with shared_page.clean() as watched:
         yield watched
 
 
@@ -101,7 +101,7 @@ async def test_the_content_security_policy_blocks_injected_code(browser: Browser
 
 
 DEEP = """async () => {
-  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
+  const { MarkdownView } = await probes.load("markdown/markdown_view.js");
   const words = { quotes: ">".repeat(20_000), brackets: "[".repeat(20_000),
     stars: "*a ".repeat(5_000), fence: "~~~\\n".repeat(5_000) };
   const shown = {};

@@ -39,7 +39,7 @@ PROSE = (
 )
 
 START = """async ([turns, rate, tokens, text]) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   window.other = connect({ storage: null });
   const conversation = (await other.createConversation()).id;
   location.hash = conversation;
@@ -130,7 +130,7 @@ async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
 
 
 FRAMES = """async (count) => {
-  const at = (name) => import(`./static/devtools/${name}.js`);
+  const at = (name) => probes.load(`devtools/${name}.js`);
   const [{ WireLog }, { WireMeter }, { WireSizes }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
   window.wire ??= { number: 0, views: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
   for (let frame = 0; frame < count; frame++) {
@@ -157,7 +157,7 @@ async def test_the_wire_view_keeps_a_limited_number_of_frames(watched: WatchedPa
 
 
 CONVERSATIONS = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const conversation = (await connection.createConversation()).id;
@@ -191,7 +191,7 @@ async def test_closed_conversations_leave_no_nodes(watched: WatchedPage) -> None
 
 
 OPENED = """async (count) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   for (let number = 0; number < count; number++) {
     const { id } = await connection.createConversation({ title: `Number ${number}` });
@@ -210,7 +210,7 @@ async def test_the_page_keeps_only_the_latest_conversations(watched: WatchedPage
     prototype = await session.send(
         "Runtime.evaluate",
         {
-            "expression": "import('./static/chat/message_tree.js').then((m) => m.MessageTree.prototype)",
+            "expression": "probes.load('chat/message_tree.js').then((m) => m.MessageTree.prototype)",
             "awaitPromise": True,
         },
     )
@@ -282,7 +282,7 @@ async def test_unclosed_markdown_is_drawn_without_a_long_task(watched: WatchedPa
 
 
 STORED = """async (text) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   const conversation = (await connection.createConversation()).id;
   const params = { demo: { rate: 0, text } };

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
 from tests.client import client
 from tests.client_stage import client_stage
 from tests.e2e.test_upstreams import gateway_with_upstream
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
+from tests.page_stage import SharedPage, WatchedPage, browser_context, ended, open_page
 from tests.upstream import Upstream, chat, error_response
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 GROWN = """async (text) => {
-  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
+  const { MarkdownView } = await probes.load("markdown/markdown_view.js");
   const root = document.createElement("div");
   const view = new MarkdownView(root);
   const shown = new Set();
@@ -37,7 +37,7 @@ GROWN = """async (text) => {
 }"""
 
 CUT = """async ({ fail, stop }) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ storage: null });
   const { id: conversation } = await connection.createConversation();
   const turn = connection.start({
@@ -57,9 +57,9 @@ CUT = """async ({ fail, stop }) => {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The test fails if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
+    async with shared_page.clean() as watched:
         yield watched
 
 
@@ -75,8 +75,12 @@ async def test_a_prompt_sent_before_the_page_is_live_is_kept(browser: Browser, p
             await released.wait()
             await route.continue_()
 
+        async def hold_socket(route: WebSocketRoute) -> None:
+            await answers.wait()
+            route.connect_to_server()
+
         await page.route("**/page.js", lambda route: hold(route, scripts))
-        await page.route("**/v1", lambda route: hold(route, answers))
+        await page.route_web_socket(re.compile("/ws"), hold_socket)
         await page.goto(f"{page_gateway.url}/", wait_until="commit")
         box = page.get_by_test_id("prompt-box")
         await box.fill("early")
@@ -121,7 +125,7 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
     title = "Pneumonoultramicroscopicsilicovolcanoconiosis" * 6
     await watched.page.evaluate(
         """async (title) => {
-          const { connect } = await import("./static/turnwire.js");
+          const { connect } = await probes.load("turnwire.js");
           const connection = connect({ storage: null });
           location.hash = (await connection.createConversation({ title })).id;
           connection.close();
@@ -209,7 +213,7 @@ async def test_a_retry_shows_its_countdown(browser: Browser, tmp_path: Path) -> 
         page = watched.page
         await page.evaluate(
             """async () => {
-              const { connect } = await import("./static/turnwire.js");
+              const { connect } = await probes.load("turnwire.js");
               window.other = connect({ storage: null });
               location.hash = (await other.createConversation()).id;
             }"""
@@ -240,6 +244,7 @@ async def test_tool_calls_are_answered_ten_times_in_a_row(browser: Browser, tmp_
         watched = await open_page(context, f"{gateway.url}/")
         await watched.settings(shown=True)
         await watched.page.get_by_role("checkbox", name="Offer demo tools").check()
+        await watched.page.get_by_role("checkbox", name="Ask before tools run").uncheck()
         await watched.settings(shown=False)
         await watched.ask("What time is it?")
         turns = watched.page.get_by_test_id("turn")

@@ -18,20 +18,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_sco
 PHONE = (390, 844)
 
 RELOADED = """async () => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect();
   const turns = connection.recall();
   return Promise.all(turns.map((turn) => turn.done.then(({ text }) => text)));
 }"""
 
 START = """async (text) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const turns = [1, 2].map(() => (window.connection ??= connect()).start({ input: "Hi", params: { demo: { text, rate: 100 } } }));
   await Promise.all(turns.map(({ accepted }) => accepted));
 }"""
 
 PAUSED = """async ([codec, words]) => {
-  const { connect } = await import("./static/turnwire.js");
+  const { connect } = await probes.load("turnwire.js");
   const connection = connect({ codec, storage: null });
   const reasons = [];
   connection.addEventListener("state", ({ detail }) => detail.reason && reasons.push(detail.reason));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -21,6 +22,11 @@ pytestmark = pytest.mark.e2e
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+CONNECT = """async (url) => {
+  const { connect } = await import("/static/turnwire.js");
+  globalThis.connection = connect({ url, storage: null });
+}"""
+"""Connects the client, which the page's own server has, to the gateway at `url`."""
 DEMO = PROJECT / "providers" / "demo" / "demo.toml"
 
 
@@ -64,7 +70,10 @@ async def test_the_demo_models_command_works(gateway: GatewayProcess) -> None:
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path) -> None:
-    """The README's page, served from an origin that the gateway allows, imports the client and streams an answer."""
+    """The README's page, served from an origin that the gateway allows, imports the client and streams an answer.
+
+    The loss of its network is heard at once. A page of an origin that isn't allowed is told so, and what to set: its turn
+    fails instead of waiting for ever."""
     (page,) = re.findall(r"```html\n(.*?)```", README, re.DOTALL)
     shown = ""
 
@@ -73,6 +82,7 @@ async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path
 
     app = web.Application()
     app.router.add_get("/hello.html", hello)
+    app.router.add_static("/static", PROJECT / "static")
     async with TestServer(app, host="127.0.0.1") as server, browser_context(browser) as context:
         origin = str(server.make_url("/")).rstrip("/")
         async with gateway_process(tmp_path, {"TURNWIRE_ALLOWED_ORIGINS": origin}) as gateway:
@@ -82,4 +92,19 @@ async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path
             await expect(watched.page.locator("body")).to_contain_text(
                 "that is the only notification you need", ignore_case=True
             )
+            await watched.page.evaluate(CONNECT, gateway.ws_url)
+            await watched.page.wait_for_function("connection.state.state === 'live'")
+            await context.set_offline(True)
+            assert await watched.page.evaluate("connection.state.suspect || connection.state.state === 'waiting'")
+            await context.set_offline(False)
+            await watched.page.wait_for_function("connection.state.state === 'live' && !connection.state.suspect")
             assert watched.errors == []
+            await watched.page.goto(f"{origin.replace('127.0.0.1', 'localhost')}/static/vendor/LICENSE-marked.txt")
+            await watched.page.evaluate(CONNECT, gateway.ws_url)
+            began = time.monotonic()
+            failed = await watched.page.evaluate("connection.start({ input: 'x' }).done.catch(({ code }) => code)")
+            assert (failed, time.monotonic() - began < 5) == ("forbidden_origin", True)
+            assert await watched.page.evaluate("connection.state.state") == "closed"
+            said = [error for error in watched.errors if "TURNWIRE_ALLOWED_ORIGINS" in error]
+            assert len(said) == 1, watched.errors
+            assert origin.replace("127.0.0.1", "localhost") in said[0]

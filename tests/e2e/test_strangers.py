@@ -77,8 +77,8 @@ NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
 }
 # The fields that name no object of a user. A new field is in neither list, so the first test fails until it is added.
 PLAIN = set(
-    "after comment create epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
-    "system t title token tool_choice tools".split()
+    "after comment continue create epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
+    "pinned system t title token tool_choice tools".split()
 )
 
 

@@ -192,7 +192,7 @@ async def test_the_panel_shows_a_failed_integrity_check(watched: WatchedPage) ->
     position."""
     await watched.page.evaluate(
         """async () => {
-          const { Turn } = await import("./static/turnwire.js");
+          const { Turn } = await probes.load("turnwire.js");
           const { receive } = Turn.prototype;
           let slipped = false;
           Turn.prototype.receive = function (event, at) {

@@ -23,13 +23,13 @@ import pytest
 from starlette.datastructures import Headers
 
 from gateway.dialects.ag_ui import run_of
-from gateway.dialects.ai_sdk import Ask
-from gateway.dialects.ai_sdk import request_id_in as ui_request_id_in
-from gateway.dialects.ai_sdk import request_of as ui_request_of
+from gateway.dialects.ai_sdk import Submission
+from gateway.dialects.ai_sdk_request import request_id_in as ui_request_id_in
+from gateway.dialects.ai_sdk_request import request_of as ui_request_of
+from gateway.dialects.anthropic_messages import start_of as message_start_of
 from gateway.dialects.base import media_part, own_turn_id
 from gateway.dialects.chat_completions import start_of
-from gateway.dialects.messages import start_of as message_start_of
-from gateway.dialects.plain_http import stream_asked
+from gateway.dialects.plain_http import start_of_stream
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id
 from gateway.http.admin import AdminStop
@@ -113,9 +113,9 @@ BOUND_S = 1.5
 """In CPU time. A linear case takes a fraction of it, a quadratic one takes minutes."""
 
 SECRET = "sk-secret-0123456789"
-UI = Ask(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
+UI = Submission(ui_request_of(b'{"messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}'), {})
 RUN = run_of(b'{"threadId": "t", "runId": "r", "messages": [{"id": "u", "role": "user", "content": "Hi"}]}', {})
-PLAIN = stream_asked(b'{"messages":[{"role":"user","content":"Hi"}]}', {}).start
+PLAIN = start_of_stream(b'{"messages":[{"role":"user","content":"Hi"}]}', {}).start
 CHAT = start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 MESSAGES = message_start_of(b'{"messages":[{"role":"user","content":"Hi"}]}', {})
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
@@ -679,30 +679,30 @@ ROWS = [
     Row(
         "paths of a response's errors",
         lambda: create_of(b'{"input":"a"}', {}).path(fill("messages[1].parts")),
-        "dialects.responses._MESSAGE_PATH dialects.responses._INPUT_PATH dialects.responses._DATA_PATH",
+        "dialects.responses._MESSAGE_PATH field_paths._INPUT_PATH field_paths._DATA_PATH",
     ),
     Row(
         "a dialect's path",
         lambda: CHAT.path("tools[1].parameters" + fill(".messages[")),
-        "chat_completions._MESSAGE_PATH chat_completions._TOOL_PATH chat_completions._INPUT_PATH chat_completions._DATA_PATH",
+        "field_paths._MESSAGE_PATH chat_completions._TOOL_PATH field_paths._INPUT_PATH field_paths._DATA_PATH",
     ),
     Row(
         "a path of Anthropic Messages",
         lambda: MESSAGES.path("tools[1].parameters" + fill(".messages[")),
-        "messages._MESSAGE_PATH messages._INPUT_PATH messages._TOOL_PATH",
+        "anthropic_messages._MESSAGE_PATH field_paths._INPUT_PATH anthropic_messages._TOOL_PATH",
     ),
     Row(
         "a path of the AI SDK",
         lambda: UI.path("tools[1].parameters" + fill(".messages[")),
-        "ai_sdk._MESSAGE_PATH ai_sdk._TOOL_PATH",
+        "field_paths._MESSAGE_PATH ai_sdk._TOOL_PATH",
     ),
     Row(
         "a frame of the AI SDK",
         lambda: ui_request_id_in(b'{"type":"' + fill("a ").encode()),
-        "dialects.ai_sdk._ENVELOPE",
+        "ai_sdk_request._ENVELOPE",
     ),
-    Row("a path of AG-UI", lambda: RUN.path(fill("input[1")), "dialects.ag_ui._INPUT_PATH"),
-    Row("a path of plain HTTP", lambda: PLAIN.path(fill("messages[1].parts")), "dialects.plain_http._MESSAGE_PATH"),
+    Row("a path of AG-UI", lambda: RUN.path(fill("input[1")), "field_paths._INPUT_PATH"),
+    Row("a path of plain HTTP", lambda: PLAIN.path(fill("messages[1].parts")), "field_paths._MESSAGE_PATH"),
     Row(
         "a position in plain HTTP", lambda: POSITION.fullmatch("a" * 64 + "/" + fill("1")), "plain_http_turns.POSITION"
     ),

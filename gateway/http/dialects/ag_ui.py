@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from gateway.dialects.ag_ui import AG_UI, Run, RunInput, run_of
+from gateway.dialects.ag_ui import AG_UI, Run, run_of
 from gateway.dialects.ag_ui_history import ThreadHistory
+from gateway.dialects.ag_ui_request import RunInput
 from gateway.dialects.ag_ui_stream import RunStream
 from gateway.dialects.base import Shaped, renamed
 from gateway.dialects.stream import SSE
-from gateway.http.dialects.chats import (
+from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     begin_again,

@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from gateway.dialects.ai_sdk import (
-    AI_SDK,
+from gateway.dialects.ai_sdk import AI_SDK, Submission
+from gateway.dialects.ai_sdk_request import (
     UI_HEADER,
     UI_VERSION,
-    Ask,
     StopRequest,
     UiRequest,
     is_ui_body,
@@ -21,10 +20,11 @@ from gateway.dialects.ai_sdk import (
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import Headers
 from gateway.dialects.kept_history import conversation_of
-from gateway.dialects.plain_http import PLAIN_HTTP, ChatBody, is_chat_body
+from gateway.dialects.plain_http import PLAIN_HTTP
+from gateway.dialects.plain_http_request import ChatBody, is_chat_body
 from gateway.http.dialects import plain_http_turns
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
-from gateway.http.dialects.chats import find_running
+from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.serving import TURN_HEADER, stream_turn
 from gateway.http.operation import Operation, RequestContext, ResponseSpec
 from gateway.http.responses import NO_STORE, HttpError, JsonResponse
@@ -76,20 +76,20 @@ async def chat(context: RequestContext) -> Response | None:
 
 async def _answer(context: RequestContext, body: bytes) -> None:
     size = len(body)
-    ask = await offload(size, _ask, body, context.headers)
+    submission = await offload(size, _submission, body, context.headers)
     del body
-    stream = UiStream(ask.message_id)
+    stream = UiStream(submission.message_id)
     context.answer_headers[UI_HEADER] = UI_VERSION
 
     async def start(session: HttpSession) -> None:
-        context.answer_headers[TURN_HEADER] = await start_chat(context.services, session, ask, size)
+        context.answer_headers[TURN_HEADER] = await start_chat(context.services, session, submission, size)
         context.release_body()
 
     await stream_turn(context, stream, start)
 
 
-def _ask(body: bytes, headers: Headers) -> Ask:
-    return Ask(request_of(body), headers)
+def _submission(body: bytes, headers: Headers) -> Submission:
+    return Submission(request_of(body), headers)
 
 
 async def resume(context: RequestContext) -> Response | None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from gateway.dialects.ai_sdk import Ask, check_repeated
+from gateway.dialects.ai_sdk import Submission, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
 from gateway.dialects.base import own_turn_id
-from gateway.http.dialects.chats import (
+from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
     begin_again,
@@ -27,15 +27,15 @@ from gateway.protocol.results import Cancelled, Conversation, TurnView
 from gateway.requests.services import Services
 
 
-async def start_chat(services: Services, session: ChatSession, ask: Ask, size: int) -> str:
+async def start_chat(services: Services, session: ChatSession, submission: Submission, size: int) -> str:
     """Start the turn that a request asks for, or attach to the one that the same request has started. Return its id.
 
     `size` is that of the request in bytes. Raises `ApiError`.
     """
-    if ask.conversation is None:
-        return await place_start(services, session, await offload(size, ask.stateless), ask.path)
-    history = await read_history(session, ask.conversation, ChatHistory, ask.is_settled)
-    start = await offload(size, ask.start, history)
+    if submission.conversation is None:
+        return await place_start(services, session, await offload(size, submission.stateless), submission.path)
+    history = await read_history(session, submission.conversation, ChatHistory, submission.is_settled)
+    start = await offload(size, submission.start, history)
     stored = history.input_of(start.turn)
     if stored is not None:
         check_repeated(origin_of(stored), start)
@@ -44,14 +44,14 @@ async def start_chat(services: Services, session: ChatSession, ask: Ask, size: i
         if turn not in session.outbox.attachments:
             raise ApiError("gone", stored_message=stored.id)
         return turn
-    if ask.begins_again and history.messages and not await _is_of_chat(session, ask):
-        await begin_again(session, ask.conversation)
-    return await place_start(services, session, start, ask.path)
+    if submission.begins_again and history.messages and not await _is_of_chat(session, submission):
+        await begin_again(session, submission.conversation)
+    return await place_start(services, session, start, submission.path)
 
 
-async def _is_of_chat(session: ChatSession, ask: Ask) -> bool:
+async def _is_of_chat(session: ChatSession, submission: Submission) -> bool:
     """Return whether the answer before the message is one of this chat: it runs, or has ended just now."""
-    shown = ask.answer_before()
+    shown = submission.answer_before()
     if not shown:
         return False
     try:
@@ -60,7 +60,7 @@ async def _is_of_chat(session: ChatSession, ask: Ask) -> bool:
         if error.code != "not_found":
             raise
         return False
-    return view.conversation == ask.conversation
+    return view.conversation == submission.conversation
 
 
 async def resume_chat(services: Services, session: ChatSession, conversation: str, stream: UiStream) -> str | None:

@@ -12,15 +12,9 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from gateway.dialects.ai_sdk import (
-    AI_SDK,
-    Ask,
-    SocketFrame,
-    frame_of,
-    request_id_in,
-    request_of_frame,
-)
+from gateway.dialects.ai_sdk import AI_SDK, Submission
 from gateway.dialects.ai_sdk_messages import error_text
+from gateway.dialects.ai_sdk_request import SocketFrame, frame_of, request_id_in, request_of_frame
 from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import encode_json
 from gateway.dialects.kept_history import conversation_of
@@ -250,12 +244,14 @@ class _Connection:
             )
             return None if request.turn is None else stream
         services.memory.check()
-        ask = await offload(size, lambda: Ask(request_of_frame(frame), {**self._headers, **_lowered(frame.headers)}))
-        request.turn = await start_chat(services, answer, ask, size)
+        submission = await offload(
+            size, lambda: Submission(request_of_frame(frame), {**self._headers, **_lowered(frame.headers)})
+        )
+        request.turn = await start_chat(services, answer, submission, size)
         if request.is_aborted:
             await answer.handle(p.TurnCancel(turn=request.turn))
             return None
-        return SocketUiStream(request.id, ask.message_id)
+        return SocketUiStream(request.id, submission.message_id)
 
     def _abort(self, request_id: str, tasks: asyncio.TaskGroup) -> None:
         """Stop an answer. The client expects no more frames of its request."""

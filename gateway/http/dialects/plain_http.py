@@ -6,24 +6,27 @@ from msgspec import Struct
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.models import ModelCatalog
-from gateway.dialects.plain_http import PLAIN_HTTP, PLAIN_LINES, ContentBody, SendBody, StreamBody
-from gateway.dialects.plain_http_answers import (
-    ChatHistoryView,
-    ChatSessionView,
+from gateway.dialects.plain_http import PLAIN_HTTP, PLAIN_LINES
+from gateway.dialects.plain_http_conversation_answers import (
     ConversationView,
     ConversationViews,
     ConversationWithMessages,
-    Done,
-    HistoryMessage,
     MessageAnswer,
+    StoredMessages,
+)
+from gateway.dialects.plain_http_fields import Done
+from gateway.dialects.plain_http_request import ContentBody, SendBody, StreamBody
+from gateway.dialects.plain_http_session_answers import (
+    ChatHistoryView,
+    ChatSessionView,
+    HistoryMessage,
     Sent,
     SentHistory,
-    StoredMessages,
     Success,
 )
 from gateway.http import models, service_status
 from gateway.http.dialects import plain_http_conversations as conversations
-from gateway.http.dialects import plain_http_history as history
+from gateway.http.dialects import plain_http_sessions as sessions
 from gateway.http.dialects import plain_http_turns as turns
 from gateway.http.dialects.plain_http_conversations import (
     ConversationBody,
@@ -31,7 +34,7 @@ from gateway.http.dialects.plain_http_conversations import (
     NamedConversation,
     NamedConversations,
 )
-from gateway.http.dialects.plain_http_history import ChatHistoryGet, SessionBody, SessionGet, SessionList
+from gateway.http.dialects.plain_http_sessions import ChatHistoryGet, SessionBody, SessionGet, SessionList
 from gateway.http.operation import Handler, HeaderSpec, Operation, ResponseSpec
 from gateway.protocol import requests as p
 from gateway.protocol.results import Status
@@ -80,7 +83,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/api/chat/history",
         "get the messages of a session",
-        history.get_chat_history,
+        sessions.get_chat_history,
         ResponseSpec("The messages.", ChatHistoryView),
         request=ChatHistoryGet,
         fields=("sessionId", "user_id"),
@@ -89,7 +92,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "DELETE",
         "/api/chat/context",
         "let a session begin again with an empty context",
-        history.clear_context,
+        sessions.clear_context,
         ResponseSpec("The context is empty.", Success),
         request=ChatHistoryGet,
         fields=("sessionId", "user_id"),
@@ -98,7 +101,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/api/chat/sessions",
         "list the sessions",
-        history.list_sessions,
+        sessions.list_sessions,
         ResponseSpec("The sessions, last changed first.", ChatSessionView, is_list=True),
         request=SessionList,
         fields=_PAGE,
@@ -107,7 +110,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         _SESSION,
         "create a session, or change its title",
-        history.put_session,
+        sessions.put_session,
         ResponseSpec("The session.", ChatSessionView),
         request=SessionGet,
         body=SessionBody,
@@ -117,7 +120,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "DELETE",
         _SESSION,
         "delete a session",
-        history.delete_session,
+        sessions.delete_session,
         ResponseSpec("The session is deleted.", Success),
         request=SessionGet,
         fields=_NAMED,
@@ -126,7 +129,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         f"{_SESSION}/messages",
         "get the messages of a session, as a list",
-        history.get_session_messages,
+        sessions.get_session_messages,
         ResponseSpec("The messages.", HistoryMessage, is_list=True),
         request=SessionGet,
         fields=_NAMED,
@@ -152,7 +155,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/history/{session}",
         "get the messages of a session",
-        history.get_sent_history,
+        sessions.get_sent_history,
         ResponseSpec("The messages.", SentHistory),
         request=SessionGet,
         fields=_NAMED,
@@ -161,7 +164,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "DELETE",
         "/history/{session}",
         "delete a session, if there is one",
-        history.delete_history,
+        sessions.delete_history,
         ResponseSpec("There is no such session any more.", Done),
         request=SessionGet,
         fields=_NAMED,

@@ -11,20 +11,18 @@ from starlette.responses import Response
 
 from gateway.dialects.base import decode_request, renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.plain_http_answers import (
+from gateway.dialects.plain_http_conversation_answers import (
     ConversationView,
     ConversationViews,
     ConversationWithMessages,
-    Done,
     StoredMessages,
     conversation_fields,
-    id_of,
-    spoken,
     stored_message,
     stored_messages,
 )
-from gateway.http.dialects.chats import read_history
-from gateway.http.dialects.plain_http_history import branch
+from gateway.dialects.plain_http_fields import Done, id_of, without_tool_results
+from gateway.http.dialects.conversations import read_history
+from gateway.http.dialects.plain_http_sessions import branch
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request
 from gateway.http.responses import NO_STORE, JsonResponse
@@ -147,7 +145,7 @@ async def get_conversation(context: RequestContext) -> Response:
     async with context.session() as session:
         found: Conversation = await session.handle(p.ConversationGet(conversation=name))
         messages = await branch(context, session, name)
-    shown = [stored_message(one, name) for one in spoken(messages)]
+    shown = [stored_message(one, name) for one in without_tool_results(messages)]
     fields = conversation_fields(found, context.principal.user)
     return JsonResponse(ConversationWithMessages(**fields, messages=shown), headers=NO_STORE)
 

@@ -11,10 +11,17 @@ from msgspec import UNSET
 from starlette.responses import Response
 
 from gateway.dialects.base import Headers
-from gateway.dialects.plain_http import PLAIN_HTTP, Asked, chat_asked, content_asked, send_asked, stream_asked
-from gateway.dialects.plain_http_answers import Sent
+from gateway.dialects.plain_http import (
+    PLAIN_HTTP,
+    UserStart,
+    start_of_chat,
+    start_of_content,
+    start_of_send,
+    start_of_stream,
+)
+from gateway.dialects.plain_http_session_answers import Sent
 from gateway.dialects.plain_http_stream import SNAKE, FollowedStream
-from gateway.http.dialects.chats import find_running
+from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.plain_http_conversations import NamedConversation
 from gateway.http.dialects.serving import (
     TURN_HEADER,
@@ -43,14 +50,14 @@ from gateway.protocol.results import TurnPlaced, TurnView
 POSITION: Final = re.compile(r"([A-Za-z0-9_.-]{1,64})/([0-9]{1,15})-([0-9]{1,15})")
 """The id of an event in the stream of a conversation."""
 
-Decode = Callable[[bytes, Headers], Asked]
+Decode = Callable[[bytes, Headers], UserStart]
 
 
 async def chat(context: RequestContext, body: bytes) -> Response | None:
     """Serve a message of a session, whose body has been read. Raises `ApiError` and `ClientDisconnect`."""
     context.adopt(PLAIN_HTTP)
     streams = _wants_stream(context)
-    return await _answer(context, body, lambda data, headers: chat_asked(data, headers, streams=streams))
+    return await _answer(context, body, lambda data, headers: start_of_chat(data, headers, streams=streams))
 
 
 async def add_message(context: RequestContext) -> Response | None:
@@ -59,21 +66,21 @@ async def add_message(context: RequestContext) -> Response | None:
     return await _answer(
         context,
         await _read(context),
-        lambda data, headers: content_asked(data, headers, conversation, streams=streams),
+        lambda data, headers: start_of_content(data, headers, conversation, streams=streams),
     )
 
 
 async def stream(context: RequestContext) -> Response | None:
     """Serve messages without a session, as lines. Raises `ApiError` and `ClientDisconnect`."""
-    return await _answer(context, await _read(context), stream_asked)
+    return await _answer(context, await _read(context), start_of_stream)
 
 
 async def send(context: RequestContext) -> Response:
     """Start the answer to a message of a session, and return at once. Raises `ApiError` and `ClientDisconnect`."""
     caller = context.principal.user
-    asked = await _decode(context, await _read(context), send_asked)
+    named = await _decode(context, await _read(context), start_of_send)
     async with context.session() as session:
-        placed = await _place(context, session, asked, caller)
+        placed = await _place(context, session, named, caller)
     path = f"/v1/turns/{quote(placed.turn)}/events"
     if context.principal.user != caller:
         path += f"?user_id={quote(context.principal.user, safe='')}"
@@ -90,24 +97,24 @@ async def _read(context: RequestContext) -> bytes:
     return await context.body(context.services.settings.body_bytes)
 
 
-async def _decode(context: RequestContext, body: bytes, decode: Decode) -> Asked:
+async def _decode(context: RequestContext, body: bytes, decode: Decode) -> UserStart:
     """Return what a body asks for, and act for the user that it names. Raises `ApiError`."""
-    asked = await offload(len(body), decode, body, context.headers)
-    check_size(asked.start.request, context.services.settings)
-    await act_for_user_in_body(context, asked.user, asked.session)
-    context.answer_headers[TURN_HEADER] = asked.start.request.turn or ""
-    return asked
+    named = await offload(len(body), decode, body, context.headers)
+    check_size(named.start.request, context.services.settings)
+    await act_for_user_in_body(context, named.user, named.session)
+    context.answer_headers[TURN_HEADER] = named.start.request.turn or ""
+    return named
 
 
 async def _answer(context: RequestContext, body: bytes, decode: Decode) -> Response | None:
     """Answer a body, as a stream or not. Return None if the answer was streamed."""
     caller = context.principal.user
-    asked = await _decode(context, body, decode)
+    named = await _decode(context, body, decode)
     del body
-    start = asked.start
+    start = named.start
 
     async def start_turn(session: HttpSession) -> None:
-        await _place(context, session, asked, caller)
+        await _place(context, session, named, caller)
 
     if start.translator is not None:
         await stream_turn(context, start.translator(), start_turn)
@@ -116,8 +123,8 @@ async def _answer(context: RequestContext, body: bytes, decode: Decode) -> Respo
     return respond(context, await offload(view_size(view), start.answer, view))
 
 
-async def _place(context: RequestContext, session: HttpSession, asked: Asked, caller: str) -> TurnPlaced:
-    placed = await place(context, session, asked.start)
+async def _place(context: RequestContext, session: HttpSession, named: UserStart, caller: str) -> TurnPlaced:
+    placed = await place(context, session, named.start)
     await remember_user(context, caller, placed.conversation)
     return placed
 

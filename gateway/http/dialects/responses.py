@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gateway.dialects.base import Shaped, Start, encode_json
 from gateway.dialects.responses import RESPONSES, Create, create_of
-from gateway.dialects.responses_listing import input_page
+from gateway.dialects.responses_input_page import input_page
 from gateway.dialects.responses_object import shaped
 from gateway.dialects.responses_replay import replay
 from gateway.dialects.responses_request import ResponsesRequest

@@ -20,8 +20,8 @@ from gateway.dialects.responses import RESPONSES, Create, Previous, create_of_fr
 from gateway.dialects.responses_object import Object
 from gateway.dialects.responses_request import SocketRequest
 from gateway.dialects.responses_stream import ResponsesStream
-from gateway.http.dialects.recent_contexts import RecentContexts
 from gateway.http.dialects.responses_context import ResponseContexts, missing_previous
+from gateway.http.dialects.responses_recent_contexts import RecentContexts
 from gateway.http.dialects.serving import check_size
 from gateway.http.dialects.socket_opening import open_socket
 from gateway.http.dialects.socket_session import SocketSession

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from msgspec import UNSET, json, structs
 from starlette.responses import Response
 
-from gateway.dialects.base import Headers, Shaped, Start, renamed
-from gateway.dialects.stream import StreamTranslator, failure_of
+from gateway.dialects.base import Headers, Shaped, Start, failure_of, renamed
+from gateway.dialects.stream import StreamTranslator
 from gateway.http.event_stream import EventStream
 from gateway.http.operation import RequestContext
 from gateway.http.responses import NO_STORE, BytesResponse, HttpError

@@ -6,12 +6,12 @@ from starlette.types import ASGIApp
 
 from gateway.dialects.ag_ui import AG_UI
 from gateway.dialects.ai_sdk import AI_SDK
+from gateway.dialects.anthropic_messages import MESSAGES
 from gateway.dialects.base import Dialect
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS
-from gateway.dialects.messages import MESSAGES
 from gateway.dialects.plain_http import PLAIN_HTTP
 from gateway.dialects.responses import RESPONSES
-from gateway.http.dialects import ag_ui, ai_sdk, chat_completions, messages, plain_http, responses
+from gateway.http.dialects import ag_ui, ai_sdk, anthropic_messages, chat_completions, plain_http, responses
 from gateway.http.dialects.ai_sdk_socket import UiSocket
 from gateway.http.dialects.responses_socket import ResponsesSocket
 from gateway.http.operation import Operation
@@ -21,7 +21,7 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
     *responses.OPERATIONS,
     *ai_sdk.OPERATIONS,
     *ag_ui.OPERATIONS,
-    *messages.OPERATIONS,
+    *anthropic_messages.OPERATIONS,
     *plain_http.OPERATIONS,
 )
 

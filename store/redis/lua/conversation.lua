@@ -135,12 +135,18 @@ local function create_conversation(p, new)
   end
 end
 
+-- Shared: tell the instances with clients that watch the user's list that a conversation has changed. The channel is that of
+-- `store.api.list_channel`: the prefix has the user in its hash tag.
+local function publish_change(p, id)
+  redis.call(PUBLISH, CHANNEL .. 'list:' .. string.match(p, '{@(.*)}:$'), id)
+end
+
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages live
 -- longer, so their time to live has to be restarted only from time to time, and when that of the conversation has a new value.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local updated_ms, member, swept, swept_ttl, retention_days, archived =
-    unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'retention_days', 'archived'))
+  local updated_ms, member, swept, swept_ttl, retention_days, archived, pinned = unpack(
+    redis.call('HMGET', key, 'updated_ms', 'place', 'swept', 'swept_ttl', 'retention_days', 'archived', 'pinned'))
   local ttl = history_ttl(retention_days)
   updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
@@ -152,6 +158,10 @@ local function touch_conversation(p, id, now_ms)
   for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
     prolong(p .. name)
   end
+  if pinned then
+    prolong(p .. 'pinned')
+  end
+  publish_change(p, id)
   local clock = clock_ms()
   -- A conversation of an earlier version has no `swept_ttl`.
   local slack = message_slack(ttl)
@@ -168,8 +178,69 @@ local function touch_conversation(p, id, now_ms)
     if not archived then
       mark_earlier_messages(p, member)
     end
+    redis.call('HDEL', key, 'listed')
     mark_conversation(p, member)
   end
+end
+
+-- Shared: pin a conversation or not, without moving it in the list. Returns false if `pinned_max` are pinned already.
+-- `listed` keeps its place in the archive's list, which is ordered by the number of the last change: until the next one, that
+-- number is made of its place here.
+local function set_pinned(p, id, is_pinned, pinned_max)
+  local key, list = p .. 'conversation:' .. id, p .. 'pinned'
+  if not is_pinned then
+    redis.call('HDEL', key, 'pinned')
+    redis.call('SREM', list, id)
+  elseif not redis.call('HGET', key, 'pinned') then
+    for _, other in ipairs(redis.call('SMEMBERS', list)) do
+      if not ARCHIVE and redis.call('EXISTS', p .. 'conversation:' .. other) == 0 then
+        redis.call('SREM', list, other)
+      end
+    end
+    if redis.call('SCARD', list) >= pinned_max then
+      return false
+    end
+    redis.call('HSET', key, 'pinned', 1)
+    redis.call('SADD', list, id)
+    prolong(list)
+  end
+  if ARCHIVE then
+    local place, archived = unpack(redis.call('HMGET', key, 'place', 'archived'))
+    if not archived then
+      mark_earlier_messages(p, place)
+    end
+    local score = redis.call('ZSCORE', p .. 'conversations', place)
+    redis.call('HSETNX', key, 'listed', text_of(tonumber(score or 0) * 1000 + 999))
+    mark_conversation(p, place)
+  end
+  return true
+end
+
+-- Shared: return the user's pinned conversations that `read` returns, most recently changed first: at most `limit`, from those
+-- after the conversation `before` ('' for the first ones). Returns nil if `before` doesn't exist.
+local function list_pinned(p, limit, before, read)
+  local found, before_score = {}, nil
+  if before ~= '' then
+    local place = redis.call('HGET', p .. 'conversation:' .. before, 'place')
+    before_score = place and tonumber(redis.call('ZSCORE', p .. 'conversations', place) or nil)
+    if not before_score then
+      return nil
+    end
+  end
+  for _, id in ipairs(redis.call('SMEMBERS', p .. 'pinned')) do
+    local key = p .. 'conversation:' .. id
+    local place = redis.call('HGET', key, 'place')
+    local score = place and tonumber(redis.call('ZSCORE', p .. 'conversations', place) or nil)
+    if score and (not before_score or score < before_score) then
+      found[#found + 1] = {score, key}
+    end
+  end
+  table.sort(found, function(a, b) return a[1] > b[1] end)
+  local listed = {}
+  for i = 1, math.min(limit, #found) do
+    listed[i] = read(found[i][2])
+  end
+  return listed
 end
 
 -- Shared: store a message after the conversation's other messages; do nothing if it exists.

@@ -14,5 +14,6 @@ if redis.call('EXISTS', key) == 0 then
     return {'limited', limit}
   end
   create_conversation(KEYS[1], new)
+  publish_change(KEYS[1], new.id)
 end
 return {'ok', redis.call('HGETALL', key)}

@@ -23,5 +23,7 @@ if ARCHIVE then
   mark(p, 'd:' .. member)
 end
 remove_conversation(p, member)
+redis.call('SREM', p .. 'pinned', ARGV[1])
+publish_change(p, ARGV[1])
 redis.call('UNLINK', key, p .. 'active:' .. ARGV[1])
 return {'ok', running}

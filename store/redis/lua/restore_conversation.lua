@@ -15,6 +15,9 @@ local ttl = history_ttl(new.retention_days)
 new.swept, new.swept_ttl, new.archived = clock_ms(), ttl, 1
 set_fields(key, new)
 redis.call('PEXPIRE', key, ttl)
+if new.pinned then
+  redis.call('SADD', p .. 'pinned', new.id)
+end
 redis.call('ZADD', p .. 'conversations', 'NX', ARGV[3] / 1000, new.place)
 redis.call('DEL', p .. 'messages:' .. new.id)
 local counted = redis.call('HGET', p .. 'sizes', new.id) or 0

@@ -1,7 +1,7 @@
 -- Change a conversation.
 -- uses: absent, clock, turn_fields, outbox, conversation, limits
--- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the user's limits as MessagePack
--- (optional).
+-- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the maximum number of pinned
+-- conversations, the user's limits as MessagePack (optional).
 -- Returns {'ok', conversation}, {'not_found', field} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', key) == 0 then
@@ -16,10 +16,20 @@ for name, value in pairs(change) do
     added_bytes = added_bytes + #value - redis.call('HSTRLEN', key, name)
   end
 end
-local limits = ARGV[4] and cmsgpack.unpack(ARGV[4])
+local limits = ARGV[5] and cmsgpack.unpack(ARGV[5])
 local limit = limits and added_bytes > 0 and storage_limit(KEYS[1], limits, added_bytes, false)
 if limit then
   return {'limited', limit}
+end
+local pinned = change.pinned
+change.pinned = nil
+if pinned ~= nil and not set_pinned(KEYS[1], ARGV[1], pinned, tonumber(ARGV[4])) then
+  return {'limited', 'pinned'}
+end
+if pinned ~= nil and next(change) == nil then
+  redis.call('HINCRBY', key, 'revision', 1)
+  publish_change(KEYS[1], ARGV[1])
+  return {'ok', redis.call('HGETALL', key)}
 end
 count_stored(KEYS[1], ARGV[1], added_bytes)
 for name, value in pairs(change) do

@@ -22,25 +22,28 @@ REQUESTS = {
     "auth": "token",
     "ping": "t",
     "turn.start": (
-        "turn conversation create model input parent messages system params tools tool_choice on_busy on_disconnect"
-        " metadata"
+        "turn conversation create model input parent continue messages system params tools tool_choice on_busy"
+        " on_disconnect metadata"
     ),
     "turn.estimate": (
-        "turn conversation create model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
+        "turn conversation create model input parent continue messages system params tools tool_choice on_busy"
+        " on_disconnect metadata"
     ),
     "turn.cancel": "turn turns conversation mine reason",
     "turn.attach": "turn epoch after positions",
     "turn.detach": "turn",
     "turn.get": "turn",
     "conversation.create": "conversation title system model metadata",
-    "conversation.list": "limit before query",
+    "conversation.list": "limit before query pinned",
     "conversation.get": "conversation",
-    "conversation.update": "conversation title system model metadata head",
+    "conversation.update": "conversation title system model metadata head pinned",
     "conversation.clear": "conversation",
     "conversation.delete": "conversation",
     "conversation.messages": "conversation limit before",
     "conversation.attach": "conversation positions",
     "conversation.detach": "conversation",
+    "conversations.attach": "",
+    "conversations.detach": "",
     "feedback.put": "message rating comment",
     "models.list": "",
     "usage.get": "conversation since",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import Settings, environment, environment_variables
+from gateway.settings import Settings, environment, environment_variables, setting_variables
 from providers.catalog.operator_file import open_catalog
 
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
@@ -83,6 +83,16 @@ def test_each_variable_sets_its_field(
     monkeypatch.setenv(variable, value)
     assert getattr(make(), field) == wanted
     assert environment()[variable] == value
+
+
+UNLISTED = [name for name in sorted(Settings.model_fields) if f"TURNWIRE_{name.upper()}" not in setting_variables()]
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_no_other_variable_sets_a_field(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A variable that isn't listed sets nothing: for a service called turnwire, Kubernetes sets TURNWIRE_PORT=tcp://…."""
+    monkeypatch.setenv(f"TURNWIRE_{name.upper()}", "tcp://10.0.0.1:80")
+    assert getattr(Settings(), name) == Settings.model_fields[name].default
 
 
 def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

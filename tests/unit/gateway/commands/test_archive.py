@@ -37,7 +37,7 @@ def test_the_schema_is_upgraded_and_downgraded(
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
         ["database", "SQLite,", "reachable"],
-        ["schema", "0003", "(current)"],
+        ["schema", "0004", "(current)"],
         ["users", "0"],
         ["conversations", "0"],
         ["stored", "0.0", "MB"],

@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.ai_sdk import (
-    Ask,
-    check_repeated,
-    frame_of,
-    is_ui_body,
-    refuse,
-    request_id_in,
-    request_of,
-    request_of_frame,
-    stop_of,
-)
+from gateway.dialects.ai_sdk import Submission, check_repeated, refuse
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin, origin_of
+from gateway.dialects.ai_sdk_request import frame_of, is_ui_body, request_id_in, request_of, request_of_frame, stop_of
 from gateway.dialects.kept_history import conversation_of
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
@@ -54,9 +45,9 @@ def tool(call: str, state: str = "output-available", **fields: Any) -> dict[str,
     return {"type": "tool-add", "toolCallId": call, "state": state, "input": {}, **fields}
 
 
-def ask(*messages: dict[str, Any], headers: dict[str, str] | None = None, **body: Any) -> Ask:
+def ask(*messages: dict[str, Any], headers: dict[str, str] | None = None, **body: Any) -> Submission:
     whole = {"id": "chat", "messages": list(messages), **body}
-    return Ask(request_of(json.dumps(whole).encode()), headers or {})
+    return Submission(request_of(json.dumps(whole).encode()), headers or {})
 
 
 def refused(*messages: dict[str, Any], history: ChatHistory = NEW, **body: Any) -> ApiError:

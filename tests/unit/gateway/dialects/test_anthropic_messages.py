@@ -9,10 +9,11 @@ import pytest
 from anthropic.types import Message as AnthropicMessage
 from anthropic.types import ModelInfo as AnthropicModelInfo
 
+from gateway.dialects.anthropic_errors import refuse
+from gateway.dialects.anthropic_messages import count_of, start_of
+from gateway.dialects.anthropic_messages_object import message_answer
+from gateway.dialects.anthropic_models import models_page
 from gateway.dialects.base import Start
-from gateway.dialects.messages import count_of, message_answer, start_of
-from gateway.dialects.messages_errors import refuse
-from gateway.dialects.messages_models import models_page
 from gateway.protocol.errors import CODES, ApiError
 from gateway.protocol.events import Message, TurnPart
 from gateway.protocol.requests import InputMessage

@@ -10,8 +10,8 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.messages import message_answer
-from gateway.dialects.messages_stream import MessagesStream, is_complete
+from gateway.dialects.anthropic_messages_object import message_answer
+from gateway.dialects.anthropic_messages_stream import MessagesStream, is_complete
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
     Heartbeat,

@@ -9,8 +9,9 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.dialects.base import Start
-from gateway.dialects.chat_completions import completion, start_of
-from gateway.dialects.chat_stream import ChatStream
+from gateway.dialects.chat_completions import start_of
+from gateway.dialects.chat_completions_object import completion
+from gateway.dialects.chat_completions_stream import ChatStream
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
     Heartbeat,

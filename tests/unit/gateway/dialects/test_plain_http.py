@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.plain_http import chat_asked, content_asked, refuse, refuse_line, send_asked, stream_asked
-from gateway.dialects.plain_http_answers import chat_answer, content_of, finish_reason_of, id_of, message_answer
+from gateway.dialects.plain_http import (
+    refuse,
+    refuse_line,
+    start_of_chat,
+    start_of_content,
+    start_of_send,
+    start_of_stream,
+)
+from gateway.dialects.plain_http_conversation_answers import message_answer
+from gateway.dialects.plain_http_fields import content_of, finish_reason_of, id_of
+from gateway.dialects.plain_http_session_answers import chat_answer
 from gateway.dialects.plain_http_stream import CAMEL, SNAKE, ContentLines, ContentStream, FollowedStream
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
@@ -141,17 +150,17 @@ def test_law_7_a_reset_never_doubles_or_changes_text() -> None:
 
 
 def test_a_request_in_a_session() -> None:
-    asked = chat_asked(b'{"message": "Hi", "sessionId": "s", "maxTokens": 5, "extra": 1}', {}, streams=False)
+    asked = start_of_chat(b'{"message": "Hi", "sessionId": "s", "maxTokens": 5, "extra": 1}', {}, streams=False)
     request = asked.start.request
     assert (request.input, request.conversation, request.create) == ("Hi", "s", True)
     assert (request.params.max_tokens, request.on_busy, request.on_disconnect) == (5, "queue", "continue")
     assert (asked.user, asked.session, asked.start.translator) == (None, "s", None)
-    assert chat_asked(b'{"message": "Hi"}', {}, streams=True).start.request.create is False
-    named = send_asked(b'{"message": "Hi", "user_id": "ann"}', {"turnwire-turn": "mine"})
+    assert start_of_chat(b'{"message": "Hi"}', {}, streams=True).start.request.create is False
+    named = start_of_send(b'{"message": "Hi", "user_id": "ann"}', {"turnwire-turn": "mine"})
     assert (named.user, named.start.request.turn) == ("ann", "mine")
     for name in ("userId", "user_id"):
-        assert chat_asked(b'{"message": "Hi", "%b": "ann"}' % name.encode(), {}, streams=False).user == "ann"
-    existing = content_asked(b'{"content": "Hi"}', {"turnwire-on-disconnect": "cancel"}, "c", streams=True)
+        assert start_of_chat(b'{"message": "Hi", "%b": "ann"}' % name.encode(), {}, streams=False).user == "ann"
+    existing = start_of_content(b'{"content": "Hi"}', {"turnwire-on-disconnect": "cancel"}, "c", streams=True)
     assert (existing.start.request.conversation, existing.start.request.create) == ("c", False)
     assert existing.start.request.on_disconnect == "cancel"
 
@@ -160,24 +169,24 @@ def test_a_request_without_a_session() -> None:
     """The images of OpenAI's messages work too; a turn that nobody could come back to ends with its client."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [image]}]
-    request = stream_asked(json.dumps({"messages": messages}).encode(), {}).start.request
+    request = start_of_stream(json.dumps({"messages": messages}).encode(), {}).start.request
     assert (request.system, request.conversation, request.on_disconnect) == ("Be brief.", None, "cancel")
     assert request.messages is not None
     assert [[one.role, len(one.parts)] for one in request.messages] == [["user", 1]]
 
 
 def test_paths_are_those_of_the_body() -> None:
-    path = stream_asked(
+    path = start_of_stream(
         b'{"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}', {}
     ).start.path
     assert path("messages[0].parts[0].text") == "messages[1].content[0].text"
     assert (path("params.max_tokens"), path("params.demo.rate")) == ("maxTokens", "demo.rate")
-    path = chat_asked(b'{"message": "Hi"}', {}, streams=False).start.path
+    path = start_of_chat(b'{"message": "Hi"}', {}, streams=False).start.path
     assert [path(name) for name in ("input", "input[0].text", "conversation", "params.temperature")] == [
         *("message", "message", "sessionId", "temperature")
     ]
     with pytest.raises(ApiError) as refused:
-        chat_asked(b'{"message": "Hi", "temperature": 9}', {}, streams=False)
+        start_of_chat(b'{"message": "Hi", "temperature": 9}', {}, streams=False)
     assert refused.value.body.path == "temperature"
 
 

@@ -19,7 +19,7 @@ from gateway.dialects.responses import (
     turn_start,
 )
 from gateway.dialects.responses_ids import conversation_of, is_response_id, new_response_id
-from gateway.dialects.responses_listing import input_page
+from gateway.dialects.responses_input_page import input_page
 from gateway.dialects.responses_object import response_object
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.requests import OWN_ID_PATTERN, InputMessage
@@ -165,8 +165,30 @@ def test_new_input_in_a_conversation() -> None:
     start = start_of(Previous("conv_1", "m_1", is_new=False), input=[RESULT, {"role": "user", "content": "And?"}])
     assert (start.conversation, start.parent, start.create, start.system) == ("conv_1", "m_1", False, "")
     assert start.input == [ToolResultPart("c1", "3"), TextPart("And?")]
-    first = start_of(Previous("conv_1", system="Old."), instructions="New.", input=[{"role": "system", "content": "X"}])
-    assert (first.create, first.system, first.input) == (True, "New.\n\nOld.\n\nX", [])
+    system = {"role": "system", "content": "X"}
+    items = [system, {"role": "user", "content": "Hi"}]
+    first = start_of(Previous("conv_1", system="Old."), instructions="New.", input=items)
+    assert (first.create, first.system, first.input) == (True, "New.\n\nOld.\n\nX", [TextPart("Hi")])
+
+
+def test_the_last_of_messages_that_are_all_of_the_system_is_answered() -> None:
+    """As at OpenAI, where an application may send its whole prompt as one message. A warm-up leaves it with the system."""
+    brief = {"role": "system", "content": "Be brief."}
+    prompt = {
+        "role": "developer",
+        "content": [{"type": "input_text", "text": "One"}, {"type": "input_text", "text": "Two"}],
+    }
+    start = start_of(input=[brief, prompt])
+    assert (start.system, start.messages) == (
+        "Be brief.",
+        [InputMessage(role="user", parts=[TextPart("One"), TextPart("Two")])],
+    )
+    assert created(input=[brief, prompt]).path("messages[0].parts[1].text") == "input[1].text"
+    stored = start_of(Previous("conv_1", "m_1", is_new=False), input=[prompt])
+    assert (stored.system, stored.input) == ("", [TextPart("One"), TextPart("Two")])
+    frame = {"type": "response.create", "input": [brief, prompt], "generate": False}
+    warm_up = create_of_frame(frame_of(json.dumps(frame)), {})
+    assert (warm_up.system, warm_up.converted.messages) == (["Be brief.", "One", "Two"], [])
 
 
 def test_parameters_tools_and_formats() -> None:

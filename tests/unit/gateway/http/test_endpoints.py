@@ -9,11 +9,13 @@ import pytest
 
 from gateway.http.endpoints import api_routes
 from gateway.http.operations import OPERATIONS
+from gateway.protocol.errors import ApiError
 from store.records import StoreError
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 
 OTHER = "https://app.example"
+ORIGIN_REFUSED = "Pages of the origin https://evil.example may not use this gateway. The operator can add it to TURNWIRE_ALLOWED_ORIGINS."
 
 
 @pytest.fixture
@@ -126,12 +128,34 @@ async def test_another_origin_is_refused(http: httpx2.AsyncClient, server: InLoo
     for answer in (
         await http.get("/v1/models", headers={"origin": origin}),
         await http.post("/v1/turns", json={"input": "x"}, headers={"origin": origin}),
+        await http.get("/v1", headers={"origin": origin}),
+        await http.get("/v1", params={"origin": origin}, headers={"origin": origin}),
     ):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
-        assert "access-control-allow-origin" not in answer.headers
+        assert answer.status_code == 403
+        assert answer.json().keys() == {"error"}
+        assert (answer.json()["error"]["code"], origin in answer.text) == ("forbidden_origin", True)
+        # Exactly this error is readable for every page, so that it can say what to set.
+        assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert server.gateway.services.registry.live() == []
-    assert (await http.get("/health", headers={"origin": origin})).status_code == 200
+    public = await http.get("/health", headers={"origin": origin})
+    assert (public.status_code, "access-control-allow-origin" in public.headers) == (200, False)
+    stated = await http.get("/v1", params={"origin": origin})
+    assert (stated.status_code, stated.json()["error"]["code"]) == (403, "forbidden_origin")
+    assert (await http.get("/", headers={"origin": origin, "accept": "application/json"})).status_code == 200
+
+
+async def test_each_dialect_refuses_another_origin_in_its_own_shape(http: httpx2.AsyncClient) -> None:
+    """The error has the dialect's form, names the setting, and can be read by the page."""
+    operations = [one for one in OPERATIONS if one.dialect and not one.is_public and "{" not in one.path]
+    assert len({one.dialect.name for one in operations if one.dialect}) == 6
+    for one in operations:
+        body = {"json": {}} if one.method == "POST" else {}
+        answer = await http.request(one.method, one.path, headers={"origin": "https://evil.example"}, **body)
+        assert one.dialect is not None
+        shaped = one.dialect.refuse(ApiError("forbidden_origin", ORIGIN_REFUSED).body, 403)
+        assert (answer.status_code, answer.content) == (shaped.status, shaped.body), one.path
+        assert answer.headers["access-control-allow-origin"] == "*"
 
 
 async def test_the_pages_own_origin_is_allowed(http: httpx2.AsyncClient, server: InLoopServer) -> None:

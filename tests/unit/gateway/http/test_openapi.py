@@ -24,10 +24,15 @@ def test_the_document_is_valid(auth: str) -> None:
     """A validator of the specification accepts it. It is JSON, and requires a credential where one is needed."""
     document = json.loads(json.dumps(openapi(auth)))
     OpenAPIV31SpecValidator(document).validate()
-    assert ("security" in document) is (auth != "none")
+    either = [{"bearer": []}, {"apiKey": []}]
+    assert document.get("security") == (either if auth != "none" else None)
+    schemes = document["components"].get("securitySchemes", {})
+    assert [scheme.get("name", "authorization") for scheme in schemes.values()] == (
+        ["authorization", "x-api-key"] if auth != "none" else []
+    )
     for operation in OPERATIONS:
         shown = document["paths"][operation.path][operation.method.lower()]
-        optional: list[object] = [{}, {"bearer": []}] if auth != "none" and operation.path == "/metrics" else []
+        optional: list[object] = [{}, *either] if auth != "none" and operation.path == "/metrics" else []
         assert shown.get("security") == (optional if operation.is_public else None), operation.path
 
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.identity.origin import check_host, check_origin, check_socket_origin, header_values, is_loopback
+from gateway.identity.origin import (
+    check_host,
+    check_origin,
+    check_socket_origin,
+    check_stated_origin,
+    header_values,
+    is_loopback,
+)
+from gateway.identity.refused_origins import PERIOD_S, RefusedOrigins
 from gateway.protocol.errors import ApiError
 from tests.credentials import SECRET
 from tests.in_process import make_settings
@@ -160,7 +169,7 @@ def test_another_origin_is_refused(origin: str, host: str) -> None:
     """This covers other schemes, hosts and ports, and an empty origin."""
     with pytest.raises(ApiError) as refused:
         check_origin(headers(origin=origin, host=host), DEFAULT)
-    assert refused.value.code == "forbidden"
+    assert refused.value.code == "forbidden_origin"
 
 
 def test_an_allowed_origin_may_connect() -> None:
@@ -207,3 +216,41 @@ def test_all_values_of_a_header_are_returned() -> None:
     """The result is empty if no header has that name."""
     assert header_values([(b"a", b"1"), (b"b", b"2"), (b"b", b"\xe9")], b"b") == ["2", "\xe9"]
     assert header_values([], b"b") == []
+
+
+def test_a_refused_origin_is_named_cut_and_plain() -> None:
+    """The message says which origin and which setting. An origin of any length and any characters is shown harmless."""
+    with pytest.raises(ApiError, match="http://localhost:5173 .*TURNWIRE_ALLOWED_ORIGINS"):
+        check_origin(headers(origin="http://localhost:5173", host="127.0.0.1:8000"), DEFAULT)
+    with pytest.raises(ApiError) as refused:
+        check_origin(headers(origin="http://\x1b[31m" + "x" * 10_000, host="127.0.0.1:8000"), DEFAULT)
+    message = refused.value.body.message
+    assert message.isprintable()
+    assert message.endswith("TURNWIRE_ALLOWED_ORIGINS.")
+
+
+def test_a_stated_origin_is_checked_like_a_header() -> None:
+    """A page whose proxy changes the host learns why its socket is refused: the query has its origin."""
+    own = headers(host="127.0.0.1:8000")
+    check_stated_origin(own, b"", DEFAULT)
+    check_stated_origin(own, b"origin=http%3A%2F%2F127.0.0.1%3A8000", DEFAULT)
+    for query in (b"origin=http%3A%2F%2Flocalhost%3A5173", b"origin=%ff%00", b"origin="):
+        with pytest.raises(ApiError) as refused:
+            check_stated_origin(own, query, DEFAULT)
+        assert refused.value.code == "forbidden_origin"
+
+
+def test_refused_origins_are_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that keeps trying doesn't fill the log: the next warning has the number of the others."""
+    now = [100.0]
+    monkeypatch.setattr("gateway.identity.refused_origins.time.monotonic", lambda: now[0])
+    log = RefusedOrigins()
+    with capture_logs() as entries:
+        for _ in range(1000):
+            log.note("http://a.example")
+        now[0] += PERIOD_S
+        log.note("http://b.example")
+    assert [(entry["origin"], entry["suppressed"], entry["log_level"]) for entry in entries] == [
+        ("http://a.example", 0, "warning"),
+        ("http://b.example", 999, "warning"),
+    ]

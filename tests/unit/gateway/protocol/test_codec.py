@@ -157,6 +157,8 @@ REQUESTS = st.one_of(
     st.builds(p.ConversationMessages, conversation=KEYS, limit=st.integers(1, 200)),
     st.builds(p.ConversationAttach, conversation=KEYS, positions=st.none() | POSITIONS),
     st.builds(p.ConversationDetach, conversation=KEYS),
+    st.builds(p.ConversationsAttach),
+    st.builds(p.ConversationsDetach),
     st.builds(p.FeedbackPut, message=KEYS, rating=st.sampled_from(["up", "down", 1, 5])),
     st.builds(p.ModelsList, id=REQUEST_ID),
     st.builds(p.UsageGet, since=OPTIONAL_KEY),

@@ -49,6 +49,8 @@ async def test_results_match_their_documented_types(ann: SessionClient, existing
         (p.ConversationMessages, {**conversation, "limit": 1}),
         (p.ConversationAttach, {**conversation, "positions": {"nope": {"epoch": 1, "seq": 2}}}),
         (p.ConversationDetach, conversation),
+        (p.ConversationsAttach, {}),
+        (p.ConversationsDetach, {}),
         (p.FeedbackPut, {"message": existing["message"], "rating": 5}),
         (p.UsageGet, {}),
         (p.ConversationClear, conversation),

@@ -284,6 +284,7 @@ def test_system_and_model_of_a_conversation_are_optional() -> None:
         "metadata": {"a": 1},
         "head": None,
         "revision": 3,
+        "pinned": False,
         "created_at": "1970-01-01T00:00:00.000Z",
         "updated_at": "1970-01-01T00:00:00.001Z",
         "messages": 2,

@@ -301,6 +301,7 @@ async def test_changes_reach_every_attached_connection(ann: SessionClient, servi
                 "revision": 1,
                 "title": "New",
                 "head": None,
+                "system": "",
             },
             {
                 "type": "conversation.updated",
@@ -308,6 +309,7 @@ async def test_changes_reach_every_attached_connection(ann: SessionClient, servi
                 "revision": 2,
                 "title": "New",
                 "head": None,
+                "system": "",
             },
             {"type": "conversation.deleted", "conversation": conversation},
         ]

@@ -171,7 +171,7 @@ async def test_exactly_one_offered_subprotocol_is_chosen(
     [
         (("chat",), LOCAL, 400, "invalid_request"),
         ((), [(b"host", b"example.com")], 403, "forbidden"),
-        ((), [*LOCAL, (b"origin", b"https://example.com")], 403, "forbidden"),
+        ((), [*LOCAL, (b"origin", b"https://example.com")], 403, "forbidden_origin"),
     ],
     ids=["subprotocol", "host", "origin"],
 )

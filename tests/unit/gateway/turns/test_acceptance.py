@@ -138,7 +138,7 @@ def test_input_is_text_or_parts() -> None:
 async def accepted(store: ControlledStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
     stream = LiveTurn("ann", turn, digest, EPOCH)
     prepared = prepare(request, INPUT_MAX, BODY_MAX, ITEMS_MAX, METADATA_MAX)
-    found = await accept(store.as_store, stream, request, prepared, "demo", "in_one", 10_000)
+    found = await accept(store.as_store, stream, request, prepared, "demo", request.parent, "in_one", 10_000)
     assert (stream.acceptance is not None, stream.conversation_record) == (True, found.conversation)
     return found
 

@@ -25,7 +25,7 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-from store.records import MessageRecord
+from store.records import Change, MessageRecord
 from tests.in_process import ControlledStore
 from tests.store_conformance import conversation, ending, message, new_turn
 
@@ -102,7 +102,7 @@ async def test_unanswered_tool_calls_are_removed_from_a_stateless_turn(store: Co
 
 async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore) -> None:
     """Messages are in order, with signatures, tool calls and tool results. An empty answer (stopped before its first word)
-    is left out. The system prompt is that of the start, or else that of the conversation."""
+    is left out. The system prompt is that of the start, or else that of the conversation; an empty one clears it."""
     await store.create_conversation(conversation(system="Be kind."))
     history: list[tuple[Part, ...]] = [
         (TextPart("one"), ImagePart("image/png", data="QUJD")),
@@ -126,6 +126,9 @@ async def test_the_history_is_the_branch_up_to_the_input(store: ControlledStore)
     assert made.system == "Be kind."
     named = await built_request(store, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
     assert named.system == "Be brief."
+    await store.update_conversation("ann", "c1", Change(system=""), 0)
+    cleared = await built_request(store, TurnStart(conversation="c1", input="now"), "t")
+    assert cleared.system is None
 
 
 async def test_the_operators_prompt_comes_first_and_can_not_be_replaced(store: ControlledStore) -> None:

@@ -116,12 +116,12 @@ UNFIT: dict[str, tuple[Change, str, Change]] = {
     "newer": (
         _run("UPDATE turnwire_version SET version_num = '9999'"),
         "Upgrade Turnwire",
-        _run("UPDATE turnwire_version SET version_num = '0003'"),
+        _run("UPDATE turnwire_version SET version_num = '0004'"),
     ),
     "older": (
         _run("UPDATE turnwire_version SET version_num = '0001'"),
         "turnwire archive upgrade",
-        _run("UPDATE turnwire_version SET version_num = '0003'"),
+        _run("UPDATE turnwire_version SET version_num = '0004'"),
     ),
     "foreign": (
         _run("ALTER TABLE turnwire_version RENAME TO someone_elses"),

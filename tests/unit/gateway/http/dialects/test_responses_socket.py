@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -283,19 +282,25 @@ async def test_openings(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_socket_that_isnt_read_is_closed() -> None:
-    """Law 11: nobody else waits for it."""
-    async with serving(outbox_bytes=65536, close_timeout_s=0.5) as server:
-        async with websockets.connect(
-            f"ws://127.0.0.1:{server.port}/v1/responses", proxy=None, max_queue=1
-        ) as connection:
-            body = {"type": "response.create", "input": "Hi", "demo": {"rate": 0, "tokens": 400_000}}
-            await connection.send(json.dumps(body))
+async def test_a_client_that_reads_too_slowly_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Law 11: nobody else waits for it. The close frame follows what was sent, also while an error waits to be sent."""
+    async with serving(outbox_bytes=65536, close_timeout_s=10) as server:
+        async with opened(server, max_queue=1) as socket:
+            connection = socket.connection
+            await socket.create(demo={"rate": 0, "tokens": 400_000})
+            connection.transport.pause_reading()
+            for _ in range(10):
+                await connection.send("{}")
             clients = server.gateway.services.telemetry.slow_clients
             async with asyncio.timeout(20):
                 while clients.labels("websocket")._value.get() == 0:
                     await asyncio.sleep(0.05)
-            connection.transport.abort()
+            connection.transport.resume_reading()
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await connection.recv()
+            assert connection.close_code == 1013
+    assert "Traceback" not in caplog.text
 
 
 async def test_old_contexts_are_forgotten() -> None:

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from gateway.dialects.anthropic_messages_request import Block, MessageParam, Source, SystemBlock
 from gateway.dialects.base import encode_json, media_part, unsupported
-from gateway.dialects.messages_request import Block, MessageParam, Source, SystemBlock
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, ImagePart, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart

@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from gateway.dialects.anthropic_messages import MESSAGES, count_of, start_of
+from gateway.dialects.anthropic_messages_request import CountTokensRequest, MessagesRequest
+from gateway.dialects.anthropic_models import AnthropicModel, AnthropicModels, model_object, models_page
 from gateway.dialects.base import Headers, Start, renamed
-from gateway.dialects.messages import MESSAGES, count_of, start_of
-from gateway.dialects.messages_models import AnthropicModel, AnthropicModels, model_object, models_page
-from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest
 from gateway.dialects.models import find_listed
 from gateway.http.dialects.serving import check_size, serve_start
 from gateway.http.models import ModelGet, all_models

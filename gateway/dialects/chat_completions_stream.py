@@ -6,32 +6,23 @@ import time
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from gateway.dialects.base import encode_json, encode_sse
+from gateway.dialects.chat_completions_object import (
+    FINISH_REASONS,
+    citation_body,
+    created_of,
+    image_body,
+    reason_of_cancelled,
+    usage_body,
+)
 from gateway.dialects.openai_errors import error_object
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ErrorBody
-from gateway.protocol.events import (
-    CancelledBy,
-    Message,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnPart,
-    TurnStarted,
-)
-from gateway.protocol.ids import from_rfc3339
+from gateway.protocol.events import TurnCancelled, TurnCompleted, TurnFailed, TurnPart, TurnStarted
 from gateway.protocol.results import TurnView
-from providers.base import FinishReason, Usage
+from providers.base import Usage
 
-FINISH_REASONS: Final[dict[FinishReason, str]] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "refusal": "stop",
-}
 FIELDS: Final = {"text": b'{"content":', "reasoning": b'{"reasoning_content":', "refusal": b'{"refusal":'}
 """The beginning of a delta for each kind of part that is streamed as text."""
 DONE: Final = b"data: [DONE]\n\n"
@@ -131,7 +122,7 @@ class ChatStream(StreamTranslator):
 
     def cancelled(self, event: TurnCancelled) -> bytes:
         """See `StreamTranslator`."""
-        return self._finish(_reason_of_cancelled(event.by), event.usage)
+        return self._finish(reason_of_cancelled(event.by), event.usage)
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
         delta = b'{"role":"assistant","content":""}' if self._role else b"{}"
@@ -144,47 +135,3 @@ class ChatStream(StreamTranslator):
     def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:
         """See `StreamTranslator`."""
         return encode_sse({"error": error_object(error)}) + DONE
-
-
-def finish_reason_of(reason: FinishReason | UnsetType, message: Message | UnsetType) -> str:
-    """Return the finish reason of an answer."""
-    if isinstance(reason, str):
-        return FINISH_REASONS[reason]
-    return _reason_of_cancelled(message.by if isinstance(message, Message) else None)
-
-
-def _reason_of_cancelled(by: CancelledBy | None) -> str:
-    """Return the finish reason of a cancelled turn: `length` if nobody has chosen this end, so that it isn't taken for one."""
-    return "length" if by in {"limit", "disconnect"} else "stop"
-
-
-def image_body(url: str) -> dict[str, Any]:
-    """Return an image of an answer, as OpenAI-compatible servers send it."""
-    return {"type": "image_url", "image_url": {"url": url}}
-
-
-def citation_body(url: str, title: str | None) -> dict[str, Any]:
-    """Return a citation in OpenAI's shape. The place in the text isn't known, so it is the beginning."""
-    return {
-        "type": "url_citation",
-        "url_citation": {"url": url, "title": title or "", "start_index": 0, "end_index": 0},
-    }
-
-
-def created_of(view: TurnView) -> int:
-    """Return the time at which the turn was accepted, in seconds since 1970."""
-    return 0 if view.message is UNSET else from_rfc3339(view.message.created_at) // 1000
-
-
-def usage_body(usage: Usage) -> dict[str, Any]:
-    """Return usage in OpenAI's shape."""
-    body: dict[str, Any] = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
-    if usage.cache_read_tokens is not None:
-        body["prompt_tokens_details"] = {"cached_tokens": usage.cache_read_tokens}
-    if usage.reasoning_tokens is not None:
-        body["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return body

@@ -10,15 +10,15 @@ from starlette.responses import Response
 
 from gateway.dialects.base import decode_request, renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.plain_http_answers import (
-    Done,
+from gateway.dialects.plain_http_fields import Done
+from gateway.dialects.plain_http_session_answers import (
     Success,
     chat_history,
     history_messages,
     sent_history,
     session_view,
 )
-from gateway.http.dialects.chats import find_running, read_history
+from gateway.http.dialects.conversations import find_running, read_history
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request
 from gateway.http.responses import NO_STORE, JsonResponse

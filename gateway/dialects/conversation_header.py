@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.dialects.base import Headers, own_turn_id
+from gateway.dialects.base import Headers, on_disconnect, own_turn_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import TextPart
@@ -19,7 +19,7 @@ def conversation_id(name: str) -> str:
     return own_turn_id("c_", name)
 
 
-def named_conversation(headers: Headers) -> str | None:
+def _named_conversation(headers: Headers) -> str | None:
     """Return the id of the conversation that the header names. None if there is no header, or if it is empty."""
     name = headers.get(CONVERSATION_HEADER, "").strip()
     return conversation_id(name) if name else None
@@ -31,7 +31,19 @@ def new_input_from(start: TurnStart) -> int:
     return len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
 
 
-def in_conversation(start: TurnStart, conversation: str) -> TurnStart:
+def with_conversation(start: TurnStart, headers: Headers) -> TurnStart:
+    """Return the start in the conversation that the header names, if there is one. Raises `ApiError`.
+
+    By default, a turn in a conversation goes on without its client, and any other is cancelled.
+    """
+    conversation = _named_conversation(headers)
+    start = msgspec.structs.replace(
+        start, on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue")
+    )
+    return start if conversation is None else _in_conversation(start, conversation)
+
+
+def _in_conversation(start: TurnStart, conversation: str) -> TurnStart:
     """Return the start in a conversation: its input is what follows the last message of the assistant. Raises `ApiError`."""
     rest = (start.messages or [])[new_input_from(start) :]
     if not rest:

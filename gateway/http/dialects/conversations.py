@@ -1,4 +1,4 @@
-"""The conversations of the dialects whose clients send all their messages: read the history, start a turn, attach to it."""
+"""The conversation behind a dialect's chat, thread or session: read its history, find what runs, start or attach to a turn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import UNSET
 
-from gateway.dialects.base import renamed
+from gateway.dialects.base import failure_of, renamed
 from gateway.dialects.kept_history import KeptHistory
-from gateway.dialects.stream import failure_of
 from gateway.http.dialects.serving import check_size
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError

@@ -5,61 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Struct
-
 from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.chat_completions_request import ChatMessage, ContentPart, FileData
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolCallPart, ToolResultPart
-
-
-class ImageUrl(Struct):
-    """The address of an image."""
-
-    url: str
-
-
-class FileData(Struct):
-    """A file: its data as a `data:` address, or the id of an upload."""
-
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class ContentPart(Struct):
-    """A part of a message's content. Its `type` says which field is present."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: ImageUrl | str | None = None
-    file: FileData | None = None
-
-
-class CalledFunction(Struct):
-    """The function of a tool call, with its arguments as JSON text."""
-
-    name: str
-    arguments: str = "{}"
-
-
-class CalledTool(Struct):
-    """A tool call of the model."""
-
-    id: str
-    function: CalledFunction | None = None
-
-
-class ChatMessage(Struct):
-    """A message of the request."""
-
-    role: str
-    content: str | list[ContentPart] | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[CalledTool] | None = None
-    tool_call_id: str | None = None
 
 
 class Converted(NamedTuple):

@@ -1,4 +1,4 @@
-"""The options of an answer that an application adds to a request of its chat, under the AI SDK's names. No I/O."""
+"""The options that an application adds to a request of the AI SDK or of AG-UI, under the AI SDK's names. No I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ChosenTool(Struct, rename="camel"):
     type: str = "tool"
 
 
-class ChatOptions(Struct, rename="camel", kw_only=True):
+class ApplicationOptions(Struct, rename="camel", kw_only=True):
     """The options. Unknown ones are ignored."""
 
     model: str | None = None
@@ -41,7 +41,7 @@ class ChatOptions(Struct, rename="camel", kw_only=True):
     demo: dict[str, Any] | None = None
 
 
-def params_of(options: ChatOptions) -> Params:
+def params_of(options: ApplicationOptions) -> Params:
     """Return the parameters of the request to the model."""
     max_tokens = options.max_output_tokens
     return Params(
@@ -56,7 +56,7 @@ def params_of(options: ChatOptions) -> Params:
     )
 
 
-def tool_choice_of(options: ChatOptions, path: str) -> ToolChoice | None:
+def tool_choice_of(options: ApplicationOptions, path: str) -> ToolChoice | None:
     """Return the choice of a tool. `path` is that of its field. Raises `ApiError`."""
     choice = options.tool_choice
     if isinstance(choice, ChosenTool):

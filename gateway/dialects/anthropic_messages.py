@@ -1,50 +1,29 @@
-"""Anthropic's Messages API: requests to `turn.start` or `turn.estimate`, and answers in its shapes."""
+"""Anthropic's Messages API: its requests, as `turn.start` or `turn.estimate`. No I/O."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
 
-from gateway.dialects.base import (
-    Dialect,
-    Headers,
-    Shaped,
-    Start,
-    checked,
-    decode_request,
-    encode_json,
-    on_disconnect,
-    turn_id,
-    unsupported,
-)
-from gateway.dialects.conversation import in_conversation, named_conversation, new_input_from
-from gateway.dialects.messages_content import Converted, ToolNames, convert_messages
-from gateway.dialects.messages_errors import refuse
-from gateway.dialects.messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
-from gateway.dialects.messages_stream import (
-    NO_NAMES,
-    MessagesStream,
-    content_of,
-    message_object,
-    stop_fields,
-    usage_object,
-)
+from gateway.dialects.anthropic_errors import refuse
+from gateway.dialects.anthropic_messages_content import Converted, ToolNames, convert_messages
+from gateway.dialects.anthropic_messages_object import message_answer
+from gateway.dialects.anthropic_messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
+from gateway.dialects.anthropic_messages_stream import MessagesStream
+from gateway.dialects.base import Dialect, Headers, Start, checked, decode_request, turn_id, unsupported
+from gateway.dialects.conversation_header import new_input_from, with_conversation
+from gateway.dialects.field_paths import with_input
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.results import TurnView
-from providers.base import Effort, Params, Tool, ToolChoice, ToolName, Usage
+from providers.base import Effort, Params, Tool, ToolChoice, ToolName
 
 EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
 BUDGETS: Final[tuple[tuple[int, Effort], ...]] = ((2_048, "low"), (8_192, "medium"), (16_384, "high"))
 """The most tokens for thinking that each effort stands for. More is `max`."""
 CHOICES: Final[dict[str, ToolChoice]] = {"auto": "auto", "any": "required", "none": "none"}
-NO_USAGE: Final = Usage(0, 0)
 OWN_NAMES: Final = {
     "input": "messages",
     "params.stop": "stop_sequences",
@@ -52,7 +31,6 @@ OWN_NAMES: Final = {
     "params.response_format": "output_config.format",
 }
 _MESSAGE_PATH = re.compile(r"^messages\[(\d{1,9})\](?:\.parts(?:\[(\d{1,9})\])?)?")
-_INPUT_PATH = re.compile(r"^input\[(\d{1,9})\]")
 _TOOL_PATH = re.compile(r"^(tools\[\d{1,9}\])\.parameters")
 
 _decode: Final = msgspec.json.Decoder(MessagesRequest, float_hook=float).decode
@@ -65,15 +43,11 @@ def start_of(body: bytes, headers: Headers) -> Start:
     _check_supported(request)
     names = ToolNames()
     converted = convert_messages(request.system, request.messages, names)
-    conversation = named_conversation(headers)
-    start = msgspec.structs.replace(
-        _turn_start(request, converted, turn_id(headers, "msg_"), names),
-        on_disconnect=on_disconnect(headers, "cancel" if conversation is None else "continue"),
-        metadata=request.metadata,
+    stateless = msgspec.structs.replace(
+        _turn_start(request, converted, turn_id(headers, "msg_"), names), metadata=request.metadata
     )
-    path = _paths(converted, new_input_from(start))
-    if conversation is not None:
-        start = in_conversation(start, conversation)
+    path = _paths(converted, new_input_from(stateless))
+    start = with_conversation(stateless, headers)
     one_call = request.tool_choice is not None and request.tool_choice.disable_parallel_tool_use is True
     return Start(
         checked(start, path),
@@ -203,35 +177,13 @@ def _paths(converted: Converted, input_from: int) -> Any:
         part = int(match.group(2) or 0)
         return places[part] if part < len(places) else "messages"
 
-    def input_path(match: re.Match[str]) -> str:
-        part = int(match.group(1))
-        return inputs[part] if part < len(inputs) else "messages"
-
     def path(ours: str) -> str:
         if ours in OWN_NAMES:
             return OWN_NAMES[ours]
-        ours = _INPUT_PATH.sub(input_path, _MESSAGE_PATH.sub(message_path, ours.removeprefix("params.")))
+        ours = with_input(_MESSAGE_PATH.sub(message_path, ours.removeprefix("params.")), inputs, "messages")
         return _TOOL_PATH.sub(r"\1.input_schema", ours)
 
     return path
-
-
-def message_answer(view: TurnView, *, one_call: bool = False, tool_names: Mapping[str, str] = NO_NAMES) -> Shaped:
-    """Return the answer of a turn that has ended without an error. With `one_call`, later tool calls are left out.
-
-    `tool_names`: see `ToolNames`.
-    """
-    reason = view.finish_reason if isinstance(view.finish_reason, str) else None
-    message = view.message if isinstance(view.message, Message) else None
-    by, sequence = (None, None) if message is None else (message.by, message.stop_sequence)
-    body = message_object(
-        view.turn,
-        view.model,
-        content=[] if message is None else content_of(message.parts, one_call=one_call, tool_names=tool_names),
-        usage=usage_object(NO_USAGE if view.usage is UNSET else view.usage),
-        **stop_fields(reason, by, sequence),
-    )
-    return Shaped(200, encode_json(body))
 
 
 MESSAGES: Final = Dialect("messages", refuse)

@@ -1,0 +1,48 @@
+/** Starts a turn over HTTP, for a prompt with files that don't fit into a frame. Loaded when it is needed. */
+
+import { TurnwireError } from "../turnwire.js";
+import { authorizationHeader } from "./credential.js";
+
+/**
+ * Starts a turn and returns `{turn}`, because a turn is also a promise. Its events arrive over the connection.
+ * @param {import("../turnwire.js").Connection} connection
+ * @param {object} fields those of `turn.start`, with `turn`
+ */
+export async function startOverHttp(connection, fields) {
+  await untilLive(connection);
+  const stop = new AbortController();
+  try {
+    const headers = { ...authorizationHeader(), "content-type": "application/json", accept: "text/event-stream" };
+    const response = await fetch("v1/turns", { method: "POST", headers, body: JSON.stringify(fields), signal: stop.signal });
+    if (response.ok) {
+      stop.abort(); // the turn goes on without this request
+      return { turn: connection.follow(fields.turn) };
+    }
+    const { error } = await response.json().catch(() => ({}));
+    return refusedTurn(fields.turn, error ?? { code: "connection_lost", message: `The gateway answered with status ${response.status}.`, retryable: true });
+  } catch {
+    return refusedTurn(fields.turn, { code: "connection_lost", message: "The prompt couldn't be sent.", retryable: true });
+  }
+}
+
+/** Returns a turn that has ended before it began. */
+function refusedTurn(id, error) {
+  const failure = new TurnwireError(error);
+  const accepted = Promise.reject(failure);
+  accepted.catch(() => {});
+  const ending = { type: "turn.failed", turn: id, error: failure, local: true };
+  const turn = { id, accepted, ending, ended: true, status: "failed", parts: [], model: null, async *[Symbol.asyncIterator]() {} };
+  return { turn };
+}
+
+function untilLive(connection) {
+  if (connection.state.state === "live" || connection.state.state === "closed") return Promise.resolve();
+  return new Promise((resolve) => {
+    const onState = ({ detail }) => {
+      if (detail.state !== "live" && detail.state !== "closed") return;
+      connection.removeEventListener("state", onState);
+      resolve();
+    };
+    connection.addEventListener("state", onState);
+  });
+}
