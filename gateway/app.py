@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
-from gateway.http.dialects.table import SOCKETS
+from gateway.http.dialects.addresses import SOCKETS
 from gateway.http.middleware import SecurityMiddleware, with_cors
 from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix

@@ -22,7 +22,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
 
 
-class CuttableProxy:
+class ResettingProxy:
     """A TCP proxy to a gateway. Connections are reset after a set number of the gateway's bytes, as if the network
     failed."""
 
@@ -150,7 +150,7 @@ class Stage:
         self._stack = stack
         self._numbers = itertools.count(1)
         self._gateways: dict[str, GatewayProcess] = {}
-        self._proxies: dict[str, CuttableProxy] = {}
+        self._proxies: dict[str, ResettingProxy] = {}
         self._scripted: dict[str, Scripted] = {}
         self._redis: str | None = None
 
@@ -206,7 +206,7 @@ class Stage:
     async def do_proxy(self, gateway: str) -> dict[str, str]:
         """Start a proxy to a gateway."""
         name = f"w{next(self._numbers)}"
-        proxy = self._proxies[name] = CuttableProxy(_port(self._gateways[gateway]))
+        proxy = self._proxies[name] = ResettingProxy(_port(self._gateways[gateway]))
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         self._stack.callback(proxy.cut_all)
         self._stack.callback(server.close)

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 from starlette.routing import Mount, Route
 
-from gateway.http.dialects.table import DIALECT_OPERATIONS
+from gateway.http.dialects.addresses import DIALECT_OPERATIONS
 from gateway.http.routes import routes
 from gateway.protocol import events
 from gateway.protocol import requests as protocol

@@ -17,13 +17,14 @@ from gateway.dialects.base import (
     Headers,
     Shaped,
     checked,
+    conversation_id,
     encode_json,
     on_disconnect,
-    own_turn_id,
+    own_id,
     turn_id,
 )
 from gateway.dialects.field_paths import with_input
-from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
+from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
@@ -40,7 +41,7 @@ class Run:
     """The run that a client asks for, before the history is known: the conversation, the turn, and their options.
 
     `spoken` are the messages up to the last one of the user or a tool. `shows_answer`: an answer follows them, so that
-    the run must exist already. `is_empty`: nothing was sent, so that the client wants what the gateway has.
+    the run must exist already. `is_empty`: no message was sent, so that the client wants those that the gateway has.
     `begins_again`: `start` has found that the first message was edited, so that the context must be empty. Raises
     `ApiError`.
     """
@@ -52,9 +53,9 @@ class Run:
         if request.resume:
             raise ApiError("unsupported", "No run here waits for `resume`. Leave it out.", path="resume")
         self.thread, self.run, self.parent_run = request.thread_id, request.run_id, request.parent_run_id
-        self.conversation = conversation_of(request.thread_id)
+        self.conversation = conversation_id(request.thread_id)
         is_named = any(headers.get(name) for name in TURN_HEADERS)
-        self.turn = turn_id(headers, "agui_") if is_named else own_turn_id("agui_", request.run_id)
+        self.turn = turn_id(headers, "agui_") if is_named else own_id("agui_", request.run_id)
         self.sent = request.messages
         numbered = [(n, message) for n, message in enumerate(request.messages) if message.role in SPEAKERS]
         self.is_empty = not numbered
@@ -64,7 +65,7 @@ class Run:
         self._numbers = [n for n, _ in numbered]
         self.spoken = [message for _, message in numbered]
         self.begins_again = False
-        self.fresh: list[AgMessage] = []
+        self.new_messages: list[AgMessage] = []
         self._input: list[tuple[int, Part]] = []
         """The parts of the input, each with the number of its message."""
         self._parts: dict[int, list[Part]] = {}
@@ -81,7 +82,7 @@ class Run:
             on_disconnect=on_disconnect(headers, "continue"),
         )
 
-    def nothing_new(self) -> ApiError:
+    def nothing_to_answer(self) -> ApiError:
         """Return the error for messages that ask for nothing."""
         what = "There is no message to answer" if self.is_empty else "The last message is an answer"
         return ApiError(
@@ -89,7 +90,7 @@ class Run:
         )
 
     def is_settled(self, history: ThreadHistory) -> bool:
-        """Return whether older messages than those of `history` can't change the run, or what its client is told."""
+        """Return whether older messages than those of `history` can't change the run, or what its client is given."""
         if history.input_of(self.turn) is not None:
             return True
         ids = {message.id for message in self.sent}
@@ -101,24 +102,25 @@ class Run:
     def start(self, history: ThreadHistory) -> TurnStart:
         """Return the start of the run, given the history. Raises `ApiError`."""
         if not self.spoken:
-            raise self.nothing_new()
+            raise self.nothing_to_answer()
+        self.begins_again = False
         anchor = next((n for n in range(len(self.spoken) - 1, -1, -1) if self._is_stored(n, history)), None)
         first = self._first_without_anchor() if anchor is None else anchor + 1
-        fresh = [n for n in range(first, len(self.spoken)) if self.spoken[n].role != "assistant"]
-        self.fresh = [self.spoken[n] for n in fresh]
-        self._input = self._input_of(fresh, history)
+        new = [n for n in range(first, len(self.spoken)) if self.spoken[n].role != "assistant"]
+        self.new_messages = [self.spoken[n] for n in new]
+        self._input = self._input_of(new, history)
         before = None if anchor is None else _stored(history, self.spoken[anchor])
         # If that message has no answer yet, an answer that the client shows after it is the one that runs now.
         end = len(self.spoken) if _is_being_answered(before, history) else 0
-        told = {*fresh, *range(first, end)}
-        made = structs.replace(self._options, system=self._system_of(told, history))
-        if not fresh:
+        given = {*new, *range(first, end)}
+        made = structs.replace(self._options, system=self._system_of(given, history))
+        if not new:
             assert before is not None
             return self._checked(structs.replace(made, parent=before.id))
-        parent = self._parent(before, fresh, history)
+        parent = self._parent(before, new, history)
         self._check_results(parent, history)
         parts = [part for _, part in self._input]
-        spoken = [(self.spoken[n].id, self._parts_of(n)) for n in fresh if self.spoken[n].role == "user"]
+        spoken = [(self.spoken[n].id, self._parts_of(n)) for n in new if self.spoken[n].role == "user"]
         is_result = all(isinstance(part, ToolResultPart) for part in parts)
         return self._checked(
             structs.replace(
@@ -142,26 +144,28 @@ class Run:
             raise ApiError(
                 "conflict", "A run with this id was started with other messages. Send a new id.", path="runId"
             )
-        self.fresh, self._input = [], []
+        self.new_messages, self._input = [], []
 
     def snapshots(self, history: ThreadHistory, started: TurnStarted) -> list[list[AgMessage]]:
-        """Return what the client has to be told of the thread before the answer of a turn that has started."""
+        """Return the snapshots that come before the answer of a turn that has started, with what the client lacks."""
         given = started.input
-        if given is None or not self.fresh:
+        if given is None or not self.new_messages:
             return snapshots(history.shown(started.parent), self.sent, (), started.message)
-        return snapshots(history.shown(given.parent), self.sent, self._echoed(given.id), started.message)
+        return snapshots(history.shown(given.parent), self.sent, self._new_as_stored(given.id), started.message)
 
-    def whole(self, history: ThreadHistory, head: str | None, answer: str = "") -> list[list[AgMessage]]:
+    def all_snapshots(self, history: ThreadHistory, head: str | None, answer: str = "") -> list[list[AgMessage]]:
         """Return the branch that ends at `head`, and what only the client has. `answer`: the one in the branch, if any."""
         return snapshots(history.shown(head), self.sent, (), answer, always=True)
 
-    def _echoed(self, stored_input: str) -> list[AgMessage]:
-        """Return the fresh messages, as they are stored in the message with this id."""
+    def _new_as_stored(self, stored_input: str) -> list[AgMessage]:
+        """Return the new messages, as they are stored in the message with this id."""
         parts = [with_url(stored_input, n, part) for n, (_, part) in enumerate(self._input)]
         by_message: dict[str, list[Part]] = {}
         for (n, _), part in zip(self._input, parts, strict=True):
             by_message.setdefault(self.spoken[n].id, []).append(part)
-        return [user_message(one.id, by_message.get(one.id, ())) if one.role == "user" else one for one in self.fresh]
+        return [
+            user_message(one.id, by_message.get(one.id, ())) if one.role == "user" else one for one in self.new_messages
+        ]
 
     def _is_stored(self, n: int, history: ThreadHistory) -> bool:
         message = self.spoken[n]
@@ -188,11 +192,11 @@ class Run:
             self._parts[n] = user_parts(self.spoken[n], f"messages[{self._numbers[n]}]")
         return self._parts[n]
 
-    def _input_of(self, fresh: Sequence[int], history: ThreadHistory) -> list[tuple[int, Part]]:
+    def _input_of(self, new: Sequence[int], history: ThreadHistory) -> list[tuple[int, Part]]:
         """Return the parts of the input: the results of tools come first. Raises `ApiError`."""
         results: list[tuple[int, Part]] = []
         parts: list[tuple[int, Part]] = []
-        for n in fresh:
+        for n in new:
             message, path = self.spoken[n], f"messages[{self._numbers[n]}]"
             if message.role == "user":
                 parts += [(n, part) for part in self._parts_of(n)]
@@ -205,11 +209,11 @@ class Run:
                     path=f"{path}.toolCallId",
                 )
             results.append((n, result))
-        if fresh and not results and not parts:
+        if new and not results and not parts:
             raise ApiError(
                 "invalid_request",
                 "The message has nothing that a model can be given. Send a text, an image or a document.",
-                path=f"messages[{self._numbers[fresh[-1]]}].content",
+                path=f"messages[{self._numbers[new[-1]]}].content",
             )
         return [*results, *parts]
 
@@ -228,7 +232,7 @@ class Run:
                     path=f"messages[{self._numbers[n]}].toolCallId",
                 )
 
-    def _parent(self, before: Message | None, fresh: Sequence[int], history: ThreadHistory) -> str | None:
+    def _parent(self, before: Message | None, new: Sequence[int], history: ThreadHistory) -> str | None:
         """Return the message that the input follows; None for the newest one."""
         calls = [part.call for _, part in self._input if isinstance(part, ToolResultPart)]
         if before is None and calls:
@@ -239,22 +243,22 @@ class Run:
             if _is_being_answered(before, history):
                 return None  # its answer becomes the newest message
             return (history.answer_below(before.id) or before).id
-        for n in fresh:
+        for n in new:
             # Its id is known, but it has another content: the user has edited it.
             if (place := history.place(self.spoken[n].id)) is not None:
                 self.begins_again = place.stored.parent is None
                 return place.stored.parent
         return None
 
-    def _system_of(self, told: set[int], history: ThreadHistory) -> str | None:
-        """Return the system prompt, with the messages that are neither stored nor in `told`."""
+    def _system_of(self, given: set[int], history: ThreadHistory) -> str | None:
+        """Return the system prompt, with the messages that are neither stored nor in `given`."""
         is_known = [_stored(history, one) is not None for one in self.spoken]
-        # Those before all that is known may be older than what was read.
+        # Messages before the first known one may be stored, but older than the history that was read.
         first = 0 if history.is_complete else next((n for n, known in enumerate(is_known) if known), len(is_known))
         unknown = [
             one
             for n, one in enumerate(self.spoken)
-            if n >= first and not is_known[n] and n not in told and one.role != "tool"
+            if n >= first and not is_known[n] and n not in given and one.role != "tool"
         ]
         spoken = transcript([(one.role, text_of(one)) for one in unknown], TRANSCRIPT_CHARS_MAX)
         system = "\n\n".join([*self._system, *([spoken] if spoken else ())])

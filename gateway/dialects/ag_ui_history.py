@@ -19,7 +19,7 @@ from gateway.dialects.ag_ui_messages import (
     tool_message,
     user_message,
 )
-from gateway.dialects.base import own_turn_id
+from gateway.dialects.base import own_id
 from gateway.dialects.kept_history import KeptHistory, digest_of
 from gateway.protocol.events import Message
 from providers.base import Part, ToolCallPart, ToolResultPart
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 def stored_id(message_id: str) -> str:
     """Return the id under which a message of the client is remembered: a digest if it is long."""
-    return message_id if len(message_id) <= ID_CHARS_MAX else own_turn_id("u_", message_id)
+    return message_id if len(message_id) <= ID_CHARS_MAX else own_id("u_", message_id)
 
 
 def origin_metadata(messages: Sequence[tuple[str, Sequence[Part]]], parts: Sequence[Part]) -> dict[str, Any]:
@@ -165,27 +165,29 @@ def input_messages(stored: Message) -> list[AgMessage]:
 def snapshots(
     branch: Sequence[AgMessage],
     sent: Sequence[AgMessage],
-    fresh: Sequence[AgMessage],
+    new: Sequence[AgMessage],
     answer: str,
     *,
     always: bool = False,
 ) -> list[list[AgMessage]]:
-    """Return what the client has to be told of the messages before an answer; nothing if it shows them already.
+    """Return the snapshots that a client needs before an answer; none if it shows all messages before it already.
 
-    Nothing is told, either, if the client's own messages are too large to be sent back. With `always`, the client is told
-    even what it shows already. `branch`: the stored messages before the input. `sent`: those of the client. `fresh`: those
-    of them that are the input. The client's copy of the answer is left out, so that it can be streamed again; its
-    reasoning is emptied, because clients keep reasoning that isn't in a snapshot. They keep the order of what they show,
-    and append the rest, so they may need two snapshots for the right order.
+    `branch`: the stored messages before the input. `sent`: the messages that the client has sent. `new`: those of them
+    that are the input. With `always`, there are snapshots even if the client shows everything already. There are none
+    if the client's own messages are too large to be sent back.
+
+    The client's copy of the answer is left out, so that the answer can be streamed again. Its reasoning is emptied,
+    because clients keep reasoning that isn't in a snapshot. Clients keep the order of what they show, and append the
+    rest. So they may need two snapshots for the right order.
     """
     shows = [one for one in sent if one.role != "activity"]
     kept = [one for one in shows if not is_of_answer(one.id, answer)]
     emptied = [structs.replace(one, content="") for one in shows if one.id != answer and is_of_answer(one.id, answer)]
-    whole = [*_merged(_with_ids_of(branch, kept), kept, fresh), *emptied]
+    whole = [*_merged(_with_ids_of(branch, kept), kept, new), *emptied]
     known = {one.id for one in (*kept, *emptied)}
     if not always and len(kept) == len(shows) and all(one.id in known or one.role == "reasoning" for one in whole):
         return []
-    branch_ids = {one.id for one in (*branch, *fresh)}
+    branch_ids = {one.id for one in (*branch, *new)}
     if sum(map(data_chars, (one for one in kept if one.id not in branch_ids))) > ECHOED_DATA_MAX:
         return []
     # The client appends what it lacks. So the first snapshot ends before a message that it shows and that must follow.
@@ -206,10 +208,12 @@ def _with_ids_of(branch: Sequence[AgMessage], kept: Sequence[AgMessage]) -> list
     ]
 
 
-def _merged(branch: Sequence[AgMessage], kept: Sequence[AgMessage], fresh: Sequence[AgMessage]) -> list[AgMessage]:
+def _merged(
+    branch: Sequence[AgMessage], kept: Sequence[AgMessage], new_messages: Sequence[AgMessage]
+) -> list[AgMessage]:
     """Return the branch with what only the client has: each such message follows the same stored one as at the client."""
     stored = {one.id for one in branch}
-    new = {one.id for one in fresh}
+    new = {one.id for one in new_messages}
     after: dict[str, list[AgMessage]] = {}
     last = ""
     for one in kept:
@@ -220,4 +224,4 @@ def _merged(branch: Sequence[AgMessage], kept: Sequence[AgMessage], fresh: Seque
     whole = list(after.get("", ()))
     for one in branch:
         whole += [one, *after.get(one.id, ())]
-    return [*whole, *fresh]
+    return [*whole, *new_messages]

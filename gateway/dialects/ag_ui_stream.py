@@ -36,7 +36,7 @@ _encode_text = msgspec.json.Encoder().encode
 
 
 class RunStream(StreamTranslator):
-    """The events of one run. `snapshots` is what the client has to be told of the thread before the answer."""
+    """The events of one run. `snapshots` come before the answer: they have the messages of the thread that the client lacks."""
 
     def __init__(self, thread: str, run: str, parent_run: str | None = None) -> None:
         super().__init__(with_ids=True)

@@ -26,13 +26,14 @@ from gateway.dialects.base import (
     Headers,
     Shaped,
     checked,
+    conversation_id,
     on_disconnect,
-    own_turn_id,
+    own_id,
     turn_id,
     unsupported,
 )
 from gateway.dialects.field_paths import with_messages
-from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, conversation_of, digest_of, transcript
+from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, digest_of, transcript
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import TurnStart
 from providers.base import Part, Tool
@@ -62,7 +63,7 @@ class Submission:
             messages = messages[:-1]
         self.headers = headers
         self.chat = request.id
-        self.conversation = None if request.id is None else conversation_of(request.id)
+        self.conversation = None if request.id is None else conversation_id(request.id)
         self.spoken = [message for message in messages if message.role != "system"]
         self._numbers = [n for n, message in enumerate(messages) if message.role != "system"]
         self._converted: list[int] = []
@@ -95,6 +96,7 @@ class Submission:
 
     def start(self, history: ChatHistory) -> TurnStart:
         """Return the start, given the history. Its `parent` is where the client's messages end. Raises `ApiError`."""
+        self.begins_again = False
         if self.is_regenerate:
             made = self._regenerate(history)
         elif self.is_answer:
@@ -116,13 +118,13 @@ class Submission:
         parts = self._user_parts(last)
         digest = digest_of(parts)
         before = self.spoken[:-1]
-        turn = own_turn_id("ui_", self.chat or "", last.id)
+        turn = own_id("ui_", self.chat or "", last.id)
         if not last.id:
             turn = turn_id({}, "ui_")
         elif self.replaced is not None:
             # An edit keeps the id of the message. It joins the same edit only until that one has an answer.
             versions = history.answers_to(last.id)
-            turn = own_turn_id("ui_", self.chat or "", last.id, digest, str(versions))
+            turn = own_id("ui_", self.chat or "", last.id, digest, str(versions))
         parent = history.last_answer(self.answer_before()) if self.is_whole else None
         self.begins_again = self.is_whole and parent is None and all(one.role != "user" for one in before)
         if parent is None and self.replaced is not None and (edited := history.user_message(last.id)) is not None:
@@ -162,7 +164,7 @@ class Submission:
                 raise ApiError("not_found", "The message to regenerate isn't stored. Send its user's message.")
             self.replaced = self.last.id
             return self._user_message(history)
-        turn = own_turn_id("ui_", self.chat or "", REGENERATE, found.id, str(history.answers_below(found.id)))
+        turn = own_id("ui_", self.chat or "", REGENERATE, found.id, str(history.answers_below(found.id)))
         return self._made(turn, parent=found.id)
 
     def _tool_results(self, history: ChatHistory) -> TurnStart:
@@ -183,7 +185,7 @@ class Submission:
                 f"There is no tool call {calls[0][:80]} in this chat. Send the result of a call of its last answer.",
                 path=f"messages[{self._numbers[-1]}].parts",
             )
-        turn = own_turn_id("ui_", self.chat or "", last.id, *calls)
+        turn = own_id("ui_", self.chat or "", last.id, *calls)
         origin = {METADATA: structs.asdict(Origin(last.id, digest_of(results)))}
         return self._made(turn, input=list(results), parent=parent, metadata=origin, on_busy="parallel")
 

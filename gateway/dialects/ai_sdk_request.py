@@ -17,7 +17,8 @@ UI_VERSION: Final = "v1"
 _ENVELOPE = re.compile(
     rb'\s{0,9}\{\s{0,9}"type"\s{0,9}:\s{0,9}"\w{1,20}"\s{0,9},\s{0,9}"requestId"\s{0,9}:\s{0,9}"([\w.-]{1,256})"'
 )
-"""The beginning of a frame of the SDK's transport, to answer one that isn't JSON, such as one with half an emoji."""
+"""The beginning of a frame as the SDK writes it. It has the id with which a frame that isn't JSON can be answered, such as
+one with half of an emoji."""
 RequestId = Annotated[str, Meta(max_length=256)]
 """Each frame of an answer repeats it, so it can't be long."""
 

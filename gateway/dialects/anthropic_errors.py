@@ -25,7 +25,7 @@ TOO_LONG: Final = "prompt is too long: "
 
 
 NO_THREADS: Final = {"details": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}
-"""What makes Anthropic's SDK send all messages, instead of only those after an answer that a server has kept."""
+"""The fields of an error after which Anthropic's SDK sends all messages, and not only those that a server doesn't have."""
 
 
 def error_body(error: ErrorBody, status: int | None = None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _check_supported(request: MessagesRequest) -> None:
 
 
 def count_of(body: bytes, headers: Headers) -> Start:
-    """Return a start whose tokens are those of the request in the body, for an estimate. Raises `ApiError`."""
+    """Return a start with the content of the request in a body, whose tokens are to be estimated. Raises `ApiError`."""
     request = decode_request(_decode_count, body)
     names = ToolNames()
     converted = convert_messages(request.system, request.messages, names)

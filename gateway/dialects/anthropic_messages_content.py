@@ -45,7 +45,7 @@ class _Placed(NamedTuple):
 class ToolNames:
     """The names of tools that are too long for other providers, and so are shortened.
 
-    `original` has, for each shortened name that was asked for, the name that the client knows.
+    `original` has the client's name of each tool by its shortened name.
     """
 
     def __init__(self) -> None:

@@ -158,7 +158,7 @@ class MessagesStream(StreamTranslator):
         return b"" if block.head else self._signature_delta(block)
 
     def _hold(self, block: _Block) -> bytes:
-        """Return the frames that stop the blocks before a redacted one. It is sent once its data is complete."""
+        """Return the frames that stop the blocks before a redacted one, which itself is sent once its data is complete."""
         frames = self._stop_others()
         self._open.append(block)
         return frames

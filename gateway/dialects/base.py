@@ -120,8 +120,8 @@ def new_turn_id(prefix: str) -> str:
     return prefix + secrets.token_urlsafe(18)
 
 
-def own_turn_id(prefix: str, *names: str) -> str:
-    """Return the id of the turn that a client names: the name itself if it is valid as an id, else a digest.
+def own_id(prefix: str, *names: str) -> str:
+    """Return the id of a turn or a conversation that a client names: the name itself if it is valid as an id, else a digest.
 
     Several names, such as a chat's id and a message's id, are joined.
     """
@@ -132,10 +132,15 @@ def own_turn_id(prefix: str, *names: str) -> str:
     return prefix + digest[:40]
 
 
+def conversation_id(name: str) -> str:
+    """Return the id of the conversation that a client names, such as a chat or a thread: see `own_id`."""
+    return own_id("c_", name)
+
+
 def turn_id(headers: Headers, prefix: str) -> str:
     """Return the id of the turn that a request starts: the client's, or a new one."""
     sent = next((value for name in TURN_HEADERS if (value := headers.get(name))), None)
-    return new_turn_id(prefix) if sent is None else own_turn_id(prefix, sent)
+    return new_turn_id(prefix) if sent is None else own_id(prefix, sent)
 
 
 def on_disconnect(headers: Headers, default: Literal["continue", "cancel"]) -> Literal["continue", "cancel"]:

@@ -92,7 +92,7 @@ def finish_reason_of(reason: FinishReason | UnsetType, message: Message | UnsetT
 
 
 def reason_of_cancelled(by: CancelledBy | None) -> str:
-    """Return the finish reason of a cancelled turn: `length` if nobody has chosen this end, so that it isn't taken for one."""
+    """Return the finish reason of a cancelled turn: `length` if nobody chose to stop it, so that it doesn't look complete."""
     return "length" if by in {"limit", "disconnect"} else "stop"
 
 
@@ -102,7 +102,7 @@ def image_body(url: str) -> dict[str, Any]:
 
 
 def citation_body(url: str, title: str | None) -> dict[str, Any]:
-    """Return a citation in OpenAI's shape. The place in the text isn't known, so it is the beginning."""
+    """Return a citation in OpenAI's shape. Its place in the text isn't known, so both indexes are 0."""
     return {
         "type": "url_citation",
         "url_citation": {"url": url, "title": title or "", "start_index": 0, "end_index": 0},

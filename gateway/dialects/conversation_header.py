@@ -6,17 +6,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.dialects.base import Headers, on_disconnect, own_turn_id
+from gateway.dialects.base import Headers, conversation_id, on_disconnect
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import TextPart
 
 CONVERSATION_HEADER: Final = "x-conversation-id"
-
-
-def conversation_id(name: str) -> str:
-    """Return the id of the conversation that a client names: the name itself if it is valid as an id, else a digest."""
-    return own_turn_id("c_", name)
 
 
 def _named_conversation(headers: Headers) -> str | None:

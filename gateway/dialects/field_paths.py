@@ -11,7 +11,7 @@ _DATA_PATH = re.compile(r"(?<=\])\.(?:data|url|media_type)$")
 
 
 def with_messages(path: str, origins: Sequence[int]) -> str:
-    """Return a path in which the number of a message is that in the request: `origins` has it for each message."""
+    """Return a path with the number that a message has in the request. `origins[n]` is the number of our message n."""
 
     def message(match: re.Match[str]) -> str:
         n = int(match[1])
@@ -21,7 +21,7 @@ def with_messages(path: str, origins: Sequence[int]) -> str:
 
 
 def with_input(path: str, inputs: Sequence[str], whole: str) -> str:
-    """Return a path in which part number n of the input is `inputs[n]`. `whole` is the path of the input itself."""
+    """Return a path in which `inputs[n]` stands for part n of the input, and `whole` for the input as a whole."""
 
     def part(match: re.Match[str]) -> str:
         n = len(inputs) if match[1] is None else int(match[1])

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from gateway.dialects.base import encode_json, own_turn_id
+from gateway.dialects.base import encode_json
 from gateway.protocol.events import Message
 from providers.base import Part, ToolCallPart, ToolResultPart
 
@@ -73,13 +73,8 @@ def digest_of(parts: Sequence[Part]) -> str:
     return hashlib.sha256(encode_json(parts)).hexdigest()[:32]
 
 
-def conversation_of(chat: str) -> str:
-    """Return the id of the conversation of a chat: the chat's id itself if it is valid as an id, else a digest."""
-    return own_turn_id("c_", chat)
-
-
 def transcript(spoken: Sequence[tuple[str, str]], chars_max: int) -> str:
-    """Return the newest messages that the gateway doesn't have, as part of a system prompt; empty if there are none.
+    """Return messages as part of a system prompt: the newest ones with at most `chars_max` characters; empty if none has text.
 
     Each of `spoken` is a role and a text.
     """

@@ -45,7 +45,7 @@ class UserStart(Struct):
 
 
 def start_of_chat(body: bytes, headers: Headers, *, streams: bool) -> UserStart:
-    """Return what a message of a session starts. `streams`: the answer is streamed. Raises `ApiError`."""
+    """Return the start for a message of a session. `streams`: the answer is streamed. Raises `ApiError`."""
     request = chat_body(body)
     start = _in_session(request, request.message, request.session_id, headers)
     path = _paths({"input": "message", "conversation": "sessionId", "max_tokens": "maxTokens"})
@@ -56,7 +56,7 @@ def start_of_chat(body: bytes, headers: Headers, *, streams: bool) -> UserStart:
 
 
 def start_of_send(body: bytes, headers: Headers) -> UserStart:
-    """Return what a message starts that is answered later. Raises `ApiError`."""
+    """Return the start for a message of a session that is answered later. Raises `ApiError`."""
     request = send_body(body)
     start = _in_session(request, request.message, request.session_id, headers)
     path = _paths({"input": "message", "conversation": "session_id"})
@@ -64,7 +64,7 @@ def start_of_send(body: bytes, headers: Headers) -> UserStart:
 
 
 def start_of_content(body: bytes, headers: Headers, conversation: str, *, streams: bool) -> UserStart:
-    """Return what a message of an existing conversation starts. `streams`: the answer is streamed. Raises `ApiError`."""
+    """Return the start for a message of an existing conversation. `streams`: the answer is streamed. Raises `ApiError`."""
     request = content_body(body)
     start = structs.replace(_in_session(request, request.content, conversation, headers), create=False)
     path = _paths({"input": "content"})
@@ -73,7 +73,7 @@ def start_of_content(body: bytes, headers: Headers, conversation: str, *, stream
 
 
 def start_of_stream(body: bytes, headers: Headers) -> UserStart:
-    """Return what messages without a session start. Raises `ApiError`."""
+    """Return the start for messages without a session. Raises `ApiError`."""
     request = stream_body(body)
     converted = convert_messages(request.messages)
     start = TurnStart(

@@ -18,7 +18,7 @@ from gateway.dialects.base import (
     decode_request,
     encode_json,
     on_disconnect,
-    own_turn_id,
+    own_id,
     unsupported,
 )
 from gateway.dialects.chat_completions import EFFORTS
@@ -77,7 +77,7 @@ class Create(Struct):
     def conversation(self) -> str | None:
         """The id of the conversation that the client names."""
         named = self.request.named_conversation
-        return None if named is None else own_turn_id(CHAIN_PREFIX, named)
+        return None if named is None else own_id(CHAIN_PREFIX, named)
 
 
 _decode: Final = msgspec.json.Decoder(ResponsesRequest, float_hook=float).decode
@@ -88,7 +88,7 @@ def create_of(body: bytes, headers: Headers) -> Create:
     """Return the decoded request for the body and the headers. Raises `ApiError`."""
     request = decode_request(_decode, body)
     sent = next((value for name in TURN_HEADERS if (value := headers.get(name))), None)
-    turn = None if sent is None else own_turn_id(TURN_PREFIX, sent)
+    turn = None if sent is None else own_id(TURN_PREFIX, sent)
     return _create(request, turn or new_response_id(request.previous_response_id), headers)
 
 

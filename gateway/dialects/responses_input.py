@@ -56,8 +56,8 @@ def convert_items(items: str | Sequence[InputItem] | None, *, is_answered: bool 
     """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`.
 
     Images and files in the outputs of functions follow these outputs in a message of the user. If all messages are of
-    the system, the last one is what the model answers, as at OpenAI; most providers take it only from the user. If
-    the input isn't answered, but only prepares a context, it stays with the system.
+    the system, the last one becomes the user's, because most providers answer only that; OpenAI answers it, too. With
+    `is_answered` false, the input only prepares a context, and that message stays with the system.
     """
     if isinstance(items, str):
         return Converted([], [InputMessage(role="user", parts=[TextPart(items)])] if items else [], [[0]])

@@ -323,7 +323,7 @@ class ResponsesStream(StreamTranslator):
         return self._end(event, reason=event.finish_reason)
 
     def cancelled(self, event: TurnCancelled) -> bytes:
-        """See `StreamTranslator`. There is no event for it, so the response is incomplete with its own status."""
+        """See `StreamTranslator`. OpenAI has no event for it, so it is `response.incomplete` with the status "cancelled"."""
         return self._end(event)
 
     def failed(self, error: ErrorBody, event: TurnFailed | None) -> bytes:

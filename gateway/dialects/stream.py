@@ -36,11 +36,11 @@ DIVERGED = ApiError(
 class StreamTranslator:
     """The translator of one stream. `ended` is true once the last frame has been encoded.
 
-    `failure` is the error with which the stream ended, if it did. If nothing was sent before it, the client gets the
-    error as the response's status and body instead of a stream.
+    `failure` is the error that ended the stream, or None. If nothing was sent before it, the client gets the error as
+    the response's status and body instead of a stream.
 
-    An empty result of a method means that there is nothing to send. If `is_cut` is true once the stream has ended, the
-    client must find the connection broken. If `sends_signatures` is false, `signature` isn't called. With `with_ids`,
+    A method that has nothing to send returns empty bytes. If `is_cut` is true once the stream has ended, the connection
+    must be broken off, so that the client resumes. If `sends_signatures` is false, `signature` isn't called. With `with_ids`,
     the id of the last frame of each event is the position after that event, as in our own streams.
     """
 
@@ -63,7 +63,7 @@ class StreamTranslator:
 
     @property
     def ending_bytes(self) -> int:
-        """About how many bytes the frames of the turn's ending have, if they may be many."""
+        """The approximate size of the last frames in bytes; 0 if they are always short."""
         return 0
 
     def encode(self, event: ServerEvent) -> bytes:
@@ -105,7 +105,7 @@ class StreamTranslator:
         return b""
 
     def _catch_up(self, count: int) -> None:
-        """Pass over the parts up to `count` that began before the position of a resumed stream."""
+        """Begin the parts that came before the position of a resumed stream, up to `count` parts, without sending them."""
         known, sent = self._known or [], self._sent
         while len(sent.texts) < count:
             n = len(sent.texts)
@@ -136,7 +136,7 @@ class StreamTranslator:
             return self.status(event)
         if isinstance(event, TurnReset):
             if self._known is not None:
-                raise Diverged  # what the client has isn't known exactly
+                raise Diverged  # how much of the answer the client has isn't known
             self._epoch = event.epoch
             self._sent.reset()
             return b""

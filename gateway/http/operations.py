@@ -10,7 +10,7 @@ from gateway import __version__
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import admin, credentials, models, part_download, resources, service_status, turns, users
 from gateway.http.dialects import anthropic_messages
-from gateway.http.dialects.table import DIALECT_OPERATIONS
+from gateway.http.dialects.addresses import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
 from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, RequestContext, ResponseSpec
 from gateway.http.responses import JsonResponse

@@ -10,8 +10,8 @@ from starlette.types import Scope
 
 from gateway.dialects.anthropic_messages import MESSAGES
 from gateway.dialects.base import Dialect
+from gateway.http.dialects.addresses import dialect_at
 from gateway.http.dialects.anthropic_messages import VERSION_HEADER
-from gateway.http.dialects.table import dialect_at
 from gateway.http.responses import HttpError, error_response
 from gateway.protocol.errors import ApiError
 

@@ -13,9 +13,9 @@ from gateway.dialects.stream import SSE
 from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
-    begin_again,
     find_running,
     place_start,
+    place_with_empty_context,
     read_history,
 )
 from gateway.http.dialects.serving import TURN_HEADER, respond, skip_withdrawn, stream_turn, view_at
@@ -40,7 +40,7 @@ class _AtEnd(Exception):
 
 
 class _Stored(Exception):
-    """There is nothing to stream: the client gets what is stored."""
+    """No events are kept: the client gets the stored answer as the body of the response."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ async def run_agent(context: RequestContext) -> Response | None:
 
     async def begin(session: HttpSession) -> None:
         if run.is_empty and position[1] <= 1:
-            context.answer_headers[TURN_HEADER] = await _show(context.services, session, run, stream)
+            context.answer_headers[TURN_HEADER] = await _attach_or_show(context.services, session, run, stream)
             return
         context.answer_headers[TURN_HEADER] = run.turn
         if position[1] > 1:
@@ -87,14 +87,27 @@ async def _start(services: Services, session: ChatSession, run: Run, stream: Run
         return
     if run.shows_answer or not run.spoken:
         await _check_exists(session, run)
+
+    async def prepare_first() -> p.TurnStart | None:
+        nonlocal history
+        history = await read_history(session, run.conversation, ThreadHistory, run.is_settled)
+        if history.input_of(run.turn) is not None:
+            return None
+        start = await offload(size, run.start, history)
+        return start if run.begins_again and history.messages else None
+
     start = await offload(size, run.start, history)
-    if run.begins_again and history.messages:
-        await begin_again(session, run.conversation)
     try:
-        await place_start(services, session, start, run.path)
+        if run.begins_again and history.messages:
+            placed = await place_with_empty_context(services, session, run.conversation, prepare_first, run.path)
+            if placed is None:
+                await _start(services, session, run, stream, size)
+                return
+        else:
+            await place_start(services, session, start, run.path)
     except ApiError as error:
         raise _stored_or(error, run, stream, history) from None
-    await _tell(session, run, stream, history)
+    await _add_snapshots(session, run, stream, history)
 
 
 async def _check_exists(session: ChatSession, run: Run) -> None:
@@ -102,7 +115,7 @@ async def _check_exists(session: ChatSession, run: Run) -> None:
     try:
         view: TurnView = await session.handle(p.TurnGet(turn=run.turn))
     except ApiError as error:
-        raise run.nothing_new() if error.code == "not_found" else error from None
+        raise run.nothing_to_answer() if error.code == "not_found" else error from None
     if view.conversation != run.conversation:
         raise ApiError("conflict", path="runId")
 
@@ -115,22 +128,22 @@ async def _attach_again(session: ChatSession, run: Run, stream: RunStream, histo
             raise ApiError("gone")
     except ApiError as error:
         raise _stored_or(error, run, stream, history) from None
-    await _tell(session, run, stream, history)
+    await _add_snapshots(session, run, stream, history)
 
 
 def _stored_or(error: ApiError, run: Run, stream: RunStream, history: ThreadHistory) -> Exception:
-    """Return the exception for an attempt to attach that failed: `_Stored` if only the events of the run are gone."""
+    """Return the exception to raise if attaching failed: `_Stored` if the events are gone, but the answer is stored."""
     answer = history.answer_of(run.turn)
     if error.code not in {"gone", "not_found"} or answer is None:
         return error
-    stream.snapshots = run.whole(history, answer.id)
+    stream.snapshots = run.all_snapshots(history, answer.id)
     return _Stored(stream.stored(answer))
 
 
-async def _tell(
+async def _add_snapshots(
     session: ChatSession, run: Run, stream: RunStream, history: ThreadHistory, turn: str | None = None
 ) -> None:
-    """Let the stream of a turn to which the session has attached begin with what the client lacks of the thread."""
+    """Let a stream begin with the messages of the thread that the client lacks. The session has attached to its turn."""
     turn = turn or run.turn
     skip_withdrawn(session.outbox, turn, stream)
     log = session.outbox.attachments[turn].log
@@ -164,14 +177,14 @@ async def _resume(session: HttpSession, run: Run, stream: RunStream, position: t
     stream.resume(await view_at(session, run.turn, after), epoch)
 
 
-async def _show(services: Services, session: ChatSession, run: Run, stream: RunStream) -> str:
-    """Attach to the run, or to the newest one of the thread, and return its id. If none runs, raise `_Stored`.
+async def _attach_or_show(services: Services, session: ChatSession, run: Run, stream: RunStream) -> str:
+    """Attach to the run, or to the newest one that runs in the thread. Return its id. If none runs, raise `_Stored`.
 
     Raises `ApiError`.
     """
     history = await read_history(session, run.conversation, ThreadHistory)
     if not history.exists:
-        raise run.nothing_new()
+        raise run.nothing_to_answer()
     stored = history.input_of(run.turn)
     if stored is not None:
         await _attach_again(session, run, stream, history)
@@ -187,10 +200,10 @@ async def _show(services: Services, session: ChatSession, run: Run, stream: RunS
             continue
         if turn in session.outbox.attachments:
             stream.run = turn
-            await _tell(session, run, stream, history, turn)
+            await _add_snapshots(session, run, stream, history, turn)
             return turn
     found: Conversation = await session.handle(p.ConversationGet(conversation=run.conversation))
-    stream.snapshots = run.whole(history, found.head)
+    stream.snapshots = run.all_snapshots(history, found.head)
     raise _Stored(stream.stored(None))
 
 

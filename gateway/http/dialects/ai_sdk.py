@@ -18,8 +18,7 @@ from gateway.dialects.ai_sdk_request import (
     stop_of,
 )
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import Headers
-from gateway.dialects.kept_history import conversation_of
+from gateway.dialects.base import Headers, conversation_id
 from gateway.dialects.plain_http import PLAIN_HTTP
 from gateway.dialects.plain_http_request import ChatBody, is_chat_body
 from gateway.http.dialects import plain_http_turns
@@ -97,7 +96,7 @@ async def resume(context: RequestContext) -> Response | None:
 
     Raises `ApiError`.
     """
-    conversation = conversation_of(context.path_params["chat"])
+    conversation = conversation_id(context.path_params["chat"])
     async with context.session() as session:
         if not await find_running(context.services, session, conversation):
             return Response(status_code=204, headers=NO_STORE)
@@ -128,14 +127,14 @@ async def stop(context: RequestContext) -> Response:
     body = await context.body(context.services.settings.body_bytes)
     wanted = (await offload(len(body), stop_of, body)).active_stream_id
     async with context.session() as session:
-        return JsonResponse(ChatStopped(await stop_chat(session, conversation_of(chat_id), wanted)), headers=NO_STORE)
+        return JsonResponse(ChatStopped(await stop_chat(session, conversation_id(chat_id), wanted)), headers=NO_STORE)
 
 
 async def messages(context: RequestContext) -> Response:
     """Return the messages of a chat. Raises `ApiError`."""
     chat_id = context.path_params["chat"]
     async with context.session() as session:
-        found = await ui_messages(context.services, session, conversation_of(chat_id))
+        found = await ui_messages(context.services, session, conversation_id(chat_id))
     return JsonResponse(ChatMessages(chat_id, found), headers=NO_STORE)
 
 

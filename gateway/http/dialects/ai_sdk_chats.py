@@ -9,20 +9,20 @@ from msgspec import UNSET
 from gateway.dialects.ai_sdk import Submission, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import own_turn_id
+from gateway.dialects.base import own_id
 from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,
-    begin_again,
     find_running,
     place_start,
+    place_with_empty_context,
     read_history,
 )
 from gateway.http.dialects.serving import skip_withdrawn
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import TurnStarted
+from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.results import Cancelled, Conversation, TurnView
 from gateway.requests.services import Services
 
@@ -34,9 +34,26 @@ async def start_chat(services: Services, session: ChatSession, submission: Submi
     """
     if submission.conversation is None:
         return await place_start(services, session, await offload(size, submission.stateless), submission.path)
-    history = await read_history(session, submission.conversation, ChatHistory, submission.is_settled)
-    start = await offload(size, submission.start, history)
-    stored = history.input_of(start.turn)
+    conversation = submission.conversation
+
+    async def prepare() -> tuple[p.TurnStart, Message | None, bool]:
+        """Return the start, the stored message if it was started before, and whether it begins the chat again."""
+        history = await read_history(session, conversation, ChatHistory, submission.is_settled)
+        start = await offload(size, submission.start, history)
+        stored = history.input_of(start.turn)
+        begins_again = stored is None and submission.begins_again and bool(history.messages)
+        return start, stored, begins_again and not await _is_of_chat(session, submission)
+
+    async def prepare_first() -> p.TurnStart | None:
+        start, _, begins_again = await prepare()
+        return start if begins_again else None
+
+    start, stored, begins_again = await prepare()
+    if begins_again:
+        placed = await place_with_empty_context(services, session, conversation, prepare_first, submission.path)
+        if placed is not None:
+            return placed
+        start, stored, _ = await prepare()
     if stored is not None:
         check_repeated(origin_of(stored), start)
         turn = start.turn or ""
@@ -44,8 +61,6 @@ async def start_chat(services: Services, session: ChatSession, submission: Submi
         if turn not in session.outbox.attachments:
             raise ApiError("gone", stored_message=stored.id)
         return turn
-    if submission.begins_again and history.messages and not await _is_of_chat(session, submission):
-        await begin_again(session, submission.conversation)
     return await place_start(services, session, start, submission.path)
 
 
@@ -55,7 +70,7 @@ async def _is_of_chat(session: ChatSession, submission: Submission) -> bool:
     if not shown:
         return False
     try:
-        view: TurnView = await session.handle(p.TurnGet(turn=own_turn_id("ui_", shown)))
+        view: TurnView = await session.handle(p.TurnGet(turn=own_id("ui_", shown)))
     except ApiError as error:
         if error.code != "not_found":
             raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from gateway.dialects.base import failure_of, renamed
 from gateway.dialects.kept_history import KeptHistory
@@ -23,6 +25,13 @@ H = TypeVar("H", bound=KeptHistory)
 PAGES_MAX = 8
 """How many pages of a conversation's messages are read, at most, to find the place of a message."""
 PAGE_MESSAGES = 200
+
+
+EMPTY_CONTEXT_TRIES = 20
+"""How often to start a turn with an empty context, if other instances start turns in the conversation meanwhile."""
+
+_empty_context_locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+"""The locks of `place_with_empty_context`, by instance, user and conversation. The callers in one instance wait in line."""
 
 
 class ChatSession(Protocol):
@@ -64,12 +73,6 @@ async def read_history(
     return kind(messages, is_complete=False)
 
 
-async def begin_again(session: ChatSession, conversation: str) -> None:
-    """Stop what runs in a conversation, and let its next turn begin without a context. Raises `ApiError`."""
-    await session.handle(p.TurnCancel(conversation=conversation))
-    await session.handle(p.ConversationClear(conversation=conversation))
-
-
 async def place_start(services: Services, session: ChatSession, start: p.TurnStart, path: Callable[[str], str]) -> str:
     """Start a turn, or attach to the one that has its id. Return its id. Raises `ApiError`.
 
@@ -85,8 +88,40 @@ async def place_start(services: Services, session: ChatSession, start: p.TurnSta
     return placed.turn
 
 
+async def place_with_empty_context(
+    services: Services,
+    session: ChatSession,
+    conversation: str,
+    prepare: Callable[[], Awaitable[p.TurnStart | None]],
+    path: Callable[[str], str],
+) -> str | None:
+    """Stop what runs in a conversation, and start a turn in it with an empty context. Return the turn's id.
+
+    `prepare` reads the history and returns the start, or None if the conversation has changed so that the start mustn't
+    do this any more; then return None. If several callers do this at the same time, each stops the turn of the one
+    before, so that the last one has its answer. `path`: see `place_start`. Raises `ApiError`.
+    """
+    lock = _empty_context_locks.setdefault((services.instance, session.user, conversation), asyncio.Lock())
+    async with lock:
+        for _ in range(EMPTY_CONTEXT_TRIES):
+            if await prepare() is None:
+                return None
+            await session.handle(p.TurnCancel(conversation=conversation))
+            start = await prepare()
+            if start is None:
+                return None
+            await session.handle(p.ConversationClear(conversation=conversation))
+            try:
+                return await place_start(services, session, structs.replace(start, on_busy="reject"), path)
+            except ApiError as error:
+                # Busy: another instance has started a turn since the context was emptied. It mustn't be in the context.
+                if error.code != "busy":
+                    raise
+    raise ApiError("busy")
+
+
 async def attach_to(session: ChatSession, turn: str) -> None:
-    """Attach the session to a turn, from its beginning. Raise the `ApiError` if that is impossible."""
+    """Attach the session to a turn, from its beginning. If that is impossible, raise the `ApiError` that says why."""
     attached: Attached = await session.handle(p.TurnAttach(turn=turn))
     error = attached.turns[turn].error
     if error is not UNSET:

@@ -1,4 +1,4 @@
-"""The addresses of plain HTTP, for clients that only want a REST chat. `POST /api/chat` is in the table of the AI SDK."""
+"""The addresses of plain HTTP, for clients that only want a REST chat. `POST /api/chat` is among those of the AI SDK."""
 
 from __future__ import annotations
 

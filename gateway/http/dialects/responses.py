@@ -17,7 +17,8 @@ from gateway.dialects.responses_object import shaped
 from gateway.dialects.responses_replay import replay
 from gateway.dialects.responses_request import ResponsesRequest
 from gateway.dialects.responses_stream import ResponsesStream
-from gateway.http.dialects.responses_context import Kept, ResponseContexts
+from gateway.http.dialects.responses_context import ResponseContexts
+from gateway.http.dialects.responses_stored import Kept, StoredResponses
 from gateway.http.dialects.serving import (
     TURN_HEADER,
     check_size,
@@ -84,6 +85,10 @@ def _query(context: RequestContext, kind: type[R]) -> R:
     return decode_query(kind, context.path_params, found)
 
 
+def _stored(context: RequestContext) -> StoredResponses:
+    return StoredResponses(context.services, context.principal.user)
+
+
 async def create(context: RequestContext) -> Response | None:
     """Serve a new response: as a stream, as a whole, or in the background. Raises `ApiError` and `ClientDisconnect`."""
     context.services.memory.check()
@@ -111,8 +116,8 @@ def _stream(made: Create) -> ResponsesStream:
 
 async def _begin(context: RequestContext, made: Create, session: HttpSession) -> TurnPlaced:
     """Start the turn of a response, and keep what is needed of it later. Raises `ApiError`."""
-    contexts = ResponseContexts(context.services, context.principal.user)
-    request, kept = await contexts.start_of(session, made)
+    stored = _stored(context)
+    request, kept = await ResponseContexts(context.services, context.principal.user, stored).start_of(session, made)
     check_size(request, context.services.settings)
     streams = made.request.stream
     start = Start(
@@ -120,17 +125,17 @@ async def _begin(context: RequestContext, made: Create, session: HttpSession) ->
     )
     placed = await place(context, session, start)
     if made.is_stored and placed.status != "attached":
-        await contexts.keep(made.turn, kept)
+        await stored.keep(made.turn, kept)
     return placed
 
 
 async def retrieve(context: RequestContext) -> Response | None:
     """Serve a response, or its stream from a position. Return None if it was streamed. Raises `ApiError`."""
     request = _query(context, ResponseGet)
-    contexts = ResponseContexts(context.services, context.principal.user)
-    kept = await contexts.kept(request.response)
+    stored = _stored(context)
+    kept = await stored.kept(request.response)
     async with context.session() as session:
-        view = await contexts.view(session, request.response)
+        view = await stored.view(session, request.response)
     context.answer_headers[TURN_HEADER] = view.turn
     if not request.stream:
         return respond(context, await offload(view_size(view), shaped, view, kept.settings))
@@ -154,41 +159,41 @@ def _replayed(view: TurnView, stream: ResponsesStream) -> Shaped:
 async def cancel(context: RequestContext) -> Response:
     """Stop a response, and return it. One that has ended is returned as it is. Raises `ApiError`."""
     request = _query(context, ResponseCancel)
-    contexts = ResponseContexts(context.services, context.principal.user)
-    kept = await contexts.kept(request.response)
+    stored = _stored(context)
+    kept = await stored.kept(request.response)
     async with context.session() as session:
-        view = await contexts.view(session, request.response)
+        view = await stored.view(session, request.response)
         if view.status in RUNNING:
             result: Cancelled = await session.handle(p.TurnCancel(turn=request.response))
             if result.turns[request.response] == "cancelled":
                 await wait_until_ended(context, session, request.response)
-            view = await contexts.view(session, request.response)
+            view = await stored.view(session, request.response)
     return respond(context, await offload(view_size(view), shaped, view, kept.settings))
 
 
 async def delete(context: RequestContext) -> Response:
     """Delete a response, and its conversation if it has no other. A running one is stopped. Raises `ApiError`."""
     request = _query(context, ResponseDelete)
-    contexts = ResponseContexts(context.services, context.principal.user)
-    await contexts.kept(request.response)
+    stored = _stored(context)
+    await stored.kept(request.response)
     async with context.session() as session:
-        view = await contexts.view(session, request.response)
+        view = await stored.view(session, request.response)
         if view.status in RUNNING:
             await session.handle(p.TurnCancel(turn=view.turn))
         if view.conversation is not None:
-            await contexts.delete_from(session, view.conversation, view.turn)
-        await contexts.keep(request.response, Kept(is_deleted=True))
+            await stored.delete_from(session, view.conversation, view.turn)
+        await stored.keep(request.response, Kept(is_deleted=True))
     return respond(context, Shaped(200, encode_json(ResponseDeleted(view.turn))))
 
 
 async def list_input(context: RequestContext) -> Response:
     """List the input items of a response. Raises `ApiError`."""
     request = _query(context, InputItemsList)
-    contexts = ResponseContexts(context.services, context.principal.user)
-    kept = await contexts.kept(request.response)
+    stored = _stored(context)
+    kept = await stored.kept(request.response)
     async with context.session() as session:
-        view = await contexts.view(session, request.response)
-    messages = kept.messages if kept.messages is not None else await contexts.input_of(view)
+        view = await stored.view(session, request.response)
+    messages = kept.messages if kept.messages is not None else await stored.input_of(view)
     page = await offload(
         sum(256 for message in messages for _ in message.parts),
         input_page,

@@ -1,11 +1,11 @@
-"""The contexts of the newest responses on one socket that are in no conversation, so that the next ones continue them."""
+"""The contexts of a socket's newest responses that are in no conversation. Later ones on the socket can continue them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from gateway.http.dialects.responses_context import Kept
+from gateway.http.dialects.responses_stored import Kept
 
 RECENT_MAX: Final = 64
 
@@ -31,9 +31,9 @@ class RecentContexts:
         return self._contexts.get(response or "")
 
     def put(self, response: str, kept: Kept, size: int, previous: str | None, *, has_answer: bool) -> None:
-        """Remember the context of a response that continues `previous`. `size`: of its own input, in bytes.
+        """Remember the context of a response that continues `previous`. `size`: the size of its own input in bytes.
 
-        A response in a conversation needs none. `has_answer`: see `RecentContext`.
+        That of a response in a conversation is stored, so it isn't remembered here. `has_answer`: see `RecentContext`.
         """
         if kept.messages is None:
             return

@@ -62,7 +62,7 @@ def _decode(body: bytes, headers: Headers, decode: Decode, settings: Settings) -
 
 
 def check_size(request: p.TurnStart, settings: Settings) -> None:
-    """Raise `HttpError` 413 if the tools are larger than an input may be, or the rest of the request than a frame.
+    """Raise `HttpError` 413 if the tools are larger than an input may be, or the other options than a frame may be.
 
     Agents send many tools with long descriptions in each request.
     """

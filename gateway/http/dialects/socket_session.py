@@ -40,7 +40,7 @@ class SocketSession(HttpSession):
         return self.socket is None or await self.socket.answers(timeout_s)
 
     def drop(self) -> bool:
-        """Close without waiting for the client. Return False if that is impossible, or happens already."""
+        """Close without waiting for the client. Return False if that is impossible, or if it is closing already."""
         if self.socket is None or self.aborted.is_set():
             return False
         self.close_permanently("The client didn't answer a ping.")

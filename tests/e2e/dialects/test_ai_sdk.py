@@ -505,7 +505,8 @@ async def test_the_user_that_a_service_names_on_a_socket(tmp_path: Path) -> None
 
 
 async def test_repeated_edits_on_two_instances(tmp_path: Path) -> None:
-    """Both instances start the same turns at once, and each start interrupts the others. None waits for ever."""
+    """Both instances start the same turns at once, and each start interrupts the others. None waits for ever, and one
+    of them is answered."""
     with redis_process(tmp_path / "redis") as redis:
         async with (
             gateway_process(tmp_path / "a", store=redis.url) as one,
@@ -523,3 +524,4 @@ async def test_repeated_edits_on_two_instances(tmp_path: Path) -> None:
                         *((first, second)[n % 2].post("/api/chat", json=edit) for n, edit in enumerate(edits))
                     )
                 assert {answer.status_code for answer in answers} == {200}
+                assert any('"type":"finish"' in answer.text for answer in answers)

@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.client_stage import CuttableProxy
+from tests.client_stage import ResettingProxy
 from tests.demo import expected
 from tests.http_events import http_client
 from tests.page_stage import browser_context
@@ -60,7 +60,7 @@ async def script(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Site:
     """The address of a page, and two instances behind another address."""
 
-    def __init__(self, page: str, w: World, proxy: CuttableProxy, gateways: str) -> None:
+    def __init__(self, page: str, w: World, proxy: ResettingProxy, gateways: str) -> None:
         self.page = page
         self.world = w
         self.proxy = proxy
@@ -95,7 +95,7 @@ async def served(script: str) -> AsyncIterator[str]:
 async def site(script: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     async with served(script) as page, world(folder, TURNWIRE_ALLOWED_ORIGINS=page) as w:
-        proxy = CuttableProxy(0)
+        proxy = ResettingProxy(0)
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         async with server:
             made = Site(page, w, proxy, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")

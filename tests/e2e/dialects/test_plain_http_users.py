@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from gateway.http.dialects.table import SOCKETS
+from gateway.http.dialects.addresses import SOCKETS
 from gateway.http.user_in_body import DAY_MS, KEPT_MS_MAX, kept_ms
 from gateway.identity.principal import Principal
 from tests.client import RequestFailed, client

@@ -217,7 +217,7 @@ def test_a_repeated_run() -> None:
     for messages in (TALK, [*TALK, assistant("m6", "Sec")], [], TALK[4:]):
         repeated = run(*messages, **fresh)
         repeated.check_repeated(question, HISTORY)
-        assert repeated.fresh == []
+        assert repeated.new_messages == []
     for messages in (TALK[:5], [*TALK[:5], user("or", "u3")], [*TALK, user("more", "u9")]):
         with pytest.raises(ApiError) as error:
             run(*messages, **fresh).check_repeated(question, HISTORY)
@@ -308,7 +308,7 @@ def test_what_a_client_is_told() -> None:
     def told(*messages: dict[str, Any], parent: str | None = "m6") -> list[list[str]]:
         made = run(*messages)
         made.start(HISTORY)
-        question = stored("m7", "user", parent, "run", TextPart("New")) if made.fresh else None
+        question = stored("m7", "user", parent, "run", TextPart("New")) if made.new_messages else None
         found = made.snapshots(HISTORY, started("m8", "m7" if question else parent, question))
         return [[one.id for one in messages] for messages in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,39 +18,18 @@ from gateway.protocol.events import (
     Heartbeat,
     Message,
     ServerEvent,
-    Timing,
-    TurnCancelled,
-    TurnCompleted,
-    TurnDelta,
-    TurnFailed,
-    TurnPart,
     TurnReset,
-    TurnStarted,
     TurnStatus,
 )
 from gateway.protocol.results import TurnView
-from providers.base import FinishReason, ImagePart, Part, PartKind, ReasoningPart, TextPart, ToolCallPart, Usage
+from providers.base import ImagePart, Part, PartKind, ReasoningPart, TextPart, ToolCallPart, Usage
+from tests import dialect_events
 
-TIMING = Timing(0, 1, 1)
-STARTED = TurnStarted(
-    turn="r", seq=1, epoch=1, status="running", conversation="t", model="m", input=None, message="a", parent=None
-)
-
-
-def part(number: int, kind: PartKind, seq: int = 2, **fields: Any) -> TurnPart:
-    return TurnPart(turn="r", seq=seq, part=number, kind=kind, **fields)
-
-
-def delta(number: int, text: str, seq: int = 3) -> TurnDelta:
-    return TurnDelta("r", seq, number, text=text)
-
-
-def completed(reason: FinishReason = "stop", usage: Usage | None = None, seq: int = 99) -> TurnCompleted:
-    return TurnCompleted(turn="r", seq=seq, finish_reason=reason, usage=usage, cost=None, timing=TIMING, message="a")
-
-
-def cancelled(by: Any = "client", **fields: Any) -> TurnCancelled:
-    return TurnCancelled(turn="r", seq=9, by=by, usage=None, cost=None, timing=TIMING, message="a", **fields)
+STARTED = dialect_events.started("r", conversation="t")
+part = partial(dialect_events.part, turn="r")
+delta = partial(dialect_events.delta, turn="r")
+completed = partial(dialect_events.completed, turn="r")
+cancelled = partial(dialect_events.cancelled, turn="r")
 
 
 def events_in(data: bytes) -> list[dict[str, Any]]:
@@ -179,7 +159,7 @@ def test_how_a_run_ends() -> None:
     huge = sent(completed(usage=Usage(10**18, 10**18)))[-1]["usage"][0]
     assert (huge["inputTokens"], huge["totalTokens"]) == (2**53 - 1, 2**53 - 1)
     error = ApiError("upstream_error", "Broken.", retry_after_ms=5).body
-    failed = TurnFailed(turn="r", seq=9, error=error, usage=Usage(1, 2), cost=None, timing=TIMING, message="a")
+    failed = dialect_events.failed(error, turn="r", usage=Usage(1, 2))
     ended = sent(*spoken, failed)[-1]
     assert (ended["message"], ended["code"], ended["metadata"]) == ("Broken.", "upstream_error", {"retryAfterMs": 5})
     assert ended["usage"][0]["outputTokens"] == 2
@@ -235,11 +215,11 @@ def test_a_stream_is_resumed_after_any_event(plan: list[tuple[PartKind, int]], i
     events: list[ServerEvent] = [STARTED]
     parts: list[Part] = []
     for n, (kind, count) in enumerate(plan):
-        call = {"call": f"c{n}", "name": "f"} if kind == "tool_call" else {}
+        call: dict[str, Any] = {"call": f"c{n}", "name": "f"} if kind == "tool_call" else {}
         call |= {"url": "x", "media_type": "image/png"} if kind == "image" else {}
-        events.append(part(n, kind, len(events) + 1, **call))
+        events.append(part(n, kind, seq=len(events) + 1, **call))
         texts = [] if kind == "image" else [f"{n}.{k} " for k in range(count)]
-        events += [delta(n, text, len(events) + 1 + k) for k, text in enumerate(texts)]
+        events += [delta(n, text, seq=len(events) + 1 + k) for k, text in enumerate(texts)]
         whole = "".join(texts)
         if kind == "tool_call":
             parts.append(ToolCallPart(f"c{n}", "f", whole))

@@ -10,7 +10,7 @@ import pytest
 from gateway.dialects.ai_sdk import Submission, check_repeated, refuse
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin, origin_of
 from gateway.dialects.ai_sdk_request import frame_of, is_ui_body, request_id_in, request_of, request_of_frame, stop_of
-from gateway.dialects.kept_history import conversation_of
+from gateway.dialects.base import conversation_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart
@@ -279,9 +279,9 @@ def test_frames_of_a_socket() -> None:
 
 
 def test_ids_and_errors() -> None:
-    assert conversation_of("a-b") == "a-b"
-    assert conversation_of("a/b").startswith("c_")
-    assert conversation_of("..").startswith("c_")
+    assert conversation_id("a-b") == "a-b"
+    assert conversation_id("a/b").startswith("c_")
+    assert conversation_id("..").startswith("c_")
     error = ApiError("invalid_request", "Wrong.", path="topP").body
     shaped = refuse(error, 400)
     assert (shaped.body, shaped.headers) == (b"Wrong. (topP)", {"turnwire-error": "invalid_request"})

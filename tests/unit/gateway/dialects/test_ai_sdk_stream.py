@@ -13,37 +13,14 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.events import (
     Heartbeat,
     ServerEvent,
-    Timing,
-    TurnCancelled,
-    TurnCompleted,
     TurnDelta,
-    TurnFailed,
     TurnPart,
     TurnReset,
-    TurnStarted,
 )
-from providers.base import FinishReason, PartKind, Usage
+from providers.base import PartKind, Usage
+from tests.dialect_events import cancelled, completed, delta, failed, part, started
 
-TIMING = Timing(0, 1, 1)
-STARTED = TurnStarted(
-    turn="t", seq=1, epoch=1, status="running", conversation="c", model="m", input=None, message="a", parent=None
-)
-
-
-def part(number: int, kind: PartKind, **fields: Any) -> TurnPart:
-    return TurnPart(turn="t", seq=2, part=number, kind=kind, **fields)
-
-
-def delta(number: int, text: str) -> TurnDelta:
-    return TurnDelta("t", 3, number, text=text)
-
-
-def completed(reason: FinishReason = "stop", usage: Usage | None = None) -> TurnCompleted:
-    return TurnCompleted(turn="t", seq=9, finish_reason=reason, usage=usage, cost=None, timing=TIMING, message="a")
-
-
-def cancelled(by: Any = "client", **fields: Any) -> TurnCancelled:
-    return TurnCancelled(turn="t", seq=9, by=by, usage=None, cost=None, timing=TIMING, message="a", **fields)
+STARTED = started()
 
 
 def sent(stream: UiStream, *events: ServerEvent) -> list[dict[str, Any]]:
@@ -154,20 +131,12 @@ def test_a_stream_begins_with_the_first_part() -> None:
     stream = UiStream()
     assert stream.encode(STARTED) == b""
     assert stream.encode(Heartbeat(1)) == b": heartbeat\n\n"
-    failed = TurnFailed(
-        turn="t",
-        seq=2,
-        error=ApiError("upstream_error", "Broken.").body,
-        usage=None,
-        cost=None,
-        timing=TIMING,
-        message="a",
-    )
-    assert stream.encode(failed) == b'data: {"type":"error","errorText":"Broken."}\n\ndata: [DONE]\n\n'
+    ending = failed(ApiError("upstream_error", "Broken.").body)
+    assert stream.encode(ending) == b'data: {"type":"error","errorText":"Broken."}\n\ndata: [DONE]\n\n'
     assert stream.failure is not None
     on_socket = SocketUiStream("r")
     assert on_socket.encode(Heartbeat(1)) == b""
-    assert json.loads(on_socket.encode(failed)) == {"type": "error", "requestId": "r", "errorText": "Broken."}
+    assert json.loads(on_socket.encode(ending)) == {"type": "error", "requestId": "r", "errorText": "Broken."}
 
 
 def test_endings() -> None:
@@ -179,10 +148,10 @@ def test_endings() -> None:
     assert sent(UiStream(), *parts, cancelled("limit"))[-1] == {"type": "finish", "finishReason": "length"}
     assert sent(UiStream(), completed("refusal"))[-1]["finishReason"] == "content-filter"
     assert sent(SocketUiStream("r"), *parts, completed())[-1] == {"type": "finish", "finishReason": "stop"}
-    failed = UiStream()
+    stream = UiStream()
     for event in (STARTED, *parts[:2]):
-        failed.encode(event)
-    assert failed.stop(ApiError("unauthenticated", "Bye.")).endswith(
+        stream.encode(event)
+    assert stream.stop(ApiError("unauthenticated", "Bye.")).endswith(
         b'{"type":"text-end","id":"0"}\n\ndata: {"type":"error","errorText":"Bye."}\n\ndata: [DONE]\n\n'
     )
 
@@ -266,7 +235,8 @@ def _answer(pick: random.Random, events: list[ServerEvent]) -> list[tuple[Any, .
     for number in range(pick.randint(0, 3)):
         kind: PartKind = pick.choice(["text", "reasoning", "tool_call"])
         is_call = kind == "tool_call"
-        events.append(part(number, kind, **({"call": f"c{number}", "name": "f"} if is_call else {})))
+        call: dict[str, Any] = {"call": f"c{number}", "name": "f"} if is_call else {}
+        events.append(part(number, kind, **call))
         pieces = ["[", "1", "]"] if is_call else pick.choices(["a", "b\n", "ü"], k=pick.randint(0, 3))
         events += [delta(number, piece) for piece in pieces]
         shown.append(("tool" if is_call else kind, "".join(pieces)))

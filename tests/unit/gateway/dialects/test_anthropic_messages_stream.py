@@ -17,29 +17,20 @@ from gateway.protocol.events import (
     Heartbeat,
     Message,
     ServerEvent,
-    Timing,
-    TurnCancelled,
     TurnCompleted,
     TurnDelta,
-    TurnFailed,
     TurnPart,
     TurnReset,
-    TurnStarted,
     TurnStatus,
 )
 from gateway.protocol.results import TurnView
 from providers.base import Part, ReasoningPart, TextPart, ToolCallPart, Usage
+from tests.dialect_events import cancelled, delta, failed, part, started
+from tests.dialect_events import completed as completed_with
 
-TIMING = Timing(0, 1, 1)
-STARTED = TurnStarted(
-    turn="t", seq=1, epoch=1, status="running", conversation=None, model="m", input=None, message="a", parent=None
-)
 EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+STARTED = started(conversation=None)
 USAGE = Usage(10, 4, 1, 2, 3)
-
-
-def part(number: int, kind: Any = "text", **fields: Any) -> TurnPart:
-    return TurnPart(turn="t", seq=2, part=number, kind=kind, **fields)
 
 
 def call(number: int) -> TurnPart:
@@ -47,15 +38,15 @@ def call(number: int) -> TurnPart:
 
 
 def text(number: int, text: str) -> TurnDelta:
-    return TurnDelta("t", 3, number, text)
+    return delta(number, text)
 
 
 def signature(number: int, signature: str) -> TurnDelta:
-    return TurnDelta("t", 3, number, signature=signature)
+    return delta(number, signature=signature)
 
 
 def completed(reason: Any = "stop", usage: Usage | None = USAGE) -> TurnCompleted:
-    return TurnCompleted(turn="t", seq=9, finish_reason=reason, usage=usage, cost=None, timing=TIMING, message="a")
+    return completed_with(reason, usage)
 
 
 def frames(*events: ServerEvent, stream: MessagesStream | None = None) -> list[dict[str, Any]]:
@@ -222,7 +213,7 @@ def test_a_ping_begins_the_message() -> None:
     ("by", "reason"), [("client", "end_turn"), ("limit", "max_tokens"), ("disconnect", "max_tokens")]
 )
 def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
-    ending = TurnCancelled(turn="t", seq=4, by=by, usage=None, cost=None, timing=TIMING, message="a")
+    ending = cancelled(by)
     found = message(part(0), text(0, "Hel"), ending)
     assert (found.content[0].text, found.stop_reason, found.usage.output_tokens) == ("Hel", reason, 0)
     assert message(ending).content == []
@@ -230,7 +221,7 @@ def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
 
 def test_a_failed_stream_ends_with_an_error() -> None:
     error = ApiError("upstream_overloaded").body
-    ending = TurnFailed(turn="t", seq=4, error=error, usage=None, cost=None, timing=TIMING, message="a")
+    ending = failed(error)
     *_, last = frames(part(0), text(0, "Hel"), ending)
     assert last == {"type": "error", "error": {"type": "overloaded_error", "message": error.message}}
     stream = MessagesStream()
@@ -266,9 +257,7 @@ def test_the_arguments_of_a_call_are_complete_once() -> None:
 
 
 def test_a_stop_sequence() -> None:
-    ending = TurnCompleted(
-        turn="t", seq=9, finish_reason="stop", usage=USAGE, cost=None, timing=TIMING, message="a", stop_sequence="END"
-    )
+    ending = completed_with("stop", USAGE, stop_sequence="END")
     found = message(part(0), text(0, "Hi"), ending)
     assert (found.stop_reason, found.stop_sequence) == ("stop_sequence", "END")
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.dialects.base import checked, encode_sse, media_part, on_disconnect, own_turn_id, turn_id
+from gateway.dialects.base import checked, encode_sse, media_part, on_disconnect, own_id, turn_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import OWN_ID_PATTERN, TurnStart
 from providers.base import FilePart, ImagePart, Params
@@ -16,10 +16,10 @@ def test_ids_of_turns() -> None:
     assert turn_id({}, "chatcmpl-") != turn_id({}, "chatcmpl-")
     assert turn_id({"turnwire-turn": "mine"}, "chatcmpl-") == "mine"
     for name in ("a b", "x" * 65, "..", "ü", "\ud800"):
-        found = own_turn_id("run-", name)
-        assert found == own_turn_id("run-", name)
+        found = own_id("run-", name)
+        assert found == own_id("run-", name)
         assert re.fullmatch(OWN_ID_PATTERN, found)
-    assert own_turn_id("r-", "a", "bc") != own_turn_id("r-", "ab", "c")
+    assert own_id("r-", "a", "bc") != own_id("r-", "ab", "c")
 
 
 def test_on_disconnect() -> None:

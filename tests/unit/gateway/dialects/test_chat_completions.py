@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -18,13 +20,7 @@ from gateway.protocol.events import (
     Message,
     ServerEvent,
     Timing,
-    TurnCancelled,
-    TurnCompleted,
-    TurnDelta,
-    TurnFailed,
-    TurnPart,
     TurnReset,
-    TurnStarted,
 )
 from gateway.protocol.requests import InputMessage
 from gateway.protocol.results import TurnView
@@ -40,12 +36,12 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
+from tests import dialect_events
+from tests.dialect_events import cancelled, delta, failed, part
 
 USER = {"role": "user", "content": "Hi"}
 TIMING = Timing(0, 1, 1)
-STARTED = TurnStarted(
-    turn="t", seq=1, epoch=1, status="running", conversation=None, model="m", input=None, message="a", parent=None
-)
+STARTED = dialect_events.started(conversation=None)
 
 
 def started(**body: Any) -> Start:
@@ -72,10 +68,7 @@ def chunks(*events: ServerEvent, with_usage: bool = False) -> list[dict[str, Any
     return found
 
 
-def completed(reason: Any = "stop") -> TurnCompleted:
-    return TurnCompleted(
-        turn="t", seq=9, finish_reason=reason, usage=Usage(3, 4, 1, 2), cost=None, timing=TIMING, message="a"
-    )
+completed = partial(dialect_events.completed, usage=Usage(3, 4, 1, 2))
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
@@ -198,17 +191,17 @@ CITED = {"url": "https://a.example", "title": "", "start_index": 0, "end_index":
 
 def test_a_stream_of_text_reasoning_and_calls() -> None:
     found = chunks(
-        TurnPart(turn="t", seq=2, part=0, kind="reasoning"),
-        TurnDelta("t", 3, 0, "Hm"),
-        TurnDelta("t", 3, 0, signature="sig"),
-        TurnPart(turn="t", seq=4, part=1, kind="citation", url="https://a.example"),
-        TurnPart(turn="t", seq=4, part=2, kind="text"),
+        part(0, "reasoning"),
+        delta(0, "Hm"),
+        delta(0, signature="sig"),
+        part(1, "citation", url="https://a.example"),
+        part(2, "text"),
         Heartbeat(1),
-        TurnDelta("t", 5, 2, 'é"\n'),
-        TurnPart(turn="t", seq=6, part=3, kind="tool_call", call="c1", name="add"),
-        TurnPart(turn="t", seq=6, part=4, kind="tool_call", call="c2", name="sub"),
-        TurnDelta("t", 7, 4, '{"b":1}'),
-        TurnDelta("t", 7, 3, '{"a":1}'),
+        delta(2, 'é"\n'),
+        part(3, "tool_call", call="c1", name="add"),
+        part(4, "tool_call", call="c2", name="sub"),
+        delta(4, '{"b":1}'),
+        delta(3, '{"a":1}'),
         completed("tool_calls"),
         with_usage=True,
     )
@@ -237,11 +230,9 @@ def test_without_parallel_calls_only_the_first_is_sent() -> None:
     assert started(parallel_tool_calls=True, stream=True).translator is not None
     stream = ChatStream(with_usage=False, one_call=True)
     stream.encode(STARTED)
-    first, second = (
-        stream.encode(TurnPart(turn="t", seq=2, part=n, kind="tool_call", call=f"c{n}", name="add")) for n in range(2)
-    )
+    first, second = (stream.encode(part(n, "tool_call", call=f"c{n}", name="add")) for n in range(2))
     assert b'"c0"' in first
-    assert second == stream.encode(TurnDelta("t", 3, 1, "{}")) == b""
+    assert second == stream.encode(delta(1, "{}")) == b""
     parts: list[Any] = [ToolCallPart("c0", "add", "{}"), ToolCallPart("c1", "add", "{}")]
     message = Message(id="a", role="assistant", parts=parts, parent=None, created_at="2026-01-31T00:00:00.000Z")
     view = TurnView("t", None, "completed", 1, 9, "m", message, finish_reason="tool_calls")
@@ -253,11 +244,11 @@ def test_a_replay_leaves_out_what_was_withdrawn_and_can_be_resumed() -> None:
     """A stream from the beginning of a turn that was reset has the last answer only. Its ids have the epoch after the reset."""
     events: tuple[ServerEvent, ...] = (
         STARTED,
-        TurnPart(turn="t", seq=2, part=0, kind="text"),
-        TurnDelta("t", 5, 0, text="Old"),
+        part(0, "text"),
+        delta(0, "Old"),
         TurnReset("t", 6, 7, "the owner was lost"),
-        TurnPart(turn="t", seq=7, part=0, kind="text"),
-        TurnDelta("t", 10, 0, text="New"),
+        part(0, "text", seq=7),
+        delta(0, "New", seq=10),
     )
     stream = ChatStream(with_usage=False, with_ids=True)
     stream.skip_until(6)
@@ -270,7 +261,7 @@ def test_a_replay_leaves_out_what_was_withdrawn_and_can_be_resumed() -> None:
 
 
 def test_images_of_an_answer() -> None:
-    found = chunks(TurnPart(turn="t", seq=2, part=0, kind="image", url="/v1/x", media_type="image/png"), completed())
+    found = chunks(part(0, "image", url="/v1/x", media_type="image/png"), completed())
     assert found[0]["choices"][0]["delta"] == {
         "role": "assistant",
         "images": [{"type": "image_url", "image_url": {"url": "/v1/x"}}],
@@ -283,7 +274,7 @@ def test_images_of_an_answer() -> None:
 
 @pytest.mark.parametrize(("by", "reason"), [("client", "stop"), ("limit", "length"), ("disconnect", "length")])
 def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
-    ending = TurnCancelled(turn="t", seq=2, by=by, usage=None, cost=None, timing=TIMING, message="a")
+    ending = cancelled(by)
     (chunk,) = chunks(ending)
     assert chunk["choices"][0] == {
         "index": 0,
@@ -301,7 +292,7 @@ def test_a_cancelled_stream_ends_normally(by: Any, reason: str) -> None:
 
 def test_a_failed_stream_ends_with_an_error() -> None:
     error = ApiError("upstream_overloaded").body
-    ending = TurnFailed(turn="t", seq=2, error=error, usage=None, cost=None, timing=TIMING, message="a")
+    ending = failed(error)
     (chunk,) = chunks(ending)
     assert chunk == {
         "error": {"message": error.message, "type": "server_error", "param": None, "code": "upstream_overloaded"}
@@ -326,10 +317,7 @@ def test_a_whole_answer() -> None:
     assert choice.message.tool_calls[0].id == "c1"
     assert found.usage is not None
     assert found.usage.total_tokens == 7
-    refusal = TurnView("t", None, "completed", 1, 9, "m", structs_replace(message), finish_reason="refusal")
+    refused = msgspec.structs.replace(message, parts=[RefusalPart("No.")])
+    refusal = TurnView("t", None, "completed", 1, 9, "m", refused, finish_reason="refusal")
     body = json.loads(completion(refusal).body)
     assert (body["choices"][0]["message"]["content"], body["choices"][0]["message"]["refusal"]) == (None, "No.")
-
-
-def structs_replace(message: Message) -> Message:
-    return Message(id="a", role="assistant", parts=[RefusalPart("No.")], parent=None, created_at=message.created_at)

@@ -27,37 +27,16 @@ from gateway.protocol.events import (
     Message,
     ServerEvent,
     Timing,
-    TurnCancelled,
-    TurnCompleted,
-    TurnDelta,
-    TurnFailed,
-    TurnPart,
     TurnReset,
-    TurnStarted,
 )
 from gateway.protocol.results import TurnView
-from providers.base import Part, PartKind, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from providers.base import Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from tests.dialect_events import cancelled, completed, delta, failed, part, started
 
 TIMING = Timing(0, 7, 1)
 USAGE = Usage(3, 4)
-STARTED = TurnStarted(
-    turn="t", seq=1, epoch=5, status="running", conversation="c", model="m", input=None, message="a", parent=None
-)
-COMPLETED = TurnCompleted(
-    turn="t", seq=99, finish_reason="stop", usage=USAGE, cost=Cost("0.001"), timing=TIMING, message="a"
-)
-
-
-def part(number: int, kind: PartKind = "text") -> TurnPart:
-    return TurnPart(turn="t", seq=2, part=number, kind=kind)
-
-
-def delta(number: int, text: str, seq: int = 3) -> TurnDelta:
-    return TurnDelta("t", seq, number, text=text)
-
-
-def cancelled(by: Any) -> TurnCancelled:
-    return TurnCancelled(turn="t", seq=9, by=by, usage=None, cost=None, timing=TIMING, message="a")
+STARTED = started(epoch=5)
+COMPLETED = completed(usage=USAGE, cost=Cost("0.001"))
 
 
 def frames(stream: ContentStream, *events: ServerEvent) -> list[dict[str, Any]]:
@@ -106,9 +85,9 @@ def test_a_cancelled_turn(by: str, reason: str) -> None:
 
 def test_an_error_is_the_last_frame() -> None:
     error = ApiError("upstream_error").body
-    failed = TurnFailed(turn="t", seq=9, error=error, usage=None, cost=None, timing=TIMING, message="a")
+    ending = failed(error)
     stream = ContentLines(CAMEL)
-    last = frames(stream, part(0), delta(0, "x"), failed)[-1]
+    last = frames(stream, part(0), delta(0, "x"), ending)[-1]
     assert (last["content"], last["finished"], last["error"]["code"]) == ("", True, "upstream_error")
     assert (stream.ended, stream.failure) == (True, error)
     assert json.loads(refuse_line(error, 502).body) == last
@@ -123,7 +102,7 @@ def test_a_stream_of_a_turn_that_goes_on() -> None:
     assert followed.stop(ApiError("shutting_down")) == b""
     followed.encode(STARTED)
     followed.encode(part(0))
-    assert followed.encode(delta(0, "x", 7)).startswith(b"id: t/5-7\ndata: ")
+    assert followed.encode(delta(0, "x", seq=7)).startswith(b"id: t/5-7\ndata: ")
     assert followed.encode(Heartbeat(0)) == b": heartbeat\n\n"
 
 

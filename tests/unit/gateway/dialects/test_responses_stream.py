@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,17 +24,13 @@ from gateway.protocol.events import (
     Message,
     ServerEvent,
     Timing,
-    TurnCancelled,
-    TurnCompleted,
     TurnDelta,
-    TurnFailed,
-    TurnPart,
     TurnReset,
-    TurnStarted,
     TurnStatus,
 )
 from gateway.protocol.results import TurnView
 from providers.base import CitationPart, ImagePart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from tests import dialect_events
 from tests.open_responses import check_event, check_response
 
 TURN = "resp_1"
@@ -44,23 +41,11 @@ SDK_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 Raw = dict[str, Any]
 
-
-def started(status: Any = "running") -> TurnStarted:
-    return TurnStarted(
-        turn=TURN, seq=1, epoch=EPOCH, status=status, conversation="c", model="m", input=None, message="a", parent=None
-    )
-
-
-def part(number: int, kind: Any, **fields: Any) -> TurnPart:
-    return TurnPart(turn=TURN, seq=0, part=number, kind=kind, **fields)
-
-
-def delta(number: int, text: str) -> TurnDelta:
-    return TurnDelta(TURN, 0, number, text)
-
-
-def completed(reason: Any = "stop") -> TurnCompleted:
-    return TurnCompleted(turn=TURN, seq=0, finish_reason=reason, usage=USAGE, cost=None, timing=TIMING, message="a")
+started = partial(dialect_events.started, TURN, epoch=EPOCH)
+part = partial(dialect_events.part, turn=TURN)
+delta = partial(dialect_events.delta, turn=TURN)
+cancelled = partial(dialect_events.cancelled, turn=TURN, timing=TIMING)
+completed = partial(dialect_events.completed, usage=USAGE, turn=TURN, timing=TIMING)
 
 
 def parse(text: bytes, *, on_socket: bool = False) -> list[Raw]:
@@ -101,7 +86,7 @@ ANSWER: list[ServerEvent] = [
     part(0, "reasoning"),
     delta(0, "Hm, "),
     delta(0, "well"),
-    TurnDelta(TURN, 0, 0, signature="sig"),
+    delta(0, signature="sig"),
     part(1, "text"),
     delta(1, 'Hé"\n'),
     part(2, "citation", url="https://a.example", title="A"),
@@ -299,7 +284,7 @@ def test_the_first_events_wait_for_more_to_say() -> None:
 
 
 def test_a_queued_response() -> None:
-    found = run([started("queued"), TurnStatus(turn=TURN, seq=2, status="queued", position=1), *ANSWER[1:]])
+    found = run([started(status="queued"), TurnStatus(turn=TURN, seq=2, status="queued", position=1), *ANSWER[1:]])
     assert [event["type"] for event in found[:3]] == ["response.created", "response.queued", "response.in_progress"]
     assert [event["response"]["status"] for event in found[:3]] == ["queued", "queued", "in_progress"]
 
@@ -312,7 +297,7 @@ def test_a_queued_response() -> None:
         (completed("refusal"), "completed", "completed", None),
         *[
             (
-                TurnCancelled(turn=TURN, seq=2, by=by, usage=None, cost=None, timing=TIMING, message="a"),
+                cancelled(by),
                 "incomplete",
                 status,
                 reason,
@@ -320,15 +305,7 @@ def test_a_queued_response() -> None:
             for by, status, reason in CANCELS
         ],
         (
-            TurnFailed(
-                turn=TURN,
-                seq=2,
-                error=ApiError("upstream_overloaded").body,
-                usage=None,
-                cost=None,
-                timing=TIMING,
-                message="a",
-            ),
+            dialect_events.failed(ApiError("upstream_overloaded").body, turn=TURN),
             "failed",
             "failed",
             None,

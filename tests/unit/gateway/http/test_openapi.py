@@ -24,7 +24,7 @@ def test_the_document_is_valid(auth: str) -> None:
     """A validator of the specification accepts it. It is JSON, and requires a credential where one is needed."""
     document = json.loads(json.dumps(openapi(auth)))
     OpenAPIV31SpecValidator(document).validate()
-    either = [{"bearer": []}, {"apiKey": []}]
+    either: list[object] = [{"bearer": []}, {"apiKey": []}]
     assert document.get("security") == (either if auth != "none" else None)
     schemes = document["components"].get("securitySchemes", {})
     assert [scheme.get("name", "authorization") for scheme in schemes.values()] == (

@@ -16,7 +16,7 @@ import pytest
 from openai.types.responses import Response
 
 from gateway.dialects.responses_ids import conversation_of
-from gateway.http.dialects.responses_context import ResponseContexts
+from gateway.http.dialects.responses_stored import StoredResponses
 from store.records import StoreError
 from tests.credentials import KeyFile
 from tests.http_events import http_client
@@ -414,7 +414,7 @@ async def test_what_is_kept_is_lost_without_harm(
     async def fail(*_: object) -> None:
         raise StoreError("The store can't be reached.")
 
-    monkeypatch.setattr(ResponseContexts, "_put", fail)
+    monkeypatch.setattr(StoredResponses, "_put", fail)
     made = await ask(sdk, "Hi", instructions="Be brief.")
     assert (made.status, made.instructions) == ("completed", "Be brief.")
     got = await sdk.responses.retrieve(made.id)
@@ -428,10 +428,10 @@ async def test_erasing_a_user_deletes_what_is_kept(sdk: openai.AsyncOpenAI, serv
         {"role": "user", "content": "C"},
     ]
     made = await ask(sdk, history, instructions="Secret")
-    contexts = ResponseContexts(server.gateway.services, "local")
-    assert (await contexts.kept(made.id)).settings["instructions"] == "Secret"
+    stored = StoredResponses(server.gateway.services, "local")
+    assert (await stored.kept(made.id)).settings["instructions"] == "Secret"
     async with http_client(server.url) as http:
         assert (await http.delete("/v1/users/me")).status_code == 200
-    assert (await contexts.kept(made.id)).settings == {}
+    assert (await stored.kept(made.id)).settings == {}
     with pytest.raises(openai.NotFoundError):
         await sdk.responses.retrieve(made.id)

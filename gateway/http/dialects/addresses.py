@@ -1,4 +1,4 @@
-"""The operations of all dialects, and the dialect of an address that no operation has."""
+"""The addresses of all dialects: their operations, their sockets, and the dialect of an address that none of these has."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BASES: tuple[tuple[str, Dialect], ...] = (
     ("/v1/messages/count_tokens", MESSAGES),
     ("/v1/messages/batches", MESSAGES),
 )
-"""The beginnings of paths whose errors have a dialect's shape, also for a path that doesn't exist."""
+"""The beginnings of paths whose errors have a dialect's shape, also of paths that don't exist."""
 
 
 def dialect_at(path: str) -> Dialect | None:
