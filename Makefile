@@ -7,7 +7,8 @@
 # make coverage  runs the unit tests under coverage.py: make coverage PACKAGE=store
 # make fuzz      runs the property tests with many more examples: make fuzz EXAMPLES=20000
 # make chaos     injects failures of instances, Redis and the archive at random under load: make chaos SECONDS=300 SEED=7 CLUSTER=1 ARCHIVE=0
-# make settings  regenerates the table of settings in docs/operations.md, .env.example and docs/schema.md
+# make docs      builds the site of the documents in site/, with a search, and checks all links; the gateway serves it at /docs/guide
+# make settings  regenerates the table of settings in docs/operations.md, .env.example, docs/schema.md and field descriptions
 # make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy
 # make soak      runs hours of client activity in minutes, and fails if memory or handles grow: make soak MINUTES=5
 # make lock      regenerates the lock files: make lock LOCK_FLAGS=--upgrade
@@ -34,7 +35,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
 endif
 
-.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 image-steps FORCE
+.PHONY: run dev redis-cli db-shell test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 image-steps docs FORCE
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -47,7 +48,7 @@ ARGS ?=
 redis-cli db-shell: .venv/.run
 	@$(BIN)/python -m tests.store_shell $@ $(ARGS)
 
-test: .venv/.dev .venv-upkeep/.done .venv-clients/.done prepare
+test: .venv/.dev .venv-upkeep/.done .venv-clients/.done docs prepare
 	@$(BIN)/python -m tests.suite
 
 PACKAGE ?=
@@ -96,18 +97,26 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The last file that is written says that the site is complete.
+docs: site/content-security-policy.txt
+
+site/content-security-policy.txt: .venv/.run .venv-docs/.done mkdocs.yml tests/docs_site.py README.md CHANGELOG.md $(shell find docs -type f 2>/dev/null)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m tests.docs_site .venv-docs/bin/mkdocs
+
 settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 	$(BIN)/python -m tests.env_example
 	$(BIN)/python -m tests.schema_table
+	$(BIN)/python -m tests.field_descriptions
 
 # The first three locks are installed into one environment, so each is constrained by those before it. Each of the last
-# three has its own environment.
+# four has its own environment.
 lock: .venv-upkeep/.done
 	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements-build.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml -c requirements-build.lock -o requirements.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) $(LOCK_FLAGS) --group upkeep -o requirements-upkeep.lock
+	$(COMPILE) $(LOCK_FLAGS) --group docs -o requirements-docs.lock
 	$(COMPILE) $(LOCK_FLAGS) --group clients -o tests/dialect_clients/requirements.lock
 	$(COMPILE) $(LOCK_FLAGS) --group peers -o bench/peers/requirements.lock
 
@@ -115,7 +124,7 @@ outdated: .venv-upkeep/.done
 	@.venv-upkeep/bin/python tests/outdated.py $(OSV_URL)
 
 clean:
-	rm -rf $(foreach environment,$(ENVIRONMENTS),$(environment) $(environment).installing) .home .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
+	rm -rf $(foreach environment,$(ENVIRONMENTS),$(environment) $(environment).installing) .home .coverage .coverage.* coverage.xml htmlcov build dist site tests/artifacts
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -125,10 +134,11 @@ clean:
 # environment's path and its Python.
 .venv/.created: requirements-build.lock requirements.lock requirements-dev.lock
 .venv-upkeep/.created: requirements-upkeep.lock
+.venv-docs/.created: requirements-docs.lock
 .venv-clients/.created: tests/dialect_clients/requirements.lock
 .venv-litellm/.created: bench/peers/requirements.lock
 
-ENVIRONMENTS := .venv .venv-upkeep .venv-clients .venv-litellm
+ENVIRONMENTS := .venv .venv-upkeep .venv-docs .venv-clients .venv-litellm
 usable = $(shell test ! -e $(1).installing && cd $(1) 2>/dev/null && { read -r place; read -r python; } < .created && \
 	test "$$place" = "$$(pwd -P)" && test "$(or $(PYTHON),$$python)" = "$$python" && bin/python -c '' 2>/dev/null && echo yes)
 $(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),\
@@ -190,6 +200,10 @@ finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks ar
 
 .venv-upkeep/.done: .venv-upkeep/.created
 	$(call install_lock,requirements-upkeep.lock)
+	$(finish)
+
+.venv-docs/.done: .venv-docs/.created
+	$(call install_lock,requirements-docs.lock)
 	$(finish)
 
 .venv-clients/.done: .venv-clients/.created

@@ -45,6 +45,7 @@ from gateway.turns.starter import TurnStarter
 from gateway.turns.state import shown_status
 from gateway.turns.subscriptions import ConversationSubscriptions
 from gateway.turns.takeover import Takeover
+from gateway.turns.titles import OFF, Titles
 from providers.catalog import costs
 from providers.catalog.catalog import Catalog
 from providers.clients import ProviderClients
@@ -171,6 +172,8 @@ def create_runtime(
     starter = TurnStarter(instance, runner, mirrors, cancellation, takeover, abandonment, memory)
     subscriptions = ConversationSubscriptions(instance, mirrors)
     list_subscriptions = ListSubscriptions(instance)
+    if settings.titles != OFF:
+        runner.on_completed = Titles(instance, starter, subscriptions).on_completed
     silent_clients = SilentClients(instance.id, clients, store, tasks)
     limits = Limits(settings, ConnectionLimiter(settings, store, writer.is_reachable, silent_clients.make_room))
     services = Services(

@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     default_model: str | None = None
     system_prompt: Text = Field("", repr=False)
     """The operator's prompt, which precedes any other. No client sees it."""
+    titles: str = Field("off", pattern=r"^\S+$", max_length=200)
+    """`off`, `auto` for the cheapest usable model, or a model."""
     models: str | None = None
     """The operator's file of models and providers; see docs/providers.md."""
     env_file: str = ".env"

@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LOCKS = (
     *("requirements-build.lock", "requirements.lock", "requirements-dev.lock", "requirements-upkeep.lock"),
+    "requirements-docs.lock",
     "tests/dialect_clients/requirements.lock",
     "bench/peers/requirements.lock",
 )

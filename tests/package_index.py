@@ -199,6 +199,7 @@ def project_on(index: PackageIndex, folder: Path, root: Path) -> None:
         "requirements.lock": run,
         "requirements-dev.lock": run + index.pin("tracer", "tracerplugin", "sourced"),
         "requirements-upkeep.lock": run,
+        "requirements-docs.lock": run,
         "tests/dialect_clients/requirements.lock": run,
         "bench/peers/requirements.lock": run + index.pin("peer"),
     }

@@ -145,7 +145,11 @@ probes.grow = async ([text, steps]) => {
   const view = new MarkdownView(grown);
   let title;
   const astray = [];
-  const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
+  const words = (node) => {
+    const copy = node.cloneNode(true);
+    for (const formula of copy.querySelectorAll(".math")) formula.textContent = formula.dataset.source;
+    return copy.textContent.replace(/\s+/g, " ").trim();
+  };
   const atOnce = (part) => {
     if (!shownAtOnce.has(part)) {
       const once = document.createElement("div");

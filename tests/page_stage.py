@@ -160,7 +160,13 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def browser_context(
-    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce", *, asks: bool = False
+    browser: Browser,
+    width: int = 1280,
+    height: int = 800,
+    motion: Motion = "reduce",
+    service_workers: Literal["allow", "block"] = "block",
+    *,
+    asks: bool = False,
 ) -> AsyncIterator[BrowserContext]:
     """Open a new browser profile, so that tests don't share stored data.
 
@@ -168,7 +174,9 @@ async def browser_context(
     sent while an answer streams starts beside it; with `asks`, the page asks what it is to do, as it does by default.
     """
     viewport = ViewportSize(width=width, height=height)
-    context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
+    context = await browser.new_context(
+        viewport=viewport, color_scheme="light", reduced_motion=motion, service_workers=service_workers
+    )
     await context.add_init_script(path=PROBES)
     if not asks:
         await context.add_init_script(WHILE_BUSY)

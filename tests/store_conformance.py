@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from store import search_text
-from store.api import Store, conversation_channel, instance_channel, turn_channel, user_permits
+from store.api import Store, conversation_channel, instance_channel, list_channel, turn_channel, user_permits
 from store.records import (
     DAY_MS,
+    PINNED_MAX,
     Accepted,
     Append,
     Appended,
@@ -970,6 +971,34 @@ class HistoryConformance(SearchConformance):
         assert await pages() == ["c4", "c1", "c0", "c2"]
         assert [one.record.id for one in (await store.search("ann", "", 2, "c1"))[0]] == ["c0", "c2"]
 
+    async def test_pinned_conversations_keep_their_place(self, store: Store) -> None:
+        """A pin alone moves nothing and changes no time; with another change, the conversation moves. A page may list only the
+        pinned ones. A deleted conversation and another user's are in no list."""
+        for n in range(4):
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n))
+        await store.create_conversation(conversation("c0", "bob"))
+
+        async def ids(*args: Any, **only: bool) -> list[str]:
+            return [one.id for one in (await store.conversations("ann", *(args or (9, None)), **only))[0]]
+
+        pinned = await store.update_conversation("ann", "c1", Change(pinned=True), NOW + 9)
+        assert (pinned.pinned, pinned.revision, pinned.updated_ms) == (True, 1, NOW + 1)
+        await store.update_conversation("ann", "c3", Change(pinned=True), NOW + 9)
+        assert (await ids(), await ids(pinned=True)) == (["c3", "c2", "c1", "c0"], ["c3", "c1"])
+        assert (await ids(1, None, pinned=True), await ids(1, "c3", pinned=True)) == (["c3"], ["c1"])
+        assert (await store.conversations("ann", 1, None, pinned=True))[1]
+        assert await missing(store.conversations("ann", 2, "unknown", pinned=True)) == "before"
+        await store.update_conversation("ann", "c1", Change(title="x", pinned=True), NOW + 9)
+        assert (await ids(), await ids(pinned=True)) == (["c1", "c3", "c2", "c0"], ["c1", "c3"])
+        await run(store, new_turn(conversation="c3"))
+        assert ((await store.conversation("ann", "c3")).pinned, await ids(pinned=True)) == (True, ["c3", "c1"])
+        await store.update_conversation("ann", "c3", Change(pinned=False), NOW + 9)
+        assert (await ids(), await ids(pinned=True)) == (["c3", "c1", "c2", "c0"], ["c1"])
+        await store.delete_conversation("ann", "c1")
+        await store.create_conversation(conversation("c1"))
+        assert (await ids(pinned=True), (await store.conversation("ann", "c1")).pinned) == ([], False)
+        assert (await store.conversations("bob", 9, None, pinned=True))[0] == []
+
     # --- retention and erasure ---
 
     async def test_a_conversation_has_the_retention_of_its_last_start(self, store: Store) -> None:
@@ -1757,6 +1786,44 @@ class StoreConformance(HistoryConformance):
         assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
 
     # --- pub/sub ---
+
+    async def test_each_change_is_published_on_the_channel_of_the_list(self, store: Store) -> None:
+        """A create, a start, an ending, an update, a pin, a clear and a delete, for their user only, whatever its name."""
+        user = "a%:{nn}@é"
+        async with listening(store) as received:
+            await store.subscribe(list_channel(user))
+            await store.create_conversation(conversation("c0", "bob"))
+            await store.create_conversation(conversation("made", user))
+            turn = await running(
+                store, new_turn("t1", user, conversation=None, new_conversation=conversation("c1", user))
+            )
+            await store.end(ending(turn))
+            await store.update_conversation(user, "c1", Change(title="x"), NOW)
+            await store.update_conversation(user, "c1", Change(pinned=True), NOW)
+            await store.clear_conversation(user, "c1", NOW)
+            await store.delete_conversation(user, "c1")
+            await store.create_conversation(conversation("last", user))
+            found = [await received.next()]
+            while found[-1][1] != b"last":
+                found.append(await received.next())
+        assert {channel for channel, _ in found} == {list_channel(user)}
+        assert [payload for _, payload in found] == [b"made", *[b"c1"] * 6, b"last"]
+
+    async def test_the_number_of_pinned_conversations_is_bounded(self, store: Store) -> None:
+        """One more is refused, and changes nothing. A deleted conversation makes room."""
+        for n in range(PINNED_MAX + 1):
+            await store.create_conversation(conversation(f"c{n}"))
+        for n in range(PINNED_MAX):
+            await store.update_conversation("ann", f"c{n}", Change(pinned=True), NOW)
+        more = store.update_conversation("ann", f"c{PINNED_MAX}", Change(pinned=True, title="x"), NOW)
+        assert await limited(more) == ("pinned", None)
+        assert (await store.conversation("ann", f"c{PINNED_MAX}")).revision == 0
+        await store.update_conversation("ann", "c0", Change(pinned=True), NOW)
+        await store.delete_conversation("ann", "c0")
+        assert (await store.update_conversation("ann", f"c{PINNED_MAX}", Change(pinned=True), NOW)).pinned
+        await store.erase_user("ann")
+        await store.create_conversation(conversation("new"))
+        assert (await store.conversations("ann", 9, None, pinned=True))[0] == []
 
     async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
         """What is published on a channel is delivered in order from the return of `subscribe` to the return of the last

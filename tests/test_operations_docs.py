@@ -35,6 +35,17 @@ HANDOVER_S = 10
 """The time of a shutdown in addition to the drain: closing sockets, handing over turns, and uvicorn's shutdown."""
 
 
+def test_it_begins_with_what_an_operator_does_and_ends_with_tables() -> None:
+    """The first thing is a table of tasks, whose links lead to sections. The last two sections are the long tables."""
+    begin = TEXT.partition("\n## ")[0]
+    headings = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    assert headings[-2:] == ["Metrics", "Settings"]
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    named = set(re.findall(r"\]\(#([\w-]+)\)", begin))
+    assert len(named) > 12
+    assert named <= anchors
+
+
 def test_the_settings_are_those_of_the_code() -> None:
     """`make settings` has been run, and every setting has a description."""
     assert updated_document() == TEXT, "run make settings"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from bench.report import BEGIN, END, RESULTS, table
+from gateway import __version__
 from gateway.settings import Settings, environment_variables
 from providers.catalog.catalog import Catalog
 from providers.catalog.schema import shipped_rows
@@ -17,6 +19,7 @@ from tests.answers import every_key
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+CHANGELOG_LINES_MAX = 60
 LINES_MAX = 229
 """The maximum number of lines of README.md, without the figures that `make bench` writes."""
 VARIABLE = re.compile(r"(?<![\w$])(?:[A-Z]+_[A-Z_]+|HOST|PORT)(?!\w)")
@@ -107,6 +110,29 @@ def test_the_figures_are_those_of_the_last_bench() -> None:
     """The block in the README is the report on bench/results.json."""
     block = TEXT.partition(BEGIN)[2].partition(END)[0].strip()
     assert block == table(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
+def test_the_changelog_is_short_and_has_this_version() -> None:
+    """The newest section is that of the version of the code, with a date. The file fits on one screen."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[([\d.]+)\] - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert newest is not None
+    assert newest.group(1) == __version__
+    assert date.fromisoformat(newest.group(2))
+    assert len(text.splitlines()) <= CHANGELOG_LINES_MAX
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_the_links_of_the_documents_lead_somewhere(path: Path) -> None:
+    """Each link of a document to a file of the project leads to one, and to one of its headings if it names one."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([\w-]+))?\)", text):
+        found = (path.parent / target).resolve() if target else path
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{target}#{anchor}"
 
 
 def sentences(text: str) -> list[str]:

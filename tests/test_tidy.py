@@ -46,6 +46,7 @@ TOP_LEVEL = {
     *("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "Dockerfile", "Procfile", "pyproject.toml"),
     *(".gitignore", ".dockerignore", ".env.example"),
     *("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-upkeep.lock"),
+    *("requirements-docs.lock", "mkdocs.yml"),
 }
 
 # Composed of parts, so that this file passes its own tests.

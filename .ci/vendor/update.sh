@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-LANGUAGES="bash cpp css diff go java javascript json python rust sql typescript xml yaml"
+LANGUAGES="bash c cpp csharp css dart diff dockerfile elixir go graphql haskell ini java javascript json julia kotlin lua makefile"
+LANGUAGES+=" markdown nginx perl php powershell protobuf python r ruby rust scala scss sql swift typescript xml yaml"
 SERVED=../../static/vendor
 
 npm ci --ignore-scripts --no-audit --no-fund --silent
@@ -18,6 +19,16 @@ for language in $LANGUAGES; do
 done
 cp node_modules/@highlightjs/cdn-assets/LICENSE "$SERVED/LICENSE-highlight.txt"
 
+mkdir -p "$SERVED/katex/fonts"
+cp node_modules/katex/dist/katex.min.js "$SERVED/katex/katex.js"
+# Every browser that runs the page reads woff2.
+sed -E 's/,url\([^)]*\.(woff|ttf)\) format\("[a-z]+"\)//g' node_modules/katex/dist/katex.min.css >"$SERVED/katex/katex.css"
+cp node_modules/katex/dist/fonts/*.woff2 "$SERVED/katex/fonts/"
+cp node_modules/katex/LICENSE "$SERVED/LICENSE-katex.txt"
+
+cp node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js "$SERVED/mermaid.js"
+cp node_modules/@mermaid-js/tiny/LICENSE "$SERVED/LICENSE-mermaid.txt"
+
 grep -v '^//# sourceMappingURL=' node_modules/marked/lib/marked.esm.js >"$SERVED/marked.js"
 cp node_modules/marked/LICENSE "$SERVED/LICENSE-marked.txt"
 
@@ -26,6 +37,6 @@ cp node_modules/dompurify/LICENSE "$SERVED/LICENSE-dompurify.txt"
 
 rm -rf node_modules
 {
-    (cd "$SERVED" && sha256sum highlight/*.js marked.js purify.js LICENSE-*.txt)
+    (cd "$SERVED" && sha256sum highlight/*.js katex/*.* katex/fonts/* marked.js mermaid.js purify.js LICENSE-*.txt)
     sha256sum package-lock.json
 } >SHA256SUMS

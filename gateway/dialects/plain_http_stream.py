@@ -18,7 +18,7 @@ SHOWN: Final = frozenset({"text", "refusal"})
 
 
 class Names(NamedTuple):
-    """The names of the fields in the last frame. `tokens` are those of the usage; without `cost`, it has no cost."""
+    """The names of the fields in the last frame. `tokens` are those of the usage; without `cost`, the frame has no cost."""
 
     session: str
     message: str
@@ -38,7 +38,7 @@ SNAKE: Final = Names(
 
 
 class ContentStream(StreamTranslator):
-    """The server-sent events of one answer. The last one, with `finished`, also says which answer it was."""
+    """The server-sent events of one answer. The last one has `finished`, and the ids and the usage of the answer."""
 
     head: ClassVar[bytes] = b'data: {"content":'
     end: ClassVar[bytes] = b"}\n\n"
@@ -94,7 +94,7 @@ class ContentStream(StreamTranslator):
 
 
 class FollowedStream(ContentStream):
-    """The stream for an EventSource. The id of each event is the position after it, with the turn.
+    """The stream for an EventSource. The id of each event is the turn and the position after the event.
 
     If the stream stops before the turn's ending, nothing is sent, because an EventSource connects again.
     """

@@ -1,4 +1,4 @@
-"""OpenAI Responses: requests to `turn.start`, and what a response repeats of its request."""
+"""OpenAI Responses: the start of the turn that a request asks for, given the context that it continues. No I/O."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Previous(Struct):
 
 
 class Create(Struct):
-    """A decoded request. `start` has everything but its context; `settings` are repeated in the response."""
+    """A decoded request. `start` lacks only the context. `settings` are the fields that the response repeats."""
 
     turn: str
     request: ResponsesRequest
@@ -99,7 +99,7 @@ def frame_of(data: bytes | str) -> SocketRequest:
 
 
 def create_of_frame(request: SocketRequest, headers: Headers) -> Create:
-    """Return the decoded request for a frame, and the headers of the socket's opening. Raises `ApiError`."""
+    """Return the decoded request for a frame and the headers of the socket's opening. Raises `ApiError`."""
     for name in ("background", "stream"):
         if getattr(request, name):
             setattr(request, name, None)  # a socket always streams

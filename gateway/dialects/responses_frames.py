@@ -1,7 +1,7 @@
 """The frames of a stream of OpenAI Responses: events with their numbers, as server-sent events or as lines for a socket.
 
-The number of an event depends only on the answer: each event has one number, but a text delta has one for each of its
-characters, and shows the last. So a client resumes after any event, however the deltas were divided.
+The number of an event depends only on the answer. Each event has one number. Only a text delta has as many as it has
+characters, and shows the last one. So a client can resume after any event, however the text was divided into deltas.
 """
 
 from __future__ import annotations

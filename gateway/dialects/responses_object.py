@@ -233,9 +233,10 @@ def item_status(status: str) -> str:
 
 
 def created_ms_of(view: TurnView) -> int:
-    """Return when the turn was accepted, in ms since 1970: its epoch, in which a stream of it begins.
+    """Return when the turn was accepted, in ms since 1970. This is also the first epoch of its stream.
 
-    If only the message of the turn is left, it is computed from the message, which was made at the turn's end.
+    If only the message of the turn is left, it is the time of the message, which was made at the turn's end, minus the
+    turn's duration.
     """
     if view.epoch or view.message is UNSET:
         return view.epoch

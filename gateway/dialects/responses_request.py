@@ -121,7 +121,10 @@ class ResponsesRequest(Struct):
 
 
 class SocketRequest(ResponsesRequest):
-    """A frame of a client on a socket. `stream_id` is its lane. If `generate` is false, no model is asked yet."""
+    """A frame of a client on a socket. Those with the same `stream_id` are answered in order.
+
+    If `generate` is false, no model is asked yet.
+    """
 
     type: str = ""
     stream_id: str | None = None

@@ -305,7 +305,7 @@ class ResponsesStream(StreamTranslator):
         return sum(len(self._sent.texts[part]) + len(self._sent.signatures[part]) for part in item.parts)
 
     def _output(self, status: str) -> list[Any]:
-        """Return all items. An item to which text was added after its end is shown anew."""
+        """Return all items, each as it was when it ended, unless text was added to it later."""
         return [
             item.shown if item.pieces == self._pieces(item) else self._shown(item, item.shown.get("status", status))
             for item in self._items
@@ -313,7 +313,7 @@ class ResponsesStream(StreamTranslator):
 
     @property
     def ending_bytes(self) -> int:
-        """See `StreamTranslator`: the text is in the ends of the part and of the item, and in the response."""
+        """See `StreamTranslator`. The last frames repeat the text: at the end of its part, of its item, and in the response."""
         return 4 * sum(self._chars)
 
     # The end.

@@ -39,6 +39,8 @@ MEDIA_TYPES = MappingProxyType(
         ".d.ts": "text/plain; charset=utf-8",
         ".txt": "text/plain; charset=utf-8",
         ".woff2": "font/woff2",
+        ".png": "image/png",
+        ".webmanifest": "application/manifest+json",
     }
 )
 SERVED_SUFFIXES = tuple(MEDIA_TYPES)
@@ -71,7 +73,7 @@ class Assets(StaticFiles):
     """
 
     def __init__(self, folder: Path, *, is_installed: bool, auth: str) -> None:
-        """Serve the files in `folder`. `is_installed`: they don't change."""
+        """Serve the files in `folder`. `is_installed`: they don't change. `auth`: `TURNWIRE_AUTH`, which the page reads."""
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder
         self._is_installed = is_installed
@@ -101,7 +103,7 @@ class Assets(StaticFiles):
         return response
 
     async def page(self, name: str, scope: Scope) -> Response:
-        """Return an HTML file of the folder, with hashed addresses of its files.
+        """Return a file of the folder that is served at another address, with the hashed addresses of the files it names.
 
         With the query `modules`, the page loads its modules one by one, for those who debug it. Raises `HTTPException`
         (404) if the folder has no such file.
@@ -110,11 +112,12 @@ class Assets(StaticFiles):
         content = tree.files.get(name)
         if content is None:
             raise HTTPException(404)
-        is_joined = name == "index.html" and scope["query_string"] != b"modules"
+        is_joined = name != "docs.html" and scope["query_string"] != b"modules"
         address = f"static/{tree.hash}{'-page' if is_joined else ''}/"
         text = content.decode().replace('"static/', f'"{address}')
-        if self._auth == "none":
-            text = text.replace('<html lang="en">', '<html lang="en" data-auth="none">', 1)
+        text = text.replace('<html lang="en">', f'<html lang="en" data-auth="{self._auth}">', 1)
+        if name == "sw.js":
+            text += f"// auth: {self._auth}\n"  # the page that it keeps depends on it
         return await _respond(tree, name, text.encode(), scope)
 
     async def _current(self) -> _Tree:
@@ -138,12 +141,17 @@ async def _respond(tree: _Tree, name: str, content: bytes, scope: Scope) -> Resp
     body = content if compressed is None else compressed
     etag = f'"{hashlib.sha256(content).hexdigest()[:HASH_CHARS]}{encoding and "-" + encoding}"'
     own = {"etag": etag, "vary": "Accept-Encoding"}
-    if etag in {one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")}:
+    if has_tag(headers, etag):
         return Response(status_code=304, headers=own)
     if compressed is not None:
         own["content-encoding"] = encoding
     own["content-length"] = str(len(body))
     return Response(b"" if scope["method"] == "HEAD" else body, headers=own, media_type=MEDIA_TYPES.get(suffix))
+
+
+def has_tag(headers: Headers, etag: str) -> bool:
+    """Return whether the client already has the content with this tag."""
+    return etag in {one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")}
 
 
 def _accepted_encoding(header: str) -> str:

@@ -6,6 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.http.frame_headers import frame_headers
 from gateway.http.responses import error_response
 from gateway.http.unknown_paths import dialect_of
 from gateway.identity import origin
@@ -15,7 +16,8 @@ from gateway.settings import Settings
 _SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify turnwire"
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types dompurify turnwire turnwire-page"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -41,7 +43,8 @@ class SecurityMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
+                path = scope["path"].removeprefix(self._settings.path_prefix)
+                for name, value in (_SECURITY_HEADERS | frame_headers(path)).items():
                     headers.setdefault(name, value)
             await send(message)
 

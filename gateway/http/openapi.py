@@ -140,15 +140,19 @@ def _operation_id(operation: Operation) -> str:
 def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema]:
     fields = schemas[operation.request.__name__]["properties"] if operation.request is not None else {}
     in_path = re.findall(r"\{(\w+)\}", operation.path)
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": without_null(fields[name])} for name in in_path
-    ]
+    parameters = [{"name": name, "in": "path", "required": True, **_described(fields[name])} for name in in_path]
     if not operation.has_body:
-        parameters += [{"name": name, "in": "query", "schema": without_null(fields[name])} for name in operation.fields]
+        parameters += [{"name": name, "in": "query", **_described(fields[name])} for name in operation.fields]
     for header in operation.headers:
         schema = {"type": "string"} if header.pattern is None else {"type": "string", "pattern": header.pattern}
         parameters.append({"name": header.name, "in": "header", "description": header.description, "schema": schema})
     return parameters
+
+
+def _described(field: Schema) -> Schema:
+    """Return the schema of a parameter, and the description beside it."""
+    schema = without_null(field)
+    return {"description": schema.pop("description", ""), "schema": schema}
 
 
 def _responses(operation: Operation) -> Schema:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from gateway.http.assets import Assets
+from gateway.http.assets import Assets, has_tag
 from gateway.http.asyncapi import asyncapi
 from gateway.http.endpoints import api_routes
+from gateway.http.guide import guide_dir, guide_routes
 from gateway.http.openapi import openapi
 from gateway.http.page import Index, static_dir
 from gateway.http.request_body import JSON_TYPE
@@ -38,8 +40,11 @@ def routes(settings: Settings) -> list[BaseRoute]:
     assets = Assets(folder, is_installed=folder.parent == Path(__file__).parents[1], auth=settings.auth)
     host = settings.page_url.partition("://")[2]
 
-    async def docs(request: Request) -> Response:
-        return await assets.page("docs.html", request.scope)
+    def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            return await assets.page(name, request.scope)
+
+        return serve
 
     return [
         Route("/", Index(assets)),
@@ -47,7 +52,10 @@ def routes(settings: Settings) -> list[BaseRoute]:
         Route("/ws", refuse_without_upgrade),
         Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
         Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
-        Route("/docs", docs),
+        Route("/docs", page("docs.html")),
+        *guide_routes(guide_dir()),
+        Route("/app.webmanifest", page("app.webmanifest")),
+        Route("/sw.js", page("sw.js")),
         Route("/redoc", lambda _: RedirectResponse("docs", 308)),  # other frameworks have their documents there
         Mount("/static", assets),
     ]
@@ -55,8 +63,11 @@ def routes(settings: Settings) -> list[BaseRoute]:
 
 def _serve_document(build: Callable[[], dict[str, Any]]) -> Callable[[Request], Response]:
     encoded = cache(lambda: JSON.encode(build()))
+    tag = cache(lambda: f'"{hashlib.sha256(encoded()).hexdigest()[:16]}"')
 
-    async def respond(_: Request) -> Response:
-        return BytesResponse(encoded(), media_type=JSON_TYPE)
+    async def respond(request: Request) -> Response:
+        if has_tag(request.headers, tag()):
+            return Response(status_code=304, headers={"etag": tag()})
+        return BytesResponse(encoded(), media_type=JSON_TYPE, headers={"etag": tag()})
 
     return respond  # type: ignore[return-value]

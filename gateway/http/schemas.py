@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable
+from functools import cache
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from gateway.protocol import requests as p
+from gateway.protocol.results import RESULTS
+
 Schema = dict[str, Any]
+
+DESCRIPTIONS = Path(__file__).with_name("field_descriptions.toml")
+_ANSWERS: tuple[type[Struct], ...] = (p.Result, p.ResultPiece, p.ErrorAnswer)
+_FRAMES = frozenset(kind.__name__ for kind in (*RESULTS, *_ANSWERS))
+"""The socket's requests and answers."""
 
 REF = "#/components/schemas/{name}"
 
@@ -22,7 +33,30 @@ def ref(kind: type[Struct]) -> Schema:
 def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
     """Return the schemas of `kinds` and of the types of their fields, by name."""
     _, found = msgspec.json.schema_components(list(kinds), ref_template=REF)
-    return {name: _normalize(schema) for name, schema in sorted(found.items())}
+    return {name: _describe(name, _normalize(schema)) for name, schema in sorted(found.items())}
+
+
+@cache
+def _descriptions() -> dict[str, dict[str, str]]:
+    return tomllib.loads(DESCRIPTIONS.read_text(encoding="utf-8"))
+
+
+def description_of(kind: str, field: str) -> str:
+    """Return the description of a field of the type `kind`; empty if there is none."""
+    described = _descriptions()
+    tables = (kind, "TurnStart" if kind == "TurnEstimate" else "", "frames" if kind in _FRAMES else "", "fields")
+    return next((described[table][field] for table in tables if field in described.get(table, ())), "")
+
+
+def _describe(kind: str, schema: Schema) -> Schema:
+    """Return an object's schema with the descriptions of its fields."""
+    if "properties" not in schema:
+        return schema
+    fields = {
+        name: {**inner, "description": text} if (text := description_of(kind, name)) else inner
+        for name, inner in schema["properties"].items()
+    }
+    return {**schema, "properties": fields}
 
 
 def _normalize(value: Any) -> Any:

@@ -78,6 +78,7 @@ class Telemetry:
         self.continuations = counter(
             "continuations", "Ended turns whose answer broke off and was continued or started again.", "outcome"
         )
+        self.titles = counter("titles", "Titles of conversations that a model was to write.", "outcome")
         self.resumes = counter("resumes", "Attachments after a position, continued or reset.", "outcome")
         self.replayed = counter(
             "replayed_bytes", "Approximate bytes of replayed events: those published before the attachment."

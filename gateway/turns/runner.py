@@ -6,7 +6,7 @@ A turn can also be lost to another instance or handed over to one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +92,8 @@ class TurnRunner:
         self, instance: Instance, client: RetryingClient, writer: LogWriter, leases: Leases, mirrors: Mirrors
     ) -> None:
         self.is_draining = False
+        self.on_completed: Callable[[LiveTurn], None] | None = None
+        """What is called when an answer is complete and stored, if anything is."""
         self._instance = instance
         self._registry = instance.registry
         self._store = instance.store
@@ -222,6 +224,8 @@ class TurnRunner:
         if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
             self._registry.mark_ended(live_turn)
             live_turn.end()
+            if self.on_completed is not None and outcome.status == "completed":
+                self.on_completed(live_turn)
             log.info(
                 "turn ended", turn=live_turn.turn, status=outcome.status, model=live_turn.model, seq=live_turn.log.end
             )

@@ -31,8 +31,9 @@ export class BusyChoice {
     this.#items = CHOICES.map(({ value, label, note }, index) =>
       el("button", { type: "button", class: "model-option", role: "menuitemradio", "data-value": value, "data-testid": `busy-${value}`, onclick: () => this.#choose(value) },
         el("span", { class: "model-title" }, el("kbd", { "aria-hidden": "true", text: String(index + 1) }), ` ${label}`), el("span", { class: "model-facts", text: note })));
-    this.#menu = el("div", { class: "menu busy-menu", id: "busy-menu", role: "menu", popover: "auto", "aria-label": "A prompt while an answer streams" },
-      el("p", { class: "menu-note", text: "An answer is still streaming. Where does this prompt go? You can change the choice beside Send." }), ...this.#items);
+    const note = el("p", { class: "menu-note", id: "busy-note", text: "An answer is still streaming. Where does this prompt go? You can change the choice beside Send." });
+    this.#menu = el("div", { class: "menu busy-menu", id: "busy-menu", popover: "auto" }, note,
+      el("div", { role: "menu", "aria-label": "A prompt while an answer streams", "aria-describedby": "busy-note" }, ...this.#items));
     this.#menu.addEventListener("keydown", (event) => this.#onKey(event));
     this.#menu.addEventListener("toggle", ({ newState }) => {
       this.#chip.setAttribute("aria-expanded", String(newState === "open"));

@@ -9,6 +9,7 @@ import { el, icon, setChildren } from "../shared/dom.js";
 import { AnswerView } from "./answer_view.js";
 import { nextOnPath } from "./message_tree.js";
 import { PromptView } from "./prompt_view.js";
+import { showTime } from "./sent_time.js";
 
 /** More columns than this wrap into several rows of lower height. */
 const SINGLE_ROW_COLUMNS_MAX = 6;
@@ -85,7 +86,11 @@ export class MessageList {
    */
   #layOutRow(parent) {
     const selected = nextOnPath(parent);
-    if (!parent.sideBySide || parent.children.length < 2) return this.#layOutExchange(selected);
+    if (!parent.sideBySide || parent.children.length < 2) {
+      const exchange = this.#layOutExchange(selected);
+      setScrollable(exchange.node, false);
+      return exchange;
+    }
     return this.#layOutColumns(parent, selected);
   }
 
@@ -102,6 +107,7 @@ export class MessageList {
       const button = this.#element(child, "continue", () => el("button", { type: "button", class: "continue-here", onclick: () => this.#onContinue(child) }));
       this.#labelContinueButton(button, child === selected);
       setChildren(column, [exchange, button]);
+      setScrollable(column, true);
       if (child === selected) end = columnEnd;
       return column;
     });
@@ -159,6 +165,11 @@ export class MessageList {
     return { node, end };
   }
 
+  /** Returns the view of a message; null if it isn't shown. */
+  nodeOf(message) {
+    return this.#shown.has(message) ? (this.#views.get(message)?.node ?? null) : null;
+  }
+
   #viewOf(message) {
     this.#shown.add(message);
     let view = this.#views.get(message);
@@ -166,6 +177,7 @@ export class MessageList {
       view = message.role === "user" ? new PromptView(message, this.#actions) : new AnswerView(message, this.#actions);
       this.#views.set(message, view);
     }
+    showTime(view.node, message);
     return view;
   }
 
@@ -176,5 +188,14 @@ export class MessageList {
     this.#elements.set(owner, elements);
     if (!elements.has(name)) elements.set(name, create());
     return elements.get(name);
+  }
+}
+
+/** Sets whether answers scroll, so that the keyboard has to reach them. */
+function setScrollable(node, scrolls) {
+  for (const answer of node.querySelectorAll(".turn > .answer")) {
+    if (!scrolls && answer.closest(".column")) continue;
+    if (scrolls) answer.tabIndex = 0;
+    else answer.removeAttribute("tabindex");
   }
 }

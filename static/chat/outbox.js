@@ -8,6 +8,9 @@ const PROMPTS_MAX = 50;
 /** More than this isn't kept of a prompt's files and images. */
 const DATA_MAX = 1_000_000;
 
+/** Tells prompts of the same millisecond apart. */
+let number = 0;
+
 /**
  * A kept prompt.
  * @typedef {object} KeptPrompt
@@ -31,9 +34,10 @@ export function newTurnId() {
 /** Keeps a prompt. Returns false if only its text could be kept, or nothing. @param {KeptPrompt} prompt */
 export function keepPrompt(prompt) {
   if (keys().length >= PROMPTS_MAX) return false;
+  const at = Date.now() + (number++ % 1000) / 1000;
   const size = prompt.parts.reduce((sum, { data }) => sum + (data?.length ?? 0), 0);
-  if (size <= DATA_MAX && store({ ...prompt, at: Date.now() })) return true;
-  store({ ...prompt, parts: prompt.parts.filter(({ kind }) => kind === "text"), at: Date.now() });
+  if (size <= DATA_MAX && store({ ...prompt, at })) return true;
+  store({ ...prompt, parts: prompt.parts.filter(({ kind }) => kind === "text"), at });
   return false;
 }
 

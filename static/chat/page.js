@@ -20,6 +20,7 @@ import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
 import { keptPrompts } from "./outbox.js";
 import { withScrollAnchor } from "./scroll_anchor.js";
+import { followServiceWorker, registerServiceWorker } from "./service_worker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
@@ -99,6 +100,8 @@ const sidebar = new Sidebar(find(".sidebar"), connection, {
     if (current.id === id) openNew();
   },
   isStreaming: (id) => (conversations.get(id)?.running.size ?? 0) > 0,
+  leafOf: (id) => conversations.get(id)?.tree.leaf().id ?? null,
+  openFound: (id, message, query) => void openFound(id, message, query),
 });
 const drawer = new Drawer(find(".drawer"), find(".drawer-toggle"));
 drawer.add("settings", "Settings", find(".settings"));
@@ -342,6 +345,18 @@ function openFromUrl() {
   show(conversationById(id));
 }
 
+/** Opens a conversation at a message that a search has found. */
+async function openFound(id, message, query) {
+  const { showFoundMessage, clearMarks } = await import("./find_message.js");
+  clearMarks();
+  const conversation = conversationById(id);
+  await conversation.loaded;
+  await new Promise((resolve) => setTimeout(resolve)); // the link may be followed after this click
+  if (conversation !== current || conversation.notFound) return;
+  stickToBottom.hold();
+  await showFoundMessage(conversation, message, query, (node) => messageList.nodeOf(node));
+}
+
 /** Returns a conversation; begins to load it if it isn't in memory. */
 function conversationById(id) {
   if (conversations.has(id)) return conversations.get(id);
@@ -419,11 +434,13 @@ connection.addEventListener("state", ({ detail }) => {
   if (detail.state !== "live") return;
   if (signIn.required) showUser(detail.ready.user);
   loadMarkdown();
+  void registerServiceWorker();
   void loadModels(detail.ready.default_model);
-  void sidebar.refresh();
+  void sidebar.follow();
   if (current?.id) updateUsage();
 });
 new ConnectionStatus(find(".connection"), connection, find(".header-state"));
+followServiceWorker();
 initTheme(find(".theme"));
 initSkipLink(find(".skip-link"), find(".scroller"));
 restoreFocus(find("#prompt"));

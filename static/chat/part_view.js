@@ -1,8 +1,8 @@
 /** Views for the parts of a message: text, reasoning, tool calls and results, images, files, citations, refusals. */
 
+import { authorizationHeader, getCredential } from "../shared/credential.js";
 import { el, icon, setText } from "../shared/dom.js";
 import { setTextData } from "../shared/patch_dom.js";
-import { authorizationHeader, getCredential } from "./credential.js";
 import { LazyMarkdown } from "./markdown_loader.js";
 
 const ONE_LINE_CHARS = 72;

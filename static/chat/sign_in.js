@@ -1,9 +1,10 @@
 /** Signs the user in, if the gateway requires it. A key or token is exchanged for a ticket each time the socket opens. */
 
+import { authorizationHeader, getCredential, parseCredential, setCredential } from "../shared/credential.js";
 import { TurnwireError } from "../turnwire.js";
-import { authorizationHeader, getCredential, parseCredential, setCredential } from "./credential.js";
 import { clearDrafts } from "./drafts.js";
 import { clearOutbox } from "./outbox.js";
+import { forgetPermissions } from "./tool_permissions.js";
 
 const REFUSED = "This key or token isn't accepted. It may be mistyped, expired, or revoked. Check it, or ask for a new one.";
 const INVALID = "Keys and tokens have no spaces or special characters. Copy the whole key or token and paste it again.";
@@ -63,10 +64,11 @@ export class SignIn {
     this.resetPage();
   }
 
-  /** Deletes all drafts and unsent prompts, and reloads the page with no conversation open, for another user. */
+  /** Deletes all drafts, unsent prompts and permissions, and reloads the page with no conversation open, for another user. */
   resetPage() {
     clearDrafts();
     clearOutbox();
+    forgetPermissions();
     location.replace(location.pathname + location.search);
   }
 
@@ -124,11 +126,23 @@ export class SignIn {
  * @throws {TurnwireError} if the gateway can't be reached
  */
 async function isSignInRequired() {
-  if (document.documentElement.dataset.auth === "none") return false; // set by the gateway, and saves a request
-  const response = await fetchFromGateway("v1");
-  if (response.status >= 500) throw unreached(); // from a proxy whose gateway is restarting
+  // The gateway writes it into the page, which saves a request.
+  const auth = document.documentElement.dataset.auth ?? (await fetchAuth());
+  if (auth === "none" || getCredential() !== null) return auth !== "none";
+  return (await checked(requestTicket(null))).status === 401;
+}
+
+async function fetchAuth() {
+  const response = await checked(fetchFromGateway("v1"));
   const { auth = "none" } = await response.json().catch(() => ({}));
-  return auth !== "none" && (getCredential() !== null || (await requestTicket(null)).status === 401);
+  return auth;
+}
+
+/** Returns a response, unless it is from a proxy whose gateway is restarting. @param {Promise<Response>} answer */
+async function checked(answer) {
+  const response = await answer;
+  if (response.status >= 500) throw unreached();
+  return response;
 }
 
 /**

@@ -8,6 +8,8 @@ export class StickToBottom {
   #content;
   #button;
   #isStuck = true;
+  /** Whether it isn't to become stuck before the user scrolls. */
+  #isHeld = false;
   #lastTop = 0;
 
   /**
@@ -24,18 +26,26 @@ export class StickToBottom {
     observer.observe(content);
     observer.observe(scroller);
     button.addEventListener("click", () => this.scrollToEnd());
+    for (const type of ["wheel", "touchmove", "keydown", "pointerdown"]) scroller.addEventListener(type, () => (this.#isHeld = false), { passive: true });
   }
 
   scrollToEnd() {
+    this.#isHeld = false;
     this.#isStuck = true;
     this.#update();
+  }
+
+  /** Stays where it is, whatever grows, until the user scrolls. */
+  hold() {
+    this.#isHeld = true;
+    this.#isStuck = false;
   }
 
   /** Updates the state. A smaller position means that the user scrolled up: growing content doesn't change the position. */
   #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const nearEnd = scrollHeight - clientHeight - scrollTop < NEAR_END_PX;
-    if (nearEnd) this.#isStuck = true;
+    if (nearEnd && !this.#isHeld) this.#isStuck = true;
     else if (scrollTop < this.#lastTop) this.#isStuck = false;
     this.#lastTop = scrollTop;
     this.#button.hidden = nearEnd || this.#isStuck;

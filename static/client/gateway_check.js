@@ -10,6 +10,7 @@ export class GatewayCheck {
   #failed = 0;
   #askedAt = -Infinity;
   #reason = null;
+  #hadSocket = false;
 
   /** @param {string} url the address of the gateway's WebSocket */
   constructor(url) {
@@ -28,9 +29,13 @@ export class GatewayCheck {
     this.#askedAt = -Infinity;
   }
 
-  /** Records a lost socket. @param {boolean} wasReady @returns {boolean} whether to `ask` now */
-  onLost(wasReady) {
+  /**
+   * Records a lost socket, or an attempt that didn't get as far as a socket.
+   * @param {boolean} wasReady @param {boolean} hadSocket @returns {boolean} whether to `ask` now
+   */
+  onLost(wasReady, hadSocket) {
     if (wasReady) return false;
+    this.#hadSocket = hadSocket;
     this.#failed++;
     return this.#failed >= FAILED_OPENINGS && performance.now() - this.#askedAt >= ASK_EVERY_MS && typeof fetch === "function";
   }
@@ -42,7 +47,8 @@ export class GatewayCheck {
       const response = await fetch(this.#address, { credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
       const answer = await response.json().catch(() => null);
       if (answer?.error?.code === "forbidden_origin") return answer.error;
-      if (answer?.name === "turnwire") this.#reason = "The gateway answers, but its WebSocket doesn't open: a proxy may block it";
+      if (answer?.name === "turnwire" && !this.#hadSocket) this.#reason = null; // the credential is what fails
+      else if (answer?.name === "turnwire") this.#reason = "The gateway answers, but its WebSocket doesn't open: a proxy may block it";
       else if (answer?.error?.message) this.#reason = String(answer.error.message).replace(/\.$/, "");
       else this.#reason = `This address is not a Turnwire gateway (HTTP ${response.status})`;
     } catch {

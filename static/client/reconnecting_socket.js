@@ -31,6 +31,8 @@ export class ReconnectingSocket {
   #state = { state: "connecting" };
   #attempt = 0;
   #retryTimer = 0;
+  /** When the next socket is opened, in ms from `performance.now()`. */
+  #retryAt = 0;
   #backoff = new Backoff();
   #watchdog = new Watchdog(() => {
     this.#dropSocket();
@@ -38,7 +40,7 @@ export class ReconnectingSocket {
   });
   #offline = false;
   #isLocal;
-  #network = new Network(() => this.#onNetworkLost(), () => this.#onNetworkBack());
+  #network;
   #check;
   #credentialRefused = false;
   #stateWaiters = [];
@@ -62,6 +64,7 @@ export class ReconnectingSocket {
     this.#createSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
     this.#isLocal = isLoopback(options.url);
     this.#check = new GatewayCheck(options.url);
+    this.#network = new Network(() => this.#onNetworkLost(), () => this.#onNetworkBack());
     globalThis.document?.addEventListener("visibilitychange", this.#onWake);
     void this.#open();
   }
@@ -291,8 +294,8 @@ export class ReconnectingSocket {
   #onLost(code, detail) {
     this.#watchdog.stop();
     clearTimeout(this.#retryTimer);
+    const [wasReady, hadSocket] = [this.#state.state === "live", this.#socket !== null];
     this.#socket = null;
-    const wasReady = this.#state.state === "live";
     const reason = closeReason(code) ?? (detail || this.#check.reason || "The connection was lost");
     if (isFinal(code) && !this.#canRetryCredential(code)) {
       this.#closeForGood(code, reason);
@@ -305,13 +308,14 @@ export class ReconnectingSocket {
       return;
     }
     const delay_ms = this.#offline ? null : this.#backoff.delay_ms(code);
+    this.#retryAt = performance.now() + delay_ms;
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
     this.#setState({ state: "waiting", delay_ms, reason });
-    if (delay_ms !== null && this.#check.onLost(wasReady)) void this.#askWhy(performance.now() + delay_ms);
+    if (delay_ms !== null && this.#check.onLost(wasReady, hadSocket)) void this.#askWhy();
   }
 
-  /** Asks the gateway why no socket opens. @param {number} retryAt when the next one is opened */
-  async #askWhy(retryAt) {
+  /** Asks the gateway why no socket opens. */
+  async #askWhy() {
     const error = await this.#check.ask();
     const { state } = this.#state;
     if (state === "closed" || state === "live" || this.#offline) return;
@@ -320,7 +324,8 @@ export class ReconnectingSocket {
       this.#dropSocket();
       this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
     } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
-      this.#setState({ state, delay_ms: Math.max(0, retryAt - performance.now()), reason: this.#check.reason });
+      const delay_ms = Math.max(0, this.#retryAt - performance.now());
+      this.#setState({ state, delay_ms, reason: this.#check.reason ?? this.#state.reason });
     }
   }
 

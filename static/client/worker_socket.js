@@ -74,12 +74,19 @@ export class WorkerSocket {
   }
 }
 
-let policy = null;
+/** Where the page keeps its Trusted Types policy, because a policy's name may be used only once. */
+const POLICY = Symbol.for("turnwire.policy");
+const WORKER = /\/(?:client\/socket|markdown\/highlight)_worker\.js$/;
 
-/** Returns the worker script's URL. Under Trusted Types it uses a policy named `turnwire` that allows only this URL. */
+/** Returns the worker script's URL. Under Trusted Types it uses a policy named `turnwire` that allows only worker scripts. */
 function workerScriptUrl() {
   const url = new URL("./socket_worker.js", import.meta.url).href;
   if (!globalThis.trustedTypes) return url;
-  policy ??= trustedTypes.createPolicy("turnwire", { createScriptURL: () => url });
-  return policy.createScriptURL(url);
+  globalThis[POLICY] ??= trustedTypes.createPolicy("turnwire", { createScriptURL: checkWorkerUrl });
+  return globalThis[POLICY].createScriptURL(url);
+}
+
+function checkWorkerUrl(url) {
+  if (!WORKER.test(new URL(url).pathname)) throw new TypeError(`This isn't the script of a worker: ${url}`);
+  return url;
 }

@@ -9,6 +9,12 @@ export class LinkReferences {
   links = Object.create(null);
   #resolved = new Set();
   #unresolved = [];
+  #onPatched;
+
+  /** @param {(node: HTMLElement) => void} onPatched completes a node that was rendered again */
+  constructor(onPatched) {
+    this.#onPatched = onPatched;
+  }
 
   /**
    * Tracks a rendered node that may get a link later.
@@ -34,7 +40,9 @@ export class LinkReferences {
     for (const { start, end, node, render } of this.#unresolved) {
       const raw = text.slice(start, end);
       const lowered = raw.toLowerCase().replace(/\s+/g, " ");
-      if (added.some((name) => lowered.includes(`[${name}]`))) patchDom(node, render(raw));
+      if (!added.some((name) => lowered.includes(`[${name}]`))) continue;
+      patchDom(node, render(raw));
+      this.#onPatched(node);
     }
   }
 }

@@ -5,6 +5,8 @@
 
 import { Lexer, Marked, Tokenizer } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
+import { footnoteExtensions, numberNotes } from "./footnotes.js";
+import { escapeHtml, mathExtensions } from "./math_text.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
 /** If the parser fails on a text, the whole text becomes one block of this type. Its source is shown as text. */
@@ -12,7 +14,7 @@ const UNPARSED = "unparsed";
 /** Added to the level of each heading, because the page itself uses h1 and h2. */
 export const HEADING_OFFSET = 2;
 /** Characters with a possible inline meaning. The parser's time may be quadratic in their number. */
-const MARKERS = /[[\]!*_~`<\\&@]/g;
+const MARKERS = /[[\]!*_~`<\\&@$]/g;
 /** A text with more of these is parsed line by line. A line with more of these is shown as text. */
 const MARKERS_MAX = 1_000;
 /** Types of blocks that contain blocks. */
@@ -21,9 +23,11 @@ const CONTAINERS = new Set(["list", "list_item", "blockquote"]);
 const DEPTH_MAX = 16;
 
 const CONFIG = {
-  ALLOWED_TAGS: ["p", "br", "strong", "em", "del", "code", "pre", "ul", "ol", "li", "blockquote", "hr", "a",
+  ALLOWED_TAGS: ["p", "br", "strong", "em", "del", "code", "pre", "ul", "ol", "li", "blockquote", "hr", "a", "sup",
     "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"],
-  ALLOWED_ATTR: ["href", "start", "align", "data-language"],
+  ALLOWED_ATTR: ["href", "start", "align", "data-language", "data-math", "data-note", "data-footnote"],
+  /** Their values aren't URLs. */
+  ADD_URI_SAFE_ATTR: ["data-language", "data-math", "data-note", "data-footnote"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   ALLOWED_URI_REGEXP: LINK,
@@ -58,9 +62,11 @@ class BoundedLexer extends Lexer {
     this.blockTokens(text, this.tokens);
     const leaves = leafBlocks(this.tokens);
     const last = leaves.findLastIndex(({ type }) => type !== "space" && type !== "def");
+    const counts = (index) => index < last || !open;
     for (const [index, { type, tag, href, title }] of leaves.entries()) {
-      if (type === "def" && (index < last || !open)) links[tag] ??= { href, title };
+      if (type === "def" && counts(index)) links[tag] ??= { href, title };
     }
+    numberNotes(leaves, links, counts);
     this.tokens.links = links;
     for (const { src, tokens } of this.inlineQueue) this.inlineTokens(src, tokens);
     return this.tokens;
@@ -101,6 +107,7 @@ function limitDepth(tokenize) {
 
 const marked = new Marked({
   gfm: true,
+  extensions: [...mathExtensions, ...footnoteExtensions],
   tokenizer: {
     list: limitDepth(Tokenizer.prototype.list),
     blockquote: limitDepth(Tokenizer.prototype.blockquote),
@@ -167,8 +174,4 @@ function plainParagraph({ raw }) {
   node.dir = "auto";
   node.textContent = raw;
   return node;
-}
-
-function escapeHtml(text) {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 }

@@ -9,6 +9,7 @@
 import { el } from "../shared/dom.js";
 import { lastTextNode, patchDom, setTextData } from "../shared/patch_dom.js";
 import { CodeBlock } from "./code_block.js";
+import { linkNotes } from "./footnotes.js";
 import { IncrementalBlock, scrollBox } from "./incremental_block.js";
 import { LinkReferences } from "./link_references.js";
 import { fenceLanguage, HEADING_OFFSET, isTooComplex, parseBlocks, renderBlock } from "./markdown.js";
@@ -16,7 +17,7 @@ import { fenceLanguage, HEADING_OFFSET, isTooComplex, parseBlocks, renderBlock }
 /** A line with only these characters may still become any kind of block. */
 const AMBIGUOUS_LINE = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
 /** Text that can't change the structure of the line that it extends. */
-const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
+const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=$\r\n]*$/;
 const PLAIN_TEXT_PARENTS = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /**
  * A line that may be the first row of a table, and the beginning of the next line. Until this second line is complete,
@@ -45,6 +46,8 @@ const CUT_AT_WORD_CHARS = 6_000;
 const CUT_BLOCK_CHARS = 12_000;
 /** The pieces of a cut paragraph are joined when they are complete, up to this many characters. */
 const JOINED_CHARS_MAX = 15_000;
+/** More formulas of a text than this are shown as their source. */
+const FORMULAS_MAX = 500;
 
 /** Renders Markdown into `root` as the text grows. */
 export class MarkdownView {
@@ -65,7 +68,8 @@ export class MarkdownView {
   #nextParseAt = 0;
   /** The level of the last heading. The next heading is at most one level deeper. */
   #headingLevel = HEADING_OFFSET;
-  #references = new LinkReferences();
+  #references = new LinkReferences((node) => this.#decorate(node));
+  #formulaCount = 0;
   /**
    * The last paragraph that was cut, and the offset of its source.
    * @type {{node: HTMLElement, start: number} | null}
@@ -148,7 +152,7 @@ export class MarkdownView {
       this.#headingLevel = level;
       if (view.incremental) this.#settleItems(view.incremental, start, true);
       else if (!view.code) this.#settleText(whole, block, this.#settledChars + start, view, isCut && index === firstOpen - 1);
-      finish(view);
+      this.#finish(view);
     }
     const incremental = this.#openViews.length === 1 ? this.#openViews[0].incremental : null;
     const from = blocks[firstOpen]?.start ?? (open && blocks.length === 0 ? 0 : text.length);
@@ -172,6 +176,7 @@ export class MarkdownView {
     // Parsed as a whole, a text that is too complex loses the markup that spans lines.
     if (isTooComplex(raw)) before.node.append(/ {2}\n$/.test(source) ? el("br") : "\n", ...node.childNodes);
     else patchDom(before.node, renderBlock(block));
+    this.#decorate(before.node);
     this.#references.untrack(before.node);
     return true;
   }
@@ -179,7 +184,7 @@ export class MarkdownView {
   /** Ends a list or a table without its open items: the new text made them something else. */
   #dropOpenItems(view) {
     view.incremental.removeOpenItems();
-    finish(view);
+    this.#finish(view);
   }
 
   /** Finishes items or rows. Returns the length of their source, with the table's head if these are its first rows. */
@@ -190,10 +195,25 @@ export class MarkdownView {
     for (const { raw, node } of items) {
       const render = (itemSource) => incremental.renderItem(this.#parseOne(incremental.head + itemSource));
       this.#references.track(raw, this.#settledChars + start + length, node, render);
-      finish({ node });
+      this.#finish({ node });
       length += raw.length;
     }
     return length;
+  }
+
+  /** Completes a finished block: highlighting, copy buttons, boxes in which tables scroll, formulas, footnotes. */
+  #finish(view) {
+    finish(view);
+    if (!view.code && !view.incremental) this.#decorate(view.node);
+  }
+
+  /** Renders the formulas of a finished node, and links its footnotes. */
+  #decorate(node) {
+    linkNotes(node);
+    const formulas = [...node.querySelectorAll("code[data-math]")].slice(0, FORMULAS_MAX - this.#formulaCount);
+    if (formulas.length === 0) return;
+    this.#formulaCount += formulas.length;
+    import("./math_view.js").then(({ renderFormulas }) => renderFormulas(formulas), () => {}); // else the source stays
   }
 
   /** Parses a single block with the link references so far. */
@@ -288,7 +308,8 @@ function decidedLength(text) {
 function firstOpenBlock(text, blocks) {
   const last = blocks.length - 1;
   const line = text.lastIndexOf("\n") + 1;
-  const ambiguous = last > 0 && blocks[last].start >= line && AMBIGUOUS_LINE.test(text.slice(line));
+  const isLineOpen = blocks[last]?.start >= line && AMBIGUOUS_LINE.test(text.slice(line));
+  const ambiguous = last > 0 && (isLineOpen || blocks[last].block.pending);
   return Math.max(0, ambiguous ? last - 1 : last);
 }
 
@@ -300,7 +321,6 @@ function isOpenFence(raw) {
   return !(last.startsWith(fence) && last === fence[0].repeat(last.length));
 }
 
-/** Completes a finished block: highlighting, copy buttons, boxes in which tables scroll. */
 function finish({ node, code, incremental }) {
   if (code) code.finish();
   if (code || incremental) return; // the items of a list or table are already finished

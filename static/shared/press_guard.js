@@ -16,7 +16,7 @@ export function guardPresses() {
   let last = null;
   const onClick = (event) => {
     if (!event.isTrusted || event.detail === 0 || event.pointerType === "") return;
-    const target = event.target.closest?.(ACTIONABLE);
+    const target = actionableAt(event.target);
     if (last && event.timeStamp - last.at < WITHIN_MS && isNear(event, last)) {
       // What takes turns with itself may be pressed fast, such as the arrows between versions.
       if (target && !last.around.has(target) && !target.closest("[data-repeatable]")) {
@@ -31,6 +31,12 @@ export function guardPresses() {
   return () => removeEventListener("click", onClick, { capture: true });
 }
 
+/** Returns what a click on an element presses: for a label, its field, which gets a click of its own. */
+function actionableAt(node) {
+  const found = node?.closest?.(ACTIONABLE);
+  return found?.localName === "label" ? found.control : found;
+}
+
 function isNear({ clientX, clientY }, { x, y }) {
   return Math.abs(clientX - x) <= WITHIN_PX && Math.abs(clientY - y) <= WITHIN_PX;
 }
@@ -40,7 +46,7 @@ function actionableAround(x, y) {
   const found = new Set();
   for (let dx = -WITHIN_PX; dx <= WITHIN_PX; dx += STEP_PX) {
     for (let dy = -WITHIN_PX; dy <= WITHIN_PX; dy += STEP_PX) {
-      const target = document.elementFromPoint(x + dx, y + dy)?.closest(ACTIONABLE);
+      const target = actionableAt(document.elementFromPoint(x + dx, y + dy));
       if (target) found.add(target);
     }
   }

@@ -24,6 +24,31 @@ test("a conversation fires reattached after a reconnect only, and the messages s
   equal(again, 1);
 });
 
+test("changes of the list arrive, also on later sockets, until it is detached", async (stage) => {
+  const [here, there] = [stage.connect(await stage.shared()), stage.connect(await stage.shared(), { codec: "msgpack" })];
+  const changes = [];
+  here.addEventListener("conversations", ({ detail }) => changes.push(detail));
+  await here.attachConversations();
+  const chat = await there.createConversation({ title: "One" });
+  const changed = (state) => changes.some((change) => Object.entries({ conversation: chat.id, ...state }).every(([key, value]) => change[key] === value));
+  await until(() => changed({ change: "changed", title: "One", revision: 0 }));
+  here.drop();
+  await until(() => changed({ conversation: null, change: "reattached" }));
+  ok((await chat.update({ pinned: true })).pinned);
+  await until(() => changed({ pinned: true, revision: 1 }));
+  ok((await there.conversations({ pinned: true }).all()).some(({ id }) => id === chat.id));
+  const cut = await chat.start({ ...demoStart(TEXT, 0), params: { demo: { text: TEXT, rate: 0, fail: "length", fail_after: 20 } } });
+  equal((await chat.start({ parent: cut.id, continue: true, params: demoStart(TEXT, 0).params })).text, TEXT);
+  await chat.delete();
+  await until(() => changed({ change: "deleted" }));
+  await here.detachConversations();
+  const seen = changes.length;
+  await there.createConversation({ title: "Two" });
+  await here.ping();
+  equal(changes.filter(({ title }) => title === "Two"), []);
+  ok(changes.length >= seen);
+});
+
 test("conversations are created, listed, read, updated, cleared and deleted", async (stage) => {
   const connection = stage.connect(await stage.shared(), { codec: "msgpack" });
   const title = `Shelf ${Math.random()}`;

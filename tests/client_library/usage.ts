@@ -18,14 +18,15 @@ connection.addEventListener("state", ({ detail }) => show(detail));
 connection.addEventListener("violation", ({ detail }) => console.error(detail.code, detail instanceof LawViolation));
 connection.addEventListener("turn", ({ detail }) => void follow(detail));
 connection.addEventListener("roundtrip", ({ detail }) => console.log(detail.toFixed()));
+connection.addEventListener("conversations", ({ detail }) => console.log(detail.change === "changed" ? detail.pinned : detail.conversation));
 connection.addEventListener("event", ({ detail }) => console.log(detail.type));
 
 function show(state: ConnectionState): string {
   switch (state.state) {
     case "connecting": return "…";
-    case "live": return state.ready.default_model;
-    case "waiting": return `${state.delay_ms ?? "?"} ${state.reason}`;
-    case "closed": return `${state.code}`;
+    case "live": return state.suspect ? "?" : state.ready.default_model;
+    case "waiting": return state.network === false ? "offline" : `${state.delay_ms ?? "?"} ${state.reason}`;
+    case "closed": return `${state.error?.code ?? state.code}`;
   }
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.client import Client, TurnView, client
+from tests.client import Client, RequestFailed, TurnView, client
 from tests.e2e.test_upstreams import gateway_with_upstream, turn
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.metrics import value
@@ -85,6 +85,47 @@ async def test_an_answer_that_breaks_off_is_continued(tmp_path: Path, how: str) 
         got = await c.request("turn.get", turn="t")
         assert got["message"]["parts"] == [{"kind": "text", "text": WHOLE}]
         assert value(await metrics(gateway), "turnwire_continuations_total", outcome="completed") == 1
+
+
+async def test_a_client_continues_an_answer_that_was_cut(tmp_path: Path) -> None:
+    """A start with `continue` sends the text so far as the start of the answer, removes what the model repeats, and counts its
+    own request only. `max_tokens` bounds the rest alone. A failure of that request is the turn's error, and the earlier text
+    is kept. `models.list` and the error of a model that can't go on say so."""
+    async with (
+        Upstream() as upstream,
+        gateway_with_upstream(upstream, tmp_path, TURNWIRE_METRICS="public") as (gateway, c),
+    ):
+        upstream.play(
+            chat("The quick", " brown", finish="length"), chat("brown fox jumps", " over the lazy dog.", usage=USAGE)
+        )
+        cut = (await turn(c, "t", "kimi/some-model")).ended
+        assert cut is not None
+        assert cut["finish_reason"] == "length"
+        got = await c.request("turn.get", turn="t")
+        fields = {"conversation": got["conversation"], "parent": cut["message"], "continue": True}
+        await c.request("turn.start", turn="u", params={"max_tokens": 100}, **fields)
+        await c.ending("u")
+        ended = check(c.turns["u"])
+        assert statuses(c, "u") == [("continued", "kimi/some-model")]
+        first, second = (received.body for received in upstream.requests)
+        assert second["messages"] == [
+            *first["messages"],
+            {"role": "assistant", "content": "The quick brown", "partial": True},
+        ]
+        assert (second["max_tokens"], ended["timing"]["attempts"]) == (100, 1)
+        assert ended["usage"] == {"input_tokens": 5, "output_tokens": 2}
+        upstream.play(error_response(400, {"error": {"message": "no"}}))
+        await c.request("turn.start", turn="v", **fields)
+        failed = await c.ending("v")
+        assert (failed["type"], failed["error"]["code"]) == ("turn.failed", "invalid_request")
+        assert c.turns["v"].text() == "The quick brown"
+        with pytest.raises(RequestFailed) as refused:
+            await c.request("turn.start", turn="w", model="openai/some-model", **fields)
+        assert (refused.value.error["code"], refused.value.error["path"]) == ("unsupported", "continue")
+        assert "models.list" in refused.value.error["message"]
+        models = {one["id"]: one["continues"] for one in (await c.request("models.list"))["models"]}
+        assert (models["demo"], models["gpt-6-sol"], models["claude-haiku-4-5"]) == (True, False, True)
+        assert value(await metrics(gateway), "turnwire_continuations_total", outcome="completed") in {None, 0}
 
 
 FORMS: dict[str, dict[str, Any]] = {

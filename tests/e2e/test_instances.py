@@ -285,16 +285,35 @@ async def test_a_queued_turn_of_a_dead_owner_is_taken_over(tmp_path: Path) -> No
 
 
 async def test_law_7_a_device_sees_turns_of_other_instances(tmp_path: Path) -> None:
-    """Law 7: a client that is attached to a conversation on one instance gets the turns and changes of the other
-    instance."""
+    """Law 7: a client that is attached to a conversation, or to the list, on one instance gets the turns and changes of the
+    other instance. An answer that was cut on one of them is continued on the other, pinned or not."""
     async with world(tmp_path) as w, client(w.urls()[0]) as one, client(w.urls()[1]) as two:
         conversation = (await one.request("conversation.create"))["id"]
         await two.request("conversation.attach", conversation=conversation)
+        await two.request("conversations.attach")
+
+        def listed(**state: Any) -> bool:
+            changes = [f for f in two.frames if f["type"] == "conversations.changed"]
+            return any(state.items() <= change.items() for change in changes)
+
         demo = {"demo": {"rate": 100, "tokens": 50}}
         await one.request("turn.start", turn="t", input="x", conversation=conversation, params=demo)
         await two.ending("t")
         assert two.turns["t"].text() == expected("x", demo["demo"])
         await one.request("conversation.update", conversation=conversation, title="New")
         await two.until(lambda: any(f["type"] == "conversation.updated" and f["title"] == "New" for f in two.frames))
+        await one.request("conversation.update", conversation=conversation, pinned=True)
+        await two.until(lambda: listed(title="New", pinned=True, head=two.turns["t"].ended["message"]))
+        cut = {**demo["demo"], "fail": "length", "fail_after": 20}
+        await two.request("turn.start", turn="u", input="y", conversation=conversation, params={"demo": cut})
+        parent = (await two.ending("u"))["message"]
+        await one.request(
+            "turn.start", turn="v", conversation=conversation, parent=parent, params=demo, **{"continue": True}
+        )
+        await two.ending("v")
+        assert two.turns["v"].text() == expected("y", demo["demo"])
+        listed_now = await two.request("conversation.list", pinned=True)
+        assert [one["id"] for one in listed_now["conversations"]] == [conversation]
         await one.request("conversation.delete", conversation=conversation)
         await two.until(lambda: any(f["type"] == "conversation.deleted" for f in two.frames))
+        await two.until(lambda: listed(conversation=conversation, change="deleted"))

@@ -29,6 +29,7 @@ dev = ["parser"]
 clients = ["parser"]
 peers = ["parser"]
 upkeep = ["parser"]
+docs = ["parser"]
 """
 
 

@@ -141,7 +141,7 @@ async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage)
 
     await items.first.hover()
     await items.first.get_by_role("button", name="Delete").click()
-    await page.get_by_test_id("confirm-delete").click()
+    await page.get_by_test_id("confirm-delete").press("Enter")  # a second click within 600 ms is ignored
     await expect(items).to_have_count(0)
     await expect(page.get_by_test_id("empty")).to_be_visible()
 

@@ -122,6 +122,7 @@ async def test_extremely_nested_markdown_is_shown(watched: WatchedPage) -> None:
 
 
 GROWING = (WORDS / "growing.txt").read_text("utf-8")
+GROWING_FORMULAS = (WORDS / "growing_formulas.txt").read_text("utf-8")
 
 
 async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage) -> None:
@@ -136,6 +137,85 @@ async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage) -
         assert seen["blocks"] > 12, steps
         # A reference may be in a list or a quote, far below the words that it turns into a link.
         assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep")), steps
+
+
+async def test_incremental_formulas_equal_a_full_render(watched: WatchedPage) -> None:
+    """So do formulas, footnotes and diagrams. A formula is rendered when it is finished, and prices are text."""
+    for steps in ([1], [7, 3]):
+        seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING_FORMULAS, steps])
+        assert seen["astray"] == [], steps
+        assert seen["grown"] == seen["whole"], steps
+        assert seen["same"], steps
+        assert seen["grown"].count("<math ") == 9, steps
+        assert seen["grown"].count("note-link") == 2, steps
+        for text in ("$5 or $10-$12", "$3, unclosed \\(y and \\[z.", "[^none]", "$$ not closed"):
+            assert text in seen["grown"], (steps, text)
+
+
+RICH = r"""Mass \(E = mc^2\) costs $5 and $10[^1]; \boxed is $\boxed{1}$, invalid is $\frobnicate{x}$.
+
+```mermaid
+%%{init: {"securityLevel": "loose", "htmlLabels": true, "themeCSS": "* { background: url(https://evil.example/a) }"}}%%
+flowchart LR
+  A["<img src=x onerror=parent.harmed=1><b>x</b>"] -->|frame| B
+  click A "https://evil.example/" _top
+  click B call harm()
+```
+
+```rust
+fn main() { let x: u32 = 5; }
+```
+
+[^1]: A note."""
+
+ENDLESS = """globalThis.mermaid = {
+  mermaidAPI: { defaultConfig: {} }, initialize() {}, render: () => new Promise(() => {}),
+};"""
+
+
+async def test_formulas_diagrams_and_code_of_an_answer(watched: WatchedPage) -> None:
+    """Formulas are rendered for readers and screen readers. A diagram is drawn in a frame that can do nothing to the page,
+    whatever its source says, and is ended if it takes too long. Code is highlighted in a worker."""
+    page = watched.page
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    turn = await watched.say(RICH, rate=400)
+    await ended(turn, "completed")
+    await expect(turn.locator("math")).to_have_count(2)
+    await expect(turn.locator("code[data-math]")).to_have_text(r"$\frobnicate{x}$")
+    await expect(turn.get_by_test_id("answer")).to_contain_text("costs $5 and $10")
+    await turn.get_by_role("button", name="Footnote 1").click()
+    await expect(turn.locator("[data-footnote]")).to_be_focused()
+    frame = turn.locator("iframe")
+    await expect(frame).to_have_attribute("data-shown", "")
+    assert await frame.get_attribute("sandbox") == "allow-scripts"
+    inside = frame.content_frame
+    await expect(inside.locator("svg")).to_be_visible()
+    assert await inside.locator("body").evaluate(
+        """(body) => [self.origin, body.querySelectorAll("foreignObject, img, a[href], a[*|href], [onclick]").length]"""
+    ) == ["null", 0]
+    # Mermaid parses the label to clean it. The frame's policy blocks what the markup would run or load meanwhile.
+    assert all("policy" in error.lower() for error in watched.errors)
+    watched.errors.clear()
+    await turn.get_by_role("button", name="Code", exact=True).click()
+    await expect(turn.locator("pre").first).to_be_visible()
+    await expect(turn.locator("[class^=hljs]").first).to_be_attached()
+    assert await page.evaluate("window.harmed ?? null") is None
+    assert any("/highlight_worker.js" in worker.url for worker in page.workers)
+    assert all(url.split("/")[2].startswith("127.0.0.1") for url in requests if url.startswith("http"))
+
+    await turn.get_by_role("button", name="Wrap").last.click()
+    assert await turn.locator("pre").last.evaluate("(pre) => getComputedStyle(pre).whiteSpace") == "pre-wrap"
+    await page.route(
+        "**/vendor/mermaid.js",
+        lambda route: route.fulfill(
+            body=ENDLESS, content_type="text/javascript", headers={"cross-origin-resource-policy": "cross-origin"}
+        ),
+    )
+    endless = await watched.say("```mermaid\nflowchart LR\n  A --> B\n```", rate=0)
+    await expect(endless.get_by_role("button", name="Draw again")).to_be_visible()
+    await expect(endless.locator("iframe")).to_have_count(0)
+    await expect(endless.locator("pre")).to_contain_text("A --> B")
 
 
 async def test_a_table_follows_the_direction_of_its_text(watched: WatchedPage) -> None:

@@ -58,6 +58,20 @@ async def sign_in(watched: WatchedPage, credential: str) -> None:
     await box.press("Enter")
 
 
+async def check_documents(watched: WatchedPage) -> None:
+    """Check that a request of /docs is sent with the sign-in of this tab."""
+    page = watched.page
+    url = page.url
+    await page.goto(f"{url.partition('#')[0]}docs#getConversations")
+    form = page.locator("#getConversations form.try-it")
+    await expect(page.locator(".sign-in-bar")).to_have_text("Signed in in this tab.Sign out")
+    await form.get_by_role("button", name="Send").click()
+    await expect(form.locator("pre")).to_contain_text("who am I?")
+    await expect(page.locator("#getConversations [data-language=curl]")).to_contain_text("Bearer $TURNWIRE_KEY")
+    await page.goto(url)
+    await watched.until_live()
+
+
 @pytest.mark.parametrize("width", [390, 1024])
 async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
     browser: Browser, tmp_path: Path, width: int
@@ -95,10 +109,12 @@ async def test_an_invalid_key_shows_an_error_and_a_valid_one_signs_in(
         )
         assert [key in place for place in kept] == [False, True, False]
         assert len([one for one in addresses if "/ws?ticket=tk_" in one]) == 2
-        assert not [one for one in addresses if key in one]
+        assert not [one for one in addresses if key in one or one.endswith("/v1")]
 
         if width < 800:
             await page.get_by_role("button", name="Conversations").click()
+        else:
+            await check_documents(watched)
         await page.get_by_role("button", name="Sign out").click()
         await expect(dialog).to_be_visible()
         assert key not in await page.evaluate("JSON.stringify({...sessionStorage}) + location.href")
@@ -127,6 +143,12 @@ async def test_a_revoked_key_asks_for_another_and_the_answer_continues(browser: 
         await expect(watched.page.get_by_test_id("prompt-box")).to_have_value("not sent yet")
 
 
+TYPE = """(box, text) => {
+  box.value = text;
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
+
+
 async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, tmp_path: Path) -> None:
     """If another user signs in after a key has been revoked, the page is empty."""
     keys = KeyFile(tmp_path)
@@ -138,12 +160,17 @@ async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, t
         await watched.choose(rate=200, tokens=5)
         await ended(await watched.ask("only for ann"), "completed")
         await expect(page.get_by_test_id("conversation")).to_have_count(1)
+        await page.get_by_test_id("new-conversation").click()
+        await page.get_by_test_id("system").evaluate(TYPE, "Ann's own.")
+        await expect(page.get_by_test_id("system-line")).to_contain_text("Ann's own.")
         keys.remove(key)
         await expect(page.get_by_test_id("sign-in")).to_be_visible(timeout=20_000)
         await sign_in(watched, token("bob"))
         await expect(page.get_by_test_id("user")).to_have_text("bob")
         await watched.until_live()
         await expect(page.get_by_text("only for ann")).to_have_count(0)
+        await expect(page.get_by_test_id("system-line")).to_be_hidden()
+        await expect(page.get_by_test_id("system")).to_have_value("")
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
 
 

@@ -105,6 +105,19 @@ async def test_twenty_streams_cause_no_long_task(watched: WatchedPage, wire: boo
     assert all(longer - length > 100 for length, longer in zip(before, after, strict=True))
 
 
+async def test_an_answer_at_a_thousand_tokens_per_second_causes_no_long_task(watched: WatchedPage) -> None:
+    """One answer with all kinds of blocks, as fast as the fastest providers write."""
+    blocks = [
+        "\n".join(f"{number}. Item **{number}** `code`" for number in range(1, 101)),
+        "```python\n" + "\n".join(f"v_{number} = {number} * 2" for number in range(1, 101)) + "\n```",
+        "| a | b |\n|---|---|\n" + "\n".join(f"| {number} | cell |" for number in range(1, 101)),
+        PROSE,
+    ]
+    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(blocks), rate=1000)
+    assert await turn.locator("li").count() == 100
+    assert [task for task in tasks if task > LONG_TASK_MS] == []
+
+
 async def test_memory_grows_only_with_the_text(watched: WatchedPage) -> None:
     """Over thousands of tokens, the page adds nodes for each block but not for each token, and the heap grows by little
     more than the text."""

@@ -146,7 +146,7 @@ async def test_an_empty_conversation_keeps_its_title(watched: WatchedPage) -> No
         ({"fail": "content_filter"}, r"content filter stopped it\. Rephrase", "stopped by the content filter"),
         ({"fail": "refusal"}, r"refused to answer\. Rephrase", "refused"),
         ({"stop": "admin"}, r"an operator stopped it\. Maintenance\. Regenerate", "stopped by an operator"),
-        ({"stop": "client"}, r"^$", "stopped by you"),
+        ({"stop": "client"}, r"^Continue$", "stopped by you"),
     ],
 )
 async def test_a_failed_or_cut_answer_says_why_after_a_reload(

@@ -33,10 +33,12 @@ from gateway.dialects.plain_http import start_of_stream
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id
 from gateway.http.admin import AdminStop
+from gateway.http.assets import _HASHED, _accepted_encoding, has_tag
 from gateway.http.credentials import Revocation
 from gateway.http.dialects.chat_completions import StreamGet
 from gateway.http.dialects.plain_http_turns import POSITION
 from gateway.http.dialects.responses_socket import STREAM_ID
+from gateway.http.frame_headers import frame_headers
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.part_download import _MEDIA_TYPE
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
@@ -668,6 +670,12 @@ ROWS = [
     Row(
         "Accept: parameters", lambda: negotiate_media_type(header("accept", "a" + fill(";q=1")), ("application/json",))
     ),
+    Row("Accept-Encoding", lambda: _accepted_encoding(fill("br ,")), "http.assets._ENCODING"),
+    Row("Accept-Encoding: zeros", lambda: _accepted_encoding("br;q=0." + fill("0")), "http.assets._ENCODING"),
+    Row("Accept-Encoding: spaces", lambda: _accepted_encoding("br" + fill(" ")), "http.assets._ENCODING"),
+    Row("a path of a frame", lambda: frame_headers("/static/" + fill("a") + "/"), "http.frame_headers._FILES"),
+    Row("a path of a file", lambda: _HASHED.fullmatch("0123456789ab-page/" + fill("/")), "http.assets._HASHED"),
+    Row("If-None-Match", lambda: has_tag(header("if-none-match", fill('",')), '"a"')),
     Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
     Row("Last-Event-ID", lambda: parse_last_event_id(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
     Row("Content-Type", lambda: _check_type(header("content-type", "application/json" + fill(";")))),
@@ -725,6 +733,12 @@ NO_EXTERNAL_INPUT = {
     "gateway.commands.env_file._NAME": "the operator's file",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",
+    "gateway.http.page_bundle._COMMENT": "our own files",
+    "gateway.http.page_bundle._EXPORTED": "our own files",
+    "gateway.http.page_bundle._EXPORTED_LIST": "our own files",
+    "gateway.http.page_bundle._IMPORT": "our own files",
+    "gateway.http.page_bundle._RELATIVE": "our own files",
+    "gateway.http.page_bundle._UNKNOWN": "our own files",
     "gateway.setting_values.normalize_path": "the operator's setting",
     "gateway.setting_values._ORIGIN": "the operator's setting",
     "providers.catalog.endpoints._SCHEME": "the operator's keys",

@@ -65,7 +65,7 @@ async def start_chat(services: Services, session: ChatSession, submission: Submi
 
 
 async def _is_of_chat(session: ChatSession, submission: Submission) -> bool:
-    """Return whether the answer before the message is one of this chat: it runs, or has ended just now."""
+    """Return whether the answer that the client shows before its message is a turn of this chat, which may still run."""
     shown = submission.answer_before()
     if not shown:
         return False

@@ -90,7 +90,7 @@ async def branch(context: RequestContext, session: HttpSession, conversation: st
 
 
 async def _branch_or_nothing(context: RequestContext, conversation: str) -> list[Message]:
-    """Return what `branch` does, and nothing if there is no such session: it begins with its first message."""
+    """Return what `branch` does, or nothing if there is no such session, because a session begins with its first message."""
     async with context.session() as session:
         try:
             return await branch(context, session, conversation)

@@ -26,7 +26,7 @@ def test_a_request_has_its_result() -> None:
     """The result message is the frame `result` with the type of this request's result."""
     document = asyncapi("127.0.0.1:8000")
     payload = document["components"]["messages"]["turn.get.result"]["payload"]
-    assert payload["properties"]["type"] == {"enum": ["result"]}
+    assert payload["properties"]["type"]["enum"] == ["result"]
     assert payload["properties"]["result"] == {"$ref": "#/components/schemas/TurnView"}
     assert "discriminator" not in json.dumps(document)
 

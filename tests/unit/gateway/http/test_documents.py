@@ -20,6 +20,8 @@ async def test_a_document_is_served_as_json(path: str, key: str, monkeypatch: py
         for name in ("openapi", "asyncapi"):
             monkeypatch.setattr(f"gateway.http.routes.{name}", lambda _: pytest.fail("generated twice"))
         assert (await http.get(path)).content == first.content
+        again = await http.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
 
 async def test_the_documents_page_is_served() -> None:

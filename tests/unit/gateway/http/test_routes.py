@@ -102,26 +102,29 @@ async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> No
         assert (await http.get(path)).status_code == 404
 
 
-REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\()[ (]*["'`]([^"'`#]+)["'`]""")
+REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\(|"src":)[ (]*["'`]([^"'`#]+)["'`]""")
 COMMENT = re.compile(r"/\*.*?\*/|^ *// .*?$", re.DOTALL | re.MULTILINE)
+STYLE_REFERENCE = re.compile(r"url\(([\w./-]+)\)")
+PAGES = ("index.html", "docs.html", "app.webmanifest", "sw.js")
 LIBRARY = ("turnwire.js", "turnwire.d.ts")
 
 
 def needed(folder: Path) -> set[str]:
     """Return the pages, the client library, all files that these load (directly or not), and the vendored licenses."""
     found: set[str] = set()
-    pending = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    pending = [folder / name for name in (*PAGES, *LIBRARY)]
     while pending:
         path = pending.pop()
         name = str(path.relative_to(folder))
         if name in found:
             continue
         found.add(name)
-        base = folder.parent if path.suffix == ".html" else path.parent
-        for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
+        base = folder.parent if name in PAGES else path.parent
+        source = COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+        for reference in (STYLE_REFERENCE if path.suffix == ".css" else REFERENCE).findall(source):
             named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
             if named.is_relative_to(folder):
-                pending += named.parent.glob(named.name)
+                pending += filter(Path.is_file, named.parent.glob(named.name))
     return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
 
 
@@ -157,6 +160,20 @@ async def test_every_response_has_the_security_headers(http: httpx2.AsyncClient,
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert "server" not in headers
+
+
+async def test_the_frame_of_diagrams_has_a_policy_of_its_own(http: httpx2.AsyncClient) -> None:
+    """It is sandboxed and may load nothing but its two scripts, which its origin of its own has to be allowed."""
+    for name in ("diagram/frame.html", "diagram/frame.js", "vendor/mermaid.js"):
+        answer = await http.get(f"/static/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self';" in policy
+        assert "sandbox allow-scripts" in policy
+        assert "frame-ancestors 'self'" in policy
+    font = await http.get("/static/vendor/katex/fonts/KaTeX_Main-Regular.woff2")
+    assert (font.status_code, font.headers["cross-origin-resource-policy"]) == (200, "same-origin")
 
 
 async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:

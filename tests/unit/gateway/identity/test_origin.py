@@ -220,7 +220,7 @@ def test_all_values_of_a_header_are_returned() -> None:
 
 def test_a_refused_origin_is_named_cut_and_plain() -> None:
     """The message says which origin and which setting. An origin of any length and any characters is shown harmless."""
-    with pytest.raises(ApiError, match="http://localhost:5173 .*TURNWIRE_ALLOWED_ORIGINS"):
+    with pytest.raises(ApiError, match=r"http://localhost:5173 .*TURNWIRE_ALLOWED_ORIGINS"):
         check_origin(headers(origin="http://localhost:5173", host="127.0.0.1:8000"), DEFAULT)
     with pytest.raises(ApiError) as refused:
         check_origin(headers(origin="http://\x1b[31m" + "x" * 10_000, host="127.0.0.1:8000"), DEFAULT)

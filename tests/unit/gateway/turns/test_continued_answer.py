@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from gateway.protocol.events import TurnDelta, TurnPart
 from gateway.streams.log import event_size
+from gateway.turns.event_writer import EventWriter
 from gateway.turns.message_fold import fold
 from gateway.turns.part_events import SLICE_BYTES, repeated_events
 from providers.base import CitationPart, Part, ReasoningPart, TextPart
@@ -26,6 +28,16 @@ async def cut_answer(client: SessionClient, turn: str = "t0", **demo: Any) -> di
     stored = await client.request("turn.get", turn=turn)
     assert stored["finish_reason"] == "length"
     return {"conversation": placed["conversation"], "parent": stored["message"]["id"], "continue": True}
+
+
+def hangs_after(repeat: Any) -> Any:
+    """Return a `repeat` that publishes the earlier answer and then hangs, so that the log has it without `continued`."""
+
+    async def repeat_and_hang(writer: EventWriter, parts: list[Part]) -> None:
+        await repeat(writer, parts)
+        await asyncio.get_running_loop().create_future()
+
+    return repeat_and_hang
 
 
 def kinds(frames: list[Frame]) -> list[str]:
@@ -89,8 +101,8 @@ async def test_it_can_be_queued_cancelled_and_followed_on_another_instance(pair:
         assert here.turns["t2"].text() == expected("Hello", DEMO)
 
 
-@pytest.mark.parametrize("killed_at", ["queued", "continued"])
-async def test_it_outlives_its_owner(pair: Pair, killed_at: str) -> None:
+@pytest.mark.parametrize("killed_at", ["queued", "repeated", "continued"])
+async def test_it_outlives_its_owner(pair: Pair, killed_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 9: another instance goes on from the end of the log, or begins again if the log has none of it. The answer is
     whole, and nothing is repeated."""
     one, two = pair
@@ -103,13 +115,18 @@ async def test_it_outlives_its_owner(pair: Pair, killed_at: str) -> None:
                 await here.start("slow", conversation=fields["conversation"], demo={"rate": 60, "tokens": 20})
                 await here.request("turn.start", turn="t1", params=params, on_busy="queue", **fields)
                 await there.until(lambda: there.of("t1"))
+            elif killed_at == "repeated":
+                with monkeypatch.context() as patched:
+                    patched.setattr(EventWriter, "repeat", hangs_after(EventWriter.repeat))
+                    await here.request("turn.start", turn="t1", params=params, **fields)
+                    await there.until(lambda: "turn.delta" in kinds(there.of("t1")))
             else:
                 await here.request("turn.start", turn="t1", params=params, **fields)
                 await there.until(lambda: "continued" in kinds(there.of("t1")) and there.turns["t1"].seq > 8)
             await one.kill()
         assert (await there.ending("t1"))["type"] == "turn.completed"
         view = there.turns["t1"]
-        assert (view.text(), view.resets) == (expected("Hello", DEMO), int(killed_at == "queued"))
+        assert (view.text(), view.resets) == (expected("Hello", DEMO), int(killed_at != "continued"))
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,9 @@ class BreakableArchive(SqlArchive):
         self._check()
         return await super().conversation(user, conversation)
 
-    async def conversations(self, user: str, limit: int, before: str | None) -> Any:
+    async def conversations(self, user: str, limit: int, before: str | None, *, pinned: bool = False) -> Any:
         self._check()
-        return await super().conversations(user, limit, before)
+        return await super().conversations(user, limit, before, pinned=pinned)
 
 
 class Instance(Protocol):

@@ -141,9 +141,9 @@ async def test_upgrade_and_downgrade_keep_the_data(make_url: MakeUrl) -> None:
         assert (await archive.downgrade("0001")).revision == "0001"
         assert "turnwire archive upgrade" in await refused(url)
         assert (await archive.upgrade("0001")).revision == "0001"
-        with pytest.raises(ArchiveError, match="Run turnwire archive upgrade --to 0003"):
-            await archive.downgrade("0003")
-        assert (await archive.upgrade()).revision == "0003"
+        with pytest.raises(ArchiveError, match="Run turnwire archive upgrade --to 0004"):
+            await archive.downgrade("0004")
+        assert (await archive.upgrade()).revision == "0004"
         with pytest.raises(ArchiveError, match="Run turnwire archive downgrade --to 0001"):
             await archive.upgrade("0001")
         with pytest.raises(ArchiveError, match="no revision '7'"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from store.records import StoreError
+from store.records import Change, StoreError
 from store.sqlite.database import SCHEMA_VERSION, Database
 from store.sqlite.journal import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX
 from store.sqlite.store import SqliteStore
@@ -338,6 +338,10 @@ async def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     await database.close()
 
 
+WITHOUT_PINS = "DROP INDEX conversations_pinned; ALTER TABLE conversations DROP COLUMN pinned;"
+"""Makes a file of version 7 or older out of one of version 8."""
+
+
 async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
     """A file from before the search in messages opens at once. Its messages are found before they are in the index, and
     after; its conversations have no retention."""
@@ -352,6 +356,7 @@ async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
         db.executescript(
             "DROP TABLE message_words; DROP TABLE searches; DROP TABLE removed_messages; DROP TRIGGER message_leaves_search;"
             "DROP INDEX conversations_by_age; DROP INDEX conversations_by_expiry; DROP INDEX notes_by_user;"
+            f"{WITHOUT_PINS}"
             "ALTER TABLE conversations DROP COLUMN retention_days; ALTER TABLE notes DROP COLUMN user; PRAGMA user_version = 5;"
         )
     store = SqliteStore(str(path))
@@ -385,7 +390,7 @@ async def test_the_index_of_version_6_is_kept(tmp_path: Path) -> None:
             "INSERT INTO search_state SELECT 1, max(n) FROM messages; DROP TABLE searches; DROP TRIGGER message_leaves_search;"
             "CREATE TRIGGER message_leaves_search AFTER DELETE ON messages BEGIN"
             " INSERT OR IGNORE INTO removed_messages (n) SELECT old.n FROM search_state WHERE old.n <= indexed; END;"
-            "PRAGMA user_version = 6;"
+            f"{WITHOUT_PINS} PRAGMA user_version = 6;"
         )
     store = SqliteStore(str(path))
     await store.open()
@@ -398,3 +403,19 @@ async def test_the_index_of_version_6_is_kept(tmp_path: Path) -> None:
     await store.unindex_removed()
     await store.close()
     assert (indexed(path, "ann", "needle"), indexed(path, "bob", "needle")) == (0, 1)
+
+
+async def test_conversations_of_version_7_can_be_pinned(tmp_path: Path) -> None:
+    """They aren't pinned in a file that has no place for it yet."""
+    path = tmp_path / "turnwire.db"
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.create_conversation(conversation())
+    await store.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{WITHOUT_PINS} PRAGMA user_version = 7;")
+    store = SqliteStore(str(path))
+    await store.open()
+    assert not (await store.conversation("ann", "c1")).pinned
+    assert (await store.update_conversation("ann", "c1", Change(pinned=True), 1)).pinned
+    await store.close()
