@@ -11,10 +11,12 @@ from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
 from gateway.http.dialects.addresses import SOCKETS
+from gateway.http.middleware import SecurityMiddleware, with_cors
 from gateway.http.pacing import Pacing
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.request_ids import RequestIds
-from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
+from gateway.http.routes import routes
+from gateway.http.unknown_paths import handle_not_found
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITERS_MAX, queue_archive_calls, queue_calls
 from gateway.requests.services import Services
@@ -24,8 +26,8 @@ from gateway.sockets.endpoint import WebSocketEndpoint
 from gateway.telemetry.measured_store import measure_archive_calls, measure_calls
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
-from providers.catalog.catalog import Providers
 from providers.catalog.operator_file import open_catalog
+from providers.clients import ProviderClients
 from store.api import Store
 from store.connect import add_archive, connect, connect_archive
 
@@ -94,7 +96,7 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self.settings
-        providers = Providers(self.catalog, settings.timeouts)
+        providers = ProviderClients(self.catalog, settings.timeouts)
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -51,7 +51,7 @@ class Retention:
         """
         count = 0
         while await self._may_sweep():
-            # If the clock of this instance or that of the store is ahead, the other one counts, so that nothing is deleted early.
+            # The earlier of the two clocks is used, this instance's or the store's, so that nothing is deleted early.
             time_ms = min(now_ms(), await self._services.store.clock_ms())
             expired = await self._services.store.expired_conversations(time_ms, self._days, BATCH)
             deleted = sum([await self._delete(user, conversation, time_ms) for user, conversation in expired])

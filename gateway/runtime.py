@@ -46,8 +46,9 @@ from gateway.turns.state import shown_status
 from gateway.turns.subscriptions import ConversationSubscriptions
 from gateway.turns.takeover import Takeover
 from gateway.turns.titles import OFF, Titles
-from providers.catalog import prices
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog import costs
+from providers.catalog.catalog import Catalog
+from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
 from store.api import Store, instance_channel
 from store.archive.state import DrainState, archive_state
@@ -68,7 +69,7 @@ class Runtime:
     leases: Leases
     reaper: Reaper
     breaker_sync: BreakerSync
-    providers: Providers
+    providers: ProviderClients
     silent_clients: SilentClients
     lost_endings: LostEndings
 
@@ -134,7 +135,7 @@ def create_runtime(
     settings: Settings,
     store: Store,
     catalog: Catalog,
-    providers: Providers,
+    providers: ProviderClients,
     tasks: asyncio.TaskGroup,
     authenticator: Authenticator,
     telemetry: Telemetry,
@@ -200,7 +201,7 @@ def create_runtime(
     return Runtime(services, writer, leases, reaper, breaker_sync, providers, silent_clients, lost_endings)
 
 
-def _live_metrics(services: Services, writer: LogWriter, providers: Providers) -> list[Metric]:
+def _live_metrics(services: Services, writer: LogWriter, providers: ProviderClients) -> list[Metric]:
     """Return the metrics whose values are looked up when the metrics are requested."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
@@ -238,13 +239,13 @@ def _archive_metrics(services: Services) -> list[Metric]:
     ]
 
 
-async def _warm_up(services: Services, providers: Providers) -> None:
+async def _warm_up(services: Services, providers: ProviderClients) -> None:
     """Load what turns need, the price list and the providers' SDKs, in threads soon after the start.
 
     Loading an SDK takes about a second. Nothing waits for the thread that loads the SDKs, not even the exit of the process.
     """
     await asyncio.sleep(PRICES_AFTER_S)
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
-        await asyncio.to_thread(prices.load)
+        await asyncio.to_thread(costs.load)
     await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
     Thread(target=providers.preload, args=(services.runner.default_model,), daemon=True).start()

@@ -82,7 +82,7 @@ def normalize_path(value: str) -> str:
 
 
 def log_level(word: str) -> str:
-    """Return the level of `LEVELS` that `word` means, whatever its case; an unknown word in lower case."""
+    """Return the level of `LEVELS` that `word` means, in any case. Return an unknown word in lower case."""
     word = word.strip().lower()
     return _LEVEL_SYNONYMS.get(word, word)
 

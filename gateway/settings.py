@@ -26,7 +26,7 @@ from gateway.setting_values import (
     split_list,
     split_origins,
 )
-from providers.route import Timeouts
+from providers.timeouts import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 

@@ -30,7 +30,7 @@ def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
 async def keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run `work` until it returns or is cancelled. If it raises an exception, log that, and start it again after a pause.
 
-    So data that something has damaged can't end what other users need.
+    So damaged data of one user can't end a task that other users need.
     """
     while True:
         try:

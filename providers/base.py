@@ -94,6 +94,10 @@ class CitationPart(_Part, tag="citation"):
     text: str | None = None
     signature: str | None = None
 
+    def as_text(self) -> str:
+        """Return the title, the cited text and the URL, as one text."""
+        return " ".join(filter(None, (self.title, self.text, self.url)))
+
 
 class RefusalPart(_Part, tag="refusal"):
     """A refusal by the model, in its own words."""
@@ -235,7 +239,7 @@ class PartDelta(Struct, frozen=True, gc=False):
 class PartsWithdrawn(Struct, frozen=True):
     """All parts so far were wrong, for example because reasoning looked like text. The next part has the number 0 again.
 
-    `reason` is for a person. An answer that continues a `partial_answer` doesn't have this.
+    `reason` is a text for people. An answer that continues a `partial_answer` never withdraws parts.
     """
 
     reason: str
@@ -251,7 +255,7 @@ class UsageReported(Struct, frozen=True):
 class Finished(Struct, frozen=True):
     """The model itself has ended the answer. Only a late `UsageReported` may follow in the stream.
 
-    `stop_sequence` is the one of `Params.stop` at which a model has stopped, if its provider reports that.
+    `stop_sequence`: the one of `Params.stop` that ended the answer, if the provider reports it.
     """
 
     reason: FinishReason

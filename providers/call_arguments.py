@@ -27,7 +27,7 @@ _UNDECIDED: Final = re.compile(r'\s*+(?:\{\s*+\}?+|\[\s*+\]?+|n(?:u(?:ll?+)?+)?+
 
 
 def as_text(arguments: Any) -> str:
-    """Return arguments of any type as JSON text. None is no text, and text is returned as it is."""
+    """Return arguments of any type as JSON text. None becomes an empty text; text is returned unchanged."""
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return json.dumps(arguments)

@@ -20,7 +20,7 @@ _MAGIC: Final = (
     (8, (b"WEBP",), "image/webp"),
     (4, (b"ftypavif", b"ftypavis"), "image/avif"),
 )
-"""The position of the bytes that tell a format, the possible bytes, and the media type."""
+"""For each format: the position of its signature, the possible signatures, and the media type."""
 _BLANKS: Final = b" \t\r\n"
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 

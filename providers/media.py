@@ -1,7 +1,7 @@
-"""The output of a model besides text: images become parts, transcripts become text, the rest is named in a sentence.
+"""The output of a model besides text: images become parts, and transcripts become text.
 
-The dialects' decoders share this module. It does no I/O. A decoder runs in another thread while it decodes a large
-event, so the check of large data doesn't block the event loop.
+A sentence says what else there was and can't be shown. The dialects' decoders share this module, which does no I/O. A
+decoder runs in another thread while it decodes a large event, so the check of large data doesn't block the event loop.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Media:
             self.add_image(image)
 
     def add_image(self, image: Any, media_type: str = "") -> None:
-        """Add one image. `media_type` is used if `image` doesn't say its own. An image that came before is skipped."""
+        """Add one image. `media_type` is used if `image` doesn't give its own. An image that came before is skipped."""
         address, claimed = _find_address(image, media_type)
         if not address:
             self.add_note("image")
@@ -130,7 +130,7 @@ class Media:
             self._images += 1
 
     def add_audio(self, audio: Any) -> None:
-        """Add the transcript of sound as text. If the answer has none at all, a note at its end names the sound."""
+        """Add the transcript of sound as text. If the answer has no transcript, a note at its end says that it has sound."""
         if isinstance(audio, dict):
             transcript, data = audio.get("transcript"), audio.get("data")
         else:
@@ -140,7 +140,7 @@ class Media:
             self.add_note("audio")
 
     def add_transcript(self, transcript: Any) -> None:
-        """Add a piece of the words that a sound says."""
+        """Add a piece of a transcript."""
         if isinstance(transcript, str) and transcript:
             self.has_transcript = True
             self._parts.append_text("text", transcript)

@@ -1,28 +1,16 @@
-"""Routes and endpoints: what a dialect needs to know about a model and its provider, from the catalog.
-
-This module holds only data, checks and the interface of a dialect. It never reads the environment or opens a connection.
-"""
+"""The route to a model: what the catalog says about the model, and whether the model can take a request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal
 
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
-from providers.base import (
-    ChatRequest,
-    DeltaSink,
-    FilePart,
-    ImagePart,
-    Part,
-    ProviderError,
-    ResponseHandle,
-    ToolName,
-    too_long,
-)
+from providers.base import ChatRequest, FilePart, ImagePart, Part, ProviderError, ToolName, too_long
+from providers.price import Price
+from providers.quirks import Quirks
 from providers.token_lower_bound import exceeds_window
 
 WORD = "^[a-z][a-z0-9-]*$"
@@ -38,157 +26,9 @@ DialectName = Literal[
     "anthropic_vertex",
     "anthropic_foundry",
 ]
-ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
 Continue = Literal["", "prefill", "instruct", "off"]
 """How an answer that broke off may be continued: `prefill` (only by models that take its start), `instruct` (by other
 models too, with an instruction) or `off`. Empty means `prefill`."""
-CallIds = Literal["short", "nine", "functions"]
-PromptCache = Literal["", "request", "blocks"]
-
-
-class Quirks(BaseModel):
-    """The deviations of a provider or a model from its dialect. A model's quirks override its provider's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reasoning: ReasoningStyle = "effort"
-    """How `params.reasoning` is sent. In Chat Completions: `effort` (`reasoning_effort`), `thinking`
-    (`thinking.type`), `toggle` (`enable_thinking`, with `budgets` also `thinking_budget`) or `nested`
-    (`reasoning.effort`). In Responses: `effort`. In Messages: `adaptive` or `budget`. `fixed` means that the
-    model has no such setting."""
-    efforts: dict[str, str] = {}
-    """Map from our name of an effort to the model's name, where they differ."""
-    budgets: dict[str, int] = {}
-    """Map from our name of an effort to a budget in tokens, for the style `toggle`."""
-    thinking_off: Literal["disabled", "between_tools", ""] = "disabled"
-    """The thinking type that `params.reasoning: none` sends. Empty if thinking can't be turned off."""
-    thinking_shown: bool = False
-    """Whether the model thinks by default but hides its thinking, so that each request has to ask to see it."""
-    reasoning_back: bool = False
-    """Whether the model expects the text of its reasoning back: in Chat Completions as `reasoning_content`."""
-    signed_calls: bool = False
-    """Whether tool calls carry Google's thought signature, which has to be sent back with them."""
-    unsigned_call: str = ""
-    """The signature to send with a tool call that has none, because another model made it. Empty: none is needed."""
-    reasoning_details: bool = False
-    """Whether the model expects its `reasoning_details` back, in the format of OpenRouter."""
-    call_ids: CallIds | None = None
-    """The form of the ids of tool calls in a context: `short` (at most 40 of `A-Za-z0-9_-`), `nine` (nine letters and
-    digits) or `functions` (`functions.NAME:INDEX`, where the index counts the calls of the context). None means the
-    form of the dialect: `nine` in Chat Completions, `short` in the others."""
-    strict_roles: bool = False
-    """Whether, in Chat Completions, the system prompt has to be one text at the start, followed by messages of the user
-    and the assistant in turn, as in the chat templates of many open models. True for every model in the catalog, unless
-    its row or its provider's row sets it to false."""
-    tools_without_reasoning: bool = False
-    """Whether `none` is the only effort that the model accepts together with tools in this dialect."""
-    tools_forced: bool = True
-    """Whether `tool_choice` may force a tool."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    renames: dict[str, str] = {}
-    """Map from a parameter's name in Chat Completions to the provider's name, where they differ."""
-    usage_asked: bool = True
-    """Whether usage has to be requested. If False, the provider rejects the request option and always sends usage."""
-    drops: frozenset[str] = frozenset()
-    """Parameters that the model rejects. They are left out of its requests."""
-    drops_thinking: frozenset[str] = frozenset()
-    """Parameters that the model rejects unless `params.reasoning` is `none`."""
-    think_tags: bool = False
-    """Whether the host may send reasoning at the start of the text, in tags such as `<think>…</think>`. By default, this
-    is so in Chat Completions, Responses and Messages if the base URL isn't one of the shipped catalog."""
-    think_opened: bool = False
-    """Whether the prompt has the opening tag, so that the text begins with reasoning. With `think_tags` only."""
-    usage_has_cost: bool = False
-    """Whether `usage.cost` is the cost of the request, in US dollars."""
-    usage_excludes_reasoning: bool = False
-    """Whether `completion_tokens` or, in Responses, `output_tokens` excludes reasoning tokens. `total_tokens`, if sent,
-    includes them."""
-    ends_without_finish: bool = False
-    """Whether a stream that ends without a finish reason is complete."""
-    prompt_cache: PromptCache = ""
-    """How a request asks the provider to cache its prompt. In Messages: `request` (the field `cache_control` of the
-    request) or `blocks` (only the field `cache_control` of single blocks, which every host of this API takes). Empty: not
-    at all. In the other dialects, most providers cache without being asked, and this quirk has no effect."""
-    background: bool = False
-    """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
-    prefill_mark: Literal["", "prefix", "partial"] = ""
-    """The field that marks the last message of a request in Chat Completions as the start of the answer, if the provider
-    needs one."""
-    prefill_body: dict[str, Any] = {}
-    """Additional fields for the body of a request in Chat Completions that has the start of the answer."""
-    prefill_path: str = ""
-    """The path of the API that takes a request with the start of the answer, if it isn't that of the base URL. It
-    replaces a `/v1` at the end of the base URL."""
-    prefill_echoed: bool = False
-    """Whether an answer whose start was sent repeats that start."""
-    stream_options: dict[str, Any] = {}
-    body: dict[str, Any] = {}
-    """Additional fields for every request body in Chat Completions and Responses."""
-    tools_body: dict[str, Any] = {}
-    """Additional fields for the body of a request with tools in Chat Completions and Responses."""
-
-
-SECRET_CHARS_MIN = 16
-"""The length in characters from which a header, an option or a proxy's URL is a secret. Shorter ones are names or regions."""
-
-Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-
-
-class Price(BaseModel):
-    """The price of a million tokens, in US dollars. Without prices of their own, cache reads and writes cost as much as input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input: Amount
-    output: Amount
-    cached: Amount | None = None
-    cache_write: Amount | None = None
-    currency: str = "USD"
-
-    @field_validator("currency")
-    @classmethod
-    def _require_usd(cls, currency: str) -> str:
-        """Reject any currency but US dollars, because the costs of turns are summed up in one currency."""
-        if currency != "USD":
-            raise ValueError("prices must be in US dollars (USD). Convert this one")
-        return currency
-
-    def as_text(self) -> dict[str, str]:
-        """Return the price as clients see it: a dict from each given field's name to its value as text."""
-        return {name: str(value) for name, value in self if value is not None}
-
-
-class Endpoint(Struct, frozen=True):
-    """The way in which this process reaches a provider. `keys` are the names of variables; their values are never shown."""
-
-    provider: str
-    title: str
-    base_url: str
-    keys: tuple[str, ...]
-    api_keys: tuple[str, ...] = ()
-    """The API keys of this provider. They are interchangeable and may be used in rotation."""
-    headers: dict[str, str] = {}
-    """Headers that are sent with every request."""
-    options: dict[str, str] = {}
-    """Other settings that the client of a cloud needs: a region, a project, credentials."""
-    hint: str = ""
-    """A sentence that is appended to the error message if a key is rejected."""
-    proxy: str = ""
-    """The URL of the HTTP proxy for requests. Empty if there is none."""
-
-    @property
-    def api_key(self) -> str:
-        """The first API key, or an empty string."""
-        return self.api_keys[0] if self.api_keys else ""
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The values that must not appear in a log or anywhere else: keys, long headers and options, a long proxy."""
-        values = (*self.headers.values(), *self.options.values(), self.proxy)
-        return (*self.api_keys, *(value for value in values if len(value) >= SECRET_CHARS_MIN))
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.provider!r}, keys={len(self.api_keys) or 'none'})"
 
 
 class Route(Struct, frozen=True):
@@ -314,56 +154,3 @@ def find_schema(response_format: dict[str, Any]) -> dict[str, Any] | None:
 
 def _parts(request: ChatRequest) -> Iterable[Part]:
     return (part for message in request.messages for part in message.parts)
-
-
-class ModelInfo(Struct, frozen=True, kw_only=True):
-    """A model as listed to clients. `type` is its provider; `key` is the name of the variable of its API key.
-
-    `price` is the price of a million tokens: `input`, `output`, `cached` and `cache_write` as decimal text, and
-    `currency`. `legacy`: the model is outdated, and its provider may have retired it. `continues`: whether the model can go
-    on from the start of an answer.
-    """
-
-    id: str
-    name: str
-    type: str
-    key: str | None
-    features: tuple[Feature, ...]
-    context_window: int | None
-    max_output: int | None
-    price: dict[str, str] | None = None
-    aliases: tuple[str, ...] = ()
-    available: bool
-    legacy: bool = False
-    continues: bool = False
-
-
-class Timeouts(Struct, frozen=True):
-    """The limits on how long a provider may be silent."""
-
-    connect_s: float = 5.0
-    first_event_s: float = 60.0
-    first_event_reasoning_s: float = 300.0
-    between_events_s: float = 60.0
-    alive_s: float = 300.0
-    """The limit on silence while pings, comments or the like show that the provider is alive."""
-
-    def first_event_timeout_s(self, route: Route) -> float:
-        """Return how many seconds the first event of this route's model may take."""
-        return self.first_event_reasoning_s if route.thinks else self.first_event_s
-
-
-class Dialect(Protocol):
-    """A client of one endpoint, for all of its models. A `Provider` calls it with a route."""
-
-    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-
-@runtime_checkable
-class Stoppable(Protocol):
-    """A dialect whose provider may continue an answer after the connection is closed."""
-
-    async def stop(self, handle: ResponseHandle) -> None:
-        """Stop the answer with this response handle at the provider. Raise `ProviderError` on failure."""

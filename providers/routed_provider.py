@@ -6,8 +6,10 @@ from msgspec import structs
 
 from providers.base import ChatRequest, DeltaSink, ProviderError
 from providers.continuation import continuing_request
-from providers.retry.seam import AnotherAnswer, SeamSink
-from providers.route import Dialect, Route
+from providers.dialect import Dialect
+from providers.retry.seam import AnotherAnswer
+from providers.retry.seam_sink import SeamSink
+from providers.route import Route
 
 
 class RoutedProvider:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from providers.delta_buffer import DeltaBuffer
-from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Piece, ThinkTags
+from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, Piece, ThinkTags
 
 RECORD_MAX: Final = 1_000_000
 """The maximum number of characters of reasoning that can be sent again."""
@@ -50,12 +50,12 @@ class TaggedText:
             self._record.append((thought, signature))
 
     def settle(self) -> None:
-        """If the text so far ends with a closing tag, decide what it means: something other than text follows it."""
+        """If the text so far ends with a closing tag, decide what it means, because something other than text follows."""
         if self._tags is not None:
             self._add(self._tags.settle())
 
     def close(self) -> None:
-        """Finish the text. What was taken for reasoning is the answer if no tag has said that it is reasoning."""
+        """Finish the text. If no tag has marked the supposed reasoning, it is the answer."""
         tags = self._tags
         if tags is None:
             return

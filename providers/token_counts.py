@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from providers.base import Usage, UsageReported
-from providers.route import Quirks
+from providers.quirks import Quirks
 
 COUNT_MAX: Final = 1_000_000_000
 """Token counts from here on, or below 0, are ignored. No request has so many tokens, and the stores can sum up smaller
@@ -93,7 +93,7 @@ def merge_counts(counts: Counts, reported: Counts) -> None:
 
 
 def usage_of(counts: Counts, quirks: Quirks) -> Usage:
-    """Return the usage that `counts` mean. A missing input or output is computed from the total, if there is one."""
+    """Return `counts` as a `Usage`. A missing input or output is computed from the total, if there is one."""
     input_tokens, output, total = counts.get("input", 0), counts.get("output", 0), counts.get("total", 0)
     reasoning, cached, written = counts.get("reasoning"), counts.get("cached"), counts.get("written")
     extra = (cached or 0) + (written or 0)

@@ -8,7 +8,7 @@ from providers.base import ChatRequest, RefusalPart, TextPart, ToolCallPart, Too
 
 # Tokens rarely cross the end of a word, except in a few vocabularies. Blanks are ignored, because one token may hold
 # hundreds of them. The longest known token has 128 characters; the longest known Chinese, Japanese or Korean token
-# has 11. The constants are what one token has at most: words; Chinese, Japanese or Korean characters; characters.
+# has 11. The constants are the most that one token holds: words; Chinese, Japanese or Korean characters; any characters.
 _WORDS_MAX: Final = 2
 _WIDE_MAX: Final = 16
 _CHARS_MAX: Final = 128

@@ -33,10 +33,13 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
 from providers.catalog.schema import shipped_rows
+from providers.clients import ProviderClients
 from providers.http.stream import Decoder
-from providers.route import Quirks, Route, Timeouts
+from providers.quirks import Quirks
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.upstream import Upstream
 
 STREAMS = Path(__file__).parent / "streams"
@@ -165,7 +168,7 @@ class UpstreamProviders:
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
         self.catalog = Catalog({**addresses(upstream), **environment})
-        self.providers = Providers(self.catalog, timeouts)
+        self.providers = ProviderClients(self.catalog, timeouts)
 
     async def answer_model(self, model_id: str, **fields: Any) -> Answer:
         """Return the answer of the model `model_id` to `chat_request`."""

@@ -29,7 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from providers.catalog import prices
+from providers.catalog import costs
 from providers.catalog.schema import shipped_rows
 
 ROOT = Path(__file__).parents[1]
@@ -264,7 +264,7 @@ def _serve_each(listening: socket.socket) -> dict[str, Any] | None:
 def _main() -> None:
     for name in IMPORTED:
         import_module(name)
-    prices.load()
+    costs.load()
     shipped_rows()
     gc.collect()
     gc.freeze()

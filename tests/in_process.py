@@ -22,7 +22,8 @@ from gateway.settings import Settings
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.live_turn import LiveTurn
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
+from providers.clients import ProviderClients
 from store.api import Deliver, Store
 from store.records import StoreError
 from store.sqlite.store import SqliteStore
@@ -222,7 +223,7 @@ class Instance:
     """One instance of the gateway in this event loop. `durabilities`: the `durability` events that it
     sent to all connections."""
 
-    def __init__(self, store: ControlledStore, providers: Providers | None = None, **fields: Any) -> None:
+    def __init__(self, store: ControlledStore, providers: ProviderClients | None = None, **fields: Any) -> None:
         self.store = store
         self.durabilities: list[Any] = []
         self._settings = make_settings(**fields)
@@ -234,7 +235,7 @@ class Instance:
 
     async def _live(self) -> None:
         catalog = Catalog({})
-        providers = self._providers or Providers(catalog)
+        providers = self._providers or ProviderClients(catalog)
         authenticator = Authenticator(self._settings, self.store.as_store)
         async with asyncio.TaskGroup() as tasks:
             runtime = create_runtime(
@@ -313,7 +314,7 @@ class Instance:
 
 @asynccontextmanager
 async def open_instance(
-    store: ControlledStore, providers: Providers | None = None, **fields: Any
+    store: ControlledStore, providers: ProviderClients | None = None, **fields: Any
 ) -> AsyncIterator[Instance]:
     """Run an instance until the end of the block, with the demo model unless `providers` are given."""
     instance = await Instance(store, providers, **fields).started()
@@ -325,7 +326,7 @@ async def open_instance(
 
 @asynccontextmanager
 async def open_pair(
-    providers: Providers | None = None, *, lease_s: float = 0.3, **fields: Any
+    providers: ProviderClients | None = None, *, lease_s: float = 0.3, **fields: Any
 ) -> AsyncIterator[tuple[Instance, Instance]]:
     """Run two instances on one store until the end of the block."""
     async with open_shared_store() as open_view:
@@ -339,7 +340,7 @@ async def open_pair(
 
 @asynccontextmanager
 async def open_services(
-    store: ControlledStore, providers: Providers | None = None, **fields: Any
+    store: ControlledStore, providers: ProviderClients | None = None, **fields: Any
 ) -> AsyncIterator[Services]:
     """Run an instance until the end of the block, and yield its services."""
     async with open_instance(store, providers, **fields) as instance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from providers.catalog.schema import ProviderRow, shipped_rows
-from providers.route import Quirks
+from providers.quirks import Quirks
 
 STYLES = {
     "effort": "`reasoning_effort`",

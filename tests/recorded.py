@@ -6,10 +6,11 @@ import random
 from dataclasses import dataclass
 
 from providers.base import ProviderError, Usage
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder
-from providers.route import Endpoint, Route
+from providers.route import Route
 from tests.answers import Answer, UpstreamProviders, chat_request, recordings
 from tests.upstream import Script, Upstream, recorded
 

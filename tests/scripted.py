@@ -7,7 +7,8 @@ from contextlib import aclosing
 from typing import cast
 
 from providers.base import ChatRequest, Delta, DeltaSink, Provider, deliver
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
+from providers.clients import ProviderClients
 from providers.route import Route
 
 
@@ -26,7 +27,7 @@ class Scripted:
                 await deliver(batch, sink)
 
 
-class ScriptedProviders(Providers):
+class ScriptedProviders(ProviderClients):
     """Providers whose every model is answered by one `Scripted`."""
 
     def __init__(self, script: Callable[[ChatRequest], AsyncIterator[list[Delta]]]) -> None:
@@ -34,7 +35,7 @@ class ScriptedProviders(Providers):
         self.scripted = Scripted(script)
 
     def client(self, route: Route, key: str = "") -> Provider:
-        """See `Providers`."""
+        """See `ProviderClients`."""
         return self.scripted
 
     async def load(self, route: Route) -> None:

@@ -29,6 +29,7 @@ PURE_MODULES = (
     "providers/http/sse.py",
     "providers/delta_buffer.py",
     "gateway/turns/state.py",
+    "gateway/turns/message_fold.py",
     "gateway/protocol/codec.py",
     "gateway/streams/outbox.py",
     "gateway/protocol/requests.py",

@@ -22,7 +22,8 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
+from providers.clients import ProviderClients
 
 HELP = "run one tiny real turn with a model, and print its timings or the reason for its failure"
 PROMPT = "Answer with the one word: ready"
@@ -58,7 +59,7 @@ def run(options: Namespace) -> None:
 async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     """Make the turn, and return the lines of the report. Raises `ProviderError`."""
     route = catalog.resolve(model)
-    providers = Providers(catalog, settings.timeouts)
+    providers = ProviderClients(catalog, settings.timeouts)
     await providers.load(route)
     lines = [f"{model}: answered by {route.title} as {route.model}."]
     endpoint = catalog.endpoint(route.provider)

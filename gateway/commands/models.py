@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from gateway.commands.options import format_table, load_catalog, load_settings
-from providers.catalog.prices import per_million
-from providers.route import ModelInfo
+from providers.catalog.costs import per_million
+from providers.model_info import ModelInfo
 
 HELP = "list the models that are ready to use, and what the others need"
 _COMMON_FEATURES = {"chat", "streaming"}

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.protocol.errors import ApiError
 from gateway.protocol.results import Models
-from providers.route import ModelInfo
+from providers.model_info import ModelInfo
 
 UNKNOWN_TIME: Final = "1970-01-01T00:00:00Z"
 

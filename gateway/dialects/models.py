@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.protocol.results import Models
-from providers.route import ModelInfo
+from providers.model_info import ModelInfo
 
 
 class ModelObject(Struct, frozen=True):

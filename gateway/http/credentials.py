@@ -32,7 +32,7 @@ async def issue_ticket(context: RequestContext) -> Response:
 
 
 async def revoke(context: RequestContext) -> Response:
-    """Revoke a token, an API key, or the credentials of a user; every instance obeys within seconds.
+    """Revoke a token, an API key, or the credentials of a user; every instance refuses them within seconds.
 
     Raises `ApiError` and `StoreError`.
     """

@@ -12,8 +12,8 @@ from gateway.http.operations import OPERATIONS
 from gateway.http.pacing import identify
 from gateway.http.responses import NO_STORE, error_response
 from gateway.identity import origin
-from gateway.identity.named_user import act_for_named_user
 from gateway.identity.principal import Principal
+from gateway.identity.user_in_header import act_for_user_in_header
 from gateway.requests.services import Services
 from gateway.telemetry.dialect import adopt_dialect, current_dialect
 from gateway.telemetry.tracing import adopt_trace_context
@@ -72,7 +72,7 @@ class Endpoint:
             context.scope["headers"], context.scope["query_string"]
         )
         if context.operation.dialect is not None:
-            context.principal = act_for_named_user(context.principal, context.scope["headers"])
+            context.principal = act_for_user_in_header(context.principal, context.scope["headers"])
         await identify(context.scope, context.principal)
         context.services.limits.check_request(context.principal.user, context.operation.request)
         context.principal.require(context.operation.scope)

@@ -127,14 +127,7 @@ class EventStream:
             session.record_sent()
             return not event_format.ended
 
-        async def wait() -> bool:
-            if session.stop_error is not None:
-                return False
-            session.wakeup.clear()
-            await session.wakeup.wait()
-            return True
-
-        await pump(session.outbox, send_frame, wait)
+        await pump(session.outbox, send_frame, session.wait_for_more)
 
     async def _finish(self, scope: Scope, send: Send, disconnected: asyncio.Task[None]) -> None:
         """End the response; abort the connection if the client doesn't read the end within `close_timeout_s`."""

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.dialects.models import ModelCatalog, ModelObject
-from gateway.http import admin, credentials, models, resources, turns, users
+from gateway.http import admin, credentials, models, part_download, resources, service_status, turns, users
 from gateway.http.dialects import anthropic_messages
 from gateway.http.dialects.addresses import DIALECT_OPERATIONS
 from gateway.http.negotiation import EVENT_ID
@@ -177,7 +177,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Download an image or a file of a message",
         PartGet,
         ResponseSpec("The data, with the media type that its sender gave.", is_binary=True),
-        handler=resources.get_part,
+        handler=part_download.get_part,
         scope="read",
     ),
     _operation("POST", "/v1/messages/{message}/feedback", "Rate an answer", p.FeedbackPut),
@@ -306,7 +306,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Check that the process is alive",
         None,
         ResponseSpec("The process is alive.", Status),
-        handler=resources.health,
+        handler=service_status.health,
         is_public=True,
     ),
     _operation(
@@ -315,7 +315,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Get the metrics for Prometheus",
         None,
         ResponseSpec("All metrics, as text.", is_binary=True),
-        handler=resources.metrics,
+        handler=service_status.metrics,
         is_public=True,
         may_require_admin=True,
     ),
@@ -327,7 +327,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ResponseSpec(
             "This instance is ready. If `store` is `degraded`, some or all turns can't be started.", Readiness
         ),
-        handler=resources.ready,
+        handler=service_status.ready,
         is_public=True,
     ),
     *DIALECT_OPERATIONS,

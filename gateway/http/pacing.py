@@ -24,7 +24,7 @@ REQUEST_TIME = "turnwire.request_time"
 PARSING_PREFIX = "\1"
 """The prefix of a payer's account for parsing. No user's name has a control character, so no user has this account."""
 REST_PER_WORK = 9
-"""A connection without a payer isn't read for this many seconds, per second for which its bytes were parsed."""
+"""For each second for which its bytes were parsed, a connection without a payer isn't read for this many seconds."""
 
 
 def charge_parsing(services: Services, scope: Scope | None, took_s: float) -> float:

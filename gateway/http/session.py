@@ -104,6 +104,14 @@ class HttpSession:
         result = await self._session.handle(request)
         return result.result if isinstance(result, OrderedResult) else result
 
+    async def wait_for_more(self) -> bool:
+        """Wait until there may be a frame to send. Return False if the session stops. See `pump`."""
+        if self.stop_error is not None:
+            return False
+        self.wakeup.clear()
+        await self.wakeup.wait()
+        return True
+
     def record_sent(self) -> None:
         """Record that a frame was sent now. The next heartbeat is due one interval later."""
         self._sent_at = asyncio.get_running_loop().time()

@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from gateway.http.event_formats import FORMATS, NDJSON, SSE
 from gateway.http.event_stream import EventStream, wait_disconnected
-from gateway.http.named_user import act_for
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import JSON_TYPE, convert_request, decode_start
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.http.session import HttpSession
+from gateway.http.user_in_body import act_for_user_in_body
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError
@@ -66,7 +66,7 @@ async def stream_turn(context: RequestContext) -> Response | None:
     named = await context.parse(TurnEvents)
     epoch, after = parse_last_event_id(context.headers)
     request = convert_request(p.TurnAttach, {"turn": named.turn, "epoch": epoch, "after": after})
-    await act_for(context, named.user_id)
+    await act_for_user_in_body(context, named.user_id)
     async with context.session(is_streamed=True, holds_permit=True) as session:
         await attach(session, request)
         if request.turn not in session.outbox.attachments:

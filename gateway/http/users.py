@@ -30,7 +30,7 @@ from store.api import user_hash
 log = structlog.stdlib.get_logger("turnwire.audit")
 
 ME = "me"
-"""In place of a user's name: the user of the credential."""
+"""The word that stands for the user of the credential, in place of a name."""
 EXPORT_PREFIX = "\2"
 """The prefix of a payer's account for exports, so that they don't delay the payer's other requests. No user's name has a
 control character, so no user has this account."""

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import now_ms
 
 Scope = Literal["chat", "read", "cancel", "admin", "as"]
 
@@ -123,6 +124,17 @@ def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozense
         credentials=credentials,
         withheld=withheld,
     )
+
+
+def principal_for(service: Principal, user: str) -> Principal:
+    """Return the principal for a user that a service acts for. It has a credential that was issued now.
+
+    Where auth is off, a user has the default scopes, and no credential.
+    """
+    if not service.credentials:
+        return Principal(user=user)
+    credential = Credential(user=user, issued_ms=now_ms())
+    return principal_of(credential, *service.credentials, withheld=BROWSER_WITHHELD_SCOPES)
 
 
 def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:

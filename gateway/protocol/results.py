@@ -13,7 +13,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import Cost, Message, Timing
 from providers.base import FinishReason, Usage
-from providers.route import ModelInfo
+from providers.model_info import ModelInfo
 
 TurnState = Literal["queued", "running", "completed", "cancelled", "failed"]
 CancelResult = Literal["cancelled", "already_ended", "not_found"]

@@ -70,7 +70,7 @@ class Line(NamedTuple):
 async def export_user(store: Store, user: str) -> AsyncIterator[list[Line]]:
     """Yield the lines of the export in lists: the user, the conversations with their messages, the usage, the end.
 
-    Raises `StoreError`. If the store can't be reached at the start, that is before the first line.
+    Raises `StoreError`: before the first line, if the store can't be reached at the start.
     """
     conversations = messages = 0
     begin = ExportedUser(user, rfc3339(now_ms()))

@@ -33,7 +33,7 @@ from gateway.streams.outbox import Attachment, Outbox
 from gateway.tasks import MeteredCoroutine
 from gateway.telemetry.dialect import current_dialect
 from gateway.turns.error_mapping import as_api_error
-from providers.catalog.prices import per_million
+from providers.catalog.costs import per_million
 
 log = structlog.stdlib.get_logger("turnwire.session")
 

@@ -1,7 +1,7 @@
 """Close a dead socket of a user that has reached its limit of connections, on this instance and on the others.
 
 A network that goes away leaves sockets open that nobody uses. The regular pings find one only after 20 to 40 s, and until
-then it would keep its user out.
+then it would count against its user's limit.
 """
 
 from __future__ import annotations

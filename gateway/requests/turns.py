@@ -6,31 +6,27 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
-import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from gateway.offload import offload, request_size
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
-from gateway.protocol.events import Ending, Message, TurnCompleted, TurnDetached, TurnFailed, TurnStarted
-from gateway.protocol.ids import rfc3339
-from gateway.protocol.views import cost_from_nano, message_view
+from gateway.protocol.events import TurnDetached, TurnStarted
+from gateway.protocol.views import cost_from_nano
 from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
+from gateway.requests.turn_views import live_view, stored_view
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
 from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.state import fold_shown, model_of, shown_status
-from providers.base import Part
-from store.records import MessageRecord, NotFound, TurnRecord
-
-_decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
+from gateway.turns.state import shown_status
+from store.records import NotFound
 
 
 @dataclass(slots=True)
@@ -249,63 +245,9 @@ class Turns:
             live_turn = await self._services.mirrors.find(self._user, request.turn)
             record = await asyncio.shield(live_turn.accepted)
             if live_turn.log.events and not live_turn.log.is_ended:
-                return await _live_view(live_turn, record)
+                return await live_view(live_turn, record)
         record = await self._services.store.turn(self._user, request.turn)
-        return await self._stored_view(record)
-
-    async def _stored_view(self, record: TurnRecord) -> r.TurnView:
-        message = await self._stored_message(record)
-        ending = None if record.ending is None else _decode_ending(record.ending)
-        return r.TurnView(
-            turn=record.turn,
-            conversation=record.conversation,
-            status=cast(r.TurnState, record.status),
-            epoch=record.epoch,
-            seq=record.seq,
-            model=(message and message.model) or record.model,
-            message=message or UNSET,
-            finish_reason=ending.finish_reason if isinstance(ending, TurnCompleted) else UNSET,
-            usage=(ending and ending.usage) or UNSET,
-            cost=(ending and ending.cost) or UNSET,
-            timing=UNSET if ending is None else ending.timing,
-            error=ending.error if isinstance(ending, TurnFailed) else UNSET,
-        )
-
-    async def _stored_message(self, record: TurnRecord) -> Message | None:
-        if record.stateless_message is None:
-            with suppress(NotFound):
-                message = await self._services.store.message(self._user, record.message)
-                return await offload(len(message.body), message_view, message)
-            return None
-        message = MessageRecord(
-            id=record.message,
-            parent=None,
-            role="assistant",
-            created_ms=record.accepted_ms,
-            body=record.stateless_message,
-            turn=record.turn,
-        )
-        return await offload(len(message.body), message_view, message, stateless_turn=record.turn)
-
-
-async def _live_view(live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
-    log, epoch, seq, status = live_turn.log, live_turn.epoch, live_turn.log.end, shown_status(live_turn.state)
-
-    def answer() -> tuple[list[Part], str]:
-        events = log.events[:seq]  # more events may follow meanwhile
-        return fold_shown(events), model_of(events, live_turn.model)
-
-    parts, model = await offload(live_turn.output_bytes, answer)
-    message = Message(
-        id=live_turn.message,
-        role="assistant",
-        parts=parts,
-        parent=record.parent,
-        created_at=rfc3339(record.accepted_ms),
-        turn=live_turn.turn,
-        model=model,
-    )
-    return r.TurnView(live_turn.turn, live_turn.conversation, status, epoch, seq, model, message)
+        return await stored_view(self._services.store, record)
 
 
 def _turn_not_found(turn: str) -> ErrorBody:

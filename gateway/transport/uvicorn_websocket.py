@@ -11,21 +11,15 @@ import asyncio
 import random
 from asyncio.transports import BaseTransport
 from contextlib import suppress
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.frames import Frame
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request, Response
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
-from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
-from gateway.protocol.errors import ApiError, CloseCode
-from gateway.protocol.ids import REQUEST_ID_HEADER, new_id, request_id_in
+from gateway.protocol.errors import CloseCode
 from gateway.settings import Settings
 from gateway.transport.uvicorn_http import (
     WRITE_BUFFER_HIGH_BYTES,
@@ -34,6 +28,7 @@ from gateway.transport.uvicorn_http import (
     charge_nobody,
     shrink_write_buffers,
 )
+from gateway.transport.websocket_handshake import Handshake, opening_error_response
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -42,30 +37,8 @@ FRAGMENTS_MAX = 64
 PARSE_SLICE_BYTES = 2048
 """A slice is at most a few hundred frames, and delays other connections by a few milliseconds."""
 EXTENSION = "turnwire.websocket"
-REQUEST_ID = REQUEST_ID_HEADER.decode()
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is sent as one frame."""
-
-
-class Handshake(ServerProtocol):
-    """The handshake of the library. Each of its responses has the id of the request."""
-
-    request_id = ""
-
-    def accept(self, request: Request) -> Response:
-        """Return the response to the opening. Give the request an id if it has none that can be used."""
-        self.request_id = request_id_in(
-            (name.lower().encode(), value.encode()) for name, value in request.headers.raw_items()
-        )
-        if REQUEST_ID in request.headers:
-            del request.headers[REQUEST_ID]
-        request.headers[REQUEST_ID] = self.request_id
-        return super().accept(request)
-
-    def send_response(self, response: Response) -> None:
-        """Send a response to the opening."""
-        response.headers.setdefault(REQUEST_ID, self.request_id)
-        super().send_response(response)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -182,7 +155,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def _reject_unreadable_opening(self) -> None:
         """Answer an opening whose head the library can't read. uvicorn sends no answer to it."""
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
-            self.transport.write(_opening_error_response(self.conn.handshake_exc))
+            self.transport.write(opening_error_response(self.conn.handshake_exc))
             self.transport.close()
 
     def _check_opening(self) -> None:
@@ -290,27 +263,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
-
-
-def _opening_error_response(error: Exception) -> bytes:
-    refused = ApiError("invalid_request", "Not a WebSocket opening. Send a GET request of HTTP/1.1 without a body.")
-    status = HTTPStatus.BAD_REQUEST
-    if isinstance(error, HeaderLineTooLong | TooManyHeaders):
-        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        refused = ApiError(
-            "too_large",
-            f"The opening has too many or too long headers. Send at most {MAX_NUM_HEADERS} headers of {MAX_LINE_LENGTH} bytes.",
-        )
-    elif isinstance(error, RequestLineTooLong):
-        status = HTTPStatus.REQUEST_URI_TOO_LONG
-        refused = ApiError(
-            "too_large", f"The address of the opening is longer than {MAX_LINE_LENGTH} bytes. Shorten it."
-        )
-    body = JSON.encode({"error": refused.body, "subprotocols": list(BY_SUBPROTOCOL)})
-    return (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n{REQUEST_ID}: {new_id('rq')}\r\nConnection: close\r\n\r\n"
-    ).encode() + body
 
 
 def websocket_of(scope: Scope) -> BoundedWebSocket | None:

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.token_estimate import estimate_usage
 from providers.base import ChatRequest, Part, Usage
-from providers.catalog.prices import cost_usd
+from providers.catalog.costs import cost_usd
 from providers.route import Route
 
 

@@ -9,9 +9,9 @@ from gateway.offload import offload
 from gateway.protocol.events import TurnEvent
 from gateway.protocol.views import MessageBody, decode_body
 from gateway.turns.live_turn import LiveTurn, mirror_of
+from gateway.turns.message_fold import fold_image
 from gateway.turns.mirror import read_log
 from gateway.turns.registry import TurnRegistry
-from gateway.turns.state import fold_image
 from providers.base import ImagePart
 from store.api import HistoryStore, TurnStore
 from store.records import NotFound, TurnRecord

@@ -47,7 +47,7 @@ def without_history(
         messages=messages,
         system=f"{operator_prompt}\n\n{system}" if operator_prompt and system else operator_prompt or system,
         params=request.params,
-        # In one order, whatever the client's: providers cache a prompt up to its first difference, and tools come first.
+        # Sorted, because providers cache a prompt up to its first difference, and the tools come first in it.
         tools=tuple(sorted(request.tools or (), key=lambda tool: tool.name)),
         tool_choice=request.tool_choice,
     )

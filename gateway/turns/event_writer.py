@@ -17,9 +17,10 @@ from gateway.turns.abort import Abort
 from gateway.turns.accounts import Accounts, complete_usage, cost_nano
 from gateway.turns.image_events import ImageEvents
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.message_fold import fold, fold_final
 from gateway.turns.outcome import Outcome
 from gateway.turns.part_events import UNSPLIT_CHARS_MAX, delta_events, part_event, repeated_events
-from gateway.turns.state import IllegalTransition, fold, fold_final
+from gateway.turns.state import IllegalTransition
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatRequest,

@@ -14,7 +14,7 @@ from gateway.protocol.ids import now_ms
 from gateway.protocol.views import MessageBody, counters_of, encode_body, nano_from_cost
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import encode_events
-from gateway.turns.state import fold_final
+from gateway.turns.message_fold import fold_final
 from store.api import TurnStore
 from store.records import Append, EndedTurn, Fenced, MessageRecord, TurnRecord
 

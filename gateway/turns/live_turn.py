@@ -69,8 +69,11 @@ class LiveTurn:
 
     @property
     def age_ms(self) -> int:
-        """This instance has known the turn for at least so many ms. The larger one of two clocks counts: the loop's stands
-        still while the machine is suspended, and the other one may be set back."""
+        """The time in ms for which this instance has known the turn, or less.
+
+        Of two measurements, the longer one is used: the loop's clock stands still while the machine is suspended, and
+        the other clock may be set back.
+        """
         return max(int(1000 * (asyncio.get_running_loop().time() - self._began_s)), now_ms() - self._began_ms)
 
     @property

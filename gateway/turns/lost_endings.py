@@ -36,7 +36,7 @@ class LostEndings:
         self._is_due = False
 
     def schedule(self) -> None:
-        """Search in a task. During a search, search again after it."""
+        """Search in a task. If a search is running, start another one after it."""
         self._is_due = True
         if not self._is_searching:
             self._is_searching = True

@@ -24,12 +24,12 @@ from gateway.turns.abort import Abort
 from gateway.turns.acceptance import prepare
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.message_fold import fold
 from gateway.turns.starter import TurnStarter
-from gateway.turns.state import fold
 from gateway.turns.subscriptions import ConversationSubscriptions
 from providers.base import Params, Part, ProviderError, TextPart
 from providers.catalog.catalog import Catalog
-from providers.catalog.prices import per_million
+from providers.catalog.costs import per_million
 from providers.continuation import said_text
 from store.records import Change, ConversationRecord, StoreError
 

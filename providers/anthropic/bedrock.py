@@ -11,12 +11,12 @@ from anthropic import AsyncAnthropicBedrock
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
 from providers.anthropic import messages as anthropic
+from providers.endpoint import Endpoint
 from providers.http.aws_events import AwsEventParser
-from providers.route import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """The client for Bedrock. See `route.Dialect`."""
+    """The client for Bedrock. See `dialect.Dialect`."""
 
     CREDENTIAL_ERRORS = (BotoCoreError, RuntimeError)
     PARSER = AwsEventParser

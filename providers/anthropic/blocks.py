@@ -8,8 +8,8 @@ from providers.anthropic.schema import Block, Citation, Delta
 from providers.call_arguments import OpenCall, OpenCalls, as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.media import Media
-from providers.openai.reasoning import is_thought_type, thought_text
 from providers.tagged_text import TaggedText
+from providers.thoughts import is_thought_type, thought_text
 
 
 class ContentBlocks:

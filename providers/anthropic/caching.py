@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from providers.route import PromptCache
+from providers.quirks import PromptCache
 
 CONTROL: Final = {"type": "ephemeral"}
 LOOKBACK_BLOCKS: Final = 15

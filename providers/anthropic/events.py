@@ -16,7 +16,7 @@ from providers.errors.failures import Failures
 from providers.errors.finish_reasons import Finish, map_finish_reason
 from providers.errors.shapes import find_failure
 from providers.http.lenient_json import decode_events
-from providers.route import Quirks
+from providers.quirks import Quirks
 from providers.tagged_text import TaggedText
 
 _SIGNS_OF_LIFE: Final = frozenset(("heartbeat", "keepalive", "keep-alive", "keep_alive", "pong"))

@@ -9,12 +9,13 @@ from anthropic import AnthropicError, AsyncAnthropic
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import ChatRequest, DeltaSink
+from providers.endpoint import Endpoint
 from providers.http.sdk import SdkDialect, as_is
-from providers.route import Endpoint, Route
+from providers.route import Route
 
 
 class Dialect(SdkDialect):
-    """The client for Anthropic's API. The dialects of clouds create another client. See `route.Dialect`."""
+    """The client for Anthropic's API. The dialects of clouds create another client. See `dialect.Dialect`."""
 
     SDK_ERROR = AnthropicError
 

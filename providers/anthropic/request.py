@@ -1,7 +1,7 @@
 """The conversion of a chat request to a request body of Anthropic's Messages API. This module does no I/O.
 
 `seed` and the parameters in the quirk `drops` (`temperature`, `top_p`) are left out, because the API doesn't have
-them or answers 400. Reasoning without a signature can't be sent back and is left out too.
+them or rejects them. Reasoning without a signature can't be sent back and is left out too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.continuation import said_text
-from providers.route import Quirks, Route, find_schema
+from providers.quirks import Quirks
+from providers.route import Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from providers.route import Quirks
+from providers.quirks import Quirks
 
 THOUGHTS: Final = ("thinking", "redacted_thinking")
 

@@ -12,7 +12,7 @@ from providers.token_counts import read_count
 ITERATIONS_MAX: Final = 1000
 """The maximum number of iterations that are added up."""
 PLACEHOLDER: Final = 1
-"""The output that the start of a message reports before there is any."""
+"""The number of output tokens that the start of a message reports before there are any."""
 
 _INPUT, _READ, _WRITTEN = "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
 _OUTPUT, _THINKING = "output_tokens", "thinking_tokens"
@@ -36,7 +36,7 @@ class MessagesUsage:
         self._counts: Counts = {}
         self._message: str | None = None
         self._has_ended = False
-        """Whether a report at the end of the message gave its output. The one at its start is preliminary."""
+        """Whether a report at the end of the message gave its output tokens. The number at its start is preliminary."""
 
     def begin_message(self, message: str | None, usage: dict[str, Any] | None) -> None:
         """Begin the message with the id `message`, if it is another one. `usage` is its first report, or None."""

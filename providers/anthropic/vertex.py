@@ -11,11 +11,11 @@ from anthropic import AsyncAnthropicVertex
 from google.auth.exceptions import GoogleAuthError
 
 from providers.anthropic import messages as anthropic
-from providers.route import Endpoint
+from providers.endpoint import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """The client for Vertex AI. See `route.Dialect`."""
+    """The client for Vertex AI. See `dialect.Dialect`."""
 
     CREDENTIAL_ERRORS = (GoogleAuthError, RuntimeError)
 

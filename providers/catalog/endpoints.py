@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from providers.catalog.schema import ProviderRow, shipped_rows
-from providers.route import Endpoint
+from providers.endpoint import Endpoint
 
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _SCHEME: Final = re.compile(r"(?:authorization:\s*)?bearer(?:\s+|$)", re.IGNORECASE)

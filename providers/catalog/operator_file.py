@@ -26,7 +26,9 @@ from providers.catalog.schema import (
     provider_names,
     shipped_rows,
 )
-from providers.route import FEATURES, Continue, DialectName, Feature, Price, Quirks
+from providers.price import Price
+from providers.quirks import Quirks
+from providers.route import FEATURES, Continue, DialectName, Feature
 
 NEW_PROVIDER_FEATURES: Final = ("chat", "streaming", "tools")
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.route import Continue, DialectName, Feature, Price
+from providers.price import Price
+from providers.route import Continue, DialectName, Feature
 
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 ADDRESS = r"^(https?://|\{[A-Z]|$)"

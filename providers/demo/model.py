@@ -35,8 +35,10 @@ from providers.base import (
     deliver,
 )
 from providers.demo.tokens import Tokens, count_tokens
+from providers.endpoint import Endpoint
 from providers.retry.replay_dedupe import ReplayFilter
-from providers.route import Endpoint, Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 
 Fail = Literal[
     "before",
@@ -183,7 +185,7 @@ def _last_user_text(request: ChatRequest) -> str:
 
 
 class Dialect:
-    """The client for the demo model. See `route.Dialect`."""
+    """The client for the demo model. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._stall_s = timeouts.between_events_s

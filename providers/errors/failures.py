@@ -1,7 +1,7 @@
 """Convert a provider's failure (a response, an event or an exception) to one of our errors.
 
 The message is our own text and says what to do next. Of the provider's answer, only the status, the finish
-reason and the names of a type, a code and a parameter are logged, and no word of a text.
+reason and the names of a type, a code and a parameter are logged, never a text.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import httpx2
 from jiter import from_json
 
 from providers.base import ErrorCode, ProviderError
+from providers.endpoint import Endpoint
 from providers.errors.retry_headers import retry_after_ms
 from providers.errors.table import CHECK_CREDENTIALS, CHECK_KEY, RULES, TRY_AGAIN
 from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, redact
-from providers.http.body import ERROR_BODY_BYTES_MAX, Stalled
-from providers.route import Endpoint
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX, Stalled
 
 _UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _FINAL_CODES: Final[frozenset[ErrorCode]] = frozenset({"model_not_found", "context_length_exceeded"})

@@ -37,7 +37,7 @@ _EXACT: Final[dict[str, Finish]] = {
     "compaction": "length",
 }
 _PREFIX: Final = re.compile(r"(?:finish_?reason|stop_reason|reason|alternative_status)[._:]")
-"""What some hosts put before the word: `FINISH_REASON_STOP`."""
+"""The prefix that some hosts put before the word: `FINISH_REASON_STOP`."""
 _STOP: Final = re.compile(
     r"(?:stop|stopped_eos|stopped_word|eos|eot)(?:$|[_-]|found|string|sequence|word|token)|end[_-]?(?:of[_-]?)?(?:turn|text|sequence|id|token)"
     r"|(?:complete|completed|done|end|ended|final|finish|finished|normal|success|succeeded|stopped)$"

@@ -17,7 +17,7 @@ WAIT_MAX_MS: Final = 86_400_000
 VALUE_CHARS_MAX: Final = 200
 CLOCKS_APART_MAX_S: Final = 60.0
 EPOCH_S_MIN: Final = 1_000_000_000
-"""A number of seconds from here on is a time since 1970, not a wait. So is a number of ms from a thousand times this."""
+"""A number of seconds that isn't less than this is a time since 1970, not a wait. In ms, the bound is a thousand times this."""
 
 _NUMBER: Final = re.compile(r"\+?[0-9]{1,18}(?:\.[0-9]{0,18})?(?:e[+-]?[0-9]{1,3})?|\.[0-9]{1,18}")
 _SPAN: Final = re.compile(

@@ -25,7 +25,7 @@ NAME_CHARS_MAX: Final = 200
 DEPTH_MAX: Final = 32
 DETAILS_MAX: Final = 32
 PARTIAL_CHARS_MIN: Final = 4
-"""The beginning of a key at the end of a text is masked if it has at least so many characters. Fewer reveal nothing."""
+"""If a text ends with at least this many of a key's first characters, they are masked. Fewer reveal nothing."""
 
 # An apostrophe inside a word doesn't begin or end a quotation.
 _QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]{1,200}'(?!\w)|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`|“[^”\n]{1,200}”")

@@ -24,7 +24,6 @@ from providers.base import (
 from providers.fit.calls import legal_name, match_results, object_arguments
 from providers.fit.ids import CallIdMaker
 from providers.fit.rules import Rules, rules_of
-from providers.openai.request_parts import citation_text
 from providers.route import Route
 
 NO_ANSWER: Final = "(No answer.)"
@@ -138,7 +137,7 @@ def _sent_by_user(parts: Iterable[Part]) -> list[Part]:
     kept: list[Part] = []
     for part in parts:
         if isinstance(part, CitationPart):
-            part = TextPart(citation_text(part))
+            part = TextPart(part.as_text())
         if not isinstance(part, ReasoningPart | ToolCallPart | ToolResultPart) and not _is_blank(part):
             kept.append(part)
     return kept

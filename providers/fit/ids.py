@@ -6,7 +6,7 @@ import re
 from hashlib import blake2b
 from typing import Final
 
-from providers.route import CallIds
+from providers.quirks import CallIds
 
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")

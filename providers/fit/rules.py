@@ -6,7 +6,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from providers.route import CallIds, DialectName, Route
+from providers.quirks import CallIds
+from providers.route import DialectName, Route
 
 _COMMON_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
@@ -17,9 +18,9 @@ class Rules(Struct, frozen=True):
     `call_ids` is the form of the ids of tool calls. `strict_roles`: the system prompt is one text at the start, then
     messages of the user and of the assistant alternate, and the last one isn't the assistant's. `results_in_user`: tool
     results are part of the user's message after them. `image_types` are the media types of images, None if they aren't
-    known. `image_chars` is the most base64 characters of one image, `media_chars` of all images and files, and `images`
-    the most images of a request; None means no known limit. `image_urls`: an image may be an https address. A signature
-    of reasoning with one of the characters `foreign_signature` was made for another dialect.
+    known. A request has at most `images` images, one image at most `image_chars` base64 characters, and all images and
+    files together at most `media_chars`; None means no known limit. `image_urls`: an image may be an https address. A
+    signature of reasoning that has one of the characters in `foreign_signature` was made for another dialect.
     """
 
     call_ids: CallIds = "short"

@@ -17,13 +17,13 @@ from botocore.eventstream import (  # type: ignore[import-untyped]
     ParserError,
 )
 
-from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.sse import EVENT_BYTES_MAX, UNFRAMED, Event, InvalidEvent
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 
 PRELUDE_BYTES: Final = 12
 HEADERS_BYTES_MAX: Final = 16 * 1024
 FRAME_BYTES_MAX: Final = EVENT_BYTES_MAX * 3 // 2
-"""The bound of a frame, with room for base64, which makes four bytes of three."""
+"""The maximum size of a frame. Its event is in base64, which makes four bytes of three."""
 
 
 class AwsEventParser:

@@ -12,11 +12,13 @@ from typing import Any, Final
 import httpx2
 
 from providers.base import DeltaSink
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder, DeltaStream, Parser
 from providers.http.transport import body_of, http_client
-from providers.route import Endpoint, Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 
 _LISTS: Final = ("messages", "input", "tools")
 
@@ -32,7 +34,7 @@ def as_is(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 class SdkDialect:
-    """The client of one endpoint. A subclass sends the requests. See `route.Dialect`."""
+    """The client of one endpoint. A subclass sends the requests. See `dialect.Dialect`."""
 
     SDK_ERROR: type[Exception]
     """The base class of the SDK's exceptions."""

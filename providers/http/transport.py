@@ -16,8 +16,9 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from providers.http.body import ERROR_BODY_BYTES_MAX, ResponseBody, map_error
-from providers.route import Timeouts
+from providers.http.body import ResponseBody
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX, map_error
+from providers.timeouts import Timeouts
 
 KEEPALIVE_IDLE_S: Final = 30
 KEEPALIVE_EVERY_S: Final = 10

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from providers.base import ChatRequest, DeltaSink
+from providers.endpoint import Endpoint
 from providers.http.sdk import as_is
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.chat_request import chat_arguments
 from providers.openai.client import OpenAiDialect
-from providers.route import Endpoint, Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 
 
 class Dialect(OpenAiDialect):
-    """The client for one provider. See `route.Dialect`."""
+    """The client for one provider. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from providers.base import ChatRequest
-from providers.call_arguments import as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.endings import finish_answer
 from providers.errors.failures import Failures
@@ -18,36 +17,28 @@ from providers.errors.shapes import find_failed, has_failed
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import END_MARK_BYTES_MAX, is_end_mark
 from providers.media import Media
+from providers.openai.chat_calls import ChatCalls
 from providers.openai.chat_schema import (
     Choice,
     Chunk,
     Content,
     Delta,
     Extra,
-    Function,
     Piece,
-    ToolCall,
-    calls_of,
     chunk_decoder,
     has_content,
-    is_hosted_type,
     is_marked_as_thought,
-    signature_of,
 )
-from providers.openai.reasoning import TEXT, Reasoning, is_thought, thought_text
+from providers.openai.choice_selector import ChoiceSelector
+from providers.openai.reasoning import TEXT, Reasoning
 from providers.openai.reasoning_fields import ReasoningFields
-from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, ThinkTags
-from providers.openai.think_tags import Piece as ThinkPiece
-from providers.openai.tool_calls import LEGACY, ToolCallAssembler
+from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_message import missing_delta
-from providers.route import Quirks
+from providers.quirks import Quirks
+from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, ThinkTags
+from providers.think_tags import Piece as ThinkPiece
+from providers.thoughts import is_thought, thought_text
 from providers.token_counts import UsageReports
-
-UNDECIDED: Final = -1
-"""The index of the decoded choice while that isn't known."""
-OTHER_CHOICES_MAX: Final = 8
-"""When this many pieces of other choices are held back, the index 0 isn't expected any more, and the choice of the
-first piece is decoded."""
 
 
 class ChatDecoder:
@@ -62,14 +53,10 @@ class ChatDecoder:
         self.done = False
         self._quirks = quirks
         self._failures = failures
-        self._tools = None if request is None else {tool.name for tool in request.tools}
         self._finish: Finish | None = None
         self._finish_word = ""
         """The host's finish reason, which may be an unknown word."""
-        self._choice = 0
-        """The index of the choice that is decoded, or `UNDECIDED`."""
-        self._other_choices: list[Choice] = []
-        """The choices with an index other than 0, held back while it isn't known whether there is one with the index 0."""
+        self._choices = ChoiceSelector()
         self._said: list[str] = []
         """The text so far, as it arrived."""
         self._record_text = self._said.append
@@ -78,6 +65,8 @@ class ChatDecoder:
         self._reasoning_fields = ReasoningFields(self.parts, self._reasoning, keeps_details=quirks.reasoning_details)
         self._tags = self._think_tags(request) if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
+        tools = None if request is None else {tool.name for tool in request.tools}
+        self._chat_calls = ChatCalls(self._calls, tools)
         self._media = Media(self.parts)
         self._citation_urls: list[str] = []
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
@@ -117,7 +106,7 @@ class ChatDecoder:
 
         Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
         """
-        self._take_other_choices()
+        self._add_choices(self._choices.release())
         if self._tags is not None:
             self._add_tagged(self._tags.close())
         complete = self._finish not in (None, "failed") or (
@@ -156,8 +145,8 @@ class ChatDecoder:
         if chunk.error:
             self._fail(chunk.error)
         for choice in chunk.choices or ():
-            if choice.index != self._choice:
-                self._add_other_choice(choice)
+            if choice.index != self._choices.index:
+                self._add_choices(self._choices.add_other(choice, has_answer=self.parts.count > 0))
                 continue
             if choice.usage:
                 self._usage.add(choice.usage)
@@ -176,27 +165,9 @@ class ChatDecoder:
             self._finish, self._finish_word = finish, word
         self.finishing = self._finish is not None
 
-    def _add_other_choice(self, choice: Choice) -> None:
-        """Hold back a choice with an index other than 0, until it is known whether there is one with the index 0.
-
-        If `choice` is that one, decode it and drop the others.
-        """
-        if self._choice == UNDECIDED and not choice.index:
-            self._choice = 0
-            self._other_choices.clear()
-            self._add_chunk(Chunk(choices=[choice]))
-        elif self._choice <= 0 and not self.parts.count:
-            self._choice = UNDECIDED
-            self._other_choices.append(choice)
-            if len(self._other_choices) == OTHER_CHOICES_MAX:
-                self._take_other_choices()
-
-    def _take_other_choices(self) -> None:
-        """Decode the first of the choices that were held back, because there is none with the index 0."""
-        choices, self._other_choices = self._other_choices, []
+    def _add_choices(self, choices: list[Choice]) -> None:
         if choices:
-            self._choice = choices[0].index
-            self._add_chunk(Chunk(choices=[choice for choice in choices if choice.index == self._choice]))
+            self._add_chunk(Chunk(choices=choices))
 
     def _fail(self, error: object) -> None:
         self._report_usage()
@@ -238,7 +209,7 @@ class ChatDecoder:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
             self._settle_tags()
-            self._add_tool_calls(delta)
+            self._chat_calls.add(delta)
         if (
             delta.annotations
             or delta.images
@@ -352,28 +323,6 @@ class ChatDecoder:
             self.parts.withdraw(ANSWER_RESTATED)
             self.parts.append_text("text", text)
 
-    def _add_tool_calls(self, delta: Delta) -> None:
-        for call in calls_of(delta):
-            function = call.function or Function()
-            self._calls.add(
-                call.index,
-                call.id or "",
-                function.name or "",
-                as_text(function.arguments),
-                signature_of(call),
-                hosted=self._is_hosted(call),
-            )
-        # Some hosts give a call in both fields.
-        if (function_call := delta.function_call) is not None and not delta.tool_calls:
-            self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
-
-    def _is_hosted(self, call: ToolCall) -> bool:
-        """Return whether the provider runs the call itself, as Kimi does with `$web_search`."""
-        name = call.function.name if call.function else None
-        if self._tools is not None and name in self._tools:
-            return False
-        return (name or "").startswith("$") or is_hosted_type(call.type)
-
     def _add_message(self, message: Delta) -> None:
         """Add a whole message. If deltas came before it, add only what they lack."""
         if not self.parts.count and not self._calls.pending and not self._said:
@@ -384,13 +333,7 @@ class ChatDecoder:
         for piece in message.content if isinstance(message.content, list) else ():
             if not isinstance(piece, str) and not (piece.transcript and self._media.has_transcript):
                 self._add_media(piece)
-        for position, call in enumerate(call for call in calls_of(message) if not self._is_hosted(call)):
-            function = call.function or Function()
-            self._calls.fill(
-                position, call.id or "", function.name or "", as_text(function.arguments), signature_of(call)
-            )
-        if message.function_call is not None and not self._calls:
-            self._add_tool_calls(Delta(function_call=message.function_call))
+        self._chat_calls.complete(message)
 
     def _report_usage(self) -> None:
         if (reported := self._usage.take()) is not None:

@@ -26,8 +26,9 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.continuation import said_text
-from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
-from providers.route import Quirks, Route
+from providers.openai.request_parts import accepted, data_url, merge_texts, sdk_arguments
+from providers.quirks import Quirks
+from providers.route import Route
 
 NO_THOUGHT: Final = " "
 """The reasoning of a message that has tool calls but no reasoning. Kimi and DeepSeek treat an empty one as missing."""
@@ -209,7 +210,7 @@ def _piece(part: Part) -> dict[str, Any] | None:
         case ImagePart():
             return {"type": "image_url", "image_url": {"url": data_url(part)}}
         case CitationPart() if part.text or part.url:
-            return {"type": "text", "text": citation_text(part)}
+            return {"type": "text", "text": part.as_text()}
         case ToolCallPart():
             return {"type": "text", "text": json.dumps({"tool": part.name, "arguments": part.arguments})}
         case FilePart():

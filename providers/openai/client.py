@@ -6,8 +6,8 @@ from typing import Any
 
 from openai import AsyncOpenAI, OpenAIError
 
+from providers.endpoint import Endpoint
 from providers.http.sdk import SdkDialect
-from providers.route import Endpoint
 
 
 class OpenAiDialect(SdkDialect):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from providers.delta_buffer import DeltaBuffer
 from providers.openai.chat_schema import Delta, Piece, encode_detail
-from providers.openai.reasoning import Reasoning, thought_text
+from providers.openai.reasoning import Reasoning
+from providers.thoughts import thought_text
 
 
 class ReasoningFields:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import CitationPart, Effort, FilePart, ImagePart
-from providers.route import Quirks
+from providers.base import Effort, FilePart, ImagePart
+from providers.quirks import Quirks
 
 
 def sdk_arguments(body: dict[str, Any], parameters: frozenset[str]) -> dict[str, Any]:
@@ -31,8 +31,3 @@ def merge_texts(pieces: list[dict[str, Any]], text_type: str) -> str | list[dict
 def data_url(part: ImagePart | FilePart) -> str | None:
     """Return the URL of an image or a file. If it has data, that is a data URL."""
     return f"data:{part.media_type};base64,{part.data}" if part.data is not None else part.url
-
-
-def citation_text(part: CitationPart) -> str:
-    """Return a citation as text: its title, text and URL."""
-    return " ".join(filter(None, (part.title, part.text, part.url)))

@@ -7,21 +7,23 @@ from typing import Final
 from openai import NotFoundError
 
 from providers.base import ChatRequest, DeltaSink, ProviderError, ResponseHandle
-from providers.http.body import ERROR_BODY_BYTES_MAX
+from providers.endpoint import Endpoint
 from providers.http.sdk import as_is
 from providers.http.transport import body_of
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 from providers.openai.client import OpenAiDialect
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_request import responses_arguments, retrieve_arguments
 from providers.retry.replay_dedupe import ReplayMismatch, ReplaySink
-from providers.route import Endpoint, Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 
 STOP_S: Final = 2.0
 """How long to wait for the provider to accept a request to stop an answer."""
 
 
 class Dialect(OpenAiDialect):
-    """The client for one provider. See `route.Dialect`."""
+    """The client for one provider. See `dialect.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         super().__init__(endpoint, timeouts)

@@ -17,12 +17,12 @@ from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.shapes import find_failure
 from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
-from providers.openai.reasoning import thought_text
 from providers.openai.responses_items import OutputItems
 from providers.openai.responses_schema import KINDS, Annotation, Arguments, Item, ItemKey, Piece, Source
-from providers.openai.think_tags import ThinkTags
 from providers.openai.whole_output import complete_output
-from providers.route import Quirks
+from providers.quirks import Quirks
+from providers.think_tags import ThinkTags
+from providers.thoughts import thought_text
 from providers.token_counts import UsageReports
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {

@@ -13,11 +13,11 @@ from typing import Final
 from providers.call_arguments import as_text
 from providers.delta_buffer import DeltaBuffer
 from providers.media import Media
-from providers.openai.reasoning import thought_text
 from providers.openai.responses_calls import ItemCalls
 from providers.openai.responses_schema import KINDS, Annotation, Item, ItemKey, Piece
 from providers.openai.responses_texts import ItemTexts
-from providers.openai.think_tags import ThinkTags
+from providers.think_tags import ThinkTags
+from providers.thoughts import thought_text
 
 SIGNATURE_MARK: Final = ":"
 """The separator between a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""

@@ -25,9 +25,10 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
+from providers.openai.request_parts import accepted, data_url, merge_texts, sdk_arguments
 from providers.openai.responses_items import SIGNATURE_MARK
-from providers.route import Quirks, Route
+from providers.quirks import Quirks
+from providers.route import Route
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
 
@@ -200,6 +201,6 @@ def _piece(part: Part) -> dict[str, Any] | None:
         case FilePart():
             return {"type": "input_file", "file_url": part.url}
         case CitationPart() if part.text or part.url:
-            return {"type": "input_text", "text": citation_text(part)}
+            return {"type": "input_text", "text": part.as_text()}
         case ToolCallPart() | ReasoningPart() | ToolResultPart() | CitationPart():
             return None

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from providers.base import PartKind
 from providers.media import MediaPiece
-from providers.openai.reasoning import thought_text
+from providers.thoughts import thought_text
 
 ItemKey = int | str
 """The identity of an item: its index in the output, or its id if the provider gives no index."""

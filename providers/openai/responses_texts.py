@@ -5,8 +5,8 @@ from __future__ import annotations
 from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
 from providers.openai.responses_schema import ItemKey, Source
-from providers.openai.think_tags import Piece as TaggedPiece
-from providers.openai.think_tags import ThinkTags
+from providers.think_tags import Piece as TaggedPiece
+from providers.think_tags import ThinkTags
 
 PieceKey = tuple[PartKind, ItemKey, int]
 """The identity of a piece: its kind, its item, and its index in the item."""
@@ -99,7 +99,7 @@ class ItemTexts:
             self._add_other_piece(kind, item_key, index, text)
 
     def _add_other_piece(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
-        """Add the whole text of a piece that is unknown by its index, unless a piece by another index has it."""
+        """Add the whole text of a piece whose index is unknown, unless a piece with another index has this text."""
         for known in self._pieces[item_key, kind]:
             if (missing := self._said[kind, item_key, known].missing(text)) is not None:
                 self.append(kind, item_key, known, missing)

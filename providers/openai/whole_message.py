@@ -11,7 +11,7 @@ from msgspec import structs
 
 from providers.base import PartKind
 from providers.openai.chat_schema import Content, Delta
-from providers.openai.reasoning import is_thought
+from providers.thoughts import is_thought
 
 
 def missing_delta(message: Delta, kinds: Collection[PartKind], said: str, *, has_transcript: bool) -> Delta:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from providers.base import ChatRequest, ProviderError
-from providers.catalog.catalog import Providers
+from providers.clients import ProviderClients
 from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.first_content import Interrupted, Requester, pass_answer
 from providers.retry.key_pool import KEY_CODES, CoolingDown, KeyCheckout, KeyPool
@@ -31,7 +31,7 @@ class Attempts:
 
     def __init__(
         self,
-        providers: Providers,
+        providers: ProviderClients,
         pools: dict[str, KeyPool],
         requester: Requester,
         deadline: float,

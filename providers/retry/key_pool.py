@@ -10,13 +10,14 @@ from typing import Final
 from msgspec import Struct
 
 from providers.base import ErrorCode, ProviderError
+from providers.endpoint import Endpoint
 from providers.retry.breaker import Breaker, Breakers
-from providers.route import Endpoint, Route
+from providers.route import Route
 
 RATE_LIMITED_COOLDOWN_S: Final = 2.0
 """How long a key cools down after a 429 without a Retry-After."""
 REJECTED_COOLDOWN_S: Final = 60.0
-"""How long a key cools down that was rejected or is out of credit. The other keys are used first."""
+"""How long a key that was rejected or is out of credit cools down. The other keys are used first."""
 KEY_CODES: Final[frozenset[ErrorCode]] = frozenset({"upstream_auth", "upstream_rate_limited"})
 
 

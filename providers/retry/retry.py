@@ -12,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 from providers.base import ProviderError
-from providers.catalog.catalog import Providers
+from providers.clients import ProviderClients
 from providers.continuation import CONTINUED_CODES
 from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.attempts import Attempts, may_fall_back
@@ -38,7 +38,7 @@ class Retries(Struct, frozen=True):
 class RetryingClient:
     """A client that requests answers with retries. It remembers failing keys and providers between turns."""
 
-    def __init__(self, providers: Providers, retries: Retries) -> None:
+    def __init__(self, providers: ProviderClients, retries: Retries) -> None:
         self.breakers = Breakers(retries.breaker_failures, retries.breaker_open_s)
         self.providers = providers
         self._retries = retries

@@ -1,7 +1,7 @@
 """The background task that moves what is in the outboxes to the archive.
 
-Users whose history this instance has changed are drained at once, many in one transaction. Users of instances that have died
-are found through the index. While the archive fails, the outboxes keep everything, and the drain tries again.
+Users whose history this instance has changed are drained at once, many in one transaction. `sweep.py` finds the
+users of instances that have died. While the archive fails, the outboxes keep everything, and the drain tries again.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 
 from store.api import user_hash
 from store.archive.api import Archive, ArchiveError
-from store.archive.records import Applied, OutboxEntry
+from store.archive.outboxes import Outboxes
+from store.archive.records import Applied
 from store.archive.state import DrainState
+from store.archive.sweep import Sweep
 from store.records import Damaged, StoreError
-from store.redis.outbox import OutboxRead, OutboxState
+from store.redis.outbox import OutboxRead
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 
 COALESCE_S = 0.5
-"""The time from a change to the transaction that archives it, if nobody waits for it."""
+"""The time from a change to the transaction that archives it, if no call waits for it."""
 LATER_S = 1.0
 """The time until a change is drained if it can wait for the next one, as a turn's start waits for its ending."""
 USERS_PER_TRANSACTION = 32
@@ -34,46 +35,10 @@ RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0
 UNFIT_RETRY_S_MAX = 10.0
 """The longest time between two attempts while an operator has to change something at the database."""
 STALE_DELAY_S = 0.05
-SWEEP_INTERVAL_S = 3.0
-INDEX_AGE_MS = 5000
-"""The age from which any instance may drain or remove an entry of the index: by then, the call that wrote the entry has
-filled the outbox."""
-SWEEPS_MAX = 100
 CLOSE_S = 5.0
 
 UNREADABLE = "its data in Redis can't be read"
 CLOSED = "The archive is closed. Start the gateway again."
-
-
-class Outboxes(Protocol):
-    """The methods of `RedisOutbox` that the drain uses."""
-
-    async def read_outboxes(self, users: list[str]) -> list[OutboxRead]:
-        """See `RedisOutbox`."""
-
-    async def mark_earlier(self, users: Sequence[str]) -> list[str]:
-        """See `RedisOutbox`."""
-
-    async def acknowledge(self, results: list[Applied]) -> list[str]:
-        """See `RedisOutbox`."""
-
-    async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
-        """See `RedisOutbox`."""
-
-    async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
-        """See `RedisOutbox`."""
-
-    async def renumber(self, user: str, stale_until: int) -> None:
-        """See `RedisOutbox`."""
-
-    async def outbox_states(self, users: list[str]) -> list[OutboxState]:
-        """See `RedisOutbox`."""
-
-    async def indexed_outboxes(self, age_ms: int) -> list[tuple[str, int]]:
-        """See `RedisOutbox`."""
-
-    async def unindex_outboxes(self, users: list[tuple[str, int]]) -> None:
-        """See `RedisOutbox`."""
 
 
 class _Waiter:
@@ -104,6 +69,7 @@ class Drain:
         self._stale: dict[str, int] = {}
         self._damaged: set[str] = set()
         self._wake = asyncio.Event()
+        self._sweep = Sweep(outboxes, archive, self.state, self.note, self._wake)
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -116,7 +82,7 @@ class Drain:
             self.state.set_degraded(unopened)
             self._wake.set()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._sweep.run())]
 
     async def close(self) -> None:
         """Archive what this instance has changed, if that takes no more than `CLOSE_S`, and stop."""
@@ -212,7 +178,7 @@ class Drain:
             self._continue(waiters, again)
 
     def _take(self) -> tuple[list[str], dict[str, list[_Waiter]]]:
-        """Take the users for the next transaction, those first for whom somebody waits, and the waiters."""
+        """Take the users for the next transaction, first those that a call waits for, and the waiters."""
         waited = [user for user in self._waiters if user in self._dirty]
         users = [*waited, *(user for user in self._dirty if user not in self._waiters)][:USERS_PER_TRANSACTION]
         for user in users:
@@ -316,7 +282,7 @@ class Drain:
                 log.error("an outbox can't be read; its user's changes aren't archived", user=user)
 
     def _continue(self, waiters: dict[str, list[_Waiter]], again: set[str]) -> None:
-        """Go on with the users that may have more entries, and with those for whom somebody still waits."""
+        """Continue with the users that may have more entries, and with those that a call still waits for."""
         for user, waiting in waiters.items():
             if waiting:
                 self._waiters[user] = waiting + self._waiters.pop(user, [])
@@ -327,7 +293,7 @@ class Drain:
             self._urgent.set()
 
     def _on_failure(self, users: list[str], waiters: dict[str, list[_Waiter]], error: Exception) -> None:
-        """Report the failure to those who wait, and keep the users for the next attempt."""
+        """Report the failure to the waiting calls, and keep the users for the next attempt."""
         if not isinstance(error, StoreError):
             log.exception("the archive's drain failed; trying again")
         if not isinstance(error, StoreError) or isinstance(error, ArchiveError):
@@ -345,46 +311,6 @@ class Drain:
         for user in users:
             for waiter in self._waiters.pop(user, []):
                 waiter.fail(error)
-
-    async def _run_sweeps(self) -> None:
-        while True:
-            await asyncio.sleep(random.uniform(0.7, 1.3) * SWEEP_INTERVAL_S)
-            try:
-                await self._sweep()
-            except StoreError as error:
-                log.warning("the index of outboxes can't be read, retrying", error=str(error))
-            except Exception:
-                log.exception("the sweep of the outboxes failed; trying again")
-
-    async def _sweep(self) -> None:
-        """Drain the outboxes that were filled some time ago, and remove the users from the index whose outboxes are empty."""
-        pending, oldest_ms = 0, None
-        for _ in range(SWEEPS_MAX):
-            indexed = await self._outboxes.indexed_outboxes(INDEX_AGE_MS)
-            if not indexed:
-                break
-            states = await self._outboxes.outbox_states([user for user, _ in indexed])
-            empty = [entry for entry, state in zip(indexed, states, strict=True) if not state.entries]
-            full = [(user, state) for (user, _), state in zip(indexed, states, strict=True) if state.entries]
-            pending = sum(state.entries for _, state in full)
-            oldest_ms = min((state.oldest_ms for _, state in full if state.oldest_ms is not None), default=None)
-            for user, _ in full:
-                self.note(user)
-            await self._outboxes.unindex_outboxes(empty)
-            if not empty:
-                break
-        self.state.pending, self.state.oldest_ms = pending, oldest_ms
-        await self._check_archive()
-
-    async def _check_archive(self) -> None:
-        """Find out that the archive is away, or back, also while there is nothing to write."""
-        if not self.state.is_degraded:
-            try:
-                await self._archive.ping()
-            except ArchiveError as error:
-                self.state.set_degraded(error)
-        if self.state.is_degraded:
-            self._wake.set()
 
 
 def _is_over(waiter: _Waiter, archived: int, more: bool) -> bool:

@@ -94,7 +94,7 @@ def search_terms(user: str, spaced: str) -> str:
 
 
 def term_prefix(user: str) -> str:
-    """Return what is in front of each term of a user, so that a search reads only the user's part of the index."""
+    """Return the prefix of each term of a user, so that a search reads only the user's part of the index."""
     return f"{blake2b(user.encode('utf-8', 'surrogatepass'), digest_size=5).hexdigest()}."
 
 

@@ -1,79 +1,42 @@
-"""Reads of the archive. Each is one statement that uses an index and is bounded in rows and bytes."""
+"""Reads of the archive. Their statements are in `read_statements.py`."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    BindParameter,
-    ColumnElement,
-    Row,
-    Select,
-    and_,
-    bindparam,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    tuple_,
-    union_all,
-)
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
+from store.archive.read_statements import (
+    BRANCH,
+    BRANCH_MESSAGES_MAX,
+    LENGTH,
+    ONE_CONVERSATION,
+    ONE_MESSAGE,
+    PAGES,
+    USAGE_DAYS,
+    after_conversation,
+    expired_statements,
+    feedback_page,
+    in_order,
+    sums_of,
+    usage_since,
+)
 from store.archive.records import ArchivedConversation, ArchivedMessage
 from store.archive.rows import (
-    COUNTERS,
     archived_conversation_from,
     conversation_from,
     counters_from,
-    day_of,
     feedback_from,
     message_from,
 )
-from store.archive.schema import conversations, feedback, messages, turns, usage_days
-from store.archive.types import MS_MAX, MS_MIN, LosslessText
-from store.records import (
-    DAY_MS,
-    ConversationRecord,
-    Counters,
-    DayUsage,
-    FeedbackFilter,
-    FeedbackRecord,
-    NotFound,
-)
+from store.archive.schema import conversations, messages, turns, usage_days
+from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, NotFound
 
-BRANCH_MESSAGES_MAX = 1_000_000
-"""A longer branch is cut there, and so is one that goes in a circle because its data is damaged."""
 SLICE_MESSAGES = 500
 _BYTES_MAX = 2**62
-
-_message = [
-    messages.c.id,
-    messages.c.conversation_id,
-    messages.c.number,
-    messages.c.parent_id,
-    messages.c.role,
-    messages.c.turn_id,
-    messages.c.created_at,
-    messages.c.body,
-    conversations.c.incarnation,
-    feedback.c.rating,
-    feedback.c.comment,
-    feedback.c.model.label("rated_model"),
-    feedback.c.rated_at,
-]
-_with_feedback = messages.join(
-    conversations,
-    (conversations.c.user_id == messages.c.user_id) & (conversations.c.id == messages.c.conversation_id),
-).outerjoin(feedback, (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id))
-_user: BindParameter[str] = bindparam("user", type_=LosslessText())
-_conversation: BindParameter[str] = bindparam("conversation", type_=LosslessText())
-_last: BindParameter[str] = bindparam("last", type_=LosslessText())
-_bytes_max: BindParameter[int] = bindparam("bytes_max", type_=BigInteger())
 
 
 class Reader:
@@ -84,7 +47,7 @@ class Reader:
 
     async def conversation(self, user: str, conversation: str) -> ArchivedConversation | None:
         """See `Archive.conversation`."""
-        rows = await self._rows(_ONE_CONVERSATION, user=user, conversation=conversation)
+        rows = await self._rows(ONE_CONVERSATION, user=user, conversation=conversation)
         return archived_conversation_from(rows[0]._mapping) if rows else None
 
     async def conversation_of(self, user: str, message: str) -> str | None:
@@ -95,7 +58,7 @@ class Reader:
 
     async def message(self, user: str, message: str) -> ArchivedMessage | None:
         """See `Archive.message`."""
-        rows = await self._rows(_ONE_MESSAGE, user=user, message=message)
+        rows = await self._rows(ONE_MESSAGE, user=user, message=message)
         return message_from(rows[0]._mapping) if rows else None
 
     async def newest(
@@ -128,7 +91,7 @@ class Reader:
         while above is not None and left > 0:
             wanted = min(left, SLICE_MESSAGES)
             rows = await self._rows(
-                _BRANCH, user=user, last=above, bytes_max=left_bytes, steps_max=wanted - 1, forced=0 if found else 1
+                BRANCH, user=user, last=above, bytes_max=left_bytes, steps_max=wanted - 1, forced=0 if found else 1
             )
             if not found and (not rows or rows[0].conversation_id != conversation):
                 raise NotFound("parent")
@@ -149,7 +112,7 @@ class Reader:
 
     async def _length(self, user: str, last: str) -> int:
         """Return the number of messages from the root to `last`. It walks up to the first one whose depth is known."""
-        (row,) = await self._rows(_LENGTH, user=user, last=last)
+        (row,) = await self._rows(LENGTH, user=user, last=last)
         return int(row.length) + int(row.depth or 0)
 
     async def conversations(
@@ -175,31 +138,7 @@ class Reader:
         self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
     ) -> tuple[list[FeedbackRecord], bool]:
         """See `Archive.list_feedback`."""
-        conditions: list[ColumnElement[bool]] = []
-        if selected.model is not None:
-            conditions.append(feedback.c.model == selected.model)
-        if selected.rating is not None:
-            conditions.append(feedback.c.rating == selected.rating)
-        if selected.since_ms is not None:
-            conditions.append(feedback.c.rated_at >= selected.since_ms)
-        if selected.until_ms is not None:
-            conditions.append(feedback.c.rated_at < selected.until_ms)
-        if before is not None:
-            time = bindparam("before_ms", before[0], type_=feedback.c.rated_at.type)
-            message = bindparam("before_id", before[1], type_=feedback.c.message_id.type)
-            conditions.append(tuple_(feedback.c.rated_at, feedback.c.message_id) < tuple_(time, message))
-        statement = (
-            select(feedback, messages.c.conversation_id, messages.c.turn_id)
-            .join_from(
-                feedback,
-                messages,
-                (messages.c.user_id == feedback.c.user_id) & (messages.c.id == feedback.c.message_id),
-            )
-            .where(true(), *conditions)
-            .order_by(feedback.c.rated_at.desc(), feedback.c.message_id.desc())
-            .limit(limit + 1)
-        )
-        rows = await self._rows(statement)
+        rows = await self._rows(feedback_page(selected, limit + 1, before))
         return [feedback_from(row._mapping) for row in rows[:limit]], len(rows) > limit
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
@@ -210,61 +149,33 @@ class Reader:
                 raise NotFound("conversation")
             if since_ms is None:
                 return found.record.usage
-            statement = _sums(turns).where(
+            statement = sums_of(turns).where(
                 turns.c.user_id == user,
                 turns.c.conversation_id == conversation,
                 turns.c.incarnation == found.incarnation,
                 turns.c.ended_at >= since_ms,
             )
         elif since_ms is None:
-            statement = _sums(usage_days).where(usage_days.c.user_id == user)
+            statement = sums_of(usage_days).where(usage_days.c.user_id == user)
         else:
-            next_day_ms = -(-min(max(since_ms, MS_MIN), MS_MAX - DAY_MS) // DAY_MS) * DAY_MS
-            part = union_all(
-                select(*(turns.c[name] for name in COUNTERS)).where(
-                    turns.c.user_id == user, turns.c.ended_at >= since_ms, turns.c.ended_at < next_day_ms
-                ),
-                select(*(usage_days.c[name] for name in COUNTERS)).where(
-                    usage_days.c.user_id == user, usage_days.c.day >= day_of(next_day_ms)
-                ),
-            ).subquery()
-            statement = _sums(part)
+            statement = usage_since(user, since_ms)
         return counters_from((await self._rows(statement))[0]._mapping)
 
     async def usage_days(self, user: str) -> list[DayUsage]:
         """See `Archive.usage_days`."""
-        statement = (
-            _sums(usage_days)
-            .add_columns(usage_days.c.day, func.sum(usage_days.c.turn_count).label("turn_count"))
-            .where(usage_days.c.user_id == user)
-            .group_by(usage_days.c.day)
-            .order_by(usage_days.c.day)
-        )
         first = date(1970, 1, 1)
         return [
             DayUsage(
                 day_ms=(row.day - first).days * DAY_MS, turns=int(row.turn_count), usage=counters_from(row._mapping)
             )
-            for row in await self._rows(statement)
+            for row in await self._rows(USAGE_DAYS, user=user)
         ]
 
     async def expired(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
         """See `Archive.expired`."""
         found: list[tuple[int, str, str]] = []
-        columns = conversations.c.updated_at, conversations.c.user_id, conversations.c.id
-        ages: list[tuple[ColumnElement[Any], ColumnElement[bool]]] = [
-            (conversations.c.expires_at, conversations.c.expires_at < now_ms)
-        ]
-        if retention_days > 0:
-            last_ms = now_ms - retention_days * DAY_MS
-            ages.append(
-                (
-                    conversations.c.updated_at,
-                    conversations.c.retention_days.is_(None) & (conversations.c.updated_at < last_ms),
-                )
-            )
-        for order, is_over in ages:
-            rows = await self._rows(select(*columns).where(is_over).order_by(order).limit(limit))
+        for statement in expired_statements(now_ms, retention_days, limit):
+            rows = await self._rows(statement)
             found += [(row.updated_at, row.user_id, row.id) for row in rows]
         return [(user, conversation) for _, user, conversation in sorted(found)[:limit]]
 
@@ -272,7 +183,7 @@ class Reader:
         self, user: str, conversation: str, limit: int, before: str | int | None, bytes_max: int | None
     ) -> tuple[list[ArchivedMessage], bool]:
         rows = await self._rows(
-            _PAGES[type(before)],
+            PAGES[type(before)],
             user=user,
             conversation=conversation,
             bytes_max=_BYTES_MAX if bytes_max is None else bytes_max,
@@ -288,111 +199,3 @@ class Reader:
             return list(await connection.execute(statement, parameters))
 
         return await self._database.read(work)
-
-
-def in_order(statement: Select[Any]) -> Select[Any]:
-    """Order conversations by their last change, the newest first."""
-    return statement.order_by(conversations.c.change.desc(), conversations.c.id.desc())
-
-
-def after_conversation(user: str, before: str) -> ColumnElement[bool]:
-    """Return the condition that a conversation comes after `before` in the user's list."""
-    other = conversations.alias("other")
-    place = select(other.c.change, other.c.id).where(other.c.user_id == user, other.c.id == before)
-    return tuple_(conversations.c.change, conversations.c.id) < place.scalar_subquery()
-
-
-def _sums(source: Any) -> Select[Any]:
-    return select(*(func.sum(source.c[name]).label(name) for name in COUNTERS))
-
-
-def _page_statement(before: type) -> Select[Any]:
-    """Return the statement for a page of messages, newest first. Sizes are summed before any body is read."""
-    condition = and_(messages.c.user_id == _user, messages.c.conversation_id == _conversation)
-    if before is int:
-        condition &= messages.c.number < bindparam("before")
-    if before is str:
-        other = messages.alias("other")
-        condition &= (
-            messages.c.number
-            < select(other.c.number)
-            .where(
-                other.c.user_id == _user,
-                other.c.conversation_id == _conversation,
-                other.c.id == bindparam("before", type_=messages.c.id.type),
-            )
-            .scalar_subquery()
-        )
-    candidates = (
-        select(messages.c.id, messages.c.number, messages.c.size)
-        .where(condition)
-        .order_by(messages.c.number.desc())
-        .limit(bindparam("found_max"))
-        .subquery("candidates")
-    )
-    newest_first = candidates.c.number.desc()
-    summed = select(
-        candidates.c.id,
-        func.row_number().over(order_by=newest_first).label("place"),
-        func.sum(candidates.c.size).over(order_by=newest_first).label("bytes"),
-        func.count().over().label("found"),
-    ).subquery("summed")
-    return (
-        select(*_message, summed.c.found)
-        .select_from(summed.join(_with_feedback, (messages.c.user_id == _user) & (messages.c.id == summed.c.id)))
-        .where(
-            or_(summed.c.place == 1, summed.c.bytes <= bindparam("bytes_max")), summed.c.place <= bindparam("count_max")
-        )
-        .order_by(summed.c.place)
-    )
-
-
-def _branch_statement() -> Select[Any]:
-    """Return the statement for a slice of a branch, newest first. Sizes are summed before any body is read."""
-    first = select(
-        messages.c.id, messages.c.parent_id, messages.c.size.label("bytes"), literal(0, BigInteger).label("step")
-    )
-    up = first.where(messages.c.user_id == _user, messages.c.id == _last).cte("up", recursive=True)
-    parents = messages.alias("parents")
-    up = up.union_all(
-        select(parents.c.id, parents.c.parent_id, up.c.bytes + parents.c.size, up.c.step + 1).where(
-            parents.c.user_id == _user,
-            parents.c.id == up.c.parent_id,
-            up.c.step < bindparam("steps_max", type_=BigInteger),
-            up.c.bytes <= _bytes_max,
-        )
-    )
-    is_forced = (up.c.step == 0) & (bindparam("forced", type_=BigInteger) == 1)
-    return (
-        select(*_message, messages.c.depth, up.c.bytes)
-        .select_from(up.join(_with_feedback, (messages.c.user_id == _user) & (messages.c.id == up.c.id)))
-        .where(or_(is_forced, up.c.bytes <= _bytes_max))
-        .order_by(up.c.step)
-    )
-
-
-def _length_statement() -> Select[int, Any]:
-    """Return the statement that counts the messages up to the root, or to the first one whose depth is known."""
-    first = select(messages.c.id, messages.c.parent_id, messages.c.depth, literal(1, BigInteger).label("step"))
-    up = first.where(messages.c.user_id == _user, messages.c.id == _last).cte("up", recursive=True)
-    parents = messages.alias("parents")
-    up = up.union_all(
-        select(parents.c.id, parents.c.parent_id, parents.c.depth, up.c.step + 1).where(
-            parents.c.user_id == _user,
-            parents.c.id == up.c.parent_id,
-            up.c.depth.is_(None),
-            up.c.step < BRANCH_MESSAGES_MAX,
-        )
-    )
-    return select(func.count().label("length"), func.max(up.c.depth).label("depth")).select_from(up)
-
-
-_ONE_CONVERSATION = select(conversations).where(conversations.c.user_id == _user, conversations.c.id == _conversation)
-_ONE_MESSAGE = (
-    select(*_message)
-    .select_from(_with_feedback)
-    .where(messages.c.user_id == _user, messages.c.id == bindparam("message", type_=messages.c.id.type))
-)
-_PAGES = {kind: _page_statement(kind) for kind in (type(None), str, int)}
-_BRANCH = _branch_statement()
-_LENGTH = _length_statement()

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import ArchiveDatabase
 from store.archive.facts import cut_term, term_prefix
-from store.archive.reader import Reader, after_conversation, in_order
+from store.archive.read_statements import after_conversation, in_order
+from store.archive.reader import Reader
 from store.archive.rows import conversation_from, search_title
 from store.archive.schema import conversations, messages
 from store.records import Found

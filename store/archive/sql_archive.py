@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.archive.database import CALL_S, ArchiveDatabase
 from store.archive.eraser import erase
-from store.archive.file_lock import schema_lock
 from store.archive.reader import Reader
 from store.archive.records import Applied, OutboxBatch
 from store.archive.schema import users
+from store.archive.schema_lock import schema_lock
 from store.archive.search import Search
 from store.archive.version import Version, check_rights, check_server, read_version
 from store.archive.writer import Writer

@@ -36,14 +36,14 @@ class DrainState(Struct):
         return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
 
     def set_writable(self) -> None:
-        """Say that the archive can be written, if it couldn't before."""
+        """Record that the archive can be written, and log it if it couldn't be before."""
         if self.is_degraded:
             log.info("the archive can be written again")
         self.is_degraded = self.is_unfit = False
         self.unfit_because = ""
 
     def set_degraded(self, error: Exception) -> None:
-        """Say why the archive can't be written, once for each outage and for each error that an operator has to correct."""
+        """Record that `error` prevents writing. Log it once per outage, and for each error that an operator has to correct."""
         was_degraded, unfit_before = self.is_degraded, self.unfit_because
         self.is_degraded, self.is_unfit = True, isinstance(error, ArchiveUnfit)
         self.unfit_because = str(error) if self.is_unfit else ""
@@ -55,7 +55,7 @@ class DrainState(Struct):
             log.warning("the archive can't be written; outboxes in the store keep the changes", error=str(error))
 
     def count(self, applied: Applied) -> None:
-        """Count what was archived, and say which entries were set aside."""
+        """Count what was archived, and log which entries were set aside."""
         self.drained += len(applied.done)
         self.set_aside += len(applied.poisoned)
         for entry, reason in applied.poisoned:

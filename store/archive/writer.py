@@ -19,7 +19,7 @@ from store.archive.errors import archive_error, refusal_of
 from store.archive.plan import Key, Plan, PlannedEntry, StoredConversation, Tally
 from store.archive.records import Applied, ArchivedMessage, ArchivedTurn, OutboxBatch
 from store.archive.rows import day_rows
-from store.archive.statements import Statements
+from store.archive.write_statements import WriteStatements
 from store.records import DAY_MS
 
 OFFLOAD_BYTES = 32_768
@@ -34,7 +34,7 @@ class Writer:
 
     def __init__(self, database: ArchiveDatabase) -> None:
         self._database = database
-        self._statements = Statements(is_postgres=database.is_postgres)
+        self._statements = WriteStatements(is_postgres=database.is_postgres)
 
     async def apply(self, batches: list[OutboxBatch]) -> list[Applied]:
         """See `Archive.apply`."""

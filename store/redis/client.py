@@ -1,8 +1,8 @@
 """Calls to Redis, with Redis' errors turned into `StoreError`.
 
 One deadline covers a call, including the wait for a connection and the retries. A call takes one round trip, in a
-cluster one per node, and a second one if Redis doesn't know its scripts. `routes.py` and `cluster.py` say which server
-runs it, and `node.py` has the connections.
+cluster one per node, and a second one if Redis doesn't know its scripts. `routes.py`, `sentinel.py` and `cluster.py` say
+which server runs it, and `node.py` has the connections.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from store.records import CLOSED, Damaged, StoreError
 from store.redis.cluster import ClusterRoutes, NotACluster
 from store.redis.commands import Argument
+from store.redis.exchange import Exchange
 from store.redis.keys import channel_prefix, encode_text, outbox_bucket_of, user_of_channel, user_prefix
 from store.redis.node import CONNECTIONS_MAX, Command, RedisNode, connect
-from store.redis.routes import ACCESS_DENIED, Exchange, NotASentinel, OneNode, Routes, SentinelRoutes
+from store.redis.routes import ACCESS_DENIED, OneNode, Routes
 from store.redis.scripts import load_scripts
+from store.redis.sentinel import NotASentinel, SentinelRoutes
 from store.redis.target import parse_target
 
 __all__ = ["CALL_TIMEOUT_S", "CONNECTIONS_MAX", "RedisClient", "RedisPart", "ScriptCall", "connect", "error_text"]

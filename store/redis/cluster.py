@@ -26,17 +26,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from store.redis.exchange import Exchange
 from store.redis.node import Command, RedisNode
-from store.redis.routes import (
-    ACCESS_DENIED,
-    LOST,
-    RETRIES,
-    Exchange,
-    SharedTask,
-    failover_delay_s,
-    ignore,
-    topology_options,
-)
+from store.redis.routes import ACCESS_DENIED, LOST, RETRIES, failover_delay_s, ignore, topology_options
+from store.redis.shared_task import SharedTask
 from store.redis.target import Target
 
 log = structlog.stdlib.get_logger("turnwire.store")

@@ -296,7 +296,7 @@ class RedisHistory(RedisPart):
 
 
 def _add(total: int | None, value: int | float | Literal[False]) -> int | None:
-    """Return the sum of `total` and `value`. None and False are nothing."""
+    """Return the sum of `total` and `value`. None and False add nothing."""
     return total if value is False else (total or 0) + int(value)
 
 

@@ -1,4 +1,4 @@
-"""The users' outboxes in Redis: what the archive doesn't have yet, and what it gives back.
+"""The users' outboxes in Redis: what the archive doesn't have yet.
 
 Scripts that change a user's history mark in the user's outbox what has changed. The index of users with outboxes is outside the
 users' keys; it is written before an outbox is filled, and cleaned some time after the outbox was emptied.
@@ -15,22 +15,14 @@ import msgspec
 from msgspec import structs
 
 from store.api import user_hash
-from store.archive.records import (
-    Applied,
-    ArchivedConversation,
-    ArchivedMessage,
-    ArchivedTurn,
-    OutboxBatch,
-    OutboxEntry,
-    OutboxItem,
-    RemovedConversation,
-)
-from store.records import Counters, Damaged
+from store.archive.records import Applied, OutboxBatch, OutboxEntry
+from store.records import Damaged
 from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import ASIDE_KEY, BUCKETS, encode_text, outbox_bucket_key, outbox_bucket_of, user_prefix
 from store.redis.node import Command
-from store.redis.records import conversation_record, counters, message_record, pack, parse_hash, parse_reply
+from store.redis.outbox_entries import change_of, describe, item_from
+from store.redis.records import parse_hash
 
 ENTRIES_MAX = 200
 BATCH_BYTES = 4 * 2**20
@@ -41,9 +33,6 @@ BACKFILLED_MAX = 200
 MARKED_MAX = 250
 """How many messages one script call marks: Redis does nothing else meanwhile."""
 REASON_CHARS_MAX = 500
-NAME_CHARS_MAX = 200
-CHANGE_MAX = 2**53
-"""Redis has numbers up to this one exactly."""
 ERASURE_TTL_MS = 3_600_000
 
 
@@ -82,7 +71,7 @@ class OutboxRead(NamedTuple):
 
 
 class RedisOutbox(RedisPart):
-    """The outboxes, and the return of conversations from the archive."""
+    """The outboxes of all users, and their index."""
 
     async def read_outboxes(self, users: Sequence[str]) -> list[OutboxRead]:
         """Return the oldest entries of each user's outbox. One round trip."""
@@ -99,7 +88,7 @@ class RedisOutbox(RedisPart):
 
     async def set_aside(self, user: str, entries: Sequence[tuple[OutboxEntry, str]]) -> None:
         """Move `entries`, each with the reason, out of the outbox, unless they have changed since they were read."""
-        # Written first, so that no entry is set aside that nobody finds.
+        # The index of these users is written first, so that every entry that is set aside can be found.
         await self._client.command("ZADD", ASIDE_KEY, int(time.time() * 1000), encode_text(user))
         named: list[Argument] = [
             argument
@@ -152,7 +141,7 @@ class RedisOutbox(RedisPart):
         found, damaged = list[tuple[str, int]](), list[Command]()
         for bucket, reply in enumerate(replies):
             for user, score in zip(reply[::2], reply[1::2], strict=True):
-                number = _change(score)
+                number = change_of(score)
                 try:
                     name = user.decode("utf-8", "surrogatepass")
                 except UnicodeDecodeError:
@@ -206,7 +195,7 @@ class RedisOutbox(RedisPart):
     async def entries_aside(self, user: str) -> dict[str, str]:
         """Return the entries that were set aside for the user, each with the reason."""
         reply = parse_hash(await self._client.command("HGETALL", user_prefix(user) + b"aside"))
-        return {_shown(member): reason.decode("utf-8", "replace") for member, reason in reply.items()}
+        return {describe(member): reason.decode("utf-8", "replace") for member, reason in reply.items()}
 
     async def erase_outbox(self, user: str) -> None:
         """Remove what names the user outside the user's own keys."""
@@ -231,74 +220,14 @@ class RedisOutbox(RedisPart):
         await self._client.command("ZREM", ASIDE_KEY, encode_text(user))
         return int(count)
 
-    async def restore_conversation(
-        self, user: str, archived: ArchivedConversation, messages: Sequence[ArchivedMessage], *, has_older: bool
-    ) -> None:
-        """Store a conversation of the archive again, with its newest messages. Raises `NotFound` if it was deleted.
-
-        `has_older`: the archive has older messages. Do nothing if Redis has the conversation.
-        """
-        fields = _conversation_fields(archived)
-        if has_older:
-            fields["cold"] = str(messages[0].number if messages else archived.next_number)
-        arguments: list[Argument] = [pack(fields), archived.size, archived.change]
-        for message in messages:
-            arguments += (message.number, pack(_message_fields(message)))
-        parse_reply(await self._script("restore_conversation", user, *arguments))
-
-    async def was_deleted(self, user: str, conversation: str) -> bool:
-        """Return whether the conversation was deleted lately and its id wasn't used again."""
-        return bool(await self._client.command("EXISTS", user_prefix(user) + b"deleted:" + encode_text(conversation)))
-
-    async def was_removed(self, user: str, message: ArchivedMessage) -> bool:
-        """Return whether the message's conversation was deleted lately."""
-        place = encode_text(place_of(message.incarnation or "", message.conversation))
-        return bool(await self._client.command("EXISTS", user_prefix(user) + b"removed:" + place))
-
-    async def restore_message(self, user: str, message: ArchivedMessage) -> None:
-        """Store a message of the archive again. Raises `NotFound` if Redis doesn't have its conversation."""
-        parse_reply(await self._script("restore_message", user, message.number, pack(_message_fields(message))))
-
 
 def _erasure_key(user: str) -> bytes:
     """Return a key that doesn't show the user, and that the erasure of the user doesn't delete."""
     return b"turnwire:erased:" + user_hash(user).encode()
 
 
-def place_of(incarnation: str, conversation: str) -> str:
-    """Return the member of a conversation in its user's list."""
-    return f"{incarnation}:{conversation}"
-
-
-def _shown(member: bytes) -> str:
-    """Return an entry's member as text for a person: kind and id."""
-    kind, _, name = member.partition(b":")
-    if kind == b"t":
-        return "turn " + str(_turn_id(name))
-    start, words = _KINDS.get(kind, (0, "unknown entry"))
-    shown = member if kind not in _KINDS else name[start:]
-    return f"{words} {shown[: 4 * NAME_CHARS_MAX].decode('utf-8', 'replace')[:NAME_CHARS_MAX]}"
-
-
-_KINDS = {b"m": (0, "message"), b"c": (17, "conversation"), b"d": (17, "deletion of")}
-"""What each kind of entry is called, and where the id begins in its name."""
-
-
-def _turn_id(packed: bytes) -> str:
-    try:
-        return str(msgspec.msgpack.decode(packed)[0][0])[:NAME_CHARS_MAX]
-    except (msgspec.MsgspecError, ValueError, LookupError, TypeError):
-        return "?"
-
-
-def _change(score: bytes) -> int | None:
-    """Return the number of a change, or None if the score isn't one."""
-    number = float(score)
-    return int(number) if abs(number) < CHANGE_MAX and number.is_integer() else None
-
-
 def _state(entries: int, oldest: bytes | None, aside: int) -> OutboxState:
-    change = None if oldest is None else _change(oldest)
+    change = None if oldest is None else change_of(oldest)
     return OutboxState(entries, None if change is None else change // 1000, aside)
 
 
@@ -307,111 +236,15 @@ def _read(user: str, entries: list[Any], more: int, last: bytes | None, unmarked
     readable: list[OutboxEntry] = []
     unreadable: list[OutboxEntry] = []
     for member, score, state in entries:
-        change = _change(score)
+        change = change_of(score)
         entry = OutboxEntry(member=member, change=change or 0, item=None)
         if change is None or state is None:
             unreadable.append(entry)
             continue
         try:
-            readable.append(structs.replace(entry, item=_item(user, member, change, state)))
+            readable.append(structs.replace(entry, item=item_from(user, member, change, state)))
         except (ValueError, LookupError, TypeError, AttributeError, msgspec.DecodeError):
             unreadable.append(entry)
-    last_change = 0 if last is None else _change(last)
+    last_change = 0 if last is None else change_of(last)
     batch = OutboxBatch(user=user, entries=tuple(readable))
     return OutboxRead(batch, bool(more), last_change, tuple(unreadable), bool(unmarked))
-
-
-def _item(user: str, member: bytes, change: int, state: list[Any]) -> OutboxItem | None:
-    kind, _, name = member.partition(b":")
-    if kind == b"d":
-        incarnation, _, conversation = name.decode("utf-8", "surrogatepass").partition(":")
-        return RemovedConversation(conversation=conversation, incarnation=incarnation)
-    if not state or not state[0]:
-        return None
-    if kind == b"c":
-        return _conversation(user, change, *state)
-    if kind == b"m":
-        return _message(*state)
-    return _turn(*state)
-
-
-def _conversation(user: str, change: int, flat: list[bytes], size: bytes) -> ArchivedConversation:
-    fields = parse_hash(flat)
-    return ArchivedConversation(
-        record=conversation_record(user, flat),
-        incarnation=fields[b"place"].partition(b":")[0].decode(),
-        change=int(fields.get(b"listed", change)),
-        next_number=int(fields[b"n"]) + 1,
-        cleared=int(fields[b"cleared"]),
-        size=int(size),
-    )
-
-
-def _message(flat: list[bytes], place: bytes | None) -> ArchivedMessage:
-    fields = parse_hash(flat)
-    rated_ms, rated_model = fields.get(b"rated_ms"), fields.get(b"rated_model")
-    return ArchivedMessage(
-        record=message_record(flat),
-        conversation=fields[b"conversation"].decode(),
-        number=int(fields[b"number"]),
-        incarnation=None if place is None else place.partition(b":")[0].decode(),
-        rated_ms=None if rated_ms is None else int(rated_ms),
-        rated_model=None if rated_model is None else rated_model.decode(),
-    )
-
-
-def _turn(fields: list[bytes | None], counts: list[bytes | None]) -> ArchivedTurn:
-    turn, conversation, place, model, status, ended_ms = (None if one is None else one.decode() for one in fields)
-    return ArchivedTurn(
-        turn=turn or "",
-        conversation=conversation,
-        incarnation=None if place is None else place.partition(":")[0],
-        model=model or "",
-        status=status or "",
-        ended_ms=int(ended_ms or 0),
-        usage=counters(counts),
-    )
-
-
-def _conversation_fields(archived: ArchivedConversation) -> dict[str, str | bytes | None]:
-    record = archived.record
-    used = {name: value for name, value in structs.asdict(record.usage).items() if value is not None}
-    if record.usage == Counters():
-        used = {}  # no turn has ended, so the sums don't exist yet
-    retention = record.retention_days if archived.retention_days is None else archived.retention_days
-    return {
-        "id": record.id,
-        "title": record.title,
-        "system": record.system,
-        "model": record.model,
-        "metadata": record.metadata,
-        "head": record.head,
-        "revision": str(record.revision),
-        "created_ms": str(record.created_ms),
-        "updated_ms": str(record.updated_ms),
-        "place": place_of(archived.incarnation, record.id),
-        "n": str(archived.next_number - 1),
-        "messages": str(record.messages),
-        "cleared": str(archived.cleared),
-        "retention_days": None if retention is None else str(retention),
-        "pinned": "1" if record.pinned else None,
-        **{name: str(value) for name, value in used.items()},
-    }
-
-
-def _message_fields(message: ArchivedMessage) -> dict[str, str | bytes | None]:
-    record = message.record
-    return {
-        "id": record.id,
-        "conversation": message.conversation,
-        "parent": record.parent,
-        "role": record.role,
-        "created_ms": str(record.created_ms),
-        "body": record.body,
-        "turn": record.turn,
-        "number": str(message.number),
-        "rating": record.rating,
-        "comment": record.comment,
-        "rated_ms": None if message.rated_ms is None else str(message.rated_ms),
-        "rated_model": message.rated_model,
-    }

@@ -17,6 +17,7 @@ from store.redis.history import RedisHistory
 from store.redis.leases import RedisLeases
 from store.redis.outbox import RedisOutbox
 from store.redis.pubsub import RedisPubSub
+from store.redis.restores import RedisRestores
 from store.redis.search import RedisSearch
 from store.redis.target import check_files
 from store.redis.turns import RedisTurns
@@ -31,7 +32,15 @@ OPEN_ATTEMPTS = 3
 
 
 class RedisStore(
-    RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisSearch, RedisErasure, RedisEphemeral, RedisOutbox
+    RedisTurns,
+    RedisLeases,
+    RedisPubSub,
+    RedisHistory,
+    RedisSearch,
+    RedisErasure,
+    RedisEphemeral,
+    RedisOutbox,
+    RedisRestores,
 ):
     """A `Store` on Redis 6.2 or newer, or Valkey. For `url` see `store.connect.connect`.
 

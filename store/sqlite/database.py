@@ -8,20 +8,19 @@ module opens, locks and closes the file, and creates or upgrades its tables with
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import os
 import sqlite3
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from store.local_pubsub import LocalPubSub
 from store.records import CLOSED, StoreError
+from store.sqlite.errors import translated_errors
 from store.sqlite.file_security import USE_ANOTHER_FILE, check_owners, create_private, warn_if_exposed
+from store.sqlite.journal import Checkpointer
+from store.sqlite.lock import lock_database
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -29,20 +28,6 @@ T = TypeVar("T")
 
 MEMORY = ":memory:"
 SCHEMA_VERSION = 8
-_ERROR_TEXTS = {
-    sqlite3.SQLITE_BUSY: f"is in use by another process. Stop that process, or {USE_ANOTHER_FILE}.",
-    sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and is writable.",
-    sqlite3.SQLITE_NOTADB: f"isn't a SQLite database. Check the name, or {USE_ANOTHER_FILE}.",
-    sqlite3.SQLITE_READONLY: f"can't be written. Change its permissions, or {USE_ANOTHER_FILE}.",
-    sqlite3.SQLITE_FULL: "can't grow, because its disk is full. Free some space, then try again: nothing was stored.",
-    sqlite3.SQLITE_IOERR: "can't be read or written, because its disk fails. Check the disk, or restore a copy.",
-    sqlite3.SQLITE_CORRUPT: f"is damaged. Restore a copy, or {USE_ANOTHER_FILE}.",
-}
-_CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-CHECKPOINT_BYTES = 4 * 2**20
-"""A longer journal is copied into the database file (a checkpoint)."""
-JOURNAL_BYTES_MAX = 64 * 2**20
-"""The length above which a call waits for the checkpoint, because the other thread can't keep up."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _INDEXES = Path(__file__).with_name("indexes.sql")
 _UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6, 7)}
@@ -56,7 +41,7 @@ class Database:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
         self._connection: sqlite3.Connection | None = None
-        self._checkpointer: _Checkpointer | None = None
+        self._checkpointer: Checkpointer | None = None
         self._reader: _Reader | None = None
         self._lock: int | None = None
         self._is_open = False
@@ -124,7 +109,7 @@ class Database:
             return await self.run(work, *args, **kwargs)
 
         def read() -> T:
-            with _translated_errors(self._path):
+            with translated_errors(self._path):
                 return reader.run(lambda db: work(db, *args, **kwargs))
 
         return await asyncio.get_running_loop().run_in_executor(reader.thread, read)
@@ -142,7 +127,7 @@ class Database:
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection
         assert connection is not None, "calls are queued, so this one came before the close"
-        with _translated_errors(self._path):
+        with translated_errors(self._path):
             before = connection.total_changes
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -157,15 +142,16 @@ class Database:
             create_private(self._path)
             check_owners(self._path)
         try:
-            with _translated_errors(self._path):
+            with translated_errors(self._path):
                 self._connection = _connect(self._path)
                 _check_version(self._connection, self._path)
                 if in_file:
-                    self._lock = _lock(self._path)
+                    self._lock = lock_database(self._path)
                 _set_up(self._connection)
                 if in_file:
-                    self._checkpointer = _Checkpointer(os.path.realpath(self._path))
-                    self._reader = _Reader(os.path.realpath(self._path))
+                    real_path = os.path.realpath(self._path)
+                    self._checkpointer = Checkpointer(real_path, _connect(real_path))
+                    self._reader = _Reader(real_path)
                     check_owners(self._path)  # by now the journals exist
                     warn_if_exposed(self._path)
         except BaseException:
@@ -196,46 +182,6 @@ class SqlitePart(LocalPubSub):
         self._db = database
 
 
-class _Checkpointer:
-    """Copies a long journal into its file, in a separate thread."""
-
-    def __init__(self, path: str) -> None:
-        self._journal = f"{path}-wal"
-        self._connection = _connect(path)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-journal")
-        self._is_busy = False
-
-    def checkpoint_if_long(self) -> None:
-        """Start a checkpoint if the journal is long and none runs. Wait for one if it is far too long."""
-        size = os.stat(self._journal).st_size
-        if size > JOURNAL_BYTES_MAX:
-            # The store's thread, which waits here, writes nothing meanwhile. So the whole journal is copied, and the next
-            # write truncates it.
-            self._thread.submit(self._checkpoint).result()
-        elif size > CHECKPOINT_BYTES and not self._is_busy:
-            self._is_busy = True
-            self._thread.submit(self._checkpoint)
-
-    def truncate(self) -> bool:
-        """Copy the whole journal into the file, and empty it. Return False if a reader prevents it."""
-        return self._thread.submit(self._truncate).result()
-
-    def _truncate(self) -> bool:
-        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
-
-    def close(self) -> None:
-        """Close the connection after the running checkpoint is done."""
-        self._thread.shutdown()
-        self._connection.close()
-
-    def _checkpoint(self) -> None:
-        # An error loses nothing, because the journal is complete. The next call that writes reports a failing disk.
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._is_busy = False
-
-
 class _Reader:
     """Runs long reads in a separate thread, one after the other."""
 
@@ -262,36 +208,6 @@ class _Reader:
 
 def _connect(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-
-
-def _lock(path: str) -> int:
-    """Lock the database against other gateways and return the lock's file descriptor; closing it unlocks.
-
-    SQLite's own locks let many processes in. Raises `StoreError`.
-    """
-    try:
-        lock = os.open(
-            f"{os.path.realpath(path)}-lock",
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            stat.S_IRUSR | stat.S_IWUSR,
-        )
-    except OSError as error:
-        if error.errno in _CANT_WRITE:
-            raise StoreError(f"{path} {_ERROR_TEXTS[sqlite3.SQLITE_READONLY]}") from error
-        raise _unlockable(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise StoreError(f"{path} {_ERROR_TEXTS[sqlite3.SQLITE_BUSY]}") from error
-        raise _unlockable(path, error) from error
-    return lock
-
-
-def _unlockable(path: str, error: OSError) -> StoreError:
-    """Return the error for a database whose lock file can't be opened or locked."""
-    return StoreError(f"{path} can't be locked: {error}. Check its folder, or {USE_ANOTHER_FILE}.")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -323,27 +239,3 @@ def _set_up(connection: sqlite3.Connection) -> None:
     scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older), _INDEXES]
     changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
     connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
-
-@contextmanager
-def _translated_errors(path: str) -> Iterator[None]:
-    """Raise `StoreError` for an error of SQLite within the block, with what it means for the file and what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(_error_text(path, error)) from error
-
-
-def _error_text(path: str, error: sqlite3.Error) -> str:
-    """Return what SQLite's error means for this file, and what to do about it."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_IOERR and not os.access(
-        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
-    ):
-        code = sqlite3.SQLITE_READONLY  # for a read-only file system SQLite says only that writing failed
-    if "no such module: fts5" in str(error):
-        return f"{path} can't be used, because this SQLite has no full-text search. Use a SQLite with FTS5."
-    meaning = _ERROR_TEXTS.get(code)
-    return (
-        f"{path} can't be used: {error}. Repair it, or {USE_ANOTHER_FILE}." if meaning is None else f"{path} {meaning}"
-    )

@@ -58,7 +58,7 @@ class SqliteSearch(SqlitePart):
             await super().run_pubsub(deliver, on_reconnect)
 
     def note_removed(self) -> None:
-        """Have deleted messages removed from the index soon."""
+        """Schedule the removal of deleted messages from the index."""
         self._wake.set()
 
     async def index_user(self, user: str, share: float = 1) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.requests.services import Services
 from providers.http.transport import http_client
-from providers.route import Timeouts
+from providers.timeouts import Timeouts
 from tests.in_process import ControlledStore, Instance, SessionClient, open_client, open_pair, open_services, open_store
 from tests.upstream import Upstream
 

@@ -19,7 +19,7 @@ from providers.http.body import ResponseBody
 from providers.http.stream import Decoder, DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Quirks
+from providers.quirks import Quirks
 from tests.answers import STREAMS, Answer
 from tests.examples import examples
 from tests.recorded import failures

@@ -15,9 +15,10 @@ import httpx2
 import pytest
 
 from providers.base import ResponseHandle
-from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.transport import body_of
-from providers.route import Route, Timeouts
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.answers import Answer, UpstreamProviders, chat_request, open_providers, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, post
 

@@ -40,8 +40,8 @@ from gateway.http.dialects.plain_http_turns import POSITION
 from gateway.http.dialects.responses_socket import STREAM_ID
 from gateway.http.frame_headers import frame_headers
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
+from gateway.http.part_download import _MEDIA_TYPE
 from gateway.http.request_body import _check_type, convert_request, decode_body, decode_start, parse_query
-from gateway.http.resources import _MEDIA_TYPE
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _parse_query
@@ -73,6 +73,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.errors.retry_headers import retry_after_ms
@@ -80,7 +81,8 @@ from providers.errors.words import redact
 from providers.fit.calls import legal_name, object_arguments
 from providers.fit.ids import CallIdMaker, own_call_id
 from providers.http.aws_events import AwsEventParser
-from providers.http.body import ResponseBody, _ChunkFastPath
+from providers.http.body import ResponseBody
+from providers.http.chunk_fast_path import ChunkFastPath
 from providers.http.lenient_json import parse_documents
 from providers.http.no_chunk import read_no_chunk
 from providers.http.sse import InvalidEvent
@@ -90,12 +92,13 @@ from providers.openai.chat_request import chat_body
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_items import OutputItems
 from providers.openai.responses_schema import Item, Piece
-from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.openai.whole_output import complete_output
+from providers.quirks import Quirks
 from providers.retry.replay_dedupe import ReplayFilter
 from providers.retry.seam import Seam
-from providers.route import Endpoint, Quirks, Timeouts
+from providers.think_tags import ThinkTags
+from providers.timeouts import Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store import search_text
@@ -304,7 +307,7 @@ def framed(size: int) -> None:
 
 def chunked(data: bytes) -> None:
     """Pass the chunks of a response body around aiohttp's parser."""
-    _ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
+    ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
 
 
 def demo(prompt: str, **options: Any) -> None:
@@ -548,7 +551,7 @@ ROWS = [
     Row(
         "an answer that broke off: one token", lambda: Seam(fill("a") + ",").feed(fill("a") + ","), "seam._SINGLE_TOKEN"
     ),
-    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
+    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "chunk_fast_path._CHUNK_SIZE"),
     # Requests from clients.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),
     Row("a frame: a name in a map", lambda: MSGPACK.decode(msgspec.msgpack.encode({fill("got `"): 1})), REFUSED),
@@ -629,7 +632,7 @@ ROWS = [
     Row("an archived text of marks", lambda: unescape(fill("\x1a")), "archive.types._ESCAPED"),
     Row("an archived text of escapes", lambda: unescape(fill("\x1a0000")), "archive.types._ESCAPED"),
     Row("a conversation's own id", lambda: _OWN_ID.fullmatch("c_" + fill("a")), "archived_store._OWN_ID"),
-    Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "resources._MEDIA_TYPE"),
+    Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "part_download._MEDIA_TYPE"),
     Row("a request: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a request: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),
     Row(
@@ -726,7 +729,7 @@ ROWS = [
 ]
 
 NO_EXTERNAL_INPUT = {
-    "gateway.commands.env_file._KUBERNETES": "names of the operator's environment variables",
+    "gateway.commands.unknown_variables._KUBERNETES": "names of the operator's environment variables",
     "gateway.commands.env_file._NAME": "the operator's file",
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "used for the document only",

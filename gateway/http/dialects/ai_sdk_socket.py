@@ -17,7 +17,7 @@ from gateway.dialects.ai_sdk_request import frame_of, request_id_in
 from gateway.dialects.base import encode_json
 from gateway.http.dialects.ai_sdk_socket_answers import SocketAnswers, token_in
 from gateway.http.dialects.socket_connection import SocketConnection
-from gateway.http.dialects.socket_opening import open_socket_late
+from gateway.http.dialects.socket_opening import open_socket_by_message
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.offload import offload
 from gateway.protocol.errors import ApiError
@@ -36,7 +36,7 @@ class UiSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its close."""
         async with AsyncExitStack() as stack:
-            opened = await open_socket_late(stack, AI_SDK, scope, receive, send, credential_in)
+            opened = await open_socket_by_message(stack, AI_SDK, scope, receive, send, credential_in)
             if opened is not None:
                 session, first = opened
                 with bound_contextvars(connection=session.id, user=session.user):

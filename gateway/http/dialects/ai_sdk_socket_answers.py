@@ -15,7 +15,7 @@ from gateway.dialects.ai_sdk_stream import SocketUiStream
 from gateway.dialects.base import conversation_id, encode_json
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_session import SocketSession
-from gateway.identity.named_user import AS_HEADER
+from gateway.identity.user_in_header import AS_HEADER
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.codec import EVENTS

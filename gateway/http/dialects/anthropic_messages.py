@@ -23,7 +23,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.results import Estimate
 from gateway.settings import Settings
-from providers.route import ModelInfo
+from providers.model_info import ModelInfo
 
 VERSION_HEADER = "anthropic-version"
 """The header by which a client of Anthropic's API is recognized at an address that others use, too."""

@@ -24,7 +24,7 @@ from gateway.dialects.plain_http_session_answers import (
     SentHistory,
     Success,
 )
-from gateway.http import models, resources
+from gateway.http import models, service_status
 from gateway.http.dialects import plain_http_conversations as conversations
 from gateway.http.dialects import plain_http_sessions as sessions
 from gateway.http.dialects import plain_http_turns as turns
@@ -262,7 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/api/health",
         "check that the process is alive",
-        resources.health,
+        service_status.health,
         ResponseSpec("The process is alive.", Status),
         is_public=True,
     ),

@@ -23,10 +23,10 @@ from gateway.dialects.plain_http_conversation_answers import (
 from gateway.dialects.plain_http_fields import Done, id_of, without_tool_results
 from gateway.http.dialects.conversations import read_history
 from gateway.http.dialects.plain_http_sessions import branch
-from gateway.http.named_user import act_for, remember_user
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request
 from gateway.http.responses import NO_STORE, JsonResponse
+from gateway.http.user_in_body import act_for_user_in_body, remember_user
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.results import Conversation, ConversationPage
@@ -73,7 +73,7 @@ _feedback_body = msgspec.json.Decoder(FeedbackBody, float_hook=float).decode
 
 async def _named_conversation(context: RequestContext) -> str:
     request = await context.parse(NamedConversation)
-    await act_for(context, request.user_id, request.conversation)
+    await act_for_user_in_body(context, request.user_id, request.conversation)
     return request.conversation
 
 
@@ -86,7 +86,7 @@ async def list_conversations(context: RequestContext) -> Response:
     if is_foreign:
         context.principal = structs.replace(caller, user=user, scopes=frozenset({"read"}))
     else:
-        await act_for(context, user)
+        await act_for_user_in_body(context, user)
     async with context.session() as session:
         page: ConversationPage = await session.handle(p.ConversationList(limit=request.limit, before=request.before))
     shown = [ConversationView(**conversation_fields(one, context.principal.user)) for one in page.conversations]
@@ -100,7 +100,7 @@ async def create_conversation(context: RequestContext) -> Response:
     """Create a conversation, or return the one that has its id. Raises `ApiError` and `ClientDisconnect`."""
     caller = context.principal.user
     body = await _decoded_conversation(context)
-    await act_for(context, body.user_id, body.id)
+    await act_for_user_in_body(context, body.user_id, body.id)
     request = p.ConversationCreate(
         conversation=body.id, title=body.title, system=body.system_prompt, model=body.model, metadata=body.metadata
     )
@@ -114,7 +114,7 @@ async def update_conversation(context: RequestContext) -> Response:
     """Change the fields of a conversation that the body has. Raises `ApiError` and `ClientDisconnect`."""
     name = context.path_params["conversation"]
     body = await _decoded_conversation(context)
-    await act_for(context, body.user_id, name)
+    await act_for_user_in_body(context, body.user_id, name)
     request = p.ConversationUpdate(
         conversation=name, title=body.title, system=body.system_prompt, model=body.model, metadata=body.metadata
     )
@@ -170,7 +170,7 @@ async def rate_answer(context: RequestContext) -> Response:
     """Rate an answer of a conversation: the newest one, or that with this id. Raises `ApiError` and `ClientDisconnect`."""
     name = context.path_params["conversation"]
     body = decode_request(_feedback_body, await context.body(context.services.settings.frame_bytes) or b"{}")
-    await act_for(context, body.user_id, name)
+    await act_for_user_in_body(context, body.user_id, name)
     async with context.session() as session:
         await session.handle(p.ConversationGet(conversation=name))
         messages = (await read_history(session, name, KeptHistory)).messages

@@ -19,11 +19,11 @@ from gateway.dialects.plain_http_session_answers import (
     session_view,
 )
 from gateway.http.dialects.conversations import find_running, read_history
-from gateway.http.named_user import act_for, remember_user
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import convert_request
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.http.session import HttpSession
+from gateway.http.user_in_body import act_for_user_in_body, remember_user
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
@@ -71,7 +71,7 @@ async def _named_session(context: RequestContext) -> str:
     else:
         request = await context.parse(ChatHistoryGet)
         session = request.session_id
-    await act_for(context, request.user_id, session)
+    await act_for_user_in_body(context, request.user_id, session)
     return session
 
 
@@ -138,7 +138,7 @@ async def _handle_if_found(context: RequestContext, request: p.AnyRequest) -> No
 async def list_sessions(context: RequestContext) -> Response:
     """Return a page of the user's sessions. `Link` has the address of the next page. Raises `ApiError`."""
     request = await context.parse(SessionList)
-    await act_for(context, request.user_id)
+    await act_for_user_in_body(context, request.user_id)
     async with context.session() as session:
         page: ConversationPage = await session.handle(p.ConversationList(limit=request.limit, before=request.before))
     headers = dict(NO_STORE)
@@ -154,7 +154,7 @@ async def put_session(context: RequestContext) -> Response:
     """Create a session, or give it another title. Raises `ApiError` and `ClientDisconnect`."""
     name, caller = context.path_params["session"], context.principal.user
     body = decode_request(_session_body, await context.body(context.services.settings.frame_bytes) or b"{}")
-    await act_for(context, body.user_id, name)
+    await act_for_user_in_body(context, body.user_id, name)
     try:
         create = convert_request(p.ConversationCreate, {"conversation": name, "title": body.title})
         async with context.session() as session:

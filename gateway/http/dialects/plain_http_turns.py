@@ -35,13 +35,13 @@ from gateway.http.dialects.serving import (
     wait_for_answer,
 )
 from gateway.http.event_formats import SSE
-from gateway.http.named_user import act_for, remember_user
 from gateway.http.negotiation import preferred_media_type
 from gateway.http.operation import RequestContext
 from gateway.http.request_body import JSON_TYPE
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.http.session import HttpSession
 from gateway.http.turns import attach
+from gateway.http.user_in_body import act_for_user_in_body, remember_user
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
@@ -101,7 +101,7 @@ async def _decode(context: RequestContext, body: bytes, decode: Decode) -> UserS
     """Return what a body asks for, and act for the user that it names. Raises `ApiError`."""
     named = await offload(len(body), decode, body, context.headers)
     check_size(named.start.request, context.services.settings)
-    await act_for(context, named.user, named.session)
+    await act_for_user_in_body(context, named.user, named.session)
     context.answer_headers[TURN_HEADER] = named.start.request.turn or ""
     return named
 
@@ -139,7 +139,7 @@ async def follow(context: RequestContext) -> Response | None:
     Raises `ApiError`.
     """
     request = await context.parse(NamedConversation)
-    await act_for(context, request.user_id, request.conversation)
+    await act_for_user_in_body(context, request.user_id, request.conversation)
     async with context.session() as session:
         await session.handle(p.ConversationGet(conversation=request.conversation))
         position = await _position(context, session, request.conversation)

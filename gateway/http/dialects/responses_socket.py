@@ -128,17 +128,8 @@ class _Connection:
 
     async def _write(self) -> None:
         """Send the events of the turns until the session stops, then the close frame."""
-        session = self._session
-
-        async def wait() -> bool:
-            if session.stop_error is not None:
-                return False
-            session.wakeup.clear()
-            await session.wakeup.wait()
-            return True
-
         with suppress(OSError):
-            await pump(session.outbox, self._responses.send_event, wait)
+            await pump(self._session.outbox, self._responses.send_event, self._session.wait_for_more)
             await self._connection.close(_last_lines)
 
     async def _refuse(self, error: ApiError, lane: str | None, *, is_invalid: bool = False) -> None:

@@ -14,9 +14,9 @@ from gateway.dialects.base import Dialect
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.http.responses import error_response
 from gateway.identity import origin
-from gateway.identity.named_user import act_for_named_user
 from gateway.identity.origin import credential_values
 from gateway.identity.principal import Principal
+from gateway.identity.user_in_header import act_for_user_in_header
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
 from gateway.telemetry.dialect import adopt_dialect, current_dialect
@@ -59,7 +59,7 @@ async def open_socket(
     return session
 
 
-async def open_socket_late(
+async def open_socket_by_message(
     stack: AsyncExitStack,
     dialect: Dialect,
     scope: Scope,
@@ -133,7 +133,7 @@ async def _authenticate_opening(services: Services, scope: Scope) -> Principal:
     principal = await _checked_credential(services, scope)
     if principal is None:
         raise ApiError("unauthenticated")
-    return act_for_named_user(principal, scope["headers"])
+    return act_for_user_in_header(principal, scope["headers"])
 
 
 async def _authenticate_message(services: Services, scope: Scope, token: str | None) -> Principal:
@@ -143,7 +143,7 @@ async def _authenticate_message(services: Services, scope: Scope, token: str | N
             "unauthenticated",
             "The credential is missing. Send it in the frame's headers, or a ticket in the address.",
         )
-    return act_for_named_user(await services.authenticator.authenticate_token(token), scope["headers"])
+    return act_for_user_in_header(await services.authenticator.authenticate_token(token), scope["headers"])
 
 
 def _counted(services: Services, error: Exception) -> ApiError:

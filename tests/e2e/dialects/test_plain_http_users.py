@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from gateway.http.dialects.addresses import SOCKETS
-from gateway.http.named_user import DAY_MS, KEPT_MS_MAX, kept_ms
+from gateway.http.user_in_body import DAY_MS, KEPT_MS_MAX, kept_ms
 from gateway.identity.principal import Principal
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token

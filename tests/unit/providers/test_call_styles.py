@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.anthropic.events import MessagesDecoder
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Endpoint, Quirks
+from providers.quirks import Quirks
 from tests.answers import Answer, decode_events
 from tests.examples import examples
 

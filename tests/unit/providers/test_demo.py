@@ -8,7 +8,8 @@ import pytest
 
 from providers.base import ChatMessage, ChatRequest, Delta, PartDelta, ProviderError, TextPart, Tool, Usage
 from providers.demo.model import DemoOptions, Dialect, _thinking, demo_options, demo_text
-from providers.route import Endpoint, Timeouts
+from providers.endpoint import Endpoint
+from providers.timeouts import Timeouts
 from tests.answers import Answer, Batches, chat_request, route
 
 ROUTE = route("demo")

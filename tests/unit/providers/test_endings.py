@@ -9,10 +9,11 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Tool, Usage
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Endpoint, Quirks
+from providers.quirks import Quirks
 from tests.answers import Answer, chat_request, decode_events
 
 FAILURES = Failures(Endpoint("x", "X", "", ()))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from providers.anthropic.events import MessagesDecoder
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.media import IMAGES_MAX, NOTES
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Endpoint, Quirks
+from providers.quirks import Quirks
 from tests.answers import Answer, decode_events
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))

@@ -12,7 +12,7 @@ from providers.base import PartDelta, PartStarted, PartsWithdrawn
 from providers.http.stream import Decoder
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Quirks
+from providers.quirks import Quirks
 from tests.unit.providers.test_call_styles import FAILURES
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -7,7 +7,9 @@ import pytest
 from msgspec import structs
 
 from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, ProviderError, TextPart, Tool, ToolName
-from providers.route import Endpoint, Quirks, Timeouts
+from providers.endpoint import Endpoint
+from providers.quirks import Quirks
+from providers.timeouts import Timeouts
 from tests.answers import KEY, chat_request, route
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from providers.base import Usage, UsageReported
-from providers.route import Quirks
+from providers.quirks import Quirks
 from providers.token_counts import UsageReports, chat_cost, read_counts, usage_of
 
 INVALID_COUNTS: tuple[Any, ...] = (None, 0, "", "many", -1, 10**18, "1" * 400, float("nan"), True, [], {})

@@ -33,7 +33,7 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from providers.route import ModelInfo
+from providers.model_info import ModelInfo
 
 USER = {"role": "user", "content": "Hi"}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}

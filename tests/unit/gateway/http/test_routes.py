@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from gateway.http.operations import OPERATIONS
-from gateway.http.routes import static_dir
+from gateway.http.page import static_dir
 from tests.in_loop_server import InLoopServer, serving
 
 
@@ -191,7 +191,7 @@ def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatc
     assert (static_dir() / "index.html").is_file()
     package = tmp_path / "gateway"
     (package / "static").mkdir(parents=True)
-    monkeypatch.setattr("gateway.http.routes.__file__", str(package / "http" / "routes.py"))
+    monkeypatch.setattr("gateway.http.page.__file__", str(package / "http" / "page.py"))
     assert static_dir() == package / "static"
     (package / "static").rmdir()
     assert static_dir() == tmp_path / "static"

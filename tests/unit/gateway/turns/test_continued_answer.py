@@ -10,8 +10,8 @@ import pytest
 from gateway.protocol.events import TurnDelta, TurnPart
 from gateway.streams.log import event_size
 from gateway.turns.event_writer import EventWriter
+from gateway.turns.message_fold import fold
 from gateway.turns.part_events import SLICE_BYTES, repeated_events
-from gateway.turns.state import fold
 from providers.base import CitationPart, Part, ReasoningPart, TextPart
 from tests.client import Frame
 from tests.demo import expected

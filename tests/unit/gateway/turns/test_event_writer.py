@@ -38,7 +38,7 @@ from providers.base import (
     UsageReported,
 )
 from providers.fit.ids import own_call_id
-from providers.route import Price
+from providers.price import Price
 from tests.answers import route
 from tests.turn_events import EPOCH, started
 

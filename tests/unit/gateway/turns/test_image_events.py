@@ -13,8 +13,8 @@ from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.turns.image_events import TOO_LARGE
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import APPEND_BYTES_MAX, decode_events, next_append
+from gateway.turns.message_fold import BROKEN_IMAGE, fold, fold_final, fold_image, fold_shown
 from gateway.turns.mirror import apply_entry
-from gateway.turns.state import BROKEN_IMAGE, fold, fold_final, fold_image, fold_shown
 from providers.base import Delta, ImagePart, PartDelta, PartStarted, PartsWithdrawn, TextPart
 from providers.retry.replay_dedupe import ReplayFilter
 from store.records import LogEntry

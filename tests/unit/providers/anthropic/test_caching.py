@@ -20,7 +20,7 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.catalog.catalog import Catalog
-from providers.route import PromptCache
+from providers.quirks import PromptCache
 from tests.answers import every_key, route
 
 

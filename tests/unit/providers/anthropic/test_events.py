@@ -7,9 +7,9 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Finished, PartStarted, ProviderError, Usage
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent, SseParser
-from providers.route import Endpoint
 from tests.answers import STREAMS, Answer
 
 FAILURES = Failures(Endpoint("anthropic", "Anthropic", "", ("ANTHROPIC_API_KEY",)))

@@ -10,7 +10,8 @@ from genai_prices import calc_price, data_snapshot
 
 from providers.catalog.catalog import Catalog
 from providers.catalog.schema import ModelRow, ProviderRow, shipped_rows
-from providers.route import FEATURES, Quirks
+from providers.quirks import Quirks
+from providers.route import FEATURES
 from tests.answers import every_key
 
 ROWS = shipped_rows()

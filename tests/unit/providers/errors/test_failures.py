@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from providers.base import ErrorCode, ProviderError
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.retry_headers import retry_after_ms
-from providers.http.body import Stalled
-from providers.route import Endpoint
+from providers.http.transport_errors import Stalled
 from tests.answers import KEY, recordings
 
 HOST = "api.example.com"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
-from providers.route import Endpoint
 
 FAILURES = Failures(Endpoint("kimi", "Kimi", "", ("KEY",)))
 

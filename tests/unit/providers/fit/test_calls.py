@@ -11,7 +11,7 @@ import pytest
 from providers.base import ChatMessage, ToolCallPart, ToolResultPart
 from providers.fit.calls import BROKEN_CHARS_MAX, drop_unanswered, legal_name, match_results, object_arguments
 from providers.fit.ids import CallIdMaker
-from providers.route import CallIds
+from providers.quirks import CallIds
 
 
 @pytest.mark.parametrize("name", ["", ".", "get.weather", "n" * 10_000, "wetter in münchen", "-", "7 up", "a" * 65])

@@ -8,8 +8,8 @@ from zlib import crc32
 import pytest
 
 from providers.http.aws_events import FRAME_BYTES_MAX, HEADERS_BYTES_MAX, AwsEventParser
-from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.sse import UNFRAMED, InvalidEvent
+from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 from tests.aws_frames import chunk, exception, frame
 
 EVENTS: list[dict[str, Any]] = [

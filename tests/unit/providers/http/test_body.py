@@ -15,9 +15,10 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.http.body import ResponseBody, Stalled
+from providers.http.body import ResponseBody
 from providers.http.transport import body_of, http_client
-from providers.route import Timeouts
+from providers.http.transport_errors import Stalled
+from providers.timeouts import Timeouts
 from tests.examples import examples
 from tests.upstream import Script, Upstream, chat, post, sse
 

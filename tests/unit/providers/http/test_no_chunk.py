@@ -9,6 +9,7 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import ProviderError
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.body import ResponseBody
 from providers.http.no_chunk import read_no_chunk
@@ -16,7 +17,8 @@ from providers.http.stream import Decoder, DeltaStream
 from providers.http.transport import body_of, http_client
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Endpoint, Quirks, Timeouts
+from providers.quirks import Quirks
+from providers.timeouts import Timeouts
 from tests.answers import Answer
 from tests.upstream import Script, Upstream, chat, messages, responses, sse
 

@@ -16,7 +16,7 @@ import trustme
 import uvloop
 
 from providers.http.transport import body_of, http_client, tls_context
-from providers.route import Timeouts
+from providers.timeouts import Timeouts
 from tests.upstream import Script, Upstream, chat, error_response, post
 
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)

@@ -8,7 +8,8 @@ import pytest
 
 from providers.base import Usage
 from providers.openai.chat_chunks import ChatDecoder
-from providers.route import Quirks, Timeouts
+from providers.quirks import Quirks
+from providers.timeouts import Timeouts
 from tests.answers import KEY, Batches, chat_request, open_providers, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
 from tests.upstream import chat, error_response

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from providers.base import PartDelta, ProviderError, Usage
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent, SseParser
 from providers.openai.chat_chunks import ChatDecoder
-from providers.route import Endpoint, Quirks
+from providers.quirks import Quirks
 from tests.answers import STREAMS, Answer
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from providers.base import PartsWithdrawn, TextPart
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
-from providers.openai.reasoning import RECORD_MAX, thought_text
-from providers.openai.think_tags import ANSWER_RESTATED, REASONING_RESTATED, TAGS
-from providers.route import Endpoint, Quirks
+from providers.openai.reasoning import RECORD_MAX
+from providers.quirks import Quirks
+from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, TAGS
+from providers.thoughts import thought_text
 from tests.answers import Answer, chat_request
 from tests.examples import examples
 

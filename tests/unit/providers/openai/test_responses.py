@@ -9,7 +9,7 @@ from msgspec import structs
 
 from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Quirks
+from providers.quirks import Quirks
 from tests.answers import KEY, Batches, chat_request, open_providers, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
 from tests.upstream import RESPONSE, error_response, responses

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.base import ProviderError, Usage
+from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent
 from providers.media import NOTES
 from providers.openai.responses_events import ResponsesDecoder
-from providers.route import Endpoint, Quirks
+from providers.quirks import Quirks
 from tests.answers import Answer
 from tests.examples import examples
 

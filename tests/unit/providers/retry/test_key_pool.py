@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from providers.base import ProviderError
+from providers.endpoint import Endpoint
 from providers.retry.breaker import Breakers
 from providers.retry.key_pool import (
     RATE_LIMITED_COOLDOWN_S,
@@ -17,7 +18,7 @@ from providers.retry.key_pool import (
     KeyPool,
     circuit_name,
 )
-from providers.route import Endpoint, Route
+from providers.route import Route
 from tests.answers import route
 from tests.unit.providers.retry.test_breaker import Clock
 

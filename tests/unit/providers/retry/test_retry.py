@@ -13,10 +13,12 @@ import pytest
 from msgspec.structs import replace
 
 from providers.base import ChatRequest, Delta, PartDelta, ProviderError, ResponseHandle
-from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog
 from providers.catalog.schema import CatalogRows
+from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
-from providers.route import Route, Timeouts
+from providers.route import Route
+from providers.timeouts import Timeouts
 from tests.answers import chat_request
 from tests.in_time import check_in_time, checks_time_limit, within
 from tests.scripted import ScriptedProviders
@@ -98,7 +100,7 @@ class World:
         timeouts = fields.pop("timeouts", Timeouts(first_event_s=5))
         self.deadline_s = fields.pop("deadline_s", 60.0)
         self.catalog = Catalog({"A_KEY": keys, "B_KEY": "other"}, rows)
-        self.providers = Providers(self.catalog, timeouts)
+        self.providers = ProviderClients(self.catalog, timeouts)
         self.client = RetryingClient(self.providers, Retries(**fields))
         self.requester = RecordingRequester()
 
@@ -480,7 +482,7 @@ async def test_replayed_answer_is_requested_once() -> None:
 
 async def test_demo_failures_are_not_retried() -> None:
     """The demo's requested failures aren't retried."""
-    client = RetryingClient(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
+    client = RetryingClient(ProviderClients(Catalog({})), Retries(attempts=3, breaker_failures=1))
     requester = RecordingRequester()
     requester._request = chat_request(demo={"fail": "overloaded"})
     requester.on_request = lambda route, chat_request: requester.events.append(("request", route.id))  # type: ignore[method-assign]

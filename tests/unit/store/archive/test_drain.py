@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from store.api import erased_key
-from store.archive import drain
+from store.archive import drain, sweep
 from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import Applied, ArchivedMessage, OutboxBatch, OutboxEntry
@@ -270,14 +270,14 @@ async def test_what_a_dead_instance_leaves_is_archived_once(
     instance: Instance, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another instance finds the user in the index, whether the dead one has committed or not."""
-    monkeypatch.setattr(drain, "INDEX_AGE_MS", 0)
+    monkeypatch.setattr(sweep, "INDEX_AGE_MS", 0)
     dead, dead_archive = await instance()
     setattr(dead_archive, step, asyncio.Event())
     ended = asyncio.create_task(run(cast("Any", dead), new_turn(conversation=None, new_conversation=conversation())))
     await dead_archive.reached.wait()
     await ended
     kill(dead)
-    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.05)
     other, archive = await instance()
     await eventually_titled(archive, "A title")
     async with asyncio.timeout(10):
@@ -402,7 +402,7 @@ async def test_an_archive_that_is_away_is_noticed_without_a_change(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also an instance that has nothing to write reports that the archive is away, and that it is back."""
-    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.05)
     store, archive = await instance()
     for is_away in (True, False):
         archive.is_away = is_away

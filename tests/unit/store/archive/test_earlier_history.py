@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from store.archive import archived_store as archived_store_module
+from store.archive import access
 from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import ArchivedMessage
@@ -36,7 +36,7 @@ SLICE = 20
 @pytest.fixture
 def client(shared_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
     """A client of an empty Redis. The scripts take small slices, and a slow machine may take its time for the archive."""
-    monkeypatch.setattr(archived_store_module, "SETTLE_S", 110)
+    monkeypatch.setattr(access, "SETTLE_S", 110)
     monkeypatch.setattr(outbox, "MARKED_MAX", SLICE)
     monkeypatch.setattr(outbox, "BACKFILLED_MAX", SLICE)
     shared_redis.execute("FLUSHALL")
@@ -183,7 +183,7 @@ async def test_a_list_does_not_wait_for_a_long_history(
     shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the archive has it, Redis answers, also for what isn't marked yet."""
-    monkeypatch.setattr(archived_store_module, "BACKLOG_MAX", LENGTH)
+    monkeypatch.setattr(access, "BACKLOG_MAX", LENGTH)
     await store_earlier(client, shared_redis.url, "c1")
     async with opened(shared_redis.url, tmp_path) as (store, archive):
         settled = store._drain.settle

@@ -147,7 +147,7 @@ async def test_an_archive_that_is_just_back_restores_a_conversation(
         archived = await archive.conversation("ann", "c1")
         archive.is_away = True
         before = archive.pings
-        await store._drain._check_archive()
+        await store._drain._sweep.check_archive()
         async with asyncio.timeout(20):
             while archive.pings < before + 2:  # the drain has tried again, and pauses now
                 await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from store.archive import drain
+from store.archive import sweep
 from store.archive.archived_store import ArchivedStore
 from store.archive.sql_archive import SqlArchive
 from store.records import Damaged, FeedbackFilter, StoreError
@@ -135,8 +135,8 @@ async def test_a_cost_beyond_all_numbers(rig: Rig) -> None:
 
 async def test_an_outbox_that_is_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its user waits, and the log says so once. Other users, the list of all ratings and the sweep don't wait."""
-    monkeypatch.setattr(drain, "INDEX_AGE_MS", 0)
-    monkeypatch.setattr(drain, "SWEEP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(sweep, "INDEX_AGE_MS", 0)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.05)
     store = rig.store
     await store.put_feedback("ann", "t1.answer", "up", None, 1, None)
     await store._drain.settle("ann")
@@ -160,6 +160,6 @@ async def test_an_outbox_that_is_none(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 async def test_an_index_with_something_else(rig: Rig, member: bytes, number: str) -> None:
     """What is no user's entry is removed."""
     rig.redis.execute("ZADD", outbox_bucket_of("ann"), number, member)
-    await rig.store._drain._sweep()
+    await rig.store._drain._sweep.sweep()
     await rig.store._drain.settle_all()
     assert rig.redis.execute("ZSCORE", outbox_bucket_of("ann"), member) is None

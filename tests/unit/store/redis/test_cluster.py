@@ -9,20 +9,13 @@ from typing import Any
 import pytest
 from redis.asyncio.cluster import NodesManager
 from redis.crc import key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from store.redis.cluster import SLOTS, ClusterRoutes, key_of, uses_many_keys
+from store.redis.exchange import Exchange
 from store.redis.keys import user_prefix
 from store.redis.node import Command, RedisNode
-from store.redis.routes import Exchange
 from store.redis.target import parse_target
 
 SCRIPT: Command = ("EVALSHA", b"sha", 1, user_prefix("ann"), b"x")

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from store.records import Change, StoreError
-from store.sqlite.database import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX, SCHEMA_VERSION, Database
+from store.sqlite.database import SCHEMA_VERSION, Database
+from store.sqlite.journal import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX
 from store.sqlite.store import SqliteStore
 from tests.store_conformance import conversation, say
 from tests.unit.store.sqlite.index import indexed

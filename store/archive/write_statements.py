@@ -1,4 +1,4 @@
-"""The SQL statements of the writer, each built once and executed for many rows."""
+"""The SQL statements that write the archive, each built once and executed for many rows."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ PLACED = frozenset({"conversation_id", "number", "depth", "parent_id", "turn_id"
 """The columns that say where a message is; the others are its content."""
 
 
-class Statements:
-    """The statements for one kind of database."""
+class WriteStatements:
+    """The statements for one kind of database, PostgreSQL or SQLite."""
 
     def __init__(self, *, is_postgres: bool) -> None:
         self._is_postgres = is_postgres

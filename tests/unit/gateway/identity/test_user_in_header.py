@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.identity.named_user import act_for_named_user
 from gateway.identity.principal import Credential, Principal, principal_of
+from gateway.identity.user_in_header import act_for_user_in_header
 from gateway.protocol.errors import ApiError
 
 SERVICE = principal_of(
@@ -15,7 +15,7 @@ ANN = principal_of(Credential(user="ann"))
 
 
 def acting(principal: Principal, **headers: str) -> Principal:
-    return act_for_named_user(
+    return act_for_user_in_header(
         principal, [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     )
 

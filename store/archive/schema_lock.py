@@ -6,11 +6,11 @@ SQLite's own locks give up after some seconds, but an upgrade of much data takes
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from store.file_lock import open_lock, try_lock
 
 RETRY_S = 0.1
 
@@ -26,7 +26,7 @@ async def schema_lock(path: str | None) -> AsyncIterator[None]:
         yield
         return
     try:
-        lock = _open(path)
+        lock = open_lock(path)
     except OSError:
         yield
         return
@@ -38,20 +38,9 @@ async def schema_lock(path: str | None) -> AsyncIterator[None]:
         os.close(lock)
 
 
-def _open(path: str) -> int:
-    return os.open(
-        f"{os.path.realpath(path)}-lock",
-        os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-        stat.S_IRUSR | stat.S_IWUSR,
-    )
-
-
 def _is_locked_by_another(lock: int) -> bool:
     """Lock the file unless another process has done so, and return whether it has."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not try_lock(lock)
     except OSError:
         return False
-    return False

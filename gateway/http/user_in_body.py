@@ -1,4 +1,4 @@
-"""The user that a body or a query names in `user_id`: whoever may act for others acts for that user."""
+"""The user that a body or a query names in `user_id`: a caller that may act for others acts for that user."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.http.operation import RequestContext
-from gateway.identity.named_user import principal_for
-from gateway.identity.principal import Principal, check_user
+from gateway.identity.principal import Principal, check_user, principal_for
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
 from store.records import StoreError
@@ -18,10 +17,10 @@ log = structlog.stdlib.get_logger("turnwire.http")
 
 DAY_MS: Final = 24 * 3600 * 1000
 KEPT_MS_MAX: Final = 400 * DAY_MS
-"""How long the user for whom a session was begun is remembered at most, counted from the session's last message."""
+"""The longest time for which the user of a session is remembered, counted from the session's last message."""
 
 
-async def act_for(context: RequestContext, user: str | None, session: str | None = None) -> None:
+async def act_for_user_in_body(context: RequestContext, user: str | None, session: str | None = None) -> None:
     """Let the request act for the user that it names in `user_id`. Raises `ApiError` and `StoreError`.
 
     Where auth is off or the credential has the scope `as`, any user may be named; if none is, it is the user that the
@@ -49,7 +48,7 @@ async def act_for(context: RequestContext, user: str | None, session: str | None
 
 
 async def remember_user(context: RequestContext, caller: str, session: str | None) -> None:
-    """Remember for which user the caller has begun a session, so that later requests needn't name the user."""
+    """Remember the user of a session that the caller has begun, so that later requests needn't name the user."""
     user = context.principal.user
     if session is None or user == caller:
         return
@@ -63,7 +62,7 @@ async def remember_user(context: RequestContext, caller: str, session: str | Non
 
 
 def kept_ms(services: Services, principal: Principal) -> int:
-    """Return how long it is kept for which user a session was begun: not longer than the session itself."""
+    """Return for how many ms the user of a session is remembered: no longer than the session is kept."""
     settings, days = services.settings, principal.retention_days
     days = settings.retention_days if days is None else days
     limits_ms: list[int] = [KEPT_MS_MAX, *([days * DAY_MS] if days else ())]

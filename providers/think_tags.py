@@ -45,7 +45,7 @@ _QUOTES: Final = ("`", "'", '"', "\u201c", "\u2018", "«", "(", "<")
 _AFTER_A_WORD: Final = (" ", "\t", *",.;:!?)")
 
 Piece = tuple[Literal["reasoning", "text", "restated"], str]
-"""A kind and a text. "restated" means that all text so far was reasoning. The piece has this reasoning as a whole."""
+"""A kind and a text. "restated": all text so far was reasoning, and the piece has all of it."""
 
 
 class ThinkTags:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from gateway.identity.origin import Headers, header_values
-from gateway.identity.principal import (
-    BROWSER_WITHHELD_SCOPES,
-    Credential,
-    Principal,
-    check_user,
-    missing_scope,
-    principal_of,
-)
+from gateway.identity.principal import Principal, check_user, missing_scope, principal_for
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import now_ms
 
 AS_HEADER = "Turnwire-As"
 OTHER_HEADERS = ("X-OpenWebUI-User-Id",)
-"""The headers in which other software names the user. Without the scope `as` they are ignored: it sends them to anyone."""
+"""The headers in which other software names the user. It sends them to every server, so without the scope `as` they are
+ignored."""
 
 
-def act_for_named_user(principal: Principal, headers: Headers) -> Principal:
+def act_for_user_in_header(principal: Principal, headers: Headers) -> Principal:
     """Return the principal for the user that a service names, or `principal` if it names none.
 
     The service vouches for the user now, so the user has a credential that was issued now. Raise `ApiError` if the
@@ -43,14 +36,3 @@ def act_for_named_user(principal: Principal, headers: Headers) -> Principal:
     except ValueError as error:
         raise ApiError("invalid_request", f"Invalid user name: {error}. Correct {header}.", path=header) from None
     return principal_for(principal, user)
-
-
-def principal_for(service: Principal, user: str) -> Principal:
-    """Return the principal for a user that a service acts for. It has a credential that was issued now.
-
-    Where auth is off, a user has the default scopes, and no credential.
-    """
-    if not service.credentials:
-        return Principal(user=user)
-    credential = Credential(user=user, issued_ms=now_ms())
-    return principal_of(credential, *service.credentials, withheld=BROWSER_WITHHELD_SCOPES)

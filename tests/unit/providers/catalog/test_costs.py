@@ -11,8 +11,9 @@ from msgspec import structs
 
 from providers.base import Usage
 from providers.catalog.catalog import Catalog
-from providers.catalog.prices import cost_usd, per_million
-from providers.route import Price, Route
+from providers.catalog.costs import cost_usd, per_million
+from providers.price import Price
+from providers.route import Route
 from tests.answers import every_key
 
 CATALOG = Catalog(every_key())
@@ -92,12 +93,12 @@ def test_implausible_costs_are_ignored() -> None:
 def test_price_list_is_loaded_on_demand_and_never_fetched() -> None:
     """A process starts without the price list, and calculating a price opens no connection."""
     code = (
-        "import socket, sys; import gateway.app, providers.catalog.prices as prices;"
+        "import socket, sys; import gateway.app; from providers.catalog import costs;"
         "assert 'genai_prices' not in sys.modules;"
         "socket.socket.connect = socket.getaddrinfo = None;"
         "from providers.base import Usage; from providers.catalog.catalog import Catalog;"
         "route = Catalog({'MOONSHOT_API_KEY': 'k'}).resolve('kimi-k2.6');"
-        "assert str(prices.cost_usd(route, Usage(1000000, 0))) == '0.95';"
+        "assert str(costs.cost_usd(route, Usage(1000000, 0))) == '0.95';"
         "assert 'genai_prices.data' in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from providers.base import Usage
-from providers.route import Price, Route
+from providers.price import Price
+from providers.route import Route
 from providers.token_counts import COST_MAX
 
 log = structlog.stdlib.get_logger("turnwire.provider")
@@ -21,7 +22,8 @@ MILLION: Final = 1_000_000
 
 def load() -> None:
     """Import the price list. This takes a third of a second, so it shouldn't run in the event loop."""
-    # In this order: while another thread imports the package, importing its module first can end in a deadlock.
+    # This form imports the package first. Importing the module alone can deadlock with another thread that imports the
+    # package.
     from genai_prices import data_snapshot
 
     data_snapshot.get_snapshot()

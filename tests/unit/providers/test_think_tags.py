@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.openai.think_tags import BLANKS_MAX, ThinkTags
+from providers.think_tags import BLANKS_MAX, ThinkTags
 
 CASES = [
     ("<think>why</think>because", "why", "because"),
