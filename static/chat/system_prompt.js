@@ -52,7 +52,7 @@ export class SystemPrompt {
     this.#box.disabled = !isLoaded || conversation.notFound;
     const text = conversation.unsavedSystem ?? systemOf(conversation);
     if (this.#box.value !== text) this.#box.value = text;
-    const line = text.trim().replace(/\s+/g, " ");
+    const line = text.trimStart().slice(0, 4 * SHOWN_CHARS).replace(/\s+/g, " ").trimEnd();
     setText(this.#line.lastElementChild, line.length > SHOWN_CHARS ? `${line.slice(0, SHOWN_CHARS)}…` : line);
     this.#line.hidden = line === "";
   }
