@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, expect
 
+from tests.fault_proxy import fault_proxy
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import WatchedPage, browser_context
 from tests.programs import program
@@ -92,13 +93,18 @@ async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path
             await expect(watched.page.locator("body")).to_contain_text(
                 "that is the only notification you need", ignore_case=True
             )
-            await watched.page.evaluate(CONNECT, gateway.ws_url)
-            await watched.page.wait_for_function("connection.state.state === 'live'")
-            await context.set_offline(True)
-            assert await watched.page.evaluate("connection.state.suspect || connection.state.state === 'waiting'")
-            await context.set_offline(False)
-            await watched.page.wait_for_function("connection.state.state === 'live' && !connection.state.suspect")
             assert watched.errors == []
+            async with fault_proxy(int(gateway.url.rpartition(":")[2])) as proxy:
+                await watched.page.evaluate(CONNECT, f"ws://127.0.0.1:{proxy.port}/ws")
+                await watched.page.wait_for_function("connection.state.state === 'live'")
+                proxy.hang()  # nothing arrives any more, and no socket is closed
+                await context.set_offline(True)
+                assert await watched.page.evaluate("connection.state.suspect || connection.state.state === 'waiting'")
+                await watched.page.wait_for_function("connection.state.state === 'waiting'", timeout=3000)
+                proxy.restore()
+                await context.set_offline(False)
+                await watched.page.wait_for_function("connection.state.state === 'live' && !connection.state.suspect")
+                await watched.page.evaluate("connection.close()")
             await watched.page.goto(f"{origin.replace('127.0.0.1', 'localhost')}/static/vendor/LICENSE-marked.txt")
             await watched.page.evaluate(CONNECT, gateway.ws_url)
             began = time.monotonic()
