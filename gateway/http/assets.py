@@ -73,7 +73,7 @@ class Assets(StaticFiles):
     """
 
     def __init__(self, folder: Path, *, is_installed: bool, auth: str) -> None:
-        """Serve the files in `folder`. `is_installed`: they don't change."""
+        """Serve the files in `folder`. `is_installed`: they don't change. `auth`: `TURNWIRE_AUTH`, which the page reads."""
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder
         self._is_installed = is_installed
@@ -115,8 +115,7 @@ class Assets(StaticFiles):
         is_joined = name != "docs.html" and scope["query_string"] != b"modules"
         address = f"static/{tree.hash}{'-page' if is_joined else ''}/"
         text = content.decode().replace('"static/', f'"{address}')
-        if self._auth == "none":
-            text = text.replace('<html lang="en">', '<html lang="en" data-auth="none">', 1)
+        text = text.replace('<html lang="en">', f'<html lang="en" data-auth="{self._auth}">', 1)
         if name == "sw.js":
             text += f"// auth: {self._auth}\n"  # the page that it keeps depends on it
         return await _respond(tree, name, text.encode(), scope)

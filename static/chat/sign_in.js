@@ -126,11 +126,23 @@ export class SignIn {
  * @throws {TurnwireError} if the gateway can't be reached
  */
 async function isSignInRequired() {
-  if (document.documentElement.dataset.auth === "none") return false; // set by the gateway, and saves a request
-  const response = await fetchFromGateway("v1");
-  if (response.status >= 500) throw unreached(); // from a proxy whose gateway is restarting
+  // The gateway writes it into the page, which saves a request.
+  const auth = document.documentElement.dataset.auth ?? (await fetchAuth());
+  if (auth === "none" || getCredential() !== null) return auth !== "none";
+  return (await checked(requestTicket(null))).status === 401;
+}
+
+async function fetchAuth() {
+  const response = await checked(fetchFromGateway("v1"));
   const { auth = "none" } = await response.json().catch(() => ({}));
-  return auth !== "none" && (getCredential() !== null || (await requestTicket(null)).status === 401);
+  return auth;
+}
+
+/** Returns a response, unless it is from a proxy whose gateway is restarting. @param {Promise<Response>} answer */
+async function checked(answer) {
+  const response = await answer;
+  if (response.status >= 500) throw unreached();
+  return response;
 }
 
 /**
