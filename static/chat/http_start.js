@@ -1,7 +1,7 @@
 /** Starts a turn over HTTP, for a prompt with files that don't fit into a frame. Loaded when it is needed. */
 
 import { TurnwireError } from "../turnwire.js";
-import { authorizationHeader } from "./credential.js";
+import { authorizationHeader } from "../shared/credential.js";
 
 /**
  * Starts a turn and returns `{turn}`, because a turn is also a promise. Its events arrive over the connection.

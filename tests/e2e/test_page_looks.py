@@ -176,6 +176,8 @@ async def test_lists_settings_and_menus_are_legible_and_fit(looks: PageLooks) ->
     await page.get_by_role("button", name="Conversations").click()
     await expect(page.get_by_test_id("search")).to_be_in_viewport()
     await looks.capture("conversations", NARROW)
+    await (await page.context.new_cdp_session(page)).send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    assert await page.locator("kbd").locator("visible=true").count() == 0
 
 
 async def test_the_developer_tools_are_legible_and_fit(looks: PageLooks) -> None:
