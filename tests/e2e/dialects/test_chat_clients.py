@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 
+from tests.client_docs import OTHERS, SAID, answering_gateway, blocks, here
 from tests.gateway_process import GatewayProcess
 from tests.programs import installed, program
 
@@ -32,15 +35,26 @@ async def run(*command: str | Path) -> dict[str, Any]:
     return found
 
 
-def python_of_clients() -> Path:
-    """Return the interpreter of the environment with the clients that `make test` installs."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def in_python(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Any]]:
+    """What the Python programs of tests/dialect_clients and the blocks of docs/clients.md print in the environment that has
+    LangChain and LiteLLM. They run in one process, because the imports take seconds."""
     installed(ROOT / ".venv-clients" / ".done", "the clients of other protocols")
-    return ROOT / ".venv-clients" / "bin" / "python"
+    async with answering_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
+        codes = json.dumps({block.title: here(block.code, gateway) for block in blocks() if block.title in OTHERS})
+        yield await run(ROOT / ".venv-clients" / "bin" / "python", CLIENTS / "python_clients.py", gateway.url, codes)
 
 
-async def test_langchain(gateway: GatewayProcess) -> None:
+def printed(found: dict[str, Any], name: str) -> str:
+    """Return what a program has printed. It fails with the traceback of a program that has failed."""
+    assert found[name]["failed"] is None, found[name]["failed"]
+    text: str = found[name]["printed"]
+    return text
+
+
+async def test_langchain(in_python: dict[str, Any]) -> None:
     """A tool is called, its result is answered, a stream is merged, and an answer is parsed by its schema."""
-    found = await run(python_of_clients(), CLIENTS / "langchain_client.py", gateway.url)
+    found = json.loads(printed(in_python, "langchain_client.py"))
     assert found["called"] == ["Let me see.", "add", {"a": 1, "b": 2}]
     assert found["answered"] == "It is 3."
     assert found["id"].startswith("chatcmpl-")
@@ -50,14 +64,20 @@ async def test_langchain(gateway: GatewayProcess) -> None:
     assert found["structured"] == 3
 
 
-async def test_litellm(gateway: GatewayProcess) -> None:
-    found = await run(python_of_clients(), CLIENTS / "litellm_client.py", gateway.url)
+async def test_litellm(in_python: dict[str, Any]) -> None:
+    found = json.loads(printed(in_python, "litellm_client.py"))
     assert found["answer"] == "It is 3."
     assert found["reasoning"]
     assert found["usage"] > 0
     assert found["streamed"] == ["Hm.", CALL["name"], CALL["arguments"]]
     assert found["finish_reason"] == "tool_calls"
     assert found["refused"] == "404"
+
+
+@pytest.mark.parametrize("title", OTHERS)
+async def test_the_block_in_the_documents(in_python: dict[str, Any], title: str) -> None:
+    """The other blocks of docs/clients.md are in test_client_docs.py."""
+    assert printed(in_python, title) == f"{SAID}\n"
 
 
 async def test_the_sdk_for_javascript(gateway: GatewayProcess) -> None:

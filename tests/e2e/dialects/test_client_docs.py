@@ -1,4 +1,5 @@
-"""Every block of code in docs/clients.md, run as it is printed, against a gateway process."""
+"""Every block of code in docs/clients.md, run as it is printed, against a gateway process. Those of `OTHERS` are in
+test_chat_clients.py."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -16,40 +16,16 @@ import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
 from gateway.http.operations import OPERATIONS
-from tests.gateway_process import GatewayProcess, gateway_process
+from tests.client_docs import HOST, MODEL, OTHERS, PAGE, SAID, Block, answering_gateway, blocks, here
+from tests.gateway_process import GatewayProcess
 from tests.http_events import http_client
 from tests.page_stage import browser_context
 from tests.programs import installed, program
-from tests.upstream import Upstream, chat
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
 
 ROOT = Path(__file__).parents[3]
 CLIENTS = ROOT / "tests" / "dialect_clients"
-PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-SAID = "Hello from the model."
-HOST = "127.0.0.1:8000"
-MODEL = "openai/m"
-OTHERS = ("LangChain", "LiteLLM")
-"""The titles of the clients whose packages are in `.venv-clients`."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code, with its language and the title above it."""
-
-    title: str
-    language: str
-    code: str
-
-
-def blocks() -> list[Block]:
-    """Return all blocks of the page."""
-    found = []
-    for section in PAGE.split("\n## ")[1:]:
-        title = section.partition("\n")[0]
-        found += [Block(title, *block) for block in re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)]
-    return found
 
 
 def of(*languages: str, but: Sequence[str] = ()) -> list[pytest.ParameterSet]:
@@ -61,21 +37,8 @@ def of(*languages: str, but: Sequence[str] = ()) -> list[pytest.ParameterSet]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     """A gateway whose default model answers at once."""
-    async with Upstream() as upstream:
-        upstream.play(chat(*re.split(r"(?= )", SAID)))
-        settings = {
-            "OPENAI_API_KEY": "k",
-            "OPENAI_BASE_URL": upstream.openai_url,
-            "TURNWIRE_DEFAULT_MODEL": MODEL,
-        }
-        async with gateway_process(tmp_path_factory.mktemp("gateway"), settings) as process:
-            yield process
-
-
-def here(code: str, gateway: GatewayProcess) -> str:
-    """Return the code for this gateway, and a model that answers at once."""
-    code = code.replace(HOST, gateway.url.removeprefix("http://"))
-    return re.sub(r'"(openai/)?demo"', rf'"\1{MODEL}"', code)
+    async with answering_gateway(tmp_path_factory.mktemp("gateway")) as process:
+        yield process
 
 
 async def output(*command: str | Path, stdin: str = "", cwd: Path = ROOT) -> str:
@@ -106,14 +69,6 @@ async def test_python(served: GatewayProcess, block: Block) -> None:
 
     await asyncio.to_thread(run)
     assert printed.getvalue().strip() == SAID
-
-
-async def test_the_packages_of_another_environment(served: GatewayProcess) -> None:
-    """In one process, because their imports take seconds."""
-    installed(ROOT / ".venv-clients" / ".done", "the clients of other protocols")
-    codes = [here(block.code, served) for block in blocks() if block.title in OTHERS]
-    printed = await output(ROOT / ".venv-clients" / "bin" / "python", "-c", "\n".join(codes))
-    assert printed.split("\n") == [SAID, SAID, ""]
 
 
 @pytest.mark.parametrize("block", of("js"))
