@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import anthropic
 import httpx2
 
 from tests.client import Frame, TurnView
@@ -15,6 +14,12 @@ from tests.dialect_players.own import ENDINGS
 from tests.dialect_players.player import SCHEMA, Ask, HttpPlayer, Kind, Refused, Sse, Stage
 from tests.dialect_players.talks import TOOL
 from tests.http_events import EventReader
+from tests.late_imports import LateImport
+
+if TYPE_CHECKING:
+    import anthropic
+else:
+    anthropic = LateImport("anthropic")
 
 
 class Follower(HttpPlayer):

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
-import openai
-from openai.lib.streaming.chat import ChatCompletionStreamState
-from openai.types.chat import ChatCompletionChunk
 
 from tests.credentials import token
 from tests.dialect_players.player import SCHEMA, Ask, HttpPlayer, Player, Refused, Sse, Stage
 from tests.dialect_players.talks import TOOL
+from tests.late_imports import LateImport
+
+if TYPE_CHECKING:
+    import openai
+    from openai.lib.streaming import chat as chat_streaming
+    from openai.types import chat as chat_types
+else:
+    openai = LateImport("openai")
+    chat_streaming = LateImport("openai.lib.streaming.chat")
+    chat_types = LateImport("openai.types.chat")
 
 
 class ChatCompletions(HttpPlayer):
@@ -25,7 +32,7 @@ class ChatCompletions(HttpPlayer):
 
     def __init__(self, stage: Stage, ask: Ask) -> None:
         super().__init__(stage, ask)
-        self._state = ChatCompletionStreamState()
+        self._state = chat_streaming.ChatCompletionStreamState()
         self._position = "0"
         self._finish: str | None = None
 
@@ -43,7 +50,7 @@ class ChatCompletions(HttpPlayer):
         self._messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": result}]
         await self.leave()
         self.forget()
-        self._state, self._position, self._finish = ChatCompletionStreamState(), "0", None
+        self._state, self._position, self._finish = chat_streaming.ChatCompletionStreamState(), "0", None
         await self._send(url)
 
     async def _send(self, url: str) -> None:
@@ -70,7 +77,7 @@ class ChatCompletions(HttpPlayer):
         if "error" in data:
             self.ending, self.error = "failed", data["error"]["message"]
             return
-        chunk = ChatCompletionChunk.model_validate(data)
+        chunk = chat_types.ChatCompletionChunk.model_validate(data)
         assert chunk.id == self.turn
         self._state.handle_chunk(chunk)
         for choice in chunk.choices:

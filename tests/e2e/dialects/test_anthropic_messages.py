@@ -7,18 +7,23 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 import pytest
-from anthropic.types import Message
 
 from tests.credentials import KeyFile
 from tests.demo import expected
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
+from tests.late_imports import LateImport
 from tests.upstream import Script, Upstream, error_response, messages, sse
+
+if TYPE_CHECKING:
+    import anthropic
+    from anthropic.types import Message
+else:
+    anthropic = LateImport("anthropic")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

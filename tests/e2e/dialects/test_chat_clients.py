@@ -6,15 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 import pytest_asyncio
 
 from tests.client_docs import OTHERS, SAID, answering_gateway, blocks, here
 from tests.gateway_process import GatewayProcess
+from tests.late_imports import LateImport
 from tests.programs import installed, program
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = LateImport("openai")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -9,15 +9,21 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
-import openai
 import pytest
 
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
+from tests.late_imports import LateImport
 from tests.world import world
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = LateImport("openai")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -7,21 +7,27 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 import pytest
 import pytest_asyncio
-from openai.lib.responses_websocket import AsyncResponsesWebSocketSession, ResponsesWebSocketLimits
 from pydantic import BaseModel
 
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
+from tests.late_imports import LateImport
 from tests.open_responses import check_event, check_response
 from tests.programs import installed, program
 from tests.world import world
+
+if TYPE_CHECKING:
+    import openai
+    from openai.lib import responses_websocket
+else:
+    openai = LateImport("openai")
+    responses_websocket = LateImport("openai.lib.responses_websocket")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -40,9 +46,13 @@ WEATHER: Any = {
 }
 STRICT: Any = [{**WEATHER, "strict": True}]
 CALL = {"rate": 0, "tool": {"name": "get_weather", "arguments": '{"location":"Oslo"}'}}
-LIMITS = ResponsesWebSocketLimits(
-    max_lanes=8, max_events_per_lane=1000, max_events=5000, max_bytes_per_lane=2**24, max_bytes=2**25
-)
+LIMITS: dict[str, Any] = {
+    "max_lanes": 8,
+    "max_events_per_lane": 1000,
+    "max_events": 5000,
+    "max_bytes_per_lane": 2**24,
+    "max_bytes": 2**25,
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -134,7 +144,8 @@ def use_sdk_without_asyncio(gateway: GatewayProcess) -> None:
 async def test_a_connection_of_the_sdk(sdk: openai.AsyncOpenAI) -> None:
     """Several responses at once on one socket, and then one that continues one of them."""
     async with sdk.responses.connect() as connection:
-        async with AsyncResponsesWebSocketSession(connection, limits=LIMITS) as session:
+        limits = responses_websocket.ResponsesWebSocketLimits(**LIMITS)
+        async with responses_websocket.AsyncResponsesWebSocketSession(connection, limits=limits) as session:
             lanes = {name: session.lane(name) for name in ("a", "b", "c.d-e_1")}
             for name, lane in lanes.items():
                 body: Any = {"type": "response.create", "model": "demo", "input": name, "store": False}
