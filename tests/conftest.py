@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from gateway.telemetry.logs import configure_structlog
+from tests.compiled import compile_all
 from tests.examples import FUZZED, examples
 from tests.gateway_forks import Imported
 from tests.gateway_process import FORKED, FORKS, FORKS_VARIABLE, GatewayProcess, gateway_process
@@ -49,11 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the process from which the gateways of all workers are forked. What collects the tests does so without
-    garbage collections, which would take a quarter of the time."""
+    """Compile everything, and start the process from which the gateways of all workers are forked. What collects the tests
+    does so without garbage collections, which would take a quarter of the time."""
     is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if not is_controller:
         gc.disable()
+    if is_controller and not config.option.collectonly and not sys.dont_write_bytecode:
+        compile_all(config)
     if is_controller and not config.option.collectonly and FORKED:
         imported = Imported()
         os.environ[FORKS_VARIABLE] = imported.address
