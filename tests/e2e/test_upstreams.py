@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,7 @@ LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_
     [
         (error_response(400, ECHO), "invalid_request"),
         (Script(LARGE, status=400), "context_length_exceeded"),
-        (Script((b"[" * 64 * 1024,) * 100_000, status=400), "invalid_request"),
+        (Script(tuple(repeat(b"[" * 64 * 1024, 100_000)), status=400), "invalid_request"),
     ],
     ids=["an echo of 40 KB", "48 MB", "endless"],
 )

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import Any
 
 import httpx2
@@ -79,7 +80,7 @@ def large(body: dict[str, Any], status: int = 400, **how: Any) -> Script:
 
 def endless(status: int, beginning: bytes = b"", **how: Any) -> Script:
     """Return a body of 64 GB."""
-    return Script((beginning, *(b"[" * 64 * 1024,) * 1_000_000), status=status, **how)
+    return Script((beginning, *repeat(b"[" * 64 * 1024, 1_000_000)), status=status, **how)
 
 
 def reported_error(answer: Answer) -> tuple[Any, ...]:
@@ -126,7 +127,7 @@ async def test_an_error_response_that_stalls(monkeypatch: pytest.MonkeyPatch) ->
     half = json.dumps({"error": TOO_LONG})[:-4].encode()
     for script in (
         Script((half, b'"}}'), status=400, stall_after=1),
-        Script((half, *(b"a",) * 1_000_000), status=400, rate=100),
+        Script((half, *repeat(b"a", 1_000_000)), status=400, rate=100),
     ):
         async with open_providers() as (upstream, providers), asyncio.timeout(10):
             upstream.play(script)
