@@ -49,8 +49,8 @@ def _pytest(name: str, workers: int, *arguments: str) -> tuple[str, ...]:
 
 LINT = Part(
     "lint",
-    120,
-    40,
+    60,
+    32,
     (
         (str(BIN / "ruff"), "check", "."),
         (str(BIN / "ruff"), "format", "--check", "."),
@@ -58,13 +58,14 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 120, 250, (_pytest("unit", 3, *UNIT_TESTS),))
-E2E = Part("e2e", 260, 425, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
-TIMED = Part("timed", 100, 125, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
+UNIT = Part("unit", 300, 240, (_pytest("unit", 3, *UNIT_TESTS),))
+E2E = Part("e2e", 320, 425, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
+TIMED = Part("timed", 100, 120, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
-# Parts of a group run concurrently, on two cores. Most end-to-end tests wait nearly all the time, so six of them can run
-# at once, but not those that measure times. tests/README.md describes the same.
-GROUPS = ((UNIT, LINT), (E2E,), (TIMED,))
+# The lanes of a group run concurrently, on two cores, and the parts of a lane one after another. The end-to-end tests wait
+# nearly all the time, so six of them can run at once, beside the unit tests, but not those that measure times.
+# tests/README.md describes the same.
+GROUPS = (((LINT, E2E), (UNIT,)), ((TIMED,),))
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,25 @@ def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[byt
     return Outcome(part, failed, time.monotonic() - began, cpu_s)
 
 
-def run_together(first: Part, *beside: Part) -> list[Outcome]:
-    """Run parts concurrently. The output of all but the first is printed after they have ended."""
+def run_together(first: Sequence[Part], *beside: Sequence[Part]) -> list[Outcome]:
+    """Run lanes concurrently, and the parts of each one after another. The output of all lanes but the first is printed after
+    all have ended."""
     with ThreadPoolExecutor() as threads, ExitStack() as files:
         outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
-        others = [threads.submit(run, part, None, output) for part, output in zip(beside, outputs, strict=True)]
-        outcomes = [run(first), *(other.result() for other in others)]
+        others = [threads.submit(run_lane, lane, output) for lane, output in zip(beside, outputs, strict=True)]
+        outcomes = run_lane(first)
+        for other in others:
+            outcomes += other.result()
         for output in outputs:
             output.seek(0)
             sys.stdout.buffer.write(output.read())
             sys.stdout.flush()
         return outcomes
+
+
+def run_lane(parts: Sequence[Part], output: IO[bytes] | None = None) -> list[Outcome]:
+    """Run parts one after another, even if one fails."""
+    return [run(part, None, output) for part in parts]
 
 
 def slowest(names: Sequence[str]) -> list[tuple[float, str]]:

@@ -149,7 +149,6 @@ async def test_law_11_a_long_text_delays_no_other_user(store: str, tmp_path: Pat
 
 
 @both
-@pytest.mark.timed
 async def test_law_11_a_history_of_many_small_parts_delays_no_other_user(store: str, tmp_path: Path) -> None:
     """Law 11: with nearly 120,000 small parts in a conversation, a start and a page of its messages each take less than
     0.15 s of the event loop's CPU time."""

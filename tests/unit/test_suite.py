@@ -32,11 +32,15 @@ def test_a_part_runs_all_commands_and_has_the_first_failure(capfd: pytest.Captur
 
 
 def test_parallel_parts_are_reported_one_by_one(capfd: pytest.CaptureFixture[str]) -> None:
-    """The output of parallel parts is printed part by part, and the failure of either is reported."""
-    first, second = run_together(part("first", "print('one')"), part("second", "print('two'); exit(1)"))
-    assert (first.failed, second.failed is not None) == (None, True)
+    """The output of parallel parts is printed lane by lane, and the failure of either is reported. A part begins when the
+    part before it in its lane has ended, even if that has failed."""
+    before = part("before", "import time; time.sleep(0.5); print('zero'); exit(1)")
+    lanes = ([before, part("first", "print('one')")], [part("second", "print('two'); exit(1)")])
+    failed, first, second = run_together(*lanes)
+    assert [one.failed is not None for one in (failed, first, second)] == [True, False, True]
+    assert failed.wall_s >= 0.5
     output = capfd.readouterr().out
-    assert output.index("one\n") < output.index("two\n")
+    assert output.index("zero\n") < output.index("one\n") < output.index("two\n")
     print_report([first, second], 1.0)
     assert "FAILED: second: " in capfd.readouterr().out
 
