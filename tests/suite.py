@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,10 @@ TIMED = Part("timed", 100, 120, (_pytest("timed", 2, "tests/e2e", "-m", "timed")
 GROUPS = (((LINT, E2E), (UNIT,)), ((TIMED,),))
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+_interrupted = threading.Event()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of a part. `failed` is the first command that did not exit with 0."""
@@ -83,16 +88,19 @@ def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[byt
     output."""
     began, cpu_s = time.monotonic(), 0.0
     failed = None
-    for command in part.commands:
+    for command in () if _interrupted.is_set() else part.commands:
         shown = " ".join([Path(command[0]).name, *command[1:]])
         heading = f"\n== {part.name}: {shown}\n".encode()
         os.write(output.fileno() if output else 1, heading)
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        _running.add(process)
         try:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
             process.terminate()
             raise
+        finally:
+            _running.discard(process)
         cpu_s += used.ru_utime + used.ru_stime
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0 and failed is None:
@@ -106,7 +114,13 @@ def run_together(first: Sequence[Part], *beside: Sequence[Part]) -> list[Outcome
     with ThreadPoolExecutor() as threads, ExitStack() as files:
         outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
         others = [threads.submit(run_lane, lane, output) for lane, output in zip(beside, outputs, strict=True)]
-        outcomes = run_lane(first)
+        try:
+            outcomes = run_lane(first)
+        except BaseException:  # such as the `SystemExit` of a SIGTERM, which only this thread gets
+            _interrupted.set()
+            for process in tuple(_running):
+                process.terminate()
+            raise
         for other in others:
             outcomes += other.result()
         for output in outputs:

@@ -45,6 +45,23 @@ def test_parallel_parts_are_reported_one_by_one(capfd: pytest.CaptureFixture[str
     assert "FAILED: second: " in capfd.readouterr().out
 
 
+def test_a_sigterm_ends_all_lanes() -> None:
+    """All running programs get a SIGTERM, and the parts after them don't begin."""
+    code = """
+import signal, sys
+from tests.suite import Part, run_together
+def part(code): return Part(code, 1, 1, ((sys.executable, "-c", code),))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+ending = part("import os, signal, time; time.sleep(1); os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
+run_together([ending, part("print('later')")], [part("import time; time.sleep(60)"), part("print('later')")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 143
+    assert "\nlater\n" not in done.stdout
+
+
 def test_an_exceeded_budget_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that exceeds its budget of wall or CPU time is marked."""
     some = part("some")
