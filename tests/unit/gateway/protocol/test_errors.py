@@ -11,7 +11,7 @@ from providers.base import ErrorCode as ProviderErrorCode
 
 # Copied by hand from "Error codes" in docs/protocol.md.
 PROTOCOL_CODES = """
-    invalid_frame invalid_request unauthenticated forbidden not_found conflict gone busy too_large rate_limited
+    invalid_frame invalid_request unauthenticated forbidden forbidden_origin not_found conflict gone busy too_large rate_limited
     budget_exceeded model_not_found unsupported context_length_exceeded content_filtered upstream_auth
     upstream_rate_limited upstream_overloaded upstream_timeout upstream_error upstream_incomplete owner_lost
     store_unavailable shutting_down internal
@@ -21,7 +21,7 @@ PROTOCOL_CODES = """
 def test_the_table_has_the_codes_of_the_protocol_and_no_other() -> None:
     """The table contains every code of the protocol and no other."""
     assert set(CODES) == set(PROTOCOL_CODES)
-    assert len(PROTOCOL_CODES) == 25
+    assert len(PROTOCOL_CODES) == 26
 
 
 def test_every_provider_code_is_in_the_table() -> None:
