@@ -168,8 +168,8 @@ probes.grow = async ([text, steps]) => {
     if (once !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${once.slice(-40)}`);
   };
   for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
-  // Syntax highlighting is added later, to one block after the other.
-  const plain = (root) => root.querySelectorAll(".code code").length > 0 && !root.querySelector("[class^=hljs]");
+  // Syntax highlighting is added later, to one block after the other, and formulas are rendered later.
+  const plain = (root) => (root.querySelectorAll(".code code").length > 0 && !root.querySelector("[class^=hljs]")) || root.querySelector("code[data-math]") !== null;
   const until = performance.now() + 20_000;
   while ((plain(whole) || plain(grown) || !whole.isEqualNode(grown)) && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));
   return { same: whole.isEqualNode(grown), whole: whole.innerHTML, grown: grown.innerHTML, astray, kept: title === grown.firstChild, blocks: whole.childElementCount };

@@ -52,6 +52,7 @@ export class BusyChoice {
     const choice = currentChoice();
     setText(this.#label, CHOICES.find(({ value }) => value === choice).label);
     for (const item of this.#items) item.setAttribute("aria-checked", String(item.dataset.value === choice));
+    if (!isBusy && this.#menu.matches(":popover-open")) this.#sendNow();
   }
 
   /** Asks what the prompt in the box is to do. @param {() => void} send is called once that is chosen */
@@ -61,9 +62,14 @@ export class BusyChoice {
   }
 
   #choose(value) {
-    const send = this.#send;
     setPref(ON_BUSY, value);
     this.show(!this.#chip.hidden);
+    this.#sendNow();
+  }
+
+  /** Closes the menu and sends the prompt that asked: a choice was made, or the answer ended, so there is none to make. */
+  #sendNow() {
+    const send = this.#send;
     this.#menu.hidePopover();
     this.#box.focus();
     send?.();

@@ -222,11 +222,22 @@ async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage)
 
 async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> None:
     """The first prompt during an answer asks what it is to do. By default it waits for the answer, and another one waits
-    for it; both are below, also in a second tab and after a reload. "Stop and ask" stops the answer first."""
+    for it; both are below, also in a second tab and after a reload. "Stop and ask" stops the answer first. If the answer
+    ends while the question is open, the prompt is sent."""
     page = watched.page
+    box = page.get_by_test_id("prompt-box")
+    await new_conversation(page)
+    await slow(watched, "one that ends")
+    await box.fill("just in time")
+    await box.press("Enter")
+    await expect(page.get_by_test_id("busy-queue")).to_be_focused()
+    await page.get_by_test_id("stop-all").evaluate("button => button.click()")
+    await expect(watched.turn("just in time")).to_be_visible()
+    await expect(page.get_by_test_id("busy-queue")).to_be_hidden()
+    await expect(box).to_be_focused()
+
     await new_conversation(page)
     await slow(watched, "a long one")
-    box = page.get_by_test_id("prompt-box")
     await box.fill("the next")
     await box.press("Enter")
     await expect(page.get_by_test_id("busy-queue")).to_be_focused()
