@@ -12,6 +12,8 @@ export class ConversationRow {
   /** The conversation as it was last shown. */
   record = null;
   #actions;
+  /** What a press on the link or on a button does. The list has one listener for the presses of all rows. */
+  #onPress;
 
   /**
    * @param {string} id
@@ -22,14 +24,24 @@ export class ConversationRow {
   constructor(id, actions) {
     this.id = id;
     this.#actions = actions;
-    this.link = el("a", { class: "conversation-link", href: `#${id}`, dir: "auto", onclick: () => actions.open() });
+    this.link = el("a", { class: "conversation-link", href: `#${id}`, dir: "auto" });
     this.snippet = el("span", { class: "conversation-snippet", "data-testid": "snippet", dir: "auto" });
-    const button = (symbol, label, onclick) =>
-      el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, "data-testid": symbol, onclick }, icon(symbol));
-    const more = button("more", "More", () => actions.openMenu(id, more));
+    const button = (symbol, label) =>
+      el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, "data-testid": symbol }, icon(symbol));
+    const [edit, trash, more] = [button("edit", "Rename"), button("trash", "Delete"), button("more", "More")];
     more.setAttribute("aria-haspopup", "menu");
-    this.item = el("li", { class: "conversation-item", "data-testid": "conversation" }, this.link,
-      button("edit", "Rename", () => this.rename()), button("trash", "Delete", () => this.confirmDelete()), more, this.snippet);
+    this.item = el("li", { class: "conversation-item", "data-testid": "conversation" }, this.link, edit, trash, more, this.snippet);
+    this.#onPress = new Map([
+      [this.link, () => actions.open()],
+      [edit, () => this.rename()],
+      [trash, () => this.confirmDelete()],
+      [more, () => actions.openMenu(id, more)],
+    ]);
+  }
+
+  /** Does what a press on an element of the row means. */
+  press(target) {
+    this.#onPress.get(target.closest("a, button"))?.();
   }
 
   /** Shows a conversation's record. */

@@ -55,6 +55,10 @@ export class Sidebar {
       }
     });
     onEscape(this.#search, () => this.#clearSearch(), () => this.#search.value !== "" && document.activeElement === this.#search);
+    this.#list.addEventListener("click", ({ target }) => {
+      const item = target.closest(".conversation-item");
+      if (item) [...this.#rows.values()].find((row) => row.item === item)?.press(target);
+    });
     connection.addEventListener("conversations", ({ detail }) => this.#onChange(detail));
   }
 

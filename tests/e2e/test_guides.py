@@ -84,7 +84,7 @@ async def dev_server(folder: Path, gateway: GatewayProcess) -> AsyncIterator[str
     process = await asyncio.create_subprocess_exec(
         *(program("node"), "node_modules/vite/bin/vite.js", "--port", str(port), "--strictPort"),
         cwd=folder,
-        env={**os.environ, "TURNWIRE_URL": gateway.url},
+        env={**os.environ, "TURNWIRE_URL": gateway.url, "NO_COLOR": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -121,7 +121,8 @@ async def test_a_browser_uses_the_page_over_tls(browser: Browser, tmp_path: Path
     certificate = make_certificate(tmp_path)
     options = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
     async with gateway_process(tmp_path, {}, *options) as gateway:
-        context = await browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
+        # The browser checks the certificate of a service worker's script even so.
+        context = await browser.new_context(ignore_https_errors=True, reduced_motion="reduce", service_workers="block")
         watched = WatchedPage(await context.new_page())
         await watched.page.goto(gateway.url)
         await watched.until_live()

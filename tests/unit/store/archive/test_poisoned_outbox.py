@@ -82,8 +82,8 @@ def turn(*fields: object, counts: object = (1, 2, 3, 4, 5, 6)) -> bytes:
         turn(["t1"], {}, None, [], 5, 1e300),
         turn("t1", None, None, "m", "completed", math.nan),
         b"d:\xff:\xff",
-        b"t:" + b"x" * 50 * MIB,
-        b"x:" + b"x" * 50 * MIB,
+        b"t:" + b"x" * 16 * MIB,
+        b"x:" + b"x" * 16 * MIB,
     ],
     ids=lambda member: repr(member[:24]),
 )
