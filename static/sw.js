@@ -35,10 +35,31 @@ self.addEventListener("fetch", (event) => {
   else if (HASHED.test(path)) event.respondWith(keptFile(request));
 });
 
+/**
+ * Keeps the page and its first files. During a deploy, an instance of another version may answer: then this fails, and the
+ * browser tries again later.
+ */
 async function install() {
   const cache = await caches.open(cacheName);
-  await cache.addAll([new Request(scope, { cache: "reload", headers: { accept: "text/html" } }), ...FILES.map((file) => scope + file)]);
+  const shell = await load(new Request(scope, { cache: "reload", headers: { accept: "text/html" } }));
+  if (!(await shell.clone().text()).includes(FILES[0])) throw new Error("The page is of another version");
+  await cache.put(scope, shell);
+  for (const [file, response] of await Promise.all(FILES.map(async (file) => [file, await load(scope + file)]))) {
+    if (!isOwn(response)) throw new Error(`${file} is of another version`);
+    await cache.put(scope + file, response);
+  }
   await self.skipWaiting();
+}
+
+async function load(request) {
+  const response = await fetch(request);
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  return response;
+}
+
+/** Returns whether a file is the one of its address, and not the substitute from another version. */
+function isOwn(response) {
+  return response.ok && Boolean(response.headers.get("cache-control")?.includes("immutable"));
 }
 
 async function activate() {
@@ -66,7 +87,7 @@ async function keptFile(request) {
   const kept = await caches.match(request, { cacheName, ignoreVary: true });
   if (kept) return kept;
   const response = await fetch(request);
-  if (response.ok && response.headers.get("cache-control")?.includes("immutable")) {
+  if (isOwn(response)) {
     const cache = await caches.open(cacheName);
     await cache.put(request, response.clone()).catch(() => {}); // the disk is full
   }

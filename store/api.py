@@ -279,7 +279,7 @@ class HistoryStore(Protocol):
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
-        """Apply `change`, raise the revision, and return the conversation.
+        """Apply `change`, raise the revision, and return the conversation. `change.replaced_title` may forbid that.
 
         Raises `NotFound` for the conversation or for the new head, and `Limited` if the change needs more space than
         `limits` leaves, or if it pins one conversation more than `PINNED_MAX`.

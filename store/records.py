@@ -138,6 +138,7 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     def changed_by(self, change: Change) -> ConversationRecord:
         """Return the conversation with the values that `change` gives."""
         values = {name: value for name, value in structs.asdict(change).items() if value is not None}
+        values.pop("replaced_title", None)
         return structs.replace(self, **values)
 
 
@@ -368,7 +369,8 @@ class EndedTurn(Struct, frozen=True, kw_only=True):
 class Change(Struct, frozen=True, kw_only=True):
     """The changes to a conversation; None leaves a value as it is.
 
-    A change of `pinned` alone leaves the conversation's place in the list, and its time of the last change.
+    A change of `pinned` alone leaves the conversation's place in the list, and its time of the last change. With
+    `replaced_title`, nothing changes if the conversation has another title than that.
     """
 
     title: str | None = None
@@ -377,6 +379,7 @@ class Change(Struct, frozen=True, kw_only=True):
     metadata: bytes | None = None
     head: str | None = None
     pinned: bool | None = None
+    replaced_title: str | None = None
 
     @property
     def keeps_place(self) -> bool:

@@ -999,6 +999,19 @@ class HistoryConformance(SearchConformance):
         assert (await ids(pinned=True), (await store.conversation("ann", "c1")).pinned) == ([], False)
         assert (await store.conversations("bob", 9, None, pinned=True))[0] == []
 
+    async def test_a_title_replaces_only_the_named_one(self, store: Store) -> None:
+        """If the conversation has another title by now, nothing of the change is applied, and nothing moves."""
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name, title="Old", at=NOW))
+        before = await store.conversation("ann", "c1")
+        late = Change(title="New", system="S", pinned=True, replaced_title="Older")
+        assert await store.update_conversation("ann", "c1", late, NOW + 9) == before
+        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["c2", "c1"]
+        changed = await store.update_conversation("ann", "c1", Change(title="New", replaced_title="Old"), NOW + 9)
+        assert (changed.title, changed.revision) == ("New", 1)
+        await store.update_conversation("ann", "c1", Change(title=""), NOW + 9)
+        assert (await store.update_conversation("ann", "c1", Change(title="x", replaced_title=""), NOW)).title == "x"
+
     # --- retention and erasure ---
 
     async def test_a_conversation_has_the_retention_of_its_last_start(self, store: Store) -> None:

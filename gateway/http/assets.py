@@ -63,7 +63,23 @@ class _Tree:
     joined: Mapping[str, bytes]
     hash: str
     stamp: object
-    compressed: dict[tuple[bytes, str], bytes | None] = field(default_factory=dict)
+    _tags: dict[bytes, str] = field(default_factory=dict)
+    _compressed: dict[tuple[bytes, str], bytes | None] = field(default_factory=dict)
+    _compressing: dict[tuple[bytes, str], asyncio.Lock] = field(default_factory=dict)
+
+    def tag(self, content: bytes) -> str:
+        """Return the hash of a file's content. It is computed once, because a large file takes milliseconds."""
+        if content not in self._tags:
+            self._tags[content] = hashlib.sha256(content).hexdigest()[:HASH_CHARS]
+        return self._tags[content]
+
+    async def compressed(self, content: bytes, encoding: str) -> bytes | None:
+        """Return the content in an encoding; None if that isn't smaller. However many ask for it, it is compressed once."""
+        key = content, encoding
+        async with self._compressing.setdefault(key, asyncio.Lock()):
+            if key not in self._compressed:
+                self._compressed[key] = await asyncio.to_thread(_compress, content, encoding)
+        return self._compressed[key]
 
 
 class Assets(StaticFiles):
@@ -91,7 +107,7 @@ class Assets(StaticFiles):
         if hashed is None:
             return await super().get_response(path, scope)
         if scope["method"] not in {"GET", "HEAD"}:
-            raise HTTPException(405)
+            raise HTTPException(405, headers={"allow": "GET, HEAD"})
         tree = self._tree or await self._current()
         wanted, is_page, name = hashed.groups()
         content = (tree.joined.get(name) if is_page else None) or tree.files.get(name)
@@ -133,13 +149,10 @@ async def _respond(tree: _Tree, name: str, content: bytes, scope: Scope) -> Resp
     """Return the response with a file's content, compressed if the client accepts it, or 304 if it has the file."""
     headers = Headers(scope=scope)
     suffix = next((suffix for suffix in MEDIA_TYPES if name.endswith(suffix)), "")
-    encoding = _accepted_encoding(headers.get("accept-encoding", ""))
-    key = content, encoding
-    if encoding and key not in tree.compressed:
-        tree.compressed[key] = await asyncio.to_thread(_compress, content, encoding)
-    compressed = tree.compressed[key] if encoding else None
+    encoding = _accepted_encoding(",".join(headers.getlist("accept-encoding")))
+    compressed = await tree.compressed(content, encoding) if encoding else None
     body = content if compressed is None else compressed
-    etag = f'"{hashlib.sha256(content).hexdigest()[:HASH_CHARS]}{encoding and "-" + encoding}"'
+    etag = f'"{tree.tag(content)}{encoding and "-" + encoding}"'
     own = {"etag": etag, "vary": "Accept-Encoding"}
     if has_tag(headers, etag):
         return Response(status_code=304, headers=own)
@@ -151,7 +164,8 @@ async def _respond(tree: _Tree, name: str, content: bytes, scope: Scope) -> Resp
 
 def has_tag(headers: Headers, etag: str) -> bool:
     """Return whether the client already has the content with this tag."""
-    return etag in {one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")}
+    tags = {one.strip().removeprefix("W/") for one in ",".join(headers.getlist("if-none-match")).split(",")}
+    return etag in tags or "*" in tags
 
 
 def _accepted_encoding(header: str) -> str:
@@ -179,9 +193,14 @@ def _compress(content: bytes, encoding: str) -> bytes | None:
     return smaller if len(smaller) < len(content) else None
 
 
+def _is_in(path: Path, folder: Path) -> bool:
+    """Return whether the path is a file in the folder. A link that leads elsewhere isn't, as in `StaticFiles`."""
+    return path.is_file() and (not path.is_symlink() or path.resolve().is_relative_to(folder.resolve()))
+
+
 def _load(folder: Path, known: _Tree | None, *, is_fixed: bool) -> _Tree:
     """Return the files of a folder: the known ones, if none has changed."""
-    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(SERVED_SUFFIXES) and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(SERVED_SUFFIXES) and _is_in(path, folder))
     stamp = None if is_fixed else [(path, (stat := path.stat()).st_mtime_ns, stat.st_size) for path in paths]
     if known is not None and known.stamp == stamp:
         return known

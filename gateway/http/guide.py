@@ -31,7 +31,8 @@ class Guide(StaticFiles):
     def __init__(self, folder: Path) -> None:
         super().__init__(directory=folder, html=True, check_dir=False)
         policy = folder / _POLICY
-        self._headers = {"content-security-policy": policy.read_text(encoding="utf-8")} if policy.is_file() else None
+        text = policy.read_text(encoding="utf-8").strip() if policy.is_file() else ""
+        self._headers = {"content-security-policy": text} if text else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Without the site, the error says what to do."""

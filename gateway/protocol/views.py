@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 
 from gateway.protocol.codec import JSON, clip_text, encoded_size
 from gateway.protocol.errors import ErrorBody
-from gateway.protocol.events import CancelledBy, Cost, EndStatus, Message, Timing
+from gateway.protocol.events import CancelledBy, ConversationUpdated, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.requests import Rating
 from gateway.protocol.results import Conversation, ConversationMatch
@@ -24,6 +24,8 @@ from store.records import ConversationRecord, Counters, Found, MessageRecord
 NANOS_PER_USD = 1_000_000_000
 INPUT_TEXT_BYTES_MAX = 4096
 DATA_CHARS_MAX = 4096
+SYSTEM_BYTES_MAX = 8192
+"""A longer system prompt is left out of `conversation.updated`, because an event has to fit in a frame."""
 INPUT_BYTES_MAX = 8192
 TITLE_CHARS_MAX = 60
 TITLE_LINE_CHARS_MAX = 4096
@@ -104,6 +106,18 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         messages=record.messages,
         usage=usage_view(record.usage),
         cost=cost_from_nano(record.usage.cost_nano),
+    )
+
+
+def update_event(record: ConversationRecord) -> ConversationUpdated:
+    """Return the event for the subscribers of a conversation that was changed."""
+    system = record.system or ""
+    return ConversationUpdated(
+        conversation=record.id,
+        revision=record.revision,
+        title=record.title,
+        head=record.head,
+        system=UNSET if encoded_size(system) > SYSTEM_BYTES_MAX else system,
     )
 
 

@@ -7,17 +7,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
-from gateway.protocol.codec import encoded_size
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import ConversationUpdated, Message
+from gateway.protocol.events import Message
 from gateway.protocol.ids import now_ms
 from gateway.protocol.validation import check_own_id, encode_metadata
-from gateway.protocol.views import body_of, conversation_view, found_view, message_view
+from gateway.protocol.views import body_of, conversation_view, found_view, message_view, update_event
 from gateway.requests.deletion import delete_conversation
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
@@ -28,8 +27,6 @@ from store.records import Change, ConversationRecord, Found, MessageRecord, NotF
 T = TypeVar("T")
 
 PAGE_BYTES_MAX = 128 * 1024
-SYSTEM_BYTES_MAX = 8192
-"""A longer system prompt is left out of `conversation.updated`, because an event has to fit in a frame."""
 
 
 class Conversations:
@@ -53,6 +50,7 @@ class Conversations:
         self._retention_days = retention_days
         self._subscribed: set[str] = set()
         self._watches_list = False
+        self._list_lock = asyncio.Lock()
         self._feedback_lock = asyncio.Lock()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
@@ -144,17 +142,7 @@ class Conversations:
         return r.Nothing()
 
     async def _publish(self, changed: ConversationRecord) -> None:
-        await self._services.subscriptions.send(
-            self._user,
-            changed.id,
-            ConversationUpdated(
-                conversation=changed.id,
-                revision=changed.revision,
-                title=changed.title,
-                head=changed.head,
-                system=_fitting_system(changed.system),
-            ),
-        )
+        await self._services.subscriptions.send(self._user, changed.id, update_event(changed))
 
     async def _delete(self, request: p.ConversationDelete) -> r.Nothing:
         await delete_conversation(self._services, self._user, request.conversation)
@@ -215,17 +203,16 @@ class Conversations:
         return r.Nothing()
 
     async def _attach_list(self, request: p.ConversationsAttach) -> r.Nothing:
-        if not self._watches_list:
-            self._watches_list = True
-            try:
+        async with self._list_lock:
+            if not self._watches_list:
+                # Set only when it is subscribed: `close` must not undo a subscription that is cut off and undoes itself.
                 await self._services.list_subscriptions.subscribe(self._user, self._outbox)
-            except BaseException:
-                self._watches_list = False
-                raise
+                self._watches_list = True
         return r.Nothing()
 
     async def _detach_list(self, request: p.ConversationsDetach) -> r.Nothing:
-        self._unwatch_list()
+        async with self._list_lock:
+            self._unwatch_list()
         return r.Nothing()
 
     def _unwatch_list(self) -> None:
@@ -253,11 +240,6 @@ class Conversations:
             large.charge(self._user, len(record.body))
             body = await offload(len(record.body), body_of, record)
         return msgspec.structs.replace(record, body=b""), body.model
-
-
-def _fitting_system(system: str | None) -> str | UnsetType:
-    """Return the system prompt for an event: empty if there is none, and nothing if it doesn't fit in a frame."""
-    return UNSET if system and encoded_size(system) > SYSTEM_BYTES_MAX else system or ""
 
 
 def fit_page(items: Iterable[T]) -> list[T]:

@@ -64,13 +64,18 @@ def check_answer(answer: ContinuedAnswer, request: TurnStart, routes: Sequence[R
         raise _unsupported(
             "An answer with a tool call, an image, a file or a refusal can't be continued. Send `input` instead."
         )
-    if sum(len(getattr(part, "text", None) or "") for part in answer.parts) >= bytes_max:
+    if sum(_size(getattr(part, "text", None)) + _size(part.signature) for part in answer.parts) >= bytes_max:
         raise _unsupported("This answer is as long as an answer may be. Send `input` that asks for the rest.")
     if not any(can_continue(route, way) for route in routes):
         raise _unsupported(
             f"The model {routes[0].id} can't go on from the start of its answer. Choose a model whose `continues` is true "
             "in models.list, or send `input` that asks for the rest."
         )
+
+
+def _size(text: str | None) -> int:
+    """Return about the number of bytes, as `event_size` counts those of an answer."""
+    return 0 if text is None else len(text) if text.isascii() else 3 * len(text)
 
 
 def _unsupported(message: str) -> ApiError:

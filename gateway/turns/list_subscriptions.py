@@ -116,7 +116,8 @@ class ListSubscriptions:
                     continue
                 for outbox, names in taken.items():
                     for name in names if outbox in watched.pending else ():
-                        outbox.put(frames[name], large=True)
+                        if name in frames:
+                            outbox.put(frames[name], large=True)
                 await asyncio.sleep(INTERVAL_S)
         finally:
             watched.is_sending = False
@@ -142,8 +143,16 @@ class ListSubscriptions:
         asyncio.get_running_loop().call_later(INTERVAL_S, self._wake, user)
 
     async def _read(self, user: str, names: set[str]) -> dict[str, ConversationsChanged]:
-        """Return the frame with the state of each conversation. Raises `StoreError`."""
-        return {name: await self._frame(user, name) for name in names}
+        """Return the frame with the state of each conversation that can be read. Raises `StoreError`."""
+        frames = {}
+        for name in names:
+            try:
+                frames[name] = await self._frame(user, name)
+            except StoreError:
+                raise
+            except Exception:  # damaged data must not end the task group, and with it the gateway
+                log.exception("a changed conversation can't be read", conversation=name)
+        return frames
 
     async def _frame(self, user: str, conversation: str) -> ConversationsChanged:
         try:
@@ -176,5 +185,8 @@ class ListSubscriptions:
             records, _ = await self._store.conversations(user, FIRST_PAGE, None)
         except StoreError as error:
             log.info("a list can't be read again", error=str(error))
+            return
+        except Exception:  # see `_read`
+            log.exception("a list can't be read again")
             return
         self._note(user, [record.id for record in reversed(records)])

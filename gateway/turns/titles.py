@@ -1,4 +1,4 @@
-"""Titles that a model writes: after the first answer of a conversation, if the operator has turned that on.
+"""Titles that a model writes: once the first prompt of a conversation has an answer, if the operator has turned that on.
 
 Each is an ordinary turn of the user without a conversation, so it is counted in the user's usage and budget. It begins after
 the answer has ended, so no turn waits for it; if too many titles are being written, the conversation keeps the title it has.
@@ -14,11 +14,10 @@ import structlog
 
 from gateway.offload import offload
 from gateway.protocol.errors import ApiError
-from gateway.protocol.events import ConversationUpdated
 from gateway.protocol.ids import now_ms
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import InputMessage, TurnStart
-from gateway.protocol.views import TITLE_CHARS_MAX, body_of, title_of
+from gateway.protocol.views import TITLE_CHARS_MAX, body_of, title_of, update_event
 from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.acceptance import prepare
@@ -31,7 +30,7 @@ from providers.base import Params, Part, ProviderError, TextPart
 from providers.catalog.catalog import Catalog
 from providers.catalog.costs import per_million
 from providers.continuation import said_text
-from store.records import Change, ConversationRecord, StoreError
+from store.records import Change, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -44,6 +43,8 @@ THINKING_TOKENS_MAX = 512
 TIMEOUT_S = 20.0
 AT_ONCE = 8
 FIRST_EXCHANGE = 2
+EARLY_MESSAGES_MAX = 16
+"""How many messages a conversation may have by then: other answers to its first prompt, and prompts that wait in the queue."""
 READ_BYTES_MAX = 262_144
 INPUT_PER_OUTPUT = 40
 """About how many tokens of input a title takes for each of its own, to compare prices."""
@@ -67,6 +68,15 @@ class Titles:
         self._subscriptions = subscriptions
         self._model: str | None = None
         self._users: set[str] = set()
+        self._warn_of_unusable_model()
+
+    def _warn_of_unusable_model(self) -> None:
+        chosen = self._instance.settings.titles
+        if chosen != AUTO:
+            try:
+                self._instance.catalog.resolve(chosen)
+            except ProviderError as error:
+                log.warning("no titles can be written", setting="TURNWIRE_TITLES", error=str(error))
 
     def on_completed(self, live_turn: LiveTurn) -> None:
         """Write a title for the conversation of the turn, whose answer is complete, if it needs one. Never awaits."""
@@ -101,10 +111,10 @@ class Titles:
         """Write a title. Return None if the conversation needs none."""
         store = self._instance.store
         record = await store.conversation(user, conversation)
-        if record.messages > FIRST_EXCHANGE:
+        if record.messages > EARLY_MESSAGES_MAX:
             return None
-        exchange, _ = await store.branch(user, conversation, answer, READ_BYTES_MAX, FIRST_EXCHANGE)
-        if len(exchange) != FIRST_EXCHANGE:
+        exchange, older = await store.branch(user, conversation, answer, READ_BYTES_MAX, FIRST_EXCHANGE)
+        if older or len(exchange) != FIRST_EXCHANGE:
             return None
         size = sum(len(message.body) for message in exchange)
         prompt, said = [(await offload(size, body_of, message)).parts for message in exchange]
@@ -116,16 +126,12 @@ class Titles:
         title = title_from(await self._ask(user, model, prompt, said))
         if not title:
             return "failed"
-        if (await store.conversation(user, conversation)).title != record.title:
+        change = Change(title=title, replaced_title=record.title)
+        changed = await store.update_conversation(user, conversation, change, now_ms())
+        if changed.title != title:
             return "superseded"
-        await self._rename(await store.update_conversation(user, conversation, Change(title=title), now_ms()))
+        await self._subscriptions.send(user, conversation, update_event(changed))
         return "written"
-
-    async def _rename(self, changed: ConversationRecord) -> None:
-        event = ConversationUpdated(
-            conversation=changed.id, revision=changed.revision, title=changed.title, head=changed.head
-        )
-        await self._subscriptions.send(changed.user, changed.id, event)
 
     async def _find_model(self) -> str | None:
         """Return the model that writes titles, or None if `auto` finds none."""

@@ -234,6 +234,8 @@ def _update_conversation(
     db: sqlite3.Connection, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None
 ) -> ConversationRecord:
     key, before = get_key(db, user, conversation), get_conversation(db, user, conversation)
+    if change.replaced_title not in {None, before.title}:
+        return before
     added_bytes = before.changed_by(change).size - before.size
     if limits is not None and added_bytes > 0:
         check_storage(db, user, limits, added_bytes, adds_conversation=False)

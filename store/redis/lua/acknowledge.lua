@@ -34,7 +34,7 @@ for i = 3, #ARGV, 2 do
 end
 if not gone and is_all_archived(p) then
   redis.call('HSET', p .. 'archived', 'conversations', ARGV[1], 'stored_bytes', ARGV[2])
-  for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
+  for _, name in ipairs({'conversations', 'sizes', 'stored', 'pinned'}) do
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end
   for _, name in ipairs({'archived', 'change'}) do

@@ -23,7 +23,7 @@ redis.call('DEL', p .. 'messages:' .. new.id)
 local counted = redis.call('HGET', p .. 'sizes', new.id) or 0
 redis.call('HSET', p .. 'sizes', new.id, ARGV[2])
 redis.call('INCRBY', p .. 'stored', ARGV[2] - counted)
-for _, name in ipairs({'conversations', 'sizes', 'stored'}) do
+for _, name in ipairs({'conversations', 'sizes', 'stored', 'pinned'}) do
   if is_all_archived(p) and redis.call('PTTL', p .. name) < HISTORY_TTL_MS then
     redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end

@@ -7,6 +7,11 @@ local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[
 if redis.call('EXISTS', key) == 0 then
   return not_found('conversation')
 end
+local replaced_title = change.replaced_title
+change.replaced_title = nil
+if replaced_title and redis.call('HGET', key, 'title') ~= replaced_title then
+  return {'ok', redis.call('HGETALL', key)}
+end
 if change.head and not has_message(KEYS[1], ARGV[1], change.head) then
   return not_found('head')
 end

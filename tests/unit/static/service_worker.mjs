@@ -8,6 +8,8 @@ const stores = new Map([["turnwire https://x.example/other/ static/000000000000-
 const requests = [];
 let online = true;
 let cacheControl = "public, immutable";
+/** The hash of the version that answers. */
+let served = "";
 
 const urlOf = (request) => (typeof request === "string" ? request : request.url);
 class Cache {
@@ -18,7 +20,8 @@ class Cache {
 globalThis.fetch = async (request) => {
   if (!online) throw new TypeError("offline");
   requests.push(urlOf(request));
-  return new Response(`content of ${urlOf(request)}`, { headers: { "cache-control": cacheControl } });
+  const isPage = urlOf(request) === "https://x.example/chat/";
+  return new Response(`content of ${urlOf(request)}${isPage ? ` src="static/${served}-page/chat/page.js"` : ""}`, { headers: { "cache-control": cacheControl } });
 };
 globalThis.caches = {
   open: async (name) => new Cache(stores.get(name) ?? stores.set(name, new Map()).get(name)),
@@ -30,7 +33,8 @@ globalThis.caches = {
 const source = await readFile(process.argv[2], "utf-8");
 
 /** Starts the worker of a deploy. */
-async function deploy(hash, hostname = "x.example") {
+async function deploy(hash, hostname = "x.example", answering = hash) {
+  served = answering;
   globalThis.self = globalThis;
   Object.assign(self, {
     location: { hostname }, registration: { scope: "https://x.example/chat/" }, clients: { claim: async () => {} }, skipWaiting: async () => {},
@@ -52,7 +56,7 @@ async function ask(path, { method = "GET", mode = "no-cors" } = {}) {
   if (!answer) return "-";
   try {
     const text = await (await answer).text();
-    return `${requests.length > before ? "network" : "cache"}: ${text.replace("content of https://x.example", "")}`;
+    return `${requests.length > before ? "network" : "cache"}: ${text.replace("content of https://x.example", "").replace(/ src=.*/, "")}`;
   } catch (error) {
     return error.message;
   }
@@ -73,10 +77,17 @@ seen.left.push(await ask("/chat/", { method: "POST", mode: "navigate" }));
 online = false;
 seen.offline = [await ask("/chat/", navigate), await ask(lazy(HASHES[0])), await ask(`/chat/static/${HASHES[0]}-page/new.js`)];
 online = true;
+seen.others = [];
+for (const [answering, control] of [[HASHES[0], "public, immutable"], [HASHES[1], "no-store"]]) {
+  cacheControl = control;
+  seen.others.push(await deploy(HASHES[1], "x.example", answering).catch((error) => error.message));
+}
+cacheControl = "public, immutable";
 await deploy(HASHES[1]);
 seen.caches = [...stores.keys()];
 cacheControl = "no-store";
 seen.substitute = [await ask(lazy(HASHES[0])), await ask(lazy(HASHES[0]))];
+cacheControl = "public, immutable";
 await deploy(HASHES[1], "localhost");
 seen.local = [await ask("/chat/", navigate)];
 online = false;

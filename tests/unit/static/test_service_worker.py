@@ -27,6 +27,8 @@ def test_the_service_worker_keeps_the_page_and_nothing_of_a_user() -> None:
     assert seen["lazy"] == [f"network: {lazy}", f"cache: {lazy}"]
     assert set(seen["left"]) == {"-"}
     assert seen["offline"] == ["cache: /chat/", f"cache: {lazy}", "offline"]
+    page = "static/ba9876543210-page/chat/page.js is of another version"
+    assert seen["others"] == ["The page is of another version", page], "what another instance answers isn't kept"
     assert seen["caches"] == [
         "turnwire https://x.example/other/ static/000000000000-page/chat/page.js",
         "theirs",

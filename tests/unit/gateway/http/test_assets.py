@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import hashlib
 import importlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -77,7 +80,8 @@ async def test_a_hashed_address_is_immutable(http: httpx2.AsyncClient) -> None:
     old = await http.get("/static/000000000000-page/chat/page.js")
     assert (old.content, old.headers["cache-control"]) == (page.content, "no-store")
     assert (await http.get(f"/static/{current}/nothing.js")).status_code == 404
-    assert (await http.post(f"/static/{current}/chat/page.js")).status_code == 405
+    wrong = await http.post(f"/static/{current}/chat/page.js")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,14 @@ async def test_a_file_that_the_client_has_isnt_sent_again(http: httpx2.AsyncClie
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
         assert again.headers["cache-control"] == first.headers["cache-control"]
         assert (await http.get(path, headers={"accept-encoding": "", "if-none-match": tag})).status_code == 200
+        lines = [
+            ("accept-encoding", "identity"),
+            ("accept-encoding", "gzip"),
+            ("if-none-match", '"x"'),
+            ("if-none-match", tag),
+        ]
+        assert (await http.get(path, headers=lines)).status_code == 304
+        assert (await http.get(path, headers={"if-none-match": "*"})).status_code == 304
         head = await http.head(path, headers={"accept-encoding": "gzip"})
         assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
         assert int(head.headers["content-length"]) == len(body)
@@ -156,6 +168,43 @@ async def test_a_gateway_reads_no_file_before_a_page_is_requested(
     monkeypatch.setattr(assets, "_load", lambda *_, **__: pytest.fail("read"))
     for path in ("/health", "/v1", "/openapi.json", "/static/chat/page.js"):
         assert (await http.get(path)).status_code == 200
+
+
+async def test_a_file_is_hashed_and_compressed_once(http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask for it, at once or later: no client has to sign in to ask for a file of megabytes."""
+    compressed: list[bytes] = []
+    hashed: list[bytes] = []
+    compress, sha256 = assets._compress, hashlib.sha256
+
+    def counting_compress(content: bytes, encoding: str) -> bytes | None:
+        compressed.append(content)
+        return compress(content, encoding)
+
+    def counting_sha256(content: bytes = b"") -> Any:
+        hashed.append(content)
+        return sha256(content)
+
+    path = f"/static/{await hash_of(http)}/page.css"
+    monkeypatch.setattr(assets, "_compress", counting_compress)
+    monkeypatch.setattr(hashlib, "sha256", counting_sha256)
+    for encoding in ("gzip", "gzip", ""):
+        responses = await asyncio.gather(*[http.get(path, headers={"accept-encoding": encoding}) for _ in range(10)])
+        assert {response.text for response in responses} == {FILES["page.css"]}
+    content = FILES["page.css"].encode()
+    assert (compressed.count(content), hashed.count(content)) == (1, 1)
+
+
+async def test_a_link_that_leads_out_of_the_folder_is_not_served(http: httpx2.AsyncClient, folder: Path) -> None:
+    """Neither with the hash nor without. A link inside the folder is."""
+    secret = folder.parent / "secret.txt"
+    secret.write_text("secret")
+    (folder / "out.txt").symlink_to(secret)
+    (folder / "in.css").symlink_to(folder / "page.css")
+    current = await hash_of(http)
+    for start in (f"/static/{current}", f"/static/{current}-page", "/static"):
+        assert (await http.get(f"{start}/out.txt")).status_code == 404
+        assert (await http.get(f"{start}/in.css")).text == FILES["page.css"]
+        assert (await http.get(f"{start}/..%2fsecret.txt")).status_code == 404
 
 
 async def test_an_installed_page_is_read_once(folder: Path) -> None:

@@ -20,7 +20,7 @@ async def test_the_site_is_served_with_its_policy(prefix: str, tmp_path: Path, m
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "index.html").write_text("<p>page")
     (tmp_path / "index.html").write_text("<p>start")
-    (tmp_path / "content-security-policy.txt").write_text(POLICY)
+    (tmp_path / "content-security-policy.txt").write_text(f"{POLICY}\n")
     monkeypatch.setattr(routes, "guide_dir", lambda: tmp_path)
     async with (
         serving(path_prefix=prefix) as server,

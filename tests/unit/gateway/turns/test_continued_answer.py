@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from gateway.protocol.errors import ApiError
 from gateway.protocol.events import TurnDelta, TurnPart
+from gateway.protocol.requests import TurnStart
 from gateway.streams.log import event_size
+from gateway.turns.continued_answer import ContinuedAnswer, check_answer
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.message_fold import fold
 from gateway.turns.part_events import SLICE_BYTES, repeated_events
 from providers.base import CitationPart, Part, ReasoningPart, TextPart
+from providers.catalog.catalog import Catalog
 from tests.client import Frame
 from tests.demo import expected
 from tests.in_process import Instance, SessionClient, open_client
@@ -202,6 +206,18 @@ async def test_a_long_answer_is_continued(ann: SessionClient) -> None:
     await ann.ending("t1")
     assert ann.turns["t1"].text() == text
     assert not ann.overflowed
+
+
+def test_the_bound_of_an_answer_counts_bytes() -> None:
+    """An answer that is too long to be repeated is refused at once, in any script, and not cancelled at its first word."""
+    route = Catalog({}).resolve("demo")
+    request = TurnStart(conversation="c", parent="m", continue_=True)
+    for text, signature in (("语" * 40, None), ("a" * 120, None), ("a", "s" * 119)):
+        answer = ContinuedAnswer("p", "demo", [TextPart(text, signature)])
+        check_answer(answer, request, [route], 121)
+        with pytest.raises(ApiError) as refused:
+            check_answer(answer, request, [route], 120)
+        assert refused.value.code == "unsupported"
 
 
 def test_repeated_events_make_up_the_same_parts() -> None:

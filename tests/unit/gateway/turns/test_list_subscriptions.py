@@ -6,6 +6,7 @@ import pytest
 
 from gateway.requests.services import Services
 from gateway.turns import list_subscriptions
+from store.records import ConversationRecord
 from tests.client import Frame
 from tests.in_process import ControlledStore, Instance, SessionClient, eventually, open_client
 from tests.in_process import open_services as services_of
@@ -109,6 +110,44 @@ async def test_a_failing_store_delays_changes(store: ControlledStore, monkeypatc
             made = (await ann.request("conversation.create", title="A"))["id"]
             await eventually(lambda: "conversation" in store.calls)
         await until_state(ann, conversation=made, title="A")
+
+
+async def test_damaged_data_keeps_no_other_change_away(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that can't be read is left out. The gateway goes on."""
+    read = store.real.conversation
+
+    async def conversation(user: str, name: str) -> ConversationRecord:
+        if name == "damaged":
+            raise ValueError("damaged")
+        return await read(user, name)
+
+    async with services_of(store) as services, open_client(services) as ann:
+        await ann.request("conversations.attach")
+        monkeypatch.setattr(store.real, "conversation", conversation)
+        for name in ("damaged", "c1"):
+            await ann.request("conversation.create", conversation=name)
+        await until_state(ann, conversation="c1")
+        monkeypatch.setattr(store.real, "conversations", conversation)  # it can't even be called so
+        services.list_subscriptions.resync()
+        await ann.request("conversation.update", conversation="c1", title="B")
+        await until_state(ann, conversation="c1", title="B")
+        assert {change["conversation"] for change in changes(ann)} == {"c1"}
+
+
+async def test_a_connection_that_ends_while_it_attaches_takes_nothing_from_another(pair: Pair) -> None:
+    """The channel of the user's other connections stays subscribed. A second attach waits for the first one."""
+    one, two = pair
+    async with open_client(one.services) as here, open_client(two.services) as there:
+        await there.request("conversations.attach")
+        with two.shared.blocked("subscribe") as waits:
+            async with open_client(two.services) as ending:
+                first, second = ending.send("conversations.attach"), ending.send("conversations.attach")
+                await waits.wait()
+                await ending.request("ping")
+                assert (ending.answered(first), ending.answered(second)) == (None, None)
+        made = (await here.request("conversation.create"))["id"]
+        await until_state(there, conversation=made)
+        assert "unsubscribe" not in two.shared.calls
 
 
 async def test_an_erasure_empties_the_list(services: Services) -> None:

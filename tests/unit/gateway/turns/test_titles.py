@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 
+from gateway.protocol.ids import now_ms
 from gateway.requests.services import Services
 from gateway.turns import titles
 from gateway.turns.titles import cheapest_model, title_from
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
 from providers.catalog.catalog import Catalog
+from store.records import Change
 from tests.in_process import ControlledStore, SessionClient, eventually, open_client, open_services
 from tests.scripted import ScriptedProviders
 
@@ -20,13 +23,14 @@ WRITTEN = "Bread, and how to bake it"
 
 
 class Writer:
-    """A provider that answers, and writes titles. `title_after` has to be set before it writes one."""
+    """A provider that answers, and writes titles, after `answer_after` and `title_after` are set."""
 
     def __init__(self, said: str = f'**"{WRITTEN}."**\nMore') -> None:
         self.said = said
         self.asked: list[str] = []
-        self.title_after = asyncio.Event()
+        self.title_after, self.answer_after = asyncio.Event(), asyncio.Event()
         self.title_after.set()
+        self.answer_after.set()
 
     async def __call__(self, request: ChatRequest) -> AsyncIterator[list[Delta]]:
         part = request.messages[-1].parts[0]
@@ -36,6 +40,8 @@ class Writer:
             self.asked.append(part.text)
             await self.title_after.wait()
             said = self.said
+        else:
+            await self.answer_after.wait()
         yield [PartStarted(0, "text"), PartDelta(0, said)]
         yield [Finished("stop")]
 
@@ -71,6 +77,7 @@ async def test_the_first_answer_gets_a_title(store: ControlledStore) -> None:
         await ann.until(
             lambda: any(f.get("title") == WRITTEN for f in ann.frames if f["type"] == "conversation.updated")
         )
+        assert [f["system"] for f in ann.frames if f["type"] == "conversation.updated"] == [""]
         assert (found["messages"], found["head"]) == (2, ann.turns["t1"].frames[0]["message"])
         assert len(writer.asked[0]) < 4_500
         whole, own = await ann.request("usage.get"), await ann.request("usage.get", conversation=conversation)
@@ -106,6 +113,53 @@ async def test_a_title_delays_nothing_and_is_bounded(store: ControlledStore, mon
         await ann.ending("t3")
         await eventually(lambda: counts(services).get("failed"))
         await eventually(lambda: not services.registry.live("ann"))
+
+
+async def test_a_rename_at_the_last_moment_stays(store: ControlledStore) -> None:
+    """A client's title wins, even if it arrives when the model's is on its way to the store."""
+    async with (
+        open_services(store, ScriptedProviders(Writer()), titles="demo") as services,
+        open_client(services) as ann,
+    ):
+        with store.blocked("update_conversation") as waits:
+            conversation = (await ann.start("t1", "One"))["conversation"]
+            await ann.ending("t1")
+            await waits.wait()
+            await store.real.update_conversation("ann", conversation, Change(title="Mine"), now_ms())
+        await eventually(lambda: counts(services) == {"superseded": 1})
+        assert (await ann.request("conversation.get", conversation=conversation))["title"] == "Mine"
+
+
+async def test_a_prompt_in_the_queue_keeps_no_title_away(store: ControlledStore) -> None:
+    """A conversation gets its title after the first answer, even if the next prompt waits already, and even if that answer was
+    begun again."""
+    writer = Writer()
+    writer.answer_after.clear()
+    async with open_services(store, ScriptedProviders(writer), titles="demo") as services, open_client(services) as ann:
+        placed = await ann.start("t1", "One")
+        conversation = placed["conversation"]
+        await ann.start("t2", "Two", conversation=conversation, on_busy="queue")
+        writer.answer_after.set()
+        await titled(ann, conversation, WRITTEN)
+        await ann.ending("t2")
+        writer.answer_after.clear()
+        other = (await ann.start("t3", "Three"))["conversation"]
+        await ann.request("turn.cancel", turn="t3")
+        parent = (await ann.request("conversation.messages", conversation=other))["messages"][0]["id"]
+        writer.answer_after.set()
+        await eventually(lambda: not services.runner.on_completed.__self__._users)  # type: ignore[union-attr]
+        await ann.request("turn.start", turn="t4", conversation=other, parent=parent)
+        await titled(ann, other, WRITTEN)
+
+
+async def test_a_model_that_does_not_exist_is_named_at_the_start(store: ControlledStore) -> None:
+    """The operator needn't wait for the first title to see a typing error."""
+    with structlog.testing.capture_logs() as logs:
+        for model in ("no-such-model", "demo", "auto"):
+            async with open_services(store, titles=model):
+                pass
+    found = [one for one in logs if one.get("setting") == "TURNWIRE_TITLES"]
+    assert [(one["log_level"], "no-such-model" in one["error"]) for one in found] == [("warning", True)]
 
 
 @pytest.mark.parametrize(

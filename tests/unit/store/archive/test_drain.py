@@ -18,6 +18,7 @@ from store.archive.archived_store import ArchivedStore
 from store.archive.records import Applied, ArchivedMessage, OutboxBatch, OutboxEntry
 from store.archive.sql_archive import SqlArchive
 from store.records import DAY_MS, Change, Counters, FeedbackFilter, Limited, NotFound, StoreError, TurnLimits
+from store.redis.keys import user_prefix
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.redis_process import RedisProcess, redis_store, shared_redis
 from tests.store_conformance import NOW, conversation, ending, message, new_turn, run, running, stateless_turn
@@ -240,6 +241,21 @@ async def test_a_change_during_the_commit_stays_in_the_outbox(instance: Instance
     archive.after_commit.set()
     archive.after_commit = None
     await eventually_titled(archive, "New")
+
+
+async def test_the_set_of_pinned_conversations_expires(instance: Instance, shared_redis: RedisProcess) -> None:
+    """Like the user's other keys, once all of it is in the archive. That is also so when a conversation comes back."""
+    store, _ = await instance()
+    key = user_prefix("ann") + b"pinned"
+    await store.create_conversation(conversation())
+    await store.update_conversation("ann", "c1", Change(pinned=True), NOW)
+    await store._drain.settle("ann")
+    assert shared_redis.execute("PTTL", key) > 0
+    forget_history(shared_redis)
+    shared_redis.execute("DEL", key)
+    await store._restorer.restore("ann", "c1")
+    assert shared_redis.execute("PTTL", key) > 0
+    assert shared_redis.execute("SMEMBERS", key) == [b"c1"]
 
 
 async def test_retention_finds_the_next_conversations_after_a_deletion(instance: Instance) -> None:
