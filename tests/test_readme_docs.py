@@ -168,7 +168,9 @@ def test_nothing_is_installed_from_an_index() -> None:
     patterns = ("*.md", "docs/**/*.md", "examples/**/*.md", "gateway/**/*.py", "providers/**/*.py", "static/**/*.html")
     paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
     assert len(paths) > 200
-    assert [path for path in paths if re.search(r"pip install (?:-\S+ )*['\"]?turnwire\b", path.read_text(encoding="utf-8"))] == []
+    assert [
+        path for path in paths if re.search(r"pip install (?:-\S+ )*['\"]?turnwire\b", path.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_the_comparison_is_dated_and_has_its_sources() -> None:
