@@ -42,5 +42,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import os, ssl, urllib.request as r; s = 's' * bool(os.environ.get('TURNWIRE_CERTFILE')); r.urlopen(f'http{s}://127.0.0.1:{os.environ.get(\"PORT\", \"8000\")}/health', timeout=2, context=ssl._create_unverified_context())"]
 
-# SIGTERM starts a drain. Set `docker stop --time` to more than TURNWIRE_DRAIN_S + 10.
+# SIGTERM starts a drain. Set `docker stop -t` to more than TURNWIRE_DRAIN_S + 10.
 CMD ["turnwire", "serve", "--host", "0.0.0.0"]

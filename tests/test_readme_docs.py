@@ -162,6 +162,17 @@ def test_no_promise_lacks_its_conditions() -> None:
     assert {path: promises for path, promises in found.items() if promises} == {}
 
 
+def test_nothing_is_installed_from_an_index() -> None:
+    """No document or message has a command that installs Turnwire by its name: it isn't published, so a package of this name
+    would be a stranger's."""
+    patterns = ("*.md", "docs/**/*.md", "examples/**/*.md", "gateway/**/*.py", "providers/**/*.py", "static/**/*.html")
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(paths) > 200
+    assert [
+        path for path in paths if re.search(r"pip install (?:-\S+ )*['\"]?turnwire\b", path.read_text(encoding="utf-8"))
+    ] == []
+
+
 def test_the_comparison_is_dated_and_has_its_sources() -> None:
     """Each product of the README's table has a section in docs/comparison.md, with links if it is a product of others."""
     comparison = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ const (
 type userKey struct{}
 
 // newHandler serves the sign-in, and forwards the gateway's paths that users need. Other paths of the gateway, such as
-// health and metrics, are not forwarded.
+// health and metrics, are not forwarded. Neither is /sw.js: the page that it keeps would appear instead of the sign-in.
 func newHandler(s settings) http.Handler {
 	signIn := login{secret: s.sessionSecret, passwords: s.passwords}
 	proxy := newProxy(s)
@@ -38,7 +38,7 @@ func newHandler(s settings) http.Handler {
 	mux.HandleFunc("POST /login", signIn.enter)
 	mux.HandleFunc("POST /logout", signIn.leave)
 	for _, path := range []string{
-		"/{$}", "/static/", "/ws", "/v1", "/v1/", "/docs", "/openapi.json", "/asyncapi.json",
+		"/{$}", "/static/", "/app.webmanifest", "/ws", "/v1", "/v1/", "/docs", "/openapi.json", "/asyncapi.json",
 	} {
 		mux.Handle(path, forward)
 	}

@@ -170,5 +170,7 @@ def open_tracing(endpoint: str | None, models: Iterable[str], users: Literal["id
     try:
         return Tracing(endpoint, models, users)
     except ImportError:
-        log.warning("traces are off: OTEL_EXPORTER_OTLP_ENDPOINT requires pip install 'turnwire[otel]'")
+        log.warning(
+            "traces are off: OTEL_EXPORTER_OTLP_ENDPOINT requires the extra turnwire[otel]. See Traces in docs/operations.md"
+        )
         return None

@@ -99,7 +99,9 @@ async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary:
         revoke = await http.post("/v1/revocations", json={"user": "bob"}, headers={"Cookie": cookie})
         assert revoke.status_code == 404
         assert (await http.get("/v1/models", headers={"Cookie": cookie})).status_code == 200
-        assert (await http.get("/", headers={"Cookie": cookie})).status_code == 200
+        for path in ("/", "/app.webmanifest"):
+            assert (await http.get(path, headers={"Cookie": cookie})).status_code == 200
+        assert (await http.get("/sw.js", headers={"Cookie": cookie})).status_code == 404
         assert (await http.get("/", follow_redirects=True)).url.path == "/login"
         secrets = (key, IDENTITY_SECRET, bob, cookie.partition("=")[2])
         assert [one for one in secrets if one in "".join([*gateway.log, *proxy.log])] == []

@@ -134,6 +134,8 @@ async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Brow
     async with dev_server(tmp_path, guided_gateway) as origin, browser_context(browser) as context:
         assert await opens(origin.replace("http", "ws") + "/ws", origin)
         assert not await opens(guided_gateway.ws_url, origin)
+        async with httpx2.AsyncClient() as http:  # the client asks there why its sockets don't open
+            assert (await http.get(f"{origin}/v1")).json()["name"] == "turnwire"
         watched = WatchedPage(await context.new_page())
         page = watched.page
         await page.goto(origin)
