@@ -13,6 +13,10 @@ const FILES = [
   "static/markdown/markdown_view.js",
   "static/vendor/marked.js",
   "static/vendor/purify.js",
+  // What sends a prompt that was kept without a network.
+  "static/chat/resend.js",
+  "static/chat/message_tree.js",
+  "static/chat/outbox.js",
 ];
 const HASHED = /^static\/[0-9a-f]{12}(-page)?\//;
 /** On the machine of a developer, the page's files change between two loads. */
@@ -82,7 +86,10 @@ async function fetchShell(request) {
   }
 }
 
-/** Returns a file from the cache, or loads and keeps it: it never changes, unless it is the substitute for an old one. */
+/**
+ * Returns a file from the cache, or loads it. It is kept if it never changes: an old page gets the current file instead of
+ * its own, and that one isn't kept.
+ */
 async function keptFile(request) {
   const kept = await caches.match(request, { cacheName, ignoreVary: true });
   if (kept) return kept;

@@ -107,6 +107,8 @@ export interface Emitter<Events> {
 }
 
 export interface ConnectionEvents {
+  /** A new socket is ready, and nothing that waits has been sent on it. A listener that calls `close` prevents that. */
+  ready: Ready;
   state: ConnectionState;
   /** In ms. */
   roundtrip: number;

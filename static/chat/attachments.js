@@ -14,6 +14,7 @@ const IMAGES_MAX = 4;
 const FILES_BYTES = 14_000_000;
 const TEXT_BYTES = 200_000;
 const SNIFF_BYTES = 8_000;
+const TEXT_NAME = /\.(?:csv|tsv|txt|log|md)$/i;
 
 /**
  * Converts a file.
@@ -40,6 +41,7 @@ export async function toAttachment(file, { supports, modelsWith, added }) {
   if (!supports("files")) {
     const isLongText = file.size > 0 && (await readText(file.slice(0, SNIFF_BYTES))) !== null;
     if (isLongText) throw new Error(`it is too long: the text files of a prompt can have ${formatBytes(TEXT_BYTES)} together. Split it, or paste the part that matters.`);
+    if (/^text\//.test(file.type) || TEXT_NAME.test(file.name)) throw new Error("it isn't text in UTF-8. Save it as UTF-8 text, then add it again.");
     throw new Error(`this model takes only text files. ${advice("files", modelsWith)}`);
   }
   const part = { kind: "file", media_type: file.type || "application/octet-stream", data: await read(() => toBase64(file)), name: file.name };
@@ -49,13 +51,20 @@ export async function toAttachment(file, { supports, modelsWith, added }) {
 /** Returns what a file contains if it is text; else null. */
 async function readText(file) {
   const bytes = new Uint8Array(await read(() => file.arrayBuffer()));
-  if (bytes.subarray(0, SNIFF_BYTES).includes(0)) return null;
+  const encoding = encodingOf(bytes);
+  if (encoding === "utf-8" && bytes.subarray(0, SNIFF_BYTES).includes(0)) return null;
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: bytes.length === SNIFF_BYTES });
+    const text = new TextDecoder(encoding, { fatal: true }).decode(bytes, { stream: bytes.length === SNIFF_BYTES });
     return text.includes("\0") ? null : text;
   } catch {
     return null;
   }
+}
+
+/** Returns the encoding of a text. One in UTF-16, as some programs of Windows write it, begins with a mark. */
+function encodingOf([first, second]) {
+  if (first === 0xff && second === 0xfe) return "utf-16le";
+  return first === 0xfe && second === 0xff ? "utf-16be" : "utf-8";
 }
 
 async function read(reading) {

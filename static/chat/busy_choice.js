@@ -76,6 +76,7 @@ export class BusyChoice {
   }
 
   #onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const index = this.#items.indexOf(document.activeElement);
     const item = step ? this.#items[(index + step + this.#items.length) % this.#items.length] : this.#items[Number(event.key) - 1];

@@ -95,6 +95,16 @@ export class Composer {
     this.update();
   }
 
+  /** Puts the text of a prompt back that can't be sent as it was. @param {string | null} id null: a new conversation */
+  giveBack(id, text, why) {
+    const conversationId = id ?? "";
+    setDraft(conversationId, [getDraft(conversationId), text].filter(Boolean).join("\n"));
+    if (conversationId !== this.#conversationId) return;
+    this.#box.value = getDraft(conversationId);
+    this.showNote(why);
+    this.update();
+  }
+
   /** Sets the id of the new conversation, once the gateway has created it. */
   setConversationId(id) {
     setDraft(this.#conversationId, "");

@@ -16,8 +16,8 @@ import { TurnTimer } from "./turn_timer.js";
 const INITIAL_PAGES = 5;
 /** A model may call tools forever. After this many rounds the user must continue by hand. */
 const TOOL_ROUNDS_MAX = 10;
-/** A frame has at most 64 KiB. Images are made to fit into it, files aren't. */
-const INPUT_MAX = 63_000;
+/** A frame has at most 64 KiB. Images are made to fit into it, files and long texts aren't. */
+const START_BYTES = 63_000;
 const EXPIRED = new Set(["not_found", "gone"]);
 
 export class ConversationModel extends EventTarget {
@@ -51,6 +51,8 @@ export class ConversationModel extends EventTarget {
   /** Resolves with the id. Null while a new conversation has no turn that was started or is being started. */
   #idPromise = null;
   #attached = null;
+  /** The ids of turns that are being started over HTTP. Their events may arrive before the answer to the start. */
+  #startingOverHttp = new Set();
   #closed = new AbortController();
   /** Whether messages may be missing after a lost socket. */
   #isStale = false;
@@ -128,7 +130,7 @@ export class ConversationModel extends EventTarget {
 
   /** Shows a prompt that an earlier page kept. `startPlaced` sends it. @param {import("./outbox.js").KeptPrompt} kept */
   placeKept({ turn, parts, requests, parent, onBusy, system }) {
-    if (!this.id) this.newSystem ??= system ?? null;
+    if (!this.id && system !== undefined) this.newSystem = system;
     const place = this.#place(parts, requests, this.tree.get(parent) ?? this.tree.leaf(), onBusy, turn);
     if (parent && !this.tree.get(parent)) this.tree.attach(place.prompt, parent);
     this.#emit("messages");
@@ -167,6 +169,7 @@ export class ConversationModel extends EventTarget {
     if (!prompt.id) {
       // The prompt was refused, so the gateway doesn't have it: it must be sent again.
       const { parent } = prompt;
+      forgetKept(prompt);
       this.tree.remove(prompt);
       this.send(prompt.parts, [fields], parent);
       return;
@@ -184,6 +187,7 @@ export class ConversationModel extends EventTarget {
   edit(prompt, parts, fields) {
     const { parent } = prompt;
     const { sideBySide } = parent;
+    forgetKept(prompt);
     this.send(parts, [fields], parent);
     parent.sideBySide = sideBySide;
     this.#emit("messages");
@@ -219,6 +223,12 @@ export class ConversationModel extends EventTarget {
     if (this.id && head?.id) this.#request("conversation.update", { head: head.id }).catch(() => {});
   }
 
+  /** Shows the branch of a message, and stores nothing: that would move the conversation to the top of the list. */
+  reveal(node) {
+    this.tree.select(node);
+    this.#emit("messages");
+  }
+
   stop(nodes = [...this.running.values()]) {
     return this.#connection.cancel(nodes.map((node) => node.turn), "stopped on the page");
   }
@@ -230,7 +240,7 @@ export class ConversationModel extends EventTarget {
 
   /** Follows a turn that another page started, or this one before a reload. */
   follow(turn) {
-    if (!this.running.has(turn.id)) void this.#run(turn, new MessageNode("assistant"), true);
+    if (!this.running.has(turn.id) && !this.#startingOverHttp.has(turn.id)) void this.#run(turn, new MessageNode("assistant"), true);
   }
 
   #addAnswer(prompt) {
@@ -257,16 +267,18 @@ export class ConversationModel extends EventTarget {
     return this.#run(turn, answer);
   }
 
-  /** Starts a turn: over HTTP if its files don't fit into a frame. Returns `{turn}`, because a turn is also a promise. */
+  /** Starts a turn: over HTTP if it doesn't fit into a frame. Returns `{turn}`, because a turn is also a promise. */
   async #startTurn(fields, id) {
-    if (!isLarge(fields.input)) {
+    if (!isLarge(fields)) {
       const turn = this.#connection.start(fields);
       if (!id) this.#waitForId(turn.accepted);
       return { turn };
     }
-    const starting = import("./http_start.js").then(({ startOverHttp }) => startOverHttp(this.#connection, fields));
+    const started = { turn: newTurnId(), ...fields };
+    this.#startingOverHttp.add(started.turn);
+    const starting = import("./http_start.js").then(({ startOverHttp }) => startOverHttp(this.#connection, started));
     if (!id) this.#waitForId(starting.then(({ turn }) => turn.accepted));
-    return starting;
+    return starting.finally(() => this.#startingOverHttp.delete(started.turn));
   }
 
   /** Returns the `system` of a start: the first one creates the conversation with it; later, a change that isn't saved. */
@@ -384,12 +396,19 @@ export class ConversationModel extends EventTarget {
   }
 }
 
+/** The user replaces a prompt. If it was refused, it isn't to be sent after a reload. */
+function forgetKept(prompt) {
+  if (!prompt.id) for (const { turn } of prompt.children) if (turn?.ended) dropPrompt(turn.id);
+}
+
 /** Converts parts to the `input` of a start: a single text becomes a string. */
 function toInput(parts) {
   return parts.length === 1 && parts[0].kind === "text" ? parts[0].text : parts;
 }
 
-/** Returns whether an input doesn't fit into a frame. */
-function isLarge(input) {
-  return Array.isArray(input) && input.reduce((sum, { data, text }) => sum + (data?.length ?? 0) + 3 * (text?.length ?? 0), 0) > INPUT_MAX;
+/** Returns whether a start doesn't fit into a frame. */
+function isLarge(fields) {
+  const { input = "" } = fields;
+  const chars = typeof input === "string" ? input.length : input.reduce((sum, { data, text }) => sum + (data?.length ?? 0) + (text?.length ?? 0), 0);
+  return chars > START_BYTES || new TextEncoder().encode(JSON.stringify(fields)).length > START_BYTES;
 }

@@ -86,7 +86,7 @@ export class ConversationRow {
 
   /** Replaces the row by a question. Cancel is where the button was, so that a double click can't delete. */
   confirmDelete() {
-    const before = [...this.item.childNodes];
+    const before = [...this.item.childNodes].filter((node) => !node.popover); // its menu is about to go
     this.isBusy = true;
     const restore = () => {
       release();
@@ -101,7 +101,7 @@ export class ConversationRow {
     };
     const cancel = el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: restore });
     const question = el("span", { class: "confirm-text", text: "Delete?" });
-    const release = onEscape(question, restore);
+    const release = onEscape(this.item, restore);
     this.item.replaceChildren(question,
       el("button", { type: "button", class: "button-secondary danger", text: "Delete", "data-testid": "confirm-delete", onclick: () => void confirm() }), cancel);
     cancel.focus();

@@ -57,7 +57,8 @@ export class CostLine {
 
   async #ask() {
     const fields = this.#estimateFields();
-    if (!fields || this.#isAsking || performance.now() < this.#pausedUntil) return;
+    if (performance.now() < this.#pausedUntil) return this.#showEstimate("");
+    if (!fields || this.#isAsking) return;
     this.#isAsking = true;
     const asked = JSON.stringify(fields);
     let text = "";

@@ -65,7 +65,7 @@ function partMarkdown(part) {
   if (part.kind === "reasoning") return `> ${(part.text ?? "").replace(/\n/g, "\n> ")}`;
   if (part.kind === "tool_call") return fence(part.arguments ?? "", `${part.name}(…)`);
   if (part.kind === "tool_result") return fence(part.output ?? "", "Result");
-  if (part.kind === "citation") return `[${part.title ?? part.url}](${part.url})`;
+  if (part.kind === "citation") return part.url ? `[${part.title ?? part.url}](${part.url})` : (part.title ?? part.text ?? "");
   return `*[${part.kind}: ${part.name ?? part.media_type ?? part.url ?? ""}]*`;
 }
 

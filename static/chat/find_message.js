@@ -16,7 +16,7 @@ export async function showFoundMessage(conversation, id, query, nodeOf) {
   for (let page = 0; page < PAGES_MAX && !conversation.tree.get(id) && conversation.hasEarlier; page++) await conversation.loadEarlier();
   const message = conversation.tree.get(id);
   if (!message) return;
-  conversation.select(message);
+  conversation.reveal(message);
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const until = performance.now() + DRAWN_MS;
   for (let node = nodeOf(message); node && performance.now() < until; node = nodeOf(message)) {

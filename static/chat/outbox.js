@@ -5,7 +5,7 @@
 
 const PREFIX = "turnwire.outbox ";
 const PROMPTS_MAX = 50;
-/** More than this isn't kept of a prompt's files and images. */
+/** The files and images of a prompt are kept if their base64 has at most this many characters together. */
 const DATA_MAX = 1_000_000;
 
 /** Tells prompts of the same millisecond apart. */
@@ -21,6 +21,7 @@ let number = 0;
  * @property {string} [system] the system prompt of a new conversation
  * @property {string} [onBusy]
  * @property {object[]} parts
+ * @property {true} [isPartial] its files and images couldn't be kept
  * @property {object[]} requests the fields of `turn.start` for each answer
  * @property {number} at orders them
  */
@@ -37,7 +38,7 @@ export function keepPrompt(prompt) {
   const at = Date.now() + (number++ % 1000) / 1000;
   const size = prompt.parts.reduce((sum, { data }) => sum + (data?.length ?? 0), 0);
   if (size <= DATA_MAX && store({ ...prompt, at })) return true;
-  store({ ...prompt, parts: prompt.parts.filter(({ kind }) => kind === "text"), at });
+  store({ ...prompt, parts: prompt.parts.filter(({ kind }) => kind === "text"), isPartial: true, at });
   return false;
 }
 

@@ -80,15 +80,16 @@ const messageList = new MessageList(find(".message-list"), {
   loadEarlier: (conversation) => void loadEarlier(conversation),
 });
 const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
-const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model)), isAskingWhileBusy() ? getPref(ON_BUSY) : null), modelPicker);
+const composer = new Composer(find(".composer"), (parts) => send(parts, selectedModels().map((model) => startFields(model)), isAskingWhileBusy() ? onBusy() : null), modelPicker);
 composer.onUpdate = () => {
   if (costLine || (connection.state.state === "live" && find("#prompt").value.trim())) withCostLine((line) => line.onChange());
 };
 composer.modelsWith = (feature) => [...models.values()].filter((model) => model.available !== false && model.features?.includes(feature)).map((model) => model.name ?? model.id);
 composer.maySend = () => {
-  if (!isAskingWhileBusy() || getPref(ON_BUSY)) return true;
-  loadBusyChoice().then((choice) => choice.ask(() => composer.submit()), () => {
-    setPref(ON_BUSY, "queue"); // the menu can't be loaded
+  if (!isAskingWhileBusy() || onBusy()) return true;
+  const asked = current;
+  loadBusyChoice().then((choice) => choice.ask(() => current === asked && composer.submit()), () => {
+    unaskedOnBusy = "queue"; // the menu can't be loaded
     composer.submit();
   });
   return false;
@@ -193,6 +194,13 @@ function estimateFields() {
   const parent = current.anchor().id;
   const place = current.id ? { conversation: current.id, ...(parent && { parent }) } : current.newSystem?.trim() ? { system: current.newSystem.trim() } : {};
   return { ...fields, ...place, input: parts };
+}
+
+/** What a prompt does while an answer streams, if the user can't be asked. @type {string | null} */
+let unaskedOnBusy = null;
+/** Returns what a prompt does while an answer streams; null if that isn't chosen yet. */
+function onBusy() {
+  return getPref(ON_BUSY) ?? unaskedOnBusy;
 }
 
 let busyChoice = null;
@@ -387,11 +395,13 @@ function resendKept() {
     if (!byGroup.has(group)) byGroup.set(group, byGroup.size === 0 && !current.id ? current : createConversation());
     return byGroup.get(group);
   };
-  void import("./resend.js").then(({ resend }) => resend(prompts, connection, open, (id) => {
+  const show = (id) => {
     if (current.id) return;
     history.replaceState(null, "", `#${id}`);
     openFromUrl();
-  }));
+  };
+  import("./resend.js").then(({ resend }) => resend(prompts, connection, open, show, (...given) => composer.giveBack(...given)),
+    () => connection.addEventListener("ready", resendKept, { once: true })); // it can't be loaded without a network
 }
 
 function closeConversation(id) {
@@ -420,15 +430,18 @@ async function loadModels(defaultModel) {
   }
 }
 
-/** Shows the signed-in user. A different user gets an empty page, so that nothing of the previous user is visible. */
 function showUser(user) {
   const name = find(".user-name");
-  if (name.textContent && name.textContent !== user) signIn.resetPage();
   setText(name, user);
   name.title = user;
   find(".user").hidden = false;
 }
 
+connection.addEventListener("ready", ({ detail }) => {
+  if (!signIn.isOtherUser(detail.user)) return;
+  connection.close(); // nothing that the previous user has left unsent is sent for this one
+  signIn.resetPage();
+});
 connection.addEventListener("state", ({ detail }) => {
   document.body.dataset.connection = detail.state;
   if (detail.state !== "live") return;

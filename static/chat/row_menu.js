@@ -18,9 +18,12 @@ export function openRowMenu(button, items) {
   menu.addEventListener("keydown", (event) => moveFocus(event, [...menu.children]));
   menu.addEventListener("toggle", ({ newState }) => {
     button.setAttribute("aria-expanded", String(newState === "open"));
-    if (newState === "closed") menu.remove();
+    if (newState !== "closed") return;
+    button.popoverTargetElement = null;
+    menu.remove();
   });
   button.after(menu);
+  button.popoverTargetElement = menu; // so that it closes the menu too
   menu.showPopover();
   place(menu, button.getBoundingClientRect());
   menu.firstElementChild.focus();

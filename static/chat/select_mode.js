@@ -14,6 +14,7 @@ export class SelectMode {
   #onEnd;
   #deleteAll;
   #release;
+  #releaseQuestion = () => {};
   #onClick = (event) => this.#click(event);
 
   /**
@@ -29,7 +30,7 @@ export class SelectMode {
     list.before(this.#bar);
     list.dataset.selecting = "";
     list.addEventListener("click", this.#onClick, { capture: true });
-    this.#release = onEscape(this.#bar, () => this.end());
+    this.#release = onEscape(list.parentElement, () => this.end());
     this.#showBar();
   }
 
@@ -51,6 +52,7 @@ export class SelectMode {
 
   end() {
     this.#release();
+    this.#releaseQuestion();
     this.#list.removeEventListener("click", this.#onClick, { capture: true });
     for (const { item } of this.#rows) item.querySelector(".select-box")?.remove();
     delete this.#list.dataset.selecting;
@@ -88,6 +90,7 @@ export class SelectMode {
   }
 
   #showBar() {
+    this.#releaseQuestion();
     const done = el("button", { type: "button", class: "button-secondary", text: "Done", onclick: () => this.end() });
     this.#bar.replaceChildren(this.#count, done, this.#delete);
     this.#showCount();
@@ -108,6 +111,10 @@ export class SelectMode {
       this.end();
     } });
     const cancel = el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: () => this.#showBar() });
+    this.#releaseQuestion = onEscape(this.#bar, () => {
+      this.#showBar();
+      this.#delete.focus();
+    });
     this.#bar.replaceChildren(el("span", { class: "confirm-text", role: "alert", text: `Delete ${name}?` }), confirm, cancel);
     cancel.focus();
   }

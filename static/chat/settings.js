@@ -5,6 +5,15 @@
 
 const KEY = "turnwire.settings";
 
+/** Forgets the stored settings, for another user. */
+export function forgetSettings() {
+  try {
+    localStorage.removeItem(KEY);
+  } catch {
+    // Storage is disabled: nothing was stored.
+  }
+}
+
 export class Settings {
   #form;
 

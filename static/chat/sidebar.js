@@ -7,6 +7,8 @@ import { ConversationRow } from "./conversation_row.js";
 
 const SEARCH_AFTER_MS = 180;
 const PAGE_SIZE = 60;
+/** The most that one request returns. */
+const LISTED_MAX = 200;
 const PINNED_MAX = 100;
 /** Conversations that are deleted at the same time. */
 const PARALLEL_DELETES = 8;
@@ -25,6 +27,8 @@ export class Sidebar {
   #conversations = [];
   /** The cursor of the next page; null: there is none. */
   #nextCursor = null;
+  /** The search whose results are shown. */
+  #listedQuery = "";
   #currentId = null;
   #lastRequest = 0;
   /** @type {import("./select_mode.js").SelectMode | null} */
@@ -76,23 +80,36 @@ export class Sidebar {
     await this.refresh();
   }
 
-  /** Loads the list again. Of several concurrent calls the last one applies. */
+  /** Loads the list again, with as many conversations as are shown. Of several concurrent calls the last one applies. */
   async refresh() {
     const request = ++this.#lastRequest;
     const query = this.#search.value.trim();
     try {
       const [{ conversations, next }, pinned] = await Promise.all([
-        this.#connection.request("conversation.list", { limit: PAGE_SIZE, ...(query && { query }) }),
+        this.#loadPages(query, Math.max(PAGE_SIZE, query === this.#listedQuery ? this.#conversations.length : 0)),
         query ? null : this.#connection.request("conversation.list", { limit: PINNED_MAX, pinned: true }),
       ]);
       if (request !== this.#lastRequest) return;
       const listed = new Set(conversations.map(({ id }) => id));
       this.#conversations = [...conversations, ...(pinned?.conversations ?? []).filter(({ id }) => !listed.has(id))];
       this.#nextCursor = next ?? null;
+      this.#listedQuery = query;
       this.#render();
     } catch (error) {
       if (request === this.#lastRequest && error.code !== "connection_lost") this.#list.replaceChildren(el("li", { class: "conversations-empty", text: error.message }));
     }
+  }
+
+  async #loadPages(query, count) {
+    const conversations = [];
+    let next;
+    do {
+      const limit = Math.min(LISTED_MAX, count - conversations.length);
+      const page = await this.#connection.request("conversation.list", { limit, ...(next && { before: next }), ...(query && { query }) });
+      conversations.push(...page.conversations);
+      next = page.next;
+    } while (next && conversations.length < count);
+    return { conversations, next };
   }
 
   /** Applies a change that was made anywhere. The results of a search stay until the next search. */
@@ -243,6 +260,7 @@ export class Sidebar {
 
   async #openMenu(row, button) {
     const { id, record } = row;
+    if (button.popoverTargetElement) return; // its menu is open, and this click closes it
     try {
       const { openRowMenu } = await import("./row_menu.js");
       openRowMenu(button, [

@@ -4,6 +4,7 @@ import { authorizationHeader, getCredential, parseCredential, setCredential } fr
 import { TurnwireError } from "../turnwire.js";
 import { clearDrafts } from "./drafts.js";
 import { clearOutbox } from "./outbox.js";
+import { forgetSettings } from "./settings.js";
 import { forgetPermissions } from "./tool_permissions.js";
 
 const REFUSED = "This key or token isn't accepted. It may be mistyped, expired, or revoked. Check it, or ask for a new one.";
@@ -12,12 +13,17 @@ const EMPTY = "Paste a key or token first.";
 const UNREACHABLE = "Can't reach the gateway. Check the network, then try again.";
 const EXPIRED = "Your sign-in has expired or was revoked. Sign in again to continue. Nothing on this page is lost.";
 
+/** The name under which the tab's user is kept. */
+const USER = "turnwire.user";
+
 export class SignIn {
   #dialog;
   #box;
   #intro;
   #error;
   #button;
+  /** Who has used this page. @type {string | null} */
+  #user = null;
   /** Whether this page has to sign the user in. Null: not known yet. @type {boolean | null} */
   required = null;
   /** The call of `ticket` that waits for the user to sign in, as a promise with its resolvers. */
@@ -59,16 +65,36 @@ export class SignIn {
     return this.#askUser(EXPIRED);
   };
 
+  /** Returns whether another user has used this tab before, and remembers this one. @param {string} user */
+  isOtherUser(user) {
+    let before = this.#user;
+    try {
+      before ??= sessionStorage.getItem(USER);
+      sessionStorage.setItem(USER, user);
+    } catch {
+      // Storage is disabled: nothing of another user outlives a reload.
+    }
+    this.#user = user;
+    return before !== null && before !== user;
+  }
+
   signOut() {
     setCredential(null);
     this.resetPage();
   }
 
-  /** Deletes all drafts, unsent prompts and permissions, and reloads the page with no conversation open, for another user. */
+  /** Deletes all drafts, unsent prompts, settings and permissions, and reloads the page with no conversation open, for another user. */
   resetPage() {
     clearDrafts();
     clearOutbox();
     forgetPermissions();
+    forgetSettings();
+    try {
+      sessionStorage.removeItem(USER);
+    } catch {
+      // Storage is disabled.
+    }
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // Back may show this page again
     location.replace(location.pathname + location.search);
   }
 

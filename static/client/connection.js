@@ -16,7 +16,8 @@ const PING_EVERY_MS = 10_000;
 /**
  * Created by `connect`.
  *
- * Dispatches CustomEvents. Their `detail` is: `state` (a ConnectionState), `roundtrip` (ms), `turn` (a Turn that was
+ * Dispatches CustomEvents. Their `detail` is: `ready` (of a new socket, before anything that waits is sent on it: a listener
+ * that closes the connection prevents that), `state` (a ConnectionState), `roundtrip` (ms), `turn` (a Turn that was
  * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
  * of this connection: `durability`, `going_away`, …), `conversations` (a change of the list, after `attachConversations`).
  */
@@ -244,8 +245,11 @@ export class Connection extends EventTarget {
       return;
     }
     clearInterval(this.#pingTimer);
-    if (state.state === "live") this.#resume();
-    else if (state.state === "waiting") this.#interrupt();
+    if (state.state === "live") {
+      this.#emit("ready", state.ready);
+      if (this.state.state === "closed") return; // a listener has closed it
+      this.#resume();
+    } else if (state.state === "waiting") this.#interrupt();
     else if (state.state === "closed") this.#shutDown(closedError(state));
     this.#emit("state", state);
   }

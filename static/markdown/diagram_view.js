@@ -29,12 +29,21 @@ class Diagram {
   #timer = 0;
   #onMessage = (event) => this.#receive(event);
   #isShown = false;
+  #height = "";
+  /** Whether the user has chosen to see the source. */
+  #prefersSource = false;
 
   constructor(source, pre, button) {
     this.#source = source;
     this.#pre = pre;
     this.#button = button;
-    button.addEventListener("click", () => (this.#frame ? this.#show(!this.#isShown) : this.load()));
+    button.addEventListener("click", () => this.#toggle());
+  }
+
+  #toggle() {
+    if (!this.#frame) return this.load();
+    this.#prefersSource = this.#isShown;
+    this.#show(!this.#isShown);
   }
 
   load() {
@@ -59,6 +68,7 @@ class Diagram {
     clearTimeout(this.#timer);
     removeEventListener("message", this.#onMessage);
     open.delete(this);
+    this.#prefersSource = false;
     this.#show(false);
     this.#frame?.remove();
     this.#frame = null;
@@ -76,12 +86,13 @@ class Diagram {
     clearTimeout(this.#timer);
     const height = Number(data?.height);
     if (!(height > 0)) return this.close("Not a valid diagram");
-    this.#frame.style.height = `${Math.min(HEIGHT_MAX, Math.ceil(height))}px`;
-    this.#show(true);
+    this.#height = `${Math.min(HEIGHT_MAX, Math.ceil(height))}px`;
+    this.#show(!this.#prefersSource); // its height changes with the width of the page and the theme
   }
 
   #show(shown) {
     this.#isShown = shown;
+    if (this.#frame) this.#frame.style.height = shown ? this.#height : "";
     this.#frame?.toggleAttribute("data-shown", shown);
     this.#pre.hidden = shown;
     setText(this.#button, shown ? "Code" : "Diagram");

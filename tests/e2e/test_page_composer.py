@@ -143,8 +143,9 @@ async def test_the_system_prompt_belongs_to_its_conversation(watched: WatchedPag
 
 
 async def test_escape_closes_what_is_on_top_and_then_stops_the_answer(watched: WatchedPage) -> None:
-    """Esc answers "Delete?" with no, closes an edited prompt wherever the focus is, closes the list of shortcuts, and then
-    stops the answer. The focus goes back to the button. Another key opens a new conversation."""
+    """Esc answers "Delete?" with no, also where the list covers the page, closes an edited prompt wherever the focus is,
+    closes the list of shortcuts, and then stops the answer. The focus goes back to the button. Another key opens a new
+    conversation."""
     page = watched.page
     await new_conversation(page)
     turn = await slow(watched, "keep on talking")
@@ -154,6 +155,16 @@ async def test_escape_closes_what_is_on_top_and_then_stops_the_answer(watched: W
     await page.keyboard.press("Escape")
     await expect(page.get_by_test_id("confirm-delete")).to_have_count(0)
     await expect(row.get_by_test_id("trash")).to_be_focused()
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await page.get_by_role("button", name="Conversations").click()
+    await row.get_by_test_id("trash").press("Enter")
+    await expect(page.get_by_test_id("confirm-delete")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("confirm-delete")).to_have_count(0)
+    await expect(page.locator("body")).to_have_attribute("data-sidebar", "open")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("body")).to_have_attribute("data-sidebar", "closed")
+    await page.set_viewport_size({"width": 1280, "height": 800})
     await watched.exchange("keep on talking").hover()
     await watched.exchange("keep on talking").get_by_test_id("edit").click()
     await page.get_by_test_id("prompt-box").focus()
@@ -223,7 +234,7 @@ async def test_a_double_click_on_stop_presses_nothing_else(watched: WatchedPage)
 async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> None:
     """The first prompt during an answer asks what it is to do. By default it waits for the answer, and another one waits
     for it; both are below, also in a second tab and after a reload. "Stop and ask" stops the answer first. If the answer
-    ends while the question is open, the prompt is sent."""
+    ends while the question is open, the prompt is sent. If another conversation is opened then, nothing is sent."""
     page = watched.page
     box = page.get_by_test_id("prompt-box")
     await new_conversation(page)
@@ -238,6 +249,20 @@ async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> Non
 
     await new_conversation(page)
     await slow(watched, "a long one")
+    await new_conversation(page)
+    await box.fill("not to be sent")
+    await page.go_back()
+    await expect(watched.turn("a long one")).to_be_visible()
+    await box.fill("the next")
+    await box.press("Enter")
+    await expect(page.get_by_test_id("busy-queue")).to_be_focused()
+    await page.keyboard.press("Control+Shift+O")
+    await expect(page.get_by_test_id("busy-queue")).to_be_hidden()
+    await expect(box).to_have_value("not to be sent")
+    await expect(page.get_by_test_id("prompt")).to_have_count(0)
+    await box.fill("")
+    await page.go_back()
+    await expect(box).to_have_value("the next")
     await box.fill("the next")
     await box.press("Enter")
     await expect(page.get_by_test_id("busy-queue")).to_be_focused()
@@ -280,10 +305,13 @@ async def test_a_prompt_during_an_answer_follows_it(watched: WatchedPage) -> Non
 
 async def test_a_prompt_without_a_network_waits_and_outlives_a_reload(watched: WatchedPage) -> None:
     """Without a network the header says so at once, also on a phone, and the prompt says that it waits. After a reload it
-    is still there, and it is answered once."""
+    is still there, and it is answered once, with the system prompt of its conversation."""
     page = watched.page
     await new_conversation(page)
     await watched.choose(rate=200, tokens=50)
+    await watched.settings(shown=True)
+    await page.get_by_test_id("system").fill("Be patient.")
+    await watched.settings(shown=False)
     await page.set_viewport_size({"width": 390, "height": 800})
     state = page.get_by_test_id("header-state")
     await expect(state).to_be_hidden()
@@ -296,6 +324,8 @@ async def test_a_prompt_without_a_network_waits_and_outlives_a_reload(watched: W
     await ended(watched.turn("sent without a network"), "completed")
     await expect(state).to_be_hidden()
     await expect(page.get_by_test_id("prompt")).to_have_text(["sent without a network"])
+    await page.reload()
+    await expect(page.get_by_test_id("system-line")).to_contain_text("Be patient.")
     assert await page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('turnwire.outbox'))") == []
     await page.set_viewport_size({"width": 1280, "height": 800})
 
@@ -340,6 +370,11 @@ async def test_files_are_added_to_a_prompt(watched: WatchedPage) -> None:
     await expect(file).to_have_text(re.compile(r"^sum\.py"))
     await expect(file.locator("pre")).to_have_text("print(1)\n" * 9_000, use_inner_text=False)
     await expect(page.get_by_test_id("title")).to_have_text("What does it do?")
+    await page.evaluate(DROP, [["drop", [["alone.log", "a line\n" * 12_000, ""]]]])
+    await expect(chips).to_have_count(1)
+    await page.get_by_test_id("send").click()
+    await expect(page.get_by_test_id("turn")).to_have_count(2)
+    await ended(page.get_by_test_id("turn").last, "completed")
     facts = await page.evaluate(FACTS)
     assert facts["file"] == {"kind": "file", "media_type": "application/pdf", "data": "JVBERgA=", "name": "data.pdf"}
     assert "can't be read" in facts["folder"]

@@ -29,6 +29,12 @@ SEED = """async ([titles, text]) => {
 }"""
 
 
+# Empty conversations.
+MANY = """async (count) => {
+  for (let number = 0; number < count; number++) await other.createConversation({ title: `Number ${number}` });
+}"""
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
     """The page, open and live. The test fails if the page logged an error or its policy blocked something."""
@@ -67,14 +73,26 @@ async def test_the_list_follows_changes_from_elsewhere(watched: WatchedPage) -> 
     await expect(items).to_have_text(["bread", "wide rivers", "lakes"])
     await page.evaluate("(id) => other.conversation(id).delete()", lakes)
     await expect(items).to_have_text(["bread", "wide rivers"])
+    await page.evaluate(MANY, 70)
+    await expect(items).to_have_count(72)
+    await menu(page, "wide rivers", "Pin")
+    await expect(page.get_by_test_id("group")).to_have_text(["Pinned", "Today"])
+    await expect(items.nth(0)).to_have_text("wide rivers")
+    assert await items.count() == 72, "more than a page stays, too"
 
 
 async def test_several_are_pinned_selected_and_deleted(watched: WatchedPage) -> None:
-    """A row's menu pins a conversation. Several are selected, also as a range, and deleted after one question."""
+    """A row's menu, which its button opens and closes, pins a conversation. Several are selected, also as a range, and
+    deleted after one question."""
     page = watched.page
     items = page.get_by_test_id("conversation")
     await page.evaluate(SEED, [["one", "two", "three", "four", "five"], "Words."])
     await expect(items).to_have_text(["five", "four", "three", "two", "one"])
+    await items.first.hover()
+    more = items.first.get_by_role("button", name="More")
+    for shown in (1, 0):
+        await more.click()
+        await expect(page.get_by_test_id("row-menu")).to_have_count(shown)
     await menu(page, "two", "Pin")
     await expect(items).to_have_text(["two", "five", "four", "three", "one"])
     await menu(page, "five", "Select several")
@@ -82,6 +100,10 @@ async def test_several_are_pinned_selected_and_deleted(watched: WatchedPage) -> 
     await expect(page.get_by_test_id("select-bar")).to_contain_text("3 selected")
     assert await page.evaluate("location.hash") == ""
     await page.get_by_test_id("delete-selected").click()
+    await expect(page.get_by_test_id("select-bar")).to_contain_text("Delete 3 conversations?")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("select-bar")).to_contain_text("3 selected")
+    await page.keyboard.press("Enter")
     await expect(page.get_by_test_id("select-bar")).to_contain_text("Delete 3 conversations?")
     await page.keyboard.press("Tab")
     await page.keyboard.press("Shift+Tab")
@@ -125,11 +147,14 @@ async def test_a_conversation_is_exported(watched: WatchedPage, tmp_path: Path) 
 
 
 async def test_a_found_message_is_shown_and_marked(watched: WatchedPage) -> None:
-    """A result of the search opens at its message, though it is far above the end, and its words are marked."""
+    """A result of the search opens at its message, though it is far above the end, and its words are marked. Reading it
+    doesn't change the conversation's place in the list."""
     page = watched.page
-    await page.evaluate(
+    [needles] = await page.evaluate(
         SEED, [["needles"], "chaff " * 600 + "\n\nThe hidden **needle** is here.\n\n" + "straw " * 2000]
     )
+    revision = "async (id) => (await other.conversation(id).get()).revision"
+    before = await page.evaluate(revision, needles)
     await page.get_by_test_id("search").fill("hidden needle")
     await expect(page.get_by_test_id("snippet")).to_be_visible()
     await page.get_by_test_id("conversation").get_by_role("link").click()
@@ -139,4 +164,5 @@ async def test_a_found_message_is_shown_and_marked(watched: WatchedPage) -> None
     marked = "[...(CSS.highlights.get('found') ?? [])].map((range) => range.toString()).sort()"
     await page.wait_for_function(f"{marked}.length > 0")
     assert await page.evaluate(marked) == ["hidden", "needle"]
+    assert await page.evaluate(revision, needles) == before
     await page.get_by_test_id("search").press("Escape")

@@ -199,6 +199,11 @@ async def test_formulas_diagrams_and_code_of_an_answer(watched: WatchedPage) -> 
     watched.errors.clear()
     await turn.get_by_role("button", name="Code", exact=True).click()
     await expect(turn.locator("pre").first).to_be_visible()
+    assert await frame.evaluate("(frame) => frame.offsetHeight") == 0
+    await page.set_viewport_size({"width": 700, "height": 800})
+    await page.wait_for_timeout(300)  # the diagram has told its new height
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    await expect(turn.locator("pre").first).to_be_visible()
     await expect(turn.locator("[class^=hljs]").first).to_be_attached()
     assert await page.evaluate("window.harmed ?? null") is None
     assert any("/highlight_worker.js" in worker.url for worker in page.workers)

@@ -149,8 +149,18 @@ TYPE = """(box, text) => {
 }"""
 
 
-async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, tmp_path: Path) -> None:
-    """If another user signs in after a key has been revoked, the page is empty."""
+SEND = """(form) => {
+  const box = form.querySelector("textarea");
+  box.value = "ann's last words";
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  form.requestSubmit();
+}"""
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, tmp_path: Path, reloads: bool) -> None:
+    """If another user signs in after a key has been revoked, the page is empty, also if it was reloaded before. What the
+    previous user had left unsent isn't sent."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
     async with sign_in_page(browser, tmp_path, keys) as watched:
@@ -165,13 +175,22 @@ async def test_another_user_sees_nothing_of_the_previous_one(browser: Browser, t
         await expect(page.get_by_test_id("system-line")).to_contain_text("Ann's own.")
         keys.remove(key)
         await expect(page.get_by_test_id("sign-in")).to_be_visible(timeout=20_000)
+        await page.get_by_test_id("composer").evaluate(SEND)
+        await expect(watched.turn("ann's last words")).to_be_visible()
+        if reloads:
+            await page.reload()
+            await expect(watched.turn("ann's last words")).to_be_visible()
+            await expect(page.get_by_test_id("sign-in")).to_be_visible()
         await sign_in(watched, token("bob"))
         await expect(page.get_by_test_id("user")).to_have_text("bob")
         await watched.until_live()
         await expect(page.get_by_text("only for ann")).to_have_count(0)
         await expect(page.get_by_test_id("system-line")).to_be_hidden()
         await expect(page.get_by_test_id("system")).to_have_value("")
+        await expect(page.get_by_text("Your conversations appear here.")).to_be_visible()
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
+        await expect(page.get_by_test_id("prompt")).to_have_count(0)
+        assert "last words" not in await page.evaluate("JSON.stringify({...sessionStorage})")
 
 
 async def test_a_stored_image_is_loaded_with_the_credential(browser: Browser, tmp_path: Path) -> None:

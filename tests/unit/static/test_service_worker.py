@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 import struct
 import subprocess
 from pathlib import Path
 
+from gateway.http.page_bundle import joined
 from tests.programs import program
 
 STATIC = Path(__file__).parents[3] / "static"
@@ -36,6 +39,53 @@ def test_the_service_worker_keeps_the_page_and_nothing_of_a_user() -> None:
     ]
     assert seen["substitute"] == [f"network: {lazy}"] * 2, "a substitute for a file of an old page isn't kept"
     assert seen["local"] == ["network: /chat/", "cache: /chat/"]
+
+
+def test_kept_prompts_are_shown_without_a_network() -> None:
+    """The worker keeps the script that shows and sends them, and every module that a kept script imports."""
+    kept = set(re.findall(r'"static/(\S+\.js)"', (STATIC / "sw.js").read_text("utf-8")))
+    assert "chat/resend.js" in kept
+    files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in STATIC.rglob("*.js")}
+    served = files | joined(files)
+    for script in kept:
+        imported = re.findall(r'^(?:import|export) [^;]+ from "(\.[^"]+)";$', served[script].decode(), re.MULTILINE)
+        assert {posixpath.normpath(posixpath.join(posixpath.dirname(script), name)) for name in imported} <= kept
+
+
+LEAVE = """
+const { followServiceWorker } = await import(process.argv[1]);
+const done = [];
+const registration = { unregister: async () => done.push("unregistered") };
+const serviceWorker = { controller: {}, addEventListener() {}, getRegistration: async () => registration };
+Object.defineProperty(globalThis, "navigator", { value: { serviceWorker } });
+globalThis.location = { pathname: "/chat/", reload: () => done.push("reloaded") };
+let later;
+globalThis.setTimeout = (run) => (later = run);
+const seen = {};
+const redirect = { type: "opaqueredirect", status: 0 };
+const answers = { redirect, refused: { status: 401 }, same: { status: 200 }, down: { status: 502 }, none: null };
+for (const [name, answer] of Object.entries(answers)) {
+  globalThis.fetch = async (url, { redirect }) => {
+    if (url !== "/chat/" || redirect !== "manual" || !answer) throw new TypeError("no network");
+    return answer;
+  };
+  followServiceWorker();
+  later();
+  await new Promise(setImmediate);
+  seen[name] = done.splice(0);
+}
+console.log(JSON.stringify(seen));
+"""
+
+
+def test_a_page_of_the_cache_gives_way_to_the_sign_in_of_a_proxy() -> None:
+    """A page of the cache that doesn't get live asks the network for the page. If the proxy sends the user elsewhere or
+    refuses, the page is loaded from the network. Without a network, or if the gateway is down, it stays."""
+    module = (STATIC / "chat" / "service_worker.js").as_uri()
+    command = [str(program("node")), "--input-type=module", "-e", LEAVE, module]
+    seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    left = ["unregistered", "reloaded"]
+    assert seen == {"redirect": left, "refused": left, "same": [], "down": [], "none": []}
 
 
 def test_the_manifest_names_icons_of_the_right_size() -> None:
