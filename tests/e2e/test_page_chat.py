@@ -351,16 +351,22 @@ async def test_a_rating_is_stored(watched: WatchedPage, page_gateway: GatewayPro
 
 
 async def test_an_answer_unknown_to_the_gateway_cant_be_rated(watched: WatchedPage) -> None:
-    """A prompt that is too long for a frame fails in the page. Its answer can be regenerated, but not rated."""
-    box = watched.page.get_by_test_id("prompt-box")
+    """A prompt that is too long for a frame goes over HTTP. If that fails too, the answer can be regenerated, but not
+    rated."""
+    page = watched.page
+    await page.route("**/v1/turns", lambda route: route.abort())
+    box = page.get_by_test_id("prompt-box")
     await box.fill("long " * 20_000)
     await box.press("Enter")
-    turn = watched.page.get_by_test_id("turn")
+    turn = page.get_by_test_id("turn")
     await ended(turn, "failed")
+    await page.unroute("**/v1/turns")
     await turn.hover()
     await expect(turn.get_by_test_id("regenerate")).to_be_visible()
     await expect(turn.get_by_test_id("up")).to_be_hidden()
     await expect(turn.get_by_test_id("down")).to_be_hidden()
+    assert all("net::ERR_FAILED" in error for error in watched.errors)
+    watched.errors.clear()
 
 
 async def test_a_screen_reader_announces_only_starts_and_ends(watched: WatchedPage) -> None:
