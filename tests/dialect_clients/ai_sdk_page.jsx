@@ -55,6 +55,7 @@ function App() {
     useEffect(() => {
         // If the answer has ended since the messages were loaded, there is nothing to resume: it is among the messages now.
         chat.resumeStream().then(async () => {
+            if (messages.at(-1)?.role !== "user") return; // none was missing, and the user may have sent a message meanwhile
             const now = await load();
             chat.setMessages((shown) => (shown.at(-1)?.role === "user" ? now : shown));
         });

@@ -15,6 +15,9 @@ from tests.page_stage import SharedPage, WatchedPage, ended
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
+AFTER_PRESS_MS = 650
+"""After a press, the page ignores another one at the same place for a little less, as it may be a double click."""
+
 # Conversations of another page of the user, with one answer each, the last one first in the list.
 SEED = """async ([titles, text]) => {
   const { connect } = await probes.load("turnwire.js");
@@ -96,6 +99,8 @@ async def test_several_are_pinned_selected_and_deleted(watched: WatchedPage) -> 
     await menu(page, "two", "Pin")
     await expect(items).to_have_text(["two", "five", "four", "three", "one"])
     await menu(page, "five", "Select several")
+    await expect(page.get_by_test_id("select-bar")).to_contain_text("1 selected")
+    await page.wait_for_timeout(AFTER_PRESS_MS)
     await items.nth(3).get_by_role("link").click(modifiers=["Shift"])
     await expect(page.get_by_test_id("select-bar")).to_contain_text("3 selected")
     assert await page.evaluate("location.hash") == ""
