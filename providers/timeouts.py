@@ -18,5 +18,5 @@ class Timeouts(Struct, frozen=True):
     """The limit on silence while pings, comments or the like show that the provider is alive."""
 
     def first_event_timeout_s(self, route: Route) -> float:
-        """Return how many seconds the first event of this route's model may take."""
+        """Return how many seconds to wait, at most, for the first event of the route's model."""
         return self.first_event_reasoning_s if route.thinks else self.first_event_s

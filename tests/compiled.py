@@ -14,7 +14,7 @@ from _pytest.assertion import rewrite
 ROOT = Path(__file__).parents[1]
 COMPILED = ("bench", "gateway", "providers", "store", "tests")
 SKIPPED = {"node_modules", "dialect_clients", "__pycache__"}
-"""Folders without modules, or with those of another environment."""
+"""Folders that aren't compiled: they have no modules, or those of another environment."""
 
 
 def compile_all(config: pytest.Config) -> None:

@@ -51,7 +51,7 @@ def input_of(body: bytes) -> RunInput:
 
 
 def options_of(given: Any) -> ApplicationOptions:
-    """Return the options in `forwardedProps`, whose other content is the application's own. Raises `ApiError`."""
+    """Return the options in `forwardedProps`. Its other fields belong to the application. Raises `ApiError`."""
     if not isinstance(given, dict):
         return ApplicationOptions()
     try:

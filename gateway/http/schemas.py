@@ -42,7 +42,7 @@ def _descriptions() -> dict[str, dict[str, str]]:
 
 
 def description_of(kind: str, field: str) -> str:
-    """Return the description of a field of the type `kind`; empty if there is none."""
+    """Return the description of `field` in the struct that is called `kind`. It is empty if there is none."""
     described = _descriptions()
     tables = (kind, "TurnStart" if kind == "TurnEstimate" else "", "frames" if kind in _FRAMES else "", "fields")
     return next((described[table][field] for table in tables if field in described.get(table, ())), "")

@@ -26,7 +26,7 @@ from store.archive.types import MS_MAX, MS_MIN, LosslessText
 from store.records import DAY_MS, FeedbackFilter
 
 BRANCH_MESSAGES_MAX = 1_000_000
-"""A longer branch is cut there, and so is one that goes in a circle because its data is damaged."""
+"""A longer branch is cut there. So is a branch whose damaged data leads back to a message that is in it already."""
 
 _message = [
     messages.c.id,

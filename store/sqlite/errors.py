@@ -23,7 +23,7 @@ ERROR_TEXTS = {
 
 @contextmanager
 def translated_errors(path: str) -> Iterator[None]:
-    """Raise `StoreError` for an error of SQLite within the block, with what it means for the file and what to do."""
+    """Turn an error of SQLite in the block into a `StoreError` that says what is wrong with the file and what to do."""
     try:
         yield
     except sqlite3.Error as error:

@@ -140,7 +140,8 @@ async def test_incremental_markdown_equals_a_full_render(watched: WatchedPage) -
 
 
 async def test_incremental_formulas_equal_a_full_render(watched: WatchedPage) -> None:
-    """So do formulas, footnotes and diagrams. A formula is rendered when it is finished, and prices are text."""
+    """A text with formulas, footnotes and diagrams looks the same, whether it is rendered at once or as it grows. A
+    formula is rendered when it is finished, and prices are text."""
     for steps in ([1], [7, 3]):
         seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING_FORMULAS, steps])
         assert seen["astray"] == [], steps

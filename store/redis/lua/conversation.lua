@@ -216,8 +216,8 @@ local function set_pinned(p, id, is_pinned, pinned_max)
   return true
 end
 
--- Shared: return the user's pinned conversations that `read` returns, most recently changed first: at most `limit`, from those
--- after the conversation `before` ('' for the first ones). Returns nil if `before` doesn't exist.
+-- Shared: return the results of `read` for the user's pinned conversations, most recently changed first, at most `limit`.
+-- The list begins after the conversation `before`, or at its start if `before` is ''. Returns nil if `before` doesn't exist.
 local function list_pinned(p, limit, before, read)
   local found, before_score = {}, nil
   if before ~= '' then
