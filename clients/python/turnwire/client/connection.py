@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -225,12 +227,31 @@ class Connection:
         self.tasks.abandon()
 
     def forget(self) -> None:
-        """Stop it, because nothing refers to it any more. It may be called in any thread, and when Python exits."""
+        """Close it when its running turns have ended: the program has forgotten it.
+
+        This may be called in any thread, and when Python exits.
+        """
         if not self.tasks.reachable:
             self.abandon()
         elif self.state.state != "closed":
             with contextlib.suppress(RuntimeError):
-                self.tasks.loop.call_soon_threadsafe(self.tasks.cancel)
+                self.tasks.loop.call_soon_threadsafe(self._close_when_idle)
+
+    def _close_when_idle(self) -> None:
+        running = self.turns.running()
+        if running:
+            running[0]._on_end(self._look_again)
+            weakref.finalize(asyncio, self._abandon_at_exit)
+        else:
+            self.tasks.cancel()
+
+    def _look_again(self) -> None:
+        if self.tasks.reachable:
+            self.tasks.loop.call_soon(self._close_when_idle)
+
+    def _abandon_at_exit(self) -> None:
+        if self.state.state != "closed":
+            self.abandon()
 
     # The host of the carrier.
 
