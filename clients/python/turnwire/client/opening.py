@@ -47,10 +47,8 @@ logger.propagate = False
 logger.addHandler(logging.NullHandler())
 
 
-class SocketRefused(ConnectFailed):
+class SocketRefused(NotAGateway):
     """The address answers, but not as a gateway's WebSocket does: it may be another server, or a proxy is in between."""
-
-    default_code = "not_a_gateway"
 
 
 async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection, Ready]:
