@@ -62,11 +62,11 @@ async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection,
             except BaseException:
                 abort(websocket.transport, process)
                 raise
-    except TimeoutError:
+    except TimeoutError as error:
         raise ConnectFailed(
             f"The gateway at {place_of(options)} didn't answer within {options.open_timeout:g} s. "
             "Check the address, or try again."
-        ) from None
+        ) from error
 
 
 async def _handshake(options: Options, codec: Codec) -> ClientConnection:
