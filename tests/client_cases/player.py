@@ -69,9 +69,11 @@ class TurnRecord:
             self.problems.append(f"{kind} {seq} follows the ending")
         if kind != "turn.reset" and (after != self._seq or seq <= after):
             self.problems.append(f"{kind} {seq} continues {after}, and not {self._seq}")
-        if event.get("epoch", self._epoch) < self._epoch:
-            self.problems.append(f"{kind} {seq} has an older epoch")
-        self._seq, self._epoch = seq, event.get("epoch", self._epoch)
+        self._seq = seq
+        if kind == "turn.reset":  # it has the present epoch; the replay after it also has events of earlier ones
+            if event["epoch"] < self._epoch:
+                self.problems.append(f"{kind} {seq} has an older epoch")
+            self._epoch = event["epoch"]
 
     def _fold(self, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -97,16 +99,24 @@ class TurnRecord:
 
 
 class Player:
-    """A running player. `send` writes a line to it; `take` is called with each line that it writes."""
+    """A running player. `send` writes a line to it; `take` is called with each line that it writes.
+
+    `stderr`: what it wrote there, and the cases that ran then. `running`: the cases that run now.
+    """
 
     def __init__(self, name: str, send: Callable[[str], None]) -> None:
         self.name = name
         self.stderr: list[str] = []
+        self.running: set[str] = set()
         self.turns: dict[str, TurnRecord] = {}
         self.ended: str | None = None
         self._send = send
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    def complain(self, line: str) -> None:
+        """Record a line of standard error."""
+        self.stderr.append(f"{line.rstrip()}  (while these ran: {', '.join(sorted(self.running))})\n")
 
     def take(self, line: str) -> None:
         """Handle a line of the player."""
@@ -114,7 +124,7 @@ class Player:
         if "id" in found:
             answer = self._answers.pop(found["id"], None)
             if answer is None:
-                self.stderr.append(f"(an answer to no command: {line[:200]})")
+                self.complain(f"an answer to no command: {line[:200]}")
             elif not answer.done():
                 answer.set_result(found)
         elif "end" in found:
@@ -190,14 +200,14 @@ class PlayerProcess:
             try:
                 self.player.take(line.decode())
             except (ValueError, KeyError, TypeError) as error:
-                self.player.stderr.append(f"({type(error).__name__} {error} at the line {line[:300]!r})")
+                self.player.complain(f"{type(error).__name__} {error} at the line {line[:300]!r}")
         await self._process.wait()
         self.player.lost(f"the player has ended with {self._process.returncode}: {''.join(self.player.stderr)[-2000:]}")
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
         async for line in self._process.stderr:
-            self.player.stderr.append(line.decode())
+            self.player.complain(line.decode())
 
     async def stop(self) -> list[str]:
         """Let the player exit. Return what is wrong with its end: nothing, if it was in time, with 0 and without a word."""

@@ -171,7 +171,7 @@ class Relay:
         try:
             if self._accepts:
                 await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
@@ -284,7 +284,8 @@ class Relay:
         if event["type"] == "turn.delta":
             for frame in self.frames:
                 self.injected += 1
-                added += encoded(opcode, {**frame, **({"turn": event["turn"]} if frame.get("turn") else {})})
+                its = {"turn": event["turn"]} if frame.get("turn") == "its turn" else {}
+                added += encoded(opcode, {**frame, **its})
         return added + encoded(opcode, {**event, **self.fields})
 
     async def _pass_stream(self, link: _Link, data: bytes) -> None:
