@@ -9,32 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.client_cases.player import PlayerProcess
+from tests.client_cases.players import CLIENTS
 from tests.client_cases.suite import Case, read_cases, run_case
 from tests.client_cases.world import world
-from tests.e2e.test_client_library import node_flags
 from tests.gateway_process import clean_environment
-from tests.programs import program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-PLAYERS = Path(__file__).parents[1] / "client_cases"
 CASES = {case.name: case for case in read_cases()}
-FEATURES: dict[str, frozenset[str]] = {"JavaScript": frozenset()}
-"""The clients, and the features of each that not every client has."""
 CASES_AT_ONCE = 8
 
 Wrong = dict[tuple[str, str], list[str]]
 
 
-def command(client: str) -> list[str]:
-    """Return the command that starts the client's player."""
-    node = program("node")
-    return [str(node), *node_flags(node), str(PLAYERS / "js_player.js")]
-
-
 def runs_of(client: str) -> list[Case]:
     """Return the cases that the client must pass."""
-    return [case for case in CASES.values() if case.needs <= FEATURES[client]]
+    return [case for case in CASES.values() if case.needs <= CLIENTS[client].features]
 
 
 async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
@@ -45,7 +35,8 @@ async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
     slots = asyncio.Semaphore(CASES_AT_ONCE)
     async with world(folder) as running:
         processes = {
-            client: await PlayerProcess.start(client, command(client), clean_environment({})) for client in clients
+            client: await PlayerProcess.start(client, CLIENTS[client].command(folder), clean_environment({}))
+            for client in clients
         }
 
         async def run_one(case: Case) -> None:
@@ -74,14 +65,14 @@ def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize(
-    ("client", "name"), [(client, case.name) for client in FEATURES for case in runs_of(client)]
+    ("client", "name"), [(client, case.name) for client in CLIENTS for case in runs_of(client)]
 )
 def test_case(wrong: Wrong, client: str, name: str) -> None:
     """The client passes the case."""
     assert wrong[client, name] == [], "\n\n".join(wrong[client, name])
 
 
-@pytest.mark.parametrize("client", FEATURES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_the_player_ends_with_0_and_without_a_word(wrong: Wrong, client: str) -> None:
     """Each command was answered, nothing was written to standard error, and after `exit` the program ended within 5 s."""
     assert wrong[client, ""] == []
