@@ -26,7 +26,7 @@ class Client:
 
 def python(_: Path) -> list[str]:
     """Return the command of the Python client's player. In this program, every warning is written to standard error."""
-    return [sys.executable, "-X", "dev", "-W", "always", str(HERE / "python_player.py")]
+    return [sys.executable, "-W", "always", str(HERE / "python_player.py")]
 
 
 def javascript(_: Path) -> list[str]:
@@ -54,6 +54,7 @@ def go(folder: Path) -> list[str]:
 
 
 CLIENTS = {
+    "Python": Client(python, frozenset({"http", "as"})),
     "JavaScript": Client(javascript, frozenset({"http"})),
-    "Go": Client(go, frozenset({"http", "as"})),
+    "Go": Client(go, frozenset({"as"})),
 }

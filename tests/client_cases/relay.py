@@ -9,6 +9,7 @@ import asyncio
 import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -118,7 +119,7 @@ class Relay:
     is removed; 0 cuts it when a start has been passed on, before any answer. `cut_start`: the next start is cut off before it
     reaches the gateway. `upgrades`: "pass", "refuse" (403, as a proxy would) or "strip" (the gateway sees a plain request).
     `frames` and `fields`: added before each delta, and to each frame. `reset`: whether a cut is a TCP reset.
-    `closes`: the close codes of the gateway. `problems`: what a client did against the protocol.
+    `types`: how many frames of each type the gateway has sent. `closes`: the close codes of the gateway. `problems`: what a client did against the protocol.
     """
 
     def __init__(self, target: int) -> None:
@@ -132,6 +133,7 @@ class Relay:
         self.reset = True
         self.sockets = 0
         self.injected = 0
+        self.types: Counter[str] = Counter()
         self.closes: list[int] = []
         self.problems: list[str] = []
         self._accepts = True
@@ -272,6 +274,7 @@ class Relay:
         if event.get("type") == "going_away":
             wait_s = event["reconnect_after_ms"] / 1000
             self._asked_to_wait_until = asyncio.get_running_loop().time() + wait_s
+        self.types[event.get("type", "")] += 1
         raw = frame.raw
         if event and (self.fields or self.frames):
             raw = self._changed(frame.opcode, event)

@@ -381,6 +381,8 @@ class Run:
             raise Wrong(f"the cuts after {relay.cuts} didn't happen")
         if relay.injected < step.get("injected_min", 0):
             raise Wrong(f"only {relay.injected} frames were added")
+        if "frame" in step and not relay.types[step["frame"]]:
+            raise Wrong(f"the gateway has sent {dict(relay.types)}")
         if "close" in step and step["close"] not in relay.closes:
             raise Wrong(f"the gateway closed with {relay.closes}")
 
