@@ -23,6 +23,10 @@ TEXT = 1
 BINARY = 2
 CLOSE = 8
 EVENT_ID = re.compile(rb"^id: \d+-(\d+)\n", re.M)
+HTTP_REQUESTS = {
+    "turn.start": re.compile(rb"POST /v1/turns "),
+    "turn.cancel": re.compile(rb"POST /v1/turns/[^/ ]+/cancel "),
+}
 REFUSED = b"<html><body>WebSockets aren't allowed here.</body></html>"
 
 
@@ -116,17 +120,22 @@ class Relay:
     """A relay to the gateway at `target`, which clients reach at `port`.
 
     `cuts`: the connection is cut after the first event whose `seq` is at least the first of these numbers, then that number
-    is removed; 0 cuts it when a start has been passed on, before any answer. `cut_start`: the next start is cut off before it
-    reaches the gateway. `upgrades`: "pass", "refuse" (403, as a proxy would) or "strip" (the gateway sees a plain request).
-    `frames` and `fields`: added before each delta, and to each frame. `reset`: whether a cut is a TCP reset.
+    is removed. A number that is a text cuts it after the next frame of this type; 0, when a start has reached the gateway,
+    before any answer. `lost`: the next request of this type is cut off before it reaches the gateway. `unanswered`: the next
+    one of this type reaches it, but not its answer. `upgrades`: "pass", "refuse" (403, as a proxy would), "strip" (the gateway
+    sees a plain request), "hang" (no answer) or "close" (the socket is closed as soon as it is open). `frames` and `fields`:
+    added before each delta, and to each frame. `slice`: how many bytes of the gateway's are passed at a time. `reset`:
+    whether a cut is a TCP reset.
     `types`: how many frames of each type the gateway has sent. `closes`: the close codes of the gateway. `problems`: what a client did against the protocol.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.cuts: list[int] = []
-        self.cut_start = False
+        self.cuts: list[int | str] = []
+        self.lost = ""
+        self.unanswered = ""
+        self.slice = 8_192
         self.upgrades = "pass"
         self.frames: list[dict[str, Any]] = []
         self.fields: dict[str, Any] = {}
@@ -182,7 +191,10 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         is_socket = b"upgrade: websocket" in head.lower()
-        if is_socket and self.upgrades != "pass":
+        if is_socket and self.upgrades not in ("pass", "close"):
+            if self.upgrades == "hang":
+                await reader.read()
+                return
             if self.upgrades == "refuse":
                 writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nConnection: close\r\n")
                 writer.write(b"Content-Length: %d\r\n\r\n" % len(REFUSED) + REFUSED)
@@ -230,17 +242,14 @@ class Relay:
         data = head
         while data:
             await link.passes.wait()
-            if link.is_socket:
-                starts = data is not head and any(frame.decoded().get("type") == "turn.start" for frame in frames.feed(data))
-            else:
-                starts = data.startswith(b"POST /") and b"/v1/turns HTTP/1.1\r\n" in data
-            if starts and self.cut_start:
-                self.cut_start = False
+            asked = self._requests(link, data, frames if data is not head else None)
+            if self.lost in asked:
+                self.lost = ""
                 raise _Cut
-            is_last = starts and self.cuts[:1] == [0]
+            is_last = self.unanswered in asked or (self.cuts[:1] == [0] and "turn.start" in asked)
             if is_last:
-                self.cuts.pop(0)
                 link.passes.clear()  # no answer is passed back
+                self.unanswered, self.cuts = "", self.cuts[1:] if self.cuts[:1] == [0] else self.cuts
             link.gateway.write(data)
             await link.gateway.drain()
             if is_last:
@@ -248,16 +257,25 @@ class Relay:
                 raise _Cut
             data = await reader.read(65_536)
 
+    def _requests(self, link: _Link, data: bytes, frames: Frames | None) -> set[str]:
+        """Return the types of the requests in the data."""
+        if link.is_socket:
+            return set() if frames is None else {frame.decoded().get("type", "") for frame in frames.feed(data)} - {""}
+        line = data.partition(b"\r\n")[0]
+        return {kind for kind, found in HTTP_REQUESTS.items() if found.match(line)}
+
     async def _down(self, link: _Link, reader: asyncio.StreamReader) -> None:
         """Pass what the gateway sends."""
         if link.is_socket:
             head = await reader.readuntil(b"\r\n\r\n")
             link.client.write(head)
             link.is_socket = head.startswith(b"HTTP/1.1 101")
+            if self.upgrades == "close":
+                return
         frames = Frames()
         while True:
             await link.passes.wait()
-            data = await reader.read(8_192)
+            data = await reader.read(self.slice)
             if not data:
                 return
             await link.passes.wait()
@@ -280,7 +298,7 @@ class Relay:
             raw = self._changed(frame.opcode, event)
         link.client.write(raw)
         await link.client.drain()
-        self._cut_after([event["seq"]] if "seq" in event else [])
+        self._cut_after([event[name] for name in ("seq", "type") if name in event])
 
     def _changed(self, opcode: int, event: dict[str, Any]) -> bytes:
         added = b""
@@ -296,8 +314,10 @@ class Relay:
         await link.client.drain()
         self._cut_after([int(seq) for seq in EVENT_ID.findall(data)])
 
-    def _cut_after(self, seqs: list[int]) -> None:
-        if self.cuts and self.cuts[0] and any(seq >= self.cuts[0] for seq in seqs):
+    def _cut_after(self, found: list[int | str]) -> None:
+        """Raise `_Cut` if the next cut is due after these numbers of events and types of frames."""
+        due = self.cuts[0] if self.cuts else 0
+        if due and any(one == due or (isinstance(one, int) and isinstance(due, int) and one >= due) for one in found):
             self.cuts.pop(0)
             raise _Cut
 

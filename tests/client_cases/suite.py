@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Run:
     def __init__(self, case: Case, player: Player, world: World, codec: str, each: Any, meetings: dict[str, Meeting]) -> None:
         self.case = case
         self.label = f"{case.name} [{codec}{'' if each is None else f', {each}'}]"
-        self._player = player
+        self.player = player
         self._world = world
         self._codec = codec
         self._meetings = meetings
@@ -126,7 +127,7 @@ class Run:
 
     async def run(self) -> str | None:
         """Run the steps and check everything. Return None, or what is wrong."""
-        self._player.running.add(self.label)
+        self.player.running.add(self.label)
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S), self._stack:
                 for step in self.case.steps:
@@ -138,9 +139,9 @@ class Run:
         except TimeoutError:
             return f"{self.label}: not done within {RUN_TIMEOUT_S} s\n  at {self._step}\n{self._seen()}"
         finally:
-            self._player.running.discard(self.label)
-            for meeting in self._meetings.values():
-                await meeting.leave(self)
+            self.player.running.discard(self.label)
+            for gateway in self.case.gateways_lost:
+                await self._meetings[gateway].leave(self)
         return None
 
     def _seen(self) -> str:
@@ -182,13 +183,13 @@ class Run:
         through = self._relays.get(step.get("through", ""))
         gateway = self._step_gateway(step)
         port = self._world.port(gateway) if through is None else through.port
-        connection = _Connection(name, gateway, f"{self._player.name}, {self.label}, {user}" if user else None)
+        connection = _Connection(name, gateway, f"{self.player.name}, {self.label}, {user}" if user else None)
         token_url = None
         if user or step.get("service"):
             more = {field: step[field] for field in ("life_s", "secret") if field in step}
             service = {"service": 1} if step.get("service") else {}
             token_url = self._world.token_url(user=connection.user or "", **more, **service)
-        opening = self._player.ask(
+        opening = self.player.ask(
             "connect",
             **{"as": self._in_player(name), "url": f"ws://127.0.0.1:{port}/ws", "codec": self._codec},
             transport=step.get("transport", "auto"),
@@ -210,7 +211,7 @@ class Run:
             fields: dict[str, Any] = self._filled_number(step["fields"], number)
             name = step.get("as", "t") + (str(number) if "times" in step else "")
             turn = self._add_turn(name, step, fields)
-            found = await self._player.ask(
+            found = await self.player.ask(
                 "start",
                 **{"on": self._in_player(turn.connection.name), "as": self._in_player(name)},
                 fields=fields,
@@ -228,7 +229,7 @@ class Run:
 
     def _add_turn(self, name: str, step: Step, fields: dict[str, Any]) -> _Turn:
         connection = self._connections[step.get("on", "c")]
-        record = self._player.record(self._in_player(name))
+        record = self.player.record(self._in_player(name))
         user = step.get("user", connection.user)
         self._turns[name] = _Turn(name, record, connection, user=user, fields=fields)
         return self._turns[name]
@@ -238,16 +239,16 @@ class Run:
         same = [turn for turn in self._turns.values() if turn.id == step["id"]]
         turn = self._add_turn(name, step, same[0].fields if same else {})
         turn.id = step["id"]
-        await self._player.ask(
+        await self.player.ask(
             "attach", **{"on": self._in_player(turn.connection.name), "as": self._in_player(name), "turn": turn.id}
         )
 
     async def _do_read(self, step: Step) -> None:
-        await self._player.ask("read", turn=self._in_player(self._turn_of(step).name))
+        await self.player.ask("read", turn=self._in_player(self._turn_of(step).name))
 
     async def _do_cancel(self, step: Step) -> None:
         turn = self._turn_of(step)
-        found = await self._player.ask(
+        found = await self.player.ask(
             "cancel",
             on=self._in_player(turn.connection.name),
             turn=self._in_player(turn.name),
@@ -257,11 +258,11 @@ class Run:
             raise Wrong(f"the outcome is {found}")
 
     async def _do_abort(self, step: Step) -> None:
-        await self._player.ask("abort", turn=self._in_player(self._turn_of(step).name), reason=step.get("reason"))
+        await self.player.ask("abort", turn=self._in_player(self._turn_of(step).name), reason=step.get("reason"))
 
     async def _do_request(self, step: Step) -> None:
         connection = self._connections[step.get("on", "c")]
-        asked = self._player.ask(
+        asked = self.player.ask(
             "request", on=self._in_player(connection.name), type=step["type"], fields=step.get("fields", {})
         )
         if "error" in step:
@@ -286,7 +287,7 @@ class Run:
             raise Wrong(f"it didn't fail: {str(found)[:500]}")
 
     async def _do_state(self, step: Step) -> None:
-        state = await self._player.ask("state", on=self._in_player(step.get("on", "c")))
+        state = await self.player.ask("state", on=self._in_player(step.get("on", "c")))
         for name in ("openings", "transport"):
             if name in step and state[name] != step[name]:
                 raise Wrong(f"the state is {state}")
@@ -356,10 +357,10 @@ class Run:
             if relay.problems:
                 raise Wrong(f"{name}: {relay.problems}")
         for name in self._connections:
-            state = await self._player.ask("state", on=self._in_player(name))
+            state = await self.player.ask("state", on=self._in_player(name))
             if state["violations"]:
                 raise Wrong(f"the client saw violations: {state['violations']}")
-            await self._player.ask("close", on=self._in_player(name))
+            await self.player.ask("close", on=self._in_player(name))
         for turn in self._turns.values():
             if turn.record.problems:
                 raise Wrong(f"{turn.name}: {turn.record.problems[:5]}")
@@ -369,7 +370,7 @@ class Run:
     async def _do_relay(self, step: Step) -> None:
         relay = await self._stack.enter_async_context(self._world.relay(step.get("to", "a")))
         relay.cuts = list(step.get("cut_after", []))
-        for name in ("cut_start", "upgrades", "frames", "fields", "reset"):
+        for name in ("lost", "unanswered", "upgrades", "frames", "fields", "reset", "slice"):
             if name in step:
                 setattr(relay, name, step[name])
         self._relays[step["as"]] = relay
@@ -434,23 +435,24 @@ def _check_events(name: str, events: list[dict[str, Any]], wanted: list[dict[str
             raise Wrong(f"{name}: there is no {one} where it should be, in {[event['type'] for event in events]}")
 
 
-async def run_case(case: Case, players: Iterable[Player], world: World) -> dict[str, list[str]]:
-    """Run a case with all players at the same time. Return what is wrong, by the player's name."""
+async def run_cases(cases: Iterable[tuple[Case, list[Player]]], world: World) -> dict[tuple[str, str], list[str]]:
+    """Run cases, each with its players, all at the same time. Return what is wrong, by the player's name and the case's.
+
+    Cases that lose the same gateway have to be run together.
+    """
     meetings: dict[str, Meeting] = {}
     runs = [
-        (player.name, Run(case, player, world, codec, each, meetings))
+        Run(case, player, world, codec, each, meetings)
+        for case, players in cases
         for player in players
         for codec in case.codecs
         for each in case.each
     ]
-    acts = {"kill": world.kill, "drain": world.drain}
-    for step in case.steps:
-        if step["do"] in acts:
-            gateway, act = step["gateway"], acts[step["do"]]
-            meetings[gateway] = Meeting(len(runs), lambda act=act, gateway=gateway: act(gateway))  # type: ignore[misc]
-    outcomes = await asyncio.gather(*(run.run() for _, run in runs))
-    wrong: dict[str, list[str]] = {name: [] for name, _ in runs}
-    for (name, _), outcome in zip(runs, outcomes, strict=True):
+    for gateway, do in {(step["gateway"], step["do"]) for run in runs for step in run.case.steps if "gateway" in step}:
+        present = sum(gateway in run.case.gateways_lost for run in runs)
+        meetings[gateway] = Meeting(present, partial(world.kill if do == "kill" else world.drain, gateway))
+    wrong: dict[tuple[str, str], list[str]] = {(run.player.name, run.case.name): [] for run in runs}
+    for run, outcome in zip(runs, await asyncio.gather(*(run.run() for run in runs)), strict=True):
         if outcome is not None:
-            wrong[name].append(outcome)
+            wrong[run.player.name, run.case.name].append(outcome)
     return wrong

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.client_cases.player import PlayerProcess
 from tests.client_cases.players import CLIENTS
-from tests.client_cases.suite import Case, read_cases, run_case
+from tests.client_cases.suite import Case, read_cases, run_cases
 from tests.client_cases.world import world
 from tests.gateway_process import clean_environment
 
@@ -27,6 +27,14 @@ def runs_of(client: str) -> list[Case]:
     return [case for case in CASES.values() if case.needs <= CLIENTS[client].features]
 
 
+def groups_of(cases: Iterable[Case]) -> list[list[Case]]:
+    """Return the cases in groups: those that lose the same gateway are run together, each of the others alone."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.gateways_lost[0] if case.gateways_lost else case.name, []).append(case)
+    return list(groups.values())
+
+
 async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
     """Run the wanted cases, each with all of its clients. Return what is wrong by client and case; an empty case is the
     client's own end."""
@@ -39,14 +47,15 @@ async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
             for client in clients
         }
 
-        async def run_one(case: Case) -> None:
-            players = [processes[client].player for client in clients if (client, case.name) in wanted]
+        async def run_group(group: list[Case]) -> None:
+            asked = [
+                (case, [processes[client].player for client in clients if (client, case.name) in wanted]) for case in group
+            ]
             async with slots:
-                for client, found in (await run_case(case, players, running)).items():
-                    wrong[client, case.name] = found
+                wrong.update(await run_cases(asked, running))
 
         try:
-            await asyncio.gather(*(run_one(case) for case in CASES.values() if any(case.name == name for _, name in wanted)))
+            await asyncio.gather(*map(run_group, groups_of(CASES.values())))
         finally:
             for client, process in processes.items():
                 wrong[client, ""] = await process.stop()
