@@ -141,7 +141,8 @@ class Run:
         finally:
             self.player.running.discard(self.label)
             for gateway in self.case.gateways_lost:
-                await self._meetings[gateway].leave(self)
+                for meeting in (f"before {gateway}", gateway):
+                    await self._meetings[meeting].leave(self)
         return None
 
     def _seen(self) -> str:
@@ -408,6 +409,10 @@ class Run:
     async def _do_lead(self, step: Step) -> None:
         self._relays[step["through"]].target = self._world.port(step["to"])
 
+    async def _do_gather(self, step: Step) -> None:
+        """Wait for the other runs that lose the same gateway, so that their turns run when it is lost."""
+        await self._meetings[f"before {step['before']}"].arrive(self)
+
     async def _do_kill(self, step: Step) -> None:
         await self._meetings[step["gateway"]].arrive(self)
 
@@ -450,6 +455,7 @@ async def run_cases(cases: Iterable[tuple[Case, list[Player]]], world: World) ->
     ]
     for gateway, do in {(step["gateway"], step["do"]) for run in runs for step in run.case.steps if "gateway" in step}:
         present = sum(gateway in run.case.gateways_lost for run in runs)
+        meetings[f"before {gateway}"] = Meeting(present, partial(asyncio.sleep, 0))
         meetings[gateway] = Meeting(present, partial(world.kill if do == "kill" else world.drain, gateway))
     wrong: dict[tuple[str, str], list[str]] = {(run.player.name, run.case.name): [] for run in runs}
     for run, outcome in zip(runs, await asyncio.gather(*(run.run() for run in runs)), strict=True):

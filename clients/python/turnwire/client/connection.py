@@ -13,7 +13,7 @@ from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
 from turnwire.client.conversation import ConversationItem, Reattached
-from turnwire.client.errors import CallbackFailed, ConnectionClosed, NotAGateway, TurnwireError
+from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, NotAGateway, TurnwireError
 from turnwire.client.events import (
     ConversationDeleted,
     ConversationsChanged,
@@ -61,8 +61,10 @@ class Connection:
                 self._carrier = HttpCarrier(self)
                 try:
                     await self._carrier.open()
-                except NotAGateway:
-                    raise refused from None
+                except ConnectFailed as failed:
+                    if failed.code in (NotAGateway.default_code, ConnectFailed.default_code):
+                        raise refused from None
+                    raise
         except BaseException:
             await self.tasks.close()
             raise

@@ -62,9 +62,11 @@ async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection,
                 websocket.transport.abort()
                 raise
     except TimeoutError:
-        raise ConnectFailed(
+        raise SocketRefused(
             f"The gateway at {place_of(options)} didn't answer within {options.open_timeout:g} s. "
-            "Check the address, or try again."
+            "Check the address, or try again.",
+            code=ConnectFailed.default_code,
+            retryable=True,
         ) from None
 
 
@@ -155,8 +157,10 @@ async def _ready(options: Options, codec: Codec, websocket: ClientConnection) ->
         frame = codec.decode(await websocket.recv(decode=False))
     except ConnectionClosed as error:
         code = error.rcvd.code if error.rcvd else None
-        kind = Unauthenticated if code == UNAUTHENTICATED else ConnectFailed
-        raise kind(f"{reason_of(code, f'{place} has closed the socket at once')}.") from error
+        message = f"{reason_of(code, f'{place} has closed the socket at once')}."
+        if code is None:  # not the gateway's own doing
+            raise SocketRefused(message, code=ConnectFailed.default_code, retryable=True) from error
+        raise (Unauthenticated if code == UNAUTHENTICATED else ConnectFailed)(message) from error
     except msgspec.DecodeError as error:
         raise NotAGateway(not_a_gateway(place, "It sends frames that can't be decoded")) from error
     if isinstance(frame, ErrorAnswer):
