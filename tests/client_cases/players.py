@@ -9,6 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.client_cases.browser_player import BrowserPlayer
+from tests.client_cases.player import PlayerProcess
+from tests.client_cases.world import World
+from tests.gateway_process import clean_environment
 from tests.programs import program
 
 HERE = Path(__file__).parent
@@ -18,9 +22,10 @@ BUILD_TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Client:
-    """`command(folder)` builds the player in an empty folder if necessary, and returns the command that starts it."""
+    """`command(folder)` builds the player in a folder if necessary, and returns the command that starts it. A client without
+    a command runs in Chromium."""
 
-    command: Callable[[Path], list[str]]
+    command: Callable[[Path], list[str]] | None
     features: frozenset[str]
 
 
@@ -56,5 +61,14 @@ def go(folder: Path) -> list[str]:
 CLIENTS = {
     "Python": Client(python, frozenset({"http", "as"})),
     "JavaScript": Client(javascript, frozenset({"http"})),
+    "JavaScript in Chromium": Client(None, frozenset({"http"})),
     "Go": Client(go, frozenset({"as"})),
 }
+
+
+async def start(name: str, folder: Path, world: World) -> PlayerProcess | BrowserPlayer:
+    """Start the player of a client."""
+    command = CLIENTS[name].command
+    if command is None:
+        return await BrowserPlayer.start(name, world)
+    return await PlayerProcess.start(name, command(folder), clean_environment({}))

@@ -40,6 +40,7 @@ class Case:
     codecs: tuple[str, ...] = ("json",)
     each: tuple[Any, ...] = (None,)
     needs: frozenset[str] = frozenset()
+    browser: bool = False
 
     @property
     def gateways_lost(self) -> list[str]:
@@ -57,6 +58,7 @@ def read_cases() -> list[Case]:
             tuple(one.get("codecs", ["json"])),
             tuple(one.get("each", [None])),
             frozenset(one.get("needs", [])),
+            one.get("browser", False),
         )
         for one in data["case"]
     ]
@@ -193,7 +195,7 @@ class Run:
         opening = self.player.ask(
             "connect",
             **{"as": self._in_player(name), "url": f"ws://127.0.0.1:{port}/ws", "codec": self._codec},
-            transport=step.get("transport", "auto"),
+            transport=step.get("transport", "socket"),
             token_url=token_url,
         )
         if "error" in step:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
 INSTANCES = ("a", "b", "doomed", "leaving")
 # A dead owner is detected after 1 s. A client that hears nothing for a few heartbeats opens another socket.
-QUICK = {"TURNWIRE_LEASE_S": "1", "TURNWIRE_HEARTBEAT_S": "2", "TURNWIRE_DRAIN_S": "10"}
+QUICK = {"TURNWIRE_LEASE_S": "1", "TURNWIRE_HEARTBEAT_S": "3", "TURNWIRE_DRAIN_S": "10"}
 # A credential of 8 s is renewed after 2 s, so that a renewal has time on a busy machine. The outbox is soon full, and a client
 # that doesn't read has time to read the close.
 GUARDED = {

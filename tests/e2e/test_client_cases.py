@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
-from tests.client_cases.player import PlayerProcess
-from tests.client_cases.players import CLIENTS
+from tests.client_cases.players import CLIENTS, start
 from tests.client_cases.suite import Case, read_cases, run_cases
 from tests.client_cases.world import world
-from tests.gateway_process import clean_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -24,7 +23,8 @@ Wrong = dict[tuple[str, str], list[str]]
 
 def runs_of(client: str) -> list[Case]:
     """Return the cases that the client must pass."""
-    return [case for case in CASES.values() if case.needs <= CLIENTS[client].features]
+    one = CLIENTS[client]
+    return [case for case in CASES.values() if case.needs <= one.features and (one.command is not None or case.browser)]
 
 
 def groups_of(cases: Iterable[Case]) -> list[list[Case]]:
@@ -42,10 +42,7 @@ async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
     clients = sorted({client for client, _ in wanted})
     slots = asyncio.Semaphore(CASES_AT_ONCE)
     async with world(folder) as running:
-        processes = {
-            client: await PlayerProcess.start(client, CLIENTS[client].command(folder), clean_environment({}))
-            for client in clients
-        }
+        processes = {client: await start(client, folder, running) for client in clients}
 
         async def run_group(group: list[Case]) -> None:
             asked = [
@@ -73,15 +70,26 @@ def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     yield asyncio.run(run_all(tmp_path_factory.mktemp("cases"), wanted))
 
 
+def clients() -> list[ParameterSet]:
+    """Return a parameter for each client."""
+    return [pytest.param(client, marks=marks_of(client)) for client in CLIENTS]
+
+
+def marks_of(client: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a client's tests."""
+    return [pytest.mark.browser] if CLIENTS[client].command is None else []
+
+
 @pytest.mark.parametrize(
-    ("client", "name"), [(client, case.name) for client in CLIENTS for case in runs_of(client)]
+    ("client", "name"),
+    [pytest.param(client, case.name, marks=marks_of(client)) for client in CLIENTS for case in runs_of(client)],
 )
 def test_case(wrong: Wrong, client: str, name: str) -> None:
     """The client passes the case."""
     assert wrong[client, name] == [], "\n\n".join(wrong[client, name])
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", clients())
 def test_the_player_ends_with_0_and_without_a_word(wrong: Wrong, client: str) -> None:
     """Each command was answered, nothing was written to standard error, and after `exit` the program ended within 5 s."""
     assert wrong[client, ""] == []
