@@ -10,7 +10,7 @@ import { codecOf, codecs, PROTOCOL } from "./codecs.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
-import { socketCreator } from "./socket_creator.js";
+import { isPage, socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
@@ -453,10 +453,22 @@ export class ReconnectingSocket {
       this.#refuse(error);
     } else if (this.#check.answered && this.#check.hadSocket && this.#mayUseHttp && state === "waiting") {
       this.#useHttp();
+    } else if (this.#check.answered && this.#check.hadSocket && this.#options.token && !isPage() && (await this.#isTokenRefused())) {
+      if (this.#state.state === "closed" || this.#state.state === "live") return;
+      this.#dropSocket();
+      this.#closeForGood(UNAUTHENTICATED, closeReason(UNAUTHENTICATED));
     } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
       const delay_ms = Math.max(0, this.#retryAt - performance.now());
       this.#setState({ state, delay_ms, reason: this.#check.reason ?? this.#state.reason });
     }
+  }
+
+  /** Returns whether a fresh credential is refused. A socket with a header doesn't tell: it just doesn't open. */
+  async #isTokenRefused() {
+    const { HttpRequests } = await import("./http_requests.js");
+    const token = await Promise.resolve(this.#options.token()).catch(() => null);
+    const error = token && (await new HttpRequests(this.#options.url, token).send({ type: "models.list" }).catch((error) => error));
+    return error?.code === UNAUTHENTICATED;
   }
 
   /** Returns whether to retry with a fresh credential. After one retry, no other follows until a socket is ready. */
