@@ -169,7 +169,11 @@ func (c *core) run(ctx context.Context) {
 	refused := false // the last credential was refused, and no connection was ready since
 	for ctx.Err() == nil {
 		c.do(func() { c.setState(State{Name: "connecting"}) })
-		opened, ready, err := c.open(ctx)
+		opened, ready, err := c.openAny(ctx)
+		if c.useHTTP(ctx, err) {
+			c.serveHTTP(ctx)
+			return
+		}
 		var since time.Time
 		if err == nil {
 			c.failFast, refused, since = false, false, time.Now()
@@ -225,6 +229,14 @@ func (c *core) judge(err error) (final, mayRenew bool) {
 		return c.failFast || !coded.Retryable && coded.Code != CodeConnectionLost, false
 	}
 	return c.failFast, false
+}
+
+// openAny opens a socket, or if the transport is HTTP, finds out whether the gateway answers.
+func (c *core) openAny(ctx context.Context) (*socket, readyFrame, error) {
+	if c.transport == HTTP {
+		return nil, readyFrame{}, c.probe(ctx)
+	}
+	return c.open(ctx)
 }
 
 // open opens a socket and waits for the first frame.
@@ -441,7 +453,7 @@ func (c *core) refusal(response *http.Response, cause error) error {
 	default:
 		refused.Err = &Error{Code: CodeNotAGateway, cause: cause,
 			Message: fmt.Sprintf("HTTP %d: no WebSocket of a gateway is here. Check the address, which usually ends in /ws.", status)}
-		refused.final, refused.blocked = true, true
+		refused.final = true
 	}
 	return refused
 }

@@ -52,6 +52,11 @@ type core struct {
 	renewed   string // the expiry for which the credential was renewed
 	after     []func()
 	notices   notices
+
+	httpToken struct {
+		mu    sync.Mutex
+		token string
+	}
 }
 
 func newCore(address string, options []Option, failFast bool) (*core, error) {
@@ -188,10 +193,18 @@ func (c *core) shutDown(err error) {
 
 // send makes a request and sends it if there is a connection. It needs the lock.
 func (c *core) send(user, kind string, fields any, done func(json.RawMessage, error)) *request {
+	return c.sendFor(nil, user, kind, fields, done)
+}
+
+// sendFor sends a request; t is the turn of a turn.start. It needs the lock.
+func (c *core) sendFor(t *Turn, user, kind string, fields any, done func(json.RawMessage, error)) *request {
 	err := c.closed
 	if err == nil {
 		var added *request
 		if added, err = c.requests.add(user, kind, fields, done); err == nil {
+			if added.turn = t; t != nil {
+				t.starting = added
+			}
 			c.trySend(added)
 			return added
 		}
@@ -202,12 +215,17 @@ func (c *core) send(user, kind string, fields any, done func(json.RawMessage, er
 
 // trySend needs the lock.
 func (c *core) trySend(one *request) {
-	var err error
-	switch {
-	case c.socket == nil:
+	if c.overHTTP {
+		c.sendHTTP(one)
 		return
-	default:
-		err = c.socket.send(one.frame)
+	}
+	if c.socket == nil || one.large {
+		return
+	}
+	err := c.socket.send(one.frame)
+	if CodeOf(err) == "too_large" && one.turn != nil && one.turn.key.user == "" {
+		c.startLarge(one)
+		return
 	}
 	if err != nil {
 		c.requests.remove(one)
@@ -252,7 +270,7 @@ func (c *core) start(ctx context.Context, key turnKey, fields map[string]any) *T
 			return
 		}
 		c.add(t)
-		sent := c.send(key.user, "turn.start", fields, func(result json.RawMessage, err error) {
+		c.sendFor(t, key.user, "turn.start", fields, func(result json.RawMessage, err error) {
 			if err != nil {
 				c.fail(t, err)
 				return
@@ -264,9 +282,6 @@ func (c *core) start(ctx context.Context, key turnKey, fields map[string]any) *T
 			_ = json.Unmarshal(result, &accepted)
 			t.accepted(accepted.Conversation, accepted.Status)
 		})
-		if sent != nil {
-			sent.turn, t.starting = t, sent
-		}
 		t.watch(ctx, func(cause error) { c.stopTurn(t, cause) })
 	})
 	return t
@@ -360,6 +375,9 @@ func (c *core) follow(ctx context.Context, key turnKey, position Position) *Turn
 			return
 		}
 		c.add(t)
+		if c.overHTTP {
+			c.streamHTTP(t, nil)
+		}
 		c.attach(t)
 		t.watch(ctx, func(cause error) {
 			c.do(func() {

@@ -71,8 +71,6 @@ type DialError struct {
 	final bool
 	// invited: the gateway itself asks to come again.
 	invited bool
-	// blocked: a gateway may be there, but no WebSocket gets through.
-	blocked bool
 }
 
 func (e *DialError) Error() string { return e.URL + ": " + e.Err.Error() }

@@ -23,6 +23,7 @@ type request struct {
 	turn       *Turn  // of a turn.start
 	repeatable bool
 	sent       bool
+	large      bool // it goes over HTTP, because it doesn't fit in a frame
 	pieces     []string
 	// done gets the answer, without any lock held.
 	done func(json.RawMessage, error)

@@ -56,11 +56,13 @@ type Turn struct {
 	ended   bool
 	err     error
 	done    chan struct{}
-	stops   []func() bool // of the context and of timers
+	// begun is closed when the gateway has accepted the turn, or the turn has ended.
+	begun chan struct{}
+	stops []func() bool // of the context and of timers
 }
 
 func newTurn(c *core, key turnKey) *Turn {
-	t := &Turn{core: c, key: key, done: make(chan struct{})}
+	t := &Turn{core: c, key: key, done: make(chan struct{}), begun: make(chan struct{})}
 	t.changed = sync.NewCond(&t.mu)
 	t.answer.message = Message{Role: "assistant", Turn: key.id}
 	t.answer.status = StatusStarting
@@ -291,11 +293,21 @@ func (t *Turn) settle(err error) bool {
 // end needs t.mu.
 func (t *Turn) end() {
 	t.ended = true
+	t.begin()
 	close(t.done)
 	for _, stop := range t.stops {
 		stop()
 	}
 	t.stops = nil
+}
+
+// begin needs t.mu.
+func (t *Turn) begin() {
+	select {
+	case <-t.begun:
+	default:
+		close(t.begun)
+	}
 }
 
 // accepted applies the answer to turn.start or turn.attach.
@@ -305,6 +317,7 @@ func (t *Turn) accepted(conversation string, status Status) {
 	if t.answer.message.Conversation == "" {
 		t.answer.message.Conversation = conversation
 	}
+	t.begin()
 	if t.answer.status == StatusStarting {
 		t.answer.status = StatusRunning
 		if status == StatusQueued {

@@ -78,7 +78,7 @@ func printState(state turnwire.State) {
 	case "waiting":
 		fmt.Fprintf(os.Stderr, "connection lost (%v), reconnecting in %v\n", state.Err, state.Retry.Round(time.Millisecond))
 	case "live":
-		fmt.Fprintf(os.Stderr, "connected as %s\n", state.User)
+		fmt.Fprintln(os.Stderr, "connected")
 	}
 }
 
