@@ -62,7 +62,7 @@ CLIENTS = {
     "Python": Client(python, frozenset({"http", "as"})),
     "JavaScript": Client(javascript, frozenset({"http"})),
     "JavaScript in Chromium": Client(None, frozenset({"http"})),
-    "Go": Client(go, frozenset({"as"})),
+    "Go": Client(go, frozenset({"http", "as"})),
 }
 
 

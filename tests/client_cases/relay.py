@@ -124,7 +124,8 @@ class Relay:
     before any answer. `lost`: the next request of this type is cut off before it reaches the gateway. `unanswered`: the next
     one of this type reaches it, but not its answer. `upgrades`: "pass", "refuse" (403, as a proxy would), "strip" (the gateway
     sees a plain request), "hang" (no answer) or "close" (the socket is closed as soon as it is open). `frames` and `fields`:
-    added before each delta, and to each frame. `slice`: how many bytes of the gateway's are passed at a time. `reset`:
+    added before each delta, and to each frame. `silent_after`: the connection falls silent after the next frame of this type.
+    `slice`: how many bytes of the gateway's are passed at a time. `reset`:
     whether a cut is a TCP reset.
     `types`: how many frames of each type the gateway has sent. `closes`: the close codes of the gateway. `problems`: what a client did against the protocol.
     """
@@ -136,6 +137,7 @@ class Relay:
         self.lost = ""
         self.unanswered = ""
         self.slice = 8_192
+        self.silent_after = ""
         self.upgrades = "pass"
         self.frames: list[dict[str, Any]] = []
         self.fields: dict[str, Any] = {}
@@ -281,6 +283,7 @@ class Relay:
             await link.passes.wait()
             if link.is_socket:
                 for frame in frames.feed(data):
+                    await link.passes.wait()
                     await self._pass_frame(link, frame)
             else:
                 await self._pass_stream(link, data)
@@ -298,6 +301,9 @@ class Relay:
             raw = self._changed(frame.opcode, event)
         link.client.write(raw)
         await link.client.drain()
+        if self.silent_after and event.get("type") == self.silent_after:
+            self.silent_after = ""
+            link.passes.clear()
         self._cut_after([event[name] for name in ("seq", "type") if name in event])
 
     def _changed(self, opcode: int, event: dict[str, Any]) -> bytes:

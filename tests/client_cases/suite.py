@@ -403,7 +403,11 @@ class Run:
         asyncio.get_running_loop().call_later(step["after_s"], self._relays[step["up"]].up)
 
     async def _do_silence(self, step: Step) -> None:
-        self._relays[step["through"]].silence()
+        relay = self._relays[step["through"]]
+        if "after" in step:
+            relay.silent_after = step["after"]
+        else:
+            relay.silence()
 
     async def _do_speak(self, step: Step) -> None:
         self._relays[step["through"]].speak()
