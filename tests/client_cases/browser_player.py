@@ -73,7 +73,7 @@ class BrowserPlayer:
         unanswered = self.player.unanswered
         problems = [f"it left {unanswered} commands unanswered"] if unanswered else []
         try:
-            await self.player.ask("exit", EXIT_TIMEOUT_S)
+            await self.player.ask("exit", {}, EXIT_TIMEOUT_S)
         except PlayerError as error:
             problems.append(f"exit: {error}")
         await self._stack.aclose()

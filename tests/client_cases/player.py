@@ -132,8 +132,8 @@ class Player:
         else:
             self.turns[found["turn"]].receive(found["event"])
 
-    async def ask(self, do: str, timeout_s: float = COMMAND_TIMEOUT_S, **fields: Any) -> Any:
-        """Send a command and return its result.
+    async def ask(self, do: str, fields: dict[str, Any], timeout_s: float | None = None) -> Any:
+        """Send a command and return its result, by default within `COMMAND_TIMEOUT_S`.
 
         Raises:
             PlayerError: The command failed, wasn't answered in time, or the player has ended.
@@ -143,6 +143,7 @@ class Player:
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         self._send(json.dumps({"id": number, "do": do, **fields}))
+        timeout_s = COMMAND_TIMEOUT_S if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 found = await answer
@@ -215,7 +216,7 @@ class PlayerProcess:
         unanswered = self.player.unanswered
         try:
             if self.player.ended is None:
-                await self.player.ask("exit", EXIT_TIMEOUT_S)
+                await self.player.ask("exit", {}, EXIT_TIMEOUT_S)
         except PlayerError as error:
             if error.code != "player_ended":  # it may end before its answer is read
                 problems.append(f"exit: {error}")

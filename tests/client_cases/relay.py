@@ -119,34 +119,56 @@ class _Link:
 class Relay:
     """A relay to the gateway at `target`, which clients reach at `port`.
 
-    `cuts`: the connection is cut after the first event whose `seq` is at least the first of these numbers, then that number
-    is removed. A number that is a text cuts it after the next frame of this type; 0, when a start has reached the gateway,
-    before any answer. `lost`: the next request of this type is cut off before it reaches the gateway. `unanswered`: the next
-    one of this type reaches it, but not its answer. `upgrades`: "pass", "refuse" (403, as a proxy would), "strip" (the gateway
-    sees a plain request), "hang" (no answer) or "close" (the socket is closed as soon as it is open). `frames` and `fields`:
-    added before each delta, and to each frame. `silent_after`: the connection falls silent after the next frame of this type.
-    `slice`: how many bytes of the gateway's are passed at a time. `reset`:
-    whether a cut is a TCP reset.
-    `types`: how many frames of each type the gateway has sent. `closes`: the close codes of the gateway. `problems`: what a client did against the protocol.
+    It passes everything, unless one of these says otherwise.
     """
+
+    cuts: list[int | str]
+    """The connection is cut after the first event whose `seq` is at least the first of these numbers, then that number is
+    removed. A type instead of a number cuts it after the next frame of that type; 0, when a start has reached the gateway."""
+    lost: str
+    """The next request of this type is cut off before it reaches the gateway."""
+    unanswered: str
+    """The next request of this type reaches the gateway, but its answer doesn't come back."""
+    silent_after: str
+    """The connection falls silent after the next frame of this type."""
+    upgrades: str
+    """What happens to WebSockets: "pass", "refuse" (403, as by a proxy), "strip" (the gateway sees a plain request), "hang"
+    (no answer) or "close" (closed as soon as it is open)."""
+    frames: list[dict[str, Any]]
+    """Frames that are added before each delta. The turn "its turn" is that of the delta."""
+    detour: list[dict[str, Any]]
+    """Events that are added after the first `turn.started`, with its turn and epoch; `turn.started` stands for that frame."""
+    fields: dict[str, Any]
+    """Fields that are added to each frame."""
+    slice: int
+    """How many bytes of the gateway's are passed at a time."""
+    reset: bool
+    """Whether a cut is a TCP reset. Otherwise both ends see the other close."""
+    types: Counter[str]
+    """How many frames of each type the gateway has sent."""
+    closes: list[int]
+    """The close codes of the gateway."""
+    problems: list[str]
+    """What a client did against the protocol."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.cuts: list[int | str] = []
+        self.cuts = []
         self.lost = ""
         self.unanswered = ""
         self.slice = 8_192
         self.silent_after = ""
         self.upgrades = "pass"
-        self.frames: list[dict[str, Any]] = []
-        self.fields: dict[str, Any] = {}
+        self.frames = []
+        self.detour = []
+        self.fields = {}
         self.reset = True
         self.sockets = 0
         self.injected = 0
-        self.types: Counter[str] = Counter()
-        self.closes: list[int] = []
-        self.problems: list[str] = []
+        self.types = Counter()
+        self.closes = []
+        self.problems = []
         self._accepts = True
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -299,6 +321,12 @@ class Relay:
         raw = frame.raw
         if event and (self.fields or self.frames):
             raw = self._changed(frame.opcode, event)
+        if self.detour and event.get("type") == "turn.started":
+            detour, self.detour = self.detour, []
+            own = {name: event[name] for name in ("turn", "epoch")}
+            raw += b"".join(
+                encoded(frame.opcode, event if one["type"] == event["type"] else {**one, **own}) for one in detour
+            )
         link.client.write(raw)
         await link.client.drain()
         if self.silent_after and event.get("type") == self.silent_after:

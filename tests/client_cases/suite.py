@@ -113,7 +113,9 @@ class _Turn:
 class Run:
     """One run of a case by one player, in one codec and one variant."""
 
-    def __init__(self, case: Case, player: Player, world: World, codec: str, each: Any, meetings: dict[str, Meeting]) -> None:
+    def __init__(
+        self, case: Case, player: Player, world: World, codec: str, each: Any, meetings: dict[str, Meeting]
+    ) -> None:
         self.case = case
         self.label = f"{case.name} [{codec}{'' if each is None else f', {each}'}]"
         self.player = player
@@ -151,7 +153,9 @@ class Run:
         lines = []
         for turn in self._turns.values():
             types = [f"{event['type'].removeprefix('turn.')}:{event.get('seq', '')}" for event in turn.record.events]
-            lines.append(f"  {turn.name}: {len(types)} events, the last ones {types[-8:]}, {str(turn.record.end)[:300]}")
+            lines.append(
+                f"  {turn.name}: {len(types)} events, the last ones {types[-8:]}, {str(turn.record.end)[:300]}"
+            )
         return "\n".join(lines)
 
     def _filled(self, value: Any) -> Any:
@@ -192,12 +196,14 @@ class Run:
             more = {field: step[field] for field in ("life_s", "secret") if field in step}
             service = {"service": 1} if step.get("service") else {}
             token_url = self._world.token_url(user=connection.user or "", **more, **service)
-        opening = self.player.ask(
-            "connect",
-            **{"as": self._in_player(name), "url": f"ws://127.0.0.1:{port}/ws", "codec": self._codec},
-            transport=step.get("transport", "socket"),
-            token_url=token_url,
-        )
+        command = {
+            "as": self._in_player(name),
+            "url": f"ws://127.0.0.1:{port}/ws",
+            "codec": self._codec,
+            "transport": step.get("transport", "socket"),
+            "token_url": token_url,
+        }
+        opening = self.player.ask("connect", command)
         if "error" in step:
             await self._fails(opening, step["error"])
             return
@@ -214,13 +220,8 @@ class Run:
             fields: dict[str, Any] = self._filled_number(step["fields"], number)
             name = step.get("as", "t") + (str(number) if "times" in step else "")
             turn = self._add_turn(name, step, fields)
-            found = await self.player.ask(
-                "start",
-                **{"on": self._in_player(turn.connection.name), "as": self._in_player(name)},
-                fields=fields,
-                user=step.get("user"),
-                read=step.get("read", "now"),
-            )
+            command = {**self._names(turn), "fields": fields, "user": step.get("user"), "read": step.get("read", "now")}
+            found = await self.player.ask("start", command)
             turn.id = found["turn"]
             if fields.get("turn", turn.id) != turn.id:
                 raise Wrong(f"the turn's id is {turn.id}")
@@ -242,32 +243,29 @@ class Run:
         same = [turn for turn in self._turns.values() if turn.id == step["id"]]
         turn = self._add_turn(name, step, same[0].fields if same else {})
         turn.id = step["id"]
-        await self.player.ask(
-            "attach", **{"on": self._in_player(turn.connection.name), "as": self._in_player(name), "turn": turn.id}
-        )
+        await self.player.ask("attach", {**self._names(turn), "turn": turn.id})
+
+    def _names(self, turn: _Turn) -> dict[str, Any]:
+        return {"on": self._in_player(turn.connection.name), "as": self._in_player(turn.name)}
 
     async def _do_read(self, step: Step) -> None:
-        await self.player.ask("read", turn=self._in_player(self._turn_of(step).name))
+        await self.player.ask("read", {"turn": self._in_player(self._turn_of(step).name)})
 
     async def _do_cancel(self, step: Step) -> None:
         turn = self._turn_of(step)
-        found = await self.player.ask(
-            "cancel",
-            on=self._in_player(turn.connection.name),
-            turn=self._in_player(turn.name),
-            reason=step.get("reason"),
-        )
+        command = {"on": self._in_player(turn.connection.name), "turn": self._in_player(turn.name)}
+        found = await self.player.ask("cancel", {**command, "reason": step.get("reason")})
         if step.get("outcome", found["outcome"]) != found["outcome"]:
             raise Wrong(f"the outcome is {found}")
 
     async def _do_abort(self, step: Step) -> None:
-        await self.player.ask("abort", turn=self._in_player(self._turn_of(step).name), reason=step.get("reason"))
+        turn = self._in_player(self._turn_of(step).name)
+        await self.player.ask("abort", {"turn": turn, "reason": step.get("reason")})
 
     async def _do_request(self, step: Step) -> None:
         connection = self._connections[step.get("on", "c")]
-        asked = self.player.ask(
-            "request", on=self._in_player(connection.name), type=step["type"], fields=step.get("fields", {})
-        )
+        command = {"on": self._in_player(connection.name), "type": step["type"], "fields": step.get("fields", {})}
+        asked = self.player.ask("request", command)
         if "error" in step:
             await self._fails(asked, step["error"])
             return
@@ -290,7 +288,7 @@ class Run:
             raise Wrong(f"it didn't fail: {str(found)[:500]}")
 
     async def _do_state(self, step: Step) -> None:
-        state = await self.player.ask("state", on=self._in_player(step.get("on", "c")))
+        state = await self.player.ask("state", {"on": self._in_player(step.get("on", "c"))})
         for name in ("openings", "transport"):
             if name in step and state[name] != step[name]:
                 raise Wrong(f"the state is {state}")
@@ -306,8 +304,10 @@ class Run:
         record = self._turn_of(step).record
         wanted, length = step.get("event"), step.get("text", 0)
         await record.until(
-            lambda: record.end is not None
-            or (any(event["type"] == wanted for event in record.events) if wanted else len(record.text) >= length)
+            lambda: (
+                record.end is not None
+                or (any(event["type"] == wanted for event in record.events) if wanted else len(record.text) >= length)
+            )
         )
         if record.end is not None and record.end["status"] == "failed":
             raise Wrong(f"it has failed: {record.end}")
@@ -360,10 +360,10 @@ class Run:
             if relay.problems:
                 raise Wrong(f"{name}: {relay.problems}")
         for name in self._connections:
-            state = await self.player.ask("state", on=self._in_player(name))
+            state = await self.player.ask("state", {"on": self._in_player(name)})
             if state["violations"]:
                 raise Wrong(f"the client saw violations: {state['violations']}")
-            await self.player.ask("close", on=self._in_player(name))
+            await self.player.ask("close", {"on": self._in_player(name)})
         for turn in self._turns.values():
             if turn.record.problems:
                 raise Wrong(f"{turn.name}: {turn.record.problems[:5]}")
@@ -373,7 +373,7 @@ class Run:
     async def _do_relay(self, step: Step) -> None:
         relay = await self._stack.enter_async_context(self._world.relay(step.get("to", "a")))
         relay.cuts = list(step.get("cut_after", []))
-        for name in ("lost", "unanswered", "upgrades", "frames", "fields", "reset", "slice"):
+        for name in ("lost", "unanswered", "upgrades", "frames", "detour", "fields", "reset", "slice"):
             if name in step:
                 setattr(relay, name, step[name])
         self._relays[step["as"]] = relay
@@ -428,12 +428,16 @@ class Run:
     async def _do_ended(self, step: Step) -> None:
         """Wait until the gateway has stored the turn's ending."""
         turn = self._turn_of(step)
-        while (await self._world.get(turn.connection.gateway, f"/v1/turns/{turn.id}", turn.user))["status"] == "running":
+        while (await self._world.get(turn.connection.gateway, f"/v1/turns/{turn.id}", turn.user))[
+            "status"
+        ] == "running":
             await asyncio.sleep(POLL_S)
 
     async def _do_tokens(self, step: Step) -> None:
         """Check how many tokens the client has asked for."""
-        (user,) = {one.user for one in self._connections.values() if one.user and one.user.endswith(f", {step['user']}")}
+        (user,) = {
+            one.user for one in self._connections.values() if one.user and one.user.endswith(f", {step['user']}")
+        }
         if self._world.tokens[user] < step["at_least"]:
             raise Wrong(f"it has asked for {self._world.tokens[user]} tokens")
 

@@ -57,9 +57,9 @@ class World:
         redis = stack.enter_context(redis_process(folder / "redis"))
         keys = KeyFile(folder)
         self._service_key = keys.add_service()
-        settings = {name: (QUICK, redis.url) for name in INSTANCES}
-        guarded: tuple[dict[str, str], str | None] = ({**GUARDED, "TURNWIRE_API_KEYS": str(keys.path)}, None)
-        for name, (environment, store) in {**settings, "guarded": guarded}.items():
+        settings: dict[str, tuple[dict[str, str], str | None]] = dict.fromkeys(INSTANCES, (QUICK, redis.url))
+        settings["guarded"] = {**GUARDED, "TURNWIRE_API_KEYS": str(keys.path)}, None
+        for name, (environment, store) in settings.items():
             allowed = {"TURNWIRE_ALLOWED_ORIGINS": self.url, **environment}
             running = gateway_process(folder, allowed, store=store, allow_kill=True)
             self.gateways[name] = await stack.enter_async_context(running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CASES = {case.name: case for case in read_cases()}
 CASES_AT_ONCE = 8
+DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 Wrong = dict[tuple[str, str], list[str]]
 
@@ -46,7 +48,8 @@ async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
 
         async def run_group(group: list[Case]) -> None:
             asked = [
-                (case, [processes[client].player for client in clients if (client, case.name) in wanted]) for case in group
+                (case, [processes[client].player for client in clients if (client, case.name) in wanted])
+                for case in group
             ]
             async with slots:
                 wrong.update(await run_cases(asked, running))
@@ -63,7 +66,7 @@ async def run_all(folder: Path, wanted: set[tuple[str, str]]) -> Wrong:
 def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wrong]:
     """What is wrong, by client and case, after a run of the cases that are selected."""
     wanted = {
-        (item.callspec.params["client"], item.callspec.params["name"])
+        (str(item.callspec.params["client"]), str(item.callspec.params["name"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.path == Path(__file__) and "name" in item.callspec.params
     }
@@ -93,3 +96,9 @@ def test_case(wrong: Wrong, client: str, name: str) -> None:
 def test_the_player_ends_with_0_and_without_a_word(wrong: Wrong, client: str) -> None:
     """Each command was answered, nothing was written to standard error, and after `exit` the program ended within 5 s."""
     assert wrong[client, ""] == []
+
+
+def test_the_documents_list_the_cases() -> None:
+    """docs/compatibility.md has the names of all cases, and no others, in the order of cases.toml."""
+    section = DOCUMENT.read_text("utf-8").partition("## What every client passes")[2].partition("\n## ")[0]
+    assert re.findall(r"^- (.+)\.$", section, re.M) == list(CASES)
