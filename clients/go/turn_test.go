@@ -302,3 +302,27 @@ func TestCloseWaitsForTheCancellation(t *testing.T) {
 		t.Errorf("%+v, %v", message, err)
 	}
 }
+
+func TestADoneContextEndsATurnWhoseGatewayIsSilent(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stub(t, func(p *peer) {
+		p.send(ready)
+		p.accept()
+		p.untilClosed()
+	}))
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(background(t))
+	turn := client.Start(ctx, turnwire.Start{Input: "Hi"})
+	followed := client.Attach(ctx, "another", turnwire.Position{Epoch: 1, Seq: 9})
+	cancel(cause)
+	for _, one := range []*turnwire.Turn{turn, followed} {
+		if _, err := one.Wait(background(t)); !errors.Is(err, cause) {
+			t.Errorf("%v", err)
+		}
+	}
+	// The wait has a context of its own.
+	waiting := client.Start(background(t), turnwire.Start{Input: "Hi"})
+	if message, err := waiting.Wait(ctx); !errors.Is(err, context.Canceled) || message.Ended != "" {
+		t.Errorf("%+v, %v", message, err)
+	}
+}

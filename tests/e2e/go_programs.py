@@ -27,12 +27,13 @@ PASSWORDS = {"ann": "ann's password", "bob": "bob's password"}
 SESSION_SECRET = "a secret of the tests by which the proxy knows its sessions"
 
 
-def run_go(source: Path, *arguments: str, timeout_s: float = BUILD_TIMEOUT_S) -> str:
-    """Run the `go` command in a folder of a module, and return its output. A failure is an `AssertionError`."""
+def run_go(source: Path, *arguments: str, timeout_s: float = BUILD_TIMEOUT_S, **variables: str) -> str:
+    """Run the `go` command in a folder of a module with further variables, and return its output. A failure is an
+    `AssertionError`."""
     done = subprocess.run(
         [program("go"), *arguments],
         cwd=source,
-        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"},
+        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

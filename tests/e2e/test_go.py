@@ -55,14 +55,19 @@ def params(demo: dict[str, Any]) -> list[str]:
     return ["-model", "demo", "-params", json.dumps({"demo": demo})]
 
 
-def test_the_module_passes_its_own_tests() -> None:
-    """The module is formatted, has nothing for `go vet`, and passes its tests with the race detector. That needs a C compiler;
-    without one, the tests run without it."""
+async def test_the_module_passes_its_own_tests(tmp_path: Path) -> None:
+    """The module is formatted, has nothing for `go vet`, and passes its tests with the race detector, some of them against a
+    real gateway. The detector needs a C compiler; without one, the tests run without it."""
     gofmt = subprocess.run([program("gofmt"), "-l", MODULE, *GO_EXAMPLES], capture_output=True, text=True, check=True)
     assert gofmt.stdout == ""
-    run_go(MODULE, "vet", "./...")
     race = ["-race"] if any(shutil.which(name) for name in ("gcc", "clang", "cc")) else []
-    run_go(MODULE, "test", *race, "./...", timeout_s=500)
+    async with gateway_process(tmp_path) as gateway:
+        await asyncio.to_thread(run_go, MODULE, "vet", "./...")
+        output = await asyncio.to_thread(
+            run_go, MODULE, "test", *race, "-v", "./...", timeout_s=500, TURNWIRE_LIVE_URL=gateway.url
+        )
+    assert "--- PASS: TestLiveRequests" in output
+    assert "--- SKIP" not in output
 
 
 def test_the_module_has_the_version_of_the_gateway() -> None:
