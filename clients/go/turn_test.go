@@ -221,7 +221,7 @@ func TestTextOfAnAnswerThatBeginsAgain(t *testing.T) {
 }
 
 func TestATurnThatNobodyReadsSlowsNoOther(t *testing.T) {
-	const deltas = 30_000
+	const deltas = 5_000
 	client := dial(t, stub(t, func(p *peer) {
 		p.send(ready)
 		unread, read := p.accept(), p.accept()
