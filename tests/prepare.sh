@@ -46,7 +46,7 @@ has_node() {
 not_fetched=""
 
 # Fetch packages that only the tests use: TypeScript for the browser client's types, AsyncAPI's parser, axe, the clients of
-# other protocols, the modules of the Go examples, and old versions of pip.
+# other protocols, the modules of the Go client, and old versions of pip.
 fetch() {
     local folder
     not_fetched=""
@@ -58,8 +58,8 @@ fetch() {
         done
     fi
     if has_go; then
-        (cd examples/go-client && go mod download) ||
-            not_fetched+="  go could not fetch the modules of examples/go-client"$'\n'
+        (cd clients/go && go mod download) ||
+            not_fetched+="  go could not fetch the modules of clients/go"$'\n'
     fi
     if [[ -x .venv/bin/python && -z "$(compgen -G '.venv/oldest-pip/*.whl')" ]]; then
         .venv/bin/python -m pip -q --disable-pip-version-check --no-input download --no-deps --require-hashes \

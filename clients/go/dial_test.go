@@ -223,10 +223,11 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestASilentSocketIsReplaced(t *testing.T) {
+	t.Parallel()
 	client := dial(t, stub(t, func(p *peer) {
 		p.send(strings.Replace(ready, `:15,`, `:0.05,`, 1))
 		if p.number > 1 {
-			for range 100 {
+			for range 60 {
 				p.send(`{"type":"heartbeat","t":1}`)
 				time.Sleep(20 * time.Millisecond)
 			}

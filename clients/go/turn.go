@@ -283,6 +283,7 @@ func (t *Turn) settle(err error) bool {
 	if err != nil {
 		t.answer.status = StatusFailed
 		t.answer.message.By = ""
+		errors.As(err, &t.answer.message.Error)
 		t.err = &TurnError{Err: err, Message: t.answer.snapshot()}
 	}
 	t.end()

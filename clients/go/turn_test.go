@@ -221,7 +221,7 @@ func TestTextOfAnAnswerThatBeginsAgain(t *testing.T) {
 }
 
 func TestATurnThatNobodyReadsSlowsNoOther(t *testing.T) {
-	const deltas = 30_000
+	const deltas = 5_000
 	client := dial(t, stub(t, func(p *peer) {
 		p.send(ready)
 		unread, read := p.accept(), p.accept()
@@ -299,6 +299,30 @@ func TestCloseWaitsForTheCancellation(t *testing.T) {
 	cancel()
 	_ = client.Close()
 	if message, err := turn.Wait(background(t)); err != nil || message.Ended != turnwire.StatusCancelled || !<-cancelled {
+		t.Errorf("%+v, %v", message, err)
+	}
+}
+
+func TestADoneContextEndsATurnWhoseGatewayIsSilent(t *testing.T) {
+	t.Parallel()
+	client := dial(t, stub(t, func(p *peer) {
+		p.send(ready)
+		p.accept()
+		p.untilClosed()
+	}))
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(background(t))
+	turn := client.Start(ctx, turnwire.Start{Input: "Hi"})
+	followed := client.Attach(ctx, "another", turnwire.Position{Epoch: 1, Seq: 9})
+	cancel(cause)
+	for _, one := range []*turnwire.Turn{turn, followed} {
+		if _, err := one.Wait(background(t)); !errors.Is(err, cause) {
+			t.Errorf("%v", err)
+		}
+	}
+	// The wait has a context of its own.
+	waiting := client.Start(background(t), turnwire.Start{Input: "Hi"})
+	if message, err := waiting.Wait(ctx); !errors.Is(err, context.Canceled) || message.Ended != "" {
 		t.Errorf("%+v, %v", message, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,7 +66,7 @@ func run() error {
 			defer all.Done()
 			turn := c.As(user).Start(interrupted, start)
 			message, _ := turn.Wait(context.Background())
-			line, _ := json.Marshal(map[string]any{"as": user, "ended": turn.Status(), "text": message.Text()})
+			line, _ := json.Marshal(map[string]any{"as": user, "ended": "turn." + turn.Status(), "text": message.Text()})
 			fmt.Println(string(line))
 		}()
 	}
@@ -73,17 +74,21 @@ func run() error {
 	return nil
 }
 
+// asked is the turn that is printed; nil before its start.
+var asked atomic.Pointer[turnwire.Turn]
+
 func printState(state turnwire.State) {
-	switch state.Name {
-	case "waiting":
+	switch turn := asked.Load(); {
+	case state.Name == "waiting":
 		fmt.Fprintf(os.Stderr, "connection lost (%v), reconnecting in %v\n", state.Err, state.Retry.Round(time.Millisecond))
-	case "live":
-		fmt.Fprintln(os.Stderr, "connected")
+	case state.Name == "live" && turn != nil && turn.Position().Seq > 0:
+		fmt.Fprintf(os.Stderr, "resuming %s after %d\n", turn.ID(), turn.Position().Seq)
 	}
 }
 
 // printAnswer prints the text while it arrives. It reads the events, because the answer may begin again.
 func printAnswer(turn *turnwire.Turn) error {
+	asked.Store(turn)
 	for event, err := range turn.Events() {
 		if err != nil {
 			return err
@@ -97,6 +102,6 @@ func printAnswer(turn *turnwire.Turn) error {
 			fmt.Print("\n(from the start)\n")
 		}
 	}
-	fmt.Fprintln(os.Stderr, turn.Status())
+	fmt.Fprintln(os.Stderr, "turn."+turn.Status())
 	return nil
 }
