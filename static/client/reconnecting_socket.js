@@ -168,6 +168,7 @@ export class ReconnectingSocket {
       if (this.#state.state === "closed") throw connectionClosed(this.#state.reason);
       await new Promise((resolve) => this.#stateWaiters.push(resolve));
     }
+    if (this.#usesHttp) throw new TurnwireError({ code: "unsupported", message: "Reading can't be paused over HTTP." });
     await this.#socket.pause(ms);
   }
 
