@@ -26,7 +26,6 @@ from turnwire.client.events import (
 )
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
-from turnwire.client.opening import SocketRefused
 from turnwire.client.options import ConnectionState, Options, Transport
 from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
@@ -59,8 +58,7 @@ class Connection:
             try:
                 await self._carrier.open()
             except ConnectFailed as refused:
-                # A proxy may refuse a WebSocket, or let it wait for ever.
-                if not isinstance(refused, SocketRefused) and not isinstance(refused.__cause__, TimeoutError):
+                if not refused.perhaps_blocked:
                     raise
                 await self._open_over_http(refused)
         except BaseException:
