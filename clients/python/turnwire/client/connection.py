@@ -47,6 +47,7 @@ class Connection:
         self.tasks = Tasks()
         self.turns = FollowedTurns(self._start_remote)
         self._closed: TurnwireError | None = None
+        self._at_exit: weakref.finalize[..., Any] | None = None
         self._watched: dict[Key, Watched] = {}
         self._subscriptions: WeakSet[Subscription[GatewayEvent | ConnectionState | UnknownEvent]] = WeakSet()
         self._conversation_subscriptions: dict[Key, WeakSet[Subscription[ConversationItem]]] = {}
@@ -255,9 +256,15 @@ class Connection:
         running = self.turns.running()
         if running:
             running[0]._on_end(self._look_again)
-            weakref.finalize(asyncio, self._abandon_at_exit)
+            if self._at_exit is None:
+                self._at_exit = weakref.finalize(asyncio, self._abandon_at_exit)
         else:
             self.tasks.cancel()
+            self._forget_exit()
+
+    def _forget_exit(self) -> None:
+        if self._at_exit is not None:
+            self._at_exit.detach()
 
     def _look_again(self) -> None:
         if self.tasks.reachable:
@@ -293,6 +300,7 @@ class Connection:
     def on_closed(self, error: TurnwireError) -> None:
         """End everything: the connection is closed for good."""
         self._closed = error
+        self._forget_exit()
         for watched in self._watched.values():
             watched.on_refused(error)
         for turn in self.turns.running():
