@@ -26,7 +26,7 @@ from gateway.turns.context import without_history
 from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import shown_status
-from store.records import NotFound
+from store.errors import NotFound
 
 
 @dataclass(slots=True)

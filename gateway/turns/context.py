@@ -18,7 +18,8 @@ from gateway.turns.answer_images import AnswerStore, stateless_body
 from gateway.turns.trimming import from_first_exchange
 from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part
 from providers.fit.calls import drop_unanswered
-from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
+from store.errors import NotFound
+from store.records import ConversationRecord, MessageRecord, TurnRecord
 
 PARTS_PER_SLICE = 1000
 

@@ -31,7 +31,8 @@ from gateway.turns.mirrors import Mirrors
 from gateway.turns.queue import find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from gateway.turns.takeover import Takeover
-from store.records import Accepted, Busy, Conflict, NotFound, StoreError, TurnRecord
+from store.errors import Busy, Conflict, NotFound, StoreError
+from store.records import Accepted, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

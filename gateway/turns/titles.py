@@ -30,7 +30,8 @@ from providers.base import Params, Part, ProviderError, TextPart
 from providers.catalog.catalog import Catalog
 from providers.catalog.costs import per_million
 from providers.continuation import said_text
-from store.records import Change, StoreError
+from store.errors import StoreError
+from store.records import Change
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from store.records import PartFailed, StoreError
+from store.errors import PartFailed, StoreError
 from store.redis.client import A_SENTINEL, TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.cluster import NO_HOST, SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral

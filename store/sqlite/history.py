@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from store.errors import Limited, NotFound
 from store.local_pubsub import Publication, list_publication
 from store.records import (
     DAY_MS,
@@ -19,9 +20,7 @@ from store.records import (
     DayUsage,
     FeedbackFilter,
     FeedbackRecord,
-    Limited,
     MessageRecord,
-    NotFound,
     TurnLimits,
 )
 from store.sqlite.database import SqlitePart

@@ -10,18 +10,15 @@ import sqlite3
 from msgspec import structs
 
 from store.api import conversation_channel
+from store.errors import Busy, Conflict, Fenced, LogGap
 from store.local_pubsub import Publication, entry_publication, list_publication
 from store.records import (
     Accepted,
     Append,
     Appended,
-    Busy,
-    Conflict,
     ConversationRecord,
     EndedTurn,
-    Fenced,
     LogEntry,
-    LogGap,
     MessageRecord,
     NewTurn,
     RunningGroups,

@@ -12,19 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocol import requests as p
-from gateway.protocol.codec import (
-    BY_SUBPROTOCOL,
-    CODECS,
-    JSON,
-    MSGPACK,
-    Codec,
-    FrameError,
-    clip_text,
-    encoded_size,
-    split_text,
-)
+from gateway.protocol.codec import BY_SUBPROTOCOL, CODECS, JSON, MSGPACK, Codec, FrameError
 from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import DEPTH_MAX
+from gateway.protocol.text_size import clip_text, encoded_size, split_text
 from providers.base import ImagePart, Params, TextPart, Tool, ToolCallPart, ToolName, ToolResultPart
 
 both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)

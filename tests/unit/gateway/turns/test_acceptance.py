@@ -13,7 +13,8 @@ from gateway.protocol.views import body_of
 from gateway.turns.acceptance import accept, encode_content, prepare, started
 from gateway.turns.live_turn import LiveTurn
 from providers.base import FilePart, ImagePart, Params, ReasoningPart, TextPart, Tool, ToolCallPart, ToolResultPart
-from store.records import Accepted, Busy, Conflict, NotFound
+from store.errors import Busy, Conflict, NotFound
+from store.records import Accepted
 from tests.in_process import ControlledStore
 from tests.turn_events import EPOCH
 

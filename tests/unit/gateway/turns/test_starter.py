@@ -15,7 +15,7 @@ from gateway.turns.acceptance import prepare
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
-from store.records import Conflict
+from store.errors import Conflict
 from tests.client import RequestFailed
 from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 from tests.scripted import ScriptedProviders

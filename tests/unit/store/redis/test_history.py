@@ -8,7 +8,8 @@ import asyncio
 import msgspec
 import pytest
 
-from store.records import DAY_MS, Change, Counters, FeedbackFilter, Limited, TurnLimits
+from store.errors import Limited
+from store.records import DAY_MS, Change, Counters, FeedbackFilter, TurnLimits
 from store.redis.keys import FEEDBACK_KEY, user_prefix
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running, say
