@@ -57,7 +57,7 @@ from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
 from gateway.protocol.views import MessageBody, message_view, parse_part_url, preview, title_of
 from gateway.settings import TokenSettings
-from gateway.turns.acceptance import encode_content
+from gateway.turns.prepared_start import encode_content
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import (

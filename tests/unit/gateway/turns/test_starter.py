@@ -11,8 +11,8 @@ import pytest
 from gateway.protocol.requests import TurnStart
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from gateway.turns.acceptance import prepare
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.prepared_start import prepare
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
 from store.errors import Conflict
