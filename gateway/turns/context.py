@@ -10,9 +10,9 @@ from msgspec import structs
 
 from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
+from gateway.protocol.linked_results import misplaced_result, unlinked_result
 from gateway.protocol.plain_text import has_visible
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import misplaced_result, unlinked_result
 from gateway.protocol.views import body_of, parse_part_turn, parse_part_url
 from gateway.turns.answer_images import AnswerStore, stateless_body
 from gateway.turns.trimming import from_first_exchange

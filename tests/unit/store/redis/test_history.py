@@ -188,7 +188,7 @@ async def test_more_feedback_of_one_moment_than_is_read_at_once(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list reads the index in slices. It misses and repeats nothing, wherever a slice ends."""
-    monkeypatch.setattr("store.redis.history.FEEDBACK_PER_SLICE", 2)
+    monkeypatch.setattr("store.redis.feedback.FEEDBACK_PER_SLICE", 2)
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         for n in range(8):
