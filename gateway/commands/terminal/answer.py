@@ -20,6 +20,7 @@ from turnwire.client import (
 
 ARGUMENT_CHARS_MAX = 2000
 """How much of a tool call's arguments is shown."""
+_CALL = "tool call: "
 _CUT = {
     "length": "The answer was cut off, because it reached the limit of its length.",
     "content_filter": "The provider's filter has cut off the answer.",
@@ -68,8 +69,9 @@ class AnswerView:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._text = AnswerText(screen.text, self._restart)
-        self._faint = AnswerText(screen.faint, screen.end_line)
+        self._text = AnswerText(self._write_text, self._restart)
+        self._faint = AnswerText(self._write_faint, screen.end_line)
+        self._section = ""
         self._notes: set[str] = set()
         self._kinds: dict[int, str] = {}
         self._argument_chars = 0
@@ -89,17 +91,14 @@ class AnswerView:
             self._faint.reset()
 
     def _part(self, event: TurnPart) -> None:
-        earlier = self._kinds.get(event.part - 1)
         self._kinds[event.part] = event.kind
-        if earlier is not None and earlier != event.kind:
-            self._screen.end_line()
         if event.kind == "tool_call":
             self._argument_chars = 0
-            self._faint.add(f"tool call: {event.name or ''} ")
+            self._faint.add(f"{_CALL}{event.name or ''} ")
         elif event.kind == "image":
             self._note(f"image ({event.media_type or 'of an unknown type'}): {event.url or ''}")
         elif event.kind == "citation":
-            self._note(f"source: {' – '.join(filter(None, (event.title, event.url)))}")
+            self._note(f"source: {': '.join(filter(None, (event.title, event.url)))}")
         elif event.text:
             self._show_text(event.kind, event.text)
 
@@ -108,10 +107,8 @@ class AnswerView:
             self._show_text(self._kinds.get(event.part, "text"), event.text)
 
     def _show_text(self, kind: str, text: str) -> None:
-        if kind == "text":
+        if kind in {"text", "refusal"}:
             self._text.add(text)
-        elif kind == "refusal":
-            self._screen.text(text)
         elif kind == "reasoning":
             self._faint.add(text)
         elif kind == "tool_call":
@@ -120,6 +117,20 @@ class AnswerView:
                 piece += "…"
             self._argument_chars += len(text)
             self._faint.add(piece)
+
+    def _write_text(self, text: str) -> None:
+        self._begin("text")
+        self._screen.text(text)
+
+    def _write_faint(self, text: str) -> None:
+        self._begin("tool call" if text.startswith(_CALL) else "faint")
+        self._screen.faint(text)
+
+    def _begin(self, section: str) -> None:
+        """Begin a line if what is written next isn't more of the same. Each tool call has a line."""
+        if section != self._section:
+            self._screen.end_line()
+        self._section = "faint" if section == "tool call" else section
 
     def _note(self, note: str) -> None:
         if note not in self._notes:  # otherwise it was shown before a reset

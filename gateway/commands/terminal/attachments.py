@@ -37,7 +37,9 @@ def attachment(name: str) -> dict[str, Any]:
     path = _path(name)
     try:
         if not path.is_file():
-            raise AttachmentError(f"{name} isn't a file. Check the path." if path.exists() else f"There is no file {name}.")
+            raise AttachmentError(
+                f"{name} isn't a file. Check the path." if path.exists() else f"There is no file {name}."
+            )
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:

@@ -74,7 +74,7 @@ def show_answer(screen: Screen, message: Message) -> None:
         elif part.kind == "image":
             screen.note(f"image ({part.media_type}): {part.url or ''}")
         elif part.kind == "citation":
-            screen.note(f"source: {' – '.join(filter(None, (part.title, part.url)))}")
+            screen.note(f"source: {': '.join(filter(None, (part.title, part.url)))}")
     screen.end_line()
     if message.status == "cancelled":
         screen.note("Stopped.")

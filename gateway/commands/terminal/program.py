@@ -14,7 +14,7 @@ from gateway.commands.terminal.session import TerminalChat
 from gateway.commands.terminal.slash import COMMANDS, open_conversation
 from gateway.commands.terminal.state import ChatState
 from gateway.settings import environment
-from turnwire.client import TurnwireError
+from turnwire.client import CertificateUntrusted, TurnwireError
 from turnwire.client.sync import Gateway, connect
 
 EXIT_INTERRUPTED = 130
@@ -39,6 +39,10 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
         with connected() as gateway:
             _interact(gateway, url, state)
             return 0
+    except CertificateUntrusted as error:
+        # What follows in the message is for programs.
+        fact = shown(error.message).partition(" If ")[0]
+        fail(f"{fact} If it is of your own authority, set SSL_CERT_FILE to the authority's file.", EXIT_FAILED)
     except TurnwireError as error:
         fail(shown(error.message), EXIT_FAILED)
     except KeyboardInterrupt:

@@ -6,12 +6,15 @@ import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
+readline: ModuleType | None
 try:
-    import readline
+    readline = import_module("readline")
 except ImportError:  # a Python that was built without it: lines can be typed, but not edited
-    readline = None  # type: ignore[assignment]
+    readline = None
 
 PROMPT = "> "
 CONTINUED_PROMPT = "… "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TextIO
 
-_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
 _DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}")
 _SHOWN = {**_CONTROLS, **_DIRECTIONS, ord("\r"): None}
 
@@ -20,13 +23,14 @@ def shown(text: str) -> str:
 
 
 class Screen:
-    """A terminal. With `styled`, notes are faint and errors are red."""
+    """A terminal, written to by several threads. With `styled`, notes are faint and errors are red."""
 
     def __init__(self, output: TextIO, *, styled: bool) -> None:
         self._output = output
         self._styled = styled
         self._style = ""
         self._at_line_start = True
+        self._lock = threading.RLock()
 
     def text(self, text: str) -> None:
         """Write a piece of an answer."""
@@ -50,32 +54,35 @@ class Screen:
 
     def end_line(self) -> None:
         """Begin a new line, unless nothing was written since the last one began. Letters are normal again."""
-        self._set_style("")
-        if not self._at_line_start:
-            self._output.write("\n")
-        self._at_line_start = True
-        self._output.flush()
+        with self._lock:
+            self._set_style("")
+            if not self._at_line_start:
+                self._output.write("\n")
+            self._at_line_start = True
+            self._output.flush()
 
     def typed(self) -> None:
         """Note that the user has ended a line, so the next text begins a line."""
         self._at_line_start = True
 
     def _line(self, line: str, style: str) -> None:
-        self.end_line()
-        self._write(line, style)
-        self._set_style("")
-        self._output.write("\n")
-        self._at_line_start = True
-        self._output.flush()
+        with self._lock:
+            self.end_line()
+            self._write(line, style)
+            self._set_style("")
+            self._output.write("\n")
+            self._at_line_start = True
+            self._output.flush()
 
     def _write(self, text: str, style: str) -> None:
         visible = shown(text)
         if not visible:
             return
-        self._set_style(style)
-        self._output.write(visible)
-        self._output.flush()
-        self._at_line_start = visible.endswith("\n")
+        with self._lock:
+            self._set_style(style)
+            self._output.write(visible)
+            self._output.flush()
+            self._at_line_start = visible.endswith("\n")
 
     def _set_style(self, style: str) -> None:
         if self._styled and style != self._style:

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from gateway.commands.terminal.answer import AnswerView, ending_note
+from gateway.commands.terminal.connection_notes import ConnectionNotes
 from gateway.commands.terminal.prompt import Prompt
 from gateway.commands.terminal.screen import Screen
 from gateway.commands.terminal.slash import Leave, run_command
@@ -27,6 +28,7 @@ class TerminalChat:
         self._screen = screen
         self._prompt = prompt
         self._state = state
+        self._notes = ConnectionNotes(gateway, screen)
 
     def run(self) -> None:
         """Read lines and answer them until the user leaves by Ctrl-D, by Ctrl-C twice, or by `/exit`."""
@@ -71,7 +73,7 @@ class TerminalChat:
         """Send a message, and show its answer. The first Ctrl-C stops the turn; the second one stops the wait for that."""
         controller = AbortController()
         turn = self._gateway.start(signal=controller.signal, **self._state.start_fields(text))
-        with ctrl_c_aborts(controller):
+        with self._notes.shown(), ctrl_c_aborts(controller):
             self._show(turn)
 
     def _show(self, turn: Turn) -> None:

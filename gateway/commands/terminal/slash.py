@@ -46,7 +46,9 @@ def run_command(line: str, gateway: Gateway, screen: Screen, state: ChatState) -
     name, _, argument = line.strip().partition(" ")
     command = COMMANDS.get(name)
     if command is None:
-        screen.alert(f"There is no command {name}. /help lists them. To send a line with a slash, begin it with a space.")
+        screen.alert(
+            f"There is no command {name}. /help lists them. To send a line with a slash, begin it with a space."
+        )
         return
     command.run(Call(argument.strip(), gateway, screen, state))
 
@@ -92,7 +94,9 @@ def _model_row(model: Model, current: str) -> list[str]:
 def _attach(call: Call) -> None:
     if not call.argument:
         names = ", ".join(call.state.attached_names)
-        call.screen.line(f"For the next message: {names}." if names else "No file is attached. /attach FILE attaches one.")
+        call.screen.line(
+            f"For the next message: {names}." if names else "No file is attached. /attach FILE attaches one."
+        )
         return
     try:
         part = attachment(call.argument)

@@ -7,12 +7,11 @@ import concurrent.futures
 import os
 import selectors
 import threading
-import warnings
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from turnwire.client.errors import ConnectionClosed, WrongLoop, WrongProcess
 
@@ -68,6 +67,14 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function in the thread, and return its result. Raises as `run`."""
+
+        async def call() -> Result:
+            return function()
+
+        return self.run(call)
 
     def submit(self, make: Callable[[], Awaitable[Result]]) -> concurrent.futures.Future[Result]:
         """Call `make` in the thread, and await what it returns. Return the future of its result. Raises as `run`."""
@@ -157,9 +164,9 @@ class _Loop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         self._owner_pid = os.getpid()
 
-    def __del__(self, _warn: Any = warnings.warn) -> None:
+    def __del__(self) -> None:
         if self._owner_pid == os.getpid():
-            super().__del__(_warn)  # type: ignore[misc]
+            super().__del__()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

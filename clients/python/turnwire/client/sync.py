@@ -1,10 +1,10 @@
 """The client for programs without an event loop: the names of `turnwire.client`, with calls that wait.
 
-    from turnwire.client.sync import connect
+from turnwire.client.sync import connect
 
-    with connect("ws://127.0.0.1:8000/ws") as gateway:
-        for text in gateway.start("Why is the sky blue?").text():
-            print(text, end="", flush=True)
+with connect("ws://127.0.0.1:8000/ws") as gateway:
+    for text in gateway.start("Why is the sky blue?").text():
+        print(text, end="", flush=True)
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import msgspec
 
 from turnwire import client
 from turnwire.client.conversation import Reattached
+from turnwire.client.fields import Input, ToolLike
 from turnwire.client.loop_thread import LoopThread
 from turnwire.client.options import ConnectionState
+from turnwire.client.records import CancelOutcome
 
 __all__ = ["Conversation", "Gateway", "Pages", "Turn", "connect"]
 
@@ -55,10 +57,7 @@ def _starting(method: Callable[Concatenate[Any, P], client.Turn]) -> Callable[Co
 
     @functools.wraps(method)
     def call(self: _Wrapper, /, *args: P.args, **kwargs: P.kwargs) -> Turn:
-        async def start() -> client.Turn:
-            return method(self._inner, *args, **kwargs)
-
-        return Turn(self._thread, self._thread.run(start))
+        return Turn(self._thread, self._thread.call(lambda: method(self._inner, *args, **kwargs)))
 
     return call
 
@@ -128,11 +127,7 @@ class Turn(_Wrapper):
     @property
     def message(self) -> client.Message:
         """A copy of the answer so far."""
-
-        async def message() -> client.Message:
-            return self._inner.message
-
-        return self._thread.run(message)
+        return self._thread.call(lambda: self._inner.message)
 
     def result(self, timeout: float | None = None) -> client.Message:
         """Wait for the ending, and return the message. A cancelled turn has the text so far.
@@ -182,11 +177,20 @@ class Pages(Generic[Item]):
 class _Starter(_Wrapper):
     """What a gateway and a conversation have in common."""
 
+    def estimate(self, input: Input | None = None, **fields: Any) -> client.Estimate:
+        """Return what a start with these fields would cost now. Nothing is started."""
+
+        async def estimate() -> client.Estimate:
+            estimated: client.Estimate = await self._inner.estimate(input, **fields)
+            return estimated
+
+        return self._thread.run(estimate)
+
     def run(
         self,
-        input: Any,
+        input: Input,
         *,
-        tools: Sequence[Any],
+        tools: Sequence[ToolLike],
         on_turn: Callable[[Turn], None] | None = None,
         **fields: Any,
     ) -> client.Message:
@@ -227,8 +231,10 @@ class Conversation(_Starter):
         """Its id."""
         return self._inner.id
 
-    start = _starting(client.Conversation.start)
-    estimate = _waiting(client.Conversation.estimate)
+    def start(self, input: Input | None = None, **fields: Any) -> Turn:
+        """Start a turn in this conversation. It takes what `gateway.start` takes."""
+        return Turn(self._thread, self._thread.call(lambda: self._inner.start(input, **fields)))
+
     get = _waiting(client.Conversation.get)
     update = _waiting(client.Conversation.update)
     clear = _waiting(client.Conversation.clear)
@@ -284,11 +290,7 @@ class Gateway(_Starter):
     @property
     def running(self) -> list[Turn]:
         """The followed turns that have not ended, oldest first."""
-
-        async def running() -> list[client.Turn]:
-            return self._inner.running
-
-        return [Turn(self._thread, turn) for turn in self._thread.run(running)]
+        return [Turn(self._thread, turn) for turn in self._thread.call(lambda: self._inner.running)]
 
     def as_user(self, user: str | None) -> Gateway:
         """Return the same connection, acting for another user. It needs a credential with the scope `as`."""
@@ -307,28 +309,18 @@ class Gateway(_Starter):
 
         The callbacks of a turn run one after the other, in a thread that isn't the caller's.
         """
+        callbacks: dict[str, Any] = {"on_chunk": on_chunk, "on_error": on_error, "on_complete": on_complete}
+        waited = {name: _in_thread(callback) for name, callback in callbacks.items()}
+        return Turn(self._thread, self._thread.call(lambda: self._inner.send(params, signal=signal, **waited)))
 
-        async def send() -> client.Turn:
-            return self._inner.send(
-                params,
-                signal=signal,
-                on_chunk=_in_thread(on_chunk),
-                on_error=_in_thread(on_error),
-                on_complete=_in_thread(on_complete),
-            )
-
-        return Turn(self._thread, self._thread.run(send))
-
-    def cancel(self, turns: Sequence[Turn | str], reason: object = None) -> dict[str, client.CancelOutcome]:
+    def cancel(self, turns: Sequence[Turn | str], reason: object = None) -> dict[str, CancelOutcome]:
         """Cancel several turns at once. Return the outcome for each."""
         ids = [turn if isinstance(turn, str) else turn.id for turn in turns]
         return self._thread.run(lambda: self._inner.cancel(ids, reason))
 
     start = _starting(client.Gateway.start)
     attach = _starting(client.Gateway.attach)
-    request = _waiting(client.Gateway.request)
     get_turn = _waiting(client.Gateway.get_turn)
-    estimate = _waiting(client.Gateway.estimate)
     conversations = _paged(client.Gateway.conversations)
     attach_conversations = _waiting(client.Gateway.attach_conversations)
     detach_conversations = _waiting(client.Gateway.detach_conversations)
@@ -336,6 +328,10 @@ class Gateway(_Starter):
     usage = _waiting(client.Gateway.usage)
     feedback = _waiting(client.Gateway.feedback)
     ping = _waiting(client.Gateway.ping)
+
+    def request(self, type: str, **fields: Any) -> Any:
+        """Send any request of the protocol and return its `result`. Fields that are None are left out."""
+        return self._thread.run(lambda: self._inner.request(type, **fields))
 
     def conversation(self, conversation: str) -> Conversation:
         """Return a conversation by its id. Nothing is sent."""
@@ -348,11 +344,7 @@ class Gateway(_Starter):
 
     def events(self) -> Iterator[client.GatewayEvent | ConnectionState | client.UnknownEvent]:
         """Iterate what belongs to no turn: changes of the state, `GoingAway`, `Durability`, `ConversationsChanged`, …"""
-
-        async def subscribe() -> Any:
-            return self._inner.events()
-
-        return self._thread.iterate(self._thread.run(subscribe))
+        return self._thread.iterate(self._thread.call(self._inner.events))
 
     def close(self) -> None:
         """Close it, and end its thread. Turns continue on the gateway. In a forked process, it does nothing."""
