@@ -234,6 +234,7 @@ class UnknownEvent(msgspec.Struct):
     fields: dict[str, Any]
     turn: str | None = None
     seq: int | None = None
+    after: int | None = None
     user: str | None = None
 
 

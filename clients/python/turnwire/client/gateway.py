@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl as ssl_module
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError
 from turnwire.client.connection import Connection
 from turnwire.client.conversation import Conversation, ConversationItem
+from turnwire.client.errors import LawViolation
 from turnwire.client.events import GatewayEvent, UnknownEvent
 from turnwire.client.fields import Input, StartMessage, ToolLike, start_fields
 from turnwire.client.options import ConnectionState, Credential, Options
@@ -99,6 +101,16 @@ class Opening:
         return Gateway(connection, self._user)
 
 
+class _Lease:
+    """Closes a connection that no `Gateway` and no running turn refers to any more."""
+
+    def __init__(self, connection: Connection) -> None:
+        weakref.finalize(self, connection.forget)
+
+    def release(self) -> None:
+        """A turn that has kept it has ended."""
+
+
 class Gateway:
     """An open connection to a gateway. It stays open across lost sockets until `close`.
 
@@ -106,9 +118,10 @@ class Gateway:
     `WrongProcess`. After `close`, or if the gateway refuses the connection for good, they raise `ConnectionClosed`.
     """
 
-    def __init__(self, connection: Connection, user: str | None) -> None:
+    def __init__(self, connection: Connection, user: str | None, lease: _Lease | None = None) -> None:
         self._connection = connection
         self._user = user
+        self._lease = lease or _Lease(connection)
 
     @property
     def state(self) -> ConnectionState:
@@ -131,13 +144,23 @@ class Gateway:
         return self._connection.default_model
 
     @property
+    def openings(self) -> int:
+        """How many times it was opened: 1, and one more for each lost socket."""
+        return self._connection.openings
+
+    @property
+    def violations(self) -> list[LawViolation]:
+        """The violations of laws 1 and 2 so far. There are none unless the gateway is faulty."""
+        return list(self._connection.turns.violations)
+
+    @property
     def running(self) -> list[Turn]:
         """The followed turns that have not ended, oldest first."""
         return self._connection.running(self._user)
 
     def as_user(self, user: str | None) -> Gateway:
         """Return the same connection, acting for another user. It needs a credential with the scope `as`."""
-        return Gateway(self._connection, user)
+        return Gateway(self._connection, user, self._lease)
 
     def start(
         self,
@@ -184,7 +207,7 @@ class Gateway:
             metadata=metadata,
             turn=turn,
         )
-        return self._connection.start(fields, self._user, signal)
+        return self._kept(self._connection.start(fields, self._user, signal))
 
     def send(
         self,
@@ -214,7 +237,7 @@ class Gateway:
         `epoch` and `after`: the position (`turn.position`) from which to continue. Without them, all events are sent from
         the first one. Only with them is the text before the position missing from the message.
         """
-        return self._connection.attach(turn, self._user, Position(epoch, after))
+        return self._kept(self._connection.attach(turn, self._user, Position(epoch, after)))
 
     async def cancel(self, turns: Sequence[Turn | str], reason: object = None) -> dict[str, CancelOutcome]:
         """Cancel several turns at once. Return the outcome for each."""
@@ -323,6 +346,12 @@ class Gateway:
         When it returns, no task of the connection is left.
         """
         await self._connection.close()
+
+    def _kept(self, turn: Turn) -> Turn:
+        """Keep the connection open while the turn runs, even if the program keeps only the turn."""
+        if not turn.ended:
+            turn._on_end(self._lease.release)
+        return turn
 
     async def _cancel_where(self, which: Mapping[str, Any], reason: object) -> dict[str, CancelOutcome]:
         answer = await self.request("turn.cancel", **which, reason=reason_text(reason))

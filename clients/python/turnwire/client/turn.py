@@ -4,7 +4,7 @@ law 2 (one ending)."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from turnwire.client.answer import Answer
@@ -21,6 +21,7 @@ from turnwire.client.events import (
     TurnReset,
     TurnStarted,
     TurnStatus,
+    UnknownEvent,
 )
 from turnwire.client.records import Accepted, CancelOutcome, Message, Position
 
@@ -66,6 +67,7 @@ class Turn:
         self._done = asyncio.Event()
         self._accepted: Accepted | None = None
         self._accepted_or_done = asyncio.Event()
+        self._at_end: list[Callable[[], None]] = []
 
     @property
     def ended(self) -> bool:
@@ -168,7 +170,8 @@ class Turn:
             self._epoch, self._seq, self.status = event.epoch, event.seq, "running"
             self._answer.reset()
         else:
-            self._check_order(event.seq, getattr(event, "after", None), event.type)
+            after = event.after if isinstance(event, (TurnPart, UnknownEvent)) else None
+            self._check_order(event.seq, after, event.type)
             self._apply(event)
         if event.seq is not None:
             self._seq = event.seq
@@ -208,6 +211,15 @@ class Turn:
         """End it on this side only, for example because its start was refused or its events are gone."""
         self._end_here(TurnFailedEvent(user=self.user, turn=self.id, error=to_record(error), local=True), error)
 
+    def _fail_late(self, error: TurnwireError) -> None:
+        """Let awaiting raise an error, although the turn has ended already."""
+        error.partial = self.message
+        self.failure = error
+
+    def _on_end(self, call: Callable[[], None]) -> None:
+        """Call a function when the turn ends."""
+        self._at_end.append(call)
+
     def _withdraw(self, reason: str | None) -> None:
         """End a turn that the gateway doesn't know: its start was never sent."""
         self._end_here(TurnCancelled(user=self.user, turn=self.id, reason=reason, local=True))
@@ -234,6 +246,9 @@ class Turn:
         self._events.close()
         self._done.set()
         self._accepted_or_done.set()
+        for call in self._at_end:
+            call()
+        self._at_end.clear()
 
     def _settle(self, accepted: Accepted) -> None:
         if self._accepted is None:
