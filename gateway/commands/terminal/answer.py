@@ -164,17 +164,17 @@ def ending_note(event: TurnCompleted | TurnCancelled) -> str:
     """Return the sentences about an ending: how it ended if it isn't complete, its tokens, its cost and its time."""
     sentence = ""
     if isinstance(event, TurnCancelled):
-        sentence = "Stopped. " if event.by == "client" else f"Stopped by the gateway ({event.by}). "
-    elif cut := _CUT.get(event.finish_reason or ""):
-        sentence = f"{cut} "
-    return (sentence + figures(event.usage, event.cost, event.timing)).strip()
+        sentence = "Stopped." if event.by == "client" else f"Stopped by the gateway ({event.by})."
+    else:
+        sentence = _CUT.get(event.finish_reason or "", "")
+    return " ".join(filter(None, (sentence, figures(event.usage, event.cost, event.timing))))
 
 
 def figures(usage: Usage | None, cost: Cost | None, timing: Timing | None = None) -> str:
     """Return tokens, cost and seconds in one line; empty if none of them is known."""
     found = []
     if usage is not None:
-        about = "about " if usage.estimated else ""
+        about = "About " if usage.estimated else ""
         found.append(f"{about}{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out")
     if cost is not None:
         found.append(money(cost))
