@@ -41,9 +41,7 @@ def _variables(folder: Path, url: str) -> dict[str, str]:
     return clean_environment({**state, "PYTHONPATH": paths, "TURNWIRE_URL": url, "LC_ALL": "C.UTF-8"})
 
 
-async def _piped(
-    variables: Mapping[str, str], folder: Path, text: bytes, *options: str
-) -> tuple[int | None, str, str]:
+async def _piped(variables: Mapping[str, str], folder: Path, text: bytes, *options: str) -> tuple[int | None, str, str]:
     """Pipe a text into the command, and return its exit code, its output and its errors."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
@@ -227,7 +225,10 @@ async def test_a_credential_and_a_wrong_server(tmp_path: Path) -> None:
         writer.close()
 
     settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(keys)}
-    async with gateway_process(tmp_path, settings) as guarded, await asyncio.start_server(other, "127.0.0.1", 0) as server:
+    async with (
+        gateway_process(tmp_path, settings) as guarded,
+        await asyncio.start_server(other, "127.0.0.1", 0) as server,
+    ):
         variables = _variables(tmp_path, guarded.url)
         elsewhere = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         right, wrong, missing, stranger, no_url = await asyncio.gather(

@@ -82,7 +82,9 @@ async def test_the_client_in_a_users_project(built: Path, tmp_path: Path) -> Non
     a warning. There, the client imports nothing else of third parties, and a strict type checker accepts a program."""
     _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["client"]
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
     names = [re.split(r"\W", need)[0] for need in needs]
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pinned = re.findall(rf"^(?:{'|'.join(names)})==.*\n(?:    .*\n)+", lock, re.MULTILINE)
@@ -103,7 +105,9 @@ async def test_the_client_in_a_users_project(built: Path, tmp_path: Path) -> Non
 
 def test_the_clients_readme_names_its_needs() -> None:
     """The line that installs the needs of the client has those of the extra, and each block of Python is expected."""
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["client"]
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
     assert "pip install " + " ".join(f'"{need}"' for need in needs) + "\n" in python_client_docs.README
     assert set(python_client_docs.blocks()) == set(python_client_docs.EXPECTED)
 

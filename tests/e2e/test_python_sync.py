@@ -97,7 +97,7 @@ async def test_calls_wait_in_any_thread(served: GatewayProcess) -> None:
 
             conversation = gateway.create_conversation("sync", title="Blocking")
             first = conversation.start("Hello", params=FAST).result()
-            assert [message.id for message in conversation.messages(limit=1)][0] == first.id
+            assert next(message.id for message in conversation.messages(limit=1)) == first.id
             assert [message.role for message in conversation.messages(limit=1).all()] == ["user", "assistant"]
             assert "Blocking" in [record.title for record in gateway.conversations(limit=2)]
             last = gateway.start("Hello", params=SLOW)
@@ -128,7 +128,9 @@ async def test_callbacks_and_tools_may_wait(served: GatewayProcess) -> None:
                 {"input": "Hello", "params": FAST}, on_chunk=on_chunk, on_complete=ended.append, on_error=ended.append
             )
             assert turn.result().text == expected("Hello", FAST["demo"])
-            failing = gateway.send({"input": "Hello", "params": SLOW}, on_chunk=lambda _: chunks[10**9], on_error=ended.append)
+            failing = gateway.send(
+                {"input": "Hello", "params": SLOW}, on_chunk=lambda _: chunks[10**9], on_error=ended.append
+            )
             with pytest.raises(CallbackFailed) as failed:
                 failing.result()
             assert isinstance(failed.value.__cause__, IndexError)

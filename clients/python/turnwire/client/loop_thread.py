@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 STOP_S = 10.0
 """How long the end of the thread is awaited."""
 
+_CALLBACK_THREADS = "turnwire-callback"
 _END = object()
 
 
@@ -31,7 +32,7 @@ class LoopThread:
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
         self._loop = _Loop(self._selector)
-        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="turnwire-callback"))
+        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix=_CALLBACK_THREADS))
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="turnwire", daemon=True)
         self._lock = threading.Lock()
         self._stopped = False
@@ -43,6 +44,11 @@ class LoopThread:
     def is_foreign(self) -> bool:
         """Whether this process was forked from the one that has the thread."""
         return self._pid != os.getpid()
+
+    @property
+    def is_callback(self) -> bool:
+        """Whether the caller is a callback, which runs in a thread of the loop's executor."""
+        return threading.current_thread().name.startswith(_CALLBACK_THREADS)
 
     @property
     def is_stopped(self) -> bool:

@@ -80,8 +80,9 @@ class Turn(_Wrapper):
 
     _inner: client.Turn
 
-    def __init__(self, thread: LoopThread, inner: client.Turn) -> None:
+    def __init__(self, thread: LoopThread, inner: client.Turn, reported: asyncio.Event | None = None) -> None:
         super().__init__(thread, inner)
+        self._reported = reported
         self._events = thread.iterate(aiter(inner))
 
     @property
@@ -138,9 +139,14 @@ class Turn(_Wrapper):
             TimeoutError: The time is over.
             TurnFailed: The turn has failed; `partial` is the message so far.
         """
+        reported = None if self._thread.is_callback else self._reported
 
         async def result() -> client.Message:
-            return await self._inner
+            try:
+                return await self._inner
+            finally:
+                if reported is not None:
+                    await reported.wait()
 
         return self._thread.run(result, timeout)
 
@@ -307,11 +313,28 @@ class Gateway(_Starter):
     ) -> Turn:
         """Start a turn and report it to callbacks, as `turnwire.client.Gateway.send` does. Return the turn at once.
 
-        The callbacks of a turn run one after the other, in a thread that isn't the caller's.
+        The callbacks of a turn run one after the other, in a thread that isn't the caller's. `result` of the turn waits for
+        the last of them.
         """
-        callbacks: dict[str, Any] = {"on_chunk": on_chunk, "on_error": on_error, "on_complete": on_complete}
-        waited = {name: _in_thread(callback) for name, callback in callbacks.items()}
-        return Turn(self._thread, self._thread.call(lambda: self._inner.send(params, signal=signal, **waited)))
+        reported = asyncio.Event()
+
+        def last(callback: Callable[[Any], None] | None) -> Callable[[Any], Awaitable[None]]:
+            called = _in_thread(callback)
+
+            async def call(value: Any) -> None:
+                try:
+                    if called is not None:
+                        await called(value)
+                finally:
+                    reported.set()
+
+            return call
+
+        waited: dict[str, Any] = {"on_error": last(on_error), "on_complete": last(on_complete)}
+        started = self._thread.call(
+            lambda: self._inner.send(params, signal=signal, on_chunk=_in_thread(on_chunk), **waited)
+        )
+        return Turn(self._thread, started, reported)
 
     def cancel(self, turns: Sequence[Turn | str], reason: object = None) -> dict[str, CancelOutcome]:
         """Cancel several turns at once. Return the outcome for each."""
