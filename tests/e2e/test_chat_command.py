@@ -240,7 +240,7 @@ async def test_a_credential_and_a_wrong_server(tmp_path: Path) -> None:
         )
     assert right == (0, expected("Hi", {}).rstrip("\n") + "\n", "")
     for (code, output, errors), expected_code, words in (
-        (wrong, 1, "credential"),
+        (wrong, 1, "Invalid API key."),
         (missing, 2, "--token is invalid: the file 'none' can't be read"),
         (stranger, 1, "is not a Turnwire gateway"),
         (no_url, 1, "ftp://example.com"),

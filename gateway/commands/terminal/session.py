@@ -36,25 +36,19 @@ class TerminalChat:
         while True:
             try:
                 line = self._prompt.read()
-            except EOFError:
-                self._screen.line()
+                interrupted = False
+                self._screen.typed()
+                self._take(line)
+            except (EOFError, Leave):
+                self._screen.end_line()
                 return
             except KeyboardInterrupt:
                 self._screen.line()
-                if self._prompt.had_text():
-                    interrupted = False
-                elif interrupted:
+                if interrupted and not self._prompt.had_text():
                     return
-                else:
-                    interrupted = True
+                interrupted = not self._prompt.had_text()
+                if interrupted:
                     self._screen.note("Press Ctrl-C again, or Ctrl-D, to leave.")
-                continue
-            interrupted = False
-            self._screen.typed()
-            try:
-                self._take(line)
-            except Leave:
-                return
 
     def _take(self, line: str) -> None:
         """Do what a line says. An error is shown, and Ctrl-C ends the wait for the gateway."""
@@ -72,9 +66,8 @@ class TerminalChat:
     def _ask(self, text: str) -> None:
         """Send a message, and show its answer. The first Ctrl-C stops the turn; the second one stops the wait for that."""
         controller = AbortController()
-        turn = self._gateway.start(signal=controller.signal, **self._state.start_fields(text))
         with self._notes.shown(), ctrl_c_aborts(controller):
-            self._show(turn)
+            self._show(self._gateway.start(signal=controller.signal, **self._state.start_fields(text)))
 
     def _show(self, turn: Turn) -> None:
         view = AnswerView(self._screen)
