@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -13,7 +15,7 @@ from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
 from turnwire.client.conversation import ConversationItem, Reattached
-from turnwire.client.errors import CallbackFailed, ConnectionClosed, NotAGateway, TurnwireError
+from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, NotAGateway, TurnwireError
 from turnwire.client.events import (
     ConversationDeleted,
     ConversationsChanged,
@@ -26,6 +28,7 @@ from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
 from turnwire.client.opening import SocketRefused
 from turnwire.client.options import ConnectionState, Options, Transport
+from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
 from turnwire.client.socket_carrier import SocketCarrier
 from turnwire.client.subscription import Subscription
@@ -56,16 +59,26 @@ class Connection:
             try:
                 await self._carrier.open()
             except SocketRefused as refused:
-                if self.options.transport != "auto" or self.options.ticket is not None:
-                    raise
-                self._carrier = HttpCarrier(self)
-                try:
-                    await self._carrier.open()
-                except NotAGateway:
-                    raise refused from None
+                await self._open_over_http(refused)
         except BaseException:
             await self.tasks.close()
             raise
+
+    async def _open_over_http(self, refused: SocketRefused) -> None:
+        """Use HTTP, if it is a gateway that has refused the socket. Raise a `ConnectFailed`."""
+        try:
+            await find_gateway(self.options)
+        except NotAGateway:
+            raise refused from None
+        if self.options.transport != "auto" or self.options.ticket is not None:
+            raise ConnectFailed(
+                "The gateway answers, but its WebSocket doesn't open: a proxy may block it. Let it pass WebSockets, or use "
+                "transport='auto' with a token.",
+                code="websocket_blocked",
+                retryable=False,
+            )
+        carrier = self._carrier = HttpCarrier(self)
+        carrier.use()
 
     @property
     def transport(self) -> Transport:
@@ -225,12 +238,31 @@ class Connection:
         self.tasks.abandon()
 
     def forget(self) -> None:
-        """Stop it, because nothing refers to it any more. It may be called in any thread, and when Python exits."""
+        """Close it when its running turns have ended: the program has forgotten it.
+
+        This may be called in any thread, and when Python exits.
+        """
         if not self.tasks.reachable:
             self.abandon()
         elif self.state.state != "closed":
             with contextlib.suppress(RuntimeError):
-                self.tasks.loop.call_soon_threadsafe(self.tasks.cancel)
+                self.tasks.loop.call_soon_threadsafe(self._close_when_idle)
+
+    def _close_when_idle(self) -> None:
+        running = self.turns.running()
+        if running:
+            running[0]._on_end(self._look_again)
+            weakref.finalize(asyncio, self._abandon_at_exit)
+        else:
+            self.tasks.cancel()
+
+    def _look_again(self) -> None:
+        if self.tasks.reachable:
+            self.tasks.loop.call_soon(self._close_when_idle)
+
+    def _abandon_at_exit(self) -> None:
+        if self.state.state != "closed":
+            self.abandon()
 
     # The host of the carrier.
 

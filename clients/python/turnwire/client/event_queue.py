@@ -12,6 +12,7 @@ from io import StringIO
 
 from turnwire.client.errors import TurnwireError
 from turnwire.client.events import TurnDelta, TurnEvent
+from turnwire.client.lifetime import settle
 
 
 class EventQueue:
@@ -64,8 +65,8 @@ class EventQueue:
         return item.joined() if type(item) is _Merged else item  # type: ignore[return-value]
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            settle(self._waiter, None)
 
 
 class _Merged:

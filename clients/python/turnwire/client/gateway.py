@@ -102,13 +102,10 @@ class Opening:
 
 
 class _Lease:
-    """Closes a connection that no `Gateway` and no running turn refers to any more."""
+    """Closes a connection to which no `Gateway` refers any more, when its running turns have ended."""
 
     def __init__(self, connection: Connection) -> None:
         weakref.finalize(self, connection.forget)
-
-    def release(self) -> None:
-        """A turn that has kept it has ended."""
 
 
 class Gateway:
@@ -207,7 +204,7 @@ class Gateway:
             metadata=metadata,
             turn=turn,
         )
-        return self._kept(self._connection.start(fields, self._user, signal))
+        return self._connection.start(fields, self._user, signal)
 
     def send(
         self,
@@ -237,7 +234,7 @@ class Gateway:
         `epoch` and `after`: the position (`turn.position`) from which to continue. Without them, all events are sent from
         the first one. Only with them is the text before the position missing from the message.
         """
-        return self._kept(self._connection.attach(turn, self._user, Position(epoch, after)))
+        return self._connection.attach(turn, self._user, Position(epoch, after))
 
     async def cancel(self, turns: Sequence[Turn | str], reason: object = None) -> dict[str, CancelOutcome]:
         """Cancel several turns at once. Return the outcome for each."""
@@ -346,12 +343,6 @@ class Gateway:
         When it returns, no task of the connection is left.
         """
         await self._connection.close()
-
-    def _kept(self, turn: Turn) -> Turn:
-        """Keep the connection open while the turn runs, even if the program keeps only the turn."""
-        if not turn.ended:
-            turn._on_end(self._lease.release)
-        return turn
 
     async def _cancel_where(self, which: Mapping[str, Any], reason: object) -> dict[str, CancelOutcome]:
         answer = await self.request("turn.cancel", **which, reason=reason_text(reason))

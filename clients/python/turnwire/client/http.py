@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import functools
+import os
 import ssl as ssl_module
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from turnwire.client.errors import ConnectFailed
+from turnwire.client.lifetime import abort
 
 HEADERS_MAX = 128
 LINE_BYTES_MAX = 65_536
@@ -31,6 +33,7 @@ class HttpResponse:
     ) -> None:
         self.status = status
         self.headers = headers
+        self._process = os.getpid()
         self._reader = reader
         self._writer = writer
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
@@ -48,7 +51,7 @@ class HttpResponse:
 
     def close(self) -> None:
         """Close the connection at once."""
-        self._writer.transport.abort()
+        abort(self._writer.transport, self._process)
 
     async def piece(self) -> bytes:
         """Return the next piece of the body, or nothing at its end. Raise `HttpError` if it breaks off."""
@@ -102,6 +105,7 @@ async def send(
     parts = urlsplit(url)
     host = parts.hostname or ""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    process = os.getpid()
     async with asyncio.timeout(timeout_s):
         reader, writer, is_proxied = await _connect(url, host, parts.port, parts.scheme == "https", ssl)
         try:
@@ -114,7 +118,7 @@ async def send(
                 await writer.drain()
             status, received = await _head(reader)
         except BaseException:
-            writer.transport.abort()
+            abort(writer.transport, process)
             raise
     return HttpResponse(status, received, reader, writer)
 
@@ -128,6 +132,7 @@ async def _connect(
     proxy = _proxy_for(url, host)
     if proxy is None:
         return *await asyncio.open_connection(host, port, ssl=context, limit=LINE_BYTES_MAX), False
+    process = os.getpid()
     parts = urlsplit(proxy)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, limit=LINE_BYTES_MAX)
     if context is None:
@@ -143,7 +148,7 @@ async def _connect(
             )
         await writer.start_tls(context, server_hostname=host)
     except BaseException:
-        writer.transport.abort()
+        abort(writer.transport, process)
         raise
     return reader, writer, False
 

@@ -44,6 +44,10 @@ class HttpCarrier:
 
     async def open(self) -> None:
         await find_gateway(self._host.options)
+        self.use()
+
+    def use(self) -> None:
+        """Begin to use it. A gateway has answered."""
         self.openings = 1
         self._set_state(ConnectionState("live"))
 

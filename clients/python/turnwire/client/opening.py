@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl as ssl_module
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -33,6 +34,7 @@ from turnwire.client.errors import (
     Unauthenticated,
 )
 from turnwire.client.events import Ready
+from turnwire.client.lifetime import abort
 from turnwire.client.options import Options
 from turnwire.client.probe import check_protocol, not_a_gateway, place_of, unreachable
 from turnwire.client.records import ErrorRecord
@@ -45,21 +47,20 @@ logger.propagate = False
 logger.addHandler(logging.NullHandler())
 
 
-class SocketRefused(ConnectFailed):
+class SocketRefused(NotAGateway):
     """The address answers, but not as a gateway's WebSocket does: it may be another server, or a proxy is in between."""
-
-    default_code = "not_a_gateway"
 
 
 async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection, Ready]:
     """Return a socket and its first frame. Raise a `ConnectFailed`."""
+    process = os.getpid()
     try:
         async with asyncio.timeout(options.open_timeout):
             websocket = await _handshake(options, codec)
             try:
                 return websocket, await _ready(options, codec, websocket)
             except BaseException:
-                websocket.transport.abort()
+                abort(websocket.transport, process)
                 raise
     except TimeoutError:
         raise ConnectFailed(

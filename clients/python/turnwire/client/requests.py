@@ -10,6 +10,7 @@ import msgspec
 
 from turnwire.client.codecs import ErrorAnswer, Result, ResultPiece
 from turnwire.client.errors import ConnectionLost, TurnwireError, from_record
+from turnwire.client.lifetime import reject, settle
 
 IDEMPOTENT = frozenset(
     {
@@ -80,15 +81,15 @@ class Requests:
                 result = msgspec.json.decode("".join(entry.pieces)) if answer.pieces else answer.result
             except msgspec.DecodeError:
                 reject(
-                    entry,
+                    entry.future,
                     TurnwireError("The pieces of the answer don't fit together. Try again.", code="invalid_answer"),
                 )
                 return
-            settle(entry, result)
+            settle(entry.future, result)
         elif answer.error.code == "shutting_down" and entry.start_of:
             entry.sent = False  # nothing was stored, so it is sent again on the next socket
         else:
-            reject(entry, from_record(answer.error))
+            reject(entry.future, from_record(answer.error))
 
     def resume(self) -> None:
         """Send all of them, in order. A socket is ready."""
@@ -101,7 +102,7 @@ class Requests:
             entry.pieces = []
             if entry.sent and not _is_idempotent(entry.frame):
                 reject(
-                    entry,
+                    entry.future,
                     ConnectionLost(
                         "The connection was lost before the answer came, and the gateway may have handled the request. "
                         "Look whether it has, then try again."
@@ -111,7 +112,7 @@ class Requests:
     def close(self, error: TurnwireError) -> None:
         """Reject all of them. The connection is closed for good."""
         for entry in tuple(self._pending.values()):
-            reject(entry, error)
+            reject(entry.future, error)
 
     def is_starting(self, key: Key) -> bool:
         """Whether the turn's start has no answer yet."""
@@ -120,7 +121,7 @@ class Requests:
     def settle_start(self, key: Key, result: dict[str, Any]) -> None:
         """Settle a start whose turn has sent events already."""
         if entry := self._starts.get(key):
-            settle(entry, result)
+            settle(entry.future, result)
 
     def withdraw_start(self, key: Key) -> bool:
         """Withdraw a start. Return False if there is none, or the gateway may have accepted it."""
@@ -144,27 +145,14 @@ class Requests:
                 entry.sent = True
         except TurnwireError as error:
             if not self._too_large(entry):
-                reject(entry, error)
+                reject(entry.future, error)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             reject(
-                entry,
+                entry.future,
                 TurnwireError(
                     f"A field can't be sent: {error}. Use texts, numbers, lists and dicts.", code="invalid_request"
                 ),
             )
-
-
-def settle(entry: Pending, result: Any) -> None:
-    """Give a request its result."""
-    if not entry.future.done():
-        entry.future.set_result(result)
-
-
-def reject(entry: Pending, error: TurnwireError) -> None:
-    """Let a request fail."""
-    if not entry.future.done():
-        entry.future.set_exception(error)
-        entry.future.exception()  # it is retrieved: nobody has to await the request
 
 
 def _is_idempotent(frame: dict[str, Any]) -> bool:

@@ -28,9 +28,10 @@ from turnwire.client.events import (
     UnknownEvent,
 )
 from turnwire.client.http_api import HttpApi
+from turnwire.client.lifetime import reject, settle
 from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.records import Accepted
-from turnwire.client.requests import Pending, Requests, reject, settle
+from turnwire.client.requests import Pending, Requests
 from turnwire.client.socket_link import SocketLink
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
@@ -198,9 +199,9 @@ class SocketCarrier:
         try:
             result = await HttpApi(self._host.options).request(entry.frame["type"], fields)
         except TurnwireError as error:
-            reject(entry, error)
+            reject(entry.future, error)
             return
-        settle(entry, result)
+        settle(entry.future, result)
         turn = self._host.turns.get(None, fields.get("turn", ""))
         if turn is not None:
             self._attachments.attach([turn])

@@ -12,7 +12,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed as SocketClosed
 
-from turnwire.client import close_codes
+from turnwire.client import close_codes, lifetime
 from turnwire.client.backoff import Backoff
 from turnwire.client.codecs import CODECS, Frame
 from turnwire.client.credentials import is_renewable
@@ -152,7 +152,7 @@ class SocketLink:
         self.state = ConnectionState("closed", "Its event loop is gone")
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
-            forget_transport(getattr(websocket, "transport", None))
+            lifetime.forget(getattr(websocket, "transport", None))
 
     async def _run(self) -> None:
         """Read until the connection is closed, and open again what is lost."""
@@ -162,8 +162,8 @@ class SocketLink:
                 if not await self._reopen(code, detail):
                     return
         finally:
-            if self._websocket is not None and self._tasks.reachable:
-                self._websocket.transport.abort()
+            if self._websocket is not None:
+                lifetime.abort(self._websocket.transport, self._tasks.process)
             if self.state.state != "closed":  # the event loop ends, or this was cancelled from outside
                 self._stop(ConnectionClosed("The event loop of the connection has ended. Connect again."))
 
@@ -315,16 +315,3 @@ class SocketLink:
             self._due = now + ANSWER_S
             self._listener.on_wake()
         self._tick_later()
-
-
-def forget_transport(transport: Any) -> None:
-    """Close a transport's socket without its event loop, so that Python doesn't warn about it."""
-    with contextlib.suppress(Exception):
-        inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-        if inner is not None:
-            transport._closed = True
-            forget_transport(inner)
-            return
-        sock = transport._sock
-        transport._sock = None
-        sock.close()

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
+from turnwire.client.lifetime import settle
+
 Item = TypeVar("Item")
 
 ITEMS_MAX = 1_000
@@ -46,5 +48,5 @@ class Subscription(Generic[Item]):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            settle(self._waiter, None)

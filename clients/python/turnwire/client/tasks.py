@@ -19,20 +19,20 @@ class Tasks:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
     def reachable(self) -> bool:
         """Whether the loop can still run something in this process."""
-        return os.getpid() == self._process and not self.loop.is_closed()
+        return os.getpid() == self.process and not self.loop.is_closed()
 
     def check(self) -> None:
         """Raise a `ConnectionClosed` unless this is called in the loop to which the connection belongs."""
-        if os.getpid() != self._process:
+        if os.getpid() != self.process:
             raise WrongProcess(
-                f"This connection belongs to the process {self._process}, from which this one was forked. "
+                f"This connection belongs to the process {self.process}, from which this one was forked. "
                 "Connect again in this process."
             )
         if self.loop.is_closed():

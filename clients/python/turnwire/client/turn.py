@@ -23,6 +23,7 @@ from turnwire.client.events import (
     TurnStatus,
     UnknownEvent,
 )
+from turnwire.client.lifetime import set_event
 from turnwire.client.records import Accepted, CancelOutcome, Message, Position
 
 ENDINGS = (TurnCompleted, TurnCancelled, TurnFailedEvent)
@@ -244,8 +245,8 @@ class Turn:
             )
             self.failure.partial = self.message
         self._events.close()
-        self._done.set()
-        self._accepted_or_done.set()
+        set_event(self._done)
+        set_event(self._accepted_or_done)
         for call in self._at_end:
             call()
         self._at_end.clear()
@@ -253,7 +254,7 @@ class Turn:
     def _settle(self, accepted: Accepted) -> None:
         if self._accepted is None:
             self._accepted = accepted
-            self._accepted_or_done.set()
+            set_event(self._accepted_or_done)
 
 
 class EventIterator:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from turnwire.client.errors import TurnwireError
+from turnwire.client.lifetime import reject, settle
 
 
 class Watched:
@@ -48,14 +49,13 @@ class Watched:
             self._on_again(answer.get("revision", 0))
         self._answered = True
         for waiter in self._take():
-            waiter.set_result(None)
+            settle(waiter, None)
 
     def on_refused(self, error: TurnwireError) -> None:
         """It can't be attached."""
         self.wanted = self._answered = False
         for waiter in self._take():
-            waiter.set_exception(error)
-            waiter.exception()  # it is retrieved, even if the task that waits is being cancelled
+            reject(waiter, error)
 
     def detach(self) -> None:
         """It isn't wanted any more."""
@@ -63,4 +63,4 @@ class Watched:
 
     def _take(self) -> list[asyncio.Future[None]]:
         waiters, self._waiters = self._waiters, []
-        return [waiter for waiter in waiters if not waiter.done()]
+        return waiters
