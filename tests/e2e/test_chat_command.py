@@ -155,13 +155,19 @@ async def test_a_lost_connection(served: GatewayProcess, tmp_path: Path) -> None
             answer = begun.removesuffix("Connection lost").rstrip("\n") + "".join(notes.splitlines()[2:]) + rest
             assert "".join(expected("Resume", {}).split()) in "".join(answer.split())
 
-            proxy.refuse()
-            await asyncio.sleep(0.2)
             terminal.press("Again\n")
+            await terminal.until("\n\n")
+            proxy.refuse()
             await terminal.until("Connection lost")
             terminal.press(CTRL_C)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             terminal.press(CTRL_C)
+            await terminal.until("Not waiting any longer.")
+            await terminal.until("> ")
+            terminal.press("Later\n")
+            await terminal.until("Connection lost")
+            terminal.press(CTRL_C)  # it was never sent, so nothing is awaited
+            await terminal.until("Stopped.")
             await terminal.until("> ")
             terminal.press(CTRL_D)
             assert await terminal.ended() == 0

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.demo import expected
 from tests.gateway_process import ROOT, GatewayProcess, clean_environment, gateway_process
-from turnwire.client import AbortController, CallbackFailed, ConnectionClosed, Message, TurnFailed, TurnwireError
+from turnwire.client import AbortController, CallbackFailed, ConnectionClosed, Message, TurnwireError
 from turnwire.client.sync import Turn, connect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -91,7 +91,7 @@ async def test_calls_wait_in_any_thread(served: GatewayProcess) -> None:
                 turns[0].result(timeout=0.05)
             stop.abort("enough")
             assert [(turn.result().status, turn.result().reason) for turn in turns] == [("cancelled", "enough")] * 2
-            with pytest.raises(TurnFailed) as failed:
+            with pytest.raises(TurnwireError) as failed:
                 gateway.start("Hello", model="nope").result()
             assert failed.value.code == "model_not_found"
 

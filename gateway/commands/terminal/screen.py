@@ -1,4 +1,4 @@
-"""What the chat writes to the terminal: the answer, and lines about it in faint letters."""
+"""The screen of the chat: it shows the answer, and lines about it in faint letters."""
 
 from __future__ import annotations
 

@@ -39,8 +39,10 @@ class TerminalChat:
                 interrupted = False
                 self._screen.typed()
                 self._take(line)
-            except (EOFError, Leave):
-                self._screen.end_line()
+            except EOFError:
+                self._screen.line()
+                return
+            except Leave:
                 return
             except KeyboardInterrupt:
                 self._screen.line()

@@ -111,9 +111,11 @@ def test_an_interrupt_ends_a_wait_and_loses_no_item(thread: LoopThread) -> None:
 def test_after_the_stop_calls_are_refused(thread: LoopThread) -> None:
     """What waits then fails, too."""
     waiting = thread.iterate(_numbers(asyncio.Event()))
-    threading.Timer(0.1, thread.stop).start()
+    timer = threading.Timer(0.1, thread.stop)
+    timer.start()
     with pytest.raises(ConnectionClosed, match="during this call"):
         next(waiting)
+    timer.join()
     with pytest.raises(ConnectionClosed, match="was closed"):
         thread.run(lambda: asyncio.sleep(0))
     thread.stop()
@@ -144,6 +146,6 @@ def test_a_forked_process_leaves_it_to_its_parent() -> None:
 
 
 def _run(program: str) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", program]
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
