@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from gateway.__main__ import main
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import known_scopes
 from tests.demo import expected
@@ -41,14 +45,33 @@ def _variables(folder: Path, url: str) -> dict[str, str]:
     return clean_environment({**state, "PYTHONPATH": paths, "TURNWIRE_URL": url, "LC_ALL": "C.UTF-8"})
 
 
-async def _piped(variables: Mapping[str, str], folder: Path, text: bytes, *options: str) -> tuple[int | None, str, str]:
-    """Pipe a text into the command, and return its exit code, its output and its errors."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *CHAT, *options, env=variables, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe
-    )
-    output, errors = await asyncio.wait_for(process.communicate(text), 60)
-    return process.returncode, output.decode(), errors.decode()
+class _Command:
+    """Runs the command in this process, which is quicker than a new one."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: Mapping[str, str]
+    ) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    def __call__(self, text: bytes, *options: str) -> tuple[int | str | None, str, str]:
+        """Pipe a text into it, and return its exit code, its output and its errors."""
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        code: int | str | None = 0
+        try:
+            main(["chat", *options])
+        except SystemExit as exited:
+            code = exited.code
+        return code, *self._capsys.readouterr()
+
+    def fails(self, text: bytes, code: int, words: str, *options: str) -> None:
+        """Check that it prints nothing but one sentence with these words on standard error."""
+        assert (failed := self(text, *options))[:2] == (code, "")
+        assert words in failed[2]
+        assert failed[2].startswith("turnwire: ")
+        assert failed[2].count("\n") == 1
 
 
 async def _newest(url: str) -> list[Message]:
@@ -174,29 +197,30 @@ async def test_a_lost_connection(served: GatewayProcess, tmp_path: Path) -> None
             assert "Traceback" not in terminal.text
 
 
-async def test_a_pipe(served: GatewayProcess, tmp_path: Path) -> None:
+async def test_a_pipe(
+    served: GatewayProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Standard output has the answer and nothing else, and no conversation is added. Every failure is a sentence and 1."""
     variables = _variables(tmp_path, served.url)
     before = len(await _newest(served.url))
-    answered, failed, empty, unknown = await asyncio.gather(
-        _piped(variables, tmp_path, b"Hi\n"),
-        _piped({**variables, "TURNWIRE_URL": "http://127.0.0.1:9"}, tmp_path, b"Hi"),
-        _piped(variables, tmp_path, b" \n"),
-        _piped(variables, tmp_path, b"Hi", "--model", "nope", "--transport", "http"),
-    )
-    assert answered == (0, expected("Hi", {}).rstrip("\n") + "\n", "")
-    assert len(await _newest(served.url)) == before
-    for (code, output, errors), words in (
-        (failed, "can't be reached"),
-        (empty, "Standard input is empty"),
-        (unknown, "Model nope not found."),
-    ):
-        assert (code, output) == (1, "")
-        assert words in errors
-        assert errors.startswith("turnwire: ")
-        assert errors.count("\n") == 1
-
     pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *CHAT, env=variables, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    output, errors = await asyncio.wait_for(process.communicate(b"Hi\n"), 60)
+    assert (process.returncode, errors.decode()) == (0, "")
+    assert output.decode() == expected("Hi", {}).rstrip("\n") + "\n"
+    assert len(await _newest(served.url)) == before
+
+    run = _Command(monkeypatch, capsys, variables)
+    run.fails(b"Hi", 1, "can't be reached", "--url", "http://127.0.0.1:9")
+    run.fails(b" \n", 1, "Standard input is empty")
+    run.fails(b"\xff", 1, "isn't UTF-8")
+    run.fails(b"Hi", 1, "Model nope not found.", "--model", "nope", "--transport", "http")
+    run.fails(b"Hi", 1, "Conversation not found.", "--conversation", "nope")
+    run.fails(b"Hi", 2, "--token is invalid: the file 'none' can't be read", "--token", "@none")
+    run.fails(b"Hi", 1, "ftp://example.com", "--url", "ftp://example.com")
+
     for stop in ("interrupt", "close"):
         process = await asyncio.create_subprocess_exec(
             *CHAT, env=variables, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe
@@ -216,41 +240,24 @@ async def test_a_pipe(served: GatewayProcess, tmp_path: Path) -> None:
         assert await process.stderr.read() == b""
 
 
-async def test_a_credential_and_a_wrong_server(tmp_path: Path) -> None:
-    """A key comes from a file. A wrong one, a server that isn't a gateway and an address that isn't one are explained."""
-    key, line = new_key(user="ann", service=None, scopes=known_scopes(["chat", "read", "cancel"]), lifetime_s=None)
-    keys = tmp_path / "keys.jsonl"
-    keys.write_text(line + "\n", encoding="utf-8")
-    (tmp_path / "key").write_text(key + "\n", encoding="utf-8")
-    (tmp_path / "key").chmod(0o600)
-    keys.chmod(0o600)
-
-    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
-        writer.close()
-
-    settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(keys)}
-    async with (
-        gateway_process(tmp_path, settings) as guarded,
-        await asyncio.start_server(other, "127.0.0.1", 0) as server,
-    ):
-        variables = _variables(tmp_path, guarded.url)
-        elsewhere = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        right, wrong, missing, stranger, no_url = await asyncio.gather(
-            _piped(variables, tmp_path, b"Hi", "--token", "@key"),
-            _piped({**variables, "TURNWIRE_TOKEN": key[:-1] + "!"}, tmp_path, b"Hi"),
-            _piped(variables, tmp_path, b"Hi", "--token", "@none"),
-            _piped(variables, tmp_path, b"Hi", "--url", elsewhere),
-            _piped(variables, tmp_path, b"Hi", "--url", "ftp://example.com"),
-        )
-    assert right == (0, expected("Hi", {}).rstrip("\n") + "\n", "")
-    for (code, output, errors), expected_code, words in (
-        (wrong, 1, "Invalid API key."),
-        (missing, 2, "--token is invalid: the file 'none' can't be read"),
-        (stranger, 1, "is not a Turnwire gateway"),
-        (no_url, 1, "ftp://example.com"),
-    ):
-        assert (code, output) == (expected_code, "")
-        assert words in errors
-        assert errors.count("\n") == 1
+async def test_a_credential_and_a_wrong_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key comes from a file. A wrong one, and a server that isn't a gateway, are explained."""
+    key, line = new_key(user="ann", service=None, scopes=known_scopes(["chat", "read", "cancel"]))
+    for name, text in (("keys.jsonl", line), ("key", key)):
+        (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o600)
+    settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(tmp_path / "keys.jsonl")}
+    async with gateway_process(tmp_path, settings) as guarded:
+        run = _Command(monkeypatch, capsys, _variables(tmp_path, guarded.url))
+        assert run(b"Hi", "--token", f"@{tmp_path / 'key'}") == (0, expected("Hi", {}).rstrip("\n") + "\n", "")
+        monkeypatch.setenv("TURNWIRE_TOKEN", key[:-1] + "!")
+        run.fails(b"Hi", 1, "Invalid API key.")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        serving = threading.Thread(target=other.serve_forever)
+        serving.start()
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+        run.fails(b"Hi", 1, "is not a Turnwire gateway", "--url", f"http://127.0.0.1:{other.server_port}")
+        other.shutdown()
+        serving.join()
