@@ -15,7 +15,7 @@ from typing import Any
 
 from turnwire.client import AbortController, AbortSignal, Gateway, TurnwireError, connect
 
-SLOW: dict[str, Any] = {"demo": {"rate": 20, "tokens": 200}}
+SLOW: dict[str, Any] = {"demo": {"rate": 20, "tokens": 60}}
 
 
 async def code_of(attempt: Callable[[], Awaitable[object]] | Callable[[], object]) -> str:

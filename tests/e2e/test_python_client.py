@@ -142,7 +142,7 @@ async def test_what_is_not_a_gateway_is_named(tmp_path: Path) -> None:
 async def test_programs_that_end_badly_end_quietly(tmp_path: Path) -> None:
     """A closed loop, a fork, another thread, a forgotten gateway and cancelled tasks get typed errors, and nothing is
     written to stderr: no task is lost, no exception is unretrieved, no socket is left open."""
-    async with gateway_process(tmp_path, {}) as gateway:
+    async with gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.2"}) as gateway:
         ended = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-W", "error", "-m", "tests.client_cases.python_endings", gateway.url],

@@ -192,7 +192,9 @@ def reason_text(reason: object) -> str | None:
     if reason is None:
         return None
     try:
-        text = str(reason) or type(reason).__name__
+        text = str(reason)
+        if not text and not isinstance(reason, str):
+            text = type(reason).__name__
     except Exception:
         text = type(reason).__name__  # an object may have a `__str__` that fails
     return text.encode("utf-8", "replace").decode()[:REASON_CHARS_MAX] or None

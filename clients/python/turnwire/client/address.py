@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -59,7 +60,8 @@ def _problem(url: str, parts: SplitResult, host: str | None) -> str | None:
 
 
 def _invalid(url: object, why: str) -> InvalidUrl:
-    shown = str(url).partition("?")[0]
+    # Neither a query nor a login is shown: they may have a credential.
+    shown = re.sub(r"//[^/?#]*@", "//", str(url)[:300].partition("?")[0])
     return InvalidUrl(
         f"{shown[:200]!r} can't be the URL of a gateway: {why}. Use one such as wss://gateway.example/ws."
     )

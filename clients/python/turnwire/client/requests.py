@@ -80,16 +80,16 @@ class Requests:
             try:
                 result = msgspec.json.decode("".join(entry.pieces)) if answer.pieces else answer.result
             except msgspec.DecodeError:
-                reject(
-                    entry.future,
+                self._reject(
+                    entry,
                     TurnwireError("The pieces of the answer don't fit together. Try again.", code="invalid_answer"),
                 )
                 return
-            settle(entry.future, result)
+            self._settle(entry, result)
         elif answer.error.code == "shutting_down" and entry.start_of:
             entry.sent = False  # nothing was stored, so it is sent again on the next socket
         else:
-            reject(entry.future, from_record(answer.error))
+            self._reject(entry, from_record(answer.error))
 
     def resume(self) -> None:
         """Send all of them, in order. A socket is ready."""
@@ -101,8 +101,8 @@ class Requests:
         for entry in tuple(self._pending.values()):
             entry.pieces = []
             if entry.sent and not _is_idempotent(entry.frame):
-                reject(
-                    entry.future,
+                self._reject(
+                    entry,
                     ConnectionLost(
                         "The connection was lost before the answer came, and the gateway may have handled the request. "
                         "Look whether it has, then try again."
@@ -112,7 +112,7 @@ class Requests:
     def close(self, error: TurnwireError) -> None:
         """Reject all of them. The connection is closed for good."""
         for entry in tuple(self._pending.values()):
-            reject(entry.future, error)
+            self._reject(entry, error)
 
     def is_starting(self, key: Key) -> bool:
         """Whether the turn's start has no answer yet."""
@@ -121,7 +121,7 @@ class Requests:
     def settle_start(self, key: Key, result: dict[str, Any]) -> None:
         """Settle a start whose turn has sent events already."""
         if entry := self._starts.get(key):
-            settle(entry.future, result)
+            self._settle(entry, result)
 
     def withdraw_start(self, key: Key) -> bool:
         """Withdraw a start. Return False if there is none, or the gateway may have accepted it."""
@@ -131,6 +131,14 @@ class Requests:
         entry.future.cancel()
         self._remove(entry)
         return True
+
+    def _settle(self, entry: Pending, result: Any) -> None:
+        self._remove(entry)
+        settle(entry.future, result)
+
+    def _reject(self, entry: Pending, error: TurnwireError) -> None:
+        self._remove(entry)
+        reject(entry.future, error)
 
     def _remove(self, entry: Pending) -> None:
         self._pending.pop(entry.frame["id"], None)
@@ -145,10 +153,10 @@ class Requests:
                 entry.sent = True
         except TurnwireError as error:
             if not self._too_large(entry):
-                reject(entry.future, error)
+                self._reject(entry, error)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            reject(
-                entry.future,
+            self._reject(
+                entry,
                 TurnwireError(
                     f"A field can't be sent: {error}. Use texts, numbers, lists and dicts.", code="invalid_request"
                 ),
