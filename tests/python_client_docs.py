@@ -94,6 +94,9 @@ def blocking() -> None:
         assert_type(gateway.models().default, str)
         for record in gateway.conversations(limit=3):
             assert_type(record.id, str)
+        conversation = gateway.create_conversation("mine", title="Mine")
+        assert_type(conversation.get().title, str)
+        assert_type(conversation.start("Hello"), sync.Turn)
         gateway.start("Hello", nonsense=1)  # type: ignore[call-arg]
 
 

@@ -25,7 +25,7 @@ from tests.gateway_process import ROOT, GatewayProcess, clean_environment, gatew
 from tests.pseudo_terminal import CTRL_C, CTRL_D, TAB, UP, pseudo_terminal
 from turnwire.client import Message, connect
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 CHAT = (sys.executable, "-m", "gateway", "chat")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)

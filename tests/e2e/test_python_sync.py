@@ -17,7 +17,7 @@ from tests.gateway_process import ROOT, GatewayProcess, clean_environment, gatew
 from turnwire.client import AbortController, CallbackFailed, ConnectionClosed, Message, TurnwireError
 from turnwire.client.sync import Turn, connect
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 FAST = {"demo": {"rate": 0, "tokens": 300}}
 SLOW = {"demo": {"rate": 20, "tokens": 5000}}

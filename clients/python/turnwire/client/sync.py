@@ -72,6 +72,18 @@ def _paged(method: Callable[Concatenate[Any, P], client.Pages[Item]]) -> Callabl
     return call
 
 
+def _opening(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, client.Conversation]],
+) -> Callable[Concatenate[Any, P], Conversation]:
+    """Return a method that calls `method`, which is async, and returns its conversation."""
+
+    @functools.wraps(method)
+    def call(self: _Wrapper, /, *args: P.args, **kwargs: P.kwargs) -> Conversation:
+        return Conversation(self._thread, self._thread.run(lambda: method(self._inner, *args, **kwargs)))
+
+    return call
+
+
 class Turn(_Wrapper):
     """A started turn. Iterate it for its events, call `result` for its message, or both.
 
@@ -307,9 +319,9 @@ class Gateway(_Starter):
         params: Any,
         *,
         signal: client.AbortSignal | None = None,
-        on_chunk: Callable[[str], None] | None = None,
-        on_error: Callable[[client.TurnwireError], None] | None = None,
-        on_complete: Callable[[client.Message], None] | None = None,
+        on_chunk: Callable[[str], object] | None = None,
+        on_error: Callable[[client.TurnwireError], object] | None = None,
+        on_complete: Callable[[client.Message], object] | None = None,
     ) -> Turn:
         """Start a turn and report it to callbacks, as `turnwire.client.Gateway.send` does. Return the turn at once.
 
@@ -318,7 +330,7 @@ class Gateway(_Starter):
         """
         reported = asyncio.Event()
 
-        def last(callback: Callable[[Any], None] | None) -> Callable[[Any], Awaitable[None]]:
+        def last(callback: Callable[[Any], object] | None) -> Callable[[Any], Awaitable[None]]:
             called = _in_thread(callback)
 
             async def call(value: Any) -> None:
@@ -360,10 +372,7 @@ class Gateway(_Starter):
         """Return a conversation by its id. Nothing is sent."""
         return Conversation(self._thread, self._inner.conversation(conversation))
 
-    @functools.wraps(client.Gateway.create_conversation)
-    def create_conversation(self, conversation: str | None = None, **fields: Any) -> Conversation:
-        created = self._thread.run(lambda: self._inner.create_conversation(conversation, **fields))
-        return Conversation(self._thread, created)
+    create_conversation = _opening(client.Gateway.create_conversation)
 
     def events(self) -> Iterator[client.GatewayEvent | ConnectionState | client.UnknownEvent]:
         """Iterate what belongs to no turn: changes of the state, `GoingAway`, `Durability`, `ConversationsChanged`, …"""
