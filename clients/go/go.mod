@@ -1,4 +1,4 @@
-module turnwire/examples/go-client
+module turnwire/clients/go
 
 go 1.23
 
