@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import filecmp
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from gateway import __version__
 from gateway.http.assets import SERVED_SUFFIXES
+from tests import python_client_docs
 from tests.client import client
 from tests.compiled import COMPILED, python_files
 from tests.demo import expected
@@ -57,21 +60,56 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
-    """The wheel has all files of the three packages and the page, but not the tools that made static/vendor."""
+    """The wheel has all files of the four packages and the page, but not the tools that made static/vendor."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store"}
+    assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store", "turnwire"}
     page = {name for name in names if name.startswith("gateway/static/")}
     assert "gateway/static/vendor/marked.js" in page
     assert {name for name in page if not name.endswith(SERVED_SUFFIXES)} == {"gateway/static/package.json"}
-    listed = subprocess.run(
-        ["git", "ls-files", "gateway", "providers", "store"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert {name for name in listed.stdout.split() if name not in names} == set()
+    command = ["git", "ls-files", "gateway", "providers", "store", "clients/python/turnwire"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert {name.removeprefix("clients/python/") for name in listed.stdout.split()} - set(names) == set()
+    assert "turnwire/client/py.typed" in names
     assert any(name.startswith("store/archive/migrations/versions/") for name in names)
     site = {str(path.relative_to(ROOT)) for path in (ROOT / "site").rglob("*") if path.is_file()}
     assert {f"gateway/{name}" for name in site} == {name for name in names if name.startswith("gateway/site/")}
+
+
+async def test_the_client_in_a_users_project(built: Path, tmp_path: Path) -> None:
+    """An environment with the wheel and only the needs of the extra `client` runs each block of the client's README without
+    a warning. There, the client imports nothing else of third parties, and a strict type checker accepts a program."""
+    _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
+    python = tmp_path / "env" / "bin" / "python"
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
+    names = [re.split(r"\W", need)[0] for need in needs]
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(rf"^(?:{'|'.join(names)})==.*\n(?:    .*\n)+", lock, re.MULTILINE)
+    assert len(pinned) == len(names)
+    (tmp_path / "client.lock").write_text("".join(pinned), encoding="utf-8")
+    uv = installed(ROOT / ".venv-upkeep" / "bin" / "uv", "uv")
+    install = (uv, "pip", "install", "-q", "--python", python, "--no-deps")
+    _run(*install, "--require-hashes", "-r", "client.lock", cwd=tmp_path)
+    _run(*install, "--no-index", *built.glob("*.whl"), cwd=tmp_path)
+    assert json.loads(_run(python, "-c", python_client_docs.IMPORTED, cwd=tmp_path)) == sorted([*names, "turnwire"])
+    printed = await python_client_docs.printed(python, tmp_path)
+    for title, words in python_client_docs.EXPECTED.items():
+        assert re.search(words, printed[title], re.DOTALL), f"{title}: {printed[title]}"
+    (tmp_path / "program.py").write_text(python_client_docs.PROGRAM, encoding="utf-8")
+    check = ("-m", "mypy", "--strict", "--python-executable", python, "--cache-dir", tmp_path / "cache", "program.py")
+    assert _run(sys.executable, *check, cwd=tmp_path).startswith("Success")
+
+
+def test_the_clients_readme_names_its_needs() -> None:
+    """The line that installs the needs of the client has those of the extra, and each block of Python is expected."""
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
+    assert "pip install " + " ".join(f'"{need}"' for need in needs) + "\n" in python_client_docs.README
+    assert set(python_client_docs.blocks()) == set(python_client_docs.EXPECTED)
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
