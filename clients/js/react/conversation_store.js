@@ -2,7 +2,7 @@
 
 import { Lifetime } from "./lifetime.js";
 import { Store } from "./store.js";
-import { copyParts, errorOf, partsOf, viewOf, viewOfAnswer, viewOfInput } from "./views.js";
+import { copyParts, errorOf, isSame, partsOf, viewOf, viewOfAnswer, viewOfInput } from "./views.js";
 
 const AT_FIRST = { messages: [], status: "loading", error: null, title: null, hasMore: false };
 
@@ -25,7 +25,7 @@ export class ConversationStore {
   #error = null;
   /** The turns at the end of the conversation: those that run, and those that have failed before they were stored. */
   #turns = new Map();
-  #lastSent = { key: "", turn: null };
+  #lastSent = { fields: null, turn: null };
   /** Grows with each change of the head, so that an answer that is older than the change is ignored. */
   #headChanges = 0;
 
@@ -37,12 +37,11 @@ export class ConversationStore {
 
   send(fields) {
     if (!this.#lifetime.isActive) throw new Error("The component isn't mounted. Call `send` in an effect or in an event handler.");
-    const key = JSON.stringify(fields);
-    if (this.#lifetime.isRemounted && key === this.#lastSent.key) return this.#lastSent.turn; // an effect that runs twice
+    if (this.#lifetime.isRemounted && isSame(fields, this.#lastSent.fields)) return this.#lastSent.turn; // an effect that runs twice
     for (const [id, { turn }] of this.#turns) if (turn.ended) this.#turns.delete(id);
     this.#error = null;
     const turn = this.#conversation.start({ create: true, on_busy: "interrupt", ...fields });
-    this.#lastSent = { key, turn };
+    this.#lastSent = { fields, turn };
     this.#add(turn, fields);
     // A conversation that this turn has created can be attached from now on.
     turn.accepted.then(() => this.#attachNew()).catch(() => {});

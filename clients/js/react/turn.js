@@ -4,7 +4,7 @@ import { useCallback, useEffect, useMemo, useRef, useSyncExternalStore } from "r
 import { useHolder } from "./connection.js";
 import { Lifetime } from "./lifetime.js";
 import { Store } from "./store.js";
-import { copyParts, errorOf, fieldsOf } from "./views.js";
+import { copyParts, errorOf, fieldsOf, isSame } from "./views.js";
 
 const IDLE = { turn: null, status: "idle", text: "", parts: [], message: null, error: null };
 
@@ -14,7 +14,7 @@ class TurnStore {
   #holder;
   #leaveHolder = null;
   #unsubscribe = () => {};
-  #key = "";
+  #fields = null;
   #parts = [];
   #message = null;
   #lifetime = new Lifetime(() => void (this.#leaveHolder = this.#holder.join()), () => this.#end());
@@ -25,12 +25,11 @@ class TurnStore {
   }
 
   start(fields) {
-    const key = JSON.stringify(fields);
-    if (this.#lifetime.isRemounted && this.turn && key === this.#key) return this.turn; // an effect that runs twice
+    if (this.#lifetime.isRemounted && this.turn && isSame(fields, this.#fields)) return this.turn; // an effect that runs twice
     if (!this.#lifetime.isActive) throw new Error("The component isn't mounted. Call `start` in an effect or in an event handler.");
     this.#leave();
     const turn = this.#holder.connection.start(fields);
-    this.#key = key;
+    this.#fields = fields;
     this.turn = turn;
     this.#parts = [];
     this.#message = null;

@@ -7,6 +7,11 @@ export function fieldsOf(defaults, input, fields) {
   return { ...defaults, ...fields, ...(input !== undefined && { input }) };
 }
 
+/** Returns whether two starts have the same fields. */
+export function isSame(a, b) {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
 /** Copies parts that are still being written. A part that has no more text than its last copy isn't copied again. */
 export function copyParts(parts, copies) {
   return parts.map((part, n) => (copies[n] && sizeOf(copies[n]) === sizeOf(part) && copies[n].kind === part.kind ? copies[n] : { ...part }));

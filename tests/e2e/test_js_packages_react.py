@@ -1,0 +1,309 @@
+"""`turnwire/ai-sdk` and `turnwire/react` as they are packed, with the real AI SDK and React in Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
+
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.page_stage import WatchedPage, browser_context
+from tests.programs import installed, program
+from tests.upstream import Upstream, chat, error_response
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.browser,
+    pytest.mark.timeout(180),
+    pytest.mark.asyncio(loop_scope="session"),
+]
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / "tests" / "dialect_clients"
+HTML = (
+    "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,>"
+    "<div id=app></div><script type=module src=/page.js></script>"
+)
+WORDS = [f"w{n} " for n in range(90)]
+TEXT = "".join(WORDS).strip()
+LONG = [f"w{n} " for n in range(5000)]
+CALL = {
+    "tool_calls": [
+        {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+    ]
+}
+
+
+async def run(*command: str | Path, cwd: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+
+
+async def bundled(folder: Path) -> str:
+    """Pack the package, install it beside the packages of the page, and return the page's program."""
+    installed(CLIENTS / "node_modules" / ".package-lock.json", "the packages of tests/dialect_clients")
+    source = folder / "source"
+    for name in ("clients/js", "static"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("dist", "node_modules"))
+    shutil.copy(ROOT / "LICENSE", source)
+    await run(program("npm"), "pack", "--silent", "--pack-destination", folder, cwd=source / "clients" / "js")
+    with tarfile.open(next(folder.glob("turnwire-*.tgz"))) as archive:
+        archive.extractall(folder, filter="data")
+    modules = folder / "node_modules"
+    modules.mkdir()
+    (folder / "package").rename(modules / "turnwire")
+    for one in (CLIENTS / "node_modules").iterdir():
+        (modules / one.name).symlink_to(one.resolve())
+    shutil.copy(CLIENTS / "turnwire_page.jsx", folder)
+    options = ("--bundle", "--format=esm", "--jsx=automatic", '--define:process.env.NODE_ENV="development"')
+    esbuild = modules / "esbuild" / "bin" / "esbuild"
+    await run(
+        *(program("node"), esbuild, "turnwire_page.jsx", *options, "--log-level=warning"),
+        *("--preserve-symlinks", "--outfile=page.js"),
+        cwd=folder,
+    )
+    return (folder / "page.js").read_text()
+
+
+@dataclass
+class Site:
+    """A page's origin, and the gateway and the provider behind it."""
+
+    origin: str
+    gateway: GatewayProcess
+    upstream: Upstream
+
+    @asynccontextmanager
+    async def opened(self, context: BrowserContext, name: str, anchor: str = "") -> AsyncIterator[Page]:
+        """Open the page, and check on exit that nothing has failed in it."""
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        await page.goto(f"{self.origin}/?gateway={self.gateway.url}&chat={name}{anchor}")
+        await expect(page.locator("main"), "\n".join(watched.errors)).to_be_visible()
+        yield page
+        assert watched.errors == []
+        assert await page.evaluate("faults") == []
+        await page.close()
+
+    def context(self) -> list[tuple[str, Any]]:
+        """Return the messages that the provider was sent last."""
+        return [(one["role"], one.get("content")) for one in self.upstream.requests[-1].body["messages"]]
+
+    async def stopped(self) -> None:
+        """Wait until the gateway has closed its last request to the provider."""
+        async with asyncio.timeout(20):
+            await self.upstream.requests[-1].disconnected.wait()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    script = await bundled(tmp_path_factory.mktemp("page"))
+
+    async def serve(request: web.Request) -> web.Response:
+        if request.path == "/page.js":
+            return web.Response(text=script, content_type="text/javascript")
+        return web.Response(text=HTML, content_type="text/html")
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", serve)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with Upstream() as upstream:
+        settings = {
+            "OPENAI_API_KEY": "k",
+            "OPENAI_BASE_URL": upstream.openai_url,
+            "TURNWIRE_ALLOWED_ORIGINS": origin,
+        }
+        async with gateway_process(tmp_path_factory.mktemp("gateway"), settings) as gateway:
+            yield Site(origin, gateway, upstream)
+    await runner.cleanup()
+
+
+async def send(page: Page | Locator, text: str, button: str = "Send") -> None:
+    await page.locator("input").fill(text)
+    await page.get_by_role("button", name=button, exact=True).click()
+
+
+def last(page: Page) -> Locator:
+    """Return the text of the last message."""
+    return page.locator("article").last.locator("[data-kind=text]").last
+
+
+async def texts(page: Page) -> list[str]:
+    """Return what the page shows of each message."""
+    return [text.strip() for text in await page.locator("article").all_text_contents()]
+
+
+async def test_a_chat_survives_reloads_is_seen_in_two_tabs_and_is_stopped(browser: Browser, site: Site) -> None:
+    """The answer goes on after reloads, and the provider is asked once. Another tab shows it from the start, without a
+    reload, and stops it in both. A stop before the first token reaches the provider too. Each page has one socket."""
+    upstream = site.upstream
+    async with browser_context(browser) as context, site.opened(context, "tabs") as page:
+        upstream.play(chat(*WORDS, usage={"prompt_tokens": 7, "completion_tokens": 90}).replace(rate=30))
+        await send(page, "Count")
+        for words in ("w3", "w12"):
+            await expect(last(page)).to_contain_text(words)
+            await page.reload()
+        await expect(last(page)).to_have_text(TEXT)
+        await expect(page.locator("output")).to_have_text("ready")
+        assert await texts(page) == ["Count", TEXT]
+        assert len(upstream.requests) == 1
+        metadata = json.loads(await page.locator("article").last.get_attribute("data-metadata") or "")
+        assert metadata["usage"] == {"inputTokens": 7, "outputTokens": 90, "totalTokens": 97}
+        assert (metadata["finishReason"], metadata["conversation"], metadata["model"]) == ("stop", "tabs", "openai/m")
+        await page.reload()
+        await expect(last(page)).to_have_text(TEXT)
+        assert await texts(page) == ["Count", TEXT]
+        async with site.opened(context, "tabs") as other:
+            await expect(last(other)).to_have_text(TEXT)
+            upstream.play(chat(*LONG).replace(rate=60))
+            await send(page, "Count on")
+            for tab in (page, other):
+                await expect(last(tab)).to_contain_text("w5")
+            await other.get_by_role("button", name="Stop").click()
+            for tab in (page, other):
+                await expect(tab.locator("output")).to_have_text("ready")
+            await site.stopped()
+            assert (await texts(page))[:3] == (await texts(other))[:3] == ["Count", TEXT, "Count on"]
+            assert await other.evaluate("counted") == {"made": 1, "open": 1}
+        upstream.play(chat("Never").replace(delay_s=60))
+        await send(page, "Wait")
+        await expect(page.locator("output")).to_have_text("submitted")
+        while len(upstream.requests) < 3:
+            await asyncio.sleep(0.02)
+        await page.get_by_role("button", name="Stop").click()
+        await site.stopped()
+        assert await page.evaluate("counted") == {"made": 1, "open": 1}
+
+
+async def test_a_chat_regenerates_edits_calls_a_tool_and_fails(browser: Browser, site: Site) -> None:
+    """The provider gets the context that the page shows: after a regeneration and an edit, with the result of a tool, with a
+    file, with reasoning, and after a failure, whose code is known."""
+    upstream = site.upstream
+    async with browser_context(browser) as context, site.opened(context, "edits") as page:
+
+        async def answered(text: str) -> list[tuple[str, Any]]:
+            await expect(last(page)).to_have_text(text)
+            await expect(page.locator("output")).to_have_text("ready")
+            return site.context()
+
+        upstream.play(chat("One."), chat("Two."), chat("Two again."), chat("Edited."))
+        await send(page, "First")
+        assert await answered("One.") == [("user", "First")]
+        await send(page, "Second")
+        assert await answered("Two.") == [("user", "First"), ("assistant", "One."), ("user", "Second")]
+        await page.reload()  # it has to find the stored messages again
+        await expect(last(page)).to_have_text("Two.")
+        await page.get_by_role("button", name="Regenerate").click()
+        assert await answered("Two again.") == [("user", "First"), ("assistant", "One."), ("user", "Second")]
+        await send(page, "First, edited", "Edit")
+        assert await answered("Edited.") == [("user", "First, edited")]
+        assert await texts(page) == ["First, edited", "Edited."]
+
+        upstream.play(chat(CALL, finish="tool_calls"), chat("It is 3.").replace(rate=2))
+        await send(page, "Add 1 and 2")
+        await page.get_by_role("button", name="Add").click()
+        while upstream.requests[-1].body["messages"][-1]["role"] != "tool":
+            await asyncio.sleep(0.02)
+        await page.reload()  # it resumes the second step, and shows the first one before it
+        assert (await answered("It is 3."))[-2:] == [("assistant", None), ("tool", '{"sum":3}')]
+        assert (await texts(page))[2:] == ["Add 1 and 2", '{"a":1,"b":2}{"sum":3}It is 3.']
+
+        upstream.play(error_response(400, {"error": {"message": "Not this."}}), chat("Seen."))
+        await send(page, "Look", "Send a file")
+        await expect(page.get_by_role("alert")).to_contain_text("upstream_")
+        await page.get_by_role("button", name="Regenerate").click()
+        *_, (_, seen) = await answered("Seen.")
+        assert [part["type"] for part in seen] == ["text", "image_url"]
+
+        await page.evaluate("model = 'demo', params = {demo: {thinking: 3, text: 'Thought.', rate: 0}}")
+        await send(page, "Think")
+        await answered("Thought.")
+        assert await page.locator("article").last.locator("em").inner_text() != ""
+        await page.evaluate("model = 'nobody'")
+        await send(page, "Hi")
+        await expect(page.get_by_role("alert")).to_contain_text("model_not_found")
+
+
+async def test_the_hooks_in_strict_mode(browser: Browser, site: Site) -> None:
+    """The double effects of `StrictMode` open one socket and start one turn. Two components share a conversation, two tabs see
+    the same. There is at most one render for each frame, and finished messages aren't rendered again. When nothing is mounted, no
+    socket is open, and a completion has been stopped."""
+    upstream = site.upstream
+    before = len(upstream.requests)
+    async with browser_context(browser) as context, site.opened(context, "hooks", "#hooks") as page:
+
+        async def show(what: str, tab: Page = page) -> None:
+            await tab.get_by_role("button", name=f"Show {what}").click()
+
+        first, second = (page.get_by_role("region", name=name) for name in ("first", "second"))
+        await show("conversation")
+        await expect(first.locator("output")).to_have_text("ready")
+        upstream.play(chat("One."), chat(*WORDS).replace(rate=300), chat("Again."))
+        await send(first, "First")
+        for shown in (first, second):
+            await expect(shown.locator("article")).to_have_text(["First", "One."])
+        await page.evaluate("renders = {}, frames_ = 0")
+        await send(second, "Count")
+        await expect(first.locator("article").last).to_have_text(TEXT)
+        await expect(first.locator("output")).to_have_text("ready")
+        renders, frames = await page.evaluate("[renders, frames_]")
+        # `StrictMode` renders twice, and so do the two components. Typing and the button cause renders of their own.
+        assert renders["first"] <= 2 * (frames + 4), (renders, frames)
+        assert renders["user"] <= 12, renders
+        await second.get_by_role("button", name="Regenerate").click()
+        await expect(first.locator("article")).to_have_text(["First", "One.", "Count", "Again."])
+        assert await page.evaluate("counted") == {"made": 1, "open": 1}
+
+        async with site.opened(context, "hooks", "#hooks") as other:
+            await show("conversation", other)
+            there = other.get_by_role("region", name="first")
+            await expect(there.locator("article")).to_have_text(["First", "One.", "Count", "Again."])
+            upstream.play(chat(*LONG).replace(rate=60))
+            await send(first, "Count on")
+            for shown in (first, there):
+                await expect(shown.locator("article").last).to_contain_text("w5")
+            await show("none", other)
+            await show("conversation", other)
+            await expect(there.locator("article").last).to_contain_text("w9")
+            await there.get_by_role("button", name="Stop").click()
+            for shown in (first, there):
+                await expect(shown.locator("article").last).to_have_attribute("data-status", "cancelled")
+                await expect(shown.locator("output")).to_have_text("ready")
+            await site.stopped()
+        upstream.play(error_response(400, {"error": {"message": "Not this."}}))
+        await send(first, "Fail")
+        await expect(second.get_by_role("alert")).to_contain_text("upstream_")
+        await show("none")
+        await page.wait_for_function("counted.open === 0")
+
+        upstream.play(chat("Completed."))
+        asked = len(upstream.requests)
+        await show("completion")
+        await expect(page.locator("[data-completion=completed]")).to_have_text("done: Completed.")
+        assert len(upstream.requests) == asked + 1
+        await show("none")
+        upstream.play(chat(*LONG).replace(rate=60))
+        await show("completion")
+        await expect(page.locator("[data-completion=running]")).to_contain_text("w3")
+        await show("none")
+        await site.stopped()
+        await page.wait_for_function("counted.open === 0")
+        assert await page.evaluate("counted.made") == 3
+    assert len(upstream.requests) == before + 7
