@@ -3,6 +3,7 @@
 import { reasonText } from "./abort_reason.js";
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
+import { Emitter } from "./emitter.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
 import { ListAttachment } from "./list_attachment.js";
@@ -21,7 +22,7 @@ const PING_EVERY_MS = 10_000;
  * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
  * of this connection: `durability`, `going_away`, …), `conversations` (a change of the list, after `attachConversations`).
  */
-export class Connection extends EventTarget {
+export class Connection extends Emitter {
   #socket = null;
   #requests = new Requests((frame) => this.#socket.send(frame));
   #turns;
@@ -37,26 +38,29 @@ export class Connection extends EventTarget {
   #list = new ListAttachment(
     (type) => this.request(type),
     () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
-    (change) => this.#emit("conversations", change),
+    (change) => this.emit("conversations", change),
   );
   #pingTimer = 0;
   #isLive = false;
 
-  constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
+  constructor({ url, codec = "json", transport = "auto", token, ticket, wire = null, socket, webSocket, storage }) {
     super();
     this.#credential = token ?? ticket; // an `auth` frame accepts either
     this.#turns = new FollowedTurns(new RunningTurnIds(url, storage), this.#attachments, {
       cancel: (turn, reason) => this.cancel([turn], reason),
       detach: (turn) => void this.request("turn.detach", { turn: turn.id }).catch(() => {}),
       conversation: (id) => this.#conversations.get(id),
-      emit: (type, detail) => this.#emit(type, detail),
+      emit: (type, detail) => this.emit(type, detail),
     });
     this.#socket = new ReconnectingSocket({
       url,
       codec,
+      transport,
       token,
       ticket,
       socket,
+      webSocket,
+      isIdle: () => this.#turns.running.length === 0,
       onFrame: (frame, at) => this.#receive(frame, at),
       onExpiring: (expires_at) => void this.#renew(expires_at),
       onWake: this.#pingQuietly,
@@ -71,6 +75,10 @@ export class Connection extends EventTarget {
 
   get codec() {
     return this.#socket.codec;
+  }
+
+  get transport() {
+    return this.#socket.transport;
   }
 
   get traffic() {
@@ -198,7 +206,7 @@ export class Connection extends EventTarget {
     const sentAt = performance.now();
     await this.request("ping");
     const roundtrip = performance.now() - sentAt;
-    this.#emit("roundtrip", roundtrip);
+    this.emit("roundtrip", roundtrip);
     return roundtrip;
   }
 
@@ -241,17 +249,17 @@ export class Connection extends EventTarget {
     const staysLive = this.#isLive && state.state === "live"; // only `suspect` has changed
     this.#isLive = state.state === "live";
     if (staysLive) {
-      this.#emit("state", state);
+      this.emit("state", state);
       return;
     }
     clearInterval(this.#pingTimer);
     if (state.state === "live") {
-      this.#emit("ready", state.ready);
+      this.emit("ready", state.ready);
       if (this.state.state === "closed") return; // a listener has closed it
       this.#resume();
     } else if (state.state === "waiting") this.#interrupt();
     else if (state.state === "closed") this.#shutDown(closedError(state));
-    this.#emit("state", state);
+    this.emit("state", state);
   }
 
   #resume() {
@@ -303,12 +311,8 @@ export class Connection extends EventTarget {
     else if (frame.type === "conversations.changed") this.#list.receive(frame);
     else {
       if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.receive(frame);
-      this.#emit("event", frame);
+      this.emit("event", frame);
     }
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 

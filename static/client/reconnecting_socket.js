@@ -6,10 +6,11 @@
 
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
-import { codecOf } from "./codecs.js";
+import { codecOf, codecs, PROTOCOL } from "./codecs.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
-import { GatewayCheck } from "./gateway_check.js";
+import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
+import { socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
@@ -17,8 +18,15 @@ import { WorkerSocket } from "./worker_socket.js";
 const TRY_EVERY_MS = 15_000;
 /** How soon a gateway on this machine has to answer after the network was lost. */
 const SUSPECT_MS = 1_000;
+/** How long a socket may take to open before the gateway is asked over HTTP. */
+const OPENING_MS = 4_000;
+/** After this number of openings in a row that failed over HTTP, a WebSocket is tried again. */
+const HTTP_FAILURES = 2;
 
-/** A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. */
+/**
+ * A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. Where the
+ * gateway answers but no WebSocket opens, an HttpSocket takes its place until one opens again.
+ */
 export class ReconnectingSocket {
   /** Receives every frame that is sent or received. Null: no observer. */
   wire = null;
@@ -28,6 +36,14 @@ export class ReconnectingSocket {
   #codec;
   #createSocket;
   #socket = null;
+  /** The codec of the current socket. */
+  #socketCodec;
+  /** Whether the next opening uses HTTP. */
+  #usesHttp;
+  #httpFailures = 0;
+  #openingTimer = 0;
+  /** Tries a WebSocket while HTTP is used. */
+  #probe = null;
   #state = { state: "connecting" };
   #attempt = 0;
   #retryTimer = 0;
@@ -43,6 +59,7 @@ export class ReconnectingSocket {
   #network;
   #check;
   #credentialRefused = false;
+  #hasTicket = false;
   #stateWaiters = [];
 
   /**
@@ -52,6 +69,9 @@ export class ReconnectingSocket {
    * @param {() => string | Promise<string>} [options.token] returns a credential for the `auth` frame
    * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket; empty: none is needed
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
+   * @param {typeof WebSocket} [options.webSocket] the class of sockets; null: there is none
+   * @param {"auto" | "socket" | "http"} options.transport
+   * @param {() => boolean} options.isIdle whether no turn is running
    * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
    *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
@@ -61,7 +81,8 @@ export class ReconnectingSocket {
   constructor(options) {
     this.#options = options;
     this.#codec = codecOf(options.codec);
-    this.#createSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
+    this.#createSocket = options.socket ?? socketCreator(options.webSocket);
+    this.#usesHttp = options.transport === "http" || !this.#createSocket;
     this.#isLocal = isLoopback(options.url);
     this.#check = new GatewayCheck(options.url);
     this.#network = new Network(() => this.#onNetworkLost(), () => this.#onNetworkBack());
@@ -77,14 +98,18 @@ export class ReconnectingSocket {
     return this.#codec.name;
   }
 
+  get transport() {
+    return this.#usesHttp ? "http" : "socket";
+  }
+
   /**
    * Sends one frame. Returns false, and sends nothing, if the connection is not live.
    * @throws {TurnwireError} `too_large`: the gateway would close the socket
    */
   send(frame) {
     if (this.#state.state !== "live" || this.#socket.readyState !== 1) return false;
-    const data = this.#codec.encode(frame);
-    const bytes = this.#codec.bytes(data);
+    const data = this.#socketCodec.encode(frame);
+    const bytes = this.#socketCodec.bytes(data);
     if (bytes > this.#state.ready.limits.frame_bytes) {
       throw new TurnwireError({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
     }
@@ -133,6 +158,7 @@ export class ReconnectingSocket {
       throw new TurnwireError({ code: "unsupported", message: "Pausing reads needs a browser with Worker support." });
     }
     if (!(this.#socket instanceof WorkerSocket)) {
+      this.#usesHttp = false;
       this.#createSocket = (url, protocols) => new WorkerSocket(url, protocols);
       this.#reopen();
     }
@@ -168,6 +194,7 @@ export class ReconnectingSocket {
   }
 
   #onNetworkBack() {
+    this.#probe?.hurry();
     if (this.#state.network === false) this.retryNow();
     this.#onWake();
   }
@@ -184,42 +211,115 @@ export class ReconnectingSocket {
 
   async #open() {
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
     const attempt = ++this.#attempt;
     this.#backoff.onConnecting();
     this.#watchdog.start();
     this.#setState({ state: "connecting" });
     try {
-      const url = await this.#buildUrl();
-      const token = await this.#options.token?.();
-      if (attempt === this.#attempt) this.#setHandlers(this.#createSocket(url, [this.#codec.subprotocol]), token);
+      if (this.#usesHttp) await this.#openHttp(attempt);
+      else await this.#openSocket(attempt);
     } catch (cause) {
       if (attempt === this.#attempt) this.#onOpenFailed(cause);
     }
   }
 
-  async #buildUrl() {
-    if (!this.#options.ticket) return this.#options.url;
-    const url = new URL(this.#options.url);
-    const ticket = await this.#options.ticket();
-    if (ticket) url.searchParams.set("ticket", ticket);
-    return url.href;
+  async #openSocket(attempt) {
+    const codec = this.#codec;
+    const { url, token } = await this.#credentials();
+    if (attempt !== this.#attempt) return;
+    const socket = this.#createSocket(url, [codec.subprotocol], token);
+    socket.onopen = () => this.#onOpen(socket, codec, token);
+    this.#setHandlers(socket, codec);
+    if (this.#mayUseHttp) this.#openingTimer = setTimeout(() => socket.readyState === 0 && void this.#askWhileOpening(attempt), OPENING_MS);
   }
 
-  #setHandlers(socket, token) {
+  async #openHttp(attempt) {
+    const [{ HttpSocket, SocketProbe }, { url, token }] = await Promise.all([import("./http_socket.js"), this.#credentials()]);
+    if (attempt !== this.#attempt) return;
+    if (this.#options.transport !== "http" && this.#createSocket) {
+      this.#probe ??= new SocketProbe(() => this.#openBeside(), () => this.#options.isIdle(), (socket, message) => this.#moveTo(socket, message));
+    }
+    this.#setHandlers(new HttpSocket(url, token), codecs.json);
+  }
+
+  /** Opens a socket beside the one that is used. */
+  async #openBeside() {
     const codec = this.#codec;
+    const { url, token } = await this.#credentials();
+    const socket = this.#createSocket(url, [codec.subprotocol], token);
+    socket.binaryType = "arraybuffer";
+    socket.onerror = () => {};
+    socket.onopen = () => this.#onOpen(socket, codec, token);
+    socket.codec = codec;
+    return socket;
+  }
+
+  /** Goes back to WebSockets, with one that is ready. */
+  #moveTo(socket, message) {
+    this.#usesHttp = false;
+    this.#dropSocket();
+    this.#setState({ state: "waiting", delay_ms: 0, reason: "A WebSocket opens again" });
+    if (this.#state.state === "closed") {
+      socket.close(NORMAL_CLOSURE);
+      return;
+    }
+    this.#watchdog.start();
+    this.#setHandlers(socket, socket.codec);
+    socket.onmessage(message);
+  }
+
+  /** Returns the address and the credential for the next opening. Over HTTP, a ticket can't be used. */
+  async #credentials() {
+    const url = new URL(this.#options.url);
+    const ticket = await this.#options.ticket?.();
+    if (ticket && this.#usesHttp) {
+      throw new TurnwireError({ code: "unsupported", message: "A ticket opens only WebSockets. Pass `token` to use HTTP." });
+    }
+    if (ticket) url.searchParams.set("ticket", ticket);
+    this.#hasTicket = Boolean(ticket);
+    return { url: url.href, token: await this.#options.token?.() };
+  }
+
+  #setHandlers(socket, codec) {
     this.#socket = socket;
+    this.#socketCodec = codec;
     this.traffic.sockets++;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => token && this.#authenticate(token);
     socket.onmessage = (message) => this.#onMessage(message.data, codec);
-    socket.onclose = (event) => this.#onLost(event.code, event.reason);
+    socket.onclose = (event) => this.#onLost(event.code, event.reason, event.error);
+    socket.onerror = () => {}; // the package `ws` throws an error that nobody takes
+  }
+
+  #onOpen(socket, codec, token) {
+    this.#check.onOpen();
+    if (token) this.#authenticate(socket, codec, token);
   }
 
   /** Sends the first frame, before `ready`. The close code reports a refusal. */
-  #authenticate(token) {
-    const data = this.#codec.encode({ type: "auth", token });
-    this.#socket.send(data);
-    this.#record("out", { type: "auth", token: "…" }, this.#codec.bytes(data), performance.now());
+  #authenticate(socket, codec, token) {
+    const data = codec.encode({ type: "auth", token });
+    socket.send(data);
+    this.#record("out", { type: "auth", token: "…" }, codec.bytes(data), performance.now());
+  }
+
+  /** Whether HTTP may take the place of WebSockets. */
+  get #mayUseHttp() {
+    return this.#options.transport === "auto" && !this.#usesHttp && !this.#hasTicket;
+  }
+
+  /** A socket takes long to open. If the gateway answers over HTTP meanwhile, something on the way keeps sockets from opening. */
+  async #askWhileOpening(attempt) {
+    const error = await this.#check.ask();
+    if (attempt !== this.#attempt || this.#socket?.readyState !== 0) return;
+    if (!error && this.#check.answered) this.#useHttp();
+  }
+
+  #useHttp() {
+    this.#usesHttp = true;
+    this.#httpFailures = 0;
+    this.#dropSocket();
+    void this.#open();
   }
 
   #onOpenFailed(cause) {
@@ -248,6 +348,11 @@ export class ReconnectingSocket {
     }
     this.#record("in", frame, codec.bytes(data), at);
     if (this.#state.suspect) this.#setState({ state: "live", ready: this.#state.ready });
+    if (frame.type === "ready" && (frame.protocol ?? PROTOCOL) !== PROTOCOL) {
+      this.#dropSocket();
+      this.#refuse(unknownProtocol(frame.protocol));
+      return;
+    }
     if (frame.type === "ready") this.#onReady(frame, at);
     else if (frame.type === "going_away") this.#backoff.setRequestedDelay(frame.reconnect_after_ms);
     else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
@@ -259,6 +364,9 @@ export class ReconnectingSocket {
     this.#backoff.onReady(at);
     this.#credentialRefused = false;
     this.#check.onReady();
+    this.#httpFailures = 0;
+    clearTimeout(this.#openingTimer);
+    if (this.#usesHttp) this.#probe?.start();
     this.#network.lost &&= this.#isLocal; // a socket has opened, so there is a network
     this.#setState({ state: "live", ready: frame });
   }
@@ -268,7 +376,7 @@ export class ReconnectingSocket {
     totals.frames++;
     totals.bytes += bytes;
     try {
-      this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
+      this.wire?.({ direction, frame, bytes, at, codec: (this.#socketCodec ?? this.#codec).name, socket: this.traffic.sockets });
     } catch (error) {
       console.error("turnwire: the wire observer failed", error); // an observer's error must not lose a frame
     }
@@ -279,6 +387,8 @@ export class ReconnectingSocket {
     const socket = this.#socket;
     this.#socket = null;
     this.#attempt++;
+    this.#probe?.stop();
+    clearTimeout(this.#openingTimer);
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(code);
@@ -291,9 +401,15 @@ export class ReconnectingSocket {
     this.#onLost(SOCKET_DROPPED, "The connection is opened again");
   }
 
-  #onLost(code, detail) {
+  #onLost(code, detail, error) {
     this.#watchdog.stop();
+    this.#probe?.stop();
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
+    if (error) {
+      this.#refuse(error);
+      return;
+    }
     const [wasReady, hadSocket] = [this.#state.state === "live", this.#socket !== null];
     this.#socket = null;
     const reason = closeReason(code) ?? (detail || this.#check.reason || "The connection was lost");
@@ -311,7 +427,12 @@ export class ReconnectingSocket {
     this.#retryAt = performance.now() + delay_ms;
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
     this.#setState({ state: "waiting", delay_ms, reason });
-    if (delay_ms !== null && this.#check.onLost(wasReady, hadSocket)) void this.#askWhy();
+    if (delay_ms === null || this.#state.state !== "waiting") return;
+    if (!this.#usesHttp) {
+      if (this.#check.onLost(wasReady, hadSocket)) void this.#askWhy();
+    } else if (!wasReady && ++this.#httpFailures >= HTTP_FAILURES && this.#options.transport === "auto" && this.#createSocket) {
+      this.#usesHttp = false;
+    }
   }
 
   /** Asks the gateway why no socket opens. */
@@ -322,7 +443,9 @@ export class ReconnectingSocket {
     if (error) {
       console.error(`turnwire: ${error.message}`);
       this.#dropSocket();
-      this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
+      this.#refuse(error);
+    } else if (this.#check.answered && this.#check.hadSocket && this.#mayUseHttp && state === "waiting") {
+      this.#useHttp();
     } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
       const delay_ms = Math.max(0, this.#retryAt - performance.now());
       this.#setState({ state, delay_ms, reason: this.#check.reason ?? this.#state.reason });
@@ -336,8 +459,15 @@ export class ReconnectingSocket {
     return Boolean(canRetry);
   }
 
+  /** Closes the connection with the error of a gateway that refuses every connection, or that isn't one. */
+  #refuse(error) {
+    this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
+  }
+
   #closeForGood(code, reason, error) {
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
+    this.#probe?.stop();
     this.#watchdog.stop();
     this.#network.stop();
     globalThis.document?.removeEventListener("visibilitychange", this.#onWake);

@@ -1,0 +1,19 @@
+/** How a WebSocket is created in each runtime. */
+
+/**
+ * Returns the function that creates sockets; null if the runtime has no WebSocket.
+ *
+ * A gateway with auth accepts a socket that states no origin only with the header `Authorization`. A page states its origin
+ * and can't send the header; other programs do the reverse.
+ * @param {typeof WebSocket} [Socket] the class, for example of the package `ws`
+ * @returns {((url: string, protocols: string[], token?: string) => WebSocket) | null}
+ */
+export function socketCreator(Socket = globalThis.WebSocket) {
+  if (!Socket) return null;
+  const isPage = Boolean(globalThis.document ?? globalThis.WorkerGlobalScope);
+  return (url, protocols, token) => {
+    if (!token || isPage) return new Socket(url, protocols);
+    const headers = { authorization: `Bearer ${token}` };
+    return Socket === globalThis.WebSocket ? new Socket(url, { protocols, headers }) : new Socket(url, protocols, { headers });
+  };
+}
