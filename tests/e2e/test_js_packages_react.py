@@ -227,10 +227,10 @@ async def test_a_chat_regenerates_edits_calls_a_tool_and_fails(browser: Browser,
 
         upstream.play(error_response(400, {"error": {"message": "Not this."}}), chat("Seen."))
         await send(page, "Look", "Send a file")
-        await expect(page.get_by_role("alert")).to_contain_text("upstream_")
+        await expect(page.get_by_role("alert")).to_contain_text("invalid_request: ")
         await page.get_by_role("button", name="Regenerate").click()
         *_, (_, seen) = await answered("Seen.")
-        assert [part["type"] for part in seen] == ["text", "image_url"]
+        assert [part["type"] for part in seen] == ["image_url", "text"]
 
         await page.evaluate("model = 'demo', params = {demo: {thinking: 3, text: 'Thought.', rate: 0}}")
         await send(page, "Think")
@@ -289,7 +289,7 @@ async def test_the_hooks_in_strict_mode(browser: Browser, site: Site) -> None:
             await site.stopped()
         upstream.play(error_response(400, {"error": {"message": "Not this."}}))
         await send(first, "Fail")
-        await expect(second.get_by_role("alert")).to_contain_text("upstream_")
+        await expect(second.get_by_role("alert")).to_contain_text("invalid_request")
         await show("none")
         await page.wait_for_function("counted.open === 0")
 

@@ -1,10 +1,10 @@
 /** A transport for the chats of the AI SDK, such as `useChat`, over the one socket of a Turnwire connection. */
 
 import { connect, TurnwireError } from "../dist/turnwire.js";
+import { keepAttached } from "../shared/attachment.js";
 import { UiChunks } from "./chunks.js";
 import { ChatHistory, originOf, uiIdOf } from "./history.js";
 import { partsOf, resultsOf, systemOf } from "./messages.js";
-import { findRunning } from "./running.js";
 
 const MESSAGES_MAX = 1_000;
 
@@ -21,12 +21,10 @@ export class TurnwireChatTransport {
   #cancelOnAbort;
   /** Of each chat: the id of the stored message of each UI message. */
   #storedIds = new Map();
-  /** Of each chat: the search for its running turn, while it goes on. */
-  #searches = new Map();
   /** Of each chat: the turn that its messages were read without, because it ran. */
   #pending = new Map();
-  /** Of each chat: the number of its watchers. */
-  #watchers = new Map();
+  /** The chats that are watched, each as often as it is. */
+  #watched = [];
 
   /** @param {import("./index.js").TransportOptions} [options] */
   constructor({ connection, start = {}, cancelOnAbort = true, ...options } = {}) {
@@ -55,12 +53,12 @@ export class TurnwireChatTransport {
     const messageId = isNextStep ? last.id : turn.id;
     this.#remember(chatId, turn, last?.role === "user" ? last.id : undefined, messageId);
     await turn.accepted;
+    this.#attachNew(chatId);
     return this.#stream(new UiChunks(turn, { messageId, absolute: this.#absolute }), turn);
   }
 
   async reconnectToStream({ chatId, abortSignal }) {
-    const found = await this.#findRunning(chatId);
-    const turn = found.turn ?? this.#pending.get(chatId) ?? null;
+    const turn = (await this.#running(chatId)).at(-1) ?? this.#pending.get(chatId) ?? null;
     if (turn === null || abortSignal?.aborted) return null;
     const options = { absolute: this.#absolute };
     if (turn.input?.role === "tool") {
@@ -76,7 +74,7 @@ export class TurnwireChatTransport {
   }
 
   async messages(chatId) {
-    const { turn } = await this.#findRunning(chatId);
+    const turn = (await this.#running(chatId)).findLast(({ ended }) => !ended) ?? null;
     let head;
     try {
       ({ head } = await this.connection.conversation(chatId).get());
@@ -98,13 +96,14 @@ export class TurnwireChatTransport {
   watch(chatId, onTurn) {
     const conversation = this.connection.conversation(chatId);
     const listener = ({ detail }) => onTurn(detail);
-    const count = (by) => this.#watchers.set(chatId, (this.#watchers.get(chatId) ?? 0) + by).get(chatId);
     conversation.addEventListener("turn", listener);
-    count(1);
-    conversation.attach().catch(() => {}); // a chat that doesn't exist yet is attached when it is started
+    this.#watched.push(chatId);
+    const { ready, release } = keepAttached(conversation);
+    ready.catch(() => {}); // a chat that doesn't exist yet is attached when it is started
     return () => {
       conversation.removeEventListener("turn", listener);
-      if (count(-1) === 0 && conversation.attached) void conversation.detach().catch(() => {});
+      this.#watched.splice(this.#watched.indexOf(chatId), 1);
+      release();
     };
   }
 
@@ -197,20 +196,28 @@ export class TurnwireChatTransport {
     };
     const unsubscribe = turn.subscribe(onChange);
     onChange();
-    if (this.#watchers.get(chatId) && !this.connection.conversation(chatId).attached) {
-      turn.accepted.then(() => this.connection.conversation(chatId).attach()).catch(() => {});
-    }
   }
 
-  /** Searches once for all who ask at the same time. */
-  #findRunning(chatId) {
-    const going = this.#searches.get(chatId);
-    if (going) return going;
+  /** Attaches a watched chat that has just been created. */
+  #attachNew(chatId) {
+    if (!this.#watched.includes(chatId)) return;
+    const { ready, release } = keepAttached(this.connection.conversation(chatId));
+    ready.catch(() => {}).finally(release);
+  }
+
+  /** Returns the turns that run in a chat, or ran when it was attached, oldest first. Their events arrive until they end. */
+  async #running(chatId) {
     const conversation = this.connection.conversation(chatId);
-    const wasAttached = conversation.attached;
-    const search = findRunning(conversation, () => wasAttached || this.#watchers.get(chatId) > 0).finally(() => this.#searches.delete(chatId));
-    this.#searches.set(chatId, search);
-    return search;
+    const { ready, release } = keepAttached(conversation);
+    try {
+      const [first, current] = [await ready, conversation.turns];
+      return (current.length > 0 ? current : first).toSorted((a, b) => startOf(a) - startOf(b));
+    } catch (error) {
+      if (error.code !== "not_found") throw error;
+      return [];
+    } finally {
+      release();
+    }
   }
 
   /** Returns a stream that is read from the turn as its consumer asks for more. */
@@ -255,6 +262,11 @@ function cancelOnAbort(turn, signal) {
   signal.addEventListener("abort", abort, { once: true });
   const removeListener = () => signal.removeEventListener("abort", abort);
   turn.done.then(removeListener, removeListener);
+}
+
+/** Returns the time of a turn's start in ms. The first epoch of a turn is that time, too. */
+function startOf({ input, position }) {
+  return Date.parse(input?.created_at) || position.epoch;
 }
 
 function errorOf({ ending }) {

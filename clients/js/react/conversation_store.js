@@ -1,5 +1,6 @@
 /** The state of one conversation that components show: its messages, its running turns, and its error. */
 
+import { keepAttached } from "../shared/attachment.js";
 import { Lifetime } from "./lifetime.js";
 import { Store } from "./store.js";
 import { copyParts, errorOf, isSame, partsOf, viewOf, viewOfAnswer, viewOfInput } from "./views.js";
@@ -14,6 +15,7 @@ export class ConversationStore {
   store = new Store(AT_FIRST, () => this.#snapshot(), () => this.#lifetime.join());
   #leaveHolder;
   #conversation = null;
+  #attachment;
   #stopListening = null;
   /** Stored messages, by id. */
   #messages = new Map();
@@ -79,9 +81,10 @@ export class ConversationStore {
       reattached: () => void this.#load(() => this.#refresh()),
       deleted: () => this.#onDeleted(),
     });
+    this.#attachment = keepAttached(this.#conversation);
     for (const turn of this.#conversation.turns) this.#add(turn);
     void this.#load(async () => {
-      if (await this.#attach()) await this.#refresh();
+      if (await this.#isAttached()) await this.#refresh();
     });
   }
 
@@ -89,16 +92,16 @@ export class ConversationStore {
     this.#stopListening();
     for (const { unsubscribe } of this.#turns.values()) unsubscribe();
     this.#turns.clear();
-    if (this.#conversation.attached) void this.#conversation.detach().catch(() => {});
+    this.#attachment.release();
     this.#holder.share(this.#id, this, false);
     this.store.stop();
     this.#leaveHolder();
   }
 
-  /** Attaches to the conversation. Returns false if it doesn't exist yet. */
-  async #attach() {
+  /** Waits until the conversation is attached. Returns false if it doesn't exist yet. */
+  async #isAttached() {
     try {
-      await this.#conversation.attach();
+      await this.#attachment.ready;
       return true;
     } catch (error) {
       if (error.code === "not_found") return false;
@@ -106,8 +109,11 @@ export class ConversationStore {
     }
   }
 
-  async #attachNew() {
-    if (this.#lifetime.isActive && !this.#conversation.attached) await this.#attach();
+  /** Attaches to a conversation that has just been created. */
+  #attachNew() {
+    if (!this.#lifetime.isActive || this.#conversation.attached) return;
+    const { ready, release } = keepAttached(this.#conversation);
+    ready.catch(() => {}).finally(release);
   }
 
   async #load(work) {
