@@ -44,8 +44,8 @@ export interface ConnectOptions {
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
   wire?: WireObserver | null;
-  /** Where the runtime has no WebSocket, as Node 20: that of the package `ws`. Default: `globalThis.WebSocket`. */
-  webSocket?: WebSocketClass;
+  /** Where the runtime has no WebSocket, as Node 20: that of the package `ws`. Null: there is none. Default: `globalThis.WebSocket`. */
+  webSocket?: WebSocketClass | null;
   /** Creates a socket. Default: `new webSocket(url, protocols)`. `token` is the credential, for a header of your own. */
   socket?: (url: string, protocols: string[], token?: string) => WebSocket;
   /** Stores the ids of running turns across a reload. Default: `sessionStorage`. Null: nothing is stored. */

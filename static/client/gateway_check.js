@@ -59,7 +59,7 @@ export class GatewayCheck {
     this.answered = false;
     try {
       const response = await fetch(this.#address, { credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-      const answer = await response.json().catch(() => null);
+      const answer = parsed(await response.text());
       if (answer?.error?.code === "forbidden_origin") return answer.error;
       if (answer?.name === "turnwire" && answer.protocol !== PROTOCOL) return unknownProtocol(answer.protocol);
       this.answered = answer?.name === "turnwire";
@@ -88,6 +88,14 @@ const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(?:GET|VERIFY)|TLS_/;
 /** Returns the error for a gateway whose protocol this client doesn't know. */
 export function unknownProtocol(protocol) {
   return { code: "unsupported_protocol", message: `This gateway speaks ${protocol}, but this client speaks ${PROTOCOL}. Install the version of the client that belongs to the gateway.` };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 function notAGateway(status) {

@@ -10,7 +10,7 @@ import { codecOf, codecs, PROTOCOL } from "./codecs.js";
 import { connectionClosed, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
-import { socketCreator } from "./socket_creator.js";
+import { isPage, socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
@@ -20,6 +20,8 @@ const TRY_EVERY_MS = 15_000;
 const SUSPECT_MS = 1_000;
 /** How long a socket may take to open before the gateway is asked over HTTP. */
 const OPENING_MS = 4_000;
+/** How long after an error the socket's own `close` is waited for. */
+const ERROR_MS = 100;
 /** After this number of openings in a row that failed over HTTP, a WebSocket is tried again. */
 const HTTP_FAILURES = 2;
 
@@ -59,7 +61,7 @@ export class ReconnectingSocket {
   #network;
   #check;
   #credentialRefused = false;
-  #hasTicket = false;
+  #needsTicket = false;
   #stateWaiters = [];
 
   /**
@@ -235,12 +237,12 @@ export class ReconnectingSocket {
   }
 
   async #openHttp(attempt) {
-    const [{ HttpSocket, SocketProbe }, { url, token }] = await Promise.all([import("./http_socket.js"), this.#credentials()]);
+    const [{ HttpSocket, SocketProbe }, token] = await Promise.all([import("./http_socket.js"), this.#httpToken()]);
     if (attempt !== this.#attempt) return;
     if (this.#options.transport !== "http" && this.#createSocket) {
       this.#probe ??= new SocketProbe(() => this.#openBeside(), () => this.#options.isIdle(), (socket, message) => this.#moveTo(socket, message));
     }
-    this.#setHandlers(new HttpSocket(url, token), codecs.json);
+    this.#setHandlers(new HttpSocket(this.#options.url, token), codecs.json);
   }
 
   /** Opens a socket beside the one that is used. */
@@ -269,16 +271,20 @@ export class ReconnectingSocket {
     socket.onmessage(message);
   }
 
-  /** Returns the address and the credential for the next opening. Over HTTP, a ticket can't be used. */
+  /** Returns the address and the credential of a socket. */
   async #credentials() {
     const url = new URL(this.#options.url);
     const ticket = await this.#options.ticket?.();
-    if (ticket && this.#usesHttp) {
-      throw new TurnwireError({ code: "unsupported", message: "A ticket opens only WebSockets. Pass `token` to use HTTP." });
-    }
     if (ticket) url.searchParams.set("ticket", ticket);
-    this.#hasTicket = Boolean(ticket);
+    this.#needsTicket = Boolean(ticket);
     return { url: url.href, token: await this.#options.token?.() };
+  }
+
+  /** Returns the credential for HTTP. @throws {TurnwireError} there is only a ticket, which opens a socket and nothing else */
+  async #httpToken() {
+    const { token, ticket } = this.#options;
+    if (token || !(await ticket?.())) return token?.();
+    throw new TurnwireError({ code: "unsupported", message: "A ticket opens only WebSockets. Pass `token` to use HTTP." });
   }
 
   #setHandlers(socket, codec) {
@@ -288,7 +294,8 @@ export class ReconnectingSocket {
     socket.binaryType = "arraybuffer";
     socket.onmessage = (message) => this.#onMessage(message.data, codec);
     socket.onclose = (event) => this.#onLost(event.code, event.reason, event.error);
-    socket.onerror = () => {}; // the package `ws` throws an error that nobody takes
+    // Node 20 may send no `close` after an error. The package `ws` throws an error that nobody takes.
+    socket.onerror = () => setTimeout(() => socket === this.#socket && socket.readyState !== 1 && socket.onclose({ code: 1006, reason: "" }), ERROR_MS);
   }
 
   #onOpen(socket, codec, token) {
@@ -305,7 +312,7 @@ export class ReconnectingSocket {
 
   /** Whether HTTP may take the place of WebSockets. */
   get #mayUseHttp() {
-    return this.#options.transport === "auto" && !this.#usesHttp && !this.#hasTicket;
+    return this.#options.transport === "auto" && !this.#usesHttp && (this.#options.token || !this.#needsTicket);
   }
 
   /** A socket takes long to open. If the gateway answers over HTTP meanwhile, something on the way keeps sockets from opening. */
@@ -428,11 +435,11 @@ export class ReconnectingSocket {
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
     this.#setState({ state: "waiting", delay_ms, reason });
     if (delay_ms === null || this.#state.state !== "waiting") return;
-    if (!this.#usesHttp) {
-      if (this.#check.onLost(wasReady, hadSocket)) void this.#askWhy();
-    } else if (!wasReady && ++this.#httpFailures >= HTTP_FAILURES && this.#options.transport === "auto" && this.#createSocket) {
+    const isHttp = this.#usesHttp;
+    if (isHttp && !wasReady && ++this.#httpFailures >= HTTP_FAILURES && this.#options.transport === "auto" && this.#createSocket) {
       this.#usesHttp = false;
     }
+    if (this.#check.onLost(wasReady, hadSocket && !isHttp)) void this.#askWhy();
   }
 
   /** Asks the gateway why no socket opens. */
@@ -446,10 +453,22 @@ export class ReconnectingSocket {
       this.#refuse(error);
     } else if (this.#check.answered && this.#check.hadSocket && this.#mayUseHttp && state === "waiting") {
       this.#useHttp();
+    } else if (this.#check.answered && this.#check.hadSocket && this.#options.token && !isPage() && (await this.#isTokenRefused())) {
+      if (this.#state.state === "closed" || this.#state.state === "live") return;
+      this.#dropSocket();
+      this.#closeForGood(UNAUTHENTICATED, closeReason(UNAUTHENTICATED));
     } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
       const delay_ms = Math.max(0, this.#retryAt - performance.now());
       this.#setState({ state, delay_ms, reason: this.#check.reason ?? this.#state.reason });
     }
+  }
+
+  /** Returns whether a fresh credential is refused. A socket with a header doesn't tell: it just doesn't open. */
+  async #isTokenRefused() {
+    const { HttpRequests } = await import("./http_requests.js");
+    const token = await Promise.resolve(this.#options.token()).catch(() => null);
+    const error = token && (await new HttpRequests(this.#options.url, token).send({ type: "models.list" }).catch((error) => error));
+    return error?.code === UNAUTHENTICATED;
   }
 
   /** Returns whether to retry with a fresh credential. After one retry, no other follows until a socket is ready. */

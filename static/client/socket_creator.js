@@ -1,5 +1,10 @@
 /** How a WebSocket is created in each runtime. */
 
+/** Whether this is a page or its worker, and not another program. */
+export function isPage() {
+  return Boolean(globalThis.document ?? globalThis.WorkerGlobalScope);
+}
+
 /**
  * Returns the function that creates sockets; null if the runtime has no WebSocket.
  *
@@ -10,9 +15,8 @@
  */
 export function socketCreator(Socket = globalThis.WebSocket) {
   if (!Socket) return null;
-  const isPage = Boolean(globalThis.document ?? globalThis.WorkerGlobalScope);
   return (url, protocols, token) => {
-    if (!token || isPage) return new Socket(url, protocols);
+    if (!token || isPage()) return new Socket(url, protocols);
     const headers = { authorization: `Bearer ${token}` };
     return Socket === globalThis.WebSocket ? new Socket(url, { protocols, headers }) : new Socket(url, protocols, { headers });
   };

@@ -58,7 +58,7 @@ export class SocketProbe {
       }
       this.#socket = socket;
       socket.onmessage = (message) => this.#onMessage(socket, message);
-      socket.onclose = () => timer === this.#timer && this.#failed();
+      socket.onclose = socket.onerror = () => timer === this.#timer && this.#failed();
     } catch {
       if (timer === this.#timer) this.#failed();
     }

@@ -1,0 +1,90 @@
+import { connect, TurnwireError } from "../../static/turnwire.js";
+import { demoStart, equal, ok, refused, test, until } from "./harness.js";
+
+/** Runs `run` and returns what was reported to the console or to the page meanwhile, without the reports of other cases. */
+async function reports(run) {
+  const { error } = console;
+  const found = [];
+  const take = (value) => value?.code === "listener_failed" && found.push(value);
+  const onError = (event) => take(event.error) && event.preventDefault();
+  console.error = (...values) => take(values[0]) || error(...values);
+  globalThis.addEventListener("error", onError);
+  try {
+    await run(found);
+  } finally {
+    console.error = error;
+    globalThis.removeEventListener("error", onError);
+  }
+  return found;
+}
+
+/** Runs `run` without the errors that a closed connection logs. */
+async function quietly(run) {
+  const { error } = console;
+  console.error = (...values) => String(values[0]).startsWith("turnwire: ") || error(...values);
+  try {
+    await run();
+  } finally {
+    console.error = error;
+  }
+}
+
+test("a server that isn't a gateway, or that speaks a later protocol, is named in the error of everything that waits", async (stage) => {
+  await quietly(async () => {
+    for (const [path, code, words] of [["nowhere", "not_a_gateway", "HTTP 404"], ["future", "unsupported_protocol", "turnwire.v9"]]) {
+      for (const transport of ["auto", "http"]) {
+        const connection = stage.connect(stage.foreign(path), { transport });
+        const turn = connection.start({ input: "Hi" });
+        const error = await refused(turn, code);
+        ok(error instanceof TurnwireError && error.message.includes(words) && error.message.endsWith("."), error.message);
+        equal(connection.state.state, "closed");
+      }
+    }
+  });
+});
+
+test("a gateway that says ready in a later protocol is refused", async (stage) => {
+  const connection = stage.connect(await stage.scripted([{ ready: { protocol: "turnwire.v9" } }]));
+  await refused(connection.start({ input: "Hi" }), "unsupported_protocol");
+});
+
+test("an unknown transport is refused, and a runtime without a WebSocket uses HTTP", async (stage) => {
+  const gateway = await stage.shared();
+  let thrown = null;
+  try {
+    connect({ url: gateway.url, transport: "pigeon" });
+  } catch (error) {
+    thrown = error;
+  }
+  ok(thrown instanceof TypeError && thrown.message.includes('"pigeon"'), String(thrown));
+  thrown = null;
+  try {
+    connect({ url: gateway.url, transport: "socket", webSocket: null });
+  } catch (error) {
+    thrown = error;
+  }
+  equal(thrown?.code, "unsupported");
+  const connection = stage.connect(gateway, { webSocket: null });
+  equal(connection.transport, "http");
+  equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+});
+
+test("an error in a listener is reported once and changes nothing else", async (stage) => {
+  const found = await reports(async (reported) => {
+    const connection = stage.connect(await stage.shared());
+    const fails = () => {
+      throw new RangeError("mine");
+    };
+    connection.addEventListener("ready", fails);
+    connection.addEventListener("ready", fails);
+    connection.addEventListener("ready", async () => {
+      throw new RangeError("mine too");
+    });
+    connection.addEventListener("state", { handleEvent: fails }, { once: true });
+    equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+    await until(() => reported.length === 3, "three errors are reported");
+    connection.removeEventListener("ready", fails);
+  });
+  equal(found.map(({ cause }) => cause.message).sort(), ["mine", "mine", "mine too"]);
+  ok(found.every((error) => error instanceof TurnwireError && error.message.includes("A listener of “")), found[0].message);
+});
