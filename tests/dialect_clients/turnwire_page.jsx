@@ -14,7 +14,8 @@ const query = new URLSearchParams(location.search);
 const id = query.get("chat");
 const url = `${query.get("gateway").replace("http", "ws")}/ws`;
 const tools = [{ name: "add", description: "Add two numbers", parameters: { type: "object", properties: {} } }];
-const PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+/** An image that doesn't fit in a frame. */
+const IMAGE = `data:image/png;base64,${btoa("\x89PNG\r\n\x1a\n".padEnd(100_000, "."))}`;
 
 window.faults = [];
 window.counted = { made: 0, open: 0 };
@@ -88,7 +89,7 @@ function Chat({ transport, messages }) {
         setDraft("");
         chat.sendMessage({ text: draft, ...options });
     };
-    const files = [{ type: "file", mediaType: "image/png", filename: "a.png", url: PIXEL }];
+    const files = [{ type: "file", mediaType: "image/png", filename: "a.png", url: IMAGE }];
     return (
         <main>
             <output>{chat.status}</output>

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
-import tarfile
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,19 +19,19 @@ from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.js_package import PACKAGES, install, pack, run
 from tests.page_stage import WatchedPage, browser_context
 from tests.programs import installed, program
 from tests.upstream import Upstream, chat, error_response
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.browser,
     pytest.mark.timeout(180),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
-ROOT = Path(__file__).parents[2]
-CLIENTS = ROOT / "tests" / "dialect_clients"
+CLIENTS = Path(__file__).parents[1] / "dialect_clients"
+COMPILER = Path(__file__).parents[1] / "client_library" / "node_modules" / ".bin" / "tsc"
 HTML = (
     "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,>"
     "<div id=app></div><script type=module src=/page.js></script>"
@@ -38,6 +39,20 @@ HTML = (
 WORDS = [f"w{n} " for n in range(90)]
 TEXT = "".join(WORDS).strip()
 LONG = [f"w{n} " for n in range(5000)]
+SERVER = """
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
+import { TurnwireChatTransport } from "turnwire/ai-sdk";
+import { TurnwireProvider, useConnection, useConversation, useTurn } from "turnwire/react";
+
+globalThis.WebSocket = class { constructor() { throw new Error("a socket on a server"); } };
+new TurnwireChatTransport({ url: "wss://gateway.example/ws" }).close();
+function App() {
+  const { messages, status } = useConversation("c");
+  return createElement("p", null, [status, useConnection().state.state, useTurn().status, messages.length].join(" "));
+}
+console.log(renderToString(createElement(TurnwireProvider, { url: "wss://gateway.example/ws" }, createElement(App))));
+"""
 CALL = {
     "tool_calls": [
         {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
@@ -45,38 +60,25 @@ CALL = {
 }
 
 
-async def run(*command: str | Path, cwd: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-
-
-async def bundled(folder: Path) -> str:
-    """Pack the package, install it beside the packages of the page, and return the page's program."""
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the packed package, and with the packages that it works with."""
     installed(CLIENTS / "node_modules" / ".package-lock.json", "the packages of tests/dialect_clients")
-    source = folder / "source"
-    for name in ("clients/js", "static"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("dist", "node_modules"))
-    shutil.copy(ROOT / "LICENSE", source)
-    await run(program("npm"), "pack", "--silent", "--pack-destination", folder, cwd=source / "clients" / "js")
-    with tarfile.open(next(folder.glob("turnwire-*.tgz"))) as archive:
-        archive.extractall(folder, filter="data")
-    modules = folder / "node_modules"
-    modules.mkdir()
-    (folder / "package").rename(modules / "turnwire")
-    for one in (CLIENTS / "node_modules").iterdir():
-        (modules / one.name).symlink_to(one.resolve())
-    shutil.copy(CLIENTS / "turnwire_page.jsx", folder)
-    options = ("--bundle", "--format=esm", "--jsx=automatic", '--define:process.env.NODE_ENV="development"')
-    esbuild = modules / "esbuild" / "bin" / "esbuild"
-    await run(
-        *(program("node"), esbuild, "turnwire_page.jsx", *options, "--log-level=warning"),
-        *("--preserve-symlinks", "--outfile=page.js"),
-        cwd=folder,
-    )
-    return (folder / "page.js").read_text()
+    tarball = pack(tmp_path_factory.mktemp("pack"))
+    folder = tmp_path_factory.mktemp("project")
+    names = ("ai", "@ai-sdk/react", "react", "react-dom", "esbuild")
+    install(tarball, folder, *(CLIENTS / "node_modules" / name for name in names))
+    return folder
+
+
+def bundled(project: Path) -> str:
+    """Return the page's program."""
+    shutil.copy(CLIENTS / "turnwire_page.jsx", project)
+    options = ("--bundle", "--format=esm", "--jsx=automatic", "--log-level=warning", "--outfile=page.js")
+    esbuild = project / "node_modules" / "esbuild" / "bin" / "esbuild"
+    define = '--define:process.env.NODE_ENV="development"'
+    run(program("node"), esbuild, "turnwire_page.jsx", *options, define, folder=project)
+    return (project / "page.js").read_text()
 
 
 @dataclass
@@ -110,8 +112,8 @@ class Site:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    script = await bundled(tmp_path_factory.mktemp("page"))
+async def site(project: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    script = bundled(project)
 
     async def serve(request: web.Request) -> web.Response:
         if request.path == "/page.js":
@@ -150,6 +152,7 @@ async def texts(page: Page) -> list[str]:
     return [text.strip() for text in await page.locator("article").all_text_contents()]
 
 
+@pytest.mark.browser
 async def test_a_chat_survives_reloads_is_seen_in_two_tabs_and_is_stopped(browser: Browser, site: Site) -> None:
     """The answer goes on after reloads, and the provider is asked once. Another tab shows it from the start, without a
     reload, and stops it in both. A stop before the first token reaches the provider too. Each page has one socket."""
@@ -192,6 +195,7 @@ async def test_a_chat_survives_reloads_is_seen_in_two_tabs_and_is_stopped(browse
         assert await page.evaluate("counted") == {"made": 1, "open": 1}
 
 
+@pytest.mark.browser
 async def test_a_chat_regenerates_edits_calls_a_tool_and_fails(browser: Browser, site: Site) -> None:
     """The provider gets the context that the page shows: after a regeneration and an edit, with the result of a tool, with a
     file, with reasoning, and after a failure, whose code is known."""
@@ -241,6 +245,7 @@ async def test_a_chat_regenerates_edits_calls_a_tool_and_fails(browser: Browser,
         await expect(page.get_by_role("alert")).to_contain_text("model_not_found")
 
 
+@pytest.mark.browser
 async def test_the_hooks_in_strict_mode(browser: Browser, site: Site) -> None:
     """The double effects of `StrictMode` open one socket and start one turn. Two components share a conversation, two tabs see
     the same. There is at most one render for each frame, and finished messages aren't rendered again. When nothing is mounted, no
@@ -307,3 +312,23 @@ async def test_the_hooks_in_strict_mode(browser: Browser, site: Site) -> None:
         await page.wait_for_function("counted.open === 0")
         assert await page.evaluate("counted.made") == 3
     assert len(upstream.requests) == before + 7
+
+
+async def test_on_a_server_and_with_strict_types(project: Path) -> None:
+    """On a server, the hooks render their first state and open nothing. TypeScript accepts a strict program, and reports every
+    error that the program marks as expected."""
+    (project / "server.mjs").write_text(SERVER, encoding="utf-8")
+    assert run(program("node"), "server.mjs", folder=project).strip() == "<p>loading connecting idle 0</p>"
+    types = project / "node_modules" / "@types"
+    types.symlink_to(installed(PACKAGES / "node_modules" / "@types", "the packages of tests/js_package"))
+    shutil.copy(PACKAGES / "hooks.tsx", project)
+    options = ("--strict", "--noEmit", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--target", "es2023")
+    kinds = ("--moduleResolution", "bundler", "--module", "esnext", "--jsx", "react-jsx", "--types", "")
+    compiler = installed(COMPILER, "TypeScript")
+    result = subprocess.run(
+        (compiler, *options, *kinds, "hooks.tsx"), cwd=project, capture_output=True, text=True, timeout=120, check=False
+    )
+    # The types of the AI SDK have errors of their own with these options.
+    errors = re.findall(r"^(?:hooks\.tsx|node_modules/turnwire/)\S*: error .*$", result.stdout, re.MULTILINE)
+    assert errors == [], "\n".join(errors)
+    assert "ai/dist/" in result.stdout or result.returncode == 0, result.stdout
