@@ -1,6 +1,6 @@
 /**
  * A page with the package `turnwire` in React's `StrictMode`: `useChat` with its transport, or its hooks. Its address says which:
- * `?gateway=URL&chat=ID#hooks`. `window.counted` counts the sockets, and `window.faults` has what must not happen.
+ * `?gateway=URL&chat=ID&transport=http#hooks`. `window.counted` counts the sockets, and `window.faults` has what must not happen.
  */
 
 import { useChat } from "@ai-sdk/react";
@@ -13,6 +13,7 @@ import { TurnwireProvider, useConnection, useConversation, useTurn } from "turnw
 const query = new URLSearchParams(location.search);
 const id = query.get("chat");
 const url = `${query.get("gateway").replace("http", "ws")}/ws`;
+const over = query.get("transport") ?? "auto";
 const tools = [{ name: "add", description: "Add two numbers", parameters: { type: "object", properties: {} } }];
 /** An image that doesn't fit in a frame. */
 const IMAGE = `data:image/png;base64,${btoa("\x89PNG\r\n\x1a\n".padEnd(100_000, "."))}`;
@@ -171,7 +172,7 @@ function Hooks() {
                 </button>
             ))}
             {shown === "none" ? null : (
-                <TurnwireProvider url={url} token={() => ""}>
+                <TurnwireProvider url={url} transport={over} token={() => ""}>
                     <State />
                     {shown === "conversation" ? ["first", "second"].map((name) => <Conversation key={name} name={name} />) : <Completion />}
                 </TurnwireProvider>
@@ -186,7 +187,7 @@ const root = createRoot(document.getElementById("app"));
 if (location.hash === "#hooks") {
     root.render(<StrictMode><Hooks /></StrictMode>);
 } else {
-    const transport = new CheckedTransport({ url, start: () => ({ model: window.model, tools, params: window.params }) });
+    const transport = new CheckedTransport({ url, transport: over, start: () => ({ model: window.model, tools, params: window.params }) });
     window.transport = transport;
     root.render(<StrictMode><Chat transport={transport} messages={await transport.messages(id)} /></StrictMode>);
 }

@@ -314,6 +314,37 @@ async def test_the_hooks_in_strict_mode(browser: Browser, site: Site) -> None:
     assert len(upstream.requests) == before + 7
 
 
+@pytest.mark.browser
+async def test_over_http(browser: Browser, site: Site) -> None:
+    """Where no WebSocket opens, the chat and the hooks resume a running answer after a reload too, and stop it."""
+    site.upstream.play(chat(*LONG).replace(rate=60), chat(*LONG).replace(rate=60))
+    async with browser_context(browser) as context:
+        async with site.opened(context, "http-chat&transport=http") as page:
+            await send(page, "Count")
+            await expect(last(page)).to_contain_text("w3")
+            await page.reload()
+            await expect(last(page)).to_contain_text("w9")
+            assert (await texts(page))[:-1] == ["Count"]
+            await page.get_by_role("button", name="Stop").click()
+            await expect(page.locator("output")).to_have_text("ready")
+            await site.stopped()
+            assert await page.evaluate("counted.made") == 0
+        async with site.opened(context, "http-hooks&transport=http", "#hooks") as page:
+            first = page.get_by_role("region", name="first")
+            answer = first.locator("article").last
+            await page.get_by_role("button", name="Show conversation").click()
+            await expect(first.locator("output")).to_have_text("ready")
+            await send(first, "Count")
+            await expect(answer).to_contain_text("w3")
+            await page.reload()
+            await page.get_by_role("button", name="Show conversation").click()
+            await expect(answer).to_contain_text("w9")
+            await first.get_by_role("button", name="Stop").click()
+            await expect(first.locator("article")).to_have_count(2)
+            await expect(answer).to_have_attribute("data-status", "cancelled")
+            await site.stopped()
+
+
 async def test_on_a_server_and_with_strict_types(project: Path) -> None:
     """On a server, the hooks render their first state and open nothing. TypeScript accepts a strict program, and reports every
     error that the program marks as expected."""

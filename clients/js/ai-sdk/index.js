@@ -2,6 +2,7 @@
 
 import { connect, TurnwireError } from "../dist/turnwire.js";
 import { keepAttached } from "../shared/attachment.js";
+import { followUnanswered } from "../shared/unanswered.js";
 import { UiChunks } from "./chunks.js";
 import { ChatHistory, originOf, uiIdOf } from "./history.js";
 import { partsOf, resultsOf, systemOf } from "./messages.js";
@@ -211,6 +212,10 @@ export class TurnwireChatTransport {
     const { ready, release } = keepAttached(conversation);
     try {
       const [first, current] = [await ready, conversation.turns];
+      if (first.length + current.length === 0) {
+        const { turn } = await followUnanswered(this.connection, chatId);
+        return turn === null ? [] : [turn];
+      }
       return (current.length > 0 ? current : first).toSorted((a, b) => startOf(a) - startOf(b));
     } catch (error) {
       if (error.code !== "not_found") throw error;

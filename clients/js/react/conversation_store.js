@@ -1,6 +1,7 @@
 /** The state of one conversation that components show: its messages, its running turns, and its error. */
 
 import { keepAttached } from "../shared/attachment.js";
+import { followUnanswered } from "../shared/unanswered.js";
 import { Lifetime } from "./lifetime.js";
 import { Store } from "./store.js";
 import { copyParts, errorOf, isSame, partsOf, viewOf, viewOfAnswer, viewOfInput } from "./views.js";
@@ -84,7 +85,10 @@ export class ConversationStore {
     this.#attachment = keepAttached(this.#conversation);
     for (const turn of this.#conversation.turns) this.#add(turn);
     void this.#load(async () => {
-      if (await this.#isAttached()) await this.#refresh();
+      if (!(await this.#isAttached())) return;
+      await this.#refresh();
+      const { turn } = await followUnanswered(this.#holder.connection, this.#id);
+      if (turn && this.#lifetime.isActive) this.#add(turn);
     });
   }
 
@@ -170,11 +174,11 @@ export class ConversationStore {
   }
 
   #add(turn, { input, parent } = {}) {
-    if (this.#turns.has(turn.id)) return;
+    if (this.#turns.has(turn.id) || this.#messages.has(turn.messageId)) return;
     const entry = { turn, asked: input && partsOf(input), parent, parts: [], isCleared: false, view: null, inputView: null };
     entry.unsubscribe = turn.subscribe(() => this.#onTurnChanged(entry));
     this.#turns.set(turn.id, entry);
-    this.store.change();
+    this.#onTurnChanged(entry);
   }
 
   #onTurnChanged(entry) {
