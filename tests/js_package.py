@@ -11,7 +11,7 @@ from tests.programs import installed, program
 ROOT = Path(__file__).parent.parent
 PACKAGES = ROOT / "tests" / "js_package"
 """The packages that the tests of the package need: the WebSocket of `ws`, and on Linux a second Node."""
-TIMEOUT_S = 60
+TIMEOUT_S = 200
 
 
 def run(*command: str | Path, folder: Path) -> str:

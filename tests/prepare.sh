@@ -45,13 +45,13 @@ has_node() {
 # The failures of npm, go and pip, one per line.
 not_fetched=""
 
-# Fetch packages that only the tests use: TypeScript for the browser client's types, AsyncAPI's parser, axe, the clients of
+# Fetch packages that only the tests use: TypeScript for the JavaScript client's types, what its package is tested with (among it a second Node), AsyncAPI's parser, axe, the clients of
 # other protocols, the modules of the Go examples, and old versions of pip.
 fetch() {
     local folder
     not_fetched=""
     if has_node; then
-        for folder in tests/client_library tests/asyncapi tests/dialect_clients tests/axe tests/guides; do
+        for folder in tests/client_library tests/js_package tests/asyncapi tests/dialect_clients tests/axe tests/guides; do
             [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
                 npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null ||
                 not_fetched+="  npm could not install the packages of $folder/package-lock.json"$'\n'

@@ -1,6 +1,7 @@
 /** Asks the gateway why its sockets don't open: a browser says nothing about a refused WebSocket. */
 
 import { PROTOCOL } from "./codecs.js";
+import { isPage } from "./socket_creator.js";
 
 const TIMEOUT_MS = 5_000;
 const ASK_EVERY_MS = 30_000;
@@ -14,6 +15,7 @@ export class GatewayCheck {
   #reason = null;
   #wasReady = false;
   #opened = false;
+  #foreignAnswers = 0;
   /** Whether the last opening got as far as a socket. */
   hadSocket = false;
   /** Whether a gateway of this protocol has answered the last question. */
@@ -59,9 +61,9 @@ export class GatewayCheck {
     this.answered = false;
     try {
       const response = await fetch(this.#address, { credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-      const answer = parsed(await response.text());
+      const answer = await response.json().catch(unlessCut);
       if (answer?.error?.code === "forbidden_origin") return answer.error;
-      if (answer?.name === "turnwire" && answer.protocol !== PROTOCOL) return unknownProtocol(answer.protocol);
+      if (answer?.name === "turnwire" && (answer.protocol ?? PROTOCOL) !== PROTOCOL) return unknownProtocol(answer.protocol);
       this.answered = answer?.name === "turnwire";
       if (this.answered && !this.hadSocket) this.#reason = null; // the credential is what fails
       else if (this.answered) this.#reason = "The gateway answers, but its WebSocket doesn't open: a proxy may block it";
@@ -76,9 +78,13 @@ export class GatewayCheck {
     return null;
   }
 
-  /** Whether something else than a gateway, and than a proxy that waits for one, has this address. */
+  /**
+   * Whether something else than a gateway, and than a proxy that waits for one, has this address. For a page, it has to answer
+   * twice: a page outlives a proxy that has just lost its way to the gateway.
+   */
   #isForeign(status) {
-    return !this.#wasReady && !this.#opened && status < 500 && status !== 408 && status !== 429;
+    if (this.#wasReady || this.#opened || status >= 500 || status === 408 || status === 429) return false;
+    return !isPage() || ++this.#foreignAnswers > 1;
   }
 }
 
@@ -90,12 +96,10 @@ export function unknownProtocol(protocol) {
   return { code: "unsupported_protocol", message: `This gateway speaks ${protocol}, but this client speaks ${PROTOCOL}. Install the version of the client that belongs to the gateway.` };
 }
 
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
+/** An answer that isn't JSON is one all the same; one that was cut isn't. */
+function unlessCut(error) {
+  if (error instanceof SyntaxError) return null;
+  throw error;
 }
 
 function notAGateway(status) {

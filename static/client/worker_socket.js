@@ -76,17 +76,19 @@ export class WorkerSocket {
 
 /** Where the page keeps its Trusted Types policy, because a policy's name may be used only once. */
 const POLICY = Symbol.for("turnwire.policy");
+/** A bundler replaces this address, also by one that has the script itself. */
+const OWN_WORKER = new URL("./socket_worker.js", import.meta.url);
 const WORKER = /\/(?:client\/socket|markdown\/highlight)_worker\.js$/;
 
 /** Returns the worker script's URL. Under Trusted Types it uses a policy named `turnwire` that allows only worker scripts. */
 function workerScriptUrl() {
-  const url = new URL("./socket_worker.js", import.meta.url).href;
+  const url = OWN_WORKER.href;
   if (!globalThis.trustedTypes) return url;
   globalThis[POLICY] ??= trustedTypes.createPolicy("turnwire", { createScriptURL: checkWorkerUrl });
   return globalThis[POLICY].createScriptURL(url);
 }
 
 function checkWorkerUrl(url) {
-  if (!WORKER.test(new URL(url).pathname)) throw new TypeError(`This isn't the script of a worker: ${url}`);
+  if (url !== OWN_WORKER.href && !WORKER.test(new URL(url).pathname)) throw new TypeError(`This isn't the script of a worker: ${url}`);
   return url;
 }

@@ -31,15 +31,14 @@ async function quietly(run) {
 
 test("a server that isn't a gateway, or that speaks a later protocol, is named in the error of everything that waits", async (stage) => {
   await quietly(async () => {
-    for (const [path, code, words] of [["nowhere", "not_a_gateway", "HTTP 404"], ["future", "unsupported_protocol", "turnwire.v9"]]) {
-      for (const transport of ["auto", "http"]) {
-        const connection = stage.connect(stage.foreign(path), { transport });
-        const turn = connection.start({ input: "Hi" });
-        const error = await refused(turn, code);
-        ok(error instanceof TurnwireError && error.message.includes(words) && error.message.endsWith("."), error.message);
-        equal(connection.state.state, "closed");
-      }
-    }
+    const expected = [["nowhere", "not_a_gateway", "HTTP 404"], ["future", "unsupported_protocol", "turnwire.v9"]];
+    const each = expected.flatMap((one) => ["auto", "http"].map((transport) => [...one, transport]));
+    await Promise.all(each.map(async ([path, code, words, transport]) => {
+      const connection = stage.connect(stage.foreign(path), { transport });
+      const error = await refused(connection.start({ input: "Hi" }), code);
+      ok(error instanceof TurnwireError && error.message.includes(words) && error.message.endsWith("."), error.message);
+      equal(connection.state.state, "closed");
+    }));
   });
 });
 

@@ -27,7 +27,7 @@ from tests.js_package import PACKAGES, ROOT, copy_sources, install, nodes, pack,
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="session")]
 
 GUIDE_PACKAGES = ROOT / "tests" / "guides" / "node_modules"
 COMPILER = ROOT / "tests" / "client_library" / "node_modules" / ".bin" / "tsc"
@@ -67,7 +67,7 @@ async def test_the_package_has_what_it_needs_and_nothing_else(tarball: Path, tmp
     process = await asyncio.create_subprocess_exec(
         *(program("npm"), *options), cwd=sources, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output = (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+    output = (await asyncio.wait_for(process.communicate(), 200))[0].decode()
     assert process.returncode == 0, output
     warnings = [line for line in output.splitlines() if line.startswith(("npm warn", "npm error"))]
     assert [line for line in warnings if "logged in" not in line] == []
@@ -102,7 +102,7 @@ async def test_programs_use_the_installed_package(tarball: Path, tmp_path: Path)
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
-            output, logged = (stream.decode() for stream in await asyncio.wait_for(process.communicate(), 90))
+            output, logged = (stream.decode() for stream in await asyncio.wait_for(process.communicate(), 200))
             assert process.returncode == 0, logged
             check_program(json.loads(output), logged)
 
@@ -134,7 +134,7 @@ def check_program(found: dict[str, Any], logged: str) -> None:
     assert logged.count("A listener of “ready” failed: a listener's own.") == 4
 
 
-def test_typescript_accepts_a_strict_program(tarball: Path, tmp_path: Path) -> None:
+async def test_typescript_accepts_a_strict_program(tarball: Path, tmp_path: Path) -> None:
     """The package's types are found and correct for bundlers and for Node, also without `skipLibCheck`."""
     project = tmp_path / "app"
     install(tarball, project)
