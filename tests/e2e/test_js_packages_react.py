@@ -346,6 +346,42 @@ async def test_over_http(browser: Browser, site: Site) -> None:
             await site.stopped()
 
 
+async def test_every_event_of_a_turn_becomes_a_chunk(project: Path) -> None:
+    """The AI SDK makes the same message of a turn, however fast its chunks are read: all kinds of parts, tool calls, a reset, and
+    each ending. Its schema accepts every chunk."""
+    shutil.copy(PACKAGES / "chunks.mjs", project)
+    found = json.loads(run(program("node"), "chunks.mjs", folder=project))
+    whole = found["everything"]
+    assert whole["text"] == "One two."
+    assert [(one["type"], one.get("state")) for one in whole["other"]] == [
+        ("step-start", None),
+        ("reasoning", "done"),
+        ("source-url", None),
+        ("file", None),
+        ("tool-add", "input-available"),
+        ("tool-bad", "output-error"),
+    ]
+    assert whole["other"][1]["text"] == "Hmm."
+    assert whole["other"][3]["url"] == "https://gateway.example/v1/messages/a1/parts/5"
+    assert whole["other"][4]["input"] == {"a": 1}
+    assert whole["metadata"]["message"] == "a1"
+    assert whole["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7, "reasoningTokens": 1}
+    texts = {name: one["text"] for name, one in found.items()}
+    assert texts == {
+        **{"everything": "One two.", "reset": "Right.", "limit": "Cut", "stopped": "No", "failed": "Half"},
+        **{"refused": "", "empty": ""},
+    }
+    endings = {name: one["ending"] for name, one in found.items() if "ending" in one}
+    assert endings == {
+        "everything": {"type": "finish", "finishReason": "tool-calls"},
+        "reset": {"type": "finish", "finishReason": "stop"},
+        "limit": {"type": "finish", "finishReason": "length"},
+        "stopped": {"type": "abort", "reason": "enough"},
+        "empty": {"type": "finish", "finishReason": "stop"},
+    }
+    assert found["failed"]["metadata"]["error"] == {"code": "upstream_error", "message": "E.", "retryable": False}
+
+
 async def test_on_a_server_and_with_strict_types(project: Path) -> None:
     """On a server, the hooks render their first state and open nothing. TypeScript accepts a strict program, and reports every
     error that the program marks as expected."""
