@@ -115,13 +115,17 @@ async def opens(url: str, origin: str) -> bool:
 
 @pytest.mark.browser
 async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Browser, tmp_path: Path) -> None:
-    """The answer continues after a reload and can be stopped, in `StrictMode`, and is there after another reload. `useChat` gets an
-    answer.
+    """In `StrictMode`, the answer continues after a reload and can be stopped, and is there after another reload. `useChat`
+    gets an answer.
 
     The guide's packages are those of the lock. A page gets 403 where the guide's table says so.
     """
     text = guide("react")
-    assert write_files(text, tmp_path) == ["index.html", "vite.config.mjs", *(f"src/{one}.jsx" for one in ("Chat", "UseChat", "main"))]
+    assert write_files(text, tmp_path) == [
+        "index.html",
+        "vite.config.mjs",
+        *(f"src/{one}.jsx" for one in ("Chat", "UseChat", "main")),
+    ]
     made, packed, installing, served = commands(text)
     assert served == "npx vite"
     locked = json.loads((PACKAGES / "package.json").read_text(encoding="utf-8"))["devDependencies"]

@@ -393,11 +393,11 @@ async def test_on_a_server_and_with_strict_types(project: Path) -> None:
     types = project / "node_modules" / "@types"
     types.symlink_to(installed(PACKAGES / "node_modules" / "@types", "the packages of tests/js_package"))
     shutil.copy(PACKAGES / "hooks.tsx", project)
-    options = ("--strict", "--noEmit", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--target", "es2023")
-    kinds = ("--moduleResolution", "bundler", "--module", "esnext", "--jsx", "react-jsx", "--types", "")
+    options = "--strict --noEmit --exactOptionalPropertyTypes --noUncheckedIndexedAccess --target es2023".split()
+    options += "--moduleResolution bundler --module esnext --jsx react-jsx --types".split()
     compiler = installed(COMPILER, "TypeScript")
     result = subprocess.run(
-        (compiler, *options, *kinds, "hooks.tsx"), cwd=project, capture_output=True, text=True, timeout=120, check=False
+        (compiler, *options, "", "hooks.tsx"), cwd=project, capture_output=True, text=True, timeout=120, check=False
     )
     # The types of the AI SDK have errors of their own with these options.
     errors = re.findall(r"^(?:hooks\.tsx|node_modules/turnwire/)\S*: error .*$", result.stdout, re.MULTILINE)
