@@ -287,6 +287,10 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly model: string | null;
   /** The user's message. */
   readonly input: Message | null;
+  /** The id under which the answer is stored when the turn has ended. Null until the turn has started. */
+  readonly messageId: string | null;
+  /** The message that the answer follows. Null until the turn has started, and without a conversation. */
+  readonly parentId: string | null;
   readonly status: TurnStatus;
   /** The message so far. Events modify this array in place, but `turn.reset` begins a new one. */
   readonly parts: Part[];
@@ -310,6 +314,11 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly lastAt: number | null;
   /** Cancels it. Resolves when the gateway has answered; no more text follows (law 5). */
   cancel(reason?: unknown): Promise<Record<string, CancelOutcome>>;
+  /**
+   * Calls the listener after each event, when the properties of the turn have changed. Any number of listeners can be
+   * added, beside the one consumer of the events. Returns a function that removes the listener.
+   */
+  subscribe(listener: (turn: Turn) => void): () => void;
   then<A = FinalMessage, B = never>(
     fulfilled?: ((message: FinalMessage) => A | PromiseLike<A>) | null,
     rejected?: ((error: TurnwireError) => B | PromiseLike<B>) | null,

@@ -4,7 +4,7 @@ import { reasonText } from "./abort_reason.js";
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
 import { Emitter } from "./emitter.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { connectionClosed, FrameTooLarge, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
 import { ListAttachment } from "./list_attachment.js";
 import { conversationPages } from "./pages.js";
@@ -27,7 +27,11 @@ export class Connection extends Emitter {
   #requests = new Requests((frame) => this.#socket.send(frame));
   #turns;
   #conversations = new Map();
+  #url;
+  #token;
   #credential;
+  /** The ids of the turns whose starts are being sent over HTTP. */
+  #uploading = new Set();
   #renewedExpiry = null;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
@@ -45,6 +49,8 @@ export class Connection extends Emitter {
 
   constructor({ url, codec = "json", transport = "auto", token, ticket, wire = null, socket, webSocket, storage }) {
     super();
+    this.#url = url;
+    this.#token = token;
     this.#credential = token ?? ticket; // an `auth` frame accepts either
     this.#turns = new FollowedTurns(new RunningTurnIds(url, storage), this.#attachments, {
       cancel: (turn, reason) => this.cancel([turn], reason),
@@ -116,7 +122,7 @@ export class Connection extends Emitter {
     if (signal) cancelOnAbort(turn, signal);
     this.request("turn.start", { ...fields, turn: id }).then(
       (result) => turn.accept(result),
-      (error) => this.#turns.fail(turn, error),
+      (error) => this.#onStartRefused(turn, fields, error),
     );
     return turn;
   }
@@ -238,9 +244,31 @@ export class Connection extends Emitter {
     this.#socket.close();
   }
 
+  #onStartRefused(turn, fields, error) {
+    // A ticket is only for sockets.
+    if (error instanceof FrameTooLarge && (this.#token || !this.#credential)) void this.#startOverHttp(turn, fields);
+    else this.#turns.fail(turn, error);
+  }
+
+  /** Starts a turn that doesn't fit in a frame. Its events arrive on the socket. */
+  async #startOverHttp(turn, fields) {
+    this.#uploading.add(turn.id);
+    try {
+      const { startOverHttp } = await import("./large_start.js");
+      await startOverHttp(this.#url, await this.#token?.(), { ...fields, turn: turn.id });
+      // If it was withdrawn meanwhile, the gateway may have it all the same.
+      if (turn.ended) await this.request("turn.cancel", { turn: turn.id });
+      else this.#attachments.attach([turn]);
+    } catch (error) {
+      this.#turns.fail(turn, error);
+    } finally {
+      this.#uploading.delete(turn.id);
+    }
+  }
+
   /** Withdraws a start that the gateway can't have accepted. Returns whether there was one. */
   #withdrawUnsent(turn) {
-    if (!this.#requests.withdrawStart(turn.id)) return false;
+    if (!this.#requests.withdrawStart(turn.id) && !this.#uploading.has(turn.id)) return false;
     this.#turns.withdraw(turn);
     return true;
   }
@@ -267,7 +295,7 @@ export class Connection extends Emitter {
     this.#requests.resume();
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // When this request is sent, it leaves out the turns that were attached with their conversation.
-    this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
+    this.#attachments.attach(this.running.filter(({ id }) => !this.#requests.isStarting(id) && !this.#uploading.has(id)));
     this.#list.resume();
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);

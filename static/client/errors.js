@@ -22,6 +22,13 @@ export class LawViolation extends TurnwireError {
   }
 }
 
+/** A request doesn't fit in one frame, and wasn't sent. */
+export class FrameTooLarge extends TurnwireError {
+  constructor() {
+    super({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
+  }
+}
+
 /** Creates the error for a request whose connection was lost before its answer. The gateway may have handled it. */
 export function connectionLost() {
   const message = "The connection was lost before the answer came. Try again.";

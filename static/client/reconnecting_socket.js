@@ -7,7 +7,7 @@
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf, codecs, PROTOCOL } from "./codecs.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { connectionClosed, FrameTooLarge, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
 import { isPage, socketCreator } from "./socket_creator.js";
@@ -103,14 +103,14 @@ export class ReconnectingSocket {
 
   /**
    * Sends one frame. Returns false, and sends nothing, if the connection is not live.
-   * @throws {TurnwireError} `too_large`: the gateway would close the socket
+   * @throws {FrameTooLarge} the gateway would close the socket
    */
   send(frame) {
     if (this.#state.state !== "live" || this.#socket.readyState !== 1) return false;
     const data = this.#socketCodec.encode(frame);
     const bytes = this.#socketCodec.bytes(data);
     if (bytes > this.#state.ready.limits.frame_bytes) {
-      throw new TurnwireError({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
+      throw new FrameTooLarge();
     }
     this.#socket.send(data);
     this.#record("out", frame.type === "auth" ? { ...frame, token: "…" } : frame, bytes, performance.now());
