@@ -230,6 +230,8 @@ class Relay:
             is_socket = False
         if is_socket:
             self._count_socket()
+        else:  # one request on each connection, so that no WebSocket is opened on it afterward
+            head = re.sub(rb"(?i)\r\nconnection:[^\r]*", b"", head)[:-2] + b"Connection: close\r\n\r\n"
         raw = socket.socket()
         raw.setblocking(False)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)

@@ -18,7 +18,7 @@ from tests.client_cases.relay import Relay
 from tests.client_cases.world import World
 from tests.demo import expected
 
-RUN_TIMEOUT_S = 90.0
+RUN_TIMEOUT_S = 150.0
 POLL_S = 0.05
 LONG = "A_token_of_1000_characters." * 37 + " "
 """`$long` in a case: with it, few tokens make a large answer."""
