@@ -305,9 +305,14 @@ async def test_http_where_no_websocket_gets_through(tmp_path: Path) -> None:
         gateway_process(tmp_path, {}) as process,
         fault_proxy(int(process.url.rpartition(":")[2])) as inner,
         upgrade_refuser(inner.port) as url,
+        upgrade_refuser(inner.port, hangs=True) as silent,
         connect(url) as gateway,
+        connect(silent, open_timeout=0.5) as second,
     ):
-        assert gateway.transport == "http"
+        assert (gateway.transport, second.transport) == ("http", "http")
+        cancelled = second.start("Hi", params={"demo": {"rate": 20, "tokens": 400}})
+        assert await cancelled.cancel("at once") == "cancelled"
+        assert (await cancelled).reason == "at once"
         controller = AbortController()
         turn = gateway.start("Hi", params={"demo": {"rate": 20, "tokens": 40}})
         aborted = gateway.start("Hi", params={"demo": {"rate": 20, "tokens": 400}}, signal=controller.signal)
@@ -401,13 +406,16 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def upgrade_refuser(port: int) -> AsyncIterator[str]:
-    """A proxy that answers 403 to a WebSocket, and relays every other request. Give its URL."""
+async def upgrade_refuser(port: int, *, hangs: bool = False) -> AsyncIterator[str]:
+    """A proxy that answers 403 to a WebSocket, or lets it wait, and relays every other request. Give its URL."""
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             if b"upgrade: websocket" in head.lower():
+                if hangs:
+                    await reader.read()
+                    return
                 writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\nblocked")
                 await writer.drain()
                 return

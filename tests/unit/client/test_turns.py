@@ -228,7 +228,8 @@ def test_frames_in_both_codecs() -> None:
         assert (unknown.turn, unknown.seq, unknown.after, unknown.fields["x"]) == ("t", 3, 1, [1])
         malformed = codec.decode(codec.encode({"type": "turn.delta", "turn": "t", "seq": "three"}))
         assert isinstance(malformed, UnknownEvent)
-        for junk in ([], {"type": 7}, {}, "x", None):
+        junks: list[Any] = [[], {"type": 7}, {}, "x", None]
+        for junk in junks:
             with pytest.raises(msgspec.DecodeError):
                 codec.decode(codec.encode(junk))
         assert codec.decode_any(codec.encode({"a": "half \ud83d", "b": ["\udc00"]})) == {

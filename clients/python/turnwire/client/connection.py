@@ -15,7 +15,7 @@ from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
 from turnwire.client.conversation import ConversationItem, Reattached
-from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, NotAGateway, TurnwireError
+from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, ProtocolMismatch, TurnwireError
 from turnwire.client.events import (
     ConversationDeleted,
     ConversationsChanged,
@@ -26,7 +26,6 @@ from turnwire.client.events import (
 )
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
-from turnwire.client.opening import SocketRefused
 from turnwire.client.options import ConnectionState, Options, Transport
 from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
@@ -58,17 +57,21 @@ class Connection:
         try:
             try:
                 await self._carrier.open()
-            except SocketRefused as refused:
+            except ConnectFailed as refused:
+                if not refused.perhaps_blocked:
+                    raise
                 await self._open_over_http(refused)
         except BaseException:
             await self.tasks.close()
             raise
 
-    async def _open_over_http(self, refused: SocketRefused) -> None:
+    async def _open_over_http(self, refused: ConnectFailed) -> None:
         """Use HTTP, if it is a gateway that has refused the socket. Raise a `ConnectFailed`."""
         try:
             await find_gateway(self.options)
-        except NotAGateway:
+        except ProtocolMismatch:
+            raise
+        except ConnectFailed:
             raise refused from None
         if self.options.transport != "auto" or self.options.ticket is not None:
             raise ConnectFailed(

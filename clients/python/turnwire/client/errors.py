@@ -55,6 +55,8 @@ class ConnectFailed(TurnwireError, ConnectionError):
 
     default_code = "unreachable"
     default_retryable = True
+    perhaps_blocked = False
+    """Whether it may be only the WebSocket that a proxy doesn't let through."""
 
 
 class NotAGateway(ConnectFailed):

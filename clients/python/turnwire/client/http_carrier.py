@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -76,7 +77,17 @@ class HttpCarrier:
     async def request(self, kind: str, fields: dict[str, Any], user: str | None) -> Any:
         if user is not None:
             raise _no_user()
+        if kind == "turn.cancel":
+            await self._settle_starts(fields.get("turns", ()))
         return await self._api.request(kind, fields)
+
+    async def _settle_starts(self, turns: Iterable[str]) -> None:
+        """Wait until the gateway knows these turns: a cancel could overtake a start, which is on another connection."""
+        for turn_id in turns:
+            turn = self._host.turns.get(None, turn_id)
+            if turn is not None and turn_id in self._starting:
+                with contextlib.suppress(TurnwireError):
+                    await turn.accepted()
 
     async def close(self) -> None:
         self._close(ConnectionClosed("The connection was closed by this program. Connect again to go on."))

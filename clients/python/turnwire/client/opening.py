@@ -47,10 +47,6 @@ logger.propagate = False
 logger.addHandler(logging.NullHandler())
 
 
-class SocketRefused(NotAGateway):
-    """The address answers, but not as a gateway's WebSocket does: it may be another server, or a proxy is in between."""
-
-
 async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection, Ready]:
     """Return a socket and its first frame. Raise a `ConnectFailed`."""
     process = os.getpid()
@@ -63,12 +59,8 @@ async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection,
                 abort(websocket.transport, process)
                 raise
     except TimeoutError:
-        raise SocketRefused(
-            f"The gateway at {place_of(options)} didn't answer within {options.open_timeout:g} s. "
-            "Check the address, or try again.",
-            code=ConnectFailed.default_code,
-            retryable=True,
-        ) from None
+        message = f"The gateway at {place_of(options)} didn't answer within {options.open_timeout:g} s. "
+        raise _perhaps_blocked(ConnectFailed(f"{message}Check the address, or try again.")) from None
 
 
 async def _handshake(options: Options, codec: Codec) -> ClientConnection:
@@ -122,7 +114,11 @@ def _explain(options: Options, error: Exception) -> NoReturn:
     if isinstance(error, InvalidURI):
         raise ConnectFailed(f"The address {place} leads elsewhere: {error}. Use the gateway's own address.") from error
     if isinstance(error, (InvalidHandshake, ConnectionClosed, EOFError)):
-        raise SocketRefused(not_a_gateway(place, "It doesn't answer as a WebSocket server does")) from error
+        raise _perhaps_blocked(
+            NotAGateway(not_a_gateway(place, "It doesn't answer as a WebSocket server does"))
+        ) from error
+    if isinstance(error, ConnectionResetError):
+        raise _perhaps_blocked(unreachable(options, error)) from error
     if isinstance(error, (OSError, UnicodeError, WebSocketException, ValueError)):
         raise unreachable(options, error) from error
     raise error
@@ -135,14 +131,13 @@ def _explain_status(options: Options, refused: InvalidStatus) -> NoReturn:
         answer: Any = msgspec.json.decode(refused.response.body or b"")
         record = msgspec.convert(answer["error"], ErrorRecord)
     except (msgspec.DecodeError, KeyError, TypeError):
-        raise SocketRefused(
-            not_a_gateway(place, f"It answers with HTTP {status}"), retryable=status >= 500
-        ) from refused
+        failed = NotAGateway(not_a_gateway(place, f"It answers with HTTP {status}"), retryable=status >= 500)
+        raise _perhaps_blocked(failed) from refused
     subprotocols = answer.get("subprotocols")
     if isinstance(subprotocols, list) and status == 400 and "turnwire.v1.json" not in subprotocols:
         check_protocol(options, ", ".join(map(str, subprotocols)))
     if status == 426:
-        raise SocketRefused(record.message) from refused
+        raise _perhaps_blocked(NotAGateway(record.message)) from refused
     kind = Unauthenticated if status == 401 else ConnectFailed
     retry_after = refused.response.headers.get("Retry-After", "")
     after_ms = record.retry_after_ms or (float(retry_after) * 1000 if retry_after.isdigit() else None)
@@ -160,7 +155,7 @@ async def _ready(options: Options, codec: Codec, websocket: ClientConnection) ->
         code = error.rcvd.code if error.rcvd else None
         message = f"{reason_of(code, f'{place} has closed the socket at once')}."
         if code is None:  # not the gateway's own doing
-            raise SocketRefused(message, code=ConnectFailed.default_code, retryable=True) from error
+            raise _perhaps_blocked(ConnectFailed(message)) from error
         raise (Unauthenticated if code == UNAUTHENTICATED else ConnectFailed)(message) from error
     except msgspec.DecodeError as error:
         raise NotAGateway(not_a_gateway(place, "It sends frames that can't be decoded")) from error
@@ -172,3 +167,9 @@ async def _ready(options: Options, codec: Codec, websocket: ClientConnection) ->
         raise NotAGateway(not_a_gateway(place, "Its first frame isn't that of a gateway"))
     check_protocol(options, frame.protocol)
     return frame
+
+
+def _perhaps_blocked(error: ConnectFailed) -> ConnectFailed:
+    """Mark an error that a proxy may have caused, which lets no WebSocket through."""
+    error.perhaps_blocked = True
+    return error

@@ -27,12 +27,13 @@ Key = tuple[str | None, str]
 class Pending:
     """A request without an answer."""
 
-    __slots__ = ("frame", "future", "pieces", "sent")
+    __slots__ = ("frame", "future", "is_elsewhere", "pieces", "sent")
 
     def __init__(self, frame: dict[str, Any], future: asyncio.Future[Any]) -> None:
         self.frame = frame
         self.future = future
         self.sent = False
+        self.is_elsewhere = False
         self.pieces: list[str] = []
 
     @property
@@ -147,12 +148,15 @@ class Requests:
             del self._starts[key]
 
     def _try_send(self, entry: Pending) -> None:
+        if entry.is_elsewhere:
+            return
         try:
             # `sent` stays true across sockets: the gateway may have handled the request without an answer.
             if self._send_frame(entry.frame):
                 entry.sent = True
         except TurnwireError as error:
-            if not self._too_large(entry):
+            entry.is_elsewhere = self._too_large(entry)
+            if not entry.is_elsewhere:
                 self._reject(entry, error)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._reject(
