@@ -60,7 +60,7 @@ export class Connection extends Emitter {
       ticket,
       socket,
       webSocket,
-      isIdle: () => this.#turns.running.length === 0,
+      isIdle: () => this.#turns.running.length === 0 && !this.#requests.isBusy,
       onFrame: (frame, at) => this.#receive(frame, at),
       onExpiring: (expires_at) => void this.#renew(expires_at),
       onWake: this.#pingQuietly,

@@ -139,6 +139,7 @@ async function refusal(response) {
     return new TurnwireError({ code: "unavailable", message, retryable: true });
   }
   if (error.code === "unauthenticated") return new Lost(4401);
+  if (error.code === "shutting_down") return new Lost(4503);
   if (error.code === "forbidden_origin") return new Lost(0, "", error);
   return Object.assign(new TurnwireError(error), { wire: error });
 }

@@ -76,7 +76,6 @@ export class HttpSocket {
   #refuse(id, error) {
     const { code = "internal", message, retryable = false, retry_after_ms, path, stored_message } = error.wire ?? error;
     this.#emit({ type: "error", id, error: { code, message, retryable, retry_after_ms, path, stored_message } });
-    if (code === "shutting_down") this.#lose(new Lost(4503));
   }
 
   /** Answers a frame after the earlier ones of its conversation, as a socket would begin them. */

@@ -73,7 +73,7 @@ export class ReconnectingSocket {
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
    * @param {typeof WebSocket} [options.webSocket] the class of sockets; null: there is none
    * @param {"auto" | "socket" | "http"} options.transport
-   * @param {() => boolean} options.isIdle whether no turn is running
+   * @param {() => boolean} options.isIdle whether no turn is running, and no request waits
    * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
    *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed

@@ -37,6 +37,11 @@ export class Requests {
     });
   }
 
+  /** Whether a request other than a ping waits for its answer. */
+  get isBusy() {
+    return [...this.#pending.values()].some(({ frame }) => frame.type !== "ping");
+  }
+
   /** Handles an answer. Ignores a frame that answers no pending request. */
   receive(frame) {
     const entry = this.#pending.get(frame.id);

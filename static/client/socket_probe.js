@@ -15,7 +15,7 @@ export class SocketProbe {
 
   /**
    * @param {() => Promise<WebSocket>} open opens a socket with its credential
-   * @param {() => boolean} isIdle whether no turn is running
+   * @param {() => boolean} isIdle whether no turn is running, and no request waits
    * @param {(socket: WebSocket, message: object) => void} onReady takes a socket over, and its first message, `ready`
    */
   constructor(open, isIdle, onReady) {

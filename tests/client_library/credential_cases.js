@@ -1,6 +1,5 @@
 import { equal, live, next, ok, refused, demoStart, sampleText, test, until } from "./harness.js";
-
-const SECRET = "a secret of the tests, long enough to be accepted";
+import { SECRET, signed } from "./tokens.js";
 
 const ready = { ready: {} };
 
@@ -111,17 +110,4 @@ function withOrigin({ url }) {
   if (globalThis.document) return undefined;
   const { host } = new URL(url);
   return (address, protocols) => new WebSocket(address, { protocols, headers: { origin: `http://${host}` } });
-}
-
-/** Returns a JWT for a user. It expires after `seconds`, at the next whole second. */
-async function signed(user, seconds) {
-  const part = (value) => base64url(new TextEncoder().encode(JSON.stringify(value)));
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp: Math.ceil(Date.now() / 1000) + seconds })}`;
-  const bytes = new TextEncoder().encode(SECRET);
-  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  return `${text}.${base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(text))))}`;
-}
-
-function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }

@@ -1,4 +1,5 @@
-import { demoStart, equal, next, ok, refused, sampleText, test, textOf, until } from "./harness.js";
+import { demoStart, equal, next, ok, pause, refused, sampleText, test, textOf, until } from "./harness.js";
+import { SECRET, signed } from "./tokens.js";
 
 const TEXT = sampleText(150);
 
@@ -54,11 +55,11 @@ test("over HTTP, many turns run at a time, each can be cancelled and followed, a
   const [connection, other] = [1, 2].map(() => stage.connect(gateway, { transport: "http" }));
   await connection.ping();
   const many = Array.from({ length: 7 }, () => connection.start(demoStart(TEXT, 60)));
-  const early = connection.start(demoStart(TEXT, 60));
+  const early = connection.start(demoStart(TEXT, 5));
   equal(Object.values(await early.cancel("not needed")), ["cancelled"]);
   equal([(await early).ended, early.ending.reason], ["cancelled", "not needed"]);
   const stopper = new AbortController();
-  const late = connection.start({ ...demoStart(TEXT, 20), signal: stopper.signal });
+  const late = connection.start({ ...demoStart(TEXT, 5), signal: stopper.signal });
   await until(() => late.text.length > 10, "the answer has begun");
   stopper.abort("enough");
   equal([(await late).ended, TEXT.startsWith(late.text), late.text.length < TEXT.length], ["cancelled", true, true]);
@@ -95,11 +96,25 @@ test("a WebSocket is used again as soon as one opens, but not in the middle of a
   let moved = null;
   void next(connection, "state", () => connection.transport === "socket").then(() => (moved = turn.ended));
   await complete(turn, text);
-  equal([connection.transport, connection.traffic.sockets < 6], ["http", true]);
+  equal(connection.transport, "http");
   await until(() => moved !== null && connection.state.state === "live", "a WebSocket is live");
   equal([moved, connection.transport], [true, "socket"]);
   await complete(conversation.start(demoStart("Back.")), "Back.");
   equal(connection.violations, []);
+});
+
+test("over HTTP, an expired token is replaced once, and a wrong one closes the connection", async (stage) => {
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
+  let tokens = 0;
+  const token = () => signed("ann", ++tokens === 1 ? 1 : 60);
+  const connection = stage.connect(gateway, { transport: "http", token });
+  await complete(connection.start(demoStart("Before.")), "Before.");
+  await pause(3_000); // the first token has expired, as after a long sleep
+  await complete(connection.start(demoStart("After.")), "After.");
+  equal([tokens, connection.violations], [2, []]);
+  const wrong = stage.connect(gateway, { transport: "http", token: () => "wrong" });
+  await refused(wrong.start(demoStart("Never.")), "connection_closed");
+  equal(wrong.state.code, 4401);
 });
 
 test("over HTTP, a drained gateway's turn continues on the next instance", async (stage) => {

@@ -59,7 +59,8 @@ async def test_the_package_has_what_it_needs_and_nothing_else(tarball: Path, tmp
     assert f'PROTOCOL = "{PROTOCOL}"' in (content / "dist" / "client" / "codecs.js").read_text(encoding="utf-8")
     assert not package.get("dependencies")
     assert set(package["peerDependencies"]) == set(package["peerDependenciesMeta"])
-    targets = [target for value in package["exports"].values() for target in ([value] if isinstance(value, str) else value.values())]
+    exported = package["exports"].values()
+    targets = [target for one in exported for target in ([one] if isinstance(one, str) else one.values())]
     assert [target for target in targets if not (content / target).is_file()] == []
 
     sources = copy_sources(tmp_path)
@@ -125,12 +126,13 @@ def check_program(found: dict[str, Any], logged: str) -> None:
     assert codes == {
         **{"no url": "invalid_url", "no scheme": "invalid_url", "no WebSocket": "unsupported"},
         **{"certificate": "untrusted_certificate", "certificate, http": "untrusted_certificate"},
-        **{"wrong token": "connection_closed", "wrong token, socket": "connection_closed", "signed out": "connection_closed"},
+        **dict.fromkeys(("wrong token", "wrong token, socket", "signed out"), "connection_closed"),
     }
     assert errors["wrong token"] == errors["wrong token, socket"] == REFUSED
     assert all(message.endswith(".") and is_typed for _, message, is_typed in errors.values()), errors
     assert "NODE_EXTRA_CA_CERTS" in errors["certificate"][1]
-    assert "Unhandled" not in logged and "ReferenceError" not in logged
+    assert "Unhandled" not in logged, logged
+    assert "ReferenceError" not in logged, logged
     assert logged.count("A listener of “ready” failed: a listener's own.") == 4
 
 
@@ -140,9 +142,9 @@ async def test_typescript_accepts_a_strict_program(tarball: Path, tmp_path: Path
     install(tarball, project)
     (project / "app.ts").write_text((PACKAGES / "app.ts").read_text(encoding="utf-8"), encoding="utf-8")
     for resolution, module in (("bundler", "esnext"), ("nodenext", "nodenext")):
-        options = ("--strict", "--noEmit", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--target", "es2023")
+        options = ("--strict", "--noEmit", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess")
         libraries = ("--lib", "es2023,dom,dom.asynciterable", "--types", "")
-        kinds = ("--moduleResolution", resolution, "--module", module)
+        kinds = ("--target", "es2023", "--moduleResolution", resolution, "--module", module)
         run(installed(COMPILER, "TypeScript"), *options, *libraries, *kinds, "app.ts", folder=project)
 
 
