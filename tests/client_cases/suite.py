@@ -129,7 +129,7 @@ class Run:
         connection = _Connection(name, gateway, f"{self.player.name}, {self.label}, {user}" if user else None)
         token_url = None
         if user or step.get("service"):
-            more = {field: step[field] for field in ("life_s", "secret") if field in step}
+            more = {field: step[field] for field in ("life_s", "renewal_s", "secret") if field in step}
             service = {"service": 1} if step.get("service") else {}
             token_url = self._world.token_url(user=connection.user or "", **more, **service)
         command = {
@@ -370,12 +370,12 @@ class Run:
             await asyncio.sleep(POLL_S)
 
     async def _do_tokens(self, step: Step) -> None:
-        """Check how many tokens the client has asked for."""
+        """Wait until the client has asked for as many tokens."""
         (user,) = {
             one.user for one in self._connections.values() if one.user and one.user.endswith(f", {step['user']}")
         }
-        if self._world.tokens[user] < step["at_least"]:
-            raise Wrong(f"it has asked for {self._world.tokens[user]} tokens")
+        while self._world.tokens[user] < step["at_least"]:
+            await asyncio.sleep(POLL_S)
 
 
 def _check_events(name: str, events: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
