@@ -329,7 +329,8 @@ export class Connection extends Emitter {
       const token = await this.#credential();
       if (token) await this.request("auth", { token });
     } catch (cause) {
-      console.warn("turnwire: failed to renew the credential", cause);
+      // A lost socket needs no renewal: the next one has a credential of its own.
+      if (this.state.state === "live") console.warn("turnwire: failed to renew the credential", cause);
     }
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter
@@ -83,6 +84,8 @@ class World:
     async def _token(self, request: web.Request) -> web.Response:
         query = request.query
         self.tokens[query["user"]] += 1
+        if self.tokens[query["user"]] > 1:
+            await asyncio.sleep(float(query.get("renewal_s", "0")))
         if query.get("service"):
             return web.Response(text=self._service_key)
         expires_at = math.ceil(time.time() + float(query.get("life_s", "3600")))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.client_cases.cases import Case, read_cases
 from tests.client_cases.players import CLIENTS, start
-from tests.client_cases.suite import Case, read_cases, run_cases
+from tests.client_cases.suite import run_cases
 from tests.client_cases.world import world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -68,7 +69,10 @@ def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     wanted = {
         (str(item.callspec.params["client"]), str(item.callspec.params["name"]))
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.path == Path(__file__) and "name" in item.callspec.params
+        if isinstance(item, pytest.Function)
+        and item.path == Path(__file__)
+        and hasattr(item, "callspec")
+        and "name" in item.callspec.params
     }
     yield asyncio.run(run_all(tmp_path_factory.mktemp("cases"), wanted))
 
