@@ -34,7 +34,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     """A gateway without auth, whose model is `demo`."""
-    async with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
+    async with gateway_process(tmp_path_factory.mktemp("gateway"), {"TURNWIRE_DRAIN_S": "1"}) as process:
         yield process
 
 
@@ -80,6 +80,12 @@ async def _newest(url: str) -> list[Message]:
         async for record in gateway.conversations(limit=1):
             return await gateway.conversation(record.id).messages().all()
     return []
+
+
+async def _conversations(url: str) -> set[str]:
+    """Return the ids of all conversations."""
+    async with connect(url) as gateway:
+        return {record.id async for record in gateway.conversations()}
 
 
 async def test_a_chat(served: GatewayProcess, tmp_path: Path) -> None:
@@ -202,7 +208,7 @@ async def test_a_pipe(
 ) -> None:
     """Standard output has the answer and nothing else, and no conversation is added. Every failure is a sentence and 1."""
     variables = _variables(tmp_path, served.url)
-    before = len(await _newest(served.url))
+    before = await _conversations(served.url)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *CHAT, env=variables, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe
@@ -210,7 +216,7 @@ async def test_a_pipe(
     output, errors = await asyncio.wait_for(process.communicate(b"Hi\n"), 60)
     assert (process.returncode, errors.decode()) == (0, "")
     assert output.decode() == expected("Hi", {}).rstrip("\n") + "\n"
-    assert len(await _newest(served.url)) == before
+    assert await _conversations(served.url) == before
 
     run = _Command(monkeypatch, capsys, variables)
     run.fails(b"Hi", 1, "can't be reached", "--url", "http://127.0.0.1:9")
