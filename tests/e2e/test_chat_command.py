@@ -111,7 +111,7 @@ async def test_a_chat(served: GatewayProcess, tmp_path: Path) -> None:
         await terminal.until("Stopped.")
         stopped = (await _newest(served.url))[-1]
         assert (stopped.status, stopped.by, stopped.reason) == ("cancelled", "client", "The user pressed Ctrl-C.")
-        assert stopped.text.strip()[-20:] in terminal.text
+        assert stopped.text.strip()[-20:] in terminal.text.replace("^C", "")  # the terminal shows the key
 
         terminal.press("/models\n")
         await terminal.until("* demo")
@@ -213,7 +213,7 @@ async def test_a_pipe(
     process = await asyncio.create_subprocess_exec(
         *CHAT, env=variables, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe
     )
-    output, errors = await asyncio.wait_for(process.communicate(b"Hi\n"), 60)
+    output, errors = await asyncio.wait_for(process.communicate(b"Hi\n"), 100)
     assert (process.returncode, errors.decode()) == (0, "")
     assert output.decode() == expected("Hi", {}).rstrip("\n") + "\n"
     assert await _conversations(served.url) == before
@@ -236,13 +236,13 @@ async def test_a_pipe(
         assert process.stderr is not None
         process.stdin.write(b"A long story")
         process.stdin.close()
-        assert await asyncio.wait_for(process.stdout.read(10), 30)
+        assert await asyncio.wait_for(process.stdout.read(10), 100)
         if stop == "interrupt":
             process.send_signal(signal.SIGINT)
             await process.stdout.read()
         else:
             process.stdout._transport.close()  # type: ignore[attr-defined]
-        assert await asyncio.wait_for(process.wait(), 30) == (130 if stop == "interrupt" else 1)
+        assert await asyncio.wait_for(process.wait(), 100) == (130 if stop == "interrupt" else 1)
         assert await process.stderr.read() == b""
 
 
