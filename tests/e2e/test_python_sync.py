@@ -62,7 +62,7 @@ print(len(read))
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     """A gateway without auth, whose model is `demo`."""
-    async with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
+    async with gateway_process(tmp_path_factory.mktemp("gateway"), {"TURNWIRE_DRAIN_S": "1"}) as process:
         yield process
 
 
