@@ -6,6 +6,8 @@ import { Lifetime } from "./lifetime.js";
 import { Store } from "./store.js";
 import { copyParts, errorOf, fieldsOf, isSame } from "./views.js";
 
+/** How long a connection that nobody else uses stays open to stop a turn. */
+const STOP_MS = 5_000;
 const IDLE = { turn: null, status: "idle", text: "", parts: [], message: null, error: null };
 
 /** The turn of one mounted component. */
@@ -54,17 +56,17 @@ class TurnStore {
     return { turn, status, text, parts: this.#parts, message: this.#message, error: errorOf(ending) };
   }
 
-  /** Ends the turn, which nobody can see any more. */
+  /** Stops the turn, which nobody can see any more. Resolves when the gateway has answered. */
   #leave() {
     this.#unsubscribe();
-    void this.stop().catch(() => {});
+    return this.stop().catch(() => {});
   }
 
   #end() {
-    this.#leave();
+    // The gateway forgets the requests of a connection that is closed, so it stays open until this one is answered.
+    void Promise.race([this.#leave(), pause(STOP_MS)]).then(this.#leaveHolder);
     this.turn = null;
     this.store.flush();
-    this.#leaveHolder();
   }
 }
 
@@ -77,6 +79,10 @@ export function useTurn(defaults) {
   const start = useCallback((input, fields) => turns.start(fieldsOf(latest.current, input, fields)), [turns, latest]);
   const stop = useCallback((reason) => turns.stop(reason), [turns]);
   return useMemo(() => ({ ...snapshot, start, stop }), [snapshot, start, stop]);
+}
+
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Returns a reference to the value of the last render. */
