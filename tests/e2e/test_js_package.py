@@ -81,7 +81,7 @@ async def test_programs_use_the_installed_package(tarball: Path, tmp_path: Path)
     install(tarball, project, PACKAGES / "node_modules" / "ws")
     (project / "program.js").write_text((PACKAGES / "program.js").read_text(encoding="utf-8"), encoding="utf-8")
     certificate = make_certificate(tmp_path)
-    environments = (
+    environments: tuple[dict[str, str], ...] = (
         {},
         {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET},
         {"TURNWIRE_CERTFILE": str(certificate.certfile), "TURNWIRE_KEYFILE": str(certificate.keyfile)},
