@@ -6,6 +6,7 @@ import base64
 import mimetypes
 import shlex
 from contextlib import suppress
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def attachment(name: str) -> dict[str, Any]:
 
 def _path(name: str) -> Path:
     """Return the path that `name` means. Terminals quote the path of a file that is dropped on them."""
-    path = Path(name).expanduser()
+    path = Path(expanduser(name))  # keeps the ~ of a user who doesn't exist
     with suppress(ValueError, OSError):
         if not path.exists() and len(words := shlex.split(name)) == 1:
-            return Path(words[0]).expanduser()
+            return Path(expanduser(words[0]))
     return path
 
 

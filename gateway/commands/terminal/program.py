@@ -25,7 +25,10 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
 
     Exit with 1 if that fails.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None:  # this program was started without it
+            fail(f"Standard {name} is closed. Start this command with one.", EXIT_FAILED)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     state = ChatState(model=options.model, conversation=options.conversation, system=options.system)
 

@@ -58,6 +58,8 @@ def test_a_file_that_cannot_be_attached_is_a_sentence(tmp_path: Path, monkeypatc
     ):
         with pytest.raises(AttachmentError, match=words):
             attachment(str(tmp_path / name))
+    with pytest.raises(AttachmentError, match="There is no file ~nobody-here/x"):
+        attachment("~nobody-here/x")
 
 
 def test_commands_and_paths_are_completed(tmp_path: Path) -> None:
