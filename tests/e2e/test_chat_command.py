@@ -46,7 +46,7 @@ def _variables(folder: Path, url: str) -> dict[str, str]:
     return clean_environment({**state, "PYTHONPATH": paths, "TURNWIRE_URL": url, "LC_ALL": "C.UTF-8"})
 
 
-class _FullDisk(io.StringIO):
+class _FullDisk(io.TextIOWrapper):
     def write(self, _text: str, /) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -238,7 +238,7 @@ async def test_a_pipe(
     run.fails(b"Hi", 2, "--token is invalid: the file 'none' can't be read", "--token", "@none")
     run.fails(b"Hi", 1, "ftp://example.com", "--url", "ftp://example.com")
     with monkeypatch.context() as patched:
-        patched.setattr(sys, "stdout", _FullDisk())
+        patched.setattr(sys, "stdout", _FullDisk(io.BytesIO()))
         run.fails(b"Hi", 1, "The answer can't be written: No space left on device.")
         patched.setattr(sys, "stdout", None)
         run.fails(b"Hi", 1, "Standard output is closed.")

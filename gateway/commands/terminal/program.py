@@ -29,7 +29,7 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
         if stream is None:  # this program was started without it
             fail(f"Standard {name} is closed. Start this command with one.", EXIT_FAILED)
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="replace")
     state = ChatState(model=options.model, conversation=options.conversation, system=options.system)
 
     def connected() -> Gateway:
