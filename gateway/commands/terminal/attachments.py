@@ -12,6 +12,8 @@ from typing import Any
 
 FILE_BYTES_MAX = 14_000_000
 """As base64, this is just under the 20 MiB of a request (`TURNWIRE_BODY_BYTES`)."""
+ATTACHED_CHARS_MAX = 19_000_000
+"""All files of a message, as base64."""
 TEXT_BYTES_MAX = 200_000
 """A text is a part of the input, whose default bound is 256 KiB (`TURNWIRE_INPUT_BYTES`)."""
 
