@@ -33,6 +33,7 @@ def answer_piped(connected: Callable[[], AbstractContextManager[Gateway]], state
 
     Raises:
         KeyboardInterrupt: The user has stopped the answer.
+        OSError: The answer can't be written.
         SystemExit: There is no input, or the turn has failed.
         TurnwireError: The gateway can't be reached.
     """
@@ -45,13 +46,9 @@ def answer_piped(connected: Callable[[], AbstractContextManager[Gateway]], state
             try:
                 for event in turn:
                     written.take(event)
-            except BrokenPipeError:
-                turn.cancel("The reader of the answer has left.")
-                raise
-            except OSError as error:
+            except OSError:  # the reader of the answer has left, or the disk is full
                 turn.cancel("The answer can't be written.")
-                sys.stdout = None  # what it still holds can't be written at exit either
-                fail(f"The answer can't be written: {error.strerror}.", EXIT_FAILED)
+                raise
         written.end()
 
 

@@ -48,6 +48,11 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
         fail(f"{fact} If it is of your own authority, set SSL_CERT_FILE to the authority's file.", EXIT_FAILED)
     except TurnwireError as error:
         fail(shown(error.message), EXIT_FAILED)
+    except BrokenPipeError:
+        raise  # of every command
+    except OSError as error:
+        sys.stdout = None  # what it still holds can't be written at exit either
+        fail(f"The answer can't be written: {error.strerror}.", EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
