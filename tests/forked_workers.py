@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import selectors
+import signal
 import struct
 import sys
 import traceback
@@ -94,11 +95,14 @@ class Workers:
         queue, filled = os.pipe()
         os.write(filled, b"".join(map(NUMBER.pack, range(len(self._files)))))
         folder = self._config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        default = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             for number in range(min(count, len(self._files))):
                 reading, writing = os.pipe()
                 pid = os.fork()
                 if pid == 0:
+                    signal.signal(signal.SIGTERM, default)
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
                     for each in (filled, reading, *running):
                         os.close(each)
                     run_worker(self._session, self._files, queue, writing, folder / f"worker{number}")
@@ -108,9 +112,12 @@ class Workers:
             self._read(running)
         finally:
             os.close(queue)
-            for reading, worker in running.items():  # the run was interrupted: their next report fails
+            for reading, worker in running.items():  # the run was interrupted
                 os.close(reading)
+                os.kill(worker.pid, signal.SIGINT)
+            for worker in running.values():
                 os.waitpid(worker.pid, 0)
+            signal.signal(signal.SIGTERM, default)
         self._report_missing()
 
     def _read(self, running: dict[int, Worker]) -> None:
@@ -193,7 +200,10 @@ def run_worker(
         session._setupstate.teardown_exact(None)
         code = 0
     except BaseException as error:
-        if not isinstance(error, BrokenPipeError):  # the main process has ended
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not isinstance(
+            error, BrokenPipeError | KeyboardInterrupt
+        ):  # the main process has ended, or the run is interrupted
             traceback.print_exc()
         with suppress(BaseException):
             session._setupstate.teardown_exact(None)

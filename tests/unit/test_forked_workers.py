@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -112,3 +114,31 @@ def test_it(bad): pass
     )
     assert done.returncode == 1
     assert "After this test, the worker that ran this file ended with 1." in done.stdout
+
+
+def test_a_sigterm_ends_the_workers(tmp_path: Path) -> None:
+    """A worker whose run is ended leaves its test at once, and ends its fixtures."""
+    code = """
+import pathlib, pytest, time
+@pytest.fixture(scope="session")
+def noted():
+    yield pathlib.Path(__file__).parent
+    (pathlib.Path(__file__).parent / "ended").touch()
+def test_it(noted):
+    (noted / "begun").touch()
+    time.sleep(60)
+"""
+    (tmp_path / "test_long.py").write_text(code, encoding="utf-8")
+    workers = ("-p", "no:xdist", "-p", "tests.forked_workers", "--workers", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *workers, "-p", "no:asyncio", "-p", "no:schemathesis", "test_long.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 2
+    assert (tmp_path / "ended").exists()
