@@ -86,9 +86,15 @@ def the_program_returns(url: str) -> list[str]:
 
 
 async def it_is_forgotten(url: str) -> list[str]:
-    """Nothing refers to a gateway any more, in a loop that goes on. Its tasks end when its turns have ended."""
+    """Nothing refers to a gateway any more, in a loop that goes on. Its tasks end when its turns have ended, and who reads its
+    events keeps it."""
     before = len(asyncio.all_tasks())
     await connect(url)
+    events = (await connect(url)).events()
+    gc.collect()
+    await asyncio.sleep(0.1)
+    assert len(asyncio.all_tasks()) > before
+    del events
     turn = (await connect(url)).start("Hi", params={"demo": {"rate": 0, "tokens": 3}})
     gc.collect()
     assert (await turn).text

@@ -9,9 +9,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
 
 from turnwire.client.abort import AbortSignal, reason_text
+from turnwire.client.audience import Audience, Item, Key
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
 from turnwire.client.conversation import ConversationItem, Reattached
@@ -35,9 +35,6 @@ from turnwire.client.tasks import Tasks
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
 
-Key = tuple[str | None, str | None]
-"""A user (`as`), and a conversation or None for the list."""
-
 
 class Connection:
     """Made by `connect`. It is the owner of its turns, and the host of its carrier."""
@@ -47,9 +44,9 @@ class Connection:
         self.tasks = Tasks()
         self.turns = FollowedTurns(self._start_remote)
         self._closed: TurnwireError | None = None
+        self._at_exit: weakref.finalize[..., Any] | None = None
         self._watched: dict[Key, Watched] = {}
-        self._subscriptions: WeakSet[Subscription[GatewayEvent | ConnectionState | UnknownEvent]] = WeakSet()
-        self._conversation_subscriptions: dict[Key, WeakSet[Subscription[ConversationItem]]] = {}
+        self._audience = Audience()
         self._carrier: Carrier = HttpCarrier(self) if options.transport == "http" else SocketCarrier(self)
 
     async def open(self) -> None:
@@ -210,19 +207,15 @@ class Connection:
         await self.request("ping", {}, None)
         return time.perf_counter() - began
 
-    def subscribe(self) -> Subscription[GatewayEvent | ConnectionState | UnknownEvent]:
+    def subscribe(self) -> Subscription[Item]:
         """Iterate what belongs to no turn."""
         self.check()
-        subscription: Subscription[GatewayEvent | ConnectionState | UnknownEvent] = Subscription()
-        self._subscriptions.add(subscription)
-        return subscription
+        return self._audience.subscribe()
 
     def subscribe_to(self, conversation: str, user: str | None) -> Subscription[ConversationItem]:
         """Iterate what happens in a conversation while it is attached."""
         self.check()
-        subscription: Subscription[ConversationItem] = Subscription()
-        self._conversation_subscriptions.setdefault((user, conversation), WeakSet()).add(subscription)
-        return subscription
+        return self._audience.subscribe_to((user, conversation))
 
     async def close(self) -> None:
         """Close it. No task is left."""
@@ -255,9 +248,15 @@ class Connection:
         running = self.turns.running()
         if running:
             running[0]._on_end(self._look_again)
-            weakref.finalize(asyncio, self._abandon_at_exit)
+            if self._at_exit is None:
+                self._at_exit = weakref.finalize(asyncio, self._abandon_at_exit)
         else:
             self.tasks.cancel()
+            self._forget_exit()
+
+    def _forget_exit(self) -> None:
+        if self._at_exit is not None:
+            self._at_exit.detach()
 
     def _look_again(self) -> None:
         if self.tasks.reachable:
@@ -281,27 +280,22 @@ class Connection:
             key = (event.user, event.conversation)
             if isinstance(event, ConversationDeleted) and key in self._watched:
                 self._watched[key].wanted = False
-            self._publish(key, event)
-        for subscription in tuple(self._subscriptions):
-            subscription.put(event)
+            self._audience.tell_of(key, event)
+        self._audience.tell(event)
 
     def on_state(self, state: ConnectionState) -> None:
         """Hand on a new state."""
-        for subscription in tuple(self._subscriptions):
-            subscription.put(state)
+        self._audience.tell(state)
 
     def on_closed(self, error: TurnwireError) -> None:
         """End everything: the connection is closed for good."""
         self._closed = error
+        self._forget_exit()
         for watched in self._watched.values():
             watched.on_refused(error)
         for turn in self.turns.running():
             self.turns.fail(turn, error)
-        for subscription in tuple(self._subscriptions):
-            subscription.close()
-        for subscriptions in self._conversation_subscriptions.values():
-            for of_conversation in tuple(subscriptions):
-                of_conversation.close()
+        self._audience.close()
 
     async def _attach(self, key: Key) -> None:
         self.check()
@@ -333,13 +327,9 @@ class Connection:
             if conversation is None:  # changes in between are lost: the program has to list the conversations again
                 self.on_event(ConversationsChanged(user=user, change="reattached"))
             else:
-                self._publish(key, Reattached(conversation, revision))
+                self._audience.tell_of(key, Reattached(conversation, revision))
 
         return on_again
-
-    def _publish(self, key: Key, item: ConversationItem) -> None:
-        for subscription in tuple(self._conversation_subscriptions.get(key, ())):
-            subscription.put(item)
 
     def _start_remote(self, event: TurnStarted) -> Turn | None:
         """Return a turn that another program has started in an attached conversation."""
@@ -348,7 +338,7 @@ class Connection:
         if watched is None or not watched.wanted:
             return None
         turn = Turn(event.turn, event.user, self)
-        self._publish(key, turn)
+        self._audience.tell_of(key, turn)
         return turn
 
     def _cancel_soon(self, turn: Turn, reason: object) -> None:

@@ -335,7 +335,9 @@ class Gateway:
 
     def events(self) -> Subscription[GatewayEvent | ConnectionState | UnknownEvent]:
         """Iterate what belongs to no turn: changes of the state, `GoingAway`, `Durability`, `ConversationsChanged`, …"""
-        return self._connection.subscribe()
+        subscription = self._connection.subscribe()
+        subscription.keeps = self._lease
+        return subscription
 
     async def close(self) -> None:
         """Close it. Turns continue on the gateway, but those that are followed here fail with `ConnectionClosed`.
@@ -356,4 +358,6 @@ class Gateway:
         await self._connection.detach_conversation(conversation, self._user)
 
     def _conversation_events(self, conversation: str) -> Subscription[ConversationItem]:
-        return self._connection.subscribe_to(conversation, self._user)
+        subscription = self._connection.subscribe_to(conversation, self._user)
+        subscription.keeps = self._lease
+        return subscription

@@ -21,6 +21,8 @@ class Subscription(Generic[Item]):
         self._items: deque[Item] = deque(maxlen=ITEMS_MAX)
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self.keeps: object = None
+        """What must not be forgotten while this is read."""
 
     def __aiter__(self) -> Subscription[Item]:
         return self
