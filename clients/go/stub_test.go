@@ -64,9 +64,13 @@ func (p *peer) accept() (turn string) {
 	p.t.Helper()
 	start := p.expect("turn.start")
 	turn, _ = start["turn"].(string)
-	p.send(`{"type":"turn.started","turn":%q,"seq":1,"epoch":7,"status":"running","conversation":"c","model":"m","message":"a"}`, turn)
+	p.starts(turn)
 	p.send(`{"type":"result","id":%q,"result":{"turn":%q,"conversation":"c","status":"running","epoch":7}}`, start["id"], turn)
 	return turn
+}
+
+func (p *peer) starts(turn string) {
+	p.send(`{"type":"turn.started","turn":%q,"seq":1,"epoch":7,"status":"running","conversation":"c","model":"m","message":"a"}`, turn)
 }
 
 // says begins a part of text.

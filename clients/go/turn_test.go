@@ -18,8 +18,10 @@ func TestATurnContinuesWhereItsSocketWasLost(t *testing.T) {
 	client := dial(t, stub(t, func(p *peer) {
 		p.send(ready)
 		if p.number == 1 {
-			p.says(p.accept(), "Hello, ")
-			return // the socket is lost
+			turn, _ := p.expect("turn.start")["turn"].(string)
+			p.starts(turn)
+			p.says(turn, "Hello, ")
+			return // the socket is lost before the answer to the start
 		}
 		attach := p.expect("turn.attach")
 		for turn, position := range attach["positions"].(map[string]any) {
@@ -179,8 +181,15 @@ func TestAnAttachmentThatIsDroppedIsMadeAgain(t *testing.T) {
 		attach := p.expect("turn.attach")
 		// It is dropped again before the answer.
 		p.send(`{"type":"turn.detached","turn":%q,"reason":"too_slow"}`, turn)
+		next := make(chan map[string]any, 1)
+		go func() { next <- p.next() }()
+		select {
+		case early := <-next:
+			t.Errorf("two attaches at once: %v", early)
+		case <-time.After(50 * time.Millisecond):
+		}
 		p.send(`{"type":"result","id":%q,"result":{"turns":{%q:{"conversation":"c","status":"running","epoch":7,"from":3}}}}`, attach["id"], turn)
-		gone := p.expect("turn.attach")
+		gone := <-next
 		p.send(`{"type":"result","id":%q,"result":{"turns":{%q:{"error":{"code":"gone","message":"Gone.","retryable":false,"stored_message":"m_1"}}}}}`,
 			gone["id"], turn)
 		p.untilClosed()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -76,6 +77,22 @@ def test_the_module_has_the_version_of_the_gateway() -> None:
     assert f'const Version = "{__version__}"' in source
     for example in GO_EXAMPLES:
         assert f"require turnwire/clients/go v{__version__}\n" in (example / "go.mod").read_text(encoding="utf-8")
+
+
+def test_the_program_of_the_readme_is_built_in_a_module_of_its_own(tmp_path: Path) -> None:
+    """The steps and the program of the module's README work from another module beside the clone."""
+    readme = (MODULE / "README.md").read_text(encoding="utf-8")
+    edit = re.findall(r"^go mod edit (-require=\S+) (-replace=\S+)$", readme, re.MULTILINE)
+    (program_text,) = re.findall(r"^```go\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (tmp_path / "turnwire").symlink_to(MODULE.parents[1])
+    (folder / "main.go").write_text(program_text, encoding="utf-8")
+    shutil.copy(MODULE / "go.sum", folder)  # and without the network: the modules were fetched by tests/prepare.sh
+    run_go(folder, "mod", "init", "example.com/mine")
+    run_go(folder, "mod", "edit", *edit[0])
+    run_go(folder, "mod", "tidy", GOPROXY="off")
+    run_go(folder, "vet", ".")
 
 
 async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:
