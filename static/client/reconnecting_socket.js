@@ -22,8 +22,6 @@ const SUSPECT_MS = 1_000;
 const OPENING_MS = 4_000;
 /** How long after an error the socket's own `close` is waited for. */
 const ERROR_MS = 100;
-/** After this number of openings in a row that failed over HTTP, a WebSocket is tried again. */
-const HTTP_FAILURES = 2;
 
 /**
  * A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. Where the
@@ -42,7 +40,6 @@ export class ReconnectingSocket {
   #socketCodec;
   /** Whether the next opening uses HTTP. */
   #usesHttp;
-  #httpFailures = 0;
   #openingTimer = 0;
   /** Tries a WebSocket while HTTP is used. */
   #probe = null;
@@ -232,6 +229,7 @@ export class ReconnectingSocket {
     const { url, token } = await this.#credentials();
     if (attempt !== this.#attempt) return;
     const socket = this.#createSocket(url, [codec.subprotocol], token);
+    this.#usesHttp = false;
     socket.onopen = () => this.#onOpen(socket, codec, token);
     this.#setHandlers(socket, codec);
     if (this.#mayUseHttp) this.#openingTimer = setTimeout(() => socket.readyState === 0 && void this.#askWhileOpening(attempt), OPENING_MS);
@@ -243,6 +241,7 @@ export class ReconnectingSocket {
     if (this.#options.transport !== "http" && this.#createSocket) {
       this.#probe ??= new SocketProbe(() => this.#openBeside(), () => this.#options.isIdle(), (socket, message) => this.#moveTo(socket, message));
     }
+    this.#usesHttp = true;
     this.#setHandlers(new HttpSocket(this.#options.url, token), codecs.json);
   }
 
@@ -325,7 +324,6 @@ export class ReconnectingSocket {
 
   #useHttp() {
     this.#usesHttp = true;
-    this.#httpFailures = 0;
     this.#dropSocket();
     void this.#open();
   }
@@ -372,7 +370,6 @@ export class ReconnectingSocket {
     this.#backoff.onReady(at);
     this.#credentialRefused = false;
     this.#check.onReady();
-    this.#httpFailures = 0;
     clearTimeout(this.#openingTimer);
     if (this.#usesHttp) this.#probe?.start();
     this.#network.lost &&= this.#isLocal; // a socket has opened, so there is a network
@@ -436,11 +433,7 @@ export class ReconnectingSocket {
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
     this.#setState({ state: "waiting", delay_ms, reason });
     if (delay_ms === null || this.#state.state !== "waiting") return;
-    const isHttp = this.#usesHttp;
-    if (isHttp && !wasReady && ++this.#httpFailures >= HTTP_FAILURES && this.#options.transport === "auto" && this.#createSocket) {
-      this.#usesHttp = false;
-    }
-    if (this.#check.onLost(wasReady, hadSocket && !isHttp)) void this.#askWhy();
+    if (this.#check.onLost(wasReady, hadSocket && !this.#usesHttp)) void this.#askWhy();
   }
 
   /** Asks the gateway why no socket opens. */
