@@ -22,6 +22,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
 
 
+UPGRADE = b"upgrade: websocket"
 BLOCKED_ANSWER = "HTTP/1.1 {} Blocked\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\nNope."
 
 
@@ -41,8 +42,8 @@ class ResettingProxy:
         """Serve one connection."""
         head = b""
         if self.upgrades != "pass":
-            head = await _head(reader)
-            if b"upgrade: websocket" in head.lower():
+            head = await reader.read(16_384)
+            if UPGRADE in head.lower():
                 await self._refuse(reader, writer)
                 return
         try:
@@ -55,12 +56,26 @@ class ResettingProxy:
         cut = self.cuts.pop(0) if self.cuts else None
         to_gateway.write(head)
         async with asyncio.TaskGroup() as passing:
-            to_gateway_task = passing.create_task(_relay(reader, to_gateway, None))
+            to_gateway_task = passing.create_task(self._relay_requests(reader, to_gateway, writer))
             from_gateway_task = passing.create_task(_relay(from_gateway, writer, cut))
             await asyncio.wait([to_gateway_task, from_gateway_task], return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 _reset(end)
         self._writers -= ends
+
+    async def _relay_requests(
+        self, reader: asyncio.StreamReader, to_gateway: asyncio.StreamWriter, writer: asyncio.StreamWriter
+    ) -> None:
+        """Relay to the gateway. A client may ask for a WebSocket on a connection that it has used for other requests."""
+        try:
+            while data := await reader.read(16_384):
+                if self.upgrades != "pass" and UPGRADE in data.lower():
+                    await self._refuse(reader, writer)
+                    return
+                to_gateway.write(data)
+                await to_gateway.drain()
+        except OSError:
+            return
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Refuse a WebSocket in the way of `upgrades`."""
@@ -77,14 +92,6 @@ class ResettingProxy:
         """Reset every connection now."""
         for writer in self._writers:
             _reset(writer)
-
-
-async def _head(reader: asyncio.StreamReader) -> bytes:
-    """Return the head of a request, or what came of it."""
-    try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        return getattr(error, "partial", b"")
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: int | None) -> None:
