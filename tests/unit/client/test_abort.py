@@ -99,6 +99,6 @@ def test_reasons_as_text(reason: object, text: str | None) -> None:
 def test_reading_a_signal_is_cheap() -> None:
     """A thousand signals are combined and read in a moment."""
     signals = [AbortController().signal for _ in range(1000)]
-    began = time.perf_counter()
+    began = time.process_time()
     assert not AbortSignal.any(signals).aborted
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
