@@ -23,7 +23,7 @@ from gateway.protocol.requests import PROTOCOL
 from tests.certificates import make_certificate
 from tests.credentials import SECRET, token
 from tests.gateway_process import gateway_process
-from tests.js_package import PACKAGES, ROOT, copy_sources, install, nodes, pack, run
+from tests.packed_js import PACKAGES, ROOT, copy_sources, install, nodes, pack, run
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 
@@ -81,7 +81,7 @@ async def test_programs_use_the_installed_package(tarball: Path, tmp_path: Path)
     install(tarball, project, PACKAGES / "node_modules" / "ws")
     (project / "program.js").write_text((PACKAGES / "program.js").read_text(encoding="utf-8"), encoding="utf-8")
     certificate = make_certificate(tmp_path)
-    environments = (
+    environments: tuple[dict[str, str], ...] = (
         {},
         {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET},
         {"TURNWIRE_CERTFILE": str(certificate.certfile), "TURNWIRE_KEYFILE": str(certificate.keyfile)},
