@@ -84,8 +84,12 @@ func TestAddressesThatAreNoGateway(t *testing.T) {
 func TestDialWaitsForAGatewayThatRestarts(t *testing.T) {
 	var asked atomic.Int32
 	url := stub(t, func(p *peer) { p.send(ready); p.untilClosed() })
+	slow := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) < 3 {
+		if asked.Add(1) == -9_990 {
+			<-slow
+		}
+		if asked.Load() < 3 {
 			w.WriteHeader(503)
 			_, _ = w.Write([]byte(`{"error":{"code":"shutting_down","message":"Down.","retryable":true,"retry_after_ms":10}}`))
 			return
@@ -93,6 +97,7 @@ func TestDialWaitsForAGatewayThatRestarts(t *testing.T) {
 		http.Redirect(w, r, strings.Replace(url, "ws:", "http:", 1), http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(slow) })
 	dial(t, server.URL)
 	ctx, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
