@@ -124,7 +124,7 @@ func (c *core) stream(ctx context.Context, t *Turn, start *request, retry *backo
 		c.finish(start, json.RawMessage("{}"), nil)
 	}
 	if response.StatusCode == http.StatusNoContent {
-		return &Error{Code: "gone", Message: "The turn has ended at this position already. Read its message."}
+		return goneAtEnding(nil)
 	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, frameBytesMax)
