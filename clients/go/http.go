@@ -61,11 +61,16 @@ func (c *core) probe(ctx context.Context) error {
 	defer done()
 	response, err := c.exchange(ctx, http.MethodGet, "/v1", nil, http.Header{"Accept": {"application/json"}})
 	if err != nil {
-		var coded *Error
-		if errors.As(err, &coded) {
-			return err
+		var refused *Error
+		var network *url.Error
+		switch {
+		case errors.As(err, &network):
+			return c.unreachable(err)
+		case errors.As(err, &refused):
+			asked := refused.Retryable && refused.Code != CodeUnreachable
+			return &DialError{URL: c.shown(), Status: refused.status, Err: refused, final: !refused.Retryable, invited: asked}
 		}
-		return c.unreachable(err)
+		return err // of the token source
 	}
 	defer response.Body.Close()
 	var about struct{ Name, Protocol string }
@@ -155,6 +160,7 @@ func (c *core) refusedRequest(response *http.Response) error {
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && refused.RetryAfterMS == 0 {
 		refused.RetryAfterMS = int64(seconds) * 1000
 	}
+	refused.status = status
 	return refused
 }
 
