@@ -186,6 +186,42 @@ func TestARefusalOverHTTP(t *testing.T) {
 	}
 }
 
+// A start that is too large for a frame is sent again, like one that isn't, if the network fails or the instance drains.
+func TestALargeStartIsSentAgain(t *testing.T) {
+	url := stub(t, func(p *peer) {
+		p.send(ready)
+		attach := p.expect("turn.attach")
+		for turn := range attach["positions"].(map[string]any) {
+			p.starts(turn)
+			p.send(`{"type":"turn.completed","turn":%q,"seq":2,"finish_reason":"stop"}`, turn)
+		}
+		p.untilClosed()
+	})
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/ws") {
+			http.Redirect(w, r, strings.Replace(url, "ws:", "http:", 1), http.StatusTemporaryRedirect)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch asked.Add(1) {
+		case 1:
+			panic(http.ErrAbortHandler)
+		case 2:
+			w.WriteHeader(503)
+			_, _ = w.Write([]byte(`{"error":{"code":"shutting_down","message":"Down.","retryable":true}}`))
+		default:
+			w.WriteHeader(202)
+			_, _ = w.Write([]byte(`{"conversation":"c","status":"running"}`))
+		}
+	}))
+	t.Cleanup(server.Close)
+	turn := dial(t, server.URL).Start(background(t), turnwire.Start{Input: strings.Repeat("x", 70_000)})
+	if message, err := turn.Wait(background(t)); err != nil || message.Conversation != "c" || asked.Load() != 3 {
+		t.Errorf("%+v, %v, %d", message, err, asked.Load())
+	}
+}
+
 // However the connection of an export ends before its last line, the error is ErrExportCut.
 func TestAnExportThatIsCut(t *testing.T) {
 	url := stub(t, func(p *peer) { p.send(ready); p.untilClosed() })

@@ -54,10 +54,8 @@ func (r *request) body() []byte {
 func (c *core) startLarge(one *request) {
 	one.sent, one.large = true, true
 	c.spawn(func() {
-		result, err := c.whole(http.MethodPost, "/v1/turns", one.body(), http.Header{"Prefer": {"respond-async"}})
-		if err != nil && CodeOf(err) == "" {
-			err = connectionLost()
-		}
+		body, header := one.body(), http.Header{"Prefer": {"respond-async"}}
+		result, err := c.insisted(one, func() (json.RawMessage, error) { return c.whole(http.MethodPost, "/v1/turns", body, header) })
 		turn := one.turn
 		c.finish(one, result, err)
 		if err == nil && turn != nil {
