@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the requirements of the tests that aren't locked Python packages: Redis, PostgreSQL, SQLite's shell, nginx, Chromium, Go,
-# Node, curl and Prometheus's promtool, and packages from npm, Go and pip. Programs are installed with apt if it is available and
-# permitted; otherwise the script prints how to install them. A missing program is an error in CI; elsewhere its tests are skipped.
+# a C compiler, Node, curl and Prometheus's promtool, and packages from npm, Go and pip. Programs are installed with apt if it is
+# available and permitted; otherwise the script prints how to install them. A missing program is an error in CI; elsewhere its tests
+# are skipped.
 set -euo pipefail
 
 go_minimum=1.23
@@ -44,6 +45,15 @@ has_go() {
     command -v go >/dev/null || return 1
     version="$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null)" || return 1
     [[ "$(printf '%s\n' "$go_minimum" "${version#go}" | sort -V | head -n 1)" == "$go_minimum" ]]
+}
+
+# Go's race detector is linked with C, so it needs a compiler and the headers of the C library.
+has_cc() {
+    local name
+    for name in gcc clang; do
+        echo '#include <stdlib.h>' | "$name" -E - >/dev/null 2>&1 && return
+    done
+    return 1
 }
 
 has_node() {
@@ -97,6 +107,7 @@ missing() {
     has_nginx || echo nginx-light
     has_chromium || echo chromium-headless-shell
     has_go || echo golang-go
+    has_cc || echo gcc libc6-dev
     has_node || echo nodejs npm
     has_promtool || echo prometheus
 }
@@ -132,6 +143,7 @@ fi
         nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
         chromium-headless-shell) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
         nodejs) echo "  Node >= $node_minimum with npm: apt install nodejs npm, brew install node, or https://nodejs.org" ;;
+        gcc) echo "  a C compiler: apt install gcc libc6-dev, xcode-select --install" ;;
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;
         esac
     done
