@@ -23,7 +23,7 @@ from gateway.protocol.requests import PROTOCOL
 from tests.certificates import make_certificate
 from tests.credentials import SECRET, token
 from tests.gateway_process import gateway_process
-from tests.js_package import PACKAGES, ROOT, copy_sources, install, nodes, pack, run
+from tests.packed_js import PACKAGES, ROOT, copy_sources, install, nodes, pack, run
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 

@@ -20,7 +20,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
-from tests.js_package import PACKAGES, install, pack, run
+from tests.packed_js import PACKAGES, install, pack, run
 from tests.page_stage import WatchedPage, browser_context
 from tests.programs import installed, program
 from tests.upstream import Upstream, chat, error_response
