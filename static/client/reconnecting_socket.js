@@ -7,6 +7,7 @@
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf, codecs, PROTOCOL } from "./codecs.js";
+import { callListener } from "./emitter.js";
 import { connectionClosed, FrameTooLarge, notEncodable, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
@@ -380,11 +381,9 @@ export class ReconnectingSocket {
     const totals = this.traffic[direction];
     totals.frames++;
     totals.bytes += bytes;
-    try {
-      this.wire?.({ direction, frame, bytes, at, codec: (this.#socketCodec ?? this.#codec).name, socket: this.traffic.sockets });
-    } catch (error) {
-      console.error("turnwire: the wire observer failed", error); // an observer's error must not lose a frame
-    }
+    if (!this.wire) return;
+    const codec = (this.#socketCodec ?? this.#codec).name;
+    callListener("wire", this.wire, { direction, frame, bytes, at, codec, socket: this.traffic.sockets });
   }
 
   /** Drops the socket without waiting for the closing handshake, which a dead peer never answers. */

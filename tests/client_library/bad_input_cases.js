@@ -89,11 +89,16 @@ test("an error in a listener is reported once and changes nothing else", async (
   ok(found.every((error) => error instanceof TurnwireError && error.message.includes("A listener of “")), found[0].message);
 });
 
-test("an error in a listener of a turn is reported, and the turn and its other listeners get each event", async (stage) => {
+test("an error in a listener of a turn or in the wire observer is reported, and the turn and its other listeners get each event", async (stage) => {
   const gateway = await stage.shared();
   for (const transport of ["socket", "http"]) {
     const found = await reports(async (reported) => {
-      const connection = stage.connect(gateway, { transport });
+      let frames = 0;
+      const wire = async () => {
+        frames++;
+        throw new RangeError("mine, of the wire");
+      };
+      const connection = stage.connect(gateway, { transport, wire });
       const turn = connection.start(demoStart("Hello."));
       let calls = 0;
       turn.subscribe(() => {
@@ -106,9 +111,9 @@ test("an error in a listener of a turn is reported, and the turn and its other l
       equal((await turn).text, "Hello.");
       ok(calls >= 4, `${calls} calls`);
       equal(connection.running, []);
-      await until(() => reported.length === 2 * calls, "each error is reported");
+      await until(() => reported.length === 2 * calls + frames, "each error is reported");
     });
-    ok(found.every(({ cause, message }) => cause.message.startsWith("mine") && message.includes("“turn.subscribe”")), found[0].message);
+    ok(found.every(({ cause, message }) => cause.message.startsWith("mine") && /“(wire|turn\.subscribe)”/.test(message)), found[0].message);
   }
 });
 
