@@ -31,7 +31,8 @@ export class FrameTooLarge extends TurnwireError {
 
 /** Creates the error for a request that can't be encoded, such as one with a BigInt or a circular object. */
 export function notEncodable(cause) {
-  const message = `This request can't be encoded: ${cause.message.split("\n")[0].replace(/\.$/, "")}. Send only texts, finite numbers, booleans, null, and arrays and objects of these.`;
+  const why = cause.message.split("\n")[0].replace(/\.$/, "");
+  const message = `This request can't be encoded: ${why}. Send only texts, finite numbers, booleans, null, and arrays and objects of these.`;
   return Object.assign(new TurnwireError({ code: "invalid_request", message }), { cause });
 }
 

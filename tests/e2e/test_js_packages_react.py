@@ -61,11 +61,13 @@ const said = (n) => ({ id: `u${n}`, role: "user", parts: [{ type: "text", text: 
 async function abortedAfter(ms, run) {
   const stopper = new AbortController();
   setTimeout(() => stopper.abort(), ms);
-  return Promise.race([run(stopper.signal).catch(({ name }) => name), new Promise((resolve) => setTimeout(resolve, 3000, "waits"))]);
+  const late = new Promise((resolve) => setTimeout(resolve, 3000, "waits"));
+  return Promise.race([run(stopper.signal).catch(({ name }) => name), late]);
 }
 const found = {};
 const options = { url: "ws://127.0.0.1:9/ws", transport: "http" };
-for (const [name, messages, more] of [["first", [said(1)]], ["later", [said(1), said(2)]], ["kept", [said(1)], { cancelOnAbort: false }]]) {
+const sent = [["first", [said(1)]], ["later", [said(1), said(2)]], ["kept", [said(1)], { cancelOnAbort: false }]];
+for (const [name, messages, more] of sent) {
   const transport = new TurnwireChatTransport({ ...options, ...more });
   const send = (abortSignal) => transport.sendMessages({ trigger: "submit-message", chatId: "c", messages, abortSignal });
   found[name] = await abortedAfter(200, send);
@@ -372,8 +374,8 @@ async def test_over_http(browser: Browser, site: Site) -> None:
 
 
 async def test_a_chat_is_stopped_while_there_is_no_connection(project: Path) -> None:
-    """Without a gateway, a message that waits, and a chat that is resumed, end as soon as they are aborted, as the AI SDK expects:
-    with the signal's reason, and with no stream. Nothing goes on after the transport is closed."""
+    """Without a gateway, a message that waits and a chat that is resumed end as soon as they are aborted: the one with the
+    signal's reason, the other with no stream. After that, the closed transports keep no program running."""
     (project / "stopped.mjs").write_text(STOPPED, encoding="utf-8")
     found = json.loads(run(program("node"), "stopped.mjs", folder=project))
     assert found == {"first": "AbortError", "later": "AbortError", "kept": "AbortError", "resumed": None}
