@@ -140,6 +140,8 @@ class TestIndexedSearch(SearchConformance):
 class TestEmbeddedMemory(StoreConformance):
     """Without a file."""
 
+    many = 1000
+
     @pytest.fixture
     async def open_store(self) -> AsyncIterator[OpenStore]:
         """Stores in memory."""
