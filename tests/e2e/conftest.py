@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.page_stage import SharedPage, running_browser
+from tests.page_stage import ReloadedPage, SharedPage, running_browser
 
 # A worker takes a whole file. The longest files start first, so that no worker is left alone with a long file at the end.
 LONGEST = (
@@ -55,3 +55,11 @@ async def shared_page(
     shared = SharedPage(browser, page_gateway, getattr(request.module, "prepare_page", None))
     yield shared
     await shared.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def reloaded_page(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[ReloadedPage]:
+    """One tab for the tests of one file, in which each test loads the page anew."""
+    reloaded = ReloadedPage(browser, page_gateway)
+    yield reloaded
+    await reloaded.close()
