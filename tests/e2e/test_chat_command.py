@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import signal
@@ -43,6 +44,11 @@ def _variables(folder: Path, url: str) -> dict[str, str]:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "clients" / "python")))
     state = {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     return clean_environment({**state, "PYTHONPATH": paths, "TURNWIRE_URL": url, "LC_ALL": "C.UTF-8"})
+
+
+class _FullDisk(io.TextIOWrapper):
+    def write(self, _text: str, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class _Command:
@@ -198,6 +204,11 @@ async def test_a_lost_connection(served: GatewayProcess, tmp_path: Path) -> None
             terminal.press(CTRL_C)  # it was never sent, so nothing is awaited
             await terminal.until("Stopped.")
             await terminal.until("> ")
+            terminal.press("/models\n")  # a command says it, too
+            await terminal.until("Connection lost")
+            terminal.press(CTRL_C)
+            await terminal.until("Not waiting any longer.")
+            await terminal.until("> ")
             terminal.press(CTRL_D)
             assert await terminal.ended() == 0
             assert "Traceback" not in terminal.text
@@ -226,6 +237,11 @@ async def test_a_pipe(
     run.fails(b"Hi", 1, "Conversation not found.", "--conversation", "nope")
     run.fails(b"Hi", 2, "--token is invalid: the file 'none' can't be read", "--token", "@none")
     run.fails(b"Hi", 1, "ftp://example.com", "--url", "ftp://example.com")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", _FullDisk(io.BytesIO()))
+        run.fails(b"Hi", 1, "The answer can't be written: No space left on device.")
+        patched.setattr(sys, "stdout", None)
+        run.fails(b"Hi", 1, "Standard output is closed.")
 
     for stop in ("interrupt", "close"):
         process = await asyncio.create_subprocess_exec(

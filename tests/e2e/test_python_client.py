@@ -341,6 +341,45 @@ async def test_http_where_no_websocket_gets_through(tmp_path: Path) -> None:
         gateway.start("Hi")
 
 
+async def test_websockets_that_are_blocked_later(tmp_path: Path) -> None:
+    """After a move to a network without WebSockets, what runs and what waits goes on over HTTP."""
+    allowed = asyncio.Event()
+    allowed.set()
+    async with (
+        gateway_process(tmp_path, {}) as process,
+        fault_proxy(int(process.url.rpartition(":")[2])) as inner,
+        upgrade_refuser(inner.port, allowed=allowed) as url,
+        connect(url) as gateway,
+    ):
+        assert gateway.transport == "socket"
+        turn = gateway.start("Hi", params={"demo": {"rate": 20, "tokens": 120}})
+        text = turn.text()
+        begun = await anext(text)
+        allowed.clear()
+        inner.refuse()
+        await until(lambda: gateway.state.state != "live")
+        inner.restore()
+        waiting = gateway.start("Hello", params={"demo": {"rate": 200, "tokens": 10}})
+        models = asyncio.create_task(gateway.models())
+        begun += "".join([piece async for piece in text])
+        assert (await models).default == "demo"
+        assert gateway.transport == "http"
+        assert gateway.state.state == "live"
+        for ended in (await turn, await waiting):
+            assert ended.status == "completed"
+            assert ended.text == (await gateway.get_turn(str(ended.turn))).message.text  # type: ignore[union-attr]
+        assert begun == turn.message.text
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_token_function_that_fails_over_http(tmp_path: Path) -> None:
+    """It is an error when the connection is opened, as it is for a socket."""
+    async with gateway_process(tmp_path, {}) as process:
+        for transport in ("socket", "http"):
+            failed = await refused(process.url, transport=transport, token=lambda: 1 / 0)
+            assert failed.code == "credential_failed"
+
+
 async def test_services_tools_and_large_starts(tmp_path: Path) -> None:
     """A service acts for two users on one connection. Tools are called until the model answers. An image that doesn't fit
     in a frame is sent over HTTP, and its turn arrives on the socket."""
@@ -406,13 +445,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def upgrade_refuser(port: int, *, hangs: bool = False) -> AsyncIterator[str]:
-    """A proxy that answers 403 to a WebSocket, or lets it wait, and relays every other request. Give its URL."""
+async def upgrade_refuser(
+    port: int, *, hangs: bool = False, allowed: asyncio.Event | None = None
+) -> AsyncIterator[str]:
+    """A proxy that answers 403 to a WebSocket, or lets it wait, and relays every other request. Give its URL.
+
+    While `allowed` is set, it relays WebSockets, too.
+    """
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            if b"upgrade: websocket" in head.lower():
+            if b"upgrade: websocket" in head.lower() and not (allowed and allowed.is_set()):
                 if hangs:
                     await reader.read()
                     return

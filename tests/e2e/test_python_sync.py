@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.demo import expected
+from tests.fault_proxy import fault_proxy
 from tests.gateway_process import ROOT, GatewayProcess, clean_environment, gateway_process
 from turnwire.client import AbortController, CallbackFailed, ConnectionClosed, Message, TurnwireError
 from turnwire.client.sync import Turn, connect
@@ -155,6 +157,44 @@ async def test_callbacks_and_tools_may_wait(served: GatewayProcess) -> None:
         assert [type(one) for one in ended] == [Message, CallbackFailed]
 
     await asyncio.to_thread(scene)
+
+
+async def test_callbacks_that_wait_do_not_keep_a_token_from_being_renewed(served: GatewayProcess) -> None:
+    """A new socket needs a token from the program, also while as many callbacks wait as there are threads for them."""
+    loop = asyncio.get_running_loop()
+    async with fault_proxy(int(served.url.rpartition(":")[2])) as proxy:
+
+        def drop() -> None:
+            proxy.refuse()
+            proxy.restore()
+
+        def scene() -> None:
+            with connect(f"http://127.0.0.1:{proxy.port}", token=lambda: "unchecked") as gateway:
+                dropped = threading.Event()
+                entered = threading.Semaphore(0)
+
+                def on_complete(_: Message) -> None:
+                    entered.release()
+                    dropped.wait(20)
+                    gateway.models()
+
+                workers = min(32, (os.cpu_count() or 1) + 4)
+                turns = [
+                    gateway.send(
+                        {"input": "Hello", "params": {"demo": {"rate": 0, "tokens": 1}}}, on_complete=on_complete
+                    )
+                    for _ in range(workers)
+                ]
+                for _ in turns:
+                    assert entered.acquire(timeout=20)
+                loop.call_soon_threadsafe(drop)
+                while gateway.state.state == "live":
+                    time.sleep(0.01)
+                dropped.set()
+                for turn in turns:
+                    assert turn.result(timeout=20).status == "completed"
+
+        await asyncio.to_thread(scene)
 
 
 async def test_an_interrupt_and_a_fork(served: GatewayProcess, tmp_path: Path) -> None:

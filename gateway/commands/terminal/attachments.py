@@ -6,11 +6,14 @@ import base64
 import mimetypes
 import shlex
 from contextlib import suppress
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
 FILE_BYTES_MAX = 14_000_000
 """As base64, this is just under the 20 MiB of a request (`TURNWIRE_BODY_BYTES`)."""
+ATTACHED_CHARS_MAX = 19_000_000
+"""All files of a message, as base64."""
 TEXT_BYTES_MAX = 200_000
 """A text is a part of the input, whose default bound is 256 KiB (`TURNWIRE_INPUT_BYTES`)."""
 
@@ -53,10 +56,10 @@ def attachment(name: str) -> dict[str, Any]:
 
 def _path(name: str) -> Path:
     """Return the path that `name` means. Terminals quote the path of a file that is dropped on them."""
-    path = Path(name).expanduser()
+    path = Path(expanduser(name))  # keeps the ~ of a user who doesn't exist
     with suppress(ValueError, OSError):
         if not path.exists() and len(words := shlex.split(name)) == 1:
-            return Path(words[0]).expanduser()
+            return Path(expanduser(words[0]))
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.commands.options import EXIT_FAILED, fail
 from gateway.commands.terminal.answer import AnswerText
+from gateway.commands.terminal.screen import shown
 from gateway.commands.terminal.session import ctrl_c_aborts
 from gateway.commands.terminal.state import ChatState
 from turnwire.client import (
@@ -32,6 +33,7 @@ def answer_piped(connected: Callable[[], AbstractContextManager[Gateway]], state
 
     Raises:
         KeyboardInterrupt: The user has stopped the answer.
+        OSError: The answer can't be written.
         SystemExit: There is no input, or the turn has failed.
         TurnwireError: The gateway can't be reached.
     """
@@ -44,8 +46,8 @@ def answer_piped(connected: Callable[[], AbstractContextManager[Gateway]], state
             try:
                 for event in turn:
                     written.take(event)
-            except BrokenPipeError:
-                turn.cancel("The reader of the answer has left.")
+            except OSError:  # the reader of the answer has left, or the disk is full
+                turn.cancel("The answer can't be written.")
                 raise
         written.end()
 
@@ -71,6 +73,7 @@ class _Written:
     """The answer on standard output."""
 
     def __init__(self) -> None:
+        self._visible = shown if sys.stdout.isatty() else str  # a file gets the answer as it is
         self._text = AnswerText(self._write, self._restart)
         self._kinds: dict[int, str] = {}
         self._at_line_start = True
@@ -97,14 +100,14 @@ class _Written:
         if not self._at_line_start:
             self._write("\n")
         if self._error:
-            fail(self._error, EXIT_FAILED)
+            fail(shown(self._error), EXIT_FAILED)
         if self._cancelled is not None:
             if self._cancelled.by == "client":
                 raise KeyboardInterrupt
             fail(f"The gateway has stopped the answer ({self._cancelled.by}).", EXIT_FAILED)
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(self._visible(text))
         sys.stdout.flush()
         self._at_line_start = text.endswith("\n")
 

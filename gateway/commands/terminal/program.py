@@ -25,8 +25,11 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
 
     Exit with 1 if that fails.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None:  # this program was started without it
+            fail(f"Standard {name} is closed. Start this command with one.", EXIT_FAILED)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="replace")
     state = ChatState(model=options.model, conversation=options.conversation, system=options.system)
 
     def connected() -> Gateway:
@@ -45,6 +48,11 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
         fail(f"{fact} If it is of your own authority, set SSL_CERT_FILE to the authority's file.", EXIT_FAILED)
     except TurnwireError as error:
         fail(shown(error.message), EXIT_FAILED)
+    except BrokenPipeError:
+        raise  # of every command
+    except OSError as error:
+        sys.stdout = None  # what it still holds can't be written at exit either
+        fail(f"The answer can't be written: {error.strerror}.", EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -55,10 +55,11 @@ class TerminalChat:
     def _take(self, line: str) -> None:
         """Do what a line says. An error is shown, and Ctrl-C ends the wait for the gateway."""
         try:
-            if line.startswith("/"):
-                run_command(line, self._gateway, self._screen, self._state)
-            elif line.strip():
-                self._ask(line.strip())
+            with self._notes.shown():
+                if line.startswith("/"):
+                    run_command(line, self._gateway, self._screen, self._state)
+                elif line.strip():
+                    self._ask(line.strip())
         except TurnwireError as error:
             self._screen.alert(error.message)
         except KeyboardInterrupt:
@@ -68,7 +69,7 @@ class TerminalChat:
     def _ask(self, text: str) -> None:
         """Send a message, and show its answer. The first Ctrl-C stops the turn; the second one stops the wait for that."""
         controller = AbortController()
-        with self._notes.shown(), ctrl_c_aborts(controller):
+        with ctrl_c_aborts(controller):
             self._show(self._gateway.start(signal=controller.signal, **self._state.start_fields(text)))
 
     def _show(self, turn: Turn) -> None:

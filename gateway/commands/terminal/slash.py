@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.commands.options import format_table
 from gateway.commands.terminal.answer import figures
-from gateway.commands.terminal.attachments import AttachmentError, attachment
+from gateway.commands.terminal.attachments import ATTACHED_CHARS_MAX, AttachmentError, attachment
 from gateway.commands.terminal.conversations import (
     LISTED_MAX,
     branch,
@@ -102,6 +102,11 @@ def _attach(call: Call) -> None:
         part = attachment(call.argument)
     except AttachmentError as error:
         call.screen.alert(str(error))
+        return
+    if call.state.attached_chars + len(part.get("data") or part["text"]) > ATTACHED_CHARS_MAX:
+        call.screen.alert(
+            "The files are too large for one message. Send this one with another message, or /detach all."
+        )
         return
     call.state.attached.append(part)
     call.state.attached_names.append(call.argument)

@@ -46,6 +46,11 @@ class ChatState:
         self.conversation = conversation
         self.answered_by = None
 
+    @property
+    def attached_chars(self) -> int:
+        """How long the files that wait for the next message are, as they are sent."""
+        return sum(len(part.get("data") or part["text"]) for part in self.attached)
+
     def detach(self) -> None:
         """Forget the files that wait for the next message."""
         self.attached.clear()

@@ -55,6 +55,8 @@ def test_what_is_not_a_url(url: Any) -> None:
         {"token": "a", "ticket": "b"},
         {"ticket": "b", "transport": "http"},
         {"ssl": ssl.create_default_context()},
+        {"headers": {"X-Name": "a\r\nX-Other: b"}},
+        {"headers": {"X-Name": "é"}},
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from turnwire.client.errors import TurnwireError
 from turnwire.client.events import GatewayEvent, TurnStarted, UnknownEvent
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.options import ConnectionState, Options, Transport
+from turnwire.client.requests import Pending
 from turnwire.client.tasks import Tasks
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
@@ -32,6 +33,12 @@ class Host(Protocol):
 
     def watched(self) -> list[Watched]:
         """Return what is attached on every socket."""
+
+    async def use_http(self, moving: Callable[[], list[Pending] | None]) -> bool:
+        """Go on over HTTP if a gateway answers there. Return whether it does.
+
+        `moving` returns the requests without an answer, or None if they need a socket.
+        """
 
 
 class Carrier(Protocol):

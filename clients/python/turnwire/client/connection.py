@@ -26,9 +26,11 @@ from turnwire.client.events import (
 )
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
+from turnwire.client.lifetime import reject, settle
 from turnwire.client.options import ConnectionState, Options, Transport
 from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
+from turnwire.client.requests import Pending
 from turnwire.client.socket_carrier import SocketCarrier
 from turnwire.client.subscription import Subscription
 from turnwire.client.tasks import Tasks
@@ -267,6 +269,41 @@ class Connection:
             self.abandon()
 
     # The host of the carrier.
+
+    async def use_http(self, moving: Callable[[], list[Pending] | None]) -> bool:
+        """Go on over HTTP, if that is allowed and a gateway answers there."""
+        if self.options.transport != "auto" or self.options.ticket is not None:
+            return False
+        try:
+            await find_gateway(self.options)
+        except ConnectFailed:
+            return False
+        turns = self.turns.running()
+        if self.watched() or any(turn.user is not None for turn in turns) or (pending := moving()) is None:
+            return False
+        carrier = self._carrier = HttpCarrier(self)
+        starts = {entry.frame["turn"]: entry for entry in pending if entry.start_of}
+        for turn in turns:
+            if turn.id in starts:
+                self._start_again(turn, starts[turn.id])
+            else:
+                carrier.follow(turn)
+        for entry in pending:
+            if entry.start_of is None:
+                self.tasks.start(self._request_again(entry))
+        carrier.use()
+        return True
+
+    def _start_again(self, turn: Turn, entry: Pending) -> None:
+        """Repeat a start. Its id makes that safe."""
+        entry.future.cancel()  # the turn's own events answer it
+        self._carrier.start(turn, entry.fields, lambda error: self.turns.fail(turn, error))
+
+    async def _request_again(self, entry: Pending) -> None:
+        try:
+            settle(entry.future, await self._carrier.request(entry.frame["type"], entry.fields, None))
+        except TurnwireError as error:
+            reject(entry.future, error)
 
     def watched(self) -> list[Watched]:
         """Return what is attached on every socket."""

@@ -12,6 +12,7 @@ import msgspec
 
 from turnwire.client.backoff import Backoff
 from turnwire.client.carrier import Host
+from turnwire.client.credentials import fresh
 from turnwire.client.errors import ConnectionClosed, CredentialFailed, TurnwireError, WrongLoop
 from turnwire.client.events import Durability, GoingAway, TurnDetached
 from turnwire.client.http import HttpError, HttpResponse
@@ -45,6 +46,7 @@ class HttpCarrier:
 
     async def open(self) -> None:
         await find_gateway(self._host.options)
+        await fresh(self._host.options.token)  # a function that fails is an error here, as it is for a socket
         self.use()
 
     def use(self) -> None:

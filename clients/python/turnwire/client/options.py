@@ -59,9 +59,18 @@ class Options(NamedTuple):
             raise _invalid("Both token and ticket are given. Pass one of them.")
         if ticket is not None and transport == "http":
             raise _invalid("A ticket opens a socket only. Pass a token to use HTTP.")
+        _check_headers(headers or {})
         if ssl is not None and not address.secure:
             raise _invalid("ssl is given, but the URL isn't wss:// or https://. Change one of them.")
         return Options(address, token, ticket, codec, transport, dict(headers or {}), ssl, open_timeout)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Raise a TurnwireError for a header that can't be sent as one line: a line break would add another header."""
+    for name, value in headers.items():
+        text = f"{name}{value}"
+        if not name or not text.isascii() or not text.isprintable():
+            raise _invalid(f"The header {name!r} has characters that aren't printable ASCII, or no name. Correct it.")
 
 
 def _invalid(message: str) -> TurnwireError:

@@ -37,6 +37,11 @@ class Pending:
         self.pieces: list[str] = []
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the request, without its type and its id."""
+        return {name: value for name, value in self.frame.items() if name not in ("type", "id")}
+
+    @property
     def start_of(self) -> Key | None:
         """The turn that it starts."""
         return (self.frame.get("as"), self.frame["turn"]) if self.frame["type"] == "turn.start" else None
@@ -109,6 +114,17 @@ class Requests:
                         "Look whether it has, then try again."
                     ),
                 )
+
+    @property
+    def act_for_users(self) -> bool:
+        """Whether one of them is in the name of another user."""
+        return any("as" in entry.frame for entry in self._pending.values())
+
+    def take(self) -> list[Pending]:
+        """Return all of them, in order. Who takes them answers them."""
+        entries, self._pending = list(self._pending.values()), {}
+        self._starts.clear()
+        return entries
 
     def close(self, error: TurnwireError) -> None:
         """Reject all of them. The connection is closed for good."""

@@ -177,6 +177,9 @@ class SocketCarrier:
     def on_wake(self) -> None:
         self._requests.send("ping", {}, None)
 
+    async def on_blocked(self) -> bool:
+        return await self._host.use_http(lambda: None if self._requests.act_for_users else self._requests.take())
+
     async def _renew(self) -> None:
         """Renew the credential on the open socket. If that fails, the next socket gets a fresh one anyway."""
         options = self._host.options
@@ -192,10 +195,10 @@ class SocketCarrier:
         options = self._host.options
         if frame["type"] not in ("turn.start", "turn.estimate") or "as" in frame or options.ticket is not None:
             return False
-        fields = {name: value for name, value in frame.items() if name not in ("type", "id")}
-        return self._host.tasks.start(self._start_over_http(entry, fields)) is not None
+        return self._host.tasks.start(self._start_over_http(entry)) is not None
 
-    async def _start_over_http(self, entry: Pending, fields: dict[str, Any]) -> None:
+    async def _start_over_http(self, entry: Pending) -> None:
+        fields = entry.fields
         try:
             result = await HttpApi(self._host.options).request(entry.frame["type"], fields)
         except TurnwireError as error:

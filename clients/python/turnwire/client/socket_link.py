@@ -35,6 +35,8 @@ HEARTBEATS_MAX = 2.5
 ANSWER_S = 3.0
 """How soon a gateway has to answer after this machine was asleep."""
 ASLEEP_S = 5.0
+BLOCKED_ATTEMPTS = 3
+"""After so many failures in a row that a proxy may have caused, the connection may go on without sockets."""
 FINAL_CODES = frozenset({"forbidden", "unauthenticated"})
 
 
@@ -67,6 +69,9 @@ class Listener(Protocol):
 
     def on_wake(self) -> None:
         """The machine was asleep. Send a request, so that an answer is due."""
+
+    async def on_blocked(self) -> bool:
+        """No socket gets through any more. Return whether the connection goes on without sockets."""
 
 
 class SocketLink:
@@ -210,6 +215,7 @@ class SocketLink:
             return False
         failure = self._final(code, detail)
         reason = close_codes.reason_of(code, detail)
+        blocked = 0
         while failure is None:
             delay_s = self._backoff.delay_s(code)
             self._set_state(ConnectionState("waiting", reason, delay_s))
@@ -224,6 +230,10 @@ class SocketLink:
                 return True
             except ConnectFailed as error:
                 failure = self._after_failure(error)
+                blocked = blocked + 1 if error.perhaps_blocked else 0
+                if failure is None and blocked >= BLOCKED_ATTEMPTS and await self._listener.on_blocked():
+                    self.state = ConnectionState("closed", "HTTP is used instead")
+                    return False
                 code, reason = None, error.message.rstrip(".")
                 if error.retry_after_ms is not None:
                     self._backoff.request(error.retry_after_ms / 1000)

@@ -10,9 +10,11 @@ with connect("ws://127.0.0.1:8000/ws") as gateway:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
@@ -392,7 +394,8 @@ class Gateway(_Starter):
 def _connect(*args: Any, **options: Any) -> Gateway:
     for name in ("token", "ticket"):
         if callable(options.get(name)):
-            options[name] = _in_thread(options[name])
+            # Callbacks may use up the threads of the loop while they wait for a socket that needs the token.
+            options[name] = _in_thread(options[name], ThreadPoolExecutor(1, "turnwire-credential"))
     opening = client.connect(*args, **options)
     thread = LoopThread()
     try:
@@ -414,14 +417,20 @@ def _typed(_connect_async: Callable[P, object], connect_sync: Callable[..., Gate
 connect = _typed(client.connect, _connect)
 
 
-def _in_thread(function: Callable[..., Any] | None) -> Callable[..., Awaitable[Any]] | None:
-    """Return an async function that calls `function`, which may wait, in another thread. An async one is returned as it is."""
+def _in_thread(
+    function: Callable[..., Any] | None, executor: Executor | None = None
+) -> Callable[..., Awaitable[Any]] | None:
+    """Return an async function that calls `function`, which may wait, in another thread. An async one is returned as it is.
+
+    `executor` has the thread. None: the event loop's.
+    """
     if function is None or inspect.iscoroutinefunction(function):
         return function
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        result = await asyncio.to_thread(function, *args, **kwargs)
+        work = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+        result = await asyncio.get_running_loop().run_in_executor(executor, work)
         return await result if inspect.isawaitable(result) else result
 
     return call

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gateway.commands.terminal import attachments
 from gateway.commands.terminal.attachments import AttachmentError, attachment
 from gateway.commands.terminal.prompt import completions
+from gateway.commands.terminal.screen import Screen
+from gateway.commands.terminal.slash import run_command
+from gateway.commands.terminal.state import ChatState
+from turnwire.client.sync import Gateway
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
@@ -58,6 +64,8 @@ def test_a_file_that_cannot_be_attached_is_a_sentence(tmp_path: Path, monkeypatc
     ):
         with pytest.raises(AttachmentError, match=words):
             attachment(str(tmp_path / name))
+    with pytest.raises(AttachmentError, match="There is no file ~nobody-here/x"):
+        attachment("~nobody-here/x")
 
 
 def test_commands_and_paths_are_completed(tmp_path: Path) -> None:
@@ -70,3 +78,14 @@ def test_commands_and_paths_are_completed(tmp_path: Path) -> None:
     found = [f"/attach {tmp_path}/one/", f"/attach {tmp_path}/one[1].png"]
     assert completions(f"/attach {tmp_path}/o", words) == found
     assert completions(f"/attach {tmp_path}/one[", words) == found[1:]
+
+
+def test_files_that_are_too_large_together(tmp_path: Path) -> None:
+    """The gateway would refuse them in the middle of the upload, and the user wouldn't learn why."""
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-" + bytes(9_000_000))
+    output = io.StringIO()
+    state = ChatState()
+    for _ in range(2):
+        run_command(f"/attach {tmp_path / 'scan.pdf'}", cast(Gateway, None), Screen(output, styled=False), state)
+    assert len(state.attached) == len(state.attached_names) == 1
+    assert "too large for one message" in output.getvalue()
