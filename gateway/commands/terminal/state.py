@@ -48,7 +48,7 @@ class ChatState:
 
     @property
     def attached_chars(self) -> int:
-        """How long the files that wait for the next message are, as they are sent."""
+        """The length of the files that wait for the next message, as they are sent."""
         return sum(len(part.get("data") or part["text"]) for part in self.attached)
 
     def detach(self) -> None:
