@@ -24,7 +24,7 @@ export type Transport = "auto" | "socket" | "http";
 export type WebSocketClass = new (url: string, protocols?: any, options?: any) => any;
 
 export interface ConnectOptions {
-  /** The gateway's WebSocket URL, `ws:` or `wss:`. Default: `socketUrl()`, in a page. */
+  /** The gateway's WebSocket URL, `ws:` or `wss:`. Without a path, it gets `/ws`. Default: `socketUrl()`, in a page. */
   url?: string | URL;
   codec?: CodecName;
   /**
@@ -34,9 +34,9 @@ export interface ConnectOptions {
   transport?: Transport;
   /**
    * Returns a credential, for the frame `auth` and for the header `Authorization`. Called for each new socket and shortly
-   * before the credential expires.
+   * before the credential expires. One that doesn't expire, such as an API key, may be given as a text.
    */
-  token?: () => string | Promise<string>;
+  token?: string | (() => string | Promise<string>);
   /**
    * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called at the same times as `token`. If
    * either fails for a new socket with an error whose `retryable` is false, the connection closes.
@@ -55,6 +55,7 @@ export interface ConnectOptions {
 /**
  * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment, or there is none; `unsupported`:
  *   this runtime has no WebSocket, and `transport` is `socket`.
+ * @throws {TypeError} the codec or the transport is unknown, or a credential is neither a text nor a function
  */
 export function connect(options?: ConnectOptions): Connection;
 

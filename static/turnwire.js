@@ -51,20 +51,28 @@ const TRANSPORTS = new Set(["auto", "socket", "http"]);
  * @returns {Connection}
  * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment, or there is none;
  *   `unsupported`: this runtime has no WebSocket, and `transport` is `socket`
- * @throws {TypeError} the codec or the transport is unknown
+ * @throws {TypeError} the codec or the transport is unknown, or a credential is neither a text nor a function
  */
 export function connect({ url = pageUrl(), ...options } = {}) {
-  const { protocol, hash, href } = URL.canParse(url) ? new URL(url) : {};
-  if (!SOCKET_SCHEMES.has(protocol) || hash) {
+  const address = URL.canParse(url) ? new URL(url) : null;
+  if (!SOCKET_SCHEMES.has(address?.protocol) || address.hash) {
     throw new TurnwireError({ code: "invalid_url", message: `“${url}” isn't a WebSocket URL. Use one such as wss://gateway.example/ws.` });
   }
+  if (address.pathname === "/") address.pathname = "/ws";
   const { transport = "auto", socket, webSocket = globalThis.WebSocket } = options;
   if (!TRANSPORTS.has(transport)) throw new TypeError(`Unknown transport "${transport}". Use "auto", "socket" or "http".`);
   if (transport === "socket" && !socket && !webSocket) {
     const message = "This runtime has no WebSocket. Pass one as `webSocket`, for example of the package ws, or let `transport` be \"auto\".";
     throw new TurnwireError({ code: "unsupported", message });
   }
-  return new Connection({ url: href, ...options });
+  return new Connection({ ...options, url: address.href, token: credential("token", options.token), ticket: credential("ticket", options.ticket) });
+}
+
+/** Returns the function that gives a credential. A token may also be given as a text; a ticket can't, because it opens one socket. */
+function credential(name, given) {
+  if (given === undefined || given === null || typeof given === "function") return given ?? undefined;
+  if (name === "token" && typeof given === "string") return () => given;
+  throw new TypeError(`\`${name}\` must be a function that returns ${name === "token" ? "a token, or a token" : "a ticket for each socket"}.`);
 }
 
 function pageUrl() {

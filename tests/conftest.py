@@ -53,12 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Compile everything, and start the process from which the gateways of all workers are forked. What collects the tests
     does so without garbage collections, which would take a quarter of the time."""
-    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if not is_controller:
+    is_xdist = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_xdist:
         gc.disable()
-    if is_controller and not config.option.collectonly and not sys.dont_write_bytecode:
+    has_workers = (is_xdist or config.getoption("workers", 0)) and not config.option.collectonly
+    if has_workers and not sys.dont_write_bytecode:
         compile_all(config)
-    if is_controller and not config.option.collectonly and FORKED:
+    if has_workers and FORKED:
         imported = Imported()
         os.environ[FORKS_VARIABLE] = imported.address
         config.add_cleanup(imported.stop)

@@ -19,9 +19,7 @@ type growingPart struct {
 	signature strings.Builder
 }
 
-func (a *answer) ended() bool {
-	return a.status == StatusCompleted || a.status == StatusCancelled || a.status == StatusFailed
-}
+func (a *answer) ended() bool { return a.status.ended() }
 
 // apply applies an event. If the event isn't possible, it returns why.
 func (a *answer) apply(event Event, partial bool) string {

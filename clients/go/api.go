@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -243,6 +242,9 @@ func (c *Client) Export(ctx context.Context, user string) iter.Seq2[ExportLine, 
 	}
 	return func(yield func(ExportLine, error) bool) {
 		response, err := c.core.exchange(ctx, http.MethodGet, path, nil, nil)
+		if network := (*url.Error)(nil); errors.As(err, &network) && ctx.Err() == nil {
+			err = c.core.unreachable(err)
+		}
 		if err != nil {
 			yield(ExportLine{}, err)
 			return
@@ -252,10 +254,10 @@ func (c *Client) Export(ctx context.Context, user string) iter.Seq2[ExportLine, 
 		for {
 			raw, err := lines.ReadBytes('\n') // a line has the data of images, so that it has no bound
 			var line struct{ Kind string }
-			if err == nil {
+			switch {
+			case err == nil:
 				err = json.Unmarshal(raw, &line)
-			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			case ctx.Err() == nil:
 				err = ErrExportCut
 			}
 			if !yield(ExportLine{line.Kind, raw}, err) || err != nil || line.Kind == "end" {

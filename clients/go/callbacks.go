@@ -2,7 +2,9 @@ package turnwire
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"unicode"
 )
 
 // renew sends a new credential on the open connection.
@@ -34,7 +36,7 @@ func (c *core) renew(expiresAt string) {
 	}()
 }
 
-// call calls a function of the program for a credential. A panic is returned as a *PanicError.
+// call calls a function of the program for a credential, which must fit in a header. A panic is returned as a *PanicError.
 func call(ctx context.Context, name string, source TokenSource) (string, error) {
 	type result struct {
 		token string
@@ -48,6 +50,9 @@ func call(ctx context.Context, name string, source TokenSource) (string, error) 
 			}
 		}()
 		token, err := source(ctx)
+		if err == nil && strings.ContainsFunc(token, unicode.IsControl) {
+			token, err = "", &Error{Code: "unauthenticated", Message: "The credential has a line break or another control character. Trim it."}
+		}
 		got <- result{token, err}
 	}()
 	select {

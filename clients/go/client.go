@@ -60,7 +60,7 @@ func (c *Client) Close() error {
 }
 
 // Start starts a turn and returns at once. If the gateway refuses the start, the turn fails. If there is no connection, the
-// start waits for one.
+// start waits for one. A start with the id of a turn that this client follows returns that turn, and its ctx isn't used.
 //
 // When ctx is done before the turn has ended, the turn is cancelled at the gateway and at its provider, with the cause of ctx
 // as the reason. If the gateway can't be reached, the turn fails here with that cause after 5 s, and the cancellation follows
@@ -78,7 +78,8 @@ func (c *Client) Start(ctx context.Context, start Start) *Turn {
 // Attach follows a turn that was started elsewhere or earlier, from a position. The zero Position replays all of it. When
 // ctx is done, the turn continues at the gateway, and fails here with the cause of ctx.
 //
-// From a later position, the message has only what follows, and a part that had begun before counts as text.
+// From a later position, the message has only what follows, and a part that had begun before counts as text. From the position
+// of the ending, nothing follows, and the turn fails with the code gone: GetTurn has its message.
 func (c *Client) Attach(ctx context.Context, turn string, position Position) *Turn {
 	return c.core.follow(ctx, turnKey{c.user, turn}, position)
 }

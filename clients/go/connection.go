@@ -46,8 +46,9 @@ func (b *backoff) next() time.Duration {
 func (c *core) run(ctx context.Context) {
 	retry := backoff{requested: -1}
 	refused := false // the last credential was refused, and no connection was ready since
+	var lost error   // why there is no connection; nil before the first attempt
 	for ctx.Err() == nil {
-		c.do(func() { c.setState(State{Name: "connecting"}) })
+		c.do(func() { c.setState(State{Name: "connecting", Err: lost}) })
 		opened, ready, err := c.openAny(ctx)
 		if c.useHTTP(ctx, err) {
 			c.serveHTTP(ctx)
@@ -79,7 +80,8 @@ func (c *core) run(ctx context.Context) {
 			retry.requested = wait + rand.N(wait/4+1)
 		}
 		wait := retry.next()
-		c.do(func() { c.setState(State{Name: "waiting", Err: err, Retry: wait}) })
+		lost = err
+		c.do(func() { c.setState(State{Name: "waiting", Err: lost, Retry: wait}) })
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

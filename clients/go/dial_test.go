@@ -84,8 +84,12 @@ func TestAddressesThatAreNoGateway(t *testing.T) {
 func TestDialWaitsForAGatewayThatRestarts(t *testing.T) {
 	var asked atomic.Int32
 	url := stub(t, func(p *peer) { p.send(ready); p.untilClosed() })
+	slow := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) < 3 {
+		if asked.Add(1) == -9_990 {
+			<-slow
+		}
+		if asked.Load() < 3 {
 			w.WriteHeader(503)
 			_, _ = w.Write([]byte(`{"error":{"code":"shutting_down","message":"Down.","retryable":true,"retry_after_ms":10}}`))
 			return
@@ -93,6 +97,7 @@ func TestDialWaitsForAGatewayThatRestarts(t *testing.T) {
 		http.Redirect(w, r, strings.Replace(url, "ws:", "http:", 1), http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(slow) })
 	dial(t, server.URL)
 	ctx, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
@@ -140,6 +145,120 @@ func TestAnExpiredCredentialIsRenewed(t *testing.T) {
 	var closed *turnwire.CloseError
 	if !errors.As(err, &closed) || closed.Code != 4401 || turnwire.CodeOf(err) != "unauthenticated" {
 		t.Errorf("%v", err)
+	}
+}
+
+// What is wrong with a credential is said in the same words over both transports, and isn't taken for the network's fault.
+func TestCredentialsThatCantBeSent(t *testing.T) {
+	vault := errors.New("no vault")
+	url := stub(t, func(p *peer) { p.send(ready); p.untilClosed() })
+	for _, transport := range []turnwire.Transport{turnwire.Socket, turnwire.HTTP} {
+		dialWith := func(source turnwire.TokenSource) error {
+			_, err := turnwire.Dial(background(t), url, turnwire.WithTransport(transport), turnwire.WithTokenSource(source))
+			return err
+		}
+		broken := dialWith(func(context.Context) (string, error) { return "from a file\n", nil })
+		if turnwire.CodeOf(broken) != "unauthenticated" || !strings.Contains(broken.Error(), "line break") {
+			t.Errorf("%s: %v", transport, broken)
+		}
+		if err := dialWith(func(context.Context) (string, error) { return "", vault }); err != vault {
+			t.Errorf("%s: %v", transport, err)
+		}
+		var panicked *turnwire.PanicError
+		err := dialWith(func(context.Context) (string, error) { panic("oops") })
+		if !errors.As(err, &panicked) || strings.Contains(err.Error(), "reached") {
+			t.Errorf("%s: %v", transport, err)
+		}
+	}
+}
+
+// A refusal is a *DialError over HTTP, too.
+func TestARefusalOverHTTP(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(403)
+		_, _ = w.Write([]byte(`{"error":{"code":"forbidden","message":"The Host isn't allowed.","retryable":false}}`))
+	}))
+	t.Cleanup(server.Close)
+	_, err := turnwire.Dial(background(t), server.URL, turnwire.WithTransport(turnwire.HTTP))
+	var dialed *turnwire.DialError
+	if !errors.As(err, &dialed) || dialed.Status != 403 || turnwire.CodeOf(err) != "forbidden" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A start that is too large for a frame is sent again, like one that isn't, if the network fails or the instance drains.
+func TestALargeStartIsSentAgain(t *testing.T) {
+	url := stub(t, func(p *peer) {
+		p.send(ready)
+		attach := p.expect("turn.attach")
+		for turn := range attach["positions"].(map[string]any) {
+			p.starts(turn)
+			p.send(`{"type":"turn.completed","turn":%q,"seq":2,"finish_reason":"stop"}`, turn)
+		}
+		p.untilClosed()
+	})
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/ws") {
+			http.Redirect(w, r, strings.Replace(url, "ws:", "http:", 1), http.StatusTemporaryRedirect)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch asked.Add(1) {
+		case 1:
+			panic(http.ErrAbortHandler)
+		case 2:
+			w.WriteHeader(503)
+			_, _ = w.Write([]byte(`{"error":{"code":"shutting_down","message":"Down.","retryable":true}}`))
+		default:
+			w.WriteHeader(202)
+			_, _ = w.Write([]byte(`{"conversation":"c","status":"running"}`))
+		}
+	}))
+	t.Cleanup(server.Close)
+	turn := dial(t, server.URL).Start(background(t), turnwire.Start{Input: strings.Repeat("x", 70_000)})
+	if message, err := turn.Wait(background(t)); err != nil || message.Conversation != "c" || asked.Load() != 3 {
+		t.Errorf("%+v, %v, %d", message, err, asked.Load())
+	}
+}
+
+// However the connection of an export ends before its last line, the error is ErrExportCut.
+func TestAnExportThatIsCut(t *testing.T) {
+	url := stub(t, func(p *peer) { p.send(ready); p.untilClosed() })
+	for _, linger := range []int{-1, 0} { // an end, and a reset
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/ws") {
+				http.Redirect(w, r, strings.Replace(url, "ws:", "http:", 1), http.StatusTemporaryRedirect)
+				return
+			}
+			_, _ = w.Write([]byte("{\"kind\":\"user\"}\n{\"kind\":"))
+			_ = http.NewResponseController(w).Flush()
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+			_ = conn.(*net.TCPConn).SetLinger(linger)
+			_ = conn.Close()
+		}))
+		client := dial(t, server.URL)
+		var last error
+		lines := 0
+		for line, err := range client.Export(background(t), "") {
+			if last = err; err == nil && line.Kind == "user" {
+				lines++
+			}
+		}
+		if lines != 1 || last != turnwire.ErrExportCut {
+			t.Errorf("%d lines, %v", lines, last)
+		}
+		server.Close()
+		for _, err := range client.Export(background(t), "") {
+			if turnwire.CodeOf(err) != turnwire.CodeUnreachable {
+				t.Errorf("%v", err)
+			}
+		}
 	}
 }
 

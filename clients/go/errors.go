@@ -37,7 +37,8 @@ type Error struct {
 	// StoredMessage is the id of the message to read instead, with the code "gone".
 	StoredMessage string `json:"stored_message,omitempty"`
 
-	cause error
+	cause  error
+	status int // of the HTTP answer that it was read from; otherwise 0
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

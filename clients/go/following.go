@@ -207,6 +207,7 @@ func (c *core) onAttached(socket *socket, turns []*Turn, result json.RawMessage,
 		Turns map[string]struct {
 			Conversation string `json:"conversation"`
 			Status       Status `json:"status"`
+			From         int64  `json:"from"`
 			Error        *Error `json:"error"`
 		} `json:"turns"`
 	}
@@ -231,6 +232,9 @@ func (c *core) onAttached(socket *socket, turns []*Turn, result json.RawMessage,
 		case refusal == nil:
 			t.attachment = attached
 			t.accepted(got.Conversation, got.Status)
+			if got.Status.ended() && got.From > 0 && got.From == t.Position().Seq {
+				c.endIfComplete(t)
+			}
 		case isRetryable(refusal):
 			wait := max(retryAfter(refusal), 0)
 			if wait == 0 {
@@ -247,4 +251,33 @@ func (c *core) onAttached(socket *socket, turns []*Turn, result json.RawMessage,
 			c.end(t, refusal)
 		}
 	}
+}
+
+// endIfComplete ends a turn that has ended at the gateway, if its position is that of the ending: then no event follows.
+// The answer to turn.attach doesn't say so, because it may arrive before the events. It needs the lock.
+func (c *core) endIfComplete(t *Turn) {
+	if t.hasEnded() {
+		return
+	}
+	c.send(t.key.user, "turn.get", map[string]any{"turn": t.key.id}, func(result json.RawMessage, err error) {
+		var info TurnInfo
+		if err == nil {
+			err = json.Unmarshal(result, &info)
+		}
+		switch {
+		case err == nil && info.Seq <= t.Position().Seq:
+			c.fail(t, goneAtEnding(info.Message))
+		case err != nil && CodeOf(err) != CodeConnectionLost:
+			c.fail(t, err)
+		}
+	})
+}
+
+// goneAtEnding is the error of a turn whose position is that of its ending. The message may be nil.
+func goneAtEnding(message *Message) *Error {
+	gone := &Error{Code: "gone", Message: "The turn has ended at this position already. Read its message."}
+	if message != nil {
+		gone.StoredMessage = message.ID
+	}
+	return gone
 }

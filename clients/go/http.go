@@ -61,11 +61,16 @@ func (c *core) probe(ctx context.Context) error {
 	defer done()
 	response, err := c.exchange(ctx, http.MethodGet, "/v1", nil, http.Header{"Accept": {"application/json"}})
 	if err != nil {
-		var coded *Error
-		if errors.As(err, &coded) {
-			return err
+		var refused *Error
+		var network *url.Error
+		switch {
+		case errors.As(err, &network):
+			return c.unreachable(err)
+		case errors.As(err, &refused):
+			asked := refused.Retryable && refused.Code != CodeUnreachable
+			return &DialError{URL: c.shown(), Status: refused.status, Err: refused, final: !refused.Retryable, invited: asked}
 		}
-		return c.unreachable(err)
+		return err // of the token source
 	}
 	defer response.Body.Close()
 	var about struct{ Name, Protocol string }
@@ -155,6 +160,7 @@ func (c *core) refusedRequest(response *http.Response) error {
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && refused.RetryAfterMS == 0 {
 		refused.RetryAfterMS = int64(seconds) * 1000
 	}
+	refused.status = status
 	return refused
 }
 
@@ -240,7 +246,7 @@ func (c *core) cancelHTTP(one *request, fields map[string]any) (json.RawMessage,
 	return json.Marshal(map[string]any{"turns": outcomes})
 }
 
-// routed sends fields to a route. A request that is safe to repeat is sent again if the network fails.
+// routed sends fields to a route.
 func (c *core) routed(one *request, method, path string, fields map[string]any) (json.RawMessage, error) {
 	for name, value := range fields {
 		if slot := "{" + name + "}"; strings.Contains(path, slot) {
@@ -258,15 +264,20 @@ func (c *core) routed(one *request, method, path string, fields map[string]any) 
 		}
 		path += "?" + query.Encode()
 	}
+	return c.insisted(one, func() (json.RawMessage, error) { return c.whole(method, path, body, nil) })
+}
+
+// insisted returns what ask returns. If the network fails or the instance drains, a request that is safe to repeat is asked again.
+func (c *core) insisted(one *request, ask func() (json.RawMessage, error)) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
-		result, err := c.whole(method, path, body, nil)
-		var coded *Error
-		switch {
-		case err == nil || errors.As(err, &coded) || CodeOf(err) != "":
+		result, err := ask()
+		last := !one.repeatable || attempt == httpAttempts
+		switch code := CodeOf(err); {
+		case err == nil || code != "" && (last || code != "shutting_down"):
 			return result, err
 		case c.ctx.Err() != nil:
 			return nil, ErrClosed
-		case !one.repeatable || attempt == httpAttempts:
+		case last:
 			lost := connectionLost()
 			lost.cause = err
 			return nil, lost

@@ -54,10 +54,8 @@ func (r *request) body() []byte {
 func (c *core) startLarge(one *request) {
 	one.sent, one.large = true, true
 	c.spawn(func() {
-		result, err := c.whole(http.MethodPost, "/v1/turns", one.body(), http.Header{"Prefer": {"respond-async"}})
-		if err != nil && CodeOf(err) == "" {
-			err = connectionLost()
-		}
+		body, header := one.body(), http.Header{"Prefer": {"respond-async"}}
+		result, err := c.insisted(one, func() (json.RawMessage, error) { return c.whole(http.MethodPost, "/v1/turns", body, header) })
 		turn := one.turn
 		c.finish(one, result, err)
 		if err == nil && turn != nil {
@@ -124,7 +122,7 @@ func (c *core) stream(ctx context.Context, t *Turn, start *request, retry *backo
 		c.finish(start, json.RawMessage("{}"), nil)
 	}
 	if response.StatusCode == http.StatusNoContent {
-		return &Error{Code: "gone", Message: "The turn has ended at this position already. Read its message."}
+		return goneAtEnding(nil)
 	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, frameBytesMax)

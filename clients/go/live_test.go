@@ -134,6 +134,25 @@ func TestLiveLargeStart(t *testing.T) {
 	}
 }
 
+// A program that kept the position of the ending, and attaches there, gets an error and doesn't wait for ever.
+func TestLiveAttachAtTheEnding(t *testing.T) {
+	for _, transport := range []turnwire.Transport{turnwire.Socket, turnwire.HTTP} {
+		client := live(t, turnwire.WithTransport(transport))
+		turn := client.Start(background(t), turnwire.Start{Input: "Hi", Params: turnwire.Params{Demo: map[string]any{"text": "All."}}})
+		if _, err := turn.Wait(background(t)); err != nil {
+			t.Fatal(err)
+		}
+		position := turn.Position()
+		if _, err := client.Attach(background(t), turn.ID(), position).Wait(background(t)); turnwire.CodeOf(err) != "gone" {
+			t.Errorf("%s: %v", transport, err)
+		}
+		position.Seq--
+		if message, err := client.Attach(background(t), turn.ID(), position).Wait(background(t)); message.Ended != turnwire.StatusCompleted {
+			t.Errorf("%s: %+v, %v", transport, message, err)
+		}
+	}
+}
+
 // Twenty goroutines start, read and stop turns of one connection. What the gateway refuses because of its limits is repeated.
 func TestLiveManyTurns(t *testing.T) {
 	client := live(t, turnwire.WithCodec(turnwire.MessagePack))

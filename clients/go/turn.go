@@ -155,7 +155,7 @@ func (t *Turn) next() (Event, error) {
 
 // Text iterates over the text of the answer in pieces, as it arrives. It reads the events, like Events. If the turn failed,
 // the last pair is "" and a *TurnError. If the answer begins again (*Reset), words that were already yielded are left out;
-// if they differ, the error is ErrAnswerReplaced.
+// if they differ, or the new answer is shorter, the error is ErrAnswerReplaced.
 func (t *Turn) Text() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		var yielded strings.Builder
@@ -168,6 +168,11 @@ func (t *Turn) Text() iter.Seq2[string, error] {
 			switch event := event.(type) {
 			case *Reset:
 				again = yielded.String()
+			case *Completed:
+				if again != "" {
+					yield("", ErrAnswerReplaced)
+					return
+				}
 			case *Delta:
 				if event.Kind != "text" || event.Text == "" {
 					continue

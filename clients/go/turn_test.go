@@ -202,7 +202,7 @@ func TestAnAttachmentThatIsDroppedIsMadeAgain(t *testing.T) {
 }
 
 func TestTextOfAnAnswerThatBeginsAgain(t *testing.T) {
-	for name, second := range map[string]string{"the same": "Hello, you", "another": "Good day"} {
+	for name, second := range map[string]string{"the same": "Hello, you", "another": "Good day", "a shorter one": "Hello"} {
 		client := dial(t, stub(t, func(p *peer) {
 			p.send(ready)
 			turn := p.accept()

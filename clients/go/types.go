@@ -25,6 +25,10 @@ const (
 	StatusFailed    Status = "failed"
 )
 
+func (s Status) ended() bool {
+	return s == StatusCompleted || s == StatusCancelled || s == StatusFailed
+}
+
 // Outcome is what a cancel request did to a turn.
 type Outcome string
 

@@ -110,6 +110,7 @@ export class Connection extends Emitter {
   };
 
   start({ signal, ...fields } = {}) {
+    if (signal && typeof signal.addEventListener !== "function") throw new TypeError("`signal` isn't an AbortSignal. Pass the `signal` of an AbortController.");
     const id = fields.turn ?? randomId();
     const existing = this.#turns.get(id);
     if (existing) return existing; // a repeated start returns the same turn (law 6)

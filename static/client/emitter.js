@@ -23,12 +23,8 @@ export class Emitter extends EventTarget {
     let guarded = this.#guarded.get(listener);
     if (!guarded) {
       guarded = (event) => {
-        try {
-          const returned = typeof listener === "function" ? listener.call(this, event) : listener.handleEvent(event);
-          if (returned instanceof Promise) returned.catch((cause) => report(event.type, cause));
-        } catch (cause) {
-          report(event.type, cause);
-        }
+        if (typeof listener === "function") callListener(event.type, listener, event, this);
+        else callListener(event.type, listener.handleEvent, event, listener);
       };
       this.#guarded.set(listener, guarded);
     }
@@ -36,9 +32,19 @@ export class Emitter extends EventTarget {
   }
 }
 
+/** Calls a listener. If it throws or rejects, its error is reported. @param {string} name what it listens to */
+export function callListener(name, listener, argument, receiver) {
+  try {
+    const returned = listener.call(receiver, argument);
+    if (returned instanceof Promise) returned.catch((cause) => report(name, cause));
+  } catch (cause) {
+    report(name, cause);
+  }
+}
+
 /** Reports an error of a listener as a page reports its own errors. Node would end the process, so there it is logged. */
-function report(type, cause) {
-  const message = `A listener of “${type}” failed: ${cause?.message ?? cause}. The connection isn't affected; correct the listener.`;
+function report(name, cause) {
+  const message = `A listener of “${name}” failed: ${cause?.message ?? cause}. The connection isn't affected; correct the listener.`;
   const error = Object.assign(new TurnwireError({ code: "listener_failed", message }), { cause });
   if (globalThis.document && globalThis.reportError) reportError(error);
   else console.error(error);

@@ -29,6 +29,13 @@ export class FrameTooLarge extends TurnwireError {
   }
 }
 
+/** Creates the error for a request that can't be encoded, such as one with a BigInt or a circular object. */
+export function notEncodable(cause) {
+  const why = cause.message.split("\n")[0].replace(/\.$/, "");
+  const message = `This request can't be encoded: ${why}. Send only texts, finite numbers, booleans, null, and arrays and objects of these.`;
+  return Object.assign(new TurnwireError({ code: "invalid_request", message }), { cause });
+}
+
 /** Creates the error for a request whose connection was lost before its answer. The gateway may have handled it. */
 export function connectionLost() {
   const message = "The connection was lost before the answer came. Try again.";

@@ -1,6 +1,7 @@
 /** Sends a start that doesn't fit in a frame, such as one with files, over HTTP. Loaded when it is needed. */
 
-import { connectionLost } from "./errors.js";
+import { closeReason, UNAUTHENTICATED } from "./close_codes.js";
+import { connectionLost, TurnwireError } from "./errors.js";
 import { HttpRequests, Lost } from "./http_requests.js";
 
 const ATTEMPTS = 3;
@@ -25,6 +26,8 @@ export async function startOverHttp(url, token, fields) {
       return;
     } catch (error) {
       if (!(error instanceof Lost)) throw error;
+      if (error.error) throw new TurnwireError(error.error);
+      if (error.code === UNAUTHENTICATED) throw new TurnwireError({ code: "unauthenticated", message: `${closeReason(UNAUTHENTICATED)}.` });
       // The gateway may have the start, and only its answer is lost. A repeated start starts nothing (law 6).
       if (attempt === ATTEMPTS) throw connectionLost();
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -7,7 +7,8 @@
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf, codecs, PROTOCOL } from "./codecs.js";
-import { connectionClosed, FrameTooLarge, TurnwireError } from "./errors.js";
+import { callListener } from "./emitter.js";
+import { connectionClosed, FrameTooLarge, notEncodable, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
 import { isPage, socketCreator } from "./socket_creator.js";
@@ -103,11 +104,11 @@ export class ReconnectingSocket {
 
   /**
    * Sends one frame. Returns false, and sends nothing, if the connection is not live.
-   * @throws {FrameTooLarge} the gateway would close the socket
+   * @throws {TurnwireError} `too_large`: the gateway would close the socket; `invalid_request`: it can't be encoded
    */
   send(frame) {
     if (this.#state.state !== "live" || this.#socket.readyState !== 1) return false;
-    const data = this.#socketCodec.encode(frame);
+    const data = encoded(this.#socketCodec, frame);
     const bytes = this.#socketCodec.bytes(data);
     if (bytes > this.#state.ready.limits.frame_bytes) {
       throw new FrameTooLarge();
@@ -380,11 +381,9 @@ export class ReconnectingSocket {
     const totals = this.traffic[direction];
     totals.frames++;
     totals.bytes += bytes;
-    try {
-      this.wire?.({ direction, frame, bytes, at, codec: (this.#socketCodec ?? this.#codec).name, socket: this.traffic.sockets });
-    } catch (error) {
-      console.error("turnwire: the wire observer failed", error); // an observer's error must not lose a frame
-    }
+    if (!this.wire) return;
+    const codec = (this.#socketCodec ?? this.#codec).name;
+    callListener("wire", this.wire, { direction, frame, bytes, at, codec, socket: this.traffic.sockets });
   }
 
   /** Drops the socket without waiting for the closing handshake, which a dead peer never answers. */
@@ -491,5 +490,13 @@ export class ReconnectingSocket {
     this.#state = state;
     this.#options.onState(state);
     for (const resolve of this.#stateWaiters.splice(0)) resolve();
+  }
+}
+
+function encoded(codec, frame) {
+  try {
+    return codec.encode(frame);
+  } catch (cause) {
+    throw notEncodable(cause);
   }
 }

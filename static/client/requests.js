@@ -19,7 +19,7 @@ export class Requests {
 
   /**
    * @param {(frame: object) => boolean} sendFrame sends a frame; returns false if there is no socket; may throw
-   *   `too_large`
+   *   `too_large` or `invalid_request`
    */
   constructor(sendFrame) {
     this.#sendFrame = sendFrame;

@@ -10,12 +10,13 @@ export function isPage() {
  *
  * A gateway with auth accepts a socket that states no origin only with the header `Authorization`. A page states its origin
  * and can't send the header; other programs do the reverse.
- * @param {typeof WebSocket} [Socket] the class, for example of the package `ws`
+ * @param {typeof WebSocket} [given] the class, for example of the package `ws`
  * @returns {((url: string, protocols: string[], token?: string) => WebSocket) | null}
  */
-export function socketCreator(Socket = globalThis.WebSocket) {
-  if (!Socket) return null;
+export function socketCreator(given) {
+  if (!given && !globalThis.WebSocket) return null;
   return (url, protocols, token) => {
+    const Socket = given ?? globalThis.WebSocket;
     if (!token || isPage()) return new Socket(url, protocols);
     const headers = { authorization: `Bearer ${token}` };
     return Socket === globalThis.WebSocket ? new Socket(url, { protocols, headers }) : new Socket(url, protocols, { headers });

@@ -3,6 +3,7 @@
  * a promise of the message. It enforces law 1 (events are contiguous) and law 2 (one ending).
  */
 
+import { callListener } from "./emitter.js";
 import { LawViolation, TurnwireError } from "./errors.js";
 import { EventQueue } from "./event_queue.js";
 import { applyEvent, textOf } from "./message.js";
@@ -138,7 +139,7 @@ export class Turn {
   }
 
   #notify() {
-    for (const listener of this.#listeners) listener(this);
+    for (const listener of this.#listeners) callListener("turn.subscribe", listener, this);
   }
 
   #checkOrder(event) {

@@ -1,5 +1,6 @@
 import { connect, TurnwireError } from "../../static/turnwire.js";
-import { demoStart, equal, ok, refused, test, until } from "./harness.js";
+import { CODECS, demoStart, equal, ok, refused, test, until } from "./harness.js";
+import { SECRET, signed } from "./tokens.js";
 
 /** Runs `run` and returns what was reported to the console or to the page meanwhile, without the reports of other cases. */
 async function reports(run) {
@@ -86,4 +87,75 @@ test("an error in a listener is reported once and changes nothing else", async (
   });
   equal(found.map(({ cause }) => cause.message).sort(), ["mine", "mine", "mine too"]);
   ok(found.every((error) => error instanceof TurnwireError && error.message.includes("A listener of “")), found[0].message);
+});
+
+test("an error in a listener of a turn or in the wire observer is reported, and the turn and its other listeners get each event", async (stage) => {
+  const gateway = await stage.shared();
+  for (const transport of ["socket", "http"]) {
+    const found = await reports(async (reported) => {
+      let frames = 0;
+      const wire = async () => {
+        frames++;
+        throw new RangeError("mine, of the wire");
+      };
+      const connection = stage.connect(gateway, { transport, wire });
+      const turn = connection.start(demoStart("Hello."));
+      let calls = 0;
+      turn.subscribe(() => {
+        throw new RangeError("mine");
+      });
+      turn.subscribe(async () => {
+        throw new RangeError("mine too");
+      });
+      turn.subscribe(() => void calls++);
+      equal((await turn).text, "Hello.");
+      ok(calls >= 4, `${calls} calls`);
+      equal(connection.running, []);
+      await until(() => reported.length === 2 * calls + frames, "each error is reported");
+    });
+    ok(found.every(({ cause, message }) => cause.message.startsWith("mine") && /“(wire|turn\.subscribe)”/.test(message)), found[0].message);
+  }
+});
+
+test("a token may be a text; another credential than a text or a function is refused at once", async (stage) => {
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
+  const connection = stage.connect(gateway, { token: await signed("ann", 600) });
+  equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+  for (const wrong of [{ token: { key: "a" } }, { ticket: "a" }]) {
+    let thrown = null;
+    try {
+      connect({ url: gateway.url, ...wrong });
+    } catch (error) {
+      thrown = error;
+    }
+    ok(thrown instanceof TypeError && thrown.message.includes(Object.keys(wrong)[0]), String(thrown));
+  }
+});
+
+test("an address without a path gets that of the gateway's socket", async (stage) => {
+  const { url } = await stage.shared();
+  const connection = stage.connect({ url: new URL(url).origin.replace(/^http/, "ws") });
+  equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+  equal(connection.transport, "socket");
+});
+
+test("fields that can't be sent fail their turn with invalid_request, and a signal that isn't one starts nothing", async (stage) => {
+  const gateway = await stage.shared();
+  for (const transport of ["socket", "http"]) {
+    for (const codec of transport === "http" ? ["json"] : CODECS) {
+      const connection = stage.connect(gateway, { transport, codec });
+      const circular = {};
+      circular.circular = circular;
+      const error = await refused(connection.start({ input: "Hi", metadata: circular }), "invalid_request");
+      ok(error.message.endsWith(".") && error.cause instanceof Error, error.message);
+      let thrown = null;
+      try {
+        connection.start({ input: "Hi", signal: "stop" });
+      } catch (error) {
+        thrown = error;
+      }
+      ok(thrown instanceof TypeError && thrown.message.includes("AbortSignal"), String(thrown));
+      equal(connection.running, []);
+    }
+  }
 });

@@ -50,7 +50,7 @@ const LIFE_S = 12;
 const JWT = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "10", TURNWIRE_AUTH_GRACE_S: "1" };
 
 test("with JWT auth, tokens and tickets are accepted and renewed, and a turn outlives its first credential", async (stage) => {
-  const gateway = await stage.gateway({ settings: JWT });
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
   let tokens = 0;
   const token = () => {
     tokens++;
@@ -111,3 +111,15 @@ function withOrigin({ url }) {
   const { host } = new URL(url);
   return (address, protocols) => new WebSocket(address, { protocols, headers: { origin: `http://${host}` } });
 }
+
+test("a start that is sent over HTTP, and whose credential is refused, fails with unauthenticated", async (stage) => {
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
+  let token = await signed("ann", 600);
+  const connection = stage.connect(gateway, { token: () => token });
+  equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+  token = "wrong";
+  const large = connection.start({ ...demoStart("Hello."), input: "x".repeat(100_000) });
+  const { message, retryable } = await refused(large, "unauthenticated");
+  equal([message, retryable], ["Sign-in is missing or has expired.", false]);
+  equal(connection.state.state, "live");
+});

@@ -18,7 +18,7 @@ from tests.client_cases.world import world
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CASES = {case.name: case for case in read_cases()}
-CASES_AT_ONCE = 8
+CASES_AT_ONCE = 6
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 Wrong = dict[tuple[str, str], list[str]]

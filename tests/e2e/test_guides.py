@@ -26,7 +26,7 @@ from playwright.async_api import Browser, HttpCredentials, expect
 
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.js_package import copy_sources, install
+from tests.packed_js import copy_sources, install
 from tests.page_stage import WatchedPage, browser_context
 from tests.ports import free_port
 from tests.postgres_process import postgres_process

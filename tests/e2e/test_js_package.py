@@ -23,7 +23,7 @@ from gateway.protocol.requests import PROTOCOL
 from tests.certificates import make_certificate
 from tests.credentials import SECRET, token
 from tests.gateway_process import gateway_process
-from tests.js_package import PACKAGES, ROOT, copy_sources, install, nodes, pack, run
+from tests.packed_js import PACKAGES, ROOT, copy_sources, install, link, nodes, pack, run
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 
@@ -39,6 +39,14 @@ REFUSED = ["connection_closed", "Sign-in is missing or has expired.", True]
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packed package."""
     return pack(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="module")
+def project(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which nothing but the package is installed. Each test adds files of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    install(tarball, folder)
+    return folder
 
 
 async def test_the_package_has_what_it_needs_and_nothing_else(tarball: Path, tmp_path: Path) -> None:
@@ -74,12 +82,13 @@ async def test_the_package_has_what_it_needs_and_nothing_else(tarball: Path, tmp
     assert [line for line in warnings if "logged in" not in line] == []
 
 
-async def test_programs_use_the_installed_package(tarball: Path, tmp_path: Path) -> None:
+async def test_programs_use_the_installed_package(project: Path, tmp_path: Path) -> None:
     """In an empty project, each installed version of Node takes turns over the runtime's WebSocket, that of `ws` and HTTP, also
     with a credential. Bad input is an error with a code and a sentence. A listener's error is logged, and nothing else is."""
-    project = tmp_path / "app"
-    install(tarball, project, PACKAGES / "node_modules" / "ws")
-    (project / "program.js").write_text((PACKAGES / "program.js").read_text(encoding="utf-8"), encoding="utf-8")
+    program_folder = project / "with ws"
+    program_folder.mkdir()
+    link(program_folder, PACKAGES / "node_modules" / "ws")
+    (program_folder / "program.js").write_text((PACKAGES / "program.js").read_text(encoding="utf-8"), encoding="utf-8")
     certificate = make_certificate(tmp_path)
     environments: tuple[dict[str, str], ...] = (
         {},
@@ -98,7 +107,7 @@ async def test_programs_use_the_installed_package(tarball: Path, tmp_path: Path)
         for node in nodes():
             process = await asyncio.create_subprocess_exec(
                 *(node, "program.js", *arguments),
-                cwd=project,
+                cwd=program_folder,
                 env={name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -136,10 +145,8 @@ def check_program(found: dict[str, Any], logged: str) -> None:
     assert logged.count("A listener of “ready” failed: a listener's own.") == 4
 
 
-async def test_typescript_accepts_a_strict_program(tarball: Path, tmp_path: Path) -> None:
+async def test_typescript_accepts_a_strict_program(project: Path) -> None:
     """The package's types are found and correct for bundlers and for Node, also without `skipLibCheck`."""
-    project = tmp_path / "app"
-    install(tarball, project)
     (project / "app.ts").write_text((PACKAGES / "app.ts").read_text(encoding="utf-8"), encoding="utf-8")
     for resolution, module in (("bundler", "esnext"), ("nodenext", "nodenext")):
         options = ("--strict", "--noEmit", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess")
@@ -165,11 +172,9 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-async def test_a_bundled_page_takes_turns(tarball: Path, tmp_path: Path, browser: Browser) -> None:
+async def test_a_bundled_page_takes_turns(project: Path, tmp_path: Path, browser: Browser) -> None:
     """Vite builds an app that imports the package. In Chromium, it takes a turn over a WebSocket and over HTTP, for which it
     loads a second script, and it can stop reading."""
-    project = tmp_path / "app"
-    install(tarball, project)
     vite = installed(GUIDE_PACKAGES / "vite" / "bin" / "vite.js", "the packages of tests/guides")
     for name in ("index.html", "main.js"):
         (project / name).write_text((PACKAGES / name).read_text(encoding="utf-8"), encoding="utf-8")

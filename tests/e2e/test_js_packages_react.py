@@ -20,7 +20,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
-from tests.js_package import PACKAGES, install, pack, run
+from tests.packed_js import PACKAGES, install, pack, run
 from tests.page_stage import WatchedPage, browser_context
 from tests.programs import installed, program
 from tests.upstream import Upstream, chat, error_response
@@ -53,6 +53,30 @@ function App() {
   return createElement("p", null, [status, useConnection().state.state, useTurn().status, messages.length].join(" "));
 }
 console.log(renderToString(createElement(TurnwireProvider, { url: "wss://gateway.example/ws" }, createElement(App))));
+"""
+STOPPED = """
+import { TurnwireChatTransport } from "turnwire/ai-sdk";
+
+const said = (n) => ({ id: `u${n}`, role: "user", parts: [{ type: "text", text: "Hi" }] });
+async function abortedAfter(ms, run) {
+  const stopper = new AbortController();
+  setTimeout(() => stopper.abort(), ms);
+  const late = new Promise((resolve) => setTimeout(resolve, 3000, "waits"));
+  return Promise.race([run(stopper.signal).catch(({ name }) => name), late]);
+}
+const found = {};
+const options = { url: "ws://127.0.0.1:9/ws", transport: "http" };
+const sent = [["first", [said(1)]], ["later", [said(1), said(2)]], ["kept", [said(1)], { cancelOnAbort: false }]];
+for (const [name, messages, more] of sent) {
+  const transport = new TurnwireChatTransport({ ...options, ...more });
+  const send = (abortSignal) => transport.sendMessages({ trigger: "submit-message", chatId: "c", messages, abortSignal });
+  found[name] = await abortedAfter(200, send);
+  transport.close();
+}
+const transport = new TurnwireChatTransport(options);
+found.resumed = await abortedAfter(200, (abortSignal) => transport.reconnectToStream({ chatId: "c", abortSignal }));
+transport.close();
+console.log(JSON.stringify(found));
 """
 CALL = {
     "tool_calls": [
@@ -347,6 +371,14 @@ async def test_over_http(browser: Browser, site: Site) -> None:
             await expect(first.locator("article")).to_have_count(2)
             await expect(answer).to_have_attribute("data-status", "cancelled")
             await site.stopped()
+
+
+async def test_a_chat_is_stopped_while_there_is_no_connection(project: Path) -> None:
+    """Without a gateway, a message that waits and a chat that is resumed end as soon as they are aborted: the one with the
+    signal's reason, the other with no stream. After that, the closed transports keep no program running."""
+    (project / "stopped.mjs").write_text(STOPPED, encoding="utf-8")
+    found = json.loads(run(program("node"), "stopped.mjs", folder=project))
+    assert found == {"first": "AbortError", "later": "AbortError", "kept": "AbortError", "resumed": None}
 
 
 async def test_every_event_of_a_turn_becomes_a_chunk(project: Path) -> None:

@@ -40,8 +40,20 @@ export class TurnwireChatTransport {
     return (this.#connection ??= connect({ storage: null, ...this.#options }));
   }
 
-  async sendMessages({ trigger, chatId, messages, abortSignal, body }) {
-    abortSignal?.throwIfAborted();
+  async sendMessages(options) {
+    return orAborted(options.abortSignal, () => this.#send(options));
+  }
+
+  async reconnectToStream(options) {
+    try {
+      return await orAborted(options.abortSignal, () => this.#reconnect(options));
+    } catch (error) {
+      if (options.abortSignal?.aborted) return null;
+      throw error;
+    }
+  }
+
+  async #send({ trigger, chatId, messages, abortSignal, body }) {
     const last = messages.at(-1);
     const isNextStep = trigger === "submit-message" && last?.role === "assistant";
     const fields = { on_busy: isNextStep ? "parallel" : "interrupt", ...(await this.#fields()), ...body };
@@ -58,7 +70,7 @@ export class TurnwireChatTransport {
     return this.#stream(new UiChunks(turn, { messageId, absolute: this.#absolute }), turn);
   }
 
-  async reconnectToStream({ chatId, abortSignal }) {
+  async #reconnect({ chatId, abortSignal }) {
     const turn = (await this.#running(chatId)).at(-1) ?? this.#pending.get(chatId) ?? null;
     if (turn === null || abortSignal?.aborted) return null;
     const options = { absolute: this.#absolute };
@@ -260,6 +272,22 @@ export class TurnwireChatTransport {
     base.protocol = base.protocol === "wss:" || base.protocol === "https:" ? "https:" : "http:";
     return new URL(url.slice(1), base).href;
   };
+}
+
+/** Does the work, but doesn't wait for it any more when the signal is aborted: without a connection, it may take long. */
+async function orAborted(signal, work) {
+  if (!signal) return work();
+  signal.throwIfAborted();
+  let abort;
+  const aborted = new Promise((_, reject) => {
+    abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+  });
+  try {
+    return await Promise.race([work(), aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 function cancelOnAbort(turn, signal) {

@@ -93,7 +93,11 @@ export function useHolder() {
 function withLatest(latest) {
   const options = { ...latest.current };
   for (const name of ["token", "ticket"]) {
-    if (options[name]) options[name] = () => latest.current[name]();
+    if (options[name]) options[name] = () => current(latest.current[name]);
   }
   return options;
+}
+
+function current(credential) {
+  return typeof credential === "function" ? credential() : credential;
 }

@@ -17,7 +17,7 @@ from turnwire.client import ConnectionClosed, WrongLoop
 from turnwire.client.loop_thread import LoopThread
 
 FORK = """
-import asyncio, gc, os, socket, sys
+import asyncio, gc, os, socket, sys, threading
 from turnwire.client import WrongProcess
 from turnwire.client.loop_thread import LoopThread
 
@@ -28,14 +28,18 @@ async def connected():
     self.reader, self.writer = await asyncio.open_connection(sock=one)
 
 async def echo():
+    reader, writer = self.reader, self.writer
+    asyncio.get_running_loop().call_soon(started.set)  # it waits by then
     try:
-        return await self.reader.readexactly(1)
+        return await reader.readexactly(1)
     finally:
-        self.writer.close()  # in the child, this would take the socket out of the parent's selector
+        writer.close()  # in the child, this would take the socket out of the parent's selector
 
 class self: pass
+started = threading.Event()
 thread.run(connected)
 waiting = thread.submit(echo)
+assert started.wait(10)
 pid = os.fork()
 if pid == 0:
     try:
@@ -44,7 +48,7 @@ if pid == 0:
         assert "Open another one" in str(error)
         del error
     thread.stop()
-    del thread, waiting
+    del thread, waiting, self.reader, self.writer
     gc.collect()
     sys.exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -10,8 +10,9 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Generic, TypeVar
+
+import msgspec
 
 from turnwire.client.errors import ConnectionClosed, WrongLoop, WrongProcess
 
@@ -118,11 +119,23 @@ class LoopThread:
 
         The selector is closed first, because the two processes share its kernel object.
         """
-        kept = (self._loop, list((self._selector.get_map() or {}).values()))
+        kept: list[object] = [
+            self._loop,
+            asyncio.all_tasks(self._loop),
+            list((self._selector.get_map() or {}).values()),
+        ]
+        kept.append(_Kept(kept))
         self._finalizer.detach()
         self._selector.close()
-        # A reference that is kept until the interpreter is gone, so that nothing is finalized before.
-        os.register_at_fork(before=partial(_keep, kept))
+
+
+class _Kept(msgspec.Struct, gc=False):
+    """Keeps `what`, if that has a reference to this, until the process ends, because the garbage collector doesn't see it.
+
+    So nothing in it is finalized, not even when Python exits.
+    """
+
+    what: list[object]
 
 
 def wait_for(future: concurrent.futures.Future[Result], timeout: float | None = None) -> Result:
@@ -195,10 +208,6 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -
     loop.call_soon_threadsafe(loop.stop)
     if thread is not threading.current_thread():
         thread.join(STOP_S)
-
-
-def _keep(_kept: object) -> None:
-    """Do nothing."""
 
 
 _running: weakref.WeakSet[LoopThread] = weakref.WeakSet()

@@ -44,10 +44,15 @@ def install(tarball: Path, folder: Path, *packages: Path) -> None:
     (folder / "package.json").write_text('{"name": "app", "private": true, "type": "module"}\n')
     options = ("--offline", "--no-audit", "--no-fund", "--loglevel", "error")
     run(program("npm"), "install", *options, tarball, folder=folder)
+    link(folder, *packages)
+
+
+def link(folder: Path, *packages: Path) -> None:
+    """Link packages into a project, or into a folder of it whose programs alone can import them."""
     for package in packages:
-        link = folder / "node_modules" / package.relative_to(_modules_of(package))
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(installed(package, package.name))
+        target = folder / "node_modules" / package.relative_to(_modules_of(package))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(installed(package, package.name))
 
 
 def _modules_of(package: Path) -> Path:
