@@ -455,7 +455,13 @@ async def upgrade_refuser(
     While `allowed` is set, it relays WebSockets, too.
     """
 
+    relays: set[asyncio.Task[None]] = set()
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        relays.add(task)
+        task.add_done_callback(relays.discard)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             if b"upgrade: websocket" in head.lower() and not (allowed and allowed.is_set()):
@@ -480,8 +486,13 @@ async def upgrade_refuser(
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
-    async with server:
+    try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in relays:
+            task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
