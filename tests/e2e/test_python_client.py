@@ -342,6 +342,21 @@ async def test_http_where_no_websocket_gets_through(tmp_path: Path) -> None:
         gateway.start("Hi")
 
 
+async def test_attaching_at_the_ending(tmp_path: Path) -> None:
+    """No event follows the ending, so attaching there is an error. The event before it is followed by the ending."""
+    async with gateway_process(tmp_path, {}) as process:
+        for transport in ("socket", "http"):
+            async with connect(process.url, transport=transport) as gateway, asyncio.timeout(20):
+                turn = gateway.start("Hi", params=demo("All."))
+                message = await turn
+                epoch, seq = turn.position.epoch, turn.position.seq
+                with pytest.raises(TurnwireError) as gone:
+                    await gateway.attach(turn.id, epoch=epoch, after=seq)
+                assert gone.value.code == "gone"
+                assert gone.value.stored_message == (message.id if transport == "socket" else None)
+                assert (await gateway.attach(turn.id, epoch=epoch, after=seq - 1)).status == "completed"
+
+
 async def test_websockets_that_are_blocked_later(tmp_path: Path) -> None:
     """After a move to a network without WebSockets, what runs and what waits goes on over HTTP."""
     allowed = asyncio.Event()

@@ -13,14 +13,15 @@ from typing import Any
 
 import msgspec
 
-from turnwire.client.errors import ConnectionLost, TurnwireError, from_record
+from turnwire.client.errors import ConnectionLost, TurnwireError, from_record, gone_at_ending
 from turnwire.client.followed import FollowedTurns
-from turnwire.client.records import Accepted, ErrorRecord
+from turnwire.client.records import Accepted, ErrorRecord, TurnRecord
 from turnwire.client.requests import Key
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
 
 RETRY_S = 1.0
+ENDED = ("completed", "cancelled", "failed")
 TURNS_PER_REQUEST = 200
 """The number of positions in one request. They fit in a frame."""
 
@@ -134,9 +135,27 @@ class Attachments:
         turn = self._turns.get(user, turn_id)
         if turn is not None:
             turn._accept(msgspec.convert({"turn": turn_id, **entry}, Accepted))
+            if entry["status"] in ENDED and 0 < turn.position.seq == entry["from"]:
+                self._enqueue(lambda: self._end_if_complete(turn))
         # `turn.detached` or the ending may have arrived before this answer.
         if (user, turn_id) not in self._detached_since_request:
             self._attached.add((user, turn_id))
+
+    async def _end_if_complete(self, turn: Turn) -> None:
+        """Fail a turn whose position is that of its ending, because no event follows.
+
+        The answer to `turn.attach` doesn't say so: it may arrive before the events.
+        """
+        if turn.ended:
+            return
+        try:
+            answer = await self._request("turn.get", {"turn": turn.id}, turn.user)
+        except TurnwireError as error:
+            self._on_refused(turn.user, [turn], error)
+            return
+        record = msgspec.convert(answer, TurnRecord)
+        if record.seq <= turn.position.seq:
+            self._turns.fail(turn, gone_at_ending(record.message.id if record.message else None))
 
     def _on_refused(self, user: str | None, turns: list[Turn], error: TurnwireError) -> None:
         if isinstance(error, ConnectionLost):

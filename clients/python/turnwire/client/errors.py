@@ -163,6 +163,12 @@ def from_record(record: ErrorRecord) -> TurnwireError:
     )
 
 
+def gone_at_ending(stored_message: str | None = None) -> TurnwireError:
+    """Return the error of a turn whose position is that of its ending. `stored_message`: the id of its message."""
+    text = "The turn has ended at this position already. Read its message."
+    return TurnwireError(text, code="gone", stored_message=stored_message)
+
+
 def to_record(error: TurnwireError) -> ErrorRecord:
     """Return the error as a field of an event."""
     return ErrorRecord(

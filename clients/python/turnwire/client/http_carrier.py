@@ -13,7 +13,7 @@ import msgspec
 from turnwire.client.backoff import Backoff
 from turnwire.client.carrier import Host
 from turnwire.client.credentials import fresh
-from turnwire.client.errors import ConnectionClosed, CredentialFailed, TurnwireError, WrongLoop
+from turnwire.client.errors import ConnectionClosed, CredentialFailed, TurnwireError, WrongLoop, gone_at_ending
 from turnwire.client.events import Durability, GoingAway, TurnDetached
 from turnwire.client.http import HttpError, HttpResponse
 from turnwire.client.http_api import HttpApi, unsupported
@@ -148,7 +148,7 @@ class HttpCarrier:
         response = await self._api.open("GET", f"/v1/turns/{quote(turn.id, safe='')}/events", {}, headers)
         if response.status == 204:
             response.close()
-            raise TurnwireError("The turn has ended at this position already. Read its message.", code="gone")
+            raise gone_at_ending()
         return response
 
     async def _read(self, turn: Turn, response: HttpResponse, backoff: Backoff) -> None:
