@@ -256,6 +256,20 @@ async def test_an_exception_in_a_callback(tmp_path: Path, caplog: pytest.LogCapt
         record = await gateway.get_turn(bad.id)
         assert record.status == "cancelled"
 
+        # A connection that is closed waits for callbacks, and tells those whose turns haven't ended.
+        saved: list[str] = []
+
+        async def save(message: Message) -> None:
+            await asyncio.sleep(0.05)
+            saved.append(message.text)
+
+        async with connect(process.url) as short:
+            await short.send({"input": "Hi", "params": demo("Saved.")}, on_complete=save)
+            cut = short.send(slow, on_error=errors.append)
+        assert saved == ["Saved."]
+        assert isinstance(errors[-1], ConnectionClosed)
+        assert errors[-1] is cut.failure
+
 
 async def test_a_turn_continues_over_drops_of_the_socket(tmp_path: Path) -> None:
     """Sockets that break or hang are opened again. The events are contiguous (law 1), and the text is complete."""

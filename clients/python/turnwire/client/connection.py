@@ -37,6 +37,9 @@ from turnwire.client.tasks import Tasks
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
 
+CALLBACKS_S = 5.0
+"""How long a connection that is closed waits for the callbacks of its turns."""
+
 
 class Connection:
     """Made by `connect`. It is the owner of its turns, and the host of its carrier."""
@@ -49,6 +52,7 @@ class Connection:
         self._at_exit: weakref.finalize[..., Any] | None = None
         self._watched: dict[Key, Watched] = {}
         self._audience = Audience()
+        self._reports: set[asyncio.Task[None]] = set()
         self._carrier: Carrier = HttpCarrier(self) if options.transport == "http" else SocketCarrier(self)
 
     async def open(self) -> None:
@@ -135,7 +139,10 @@ class Connection:
         self, turn: Turn, on_chunk: OnChunk | None, on_error: OnError | None, on_complete: OnComplete | None
     ) -> None:
         """Call the callbacks until the turn has ended."""
-        self.tasks.start(report(turn, on_chunk, on_error, on_complete, self._stop_after_callback))
+        task = self.tasks.start(report(turn, on_chunk, on_error, on_complete, self._stop_after_callback))
+        if task is not None:
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
 
     def attach(self, turn_id: str, user: str | None, position: Position) -> Turn:
         """Follow a turn."""
@@ -220,13 +227,16 @@ class Connection:
         return self._audience.subscribe_to((user, conversation))
 
     async def close(self) -> None:
-        """Close it. No task is left."""
+        """Close it. Callbacks that run, or have to hear of the end of their turns, have `CALLBACKS_S`. No task is left."""
         if not self.tasks.reachable:
             self.abandon()
             return
         self.tasks.check()
         try:
             await self._carrier.close()
+            reports = self._reports - {asyncio.current_task()}
+            if reports:
+                await asyncio.wait(reports, timeout=CALLBACKS_S)
         finally:
             await self.tasks.close()
 
