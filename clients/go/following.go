@@ -189,6 +189,7 @@ func (c *core) attach(turns ...*Turn) {
 			positions := map[string]Position{}
 			for _, t := range some {
 				positions[t.key.id] = t.Position()
+				t.fromStart = positions[t.key.id].Seq == 0
 			}
 			socket := c.socket
 			c.send(user, "turn.attach", map[string]any{"positions": positions}, func(result json.RawMessage, err error) {

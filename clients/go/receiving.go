@@ -108,6 +108,11 @@ func (c *core) receiveEvent(key turnKey, kind string, numbered bool, raw []byte)
 
 // apply needs the lock.
 func (c *core) apply(t *Turn, event Event, numbered bool) {
+	if started, ok := event.(*Started); ok && t.fromStart && t.Position().Seq > 0 {
+		t.fromStart = false
+		head := EventHead{Type: "turn.reset", Turn: t.key.id, As: t.key.user}
+		_, _ = t.receive(&Reset{head, started.Epoch, "the turn was attached from its start"}, true)
+	}
 	ended, err := t.receive(event, numbered)
 	if err != nil {
 		c.violated(err.(*LawViolation))

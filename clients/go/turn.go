@@ -39,11 +39,13 @@ type Turn struct {
 
 	// Guarded by core.mu.
 	attachment attachment
-	again      bool     // it was detached while attaching
-	starting   *request // its unanswered turn.start
-	ctx        context.Context
-	stop       func() // stops the turn because its context is done
-	stopping   sync.Once
+	// fromStart: it was attached from its first event, which may arrive twice if it was on its way to an attached conversation.
+	fromStart bool
+	again     bool     // it was detached while attaching
+	starting  *request // its unanswered turn.start
+	ctx       context.Context
+	stop      func() // stops the turn because its context is done
+	stopping  sync.Once
 
 	mu       sync.Mutex
 	changed  *sync.Cond

@@ -201,6 +201,24 @@ func TestAnAttachmentThatIsDroppedIsMadeAgain(t *testing.T) {
 	}
 }
 
+// The first event was on its way to an attached conversation when the turn was attached from its start.
+func TestAFirstEventThatArrivesTwice(t *testing.T) {
+	client := dial(t, stub(t, func(p *peer) {
+		p.send(ready)
+		attach := p.expect("turn.attach")
+		p.starts("t")
+		p.send(`{"type":"result","id":%q,"result":{"turns":{"t":{"conversation":"c","status":"running","epoch":7,"from":0}}}}`, attach["id"])
+		p.starts("t")
+		p.says("t", "All.")
+		p.completes("t", 4)
+		p.untilClosed()
+	}))
+	message, err := client.Attach(background(t), "t", turnwire.Position{}).Wait(background(t))
+	if err != nil || message.Text() != "All." || len(client.Stats().Violations) > 0 {
+		t.Errorf("%+v, %v, %v", message, err, client.Stats().Violations)
+	}
+}
+
 func TestTextOfAnAnswerThatBeginsAgain(t *testing.T) {
 	for name, second := range map[string]string{"the same": "Hello, you", "another": "Good day", "a shorter one": "Hello"} {
 		client := dial(t, stub(t, func(p *peer) {

@@ -14,9 +14,10 @@ export function isPage() {
  * @returns {((url: string, protocols: string[], token?: string) => WebSocket) | null}
  */
 export function socketCreator(given) {
-  if (!given && !globalThis.WebSocket) return null;
+  const find = () => (given === undefined ? globalThis.WebSocket : given);
+  if (!find()) return null;
   return (url, protocols, token) => {
-    const Socket = given ?? globalThis.WebSocket;
+    const Socket = find();
     if (!token || isPage()) return new Socket(url, protocols);
     const headers = { authorization: `Bearer ${token}` };
     return Socket === globalThis.WebSocket ? new Socket(url, { protocols, headers }) : new Socket(url, protocols, { headers });

@@ -22,6 +22,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.certificates import make_certificate
+from tests.client_stage import client_stage
 from tests.credentials import SECRET, KeyFile, token
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.gateway_process import ROOT, clean_environment, gateway_process
@@ -369,6 +370,29 @@ async def test_attaching_at_the_ending(tmp_path: Path) -> None:
                 assert gone.value.code == "gone"
                 assert gone.value.stored_message == (message.id if transport == "socket" else None)
                 assert (await gateway.attach(turn.id, epoch=epoch, after=seq - 1)).status == "completed"
+
+
+async def test_a_first_event_that_arrives_twice(tmp_path: Path) -> None:
+    """It was on its way to an attached conversation when the turn was attached from its start: the answer begins again."""
+    started = {"type": "turn.started", "turn": "t", "seq": 1, "epoch": 7, "status": "running", "conversation": "c"}
+    started |= {"model": "demo", "input": None, "message": "m", "parent": None}
+    attached = {"t": {"conversation": "c", "status": "running", "epoch": 7, "from": 0}}
+    ending = {"finish_reason": "stop", "usage": None, "cost": None, "message": "m"}
+    async with client_stage(tmp_path) as stage:
+        answer = {"type": "result", "id": "1", "result": {"turns": attached}}
+        steps: list[dict[str, Any]] = [{"ready": {}}, {"expect": "turn.attach"}]
+        steps += [{"send": frame} for frame in (started, answer, started)]
+        steps.append({"send": {"type": "turn.part", "turn": "t", "seq": 2, "part": 0, "kind": "text", "text": "All."}})
+        steps.append({"send": {"type": "turn.completed", "turn": "t", "seq": 3, **ending}})
+        async with (
+            connect((await stage.do_scripted([steps]))["url"], transport="socket") as gateway,
+            asyncio.timeout(20),
+        ):
+            turn = gateway.attach("t")
+            kinds = [event.type async for event in turn]
+            assert kinds == ["turn.started", "turn.reset", "turn.started", "turn.part", "turn.completed"]
+            assert (await turn).text == "All."
+            assert gateway.violations == []
 
 
 async def test_websockets_that_are_blocked_later(tmp_path: Path) -> None:

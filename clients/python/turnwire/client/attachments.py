@@ -38,6 +38,8 @@ class Attachments:
         self._attached: set[Key] = set()
         """The turns whose events arrive, or are about to arrive, on the current socket."""
         self._detached_since_request: set[Key] = set()
+        self._from_start: set[Key] = set()
+        """The turns that were attached from their first event."""
         self._jobs: deque[tuple[int, Callable[[], Awaitable[None]]]] = deque()
         self._must_work = asyncio.Event()
 
@@ -56,6 +58,7 @@ class Attachments:
         """Forget all attachments. A new socket is ready."""
         self._attached.clear()
         self._detached_since_request.clear()
+        self._from_start.clear()
         self._jobs.clear()
 
     def attach(self, turns: Iterable[Turn]) -> None:
@@ -79,7 +82,16 @@ class Attachments:
         """No more events of the turn arrive: it has ended or was detached."""
         key = (turn.user, turn.id)
         self._attached.discard(key)
+        self._from_start.discard(key)
         self._detached_since_request.add(key)
+
+    def begins_again(self, turn: Turn) -> bool:
+        """Whether the first event may arrive a second time, which is true once for each attach from the start: the first
+        one was on its way, because of an attached conversation, when the attach was sent."""
+        key = (turn.user, turn.id)
+        found = key in self._from_start
+        self._from_start.discard(key)
+        return found
 
     def _attach_later(self, user: str | None, turns: list[Turn]) -> None:
         self._enqueue(lambda: self._attach(user, turns))
@@ -89,6 +101,7 @@ class Attachments:
         if not pending:
             return
         self._detached_since_request.clear()
+        self._from_start.update((turn.user, turn.id) for turn in pending if turn.position.seq == 0)
         try:
             answer = await self._request("turn.attach", {"positions": _positions(pending)}, user)
         except TurnwireError as error:

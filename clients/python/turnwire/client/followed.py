@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from turnwire.client.errors import LawViolation, TurnwireError
-from turnwire.client.events import TurnDetached, TurnEvent, TurnStarted
+from turnwire.client.events import TurnDetached, TurnEvent, TurnReset, TurnStarted
 from turnwire.client.requests import Key
 from turnwire.client.turn import Turn
 
@@ -27,6 +27,9 @@ class Attacher(Protocol):
 
     def mark_detached(self, turn: Turn) -> None:
         """No more events of the turn arrive."""
+
+    def begins_again(self, turn: Turn) -> bool:
+        """Whether the turn's first event may arrive a second time."""
 
 
 class FollowedTurns:
@@ -97,6 +100,14 @@ class FollowedTurns:
 
     def _apply(self, turn: Turn, event: TurnEvent) -> None:
         try:
+            if (
+                isinstance(event, TurnStarted)
+                and turn.position.seq > 0
+                and self.attacher
+                and self.attacher.begins_again(turn)
+            ):
+                reason = "the turn was attached from its start"
+                turn._receive(TurnReset(user=event.user, turn=turn.id, seq=0, epoch=event.epoch, reason=reason))
             turn._receive(event)
         except LawViolation as error:
             self.violations.append(error)

@@ -126,6 +126,9 @@ class SocketCarrier:
     def mark_detached(self, turn: Turn) -> None:
         self._attachments.mark_detached(turn)
 
+    def begins_again(self, turn: Turn) -> bool:
+        return self._attachments.begins_again(turn)
+
     # The listener of the socket.
 
     def on_frame(self, frame: Frame) -> None:
