@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -39,6 +40,10 @@ def shared_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
 
 
 httpcore2.default_ssl_context = shared_ssl_context
+
+# Programs that a shell starts in the background ignore SIGINT, and so would those that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"

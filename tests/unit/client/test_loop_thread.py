@@ -97,15 +97,6 @@ def test_a_call_waits_for_its_result(thread: LoopThread) -> None:
     assert cancelled.wait(10)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT raises `KeyboardInterrupt`. A shell lets programs that it starts in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_wait_and_loses_no_item(thread: LoopThread) -> None:
     """A signal handler that raises ends the wait at once. The next loop has the item for which the first one waited."""
     gate = asyncio.Event()
