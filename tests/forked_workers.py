@@ -189,7 +189,7 @@ class Reporter:
 def run_worker(
     session: pytest.Session, files: list[list[pytest.Item]], queue: int, writing: int, folder: Path
 ) -> NoReturn:
-    """Run the files that this worker takes from the queue, end the fixtures, and end the process."""
+    """Run one test file after the other, as this worker takes them from the queue. Then end the fixtures and the process."""
     code = 1
     try:
         reporter = begin_worker(session.config, writing, folder)

@@ -91,7 +91,7 @@ class Retention(Conformance):
 
     @checks_time_limit
     async def test_a_large_user_is_erased_in_steps(self, store: Store) -> None:
-        """The erasure of much data lets the calls of other users run in between."""
+        """While much data is erased, the calls of other users run in between."""
         await store.create_conversation(conversation())
         await asyncio.gather(*(store.create_conversation(conversation(f"many{n}")) for n in range(300)))
         for start in range(0, 300, 100):

@@ -23,7 +23,7 @@ def shown(text: str) -> str:
 
 
 class Screen:
-    """A terminal, written to by several threads. With `styled`, notes are faint and errors are red."""
+    """A terminal that several threads write to. With `styled`, notes are faint and errors are red."""
 
     def __init__(self, output: TextIO, *, styled: bool) -> None:
         self._output = output

@@ -75,7 +75,7 @@ class Attachments:
         self._enqueue(lambda: self._watch(watched))
 
     def mark_attached(self, turn: Turn) -> None:
-        """Events of the turn arrive on this socket."""
+        """Record that events of the turn arrive on this socket."""
         self._attached.add((turn.user, turn.id))
 
     def mark_detached(self, turn: Turn) -> None:

@@ -227,7 +227,7 @@ class Connection:
         return self._audience.subscribe_to((user, conversation))
 
     async def close(self) -> None:
-        """Close it. Callbacks that run, or have to hear of the end of their turns, have `CALLBACKS_S`. No task is left."""
+        """Close it. Wait up to `CALLBACKS_S` for callbacks that run or still have to be called. No task is left."""
         if not self.tasks.reachable:
             self.abandon()
             return
