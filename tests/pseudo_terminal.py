@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 WAIT_S = 60
+AGAIN_S = 5
 CTRL_C, CTRL_D, UP, TAB = "\x03", "\x04", "\x1b[A", "\t"
 LAUNCH = """
 import fcntl, os, sys, termios
@@ -57,10 +58,26 @@ class PseudoTerminal:
         self._seen = found + len(words)
         return shown
 
-    async def ended(self) -> int:
-        """Wait until the program has ended, and return its exit code."""
-        async with asyncio.timeout(WAIT_S):
-            return await self.process.wait()
+    async def press_until(self, keys: str, words: str) -> str:
+        """Press keys until `words` appear after those of the last call, and return what was shown up to them.
+
+        For Ctrl-C at a prompt: a signal that comes between the prompt and the `select` of Python's `input` is noticed
+        only with the next one.
+        """
+        for _ in range(WAIT_S // AGAIN_S):
+            self.press(keys)
+            with contextlib.suppress(AssertionError):
+                return await self.until(words, AGAIN_S)
+        return await self.until(words)
+
+    async def ended(self, keys: str) -> int:
+        """Press keys until the program has ended, as `press_until` does, and return its exit code."""
+        for _ in range(WAIT_S // AGAIN_S):
+            self.press(keys)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S):
+                    return await self.process.wait()
+        raise AssertionError(f"The program still runs and shows {self.text[self._seen :]!r}.")
 
     def feed(self, data: bytes) -> None:
         """Add what the program has written."""

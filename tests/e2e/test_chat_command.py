@@ -149,12 +149,9 @@ async def test_a_chat(served: GatewayProcess, tmp_path: Path) -> None:
         await terminal.until("All your turns:")
         terminal.press("typed")
         await terminal.until("typed")
-        terminal.press(CTRL_C)
-        await terminal.until("> ")
-        terminal.press(CTRL_C)
-        await terminal.until("Press Ctrl-C again")
-        terminal.press(CTRL_C)
-        assert await terminal.ended() == 0
+        await terminal.press_until(CTRL_C, "> ")
+        await terminal.press_until(CTRL_C, "Press Ctrl-C again")
+        assert await terminal.ended(CTRL_C) == 0
         assert "Traceback" not in terminal.text
 
     history = tmp_path / "state" / "turnwire" / "chat_history"
@@ -166,10 +163,8 @@ async def test_a_chat(served: GatewayProcess, tmp_path: Path) -> None:
         await terminal.until("/help")
         terminal.press(UP)
         await terminal.until("/usage")  # the last line of the first program
-        terminal.press(CTRL_C)
-        await terminal.until("> ")
-        terminal.press(CTRL_D)
-        assert await terminal.ended() == 0
+        await terminal.press_until(CTRL_C, "> ")
+        assert await terminal.ended(CTRL_D) == 0
         assert "\x1b[2m" not in terminal.raw
 
 
@@ -209,8 +204,7 @@ async def test_a_lost_connection(served: GatewayProcess, tmp_path: Path) -> None
             terminal.press(CTRL_C)
             await terminal.until("Not waiting any longer.")
             await terminal.until("> ")
-            terminal.press(CTRL_D)
-            assert await terminal.ended() == 0
+            assert await terminal.ended(CTRL_D) == 0
             assert "Traceback" not in terminal.text
 
 
