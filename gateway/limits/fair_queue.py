@@ -35,7 +35,7 @@ QUEUED_CALLS = frozenset(
     delete_conversation put_feedback usage""".split()
 )
 """The calls that are queued. The first argument of each is the user, or a record that has a `user`."""
-HOT_CALLS = frozenset({"accept_or_look", "create_or_look", "hot_messages", "hot_branch"})
+HOT_CALLS = frozenset({"accept_unless_cold", "create_unless_cold", "hot_messages", "hot_branch"})
 """The calls that a store with an archive makes instead of some of these; see `ArchivedStore`."""
 ARCHIVE_CALLS = frozenset("conversation message newest messages branch conversations search usage usage_days".split())
 """The calls of an archive that are queued. The first argument of each is the user."""

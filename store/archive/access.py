@@ -25,9 +25,10 @@ T = TypeVar("T")
 class ArchiveAccess:
     """The base of `ArchivedStore`: Redis, the archive, the drain between them, and the waits for it."""
 
-    def __init__(self, hot: RedisStore, archive: Archive) -> None:
+    def __init__(self, hot: RedisStore, archive: Archive, *, sync: bool = False) -> None:
         self._hot = hot
         self._archive = archive
+        self._sync = sync
         self._drain = Drain(hot, archive)
         self._backfilled: OrderedDict[str, None] = OrderedDict()
         self._restorer = Restorer(hot, archive, self._drain)

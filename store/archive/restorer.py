@@ -3,71 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from msgspec import Struct, structs
-
 from store.archive.api import Archive, ArchiveError
 from store.archive.drain import Drain
+from store.archive.known_conversations import KnownConversations
 from store.archive.records import ArchivedConversation, ArchivedMessage
 from store.errors import NotFound, StoreError
-from store.records import ConversationRecord, NewTurn
-from store.redis.records import parse_hash
+from store.records import NewTurn
 from store.redis.store import RedisStore
 
 RESTORED_MESSAGES = 500
 RESTORED_BYTES = 2 * 2**20
+"""The most messages, and bytes of messages, that come back with a conversation. The archive keeps the older ones."""
 RESTORES_MAX = 4
-KNOWN_MAX = 20_000
+"""How often one call restores what Redis loses again."""
 ATTEMPT_S = 1.0
-REVISIONS_SKIPPED, NUMBERS_SKIPPED = 1000, 10_000
+"""How long to try whether the archive answers again."""
 LOST_AGAIN = "Redis loses what comes back from the archive. Try again in a moment."
 
 T = TypeVar("T")
-
-
-class _Known(Struct, frozen=True):
-    """A conversation in which this instance has accepted or claimed a turn, in case Redis loses it while the archive is away."""
-
-    conversation: str
-    incarnation: str
-    number: int
-    cleared: int
-    head: str | None
-    messages: int
-    revision: int
-
-    def restored(self, record: ConversationRecord) -> ArchivedConversation:
-        """Return the conversation to restore. Its numbers are above those that other instances may have used."""
-        return ArchivedConversation(
-            record=structs.replace(
-                record, head=self.head, messages=self.messages, revision=self.revision + REVISIONS_SKIPPED
-            ),
-            incarnation=self.incarnation,
-            change=int(time.time() * 1_000_000),
-            next_number=self.number + NUMBERS_SKIPPED,
-            cleared=self.cleared,
-            size=record.size,
-        )
-
-
-def known_of(fields: list[bytes]) -> _Known:
-    """Return what an instance remembers of a conversation, from its fields in Redis."""
-    named = parse_hash(fields)
-    head = named.get(b"head")
-    return _Known(
-        conversation=named[b"id"].decode(),
-        incarnation=named[b"place"].partition(b":")[0].decode(),
-        number=int(named[b"n"]),
-        cleared=int(named[b"cleared"]),
-        head=None if head is None else head.decode(),
-        messages=int(named[b"messages"]),
-        revision=int(named[b"revision"]),
-    )
 
 
 class Restorer:
@@ -77,7 +34,7 @@ class Restorer:
         self._hot = hot
         self._archive = archive
         self._drain = drain
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self.known = KnownConversations()
 
     def check_reachable(self) -> None:
         """Raise `ArchiveError` if the archive is known to be away."""
@@ -161,30 +118,13 @@ class Restorer:
             if new.limits is None and await self._is_back():
                 with suppress(ArchiveError):
                     return await self.restore_if_archived(new.user, conversation)
-            known = self._known.get((new.user, conversation))
+            known = self.known.get(new.user, conversation)
             if new.limits is not None or known is None:
                 raise
             if new.new_conversation is None:
                 raise NotFound("conversation") from None
             await self._hot.restore_conversation(new.user, known.restored(new.new_conversation), [], has_older=True)
             return True
-
-    def remember(self, user: str, fields: list[bytes]) -> None:
-        """Remember a conversation in which a turn was accepted or claimed. `fields`: the conversation's, from Redis."""
-        known = known_of(fields)
-        self._known[user, known.conversation] = known
-        self._known.move_to_end((user, known.conversation))
-        if len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-
-    def forget(self, user: str, conversation: str) -> None:
-        """Forget a conversation that was deleted."""
-        self._known.pop((user, conversation), None)
-
-    def forget_user(self, user: str) -> None:
-        """Forget all conversations of the user."""
-        for key in [key for key in self._known if key[0] == user]:
-            del self._known[key]
 
     async def restore_message(self, user: str, message: str, conversation: str | None, field: str) -> None:
         """Bring a message back, and its conversation if that isn't here. Raises `NotFound` and `StoreError`.

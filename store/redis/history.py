@@ -46,13 +46,13 @@ class RedisHistory(RedisFeedback):
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        return await self.create_or_look(conversation, limits)
+        return await self.create_unless_cold(conversation, limits)
 
-    async def create_or_look(
-        self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, look: bool = False
+    async def create_unless_cold(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None, *, maybe_archived: bool = False
     ) -> ConversationRecord:
-        """Do `create_conversation`. With `look`, raise `Cold` if the conversation isn't in Redis but may be in the archive."""
-        arguments = (pack(conversation), b"" if limits is None else pack(limits), int(look))
+        """Do `create_conversation`. With `maybe_archived`, raise `Cold` if the conversation isn't in Redis and wasn't deleted."""
+        arguments = (pack(conversation), b"" if limits is None else pack(limits), int(maybe_archived))
         call = ("create_conversation", user_prefix(conversation.user), arguments)
         # Only a user's own request waits for the replicas. If Redis loses a conversation that was restored for a turn, the
         # turn's owner restores it again.

@@ -44,14 +44,14 @@ class RedisTurns(RedisPart):
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `TurnStore`. Repeating the same call returns `is_new` True again while the turn runs and has no events."""
-        return await self.accept_or_look(new)
+        return await self.accept_unless_cold(new)
 
-    async def accept_or_look(self, new: NewTurn, *, look: bool = False) -> Accepted:
-        """Do `accept`. With `look`, raise `Cold` if the turn's conversation isn't in Redis but may be in the archive."""
+    async def accept_unless_cold(self, new: NewTurn, *, maybe_archived: bool = False) -> Accepted:
+        """Do `accept`. With `maybe_archived`, raise `Cold` if the turn's conversation isn't in Redis and wasn't deleted."""
         channel = conversation_channel(new.user, new.conversation_id or "")
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         prefix = user_prefix(new.user)
-        arguments = (pack(new), channel, await self._client.deadline_ms(prefix), int(look))
+        arguments = (pack(new), channel, await self._client.deadline_ms(prefix), int(maybe_archived))
         (reply,) = await self._change_history(
             new.user, [("accept", prefix, arguments)], hints=index_calls([(new.user, new.turn)], new.lease_ms, "NX")
         )
@@ -100,13 +100,13 @@ class RedisTurns(RedisPart):
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `TurnStore`."""
-        return await self.end_or_look(ended)
+        return await self.end_unless_cold(ended)
 
-    async def end_or_look(self, ended: EndedTurn, *, look: bool = False) -> ConversationRecord | None:
-        """Do `end`. With `look`, raise `Cold` if the turn's conversation isn't in Redis but may be in the archive."""
+    async def end_unless_cold(self, ended: EndedTurn, *, maybe_archived: bool = False) -> ConversationRecord | None:
+        """Do `end`. With `maybe_archived`, raise `Cold` if the turn's conversation isn't in Redis and wasn't deleted."""
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
-        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(look))
+        arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn), int(maybe_archived))
         (reply,) = await self._change_history(ended.user, [("end", user_prefix(ended.user), arguments)], durable=True)
         (fields,) = parse_reply(reply)
         return conversation_record(ended.user, fields) if fields else None

@@ -103,7 +103,7 @@ from providers.timeouts import Timeouts
 from providers.token_counts import read_counts
 from providers.token_lower_bound import exceeds_window
 from store import search_text
-from store.archive.archived_store import _OWN_ID
+from store.archive.archived_history import GENERATED_ID
 from store.archive.types import escape, unescape
 from store.records import MessageRecord
 from store.redis.erasure import _escape
@@ -632,7 +632,11 @@ ROWS = [
     Row("an archived text of accents", lambda: escape(fill("\u00e9")), "archive.types._UNSTORABLE"),
     Row("an archived text of marks", lambda: unescape(fill("\x1a")), "archive.types._ESCAPED"),
     Row("an archived text of escapes", lambda: unescape(fill("\x1a0000")), "archive.types._ESCAPED"),
-    Row("a conversation's own id", lambda: _OWN_ID.fullmatch("c_" + fill("a")), "archived_store._OWN_ID"),
+    Row(
+        "a generated id of a conversation",
+        lambda: GENERATED_ID.fullmatch("c_" + fill("a")),
+        "archived_history.GENERATED_ID",
+    ),
     Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "part_download._MEDIA_TYPE"),
     Row("a request: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a request: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),

@@ -1,0 +1,266 @@
+"""The history of a store with an archive: what Redis has in use, joined with what only the archive has.
+
+A conversation that Redis no longer has is read from the archive, and comes back into Redis when it is changed. The list, the
+search, the ratings and the usage are read from the archive, after the user's outbox was drained.
+"""
+
+from __future__ import annotations
+
+import re
+
+import structlog
+
+from store.archive.access import ArchiveAccess
+from store.archive.api import ArchiveError
+from store.archive.restorer import bringing_back
+from store.errors import NotFound
+from store.records import (
+    Change,
+    ConversationRecord,
+    Counters,
+    DayUsage,
+    FeedbackFilter,
+    FeedbackRecord,
+    Found,
+    MessageRecord,
+    TurnLimits,
+)
+from store.redis.records import Cold
+
+log = structlog.stdlib.get_logger("turnwire.archive")
+
+GENERATED_ID = re.compile(r"c_[0-9A-Za-z_-]{22}")
+"""The ids that the gateway generates for new conversations. The archive can't have a conversation with a newly generated id."""
+
+
+class ArchivedHistory(ArchiveAccess):
+    """The `HistoryStore` of an `ArchivedStore`."""
+
+    async def message(self, user: str, message: str) -> MessageRecord:
+        """See `HistoryStore`."""
+        try:
+            return await self._hot.message(user, message)
+        except NotFound:
+            return (await self._restorer.archived_message(user, message, "message")).record
+
+    async def branch(
+        self,
+        user: str,
+        conversation: str,
+        last: str | None,
+        bytes_max: int | None = None,
+        count_max: int | None = None,
+    ) -> tuple[list[MessageRecord], int]:
+        """See `HistoryStore`."""
+        if last is None:
+            return [], 0
+        try:
+            hot = await self._hot.hot_branch(user, conversation, last, bytes_max, count_max)
+        except NotFound:
+            found, older = await self._restorer.read_cold(
+                user,
+                conversation,
+                lambda: self._archive.branch(user, conversation, last, bytes_max, count_max),
+                "parent",
+            )
+            return [one.record for one in found], older
+        if hot.parent is None:
+            return hot.messages, hot.older
+        left = None if bytes_max is None else bytes_max - sum(len(one.body) for one in hot.messages)
+        count_left = None if count_max is None else count_max - len(hot.messages)
+        if hot.older:
+            left = 0
+        try:
+            self._restorer.check_reachable()
+            found, older = await self._archive.branch(user, conversation, hot.parent, left, count_left)
+        except NotFound:
+            return hot.messages, hot.older
+        except ArchiveError as error:
+            # A turn that goes on without its oldest context is better than one that fails.
+            log.warning("older messages of a conversation can't be read", conversation=conversation, error=str(error))
+            return hot.messages, hot.older + 1
+        is_too_large = left is not None and sum(len(one.record.body) for one in found) > left
+        if hot.older or is_too_large or (count_left is not None and count_left <= 0):
+            # The archive always returns `hot.parent`. But newer messages are there already, so leave it out.
+            older, found = older + len(found), []
+        return [*(one.record for one in found), *hot.messages], hot.older + older
+
+    async def messages(
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
+    ) -> tuple[list[MessageRecord], bool]:
+        """See `HistoryStore`."""
+        try:
+            hot = await self._hot.hot_messages(user, conversation, limit, before, bytes_max)
+        except NotFound as error:
+            try:
+                return await self._archived_page(user, conversation, limit, before, bytes_max)
+            except NotFound as other:
+                # Redis has the conversation, but not the message `before`. The archive may not have the conversation yet.
+                raise error if error.field == "before" else other from None
+        if hot.lost:
+            # What is lost here was archived, but what isn't lost may still wait in the outbox.
+            await self._catch_up(user)
+            return await self._archived_page(user, conversation, limit, before, bytes_max)
+        if hot.more or not hot.cold:
+            return hot.messages, hot.more
+        left = None if bytes_max is None else bytes_max - sum(len(one.body) for one in hot.messages)
+        wanted = limit - len(hot.messages)
+        if hot.messages and (wanted <= 0 or (left is not None and left <= 0)):
+            return hot.messages, True
+        self._restorer.check_reachable()
+        older, more = await self._archive.messages(user, conversation, max(wanted, 1), hot.cold, left)
+        records = [one.record for one in older]
+        if hot.messages and left is not None and sum(len(one.body) for one in records) > left:
+            return hot.messages, True  # the archive returns one message in any case
+        return [*records, *hot.messages], more
+
+    async def _archived_page(
+        self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None
+    ) -> tuple[list[MessageRecord], bool]:
+        page, more = await self._restorer.read_cold(
+            user, conversation, lambda: self._archive.messages(user, conversation, limit, before, bytes_max)
+        )
+        return [one.record for one in page], more
+
+    async def create_conversation(
+        self, conversation: ConversationRecord, limits: TurnLimits | None = None
+    ) -> ConversationRecord:
+        """See `HistoryStore`."""
+        user = conversation.user
+
+        async def create() -> ConversationRecord:
+            maybe_archived = GENERATED_ID.fullmatch(conversation.id) is None
+            while True:
+                try:
+                    return await self._hot.create_unless_cold(conversation, limits, maybe_archived=maybe_archived)
+                except Cold:
+                    maybe_archived = await self._restorer.restore_if_archived(user, conversation.id)
+
+        created = await self._with_limits(user, create)
+        await self._changed(user)
+        return created
+
+    async def conversation(self, user: str, conversation: str) -> ConversationRecord:
+        """See `HistoryStore`."""
+        try:
+            return await self._hot.conversation(user, conversation)
+        except NotFound:
+            return (await self._restorer.archived_conversation(user, conversation)).record
+
+    async def conversations(
+        self, user: str, limit: int, before: str | None, *, whole: bool = False, pinned: bool = False
+    ) -> tuple[list[ConversationRecord], bool]:
+        """See `HistoryStore`. While the archive can't be reached, list those that Redis has, unless `whole`."""
+        return await self._from_archive(
+            user,
+            lambda: self._archive.conversations(user, limit, before, pinned=pinned),
+            None if whole else lambda: self._hot.conversations(user, limit, before, pinned=pinned),
+        )
+
+    async def update_conversation(
+        self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
+    ) -> ConversationRecord:
+        """See `HistoryStore`."""
+
+        async def update() -> ConversationRecord:
+            return await self._hot.update_conversation(user, conversation, change, now_ms, limits)
+
+        async def bring_back(missing: NotFound) -> None:
+            if missing.field == "head" and change.head is not None:
+                await self._restorer.restore_message(user, change.head, conversation, "head")
+            elif missing.field == "conversation":
+                await self._restorer.restore(user, conversation)
+            else:
+                raise missing
+
+        changed = await self._with_limits(user, lambda: bringing_back(update, bring_back))
+        await self._changed(user)
+        return changed
+
+    async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
+        """See `HistoryStore`."""
+        cleared = await self._restorer.restoring(
+            user, conversation, lambda: self._hot.clear_conversation(user, conversation, now_ms)
+        )
+        await self._changed(user)
+        return cleared
+
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
+        """See `HistoryStore`."""
+        running = await self._restorer.restoring(
+            user, conversation, lambda: self._hot.delete_conversation(user, conversation), messages=1
+        )
+        self._restorer.known.forget(user, conversation)
+        await self._changed(user, wait=self._sync)
+        if self._sync and not await self._hot.was_deleted(user, conversation):
+            # Redis has lost the deletion, maybe before it was archived.
+            if await self._archive.conversation(user, conversation) is not None:
+                raise ArchiveError("Redis lost the deletion before the archive had it. Delete the conversation again.")
+        return running
+
+    async def put_feedback(
+        self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
+    ) -> None:
+        """See `HistoryStore`."""
+        await bringing_back(
+            lambda: self._hot.put_feedback(user, message, rating, comment, now_ms, model),
+            lambda _: self._restorer.restore_message(user, message, None, "message"),
+        )
+        await self._changed(user)
+
+    async def list_feedback(
+        self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
+    ) -> tuple[list[FeedbackRecord], bool]:
+        """See `HistoryStore`. The ratings of conversations that Redis doesn't have are listed too."""
+        self._restorer.check_reachable()
+        await self._in_time(self._drain.settle_all())
+        return await self._archive.list_feedback(selected, limit, before)
+
+    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
+        """See `HistoryStore`. While the archive can't be reached, return the sums that Redis has."""
+        return await self._from_archive(
+            user,
+            lambda: self._archive.usage(user, conversation, since_ms),
+            lambda: self._hot.usage(user, conversation, since_ms),
+        )
+
+    async def usage_days(self, user: str) -> list[DayUsage]:
+        """See `HistoryStore`."""
+        return await self._from_archive(user, lambda: self._archive.usage_days(user), None)
+
+    async def search(self, user: str, query: str, limit: int, before: str | None) -> tuple[list[Found], bool]:
+        """See `HistoryStore`. While the archive can't be reached, search what Redis has."""
+        return await self._from_archive(
+            user,
+            lambda: self._archive.search(user, query, limit, before),
+            lambda: self._hot.search(user, query, limit, before),
+        )
+
+    async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
+        """See `HistoryStore`.
+
+        If changes of the users that the archive finds still wait in outboxes, archive them, and ask the archive again.
+        """
+        self._restorer.check_reachable()
+        found = await self._archive.expired(now_ms, retention_days, limit)
+        users = list(dict.fromkeys(user for user, _ in found))
+        states = await self._hot.outbox_states(users) if users else []
+        pending = [user for user, state in zip(users, states, strict=True) if state.entries]
+        if not pending:
+            return found
+        await self._in_time(self._drain.settle_users(pending))
+        return await self._archive.expired(now_ms, retention_days, limit)
+
+    async def erase_user(self, user: str) -> None:
+        """See `HistoryStore`. Erase the user in Redis, in the archive, and in the index of the outboxes.
+
+        Redis comes first, so that no instance finds something to archive.
+        """
+        await self._hot.erase_user(user)
+        # Noted before the archive is erased: an instance that archives earlier changes of the user after this erases them again.
+        await self._hot.note_erasure(user)
+        self._restorer.check_reachable()
+        await self._archive.erase(user)
+        await self._hot.erase_outbox(user)
+        self._backfilled.pop(user, None)
+        self._restorer.known.forget_user(user)
