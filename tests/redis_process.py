@@ -24,7 +24,7 @@ import trustme
 
 from store.redis.store import RedisStore
 from tests.ports import free_port
-from tests.programs import program
+from tests.programs import missing, program
 
 PROGRAM = os.environ.get("TEST_REDIS_SERVER", "redis-server")
 """The Redis or Valkey program that the tests run."""
@@ -198,11 +198,15 @@ class RedisProcess:
         self.start()
 
 
-def speaks_tls() -> bool:
-    """Return whether this Redis was built with TLS. If it was, its only error here is that it has no certificate."""
+def require_tls() -> None:
+    """Fail the test in CI, or skip it elsewhere, if this Redis was built without TLS.
+
+    If it was built with TLS, its only error here is that it has no certificate.
+    """
     refused = subprocess.run([PROGRAM, "--port", "0", "--tls-port", "1"], capture_output=True, check=False, timeout=10)
     output = refused.stdout + refused.stderr
-    return b"Bad directive" not in output and b"Missing implement" not in output
+    if b"Bad directive" in output or b"Missing implement" in output:
+        missing("a Redis that was built with TLS")
 
 
 @contextmanager

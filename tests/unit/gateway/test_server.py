@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,10 +97,11 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 def test_an_ipv6_address_can_be_listened_on() -> None:
     """An address with colons is an IPv6 address."""
     try:
-        listening = listen("::1", 0, 1, BACKLOG)[0]
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with listening:
+    with listen("::1", 0, 1, BACKLOG)[0] as listening:
         assert listening.getsockname()[0] == "::1"
 
 

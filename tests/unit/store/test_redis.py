@@ -25,7 +25,7 @@ from store.records import Append, Appended
 from store.redis import client as client_module
 from store.redis.scripts import Script, load_scripts
 from store.redis.store import RedisStore
-from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis, speaks_tls
+from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, require_tls, shared_redis
 from tests.store_conformance import StoreConformance
 from tests.stored import OpenStore, conversation, ending, listening, new_turn, piece, running, say, stateless_turn
 
@@ -145,8 +145,7 @@ async def open_and_ping(url: str) -> None:
 
 async def test_over_tls(tmp_path: Path) -> None:
     """Over `rediss://`, calls, pub/sub and a log of several reads work; an untrusted certificate is reported."""
-    if not speaks_tls():
-        pytest.skip("this Redis was built without TLS")
+    require_tls()
     with redis_process(tmp_path / "redis", password="right", tls=True) as server:
         async with redis_store(server.url) as store, listening(store) as received:
             turn = await running(store, stateless_turn())

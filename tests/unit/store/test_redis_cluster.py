@@ -26,7 +26,7 @@ from store.redis.node import RedisNode
 from store.redis.store import RedisStore
 from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SLOTS, RedisCluster, redis_cluster, wait_until
-from tests.redis_process import RedisProcess, redis_process, redis_store, speaks_tls
+from tests.redis_process import RedisProcess, redis_process, redis_store, require_tls
 from tests.replication import is_replicated
 from tests.store_conformance import StoreConformance
 from tests.stored import (
@@ -446,8 +446,7 @@ async def test_the_other_masters_serve_their_users(tmp_path: Path) -> None:
 
 async def test_a_cluster_with_tls_and_a_password(tmp_path: Path) -> None:
     """The topology, calls and pub/sub use TLS and the password of the URL."""
-    if not speaks_tls():
-        pytest.skip("this Redis was built without TLS")
+    require_tls()
     with ExitStack() as stack:
         server = RedisProcess(
             tmp_path / "redis", password="right", tls=True, cluster=True, options=("--tls-cluster", "yes")
