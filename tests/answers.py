@@ -5,10 +5,11 @@ The sink `Answer` folds a stream into parts, usage and finish reason, for compar
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -210,14 +211,27 @@ async def open_providers(
 
 
 def decode_events(decoder: Decoder, *events: dict[str, Any]) -> Answer:
-    """Return the answer that the decoder makes of these events, with its error if it fails."""
+    """Return the answer that the decoder makes of these events until it is done, with its error if it fails."""
+    return decode_named(decoder, itertools.takewhile(lambda _: not decoder.done, unnamed(events)))
+
+
+def unnamed(events: Iterable[dict[str, Any] | bytes]) -> Iterator[tuple[None, bytes]]:
+    """Yield the events without a name. Those that are objects are encoded as JSON."""
+    for event in events:
+        yield None, event if isinstance(event, bytes) else json.dumps(event).encode()
+
+
+def decode_named(decoder: Decoder, events: Iterable[tuple[str | None, bytes]], *, drains: bool = True) -> Answer:
+    """Return the answer that the decoder makes of pairs of name and data, with its error if it fails.
+
+    `drains`: its parts are drained after each event, as in a slow stream, and not only at the end.
+    """
     answer = Answer()
     try:
-        for event in events:
-            if decoder.done:
-                break
-            decoder.decode_event(None, json.dumps(event).encode())
-            answer.add(decoder.parts.drain())
+        for name, data in events:
+            decoder.decode_event(name, data)
+            if drains:
+                answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
         answer.error = error

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,22 +35,12 @@ from store.archive.types import INTEGER_MAX, MS_MAX, MS_MIN
 from store.errors import NotFound
 from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, MessageRecord
 from store.search_text import message_text, parse_query, words
-from tests.examples import examples
+from tests.stored import in_many_examples
 
 NOW = 1_795_247_464_123
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 """Any text, with U+0000 and lone surrogates."""
 _numbers = count(1)
-
-in_many_examples = settings(
-    max_examples=examples(10),
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.differing_executors,
-        HealthCheck.too_slow,
-    ],
-)
 
 
 def conversation(name: str = "c1", user: str = "ann", **fields: Any) -> ArchivedConversation:

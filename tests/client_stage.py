@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.redis_process import redis_process
+from tests.web_server import web_server
 
 ROOT = Path(__file__).parent.parent
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -294,11 +295,5 @@ async def client_stage(folder: Path) -> AsyncIterator[Stage]:
     """Serve a stage on a free port."""
     async with AsyncExitStack() as stack:
         stage = Stage(folder, stack)
-        runner = web.AppRunner(stage.application(), shutdown_timeout=1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        stage.url = f"http://{host}:{port}"
+        stage.url = await stack.enter_async_context(web_server(stage.application(), shutdown_timeout_s=1))
         yield stage

@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import DEFAULT_SCOPES, Scope
+from tests.web_server import web_server
 
 SECRET = "a secret of the tests that has 32 characters and more"
 IDENTITY_SECRET = "another secret of the tests, for the identities of users"
@@ -144,12 +145,6 @@ async def jwks_server() -> AsyncIterator[JwksServer]:
     server = JwksServer()
     app = web.Application()
     app.router.add_get("/jwks.json", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
+    async with web_server(app) as origin:
+        server.url = f"{origin}/jwks.json"
         yield server
-    finally:
-        await runner.cleanup()

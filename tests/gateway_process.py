@@ -132,7 +132,7 @@ async def until_ready(process: Process, *, allow_kill: bool = False) -> AsyncIte
     try:
         ready = await _ready_line(process, log)
     except BaseException:
-        await _stop(process)
+        await stop_process(process)
         raise
     found = re.search(r"https?://\S+", ready)
     assert found is not None, ready
@@ -140,7 +140,7 @@ async def until_ready(process: Process, *, allow_kill: bool = False) -> AsyncIte
     try:
         yield GatewayProcess(found.group(), process, ready, log)
     finally:
-        await _stop(process, allow_kill=allow_kill)
+        await stop_process(process, allow_kill=allow_kill)
         await reader
         if isinstance(process, Forked):
             process.close()
@@ -165,11 +165,12 @@ async def _follow(process: Process, log: list[str]) -> None:
         log.append(line.decode())
 
 
-async def _stop(process: Process, *, allow_kill: bool = False) -> None:
+async def stop_process(process: Process, timeout_s: float = STOP_TIMEOUT_S, *, allow_kill: bool = False) -> None:
+    """Terminate the process. If it doesn't end in time, kill it and, unless `allow_kill`, raise `TimeoutError`."""
     if process.returncode is None:
         process.terminate()
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
+from tests.web_server import web_server
+
 HOP_BY_HOP = {"transfer-encoding", "content-length", "connection"}
 FORWARDED_HEADERS = ("Host", "Origin", "Authorization", "Accept-Encoding")
 SUBPROTOCOLS = ("turnwire.v1.json", "turnwire.v1.msgpack")
@@ -64,11 +66,5 @@ async def prefix_proxy(target: str, *, strip: str = "", prepend: str = "") -> As
     async with ClientSession(auto_decompress=False) as session:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", _Proxy(session, target, strip, prepend).serve)
-        runner = web.AppRunner(app, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0][:2]
-            yield f"http://{host}:{port}"
-        finally:
-            await runner.cleanup()
+        async with web_server(app, shutdown_timeout_s=1) as origin:
+            yield origin

@@ -21,8 +21,8 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""Makes the terminal that of the new session, so that Ctrl-C in it is a signal, and becomes the program."""
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\x07|\x00")
+"""Give the new session its terminal, so that Ctrl-C in it sends SIGINT, and run the command."""
+CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\x07|\x00")
 
 
 class PseudoTerminal:
@@ -39,7 +39,7 @@ class PseudoTerminal:
     @property
     def text(self) -> str:
         """What the screen has shown since the start."""
-        return CONTROL.sub("", self.raw)
+        return CONTROL_SEQUENCE.sub("", self.raw)
 
     def press(self, keys: str) -> None:
         """Press keys. A line feed is the Enter key."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 
-from providers.base import ProviderError, Usage
+from providers.base import Usage
 from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder
 from providers.route import Route
-from tests.answers import Answer, UpstreamProviders, chat_request, recordings
+from tests.answers import Answer, UpstreamProviders, chat_request, decode_named, recordings
 from tests.upstream import Script, Upstream, recorded
 
 MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
@@ -49,6 +50,12 @@ def load(file: str, api: str) -> Script:
     return recorded(recordings() / file, api)
 
 
+def files_of(api: str) -> set[str]:
+    """Return the names of all recordings of one API."""
+    (manifest,) = load("manifest.json", "json").blocks
+    return {row["file"] for row in json.loads(manifest) if row["api"] == api}
+
+
 def replayed(script: Script, mode: str) -> Script:
     """Return the script in one of the `MODES`."""
     size = sum(map(len, script.blocks))
@@ -74,18 +81,9 @@ async def replay(upstream: Upstream, providers: UpstreamProviders, script: Scrip
 
 def bytewise(script: Script, decoder: Decoder) -> Answer:
     """Return the answer that the parser and decoder make of a script's body, fed byte by byte."""
-    answer, parser, raw = Answer(), SseParser(), b"".join(script.blocks)
-    try:
-        for at in range(len(raw)):
-            for name, data in parser.feed(raw[at : at + 1]):
-                if not decoder.done:
-                    decoder.decode_event(name, data)
-                    answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
+    parser, raw = SseParser(), b"".join(script.blocks)
+    events = (event for at in range(len(raw)) for event in parser.feed(raw[at : at + 1]) if not decoder.done)
+    return decode_named(decoder, events)
 
 
 def failures(title: str) -> Failures:

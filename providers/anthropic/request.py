@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 from providers.anthropic.caching import add_breakpoints
-from providers.anthropic.thinking import fit_thinking
+from providers.anthropic.thinking import fit_thinking, thinking_fields
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -28,14 +28,11 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.continuation import said_text
-from providers.quirks import Quirks
 from providers.route import Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192
 """The default of `max_tokens` for a model whose limit isn't known."""
-_BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 31_000}
-_BUDGET_MIN: Final = 1_024
 _DATA_URL: Final = re.compile(r"data:([\w.+-]{1,100}/[\w.+-]{1,100});base64,([A-Za-z0-9+/=]++)")
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
@@ -61,7 +58,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
             body["extra_body"] = body.get("extra_body", {}) | {name: value}
     if params.stop:
         body["stop_sequences"] = params.stop
-    body |= _thinking(request, quirks, max_tokens)
+    body |= thinking_fields(request.params.reasoning, quirks, max_tokens)
     fit_thinking(body, quirks)
     if params.response_format is not None and (schema := find_schema(params.response_format)) is not None:
         body["output_config"] = body.get("output_config", {}) | {"format": {"type": "json_schema", "schema": schema}}
@@ -86,24 +83,6 @@ def _system(request: ChatRequest) -> str:
         if message.role == "system":
             texts.extend(part.text for part in message.parts if isinstance(part, TextPart))
     return "\n\n".join(filter(None, texts))
-
-
-def _thinking(request: ChatRequest, quirks: Quirks, max_tokens: int) -> dict[str, Any]:
-    effort = request.params.reasoning
-    if quirks.reasoning == "adaptive":
-        if effort == "none":
-            off = quirks.thinking_off
-            return {"thinking": {"type": off}} if off else {"output_config": {"effort": "low"}}
-        adaptive = {"thinking": {"type": "adaptive", "display": "summarized"}}
-        if effort is None:
-            return adaptive if quirks.thinking_shown else {}
-        return adaptive | {"output_config": {"effort": quirks.efforts.get(effort, effort)}}
-    if quirks.reasoning == "budget" and effort is not None:
-        budget = min(_BUDGETS.get(effort, 0), max_tokens - _BUDGET_MIN)
-        if budget >= _BUDGET_MIN:
-            return {"thinking": {"type": "enabled", "budget_tokens": budget}}
-        return {"thinking": {"type": "disabled"}}
-    return {}
 
 
 def _message(message: ChatMessage) -> dict[str, Any] | None:

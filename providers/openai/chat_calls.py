@@ -36,7 +36,7 @@ class ChatCalls:
             self._calls.add(LEGACY, "", function_call.name or "", as_text(function_call.arguments), "")
 
     def complete(self, message: Delta) -> None:
-        """Add what the calls of a whole message have in addition to the pieces before it."""
+        """Add what the calls of a whole message have, and the pieces before it didn't."""
         for position, call in enumerate(call for call in calls_of(message) if not self._is_hosted(call)):
             function = call.function or Function()
             self._calls.fill(

@@ -1,4 +1,4 @@
-"""What an instance remembers of the conversations of its turns, in case Redis loses one while the archive can't be reached."""
+"""The conversations that an instance remembers, in case Redis loses one while the archive can't be reached."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from tests.client_cases.relay import Relay, relay
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.redis_process import redis_process
+from tests.web_server import web_server
 
 ROOT = Path(__file__).parents[2]
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
@@ -79,11 +80,7 @@ class World:
         app.router.add_get("/", self._page)
         app.router.add_static("/static", ROOT / "static")
         app.router.add_static("/tests/client_cases", ROOT / "tests" / "client_cases")
-        runner = web.AppRunner(app, shutdown_timeout=1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = await stack.enter_async_context(web_server(app, shutdown_timeout_s=1))
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")

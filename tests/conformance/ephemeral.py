@@ -11,7 +11,7 @@ from tests.stored import LONG_MS, NOW, SHORT_MS, are_expired, eventually
 
 
 class EphemeralValues(Conformance):
-    """Values that expire."""
+    """Values are put, read and popped, and they expire."""
 
     async def test_an_ephemeral_value_expires(self, store: Store) -> None:
         """`put_ephemeral` replaces an earlier value and returns it; the value expires."""
@@ -26,7 +26,7 @@ class EphemeralValues(Conformance):
         assert await store.put_ephemeral("n2", b"again", LONG_MS) is None
 
     async def test_of_concurrent_pops_one_gets_the_value(self, store: Store) -> None:
-        """Of many concurrent callers, exactly one gets the value."""
+        """Of many concurrent calls of `pop_ephemeral`, exactly one gets the value."""
         await store.put_ephemeral("ticket", b"ann", LONG_MS)
         popped = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
         assert sorted(popped, key=bool) == [None] * 7 + [b"ann"]

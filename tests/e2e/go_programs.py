@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.credentials import IDENTITY_SECRET, KeyFile
+from tests.gateway_process import stop_process
 from tests.programs import program
 
 PROJECT = Path(__file__).parents[2]
@@ -133,13 +134,13 @@ async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -
     try:
         proxy = GoProxy(await _listening_url(process), process)
     except BaseException:
-        await stop(process)
+        await stop_process(process, STOP_TIMEOUT_S)
         raise
     reader = asyncio.get_running_loop().create_task(follow(process.stderr, proxy.log))
     try:
         yield proxy
     finally:
-        await stop(process)
+        await stop_process(process, STOP_TIMEOUT_S)
         await reader
 
 
@@ -158,19 +159,6 @@ async def _listening_url(process: asyncio.subprocess.Process) -> str:
     if not line.startswith("listening on "):
         raise RuntimeError(f"the Go program did not start: {line!r}")
     return line.removeprefix("listening on ").partition(",")[0].strip()
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """Terminate the process. If it doesn't end in time, kill it and raise `TimeoutError`."""
-    if process.returncode is None:
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
 
 
 class GoClient:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
@@ -24,6 +23,7 @@ from tests.packed_js import PACKAGES, install, pack, run
 from tests.page_stage import WatchedPage, browser_context
 from tests.programs import installed, program
 from tests.upstream import Upstream, chat, error_response
+from tests.web_server import page_server
 
 pytestmark = [
     pytest.mark.e2e,
@@ -33,10 +33,6 @@ pytestmark = [
 
 CLIENTS = Path(__file__).parents[1] / "dialect_clients"
 COMPILER = Path(__file__).parents[1] / "client_library" / "node_modules" / ".bin" / "tsc"
-HTML = (
-    "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,>"
-    "<div id=app></div><script type=module src=/page.js></script>"
-)
 WORDS = [f"w{n} " for n in range(90)]
 TEXT = "".join(WORDS).strip()
 LONG = [f"w{n} " for n in range(5000)]
@@ -139,20 +135,7 @@ class Site:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(project: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    script = bundled(project)
-
-    async def serve(request: web.Request) -> web.Response:
-        if request.path == "/page.js":
-            return web.Response(text=script, content_type="text/javascript")
-        return web.Response(text=HTML, content_type="text/html")
-
-    application = web.Application()
-    application.router.add_get("/{path:.*}", serve)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with Upstream() as upstream:
+    async with Upstream() as upstream, page_server(bundled(project)) as origin:
         settings = {
             "OPENAI_API_KEY": "k",
             "OPENAI_BASE_URL": upstream.openai_url,
@@ -160,7 +143,6 @@ async def site(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
         }
         async with gateway_process(tmp_path_factory.mktemp("gateway"), settings) as gateway:
             yield Site(origin, gateway, upstream)
-    await runner.cleanup()
 
 
 async def send(page: Page | Locator, text: str, button: str = "Send") -> None:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.client_stage import ResettingProxy
@@ -19,6 +18,7 @@ from tests.http_events import http_client
 from tests.page_stage import browser_context
 from tests.programs import installed, program
 from tests.upstream import chat
+from tests.web_server import page_server
 from tests.world import World, world
 
 pytestmark = [
@@ -29,10 +29,6 @@ pytestmark = [
 ]
 
 CLIENTS = Path(__file__).parents[2] / "dialect_clients"
-HTML = (
-    "<!doctype html><meta charset=utf-8><title>chat</title><link rel=icon href=data:,>"
-    "<div id=app></div><script type=module src=/page.js></script>"
-)
 WORDS = [f"w{n} " for n in range(90)]
 TEXT = "".join(WORDS).strip()
 CALL = {
@@ -71,30 +67,10 @@ class Site:
         self.proxy.target = int(self.world.instances[instance].url.rpartition(":")[2])
 
 
-@asynccontextmanager
-async def served(script: str) -> AsyncIterator[str]:
-    """Serve the page, and yield its origin."""
-
-    async def serve(request: web.Request) -> web.Response:
-        is_script = request.path == "/page.js"
-        return web.Response(
-            text=script if is_script else HTML, content_type="text/javascript" if is_script else "text/html"
-        )
-
-    application = web.Application()
-    application.router.add_get("/{path:.*}", serve)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(script: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    async with served(script) as page, world(folder, TURNWIRE_ALLOWED_ORIGINS=page) as w:
+    async with page_server(script) as page, world(folder, TURNWIRE_ALLOWED_ORIGINS=page) as w:
         proxy = ResettingProxy(0)
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         async with server:

@@ -22,7 +22,7 @@ def make(**fields: Any) -> Settings:
     return Settings(**fields)
 
 
-NAMES = {
+UNPREFIXED = {
     *("HOST", "PORT", "LOG_LEVEL", "TURN_LOG_TTL", "CHAT_HISTORY_TTL", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
 }
@@ -32,7 +32,7 @@ NAMES = {
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.upper() in NAMES or name.upper().startswith("TURNWIRE_"):
+        if name.upper() in UNPREFIXED or name.upper().startswith("TURNWIRE_"):
             monkeypatch.delenv(name)
 
 
@@ -106,7 +106,7 @@ def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("field", sorted(Settings.model_fields))
 def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     """A field's name without the prefix isn't read, because another program may use that variable."""
-    if field.upper() in NAMES:
+    if field.upper() in UNPREFIXED:
         return
     monkeypatch.setenv(field.upper(), "not a value of anything")
     make()
@@ -305,20 +305,32 @@ def test_contradictory_or_unusable_settings_are_refused(fields: dict[str, Any], 
 
 
 def test_auth_allows_access_from_the_network() -> None:
-    """With auth, access isn't limited to loopback. The rules for access tokens, and for the tokens by which a
-    service names its user, are derived from the settings. Commas separate the items of a list."""
+    """With auth, access isn't limited to loopback."""
+    assert not make(**JWT).loopback_only
+
+
+def test_the_rules_for_access_tokens_come_from_the_settings() -> None:
+    """Commas separate the algorithms. The secret isn't in the settings' `repr`."""
     settings = make(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
-    assert not settings.loopback_only
     rules = settings.token_settings
     assert rules is not None
     assert (rules.secret, rules.algorithms, rules.issuer) == ("x" * 32, ("HS256", "HS512"), "https://id.example")
     assert settings.identity_settings is None
     assert "x" * 32 not in repr(settings)
-    both = make(auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend")
-    assert make(auth="keys, jwt", jwt_public_key="k", api_keys="f").auth == "jwt,keys"
-    identity = both.identity_settings
+
+
+def test_the_rules_for_identity_tokens_come_from_the_settings() -> None:
+    """A service names its users with identity tokens, which have a key of their own."""
+    identity = make(
+        auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend"
+    ).identity_settings
     assert identity is not None
     assert (identity.secret, identity.issuer) == ("y" * 32, "backend")
+
+
+def test_the_kinds_of_auth_may_be_in_any_order() -> None:
+    """Blanks after the comma are allowed, too."""
+    assert make(auth="keys, jwt", jwt_public_key="k", api_keys="f").auth == "jwt,keys"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from tests.replication import is_replicated
 from tests.store_conformance import StoreConformance
 from tests.stored import (
     OpenStore,
+    Received,
     conversation,
     ending,
     eventually,
@@ -273,13 +274,19 @@ async def test_slots_move_under_load(cluster: RedisCluster) -> None:
             log = await store.log(user, "t", 0)
             assert (log[0].first, log[-1].last) == (1, end)
             assert all(one.last + 1 == two.first for one, two in pairwise(log))
-            await store.publish(turn_channel(user, "t"), b"last")
-        missing = {turn_channel(user, "t") for user in users}
-        async with asyncio.timeout(5):
-            while missing:
-                channel, payload = await received.next()
-                if payload == b"last":
-                    missing.discard(channel)
+        await check_delivery(store, received, users)
+
+
+async def check_delivery(store: RedisStore, received: Received, users: list[str]) -> None:
+    """Check that `received` gets what is published now to the turn `t` of each user."""
+    for user in users:
+        await store.publish(turn_channel(user, "t"), b"last")
+    missing = {turn_channel(user, "t") for user in users}
+    async with asyncio.timeout(5):
+        while missing:
+            channel, payload = await received.next()
+            if payload == b"last":
+                missing.discard(channel)
 
 
 async def _write(store: RedisStore, turn: TurnRecord, stop: asyncio.Event) -> int:
@@ -376,14 +383,7 @@ async def test_a_killed_master_loses_no_user(tmp_path: Path) -> None:
                 return received.reconnects >= 1
 
             await eventually(reconnected)
-            for user in users:
-                await store.publish(turn_channel(user, "t"), b"last")
-            missing = {turn_channel(user, "t") for user in users}
-            async with asyncio.timeout(5):
-                while missing:
-                    channel, payload = await received.next()
-                    if payload == b"last":
-                        missing.discard(channel)
+            await check_delivery(store, received, users)
             for turn in turns:
                 assert await store.request_cancel(turn.user, turn.turn, b"stop")
             await store.ping()

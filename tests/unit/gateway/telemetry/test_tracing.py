@@ -21,6 +21,7 @@ from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.in_process import SLOW
 from tests.upstream import Upstream, chat, error_response
+from tests.web_server import web_server
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -56,15 +57,9 @@ async def collector() -> AsyncIterator[Collector]:
     receiver = Collector()
     app = web.Application()
     app.router.add_post("/v1/traces", receiver.receive)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with web_server(app) as origin:
+        receiver.url = origin
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 def attributes(span: Any) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """Events of the Messages API are decoded to deltas, without a network."""
 
-import json
 from typing import Any
 
 import pytest
 
 from providers.anthropic.events import MessagesDecoder
-from providers.base import Finished, PartStarted, ProviderError, Usage
+from providers.base import Finished, PartStarted, Usage
 from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent, SseParser
-from tests.answers import STREAMS, Answer
+from tests.answers import STREAMS, Answer, decode_named, unnamed
 
 FAILURES = Failures(Endpoint("anthropic", "Anthropic", "", ("ANTHROPIC_API_KEY",)))
 STOP: list[dict[str, Any]] = [
@@ -21,16 +20,7 @@ STOP: list[dict[str, Any]] = [
 
 def decode(*events: dict[str, Any] | bytes) -> Answer:
     """Return the answer that these events decode to."""
-    decoder = MessagesDecoder(FAILURES)
-    answer = Answer()
-    try:
-        for event in events:
-            decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
+    return decode_named(MessagesDecoder(FAILURES), unnamed(events), drains=False)
 
 
 def block(index: int, kind: str, **fields: Any) -> dict[str, Any]:
@@ -47,16 +37,8 @@ def stopping(reason: str | None, **more: Any) -> list[dict[str, Any]]:
 
 def stream(file: str) -> Answer:
     """Return the answer that one of the repository's own streams decodes to."""
-    decoder = MessagesDecoder(FAILURES)
-    answer = Answer()
-    try:
-        for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
-            decoder.decode_event(name, data)
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
+    events = SseParser().feed((STREAMS / f"{file}.sse").read_bytes())
+    return decode_named(MessagesDecoder(FAILURES), events, drains=False)
 
 
 def test_thinking_and_tools() -> None:

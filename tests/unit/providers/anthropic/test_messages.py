@@ -1,7 +1,6 @@
 """The Messages dialect, with the real SDK and over real HTTP."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Usage
 from tests.answers import KEY, chat_request, open_providers, route
-from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import error_response, messages
 
 ROUTE = route("anthropic", reasoning="adaptive")
@@ -82,9 +81,7 @@ async def test_recorded_stream_that_is_cut(file: str) -> None:
 
 def test_every_recording_has_an_expected_result() -> None:
     """Every recording of this API has an expected result."""
-    manifest = load("manifest.json", "json").blocks[0]
-    named = {row["file"] for row in json.loads(manifest) if row["api"] == "anthropic"}
-    assert named == RECORDED.keys()
+    assert files_of("anthropic") == RECORDED.keys()
 
 
 async def test_request() -> None:

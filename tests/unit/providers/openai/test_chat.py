@@ -1,7 +1,6 @@
 """The Chat Completions dialect, with the real SDK and over real HTTP."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from providers.openai.chat_chunks import ChatDecoder
 from providers.quirks import Quirks
 from providers.timeouts import Timeouts
 from tests.answers import KEY, Batches, chat_request, open_providers, route
-from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import chat, error_response
 
 ROUTE = route()
@@ -120,9 +119,7 @@ async def test_recorded_stream_that_is_cut(file: str) -> None:
 
 def test_every_recording_has_an_expected_result() -> None:
     """Every recording of this API has an expected result."""
-    manifest = load("manifest.json", "json").blocks[0]
-    named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-chat"}
-    assert named == RECORDED.keys()
+    assert files_of("openai-chat") == RECORDED.keys()
 
 
 async def test_request() -> None:

@@ -12,28 +12,20 @@ from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent, SseParser
 from providers.openai.chat_chunks import ChatDecoder
 from providers.quirks import Quirks
-from tests.answers import STREAMS, Answer
+from tests.answers import STREAMS, Answer, decode_named, unnamed
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 
-def decode(*events: object, **quirks: Any) -> Answer:
+def decode(*events: dict[str, Any] | bytes, **quirks: Any) -> Answer:
     """Return the answer that these deltas, chunks or raw events decode to."""
-    decoder = ChatDecoder(Quirks(**quirks), FAILURES)
-    answer = Answer()
-    try:
-        for event in events:
-            if isinstance(event, dict):
-                event = event if "choices" in event or "error" in event else {"choices": [{"delta": event}]}
-                event = json.dumps(event).encode()
-            assert isinstance(event, bytes)
-            decoder.decode_event(None, event)
-            answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
+    chunks = (event if is_chunk(event) else {"choices": [{"delta": event}]} for event in events)
+    return decode_named(ChatDecoder(Quirks(**quirks), FAILURES), unnamed(chunks))
+
+
+def is_chunk(event: dict[str, Any] | bytes) -> bool:
+    """Return whether this is a raw event or a whole chunk, and not only a delta."""
+    return isinstance(event, bytes) or "choices" in event or "error" in event
 
 
 def finish(reason: str | None, **more: Any) -> dict[str, Any]:
@@ -334,15 +326,8 @@ def test_invalid_chunks(data: bytes) -> None:
 )
 def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None) -> None:
     """A stream in a provider's documented format is decoded to the expected answer."""
-    decoder = ChatDecoder(Quirks(), FAILURES)
-    answer = Answer()
-    try:
-        for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
-            decoder.decode_event(name, data)
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
+    events = SseParser().feed((STREAMS / f"{file}.sse").read_bytes())
+    answer = decode_named(ChatDecoder(Quirks(), FAILURES), events, drains=False)
     assert (answer.parts, answer.finish, answer.code) == (parts, finish_reason, code)
 
 

@@ -1,7 +1,6 @@
 """The Responses dialect, with the real SDK and over real HTTP."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandl
 from providers.openai.responses_events import ResponsesDecoder
 from providers.quirks import Quirks
 from tests.answers import KEY, Batches, chat_request, open_providers, route
-from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import RESPONSE, error_response, responses
 
 ROUTE = route("openai_responses")
@@ -78,9 +77,7 @@ async def test_recorded_stream_that_is_cut(file: str) -> None:
 
 def test_every_recording_has_an_expected_result() -> None:
     """Every recording of this API has an expected result."""
-    manifest = load("manifest.json", "json").blocks[0]
-    named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-responses"}
-    assert named == RECORDED.keys()
+    assert files_of("openai-responses") == RECORDED.keys()
 
 
 async def test_request() -> None:

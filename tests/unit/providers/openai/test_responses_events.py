@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.base import ProviderError, Usage
+from providers.base import Usage
 from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.http.sse import InvalidEvent
 from providers.media import NOTES
 from providers.openai.responses_events import ResponsesDecoder
 from providers.quirks import Quirks
-from tests.answers import Answer
+from tests.answers import Answer, decode_named, unnamed
 from tests.examples import examples
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
@@ -23,17 +23,7 @@ USAGE = {"input_tokens": 3, "output_tokens": 5}
 
 def decode(*events: dict[str, Any] | bytes, **quirks: Any) -> Answer:
     """Return the answer that these events decode to."""
-    decoder = ResponsesDecoder(Quirks(**quirks), FAILURES)
-    answer = Answer()
-    try:
-        for event in events:
-            decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
-            answer.add(decoder.parts.drain())
-        decoder.end()
-    except ProviderError as error:
-        answer.error = error
-    answer.add(decoder.parts.drain())
-    return answer
+    return decode_named(ResponsesDecoder(Quirks(**quirks), FAILURES), unnamed(events))
 
 
 def make_event(kind: str, at: int | None = 0, **fields: Any) -> dict[str, Any]:

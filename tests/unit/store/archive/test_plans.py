@@ -18,7 +18,7 @@ READ = re.compile(r"Scan(?: using (\w+))? on (users|conversations|messages|turns
 
 
 async def test_a_new_table_is_read_by_its_key(shared_postgres: PostgresProcess) -> None:
-    """Every other index would be read from the user's first row to the last, for each row that is written."""
+    """With any other index, the database would read all rows of the user for each row that it writes."""
     archive = SqlArchive(shared_postgres.url(shared_postgres.create_database()), migrate=True)
     await archive.open()
     try:

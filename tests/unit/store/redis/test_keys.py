@@ -23,7 +23,7 @@ ANY_TEXT = st.text(st.characters(), max_size=20)
 
 @given(user=ANY_TEXT, name=ANY_TEXT)
 def test_a_users_keys_share_one_tag(user: str, name: str) -> None:
-    """The text in the first pair of braces determines the slot, and no name of a user or id changes it."""
+    """The text in the first pair of braces determines the slot, and no user name or id can change it."""
     key = user_prefix(user) + b"turn:" + encode_text(name)
     assert key.index(b"{") < key.index(b"}") == len(user_prefix(user)) - 2
     assert key[key.index(b"{") + 1 : key.index(b"}")] == user_prefix(user)[10:-2]

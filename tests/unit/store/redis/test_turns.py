@@ -17,10 +17,15 @@ __all__ = ["redis_server"]
 HOUR_MS = 3_600_000
 
 
+def key_of(server: RedisProcess, suffix: str) -> bytes:
+    """Return the full name of the key with this suffix."""
+    (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
+    return key
+
+
 def ttl_ms(server: RedisProcess, suffix: str) -> int:
     """Return the time to live of the key with this suffix."""
-    (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
-    left: int = server.execute("PTTL", key)
+    left: int = server.execute("PTTL", key_of(server, suffix))
     return left
 
 
@@ -93,8 +98,7 @@ async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> Non
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
-        (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
-        redis_server.execute("DEL", log)
+        redis_server.execute("DEL", key_of(redis_server, ":log:t1"))
         assert await store.log("ann", "t1", 0) == []
         assert (await store.turn("ann", "t1")).message == "t1.answer"
 
@@ -104,15 +108,8 @@ async def test_entry_ids_are_epoch_and_seq(redis_server: RedisProcess) -> None:
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         await store.append([Append("ann", "t1", turn.epoch, 1, 4, b"x")])
-        (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
-        ((entry_id, _),) = redis_server.execute("XRANGE", log, "-", "+")
+        ((entry_id, _),) = redis_server.execute("XRANGE", key_of(redis_server, ":log:t1"), "-", "+")
         assert entry_id == f"{turn.epoch}-4".encode()
-
-
-def key_of(server: RedisProcess, suffix: str) -> bytes:
-    """Return the full name of the key with this suffix."""
-    (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
-    return key
 
 
 @pytest.fixture
