@@ -15,10 +15,10 @@ from providers.thoughts import is_thought
 
 
 def missing_delta(message: Delta, kinds: Collection[PartKind], said: str, *, has_transcript: bool) -> Delta:
-    """Return what the deltas before `message` lack of it, without its tool calls, as one more delta.
+    """Return what `message` adds to the deltas before it, without its tool calls, as one more delta.
 
-    `kinds` are the kinds of the parts so far, `said` is the text so far, and `has_transcript` is whether it has the
-    words of the answer's sound.
+    `kinds` are the kinds of the parts so far, and `said` is the text so far. `has_transcript`: the text includes the
+    transcript of the answer's audio.
     """
     return structs.replace(
         Delta() if "reasoning" in kinds else message,

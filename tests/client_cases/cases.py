@@ -1,10 +1,8 @@
-"""Reads cases.toml, and lets the runs of a case meet."""
+"""Reads cases.toml."""
 
 from __future__ import annotations
 
-import asyncio
 import tomllib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,31 +41,3 @@ def read_cases() -> list[Case]:
         )
         for one in data["case"]
     ]
-
-
-class Meeting:
-    """All runs of a case wait here for each other; then something is done once."""
-
-    def __init__(self, runs: int, act: Callable[[], Awaitable[None]]) -> None:
-        self._missing = runs
-        self._act = act
-        self._done = asyncio.Event()
-        self._present: set[object] = set()
-
-    async def arrive(self, run: object) -> None:
-        """Wait for the others, and until it is done."""
-        self._present.add(run)
-        await self._leave_one()
-        await self._done.wait()
-
-    async def leave(self, run: object) -> None:
-        """Don't wait for this run: it has ended. Does nothing if the run has arrived."""
-        if run not in self._present:
-            self._present.add(run)
-            await self._leave_one()
-
-    async def _leave_one(self) -> None:
-        self._missing -= 1
-        if self._missing == 0:
-            await self._act()
-            self._done.set()

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.client_cases.cases import Case, Meeting, Step
+from tests.client_cases.cases import Case, Step
 from tests.client_cases.player import ENDINGS, Player, PlayerError, TurnRecord
 from tests.client_cases.relay import Relay
+from tests.client_cases.run_barrier import RunBarrier
 from tests.client_cases.world import World
 from tests.demo import expected
 
@@ -50,14 +51,14 @@ class Run:
     """One run of a case by one player, in one codec and one variant."""
 
     def __init__(
-        self, case: Case, player: Player, world: World, codec: str, each: Any, meetings: dict[str, Meeting]
+        self, case: Case, player: Player, world: World, codec: str, each: Any, barriers: dict[str, RunBarrier]
     ) -> None:
         self.case = case
         self.label = f"{case.name} [{codec}{'' if each is None else f', {each}'}]"
         self.player = player
         self._world = world
         self._codec = codec
-        self._meetings = meetings
+        self._barriers = barriers
         self._stack = AsyncExitStack()
         self._relays: dict[str, Relay] = {}
         self._connections: dict[str, _Connection] = {}
@@ -81,8 +82,8 @@ class Run:
         finally:
             self.player.running.discard(self.label)
             for gateway in self.case.gateways_lost:
-                for meeting in (f"before {gateway}", gateway):
-                    await self._meetings[meeting].leave(self)
+                for name in (f"before {gateway}", gateway):
+                    await self._barriers[name].leave(self)
         return None
 
     def _seen(self) -> str:
@@ -353,13 +354,13 @@ class Run:
 
     async def _do_gather(self, step: Step) -> None:
         """Wait for the other runs that lose the same gateway, so that their turns run when it is lost."""
-        await self._meetings[f"before {step['before']}"].arrive(self)
+        await self._barriers[f"before {step['before']}"].arrive(self)
 
     async def _do_kill(self, step: Step) -> None:
-        await self._meetings[step["gateway"]].arrive(self)
+        await self._barriers[step["gateway"]].arrive(self)
 
     async def _do_drain(self, step: Step) -> None:
-        await self._meetings[step["gateway"]].arrive(self)
+        await self._barriers[step["gateway"]].arrive(self)
 
     async def _do_ended(self, step: Step) -> None:
         """Wait until the gateway has stored the turn's ending."""
@@ -391,9 +392,9 @@ async def run_cases(cases: Iterable[tuple[Case, list[Player]]], world: World) ->
 
     Cases that lose the same gateway have to be run together.
     """
-    meetings: dict[str, Meeting] = {}
+    barriers: dict[str, RunBarrier] = {}
     runs = [
-        Run(case, player, world, codec, each, meetings)
+        Run(case, player, world, codec, each, barriers)
         for case, players in cases
         for player in players
         for codec in case.codecs
@@ -401,8 +402,8 @@ async def run_cases(cases: Iterable[tuple[Case, list[Player]]], world: World) ->
     ]
     for gateway, do in {(step["gateway"], step["do"]) for run in runs for step in run.case.steps if "gateway" in step}:
         present = sum(gateway in run.case.gateways_lost for run in runs)
-        meetings[f"before {gateway}"] = Meeting(present, partial(asyncio.sleep, 0))
-        meetings[gateway] = Meeting(present, partial(world.kill if do == "kill" else world.drain, gateway))
+        barriers[f"before {gateway}"] = RunBarrier(present, partial(asyncio.sleep, 0))
+        barriers[gateway] = RunBarrier(present, partial(world.kill if do == "kill" else world.drain, gateway))
     wrong: dict[tuple[str, str], list[str]] = {(run.player.name, run.case.name): [] for run in runs}
     for run, outcome in zip(runs, await asyncio.gather(*(run.run() for run in runs)), strict=True):
         if outcome is not None:

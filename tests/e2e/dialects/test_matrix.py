@@ -41,7 +41,7 @@ WRONG = error_response(400, {"error": {"message": "max_tokens is too large", "ty
 
 
 @dataclass
-class Theatre:
+class Matrix:
     """The instances, the upstream and what the players share."""
 
     world: World
@@ -52,7 +52,7 @@ class Theatre:
         """Return the address of an instance."""
         return self.world.instances[number].url
 
-    def cast(self, player: type[Player], prompt: str, talk: Talk, **fields: Any) -> Player:
+    def client(self, player: type[Player], prompt: str, talk: Talk, **fields: Any) -> Player:
         """Return a client of a dialect, whose prompt the upstream answers with `talk`."""
         whole = f"{prompt} ({player.name})"
         self.upstream.talks[whole] = talk
@@ -60,7 +60,7 @@ class Theatre:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Theatre]:
+async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matrix]:
     folder = tmp_path_factory.mktemp("matrix")
     async with TalkingUpstream() as upstream, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
         settings = {
@@ -72,7 +72,7 @@ async def theatre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[The
         }
         async with world(folder, settings=settings, running_upstream=upstream) as made:
             stage = Stage(http)
-            yield Theatre(made, upstream, stage)
+            yield Matrix(made, upstream, stage)
             for close in stage.closers:
                 await close()
 
@@ -103,12 +103,12 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("player", "turn"), CELLS)
-async def test_a_client_shows_what_the_upstream_said(theatre: Theatre, player: type[Player], turn: str) -> None:
+async def test_a_client_shows_what_the_upstream_said(matrix: Matrix, player: type[Player], turn: str) -> None:
     make, fields, _ = TURNS[turn]
     talk = make()
     requests = 1 + len(talk.cuts) + (talk.refusal is not None)
-    async with theatre.cast(player, turn, talk, **fields) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, turn, talk, **fields) as client:
+        await client.start(matrix.url(0))
         await client.read()
     check(client, talk)
     assert len(talk.requests) == requests
@@ -126,14 +126,14 @@ def check(client: Player, talk: Talk, ending: str = "completed") -> None:
 
 
 @pytest.mark.parametrize("player", [player for player in PLAYERS.values() if "calls" in player.shows])
-async def test_the_result_of_a_tool(theatre: Theatre, player: type[Player]) -> None:
+async def test_the_result_of_a_tool(matrix: Matrix, player: type[Player]) -> None:
     """The client sends it to the other instance. The provider gets the call with it, and its answer is shown."""
     talk = Talk(WORDS[:2], arguments=ARGUMENTS, words_after=("It", " is", " 1."))
-    async with theatre.cast(player, "result", talk, has_tool=True) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, "result", talk, has_tool=True) as client:
+        await client.start(matrix.url(0))
         await client.read()
         assert client.calls == talk.calls
-        await client.reply(theatre.url(1), "1")
+        await client.reply(matrix.url(1), "1")
         await client.read()
     assert (client.ending, client.text, client.calls) == ("completed", "It is 1.", [])
     asked, call, result = talk.requests[1].body["messages"][-3:]
@@ -143,12 +143,12 @@ async def test_the_result_of_a_tool(theatre: Theatre, player: type[Player]) -> N
     assert call["content"] == talk.text
 
 
-async def test_a_failure_before_the_first_word(theatre: Theatre, player: type[Player]) -> None:
+async def test_a_failure_before_the_first_word(matrix: Matrix, player: type[Player]) -> None:
     """It is an error of the protocol, and nothing is shown."""
     talk = Talk(WORDS, refusal=WRONG)
-    async with theatre.cast(player, "refused", talk) as client:
+    async with matrix.client(player, "refused", talk) as client:
         try:
-            await client.start(theatre.url(0))
+            await client.start(matrix.url(0))
             await client.read()
         except Refused as refused:
             client.ending, client.error = "failed", str(refused)
@@ -156,23 +156,23 @@ async def test_a_failure_before_the_first_word(theatre: Theatre, player: type[Pl
     assert "refused the request" in client.error
 
 
-async def test_a_failure_in_the_middle(theatre: Theatre, player: type[Player]) -> None:
-    """The model can't continue its answer: the client keeps what was said, and is told that it isn't the whole."""
+async def test_a_failure_in_the_middle(matrix: Matrix, player: type[Player]) -> None:
+    """The model can't continue its answer: the client keeps the text so far, and gets an error."""
     talk = Talk(WORDS, cuts=[4])
-    async with theatre.cast(player, "broken", talk, model=MODEL_WITHOUT_PREFILL) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, "broken", talk, model=MODEL_WITHOUT_PREFILL) as client:
+        await client.start(matrix.url(0))
         await client.read()
     assert (client.ending, client.text) == ("failed", "".join(WORDS[:4]))
     assert client.error
 
 
-async def test_a_cancel_stops_the_upstream(theatre: Theatre, player: type[Player]) -> None:
+async def test_a_cancel_stops_the_upstream(matrix: Matrix, player: type[Player]) -> None:
     """A cancel at the other instance ends the client's stream, and the request to the provider."""
     talk = Talk(WORDS, THOUGHTS, gate=asyncio.Semaphore(7))
-    async with theatre.cast(player, "cancelled", talk) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, "cancelled", talk) as client:
+        await client.start(matrix.url(0))
         await client.read(lambda c: c.text == "".join(WORDS[:3]))
-        await client.cancel(theatre.url(1))
+        await client.cancel(matrix.url(1))
         await client.read()
     assert client.ending == ("cancelled" if player.tells_cancels else "completed")
     thoughts = talk.thought if "thoughts" in client.shows else ""
@@ -182,12 +182,12 @@ async def test_a_cancel_stops_the_upstream(theatre: Theatre, player: type[Player
     assert len(talk.requests) == 1
 
 
-async def test_a_client_that_leaves(theatre: Theatre, player: type[Player]) -> None:
-    """Where nobody could come back, the request to the provider ends soon; elsewhere the answer is completed."""
+async def test_a_client_that_leaves(matrix: Matrix, player: type[Player]) -> None:
+    """If the dialect has no way to resume, the request to the provider ends soon; otherwise the answer is completed."""
     gate = asyncio.Semaphore(3)
     talk = Talk(WORDS, gate=gate)
-    async with theatre.cast(player, "left", talk, survives=False) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, "left", talk, survives=False) as client:
+        await client.start(matrix.url(0))
         await client.read(lambda c: c.text == "".join(WORDS[:3]))
     async with asyncio.timeout(20):
         if player.ends_when_left:
@@ -198,12 +198,12 @@ async def test_a_client_that_leaves(theatre: Theatre, player: type[Player]) -> N
     assert len(talk.requests) == 1
 
 
-async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[Player]) -> None:
+async def test_a_client_resumes_after_each_event(matrix: Matrix, player: type[Player]) -> None:
     """After each piece of the answer the client loses its connection, and continues at the other instance."""
     gate = asyncio.Semaphore(0)
     talk = Talk(WORDS, THOUGHTS, gate=gate)
     instances = itertools.cycle((1, 0))
-    async with theatre.cast(player, "resumed", talk) as client:
+    async with matrix.client(player, "resumed", talk) as client:
 
         async def move() -> None:
             await client.leave()
@@ -211,13 +211,13 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
                 gate.release()  # a stream without anything new isn't answered before the next heartbeat
             elif player.resumes_ended:
                 release(gate)
-            await client.resume(theatre.url(next(instances)))
+            await client.resume(matrix.url(next(instances)))
 
         thoughts = THOUGHTS if "thoughts" in player.shows else ()
         said, whole = "", "".join((*thoughts, *WORDS))
         for _ in range(len(THOUGHTS) - len(thoughts) + 1):
             gate.release()
-        await client.start(theatre.url(0))
+        await client.start(matrix.url(0))
         for piece in (*thoughts, *WORDS):
             said += piece
             await client.read(lambda c: c.thoughts + c.text == said)  # noqa: B023
@@ -235,31 +235,31 @@ async def test_a_client_resumes_after_each_event(theatre: Theatre, player: type[
     assert len(talk.requests) == 1
 
 
-async def test_law_12_another_users_answer_is_none(theatre: Theatre, player: type[Player]) -> None:
-    """With the id of another user's answer, a client gets what it gets with an id that there isn't."""
+async def test_law_12_another_users_answer_is_not_found(matrix: Matrix, player: type[Player]) -> None:
+    """For the id of another user's answer, a client gets the same response as for an unknown id."""
     gate = asyncio.Semaphore(4)
     talk = Talk(WORDS, gate=gate)
-    async with theatre.cast(player, "secret", talk) as client:
-        await client.start(theatre.url(0))
+    async with matrix.client(player, "secret", talk) as client:
+        await client.start(matrix.url(0))
         await client.read(lambda c: c.text == "".join(WORDS[:4]))
         for n in range(2):
             for act in ("resume", "cancel"):
                 stranger = client.stranger(f"eve.{player.name}")
                 other = client.stranger(f"eve.{player.name}", "never-there")
-                assert await outcome(stranger, act, theatre.url(n)) == await outcome(other, act, theatre.url(n))
+                assert await outcome(stranger, act, matrix.url(n)) == await outcome(other, act, matrix.url(n))
         release(gate)
         await client.read()
     check(client, talk)
 
 
 def release(gate: asyncio.Semaphore) -> None:
-    """Let the upstream say all that it has to say."""
+    """Let the upstream send the rest of its answer."""
     for _ in range(100):
         gate.release()
 
 
 async def outcome(client: Player, act: str, url: str) -> tuple[str, str]:
-    """Return how the gateway answers, without the id that was asked for."""
+    """Return the gateway's response, with `ID` in place of the answer's id."""
     try:
         if act == "cancel":
             said = await client.cancel(url)
@@ -274,34 +274,34 @@ async def outcome(client: Player, act: str, url: str) -> tuple[str, str]:
         await client.leave()
 
 
-async def test_the_owner_is_killed_in_the_middle(theatre: Theatre) -> None:
+async def test_the_owner_is_killed_in_the_middle(matrix: Matrix) -> None:
     """Law 9: an instance dies while it serves a client of each dialect. Each continues at another instance."""
-    await theatre.world.add()
-    owner = len(theatre.world.instances) - 1
+    await matrix.world.add()
+    owner = len(matrix.world.instances) - 1
     gates = {name: asyncio.Semaphore(len(THOUGHTS) + 3) for name in PLAYERS}
     clients = {
-        name: theatre.cast(player, "killed", Talk(WORDS, THOUGHTS, gate=gates[name]))
+        name: matrix.client(player, "killed", Talk(WORDS, THOUGHTS, gate=gates[name]))
         for name, player in PLAYERS.items()
     }
 
     async def begin(client: Player) -> None:
-        await client.start(theatre.url(owner))
+        await client.start(matrix.url(owner))
         await client.read(lambda c: c.text == "".join(WORDS[:3]))
 
     async def continue_(client: Player) -> None:
         await client.read()
         assert client.ending is None
         await client.leave()
-        await client.resume(theatre.url(0))
+        await client.resume(matrix.url(0))
         await client.read()
         await client.leave()
 
     await asyncio.gather(*map(begin, clients.values()))
-    theatre.world.kill(owner)
+    matrix.world.kill(owner)
     for gate in gates.values():
         release(gate)
     await asyncio.gather(*map(continue_, clients.values()))
     for client in clients.values():
-        talk = theatre.upstream.talks[client.ask.prompt]
+        talk = matrix.upstream.talks[client.ask.prompt]
         check(client, talk)
         assert len(talk.requests) == 2

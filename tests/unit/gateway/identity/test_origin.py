@@ -219,7 +219,7 @@ def test_all_values_of_a_header_are_returned() -> None:
 
 
 def test_a_refused_origin_is_named_cut_and_plain() -> None:
-    """The message says which origin and which setting. An origin of any length and any characters is shown harmless."""
+    """The message names the origin and the setting. A long origin is cut, and its control characters aren't shown."""
     with pytest.raises(ApiError, match=r"http://localhost:5173 .*TURNWIRE_ALLOWED_ORIGINS"):
         check_origin(headers(origin="http://localhost:5173", host="127.0.0.1:8000"), DEFAULT)
     with pytest.raises(ApiError) as refused:
