@@ -64,8 +64,8 @@ class World:
     """Instances of the gateway on one Redis. Clients connect to those in `urls()`.
 
     The instances connect to Redis through `redis_proxy`, which can cut its connections; with a `cluster`, they connect to
-    that instead. `hidden` has the numbers of the
-    instances that clients must not connect to. `lost_turns` is the number of turns that `check` found to be lost by the store.
+    that instead. `hidden` has the numbers of the instances that clients must not connect to. `lost_turns` is the number of
+    turns that `check` found to be lost by the store.
     """
 
     def __init__(

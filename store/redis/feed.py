@@ -44,26 +44,26 @@ class Subscription:
 
 
 class Feed:
-    """The subscriptions at `place`, a node of a cluster; None: at any server that accepts writes.
+    """The subscriptions at `fixed_node`, a node of a cluster; None: at any server that accepts writes.
 
-    `settle` hands channels over to other feeds when their node has changed. `has_lost`: messages of a channel may be lost, which
-    is to be reported when all channels are confirmed. `node`: the server of the present connection.
+    `follow_topology` hands channels over to other feeds when their node has changed. `has_lost`: messages of a channel may be
+    lost, which is reported when all channels are confirmed. `node`: the server of the present connection.
     """
 
-    def __init__(self, client: RedisClient, place: RedisNode | None, settle: Callable[[], None]) -> None:
-        self.place = place
+    def __init__(self, client: RedisClient, fixed_node: RedisNode | None, follow_topology: Callable[[], None]) -> None:
+        self.fixed_node = fixed_node
         self.subscriptions: dict[bytes, Subscription] = {}
         self.pending: list[tuple[str, bytes]] = []
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.node = place
+        self.node = fixed_node
         self.has_lost = False
         self.is_sharded = client.is_sharded
         self._client = client
-        self._settle = settle
+        self._follow_topology = follow_topology
         self._listener: _Listener | None = None
         self._dropped: set[bytes] = set()
-        self._resettling: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[None] | None = None
         self._ended = False
         self._connection: AbstractConnection | None = None
         self._cutting: asyncio.Task[None] | None = None
@@ -103,26 +103,26 @@ class Feed:
         if subscription is not None:
             subscription.confirmed.clear()
             self._dropped.add(name)
-            self._resettle()
+            self._find_dropped_soon()
 
     def move(self, error: MovedError) -> None:
         """Note that the server refuses a subscription, because the channel's slot is at another node."""
-        if self._client.cluster is not None and self.place is not None:
-            self._client.cluster.moved(error, self.place)
-            self._settle()
+        if self._client.cluster is not None and self.fixed_node is not None:
+            self._client.cluster.moved(error, self.fixed_node)
+            self._follow_topology()
         else:
             raise error
 
-    def _resettle(self) -> None:
-        if self._resettling is None or self._resettling.done():
-            self._resettling = asyncio.get_running_loop().create_task(self._look_for_dropped())
+    def _find_dropped_soon(self) -> None:
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.get_running_loop().create_task(self._find_dropped())
 
-    async def _look_for_dropped(self) -> None:
-        """Look for the nodes of the dropped channels. Those that still seem to be here are subscribed again."""
+    async def _find_dropped(self) -> None:
+        """Find the nodes of the dropped channels. Channels that still seem to be here are subscribed again."""
         while self._dropped:
             dropped, self._dropped = self._dropped, set()
             await self._client.renew_topology()
-            self._settle()
+            self._follow_topology()
             here = [subscription for name, subscription in self.subscriptions.items() if name in dropped]
             if here:
                 self.adopt(here)
@@ -135,7 +135,7 @@ class Feed:
                 listener = self._listener = _Listener(self, deliver, on_reconnect)
                 is_demoted = False
                 try:
-                    node = self.node = self.place or (await self._client.masters())[0]
+                    node = self.node = self.fixed_node or (await self._client.masters())[0]
                     # Over RESP 2, a connection with subscriptions can't send the HELLO that returns the server's role.
                     self._connection = node.connection(protocol=3)
                     await listener.run(self._connection)
@@ -156,13 +156,13 @@ class Feed:
                     if listener.was_complete:
                         delay_s = RECONNECT_DELAY_S_MIN
                     await self._client.renew_topology()
-                self._settle()
+                self._follow_topology()
                 if not self._ended:
                     await asyncio.sleep(random.uniform(0.5, 1) * delay_s)
                     delay_s = min(2 * delay_s, RECONNECT_DELAY_S_MAX)
         finally:
-            if self._resettling is not None:
-                self._resettling.cancel()
+            if self._finding is not None:
+                self._finding.cancel()
 
     def cut(self) -> None:
         """Close the connection, because another server is the master now. `run` opens one to that server."""

@@ -43,7 +43,7 @@ class RedisPubSub(RedisPart):
         if subscription is None:
             subscription = Subscription(channel, self._client.channel_name(channel))
             self._subscriptions[channel] = subscription
-            self._feed(self._place(subscription.name)).subscribe(subscription)
+            self._feed(self._node_of(subscription.name)).subscribe(subscription)
         subscription.count += 1
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -67,16 +67,16 @@ class RedisPubSub(RedisPart):
             if subscription.feed is not None:
                 subscription.feed.unsubscribe(subscription)
 
-    def _place(self, name: bytes) -> RedisNode | None:
+    def _node_of(self, name: bytes) -> RedisNode | None:
         """Return the node that has the channel; None if each node has all channels, or if it isn't known."""
         cluster = self._client.cluster
         return cluster.master_of(key_slot(name)) if cluster is not None and self._client.is_sharded else None
 
-    def _feed(self, place: RedisNode | None) -> Feed:
+    def _feed(self, node: RedisNode | None) -> Feed:
         """Return the feed from this node, and start its listener if `run_pubsub` runs."""
-        feed = self._feeds.get(place)
+        feed = self._feeds.get(node)
         if feed is None:
-            feed = self._feeds[place] = Feed(self._client, place, self._settle)
+            feed = self._feeds[node] = Feed(self._client, node, self._follow_topology)
             if self._tasks is not None:
                 self._start(feed)
         return feed
@@ -90,7 +90,7 @@ class RedisPubSub(RedisPart):
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """See `PubSub`."""
         self._deliver, self._on_reconnect = deliver, on_reconnect
-        self._client.on_change(self._settle)
+        self._client.on_change(self._follow_topology)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 if not self._client.is_sharded:
@@ -104,8 +104,11 @@ class RedisPubSub(RedisPart):
             for feed in self._feeds.values():
                 feed.task = None
 
-    def _settle(self) -> None:
-        """Move the channels whose node has changed to its feed, and leave the nodes that aren't masters any more."""
+    def _follow_topology(self) -> None:
+        """Make a feed reconnect if its server isn't a master any more.
+
+        With sharded pub/sub, move each channel to the feed of its present node, and end the feeds of former masters.
+        """
         known = self._client.known_masters
         if not self._client.is_sharded:
             for feed in self._feeds.values():
@@ -115,15 +118,15 @@ class RedisPubSub(RedisPart):
         for feed in list(self._feeds.values()):
             moved: dict[RedisNode | None, list[Subscription]] = defaultdict(list)
             for subscription in feed.subscriptions.values():
-                place = self._place(subscription.name)
-                if place is not feed.place:
-                    moved[place].append(subscription)
-            for place, subscriptions in moved.items():
+                node = self._node_of(subscription.name)
+                if node is not feed.fixed_node:
+                    moved[node].append(subscription)
+            for node, subscriptions in moved.items():
                 feed.give(subscriptions)
-                self._feed(place).adopt(subscriptions)
-        for place, feed in list(self._feeds.items()):
-            if not feed.subscriptions and place not in known:
-                del self._feeds[place]
+                self._feed(node).adopt(subscriptions)
+        for node, feed in list(self._feeds.items()):
+            if not feed.subscriptions and node not in known:
+                del self._feeds[node]
                 feed.end()
 
     async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:

@@ -36,7 +36,7 @@ from tests.e2e.go_programs import (
     run_go,
     server_environment,
 )
-from tests.e2e.test_identity import status_of
+from tests.e2e.sign_in import status_of
 from tests.gateway_process import gateway_process
 from tests.ports import free_port
 from tests.programs import program

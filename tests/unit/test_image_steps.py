@@ -12,7 +12,7 @@ DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text(encoding="utf-
 
 
 def test_all_instructions_are_read() -> None:
-    """A line that ends in a backslash continues, a comment is none, and every instruction of the Dockerfile is there."""
+    """A backslash at the end continues a line, comments are left out, and every instruction of the Dockerfile is read."""
     assert instructions("FROM a AS b\n# no\nRUN one \\\n    && two\n\nUSER c\n") == [
         ("FROM", "a AS b"),
         ("RUN", "one && two"),
@@ -26,6 +26,6 @@ def test_all_instructions_are_read() -> None:
 
 
 def test_an_unknown_instruction_is_an_error() -> None:
-    """A Dockerfile with an instruction that the script can't run isn't said to be built."""
+    """The script refuses a Dockerfile with an instruction that it can't run."""
     with pytest.raises(ValueError, match="ONBUILD isn't known"):
         build("ONBUILD RUN x")

@@ -180,23 +180,3 @@ async def test_an_unexpected_error_is_internal_without_details(
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in answer.text
     assert "secret detail" in caplog.text
-
-
-async def test_pins_and_continued_answers_over_http(http: httpx2.AsyncClient) -> None:
-    """A conversation is pinned, the pinned ones are listed, and an answer that was cut is continued, as over the socket."""
-    cut = {"rate": 0, "tokens": 40, "fail": "length", "fail_after": 10}
-    start = {"input": "Hello", "params": {"demo": cut}}
-    turn = (await http.post("/v1/turns", json=start, headers={"accept": "application/json"})).json()
-    path = f"/v1/conversations/{turn['conversation']}"
-    await http.post("/v1/conversations", json={"title": "other"})
-    assert (await http.patch(path, json={"pinned": True})).json()["pinned"]
-    listed = (await http.get("/v1/conversations", params={"pinned": "true"})).json()["conversations"]
-    assert [one["id"] for one in listed] == [turn["conversation"]]
-    more = {"conversation": turn["conversation"], "parent": turn["message"]["id"], "continue": True}
-    rest = {**more, "params": {"demo": {"rate": 0, "tokens": 40}}}
-    whole = (await http.post("/v1/turns", json=rest, headers={"accept": "application/json"})).json()
-    before = turn["message"]["parts"][0]["text"]
-    assert whole["message"]["parts"][0]["text"].startswith(before)
-    assert whole["finish_reason"] == "stop"
-    refused = await http.post("/v1/turns", json={**more, "input": "x"})
-    assert (refused.status_code, refused.json()["error"]["path"]) == (400, "continue")

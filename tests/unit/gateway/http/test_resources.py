@@ -57,6 +57,15 @@ async def test_the_life_of_a_conversation(http: httpx2.AsyncClient) -> None:
     assert (await http.get(address)).status_code == 404
 
 
+async def test_pinned_conversations_can_be_listed(http: httpx2.AsyncClient) -> None:
+    """With `pinned`, the list has only the pinned ones."""
+    pinned = (await http.post("/v1/conversations", json={"title": "one"})).json()["id"]
+    await http.post("/v1/conversations", json={"title": "other"})
+    assert (await http.patch(f"/v1/conversations/{pinned}", json={"pinned": True})).json()["pinned"]
+    listed = (await http.get("/v1/conversations", params={"pinned": "true"})).json()["conversations"]
+    assert [one["id"] for one in listed] == [pinned]
+
+
 async def test_data_is_read_by_its_url(http: httpx2.AsyncClient) -> None:
     """Large data is shown as a URL that returns the bytes. The client's media type and name are not trusted."""
     parts = [

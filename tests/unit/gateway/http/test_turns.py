@@ -324,3 +324,18 @@ async def test_text_has_the_same_bound_over_http_and_over_the_socket() -> None:
         assert (await c.request("turn.start", **started))["status"] == "running"
         refused_image = await http.post("/v1/turns", json={"input": [{**image, "data": "AAAA" * 17_000}]})
         assert (refused_image.status_code, refused_image.json()["error"]["code"]) == (413, "too_large")
+
+
+async def test_an_answer_that_was_cut_is_continued(http: httpx2.AsyncClient) -> None:
+    """With `continue`, the answer of `parent` gets its rest. `continue` and `input` exclude each other."""
+    cut = {"rate": 0, "tokens": 40, "fail": "length", "fail_after": 10}
+    start = {"input": "Hello", "params": {"demo": cut}}
+    turn = (await http.post("/v1/turns", json=start, headers={"accept": "application/json"})).json()
+    more = {"conversation": turn["conversation"], "parent": turn["message"]["id"], "continue": True}
+    rest = {**more, "params": {"demo": {"rate": 0, "tokens": 40}}}
+    whole = (await http.post("/v1/turns", json=rest, headers={"accept": "application/json"})).json()
+    before = turn["message"]["parts"][0]["text"]
+    assert whole["message"]["parts"][0]["text"].startswith(before)
+    assert whole["finish_reason"] == "stop"
+    refused = await http.post("/v1/turns", json={**more, "input": "x"})
+    assert (refused.status_code, refused.json()["error"]["path"]) == (400, "continue")
