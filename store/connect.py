@@ -35,10 +35,10 @@ def connect(
 
     `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
-    share; `redis+cluster://HOST:PORT,HOST:PORT` and `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (`rediss+…` with
-    TLS) are a cluster and the master that Sentinels name. SQLite uses only `log_ttl_s` of the other parameters: its
-    history doesn't expire by itself. `retention_days` and `wait_replicas`: see
-    `RedisStore`. `archived`: the store gets an archive.
+    share. `redis+cluster://HOST:PORT,HOST:PORT` is a cluster, and `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` is the
+    master that these Sentinels name; `rediss+…` uses TLS. SQLite uses only `log_ttl_s` of the other parameters: its
+    history doesn't expire by itself. `retention_days` and `wait_replicas`: see `RedisStore`. `archived`: the store gets an
+    archive.
     """
     if url.startswith(REDIS_PREFIXES):
         # Imported here so that only a gateway with Redis loads its client.

@@ -30,7 +30,7 @@ from tests.conformance.turn_limits import TurnLimitsOfUsers
 class HistoryConformance(
     Searches, Accepting, BusyConversations, HistoryLimits, Endings, Reading, Retention, Changing, OtherUsers
 ):
-    """What has to do with the history: conversations, messages, feedback and usage, and the turns that change them."""
+    """The tests of the history: conversations, messages, feedback and usage, and the turns that change them."""
 
 
 class StoreConformance(
