@@ -1,6 +1,6 @@
 """Read from a response's headers how long to wait before the next request. This module does no I/O.
 
-Each header is read by itself, so that one that can't be read hides no other.
+Each header is read separately, so one that can't be read doesn't hide another.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from providers.fit.media import OWN_IMAGE_NOTE
 from providers.media import NOTES
 from tests.client import TurnView, client
 from tests.credentials import SECRET, bearer, token
-from tests.e2e.test_upstreams import gateway_with_upstream
+from tests.e2e.upstream_gateway import gateway_with_upstream
 from tests.gateway_process import gateway_process
 from tests.run_queue import RunQueue
 from tests.upstream import Script, Upstream, chat, responses, sse

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.client import Client, RequestFailed, TurnView, client
-from tests.e2e.test_upstreams import gateway_with_upstream, turn
+from tests.e2e.upstream_gateway import gateway_with_upstream, run_turn
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.metrics import value
 from tests.redis_process import redis_process
@@ -71,7 +71,7 @@ async def test_an_answer_that_breaks_off_is_continued(tmp_path: Path, how: str) 
     settings = {"TURNWIRE_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_METRICS": "public"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (gateway, c):
         upstream.play(broken("The quick", " brown", how=how), chat(" fox jumps", " over the lazy dog.", usage=USAGE))
-        ended = check(await turn(c, "t", "kimi/some-model", params={"max_tokens": 1000}))
+        ended = check(await run_turn(c, "t", "kimi/some-model", params={"max_tokens": 1000}))
         assert statuses(c, "t") == [("continued", "kimi/some-model")]
         first, second = (received.body for received in upstream.requests)
         assert second["messages"] == [
@@ -98,7 +98,7 @@ async def test_a_client_continues_an_answer_that_was_cut(tmp_path: Path) -> None
         upstream.play(
             chat("The quick", " brown", finish="length"), chat("brown fox jumps", " over the lazy dog.", usage=USAGE)
         )
-        cut = (await turn(c, "t", "kimi/some-model")).ended
+        cut = (await run_turn(c, "t", "kimi/some-model")).ended
         assert cut is not None
         assert cut["finish_reason"] == "length"
         got = await c.request("turn.get", turn="t")
@@ -156,7 +156,7 @@ async def test_each_providers_form_of_a_prefix(tmp_path: Path, provider: str) ->
             rest = WHOLE if provider == "mistral" else " fox jumps over the lazy dog."
             upstream.play(broken("The quick", " brown"), chat(rest))
             model = {"qwen": "qwen3.8-max", "deepseek": "deepseek-v4-pro"}.get(provider, f"{provider}/some-model")
-            check(await turn(c, "t", model))
+            check(await run_turn(c, "t", model))
             request = upstream.requests[1]
             assert request.body["messages"][-1] == {
                 "role": "assistant",
@@ -172,14 +172,14 @@ async def test_an_older_claude_continues_a_prefix(tmp_path: Path) -> None:
     refuses a prefix, isn't asked."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken_messages("The quick ", "brown "), messages(" fox jumps over", " the lazy dog."))
-        ended = check(await turn(c, "t", "claude-haiku-4-5", params={"reasoning": "high"}))
+        ended = check(await run_turn(c, "t", "claude-haiku-4-5", params={"reasoning": "high"}))
         assert upstream.requests[0].body["thinking"]["type"] == "enabled"
         body = upstream.requests[1].body
         assert body["thinking"] == {"type": "disabled"}
         assert body["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "The quick brown"}]}
         assert ended["usage"]["input_tokens"] == 6
         upstream.play(broken_messages("The quick ", "brown "))
-        failed = (await turn(c, "u", "claude-opus-5-5")).ended
+        failed = (await run_turn(c, "u", "claude-opus-5-5")).ended
         assert failed is not None
         assert (failed["error"]["code"], len(upstream.requests)) == ("upstream_incomplete", 3)
 
@@ -226,7 +226,7 @@ async def test_a_model_continues_by_an_instruction(tmp_path: Path, dialect: str,
     settings = models(tmp_path, "", provider, more)
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(cut, make(reply))
-        check(await turn(c, "t", "first"))
+        check(await run_turn(c, "t", "first"))
         body = upstream.requests[1].body
         *_, said, asked = body.get("messages") or body["input"]
         assert (said["role"], asked["role"]) == ("assistant", "user")
@@ -243,7 +243,7 @@ async def test_a_fallback_continues(tmp_path: Path, default: str) -> None:
     settings = models(tmp_path, default, more=price)
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(broken("The quick", " brown"), chat(" fox jumps over the lazy dog.", usage=USAGE))
-        view = await turn(c, "t", "first")
+        view = await run_turn(c, "t", "first")
         if default == "off":
             assert view.ended is not None
             assert (view.ended["error"]["code"], view.text()) == ("upstream_incomplete", "The quick brown")
@@ -259,7 +259,7 @@ async def test_the_same_model_then_the_fallback(tmp_path: Path) -> None:
     settings = models(tmp_path, "", "glm", 'continue = "instruct"') | {"TURNWIRE_PROVIDER_ATTEMPTS": "1"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(broken("The quick", " brown"), OVERLOADED, chat(" fox jumps over the lazy dog."))
-        ended = check(await turn(c, "t", "first"))
+        ended = check(await run_turn(c, "t", "first"))
         assert statuses(c, "t") == [("continued", "first"), ("continued", "second")]
         assert ended["timing"]["attempts"] == 3
 
@@ -271,7 +271,7 @@ async def test_a_continuation_that_is_refused(tmp_path: Path, refusal: Script) -
     settings = {"TURNWIRE_PROVIDER_ATTEMPTS": "1", "TURNWIRE_METRICS": "public"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (gateway, c):
         upstream.play(broken("The quick", " brown", how="overloaded"), refusal)
-        view = await turn(c, "t", "kimi/some-model")
+        view = await run_turn(c, "t", "kimi/some-model")
         assert view.ended is not None
         assert (view.ended["error"]["code"], view.text()) == ("upstream_overloaded", "The quick brown")
         assert view.ended["usage"] == {"input_tokens": 2, "output_tokens": 4, "estimated": True}
@@ -282,7 +282,7 @@ async def test_an_answer_is_continued_once(tmp_path: Path) -> None:
     """If the continuation breaks off too, the turn fails and keeps the text of both."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken("The quick", " brown"), broken(" fox", " jumps"))
-        view = await turn(c, "t", "kimi/some-model")
+        view = await run_turn(c, "t", "kimi/some-model")
         assert view.ended is not None
         assert (view.ended["error"]["code"], view.text()) == ("upstream_incomplete", "The quick brown fox jumps")
         assert len(upstream.requests) == 2
@@ -293,9 +293,9 @@ async def test_nothing_was_missing(tmp_path: Path) -> None:
     """If the answer broke off after its last word, the rest is empty but for the token that ends it."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken("The quick", " brown"), chat(usage=USAGE))
-        check(await turn(c, "t", "kimi/some-model"), "The quick brown")
+        check(await run_turn(c, "t", "kimi/some-model"), "The quick brown")
         upstream.play(broken_messages("The quick ", "brown"), messages())
-        check(await turn(c, "u", "claude-haiku-4-5"), "The quick brown")
+        check(await run_turn(c, "u", "claude-haiku-4-5"), "The quick brown")
 
 
 @pytest.mark.parametrize("code", [401, 402, 429])
@@ -308,7 +308,7 @@ async def test_a_key_that_is_refused_in_mid_answer(tmp_path: Path, code: int, be
         first = broken(begun)
         rest = chat(" fox jumps over the lazy dog." if isinstance(begun, str) else WHOLE)
         upstream.play(Script((*first.blocks, failure)), rest)
-        view = await turn(c, "t", "kimi/some-model")
+        view = await run_turn(c, "t", "kimi/some-model")
         assert (view.ended or {})["type"] == "turn.completed"
         assert view.text() == WHOLE
         one, two = (received.headers["authorization"] for received in upstream.requests)
@@ -320,7 +320,7 @@ async def test_a_restart_waits_for_a_limited_key(tmp_path: Path) -> None:
     failure = sse({"error": {"code": 429, "message": "Slow down. Please try again in 0.5s."}})
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(Script((*broken({"reasoning_content": "Hm."}).blocks, failure)), chat(WHOLE))
-        view = await turn(c, "t", "kimi/some-model")
+        view = await run_turn(c, "t", "kimi/some-model")
         assert ((view.ended or {})["type"], view.text(), view.resets) == ("turn.completed", WHOLE, 1)
         assert [status for status in statuses(c, "t") if status[0] != "waiting"] == [("retrying", 2)]
 
@@ -332,7 +332,7 @@ async def test_the_room_for_a_fallbacks_rest(tmp_path: Path) -> None:
         file.write("max_output = 500\n")
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(broken("word " * 2000, " brown"), chat(" fox"))
-        view = await turn(c, "t", "first", params={"max_tokens": 10_000})
+        view = await run_turn(c, "t", "first", params={"max_tokens": 10_000})
         assert (view.ended or {})["type"] == "turn.completed"
         assert upstream.requests[1].body["max_tokens"] == 500
         assert view.ended is not None
@@ -349,7 +349,7 @@ async def test_a_tool_call_is_never_continued(tmp_path: Path, call: dict[str, An
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken("Wait.", call))
-        view = await turn(c, "t", "kimi/some-model", tools=tools)
+        view = await run_turn(c, "t", "kimi/some-model", tools=tools)
         assert view.ended is not None
         assert view.ended["error"]["code"] == "upstream_incomplete"
         assert (len(upstream.requests), statuses(c, "t")) == (1, [])
@@ -359,7 +359,7 @@ async def test_enforced_json_is_not_continued(tmp_path: Path) -> None:
     """JSON that the provider enforces isn't continued, because the provider would begin it again."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(broken('{"a":', " 1"))
-        view = await turn(c, "t", "kimi/some-model", params={"response_format": {"type": "json_object"}})
+        view = await run_turn(c, "t", "kimi/some-model", params={"response_format": {"type": "json_object"}})
         assert view.ended is not None
         assert (view.ended["error"]["code"], len(upstream.requests)) == ("upstream_incomplete", 1)
 
@@ -370,7 +370,7 @@ async def test_an_answer_without_a_word_starts_again(tmp_path: Path, model: str)
     prefix."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(broken({"reasoning_content": "Hm, let me think."}), chat(WHOLE, usage=USAGE))
-        view = await turn(c, "t", model)
+        view = await run_turn(c, "t", model)
         assert view.ended is not None
         assert (view.ended["type"], view.text(), view.resets) == ("turn.completed", WHOLE, 1)
         assert statuses(c, "t") == [("retrying", 2)]
@@ -406,9 +406,13 @@ async def test_a_continuation_ends_at_the_turns_time_limit(tmp_path: Path) -> No
     settings = {"TURNWIRE_TURN_TIMEOUT_S": "8"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(broken("The quick", " brown"), chat(" fox", " jumps").replace(stall_after=1))
-        view = await turn(c, "t", "kimi/some-model")
+        view = await run_turn(c, "t", "kimi/some-model")
         assert view.ended is not None
-        assert (view.ended["type"], view.ended["by"], view.text()) == ("turn.cancelled", "limit", "The quick brown fox")
+        assert (view.ended["type"], view.ended["by"], view.text()) == (
+            "turn.cancelled",
+            "limit",
+            "The quick brown fox",
+        )
         assert 7900 <= view.ended["timing"]["total_ms"] < 20_000
 
 

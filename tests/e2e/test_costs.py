@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client, client
-from tests.e2e.test_upstreams import gateway_with_upstream, turn
+from tests.e2e.upstream_gateway import gateway_with_upstream, run_turn
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
 from tests.upstream import Script, Upstream, chat, error_response, messages, recorded
@@ -125,7 +125,7 @@ def nano_of(money: dict[str, str]) -> int:
 
 async def ended(c: Client, name: str, model: str = "kimi-k2.6", **fields: Any) -> dict[str, Any]:
     """Run a turn and return its end event."""
-    view = await turn(c, name, model, **fields)
+    view = await run_turn(c, name, model, **fields)
     assert view.ended is not None
     return view.ended
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Route, expect
 
-from tests.e2e.test_upstreams import gateway_with_upstream
+from tests.e2e.upstream_gateway import gateway_with_upstream
 from tests.page_stage import browser_context, ended, open_page
 from tests.upstream import Upstream, chat
 

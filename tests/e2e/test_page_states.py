@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
 from tests.client import client
 from tests.client_stage import client_stage
-from tests.e2e.test_upstreams import gateway_with_upstream
+from tests.e2e.upstream_gateway import gateway_with_upstream
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import SharedPage, WatchedPage, browser_context, ended, open_page
 from tests.upstream import Upstream, chat, error_response

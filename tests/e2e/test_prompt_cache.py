@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.client import Client
-from tests.e2e.test_upstreams import gateway_with_upstream
+from tests.e2e.upstream_gateway import gateway_with_upstream
 from tests.metrics import value
 from tests.prefix_billing import BillingUpstream
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client, client
-from tests.e2e.test_upstreams import gateway_with_upstream, turn
+from tests.e2e.upstream_gateway import gateway_with_upstream, run_turn
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat, error_response
@@ -33,7 +33,7 @@ async def test_a_failed_request_is_retried(tmp_path: Path) -> None:
     provider one request per attempt."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(BROKEN, BROKEN, GOOD)
-        view = await turn(c, "t", MODEL)
+        view = await run_turn(c, "t", MODEL)
         assert view.ended is not None
         assert (view.ended["type"], view.text()) == ("turn.completed", "Hello")
         assert view.ended["timing"]["attempts"] == 3
@@ -45,7 +45,7 @@ async def test_retry_after_is_respected(tmp_path: Path) -> None:
     """After 429 with Retry-After the second request is sent after that time, not before."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(LIMITED, GOOD)
-        view = await turn(c, "t", MODEL)
+        view = await run_turn(c, "t", MODEL)
         assert view.ended is not None
         assert view.text() == "Hello"
         assert view.ended["timing"]["total_ms"] >= 1000
@@ -57,7 +57,7 @@ async def test_there_is_no_retry_after_the_first_delta(tmp_path: Path) -> None:
     """An answer that breaks off after its first delta fails the turn, and the provider isn't asked again."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("Hel", "lo world").replace(cut=150))
-        view = await turn(c, "t", MODEL)
+        view = await run_turn(c, "t", MODEL)
         assert view.ended is not None
         assert view.ended["error"]["code"] == "upstream_incomplete"
         assert (view.ended["timing"]["attempts"], len(upstream.requests), statuses(c, "t")) == (1, 1, [])
@@ -81,7 +81,7 @@ async def test_a_refused_key_is_replaced_by_the_next_one(tmp_path: Path) -> None
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **keys) as (gateway, c):
         upstream.play(error_response(401, {"error": {"message": "wrong key canary-one"}}), GOOD)
         for name in ("t", "u"):
-            assert (await turn(c, name, MODEL)).text() == "Hello"
+            assert (await run_turn(c, name, MODEL)).text() == "Hello"
         used = [received.headers["authorization"].removeprefix("Bearer ") for received in upstream.requests]
         assert used == ["canary-one", "canary-two", "canary-two"]
         assert statuses(c, "t") == [("retrying", 2)]
@@ -95,9 +95,9 @@ async def test_the_circuit_opens_after_repeated_failures(tmp_path: Path) -> None
     settings = {"TURNWIRE_BREAKER_FAILURES": "3", "TURNWIRE_BREAKER_OPEN_S": "60"}
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path, **settings) as (_, c):
         upstream.play(BROKEN)
-        assert (await turn(c, "t", MODEL)).ended is not None
+        assert (await run_turn(c, "t", MODEL)).ended is not None
         assert len(upstream.requests) == 3
-        failed = (await turn(c, "u", MODEL)).ended
+        failed = (await run_turn(c, "u", MODEL)).ended
         assert failed is not None
         assert failed["error"]["code"] == "upstream_error"
         assert 0 < failed["error"]["retry_after_ms"] <= 60_000
@@ -120,10 +120,10 @@ async def test_instances_share_the_state_of_the_circuit(tmp_path: Path) -> None:
                 client(two.ws_url) as there,
             ):
                 upstream.play(BROKEN)
-                await turn(here, "t", MODEL)
+                await run_turn(here, "t", MODEL)
                 assert len(upstream.requests) == 2
                 await asyncio.sleep(2.5)  # an instance reads the shared state once a second
-                failed = (await turn(there, "u", MODEL)).ended
+                failed = (await run_turn(there, "u", MODEL)).ended
                 assert failed is not None
                 assert failed["error"]["code"] == "upstream_error"
                 assert (failed["timing"]["attempts"], len(upstream.requests)) == (0, 2)
@@ -184,7 +184,7 @@ async def test_a_fallback_model_answers(tmp_path: Path, how: str) -> None:
                 }
                 first.play(answers.get(how, BROKEN))
                 other.play(chat("Other", usage={"prompt_tokens": 5, "completion_tokens": 2}))
-                view = await turn(here, "t", "first", tools=tools)
+                view = await run_turn(here, "t", "first", tools=tools)
                 assert view.ended is not None
                 assert (view.ended["type"], view.text()) == ("turn.completed", "Other")
                 assert statuses(here, "t")[-1] == ("fallback", "second")

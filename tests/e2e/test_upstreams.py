@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -17,50 +16,17 @@ import msgspec
 import pytest
 
 from tests.client import Client, RequestFailed, TurnView, client
-from tests.gateway_process import GatewayProcess, gateway_process
+from tests.e2e.upstream_gateway import KEY, gateway_with_upstream, run_turn
+from tests.gateway_process import gateway_process
 from tests.in_time import checks_time_limit, within
 from tests.upstream import Script, Upstream, Write, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
 
-KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
 APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
 SCRIPTS: dict[str, Callable[..., Script]] = {"openai": chat, "anthropic": messages, "responses": responses}
 RECORDED = os.environ.get("RECORDED_STREAMS")
-
-
-@asynccontextmanager
-async def gateway_with_upstream(
-    upstream: Upstream, folder: Path, **settings: str
-) -> AsyncIterator[tuple[GatewayProcess, Client]]:
-    """Start a gateway whose providers are all at `upstream`, and connect a client. At the end, check law 13: no line of
-    the log and no frame has a key, and no frame has the upstream's address."""
-    environment = {
-        "OPENAI_API_KEY": KEY,
-        "ANTHROPIC_API_KEY": KEY,
-        "KIMI_API_KEY": KEY,
-        "GLM_API_KEY": KEY,
-        "OPENAI_BASE_URL": upstream.openai_url,
-        "ANTHROPIC_BASE_URL": upstream.anthropic_url,
-        "KIMI_BASE_URL": upstream.openai_url,
-        "GLM_BASE_URL": upstream.openai_url,
-        "OLLAMA_BASE_URL": upstream.openai_url,
-        "TURNWIRE_WAITING_AFTER_S": "60",  # a slow test machine must not look like a silent provider
-        **settings,
-    }
-    async with gateway_process(folder, environment) as gateway, client(gateway.ws_url) as c:
-        yield gateway, c
-        everything = "".join(gateway.log) + repr(c.frames)
-        assert KEY not in everything, "law 13: no key in logs or frames"
-        assert upstream.url.split("//")[1] not in repr(c.frames), "law 13: no provider host in frames"
-
-
-async def turn(c: Client, name: str, model: str, **fields: Any) -> TurnView:
-    """Start a turn and wait for its end."""
-    await c.request("turn.start", turn=name, input="Hello", model=model, **fields)
-    await c.ending(name)
-    return c.turns[name]
 
 
 ANSWERS = {
@@ -81,7 +47,7 @@ async def test_a_response_can_be_split_anywhere(tmp_path: Path, write: Write) ->
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
             upstream.play(script.replace(write=write))
-            view = await turn(c, f"t{n}", model)
+            view = await run_turn(c, f"t{n}", model)
             assert view.ended is not None
             assert view.ended["type"] == "turn.completed", (model, view.ended)
             assert view.text() == "Hello wörld 🙂", model
@@ -96,7 +62,7 @@ async def test_reasoning_in_the_text_is_a_part_of_its_own(tmp_path: Path) -> Non
             ("one", 1, ("I think", " so.", "\n</thi", "nk>\n\nHel", "lo")),
         ):
             upstream.play(chat(*pieces).replace(rate=3))
-            view = await turn(c, name, "ollama/some-model")
+            view = await run_turn(c, name, "ollama/some-model")
             assert (view.text("reasoning").strip(), view.text(), view.resets) == ("I think so.", "Hello", resets)
             message = (await c.request("turn.get", turn=name))["message"]
             assert [part["kind"] for part in message["parts"]] == ["reasoning", "text"]
@@ -111,7 +77,7 @@ async def test_control_characters_in_call_ids_are_escaped(tmp_path: Path) -> Non
         upstream.play(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
         tools = [{"name": "clock", "parameters": {"type": "object"}}]
         talk = (await c.request("conversation.create"))["id"]
-        view = await turn(c, "t1", "openai/m", conversation=talk, tools=tools)
+        view = await run_turn(c, "t1", "openai/m", conversation=talk, tools=tools)
         seen = [frame["call"] for frame in view.frames if frame["type"] == "turn.part" and "call" in frame]
         assert re.fullmatch(r"call__2J_1_\w{11}", seen[0])
         answer = {"kind": "tool_result", "call": seen[0], "output": "12:00"}
@@ -131,7 +97,7 @@ async def test_law_11_a_huge_delta_disconnects_no_client(tmp_path: Path) -> None
     (law 10), and over HTTP."""
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (gateway, c):
         upstream.play(chat("🙂x" * 500_000))
-        view = await turn(c, "t", "openai/m")
+        view = await run_turn(c, "t", "openai/m")
         assert view.text() == "🙂x" * 500_000
         body = {"model": "openai/m", "input": "x"}
         async with httpx2.AsyncClient(timeout=30) as http:
@@ -239,7 +205,7 @@ async def test_law_13_each_provider_fault_has_an_error_code(
         demo = {"demo": {"rate": 50, "tokens": 60}}
         await c.request("turn.start", turn="neighbor", input="x", params=demo)
         upstream.play(script)
-        view = await turn(c, "t", "openai/m")
+        view = await run_turn(c, "t", "openai/m")
         assert view.ended is not None
         assert view.ended["type"] == "turn.failed"
         error = view.ended["error"]
@@ -257,7 +223,7 @@ async def test_a_refused_connection_is_a_retryable_error(tmp_path: Path) -> None
         closed_url = upstream.openai_url
     async with gateway_process(tmp_path, {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": closed_url}) as gateway:
         async with client(gateway.ws_url) as c:
-            view = await turn(c, "t", "openai/m")
+            view = await run_turn(c, "t", "openai/m")
             assert view.ended is not None
             error = view.ended["error"]
             assert (error["code"], error["retryable"]) == ("upstream_error", True)
@@ -269,8 +235,8 @@ async def test_the_conversations_messages_are_sent(tmp_path: Path) -> None:
     async with Upstream() as upstream, gateway_with_upstream(upstream, tmp_path) as (_, c):
         upstream.play(chat("Answer one"))
         conversation = (await c.request("conversation.create", system="Be brief."))["id"]
-        await turn(c, "t1", "openai/m", conversation=conversation)
-        await turn(c, "t2", "openai/m", conversation=conversation)
+        await run_turn(c, "t1", "openai/m", conversation=conversation)
+        await run_turn(c, "t2", "openai/m", conversation=conversation)
         sent = upstream.requests[1].body["messages"]
         assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
         assert "Answer one" in str(sent[2]["content"])
@@ -301,8 +267,8 @@ async def test_law_11_a_large_error_body_delays_no_other_client(
         client(gateway.ws_url) as d,
     ):
         upstream.play(error_response(400, "no"), script)
-        await turn(c, "first", model)  # so that imports on first use aren't measured
-        failing = asyncio.get_running_loop().create_task(turn(c, "t", model))
+        await run_turn(c, "first", model)  # so that imports on first use aren't measured
+        failing = asyncio.get_running_loop().create_task(run_turn(c, "t", model))
         try:
             while not failing.done():
                 with within(0.5):
@@ -365,7 +331,7 @@ async def test_recorded_streams_can_be_split_anywhere(tmp_path: Path) -> None:
 async def turn_after_limits(c: Client, name: str, model: str) -> TurnView:
     """Run a turn as `turn` does. If an earlier rate limit kept it from sending a request, wait and run it again."""
     for n in itertools.count():
-        view = await turn(c, f"{name}-{n}", model)
+        view = await run_turn(c, f"{name}-{n}", model)
         assert view.ended is not None
         if view.ended["timing"]["attempts"]:
             break

@@ -1,4 +1,4 @@
-"""Tests of both codecs, which carry requests unchanged and refuse invalid frames, and of texts cut to a size."""
+"""Both codecs carry requests unchanged and refuse invalid frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole messages in a stream of chunks: they add what the deltas before them lack, and repeat nothing."""
+"""Whole messages in a stream of chunks: each adds what the deltas before it don't have, and nothing is repeated."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from tests.unit.providers.test_endings import call, chat, delta
 
 
-def test_a_whole_message() -> None:
+def test_a_whole_message_is_decoded_once() -> None:
     """A message that is sent as a whole is decoded. If its text was streamed before, it isn't repeated."""
     whole = {"message": {"content": "Hello"}, "finish_reason": "stop"}
     assert chat(whole).parts == [("text", "Hello")]
     assert chat(delta(content="Hel"), delta(content="lo"), whole).parts == [("text", "Hello")]
 
 
-def test_a_whole_message_in_a_chunk() -> None:
-    """A whole message fills up what the deltas before it lack, and repeats nothing."""
+def test_a_whole_message_completes_the_deltas_before_it() -> None:
+    """The rest of the text, the calls and the reasoning are added. A text that doesn't begin like the deltas adds nothing."""
 
     def message(**fields: Any) -> dict[str, Any]:
         return {"message": fields, "finish_reason": "stop"}
@@ -39,8 +39,8 @@ def test_a_whole_message_in_a_chunk() -> None:
     ]
 
 
-def test_a_whole_message_after_lists() -> None:
-    """A whole message fills up a text that arrived in lists of pieces."""
+def test_a_whole_message_completes_lists_of_pieces() -> None:
+    """The text before it may have arrived in lists of pieces."""
     piece = {"delta": {"content": [{"type": "text", "text": "ab"}]}}
     whole = {"message": {"content": "abc"}, "finish_reason": "stop"}
     assert chat(piece, whole).parts == [("text", "abc")]

@@ -135,7 +135,7 @@ async def test_no_call_marks_more_than_a_slice(begin: Any, shared_redis: RedisPr
 async def test_many_conversations_are_looked_through_in_slices(
     shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if many have the same place in the list, each is marked once."""
+    """Each is marked once, even if many have the same place in the list."""
     names = [f"c{n:03}" for n in range(LENGTH)]
     await store_earlier(client, shared_redis.url, *names, length=1)
     ranked: Any = client.zrange(PREFIX + "conversations", 0, -1, withscores=True)
@@ -183,7 +183,7 @@ async def test_what_a_dead_instance_has_half_marked_is_archived(
 async def test_a_list_does_not_wait_for_a_long_history(
     shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the archive has it, Redis answers, also for what isn't marked yet."""
+    """Until the archive has the history, Redis answers, even for conversations that aren't marked yet."""
     monkeypatch.setattr(access, "BACKLOG_MAX", LENGTH)
     await store_earlier(client, shared_redis.url, "c1")
     async with opened(shared_redis.url, tmp_path) as (store, archive):
@@ -201,7 +201,7 @@ async def test_a_list_does_not_wait_for_a_long_history(
 async def test_a_half_marked_conversation_is_deleted(
     shared_redis: RedisProcess, client: redis.Redis, tmp_path: Path
 ) -> None:
-    """Neither the archive nor what is to be marked has it afterwards; the id may be used again."""
+    """Afterwards, neither the archive nor the list of conversations to mark has it. Its id may be used again."""
     await store_earlier(client, shared_redis.url, "c1")
     async with opened(shared_redis.url, tmp_path) as (store, archive):
         await store._hot.update_conversation("ann", "c1", Change(title="changed"), NOW)
@@ -267,7 +267,7 @@ async def check_gone(store: RedisStore) -> None:
 async def test_the_next_deletion_completes_one_that_was_interrupted(
     shared_redis: RedisProcess, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if the conversation that it names doesn't exist, as when the client repeats the deletion."""
+    """This holds even if the conversation of the next deletion doesn't exist, as when a client repeats the deletion."""
     monkeypatch.setattr(history, "TRASH_PER_CALL", SLICE)
     await store_earlier(client, shared_redis.url, "c1")
     async with redis_store(shared_redis.url, archived=True) as store:
