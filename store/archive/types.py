@@ -67,7 +67,7 @@ class LosslessText(TypeDecorator[str]):
         return dialect.type_descriptor(Text(collation="C" if dialect.name == "postgresql" else None))
 
     def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
-        """Return the function that makes what is stored. It is called for most values that are written."""
+        """Return the function that converts values for storage. It is called for most values that are written."""
         return _escape_some
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:

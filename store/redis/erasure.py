@@ -7,9 +7,9 @@ no list. Each step is short, so other calls run in between.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from store.api import user_permits
+from store.api import user_hash, user_permits
 from store.errors import StoreError
 from store.redis.client import RedisPart
 from store.redis.ephemeral import ephemeral_index_key, permits_key, value_key
@@ -25,11 +25,12 @@ from store.redis.keys import (
 
 KEYS_PER_STEP = 1000
 PASSES_MAX = 5
+ERASURE_TTL_MS = 3_600_000
 _SPECIAL = re.compile(rb"[*?\[\]\\^]")
 
 
 class RedisErasure(RedisPart):
-    """`HistoryStore.erase_user` in Redis."""
+    """`HistoryStore.erase_user` in Redis. It also stores when users were erased, for the drain of an archive."""
 
     async def erase_user(self, user: str) -> None:
         """See `HistoryStore`."""
@@ -43,6 +44,18 @@ class RedisErasure(RedisPart):
         )
         for number in range(BUCKETS):
             await self._erase_members(bucket_key(number), b"*", lambda ref: decode_turn_ref(ref)[0] == user)
+
+    async def note_erasure(self, user: str) -> None:
+        """Store, for `erased_ages_ms`, that the user is erased now."""
+        await self._client.command("SET", _erasure_key(user), b"", "PX", ERASURE_TTL_MS)
+
+    async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
+        """Return how many ms ago each user was erased, or None if that is longer ago than `ERASURE_TTL_MS`.
+
+        Redis measures the time, so it doesn't matter what the clocks of the instances say.
+        """
+        left = await self._client.commands([("PTTL", _erasure_key(user)) for user in users])
+        return [ERASURE_TTL_MS - left_ms if left_ms >= 0 else None for left_ms in left]
 
     async def _erase_keys(self, user: str) -> None:
         """Delete all keys of the user. A pass that meets a failover may miss keys, so the last pass has to find none."""
@@ -72,6 +85,11 @@ class RedisErasure(RedisPart):
                 await self._client.command("ZREM", key, *members)
             if cursor == b"0":
                 return
+
+
+def _erasure_key(user: str) -> bytes:
+    """Return a key that doesn't show the user, and that the erasure of the user doesn't delete."""
+    return b"turnwire:erased:" + user_hash(user).encode()
 
 
 def _escape(text: bytes) -> bytes:

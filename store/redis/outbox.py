@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from store.api import user_hash
 from store.archive.records import Applied, OutboxBatch, OutboxEntry
 from store.errors import Damaged
 from store.redis.client import RedisPart, ScriptCall
@@ -33,7 +32,6 @@ BACKFILLED_MAX = 200
 MARKED_MAX = 250
 """How many messages one script call marks: Redis does nothing else meanwhile."""
 REASON_CHARS_MAX = 500
-ERASURE_TTL_MS = 3_600_000
 
 
 class OutboxState(NamedTuple):
@@ -202,28 +200,11 @@ class RedisOutbox(RedisPart):
         name = encode_text(user)
         await self._client.commands([("ZREM", outbox_bucket_of(user), name), ("ZREM", ASIDE_KEY, name)])
 
-    async def note_erasure(self, user: str) -> None:
-        """Store, for `erased_ages_ms`, that the user is erased now."""
-        await self._client.command("SET", _erasure_key(user), b"", "PX", ERASURE_TTL_MS)
-
-    async def erased_ages_ms(self, users: Sequence[str]) -> list[int | None]:
-        """Return how many ms ago each user was erased, or None if that is longer ago than `ERASURE_TTL_MS`.
-
-        Redis measures the time, so it doesn't matter what the clocks of the instances say.
-        """
-        left = await self._client.commands([("PTTL", _erasure_key(user)) for user in users])
-        return [ERASURE_TTL_MS - left_ms if left_ms >= 0 else None for left_ms in left]
-
     async def put_back(self, user: str) -> int:
         """Put what was set aside for the user into the outbox again. Return the number of entries."""
         (count,) = await self._change_history(user, [("put_back", user_prefix(user), ())])
         await self._client.command("ZREM", ASIDE_KEY, encode_text(user))
         return int(count)
-
-
-def _erasure_key(user: str) -> bytes:
-    """Return a key that doesn't show the user, and that the erasure of the user doesn't delete."""
-    return b"turnwire:erased:" + user_hash(user).encode()
 
 
 def _state(entries: int, oldest: bytes | None, aside: int) -> OutboxState:
