@@ -50,6 +50,7 @@ class Quirks(BaseModel):
     tools_forced: bool = True
     """Whether `tool_choice` may force a tool."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The field of a request in Chat Completions that bounds the answer."""
     renames: dict[str, str] = {}
     """Map from a parameter's name in Chat Completions to the provider's name, where they differ."""
     usage_asked: bool = True
@@ -87,6 +88,7 @@ class Quirks(BaseModel):
     prefill_echoed: bool = False
     """Whether an answer repeats the start that the request gave it."""
     stream_options: dict[str, Any] = {}
+    """Additional `stream_options` of every request in Chat Completions."""
     body: dict[str, Any] = {}
     """Additional fields for every request body in Chat Completions and Responses."""
     tools_body: dict[str, Any] = {}

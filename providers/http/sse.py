@@ -15,10 +15,9 @@ UNFRAMED: Final = ""
 
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
-_BOM: Final = b"\xef\xbb\xbf"
-
-
 END_MARK_BYTES_MAX: Final = 16
+
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class InvalidEvent(ValueError):

@@ -33,8 +33,6 @@ INVALID = (
     " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or"
     " redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DB, and percent-encode each / and @ in the password."
 )
-
-
 REPEATED = (
     "The store's URL has more than one @. Write the user and the password once, before the first address, as in"
     " redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT, and percent-encode each @ in the password as %40."
