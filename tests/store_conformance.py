@@ -13,6 +13,7 @@ from tests.conformance.cancel_requests import CancelRequests
 from tests.conformance.changing import Changing
 from tests.conformance.ending import Endings
 from tests.conformance.ephemeral import EphemeralValues
+from tests.conformance.feedback import Feedback
 from tests.conformance.history_limits import HistoryLimits
 from tests.conformance.lifetime import OpeningAndClosing
 from tests.conformance.log import Logs
@@ -28,7 +29,7 @@ from tests.conformance.turn_limits import TurnLimitsOfUsers
 
 
 class HistoryConformance(
-    Searches, Accepting, BusyConversations, HistoryLimits, Endings, Reading, Retention, Changing, OtherUsers
+    Searches, Accepting, BusyConversations, HistoryLimits, Endings, Reading, Retention, Changing, Feedback, OtherUsers
 ):
     """The tests of the history: conversations, messages, feedback and usage, and the turns that change them."""
 

@@ -1,17 +1,30 @@
-"""Reading conversations, messages, feedback and usage."""
+"""Reading branches, pages of messages, lists of conversations, and usage."""
 
 from __future__ import annotations
 
 import pytest
 
 from store.api import Store
-from store.records import Change
+from store.records import Change, Counters
 from tests.conformance.base import Conformance
-from tests.stored import NOW, conversation, ending, missing, new_turn, run, running
+from tests.stored import (
+    HOUR,
+    NOW,
+    conversation,
+    ending,
+    entry,
+    message,
+    missing,
+    new_turn,
+    piece,
+    run,
+    running,
+    stateless_turn,
+)
 
 
 class Reading(Conformance):
-    """Reading conversations, messages, feedback and usage."""
+    """Everything is read as it was stored, in order, and within the limits of the call."""
 
     async def test_a_branch_begins_at_the_root(self, store: Store) -> None:
         """`branch` returns the messages from the root to the given one, without those of other branches."""
@@ -185,15 +198,41 @@ class Reading(Conformance):
         assert (await ids(pinned=True), (await store.conversation("ann", "c1")).pinned) == ([], False)
         assert (await store.conversations("bob", 9, None, pinned=True))[0] == []
 
-    async def test_a_title_replaces_only_the_named_one(self, store: Store) -> None:
-        """If the conversation has another title by now, nothing of the change is applied, and nothing moves."""
-        for name in ("c1", "c2"):
-            await store.create_conversation(conversation(name, title="Old", at=NOW))
-        before = await store.conversation("ann", "c1")
-        late = Change(title="New", system="S", pinned=True, replaced_title="Older")
-        assert await store.update_conversation("ann", "c1", late, NOW + 9) == before
-        assert [one.id for one in (await store.conversations("ann", 9, None))[0]] == ["c2", "c1"]
-        changed = await store.update_conversation("ann", "c1", Change(title="New", replaced_title="Old"), NOW + 9)
-        assert (changed.title, changed.revision) == ("New", 1)
-        await store.update_conversation("ann", "c1", Change(title=""), NOW + 9)
-        assert (await store.update_conversation("ann", "c1", Change(title="x", replaced_title=""), NOW)).title == "x"
+    async def test_usage_is_summed(self, store: Store) -> None:
+        """`usage` sums all of a user's ended turns, or those of one conversation, or those since a time."""
+        await store.create_conversation(conversation())
+        await store.create_conversation(conversation("c2"))
+        assert await store.usage("ann", None, None) == Counters()
+        await run(store, new_turn("a"), now_ms=NOW)
+        await run(store, new_turn("b"), now_ms=NOW + HOUR, usage=Counters(10, 20))
+        await run(store, new_turn("c", conversation="c2"), now_ms=NOW + 2 * HOUR, usage=Counters(100, 200, cost_nano=7))
+        await run(store, stateless_turn("d"), now_ms=NOW + 3 * HOUR, usage=Counters(1000))
+        await store.accept(new_turn("running"))
+        assert await store.usage("ann", None, None) == Counters(1111, 222, 3, 4, 5, 13)
+        assert await store.usage("ann", "c1", None) == Counters(11, 22, 3, 4, 5, 6)
+        assert await store.usage("ann", None, NOW + HOUR) == Counters(1110, 220, cost_nano=7)
+        assert await store.usage("ann", "c1", NOW + HOUR) == Counters(10, 20)
+        assert await store.usage("ann", None, NOW + 4 * HOUR) == Counters()
+        assert await store.usage("bob", None, None) == Counters()
+        assert (await store.conversation("ann", "c1")).usage == Counters(11, 22, 3, 4, 5, 6)
+
+    async def test_every_value_is_read_as_it_was_stored(self, store: Store) -> None:
+        """Arbitrary bytes and texts, empty values and None are unchanged after a round trip."""
+        everything = bytes(range(256))
+        text = 'Zoë\0 said "{user}" 😀\r\n'
+        made = conversation("c1", title=text, system=text, model="", metadata=everything, head=None)
+        await store.create_conversation(made)
+        assert await store.conversation("ann", "c1") == made
+        question = message("q", body=everything, turn="t1")
+        new = new_turn(request=everything, digest=everything, input=question, model=text)
+        accepted = await store.accept(new)
+        assert (accepted.turn.request, accepted.turn.digest, accepted.turn.model) == (everything, everything, text)
+        assert accepted.input == question
+        await store.request_cancel("ann", "t1", everything)
+        last = piece(accepted.turn, 1, 2, payload=everything)
+        answer = message("t1.answer", parent="q", body=b"", role="assistant", turn="t1")
+        await store.end(ending(accepted.turn, events=last, ending=everything, answer=answer))
+        stored = await store.turn("ann", "t1")
+        assert (stored.ending, stored.cancel) == (everything, everything)
+        assert await store.log("ann", "t1", 0) == [entry(last)]
+        assert await store.message("ann", "t1.answer") == answer

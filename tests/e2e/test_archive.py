@@ -35,7 +35,6 @@ RATE = 10
 GAP_S = 0.5
 """The longest pause between two tokens of a turn, without the time in which the processes waited for a core."""
 HANGS_S, REFUSES_S = 12, 6
-ARCHIVED_IN_S = 5
 
 
 @asynccontextmanager

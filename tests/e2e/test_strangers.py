@@ -94,7 +94,7 @@ def test_every_request_field_is_classified() -> None:
 
 
 def test_every_path_with_an_id_is_tested() -> None:
-    """`PATHS` has all HTTP paths with an id, but for those of models, which belong to nobody."""
+    """`PATHS` has all HTTP paths with an id, except those of models, which belong to no user."""
     assert {path for operation in OPERATIONS if "{" in (path := operation.path) and "{model}" not in path} == set(PATHS)
 
 
@@ -136,8 +136,8 @@ WITHOUT_CHAT = {
     "/history/{session}": 200,
     "/api/chat/sessions/{session}": 200,
 }
-"""The status of the requests for which a chat that doesn't exist is one in which nothing runs or was said, or that create
-the requesting user's own, and delete it again."""
+"""The status of the requests that need no existing chat: they answer as for an empty chat, or create one of the requesting user
+and delete it again."""
 
 
 @asynccontextmanager
