@@ -200,6 +200,25 @@ TOO_LONG: list[tuple[int, Any]] = [
     ),
     (400, openai("invalid params, context window exceeds limit (2013)", type="bad_request_error")),
     (400, openai("litellm.ContextWindowExceededError: x")),
+    (400, openai("Token limit exceeded")),
+    (400, openai("Prompt tokens limit exceeded: 220000 > 200000", code=400)),
+    (400, openai("The request was too long for the model. Reduce the number of tokens.")),
+    (400, openai("Input length 40000 exceeds the maximum length 32768", code="InvalidParameter")),
+    (400, openai("Total tokens of image and text exceed max message tokens.", code="InvalidParameter")),
+    (400, {"message": "Malformed input request: expected maxLength: 2048, actual: 5000, please reformat your input"}),
+    (422, {"detail": [{"loc": ["body", "messages"], "msg": "Input is too long, max 8192 tokens"}]}),
+    (422, {"object": "error", "message": {"detail": [{"type": "context_length", "msg": "prompt too long"}]}}),
+    (400, openai("The prompt has 9000 tokens which exceeds the model's maximum of 8192.")),
+    (400, openai("This request would exceed the model's context of 128k")),
+    (400, openai("Input exceeds maximum token limit")),
+    (400, openai("Total input tokens 300000 exceeds limit of 200000")),
+    (400, openai("Sequence length 5000 is longer than the maximum sequence length for this model (4096)")),
+    (413, openai("Request body too large for gpt-4o model. Max size: 8000 tokens.", code="tokens_limit_reached")),
+    (400, openai("输入内容过长")),
+    (400, openai("输入token数超过限制")),
+    (400, openai("x", metadata={"raw": 'ERROR: {"message":"Input is too long for requested model."}'})),
+    (400, openai('litellm.BadRequestError: - b\'{"error":{"message":"prompt is too long: 2 > 1"}}\'')),
+    (400, openai("Error code: 400 - {'error': {'message': 'prompt is too long: 2 tokens > 1 maximum'}}")),
 ]
 
 NOT_TOO_LONG: list[tuple[int, Any, str]] = [
@@ -223,6 +242,9 @@ NOT_TOO_LONG: list[tuple[int, Any, str]] = [
         "invalid_request",
     ),
     (413, "<html>413 Request Entity Too Large</html>", "invalid_request"),
+    (400, openai("max_tokens has been deprecated, use max_completion_tokens"), "invalid_request"),
+    (400, openai("The maximum tokens you requested exceeds the model limit of 4096 for completion"), "invalid_request"),
+    (429, openai("Token limit exceeded"), "upstream_rate_limited"),
 ]
 
 GONE: list[tuple[int, Any]] = [
@@ -327,40 +349,6 @@ GONE: list[tuple[int, Any]] = [
     (400, openai("The model has been retired. Use another model.")),
     (404, openai("The model `o1-preview` was sunset on 2025-07-28.")),
     (400, openai("model deprecated-x is disabled")),
-]
-
-NOT_GONE: list[tuple[int, Any, str]] = [
-    (400, openai("`temperature` is deprecated for this model."), "invalid_request"),
-    (400, openai("The parameter logit_bias of this model is deprecated."), "invalid_request"),
-    (400, openai("This model does not support image input."), "unsupported"),
-    (404, "<html>404 Not Found</html>", "upstream_error"),
-    (401, openai("The model is disabled for this key"), "upstream_auth"),
-    (503, openai("The model is unavailable"), "upstream_overloaded"),
-    (500, openai("The model has crashed"), "upstream_error"),
-]
-
-TOO_LONG += [
-    (400, openai("Token limit exceeded")),
-    (400, openai("Prompt tokens limit exceeded: 220000 > 200000", code=400)),
-    (400, openai("The request was too long for the model. Reduce the number of tokens.")),
-    (400, openai("Input length 40000 exceeds the maximum length 32768", code="InvalidParameter")),
-    (400, openai("Total tokens of image and text exceed max message tokens.", code="InvalidParameter")),
-    (400, {"message": "Malformed input request: expected maxLength: 2048, actual: 5000, please reformat your input"}),
-    (422, {"detail": [{"loc": ["body", "messages"], "msg": "Input is too long, max 8192 tokens"}]}),
-    (422, {"object": "error", "message": {"detail": [{"type": "context_length", "msg": "prompt too long"}]}}),
-    (400, openai("The prompt has 9000 tokens which exceeds the model's maximum of 8192.")),
-    (400, openai("This request would exceed the model's context of 128k")),
-    (400, openai("Input exceeds maximum token limit")),
-    (400, openai("Total input tokens 300000 exceeds limit of 200000")),
-    (400, openai("Sequence length 5000 is longer than the maximum sequence length for this model (4096)")),
-    (413, openai("Request body too large for gpt-4o model. Max size: 8000 tokens.", code="tokens_limit_reached")),
-    (400, openai("输入内容过长")),
-    (400, openai("输入token数超过限制")),
-    (400, openai("x", metadata={"raw": 'ERROR: {"message":"Input is too long for requested model."}'})),
-    (400, openai('litellm.BadRequestError: - b\'{"error":{"message":"prompt is too long: 2 > 1"}}\'')),
-    (400, openai("Error code: 400 - {'error': {'message': 'prompt is too long: 2 tokens > 1 maximum'}}")),
-]
-GONE += [
     (404, openai("Gemini 2.0 Flash has been shut down", status="NOT_FOUND")),
     (400, openai("Gemini 1.0 Pro Vision has been deprecated on July 12, 2024.")),
     (403, {"message": "You don't have access to the model with the specified model ID."}),
@@ -373,10 +361,15 @@ GONE += [
     (404, openai("Model foo cannot be found")),
     (400, openai("The model `foo` is obsolete")),
 ]
-NOT_TOO_LONG += [
-    (400, openai("max_tokens has been deprecated, use max_completion_tokens"), "invalid_request"),
-    (400, openai("The maximum tokens you requested exceeds the model limit of 4096 for completion"), "invalid_request"),
-    (429, openai("Token limit exceeded"), "upstream_rate_limited"),
+
+NOT_GONE: list[tuple[int, Any, str]] = [
+    (400, openai("`temperature` is deprecated for this model."), "invalid_request"),
+    (400, openai("The parameter logit_bias of this model is deprecated."), "invalid_request"),
+    (400, openai("This model does not support image input."), "unsupported"),
+    (404, "<html>404 Not Found</html>", "upstream_error"),
+    (401, openai("The model is disabled for this key"), "upstream_auth"),
+    (503, openai("The model is unavailable"), "upstream_overloaded"),
+    (500, openai("The model has crashed"), "upstream_error"),
 ]
 
 
