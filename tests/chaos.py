@@ -25,9 +25,10 @@ from redis.crc import key_slot
 
 from store.redis.keys import BUCKETS, bucket_key, user_prefix
 from tests.archive_oracle import archive_server
+from tests.instances import LEASE_S
 from tests.redis_cluster import SLOTS, redis_cluster, wait_until
 from tests.resilient import Resilient
-from tests.world import LEASE_S, WITH_USERS, World, client_of, world
+from tests.world import WITH_USERS, World, client_of, world
 
 CLIENTS = 4
 USERS = ("ann", "bob")

@@ -1,13 +1,11 @@
-"""A test environment to inject faults into: a real Redis, gateway processes that share it, an upstream that records its
-requests, and checks of the laws."""
+"""A test environment to inject faults into: a real Redis that may lose its data, gateway processes that share it, an upstream
+that records its requests, and checks of the laws."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import random
-import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -24,20 +22,17 @@ from tests.archive_oracle import ArchiveServer, Pending, Said, check_archive, fl
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET
 from tests.demo import expected
-from tests.gateway_process import GatewayProcess, gateway_process
+from tests.instances import Instances
 from tests.redis_cluster import RedisCluster
 from tests.redis_process import CuttableProxy, RedisProcess, cuttable_proxy, redis_process
 from tests.resilient import Resilient, TurnLost, headers_of, resilient
 from tests.upstream import Upstream, chat
 
-LEASE_S = 1.5
 WITH_USERS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
 """Settings with which clients must authenticate."""
 REAL_WORDS = [f"word{n} " for n in range(60)]
 """The upstream's answer. At `REAL_RATE` words per second it ends long before the drain's time limit."""
 REAL_RATE = 100
-SETTINGS = {"TURNWIRE_LEASE_S": str(LEASE_S), "TURNWIRE_DRAIN_S": "3", "TURNWIRE_DISCONNECT_GRACE_S": "1"}
-
 
 Key = tuple[str | None, str]
 """A user and the id of a turn."""
@@ -60,12 +55,11 @@ def canary(user: str) -> str:
     return f"canary-of-{user}."
 
 
-class World:
-    """Instances of the gateway on one Redis. Clients connect to those in `urls()`.
+class World(Instances):
+    """Instances of the gateway on one Redis, the losses of its data, and the checks of the turns that were started here.
 
     The instances connect to Redis through `redis_proxy`, which can cut its connections; with a `cluster`, they connect to
-    that instead. `hidden` has the numbers of the instances that clients must not connect to. `lost_turns` is the number of
-    turns that `check` found to be lost by the store.
+    that instead. `lost_turns` is the number of turns that `check` found to be lost by the store.
     """
 
     def __init__(
@@ -79,74 +73,18 @@ class World:
         cluster: RedisCluster | None = None,
         archive: ArchiveServer | None = None,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, redis_proxy.url if cluster is None else cluster.url, upstream, stack, settings)
         self.redis = redis
         self.redis_proxy = redis_proxy
         self.cluster = cluster
         self.archive = archive
-        self.store_url = redis_proxy.url if cluster is None else cluster.url
         self.lost_turns = 0
-        self.upstream = upstream
-        self.instances: list[GatewayProcess] = []
-        self.hidden: set[int] = set()
-        self._stack = stack
-        self._settings = settings
         self._started: dict[Key, Started] = {}
         self._may_be_lost: set[Key] = set()
         self._lost: set[Key] = set()
         self._said: dict[Key, Said] = {}
         self._unarchived = Pending(set(), set(), set())
         self._counts_are_lost = False
-        self._fault_at = -math.inf
-
-    async def add(self, count: int = 1) -> GatewayProcess:
-        """Start `count` instances concurrently, and return the last one."""
-        async with asyncio.TaskGroup() as tasks:
-            starting = [tasks.create_task(self._start()) for _ in range(count)]
-        self.instances += [one.result() for one in starting]
-        return self.instances[-1]
-
-    async def _start(self) -> GatewayProcess:
-        environment = {
-            **SETTINGS,
-            "OPENAI_API_KEY": "k",
-            "OPENAI_BASE_URL": self.upstream.openai_url,
-            **self._settings,
-        }
-        return await self._stack.enter_async_context(
-            gateway_process(self.folder, environment, store=self.store_url, allow_kill=True)
-        )
-
-    def urls(self) -> list[str]:
-        """Return the WebSocket URLs of the instances that run and aren't hidden."""
-        return [
-            one.ws_url
-            for n, one in enumerate(self.instances)
-            if one.process.returncode is None and n not in self.hidden
-        ]
-
-    def record_fault(self) -> None:
-        """Record that events which aren't logged yet may be lost now.
-
-        So `check` accepts a reset of the turns that have started, and `owner_lost` for those that can't be continued."""
-        self._fault_at = time.monotonic()
-
-    def kill(self, number: int) -> None:
-        """Kill the instance with SIGKILL, and hide it."""
-        self.record_fault()
-        self.instances[number].process.kill()
-        self.hidden.add(number)
-
-    def freeze(self, number: int) -> None:
-        """Freeze the instance with SIGSTOP, and hide it."""
-        self.instances[number].process.send_signal(signal.SIGSTOP)
-        self.hidden.add(number)
-
-    def thaw(self, number: int) -> None:
-        """Let the instance continue, with SIGCONT, and hide it no longer."""
-        self.record_fault()
-        self.instances[number].process.send_signal(signal.SIGCONT)
-        self.hidden.discard(number)
 
     def flush(self, *, archive_is_away: bool = False) -> None:
         """Delete all data of Redis, or of all nodes of the cluster."""
@@ -223,7 +161,7 @@ class World:
             self.lost_turns += 1
             self._lost.add(key)
             return
-        harmed = self._fault_at >= started.at
+        harmed = self.fault_at >= started.at
         assert harmed or who.views[turn].resets == 0, f"{turn}: a reset without a fault"
         if key in self._may_be_lost and ended["type"] == "turn.failed" and ended["error"]["code"] == "not_found":
             self.lost_turns += 1  # Redis lost the turn's input before the owner read it

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.client_cases.case_runs import run_cases
 from tests.client_cases.cases import Case, read_cases
 from tests.client_cases.players import CLIENTS, start
-from tests.client_cases.suite import run_cases
 from tests.client_cases.world import world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

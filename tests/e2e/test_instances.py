@@ -14,8 +14,9 @@ import pytest
 from tests.client import TurnView, client
 from tests.demo import expected
 from tests.in_time import checks_time_limit, within
+from tests.instances import LEASE_S
 from tests.upstream import chat
-from tests.world import LEASE_S, client_of, random_delay, world
+from tests.world import client_of, random_delay, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -19,11 +19,12 @@ from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
 from tests.in_time import checks_time_limit, within
+from tests.instances import LEASE_S
 from tests.raw_socket import OPENING
 from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
 from tests.replication import is_replicated
 from tests.upstream import chat
-from tests.world import LEASE_S, World, client_of, random_delay, world
+from tests.world import World, client_of, random_delay, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
