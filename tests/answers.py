@@ -41,7 +41,7 @@ from providers.http.stream import Decoder
 from providers.quirks import Quirks
 from providers.route import Route
 from providers.timeouts import Timeouts
-from tests.upstream import Upstream
+from tests.upstream import Script, Upstream
 
 STREAMS = Path(__file__).parent / "streams"
 KEY = "sk-test-secret-123456789"
@@ -208,6 +208,16 @@ async def open_providers(
             yield upstream, providers
         finally:
             await providers.providers.aclose()
+
+
+async def failure_of(script: Script, route: Route) -> ProviderError:
+    """Return the error of a request to which the upstream replies with `script`. Check that it is sent only once."""
+    async with open_providers() as (upstream, providers):
+        upstream.play(script)
+        answer = await providers.answer(chat_request(), route)
+        assert answer.error is not None
+        assert len(upstream.requests) == 1
+        return answer.error
 
 
 def decode_events(decoder: Decoder, *events: dict[str, Any]) -> Answer:
