@@ -1,6 +1,6 @@
-"""A Redis Cluster of three masters with a replica each, and a master with a replica that three Sentinels watch.
+"""A Redis Cluster of three masters with a replica each, which are real processes on loopback.
 
-All of them are real processes on loopback. `RedisCluster.move_slot` migrates a slot, and `kill_master` kills a master.
+`RedisCluster.move_slot` migrates a slot, and `kill_master` kills a master.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from tests.ports import free_port
 from tests.programs import program
-from tests.redis_process import PROGRAM, START_TIMEOUT_S, RedisProcess
+from tests.redis_process import START_TIMEOUT_S, RedisProcess
 
 SLOTS = 16384
 MASTERS = 3
@@ -151,64 +150,3 @@ def redis_cluster(folder: Path, *, replicas: int = 1, appendonly: bool = False) 
         if replicas:
             wait_until(cluster.has_replicas)
         yield cluster
-
-
-class SentinelSetup:
-    """A master with a replica, and three Sentinels that know the master as "turnwire"."""
-
-    def __init__(self, master: RedisProcess, replica: RedisProcess, ports: list[int]) -> None:
-        self.master = master
-        self.replica = replica
-        self.ports = ports
-
-    @property
-    def url(self) -> str:
-        """The URL for clients."""
-        return "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in self.ports) + "/turnwire/0"
-
-    def knows_master(self, port: int) -> bool:
-        """Return whether all Sentinels name the Redis at this port as the master."""
-        return all(
-            self._ask(one).sentinel_get_master_addr_by_name("turnwire") == ("127.0.0.1", port) for one in self.ports
-        )
-
-    def is_ready(self) -> bool:
-        """Return whether each Sentinel knows the replica and the other Sentinels."""
-        for port in self.ports:
-            sentinel = self._ask(port)
-            masters: Any = sentinel.sentinel_masters()
-            state = masters["turnwire"]
-            if state["num-slaves"] != 1 or state["num-other-sentinels"] != len(self.ports) - 1:
-                return False
-        return b"state=online" in self.master.execute("INFO", "REPLICATION")
-
-    @staticmethod
-    def _ask(port: int) -> redis.Redis:
-        return redis.Redis(port=port, decode_responses=True, protocol=2)
-
-
-@contextmanager
-def sentinel_setup(folder: Path) -> Iterator[SentinelSetup]:
-    """Start a master, a replica and three Sentinels. On exit, kill them."""
-    quick = ["--repl-diskless-sync-delay", "0"]
-    with ExitStack() as stack:
-        master = RedisProcess(folder / "master", options=quick)
-        stack.callback(master.kill)
-        master.start()
-        replica = RedisProcess(folder / "replica", replica_of=master.port)
-        stack.callback(replica.kill)
-        replica.start()
-        ports = [free_port() for _ in range(3)]
-        for port in ports:
-            settings = folder / f"sentinel-{port}.conf"
-            settings.write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile {folder}/sentinel-{port}.log\n"
-                f"sentinel monitor turnwire 127.0.0.1 {master.port} 2\n"
-                "sentinel down-after-milliseconds turnwire 800\nsentinel failover-timeout turnwire 3000\n"
-            )
-            process = subprocess.Popen([program(PROGRAM), str(settings), "--sentinel"])
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        setup = SentinelSetup(master, replica, ports)
-        wait_until(setup.is_ready)
-        yield setup

@@ -1,4 +1,4 @@
-"""Private Redis processes that a test may stop, freeze, kill and restart, and a Sentinel that watches one of them.
+"""Private Redis processes that a test may stop, freeze, kill and restart.
 
 A proxy in front of a Redis can cut its connections. `redis_store` opens a store on a Redis.
 """
@@ -236,42 +236,6 @@ def redis_process(
         yield process
     finally:
         process.kill()
-
-
-@contextmanager
-def sentinel_process(folder: Path, primary: RedisProcess) -> Iterator[redis.Redis]:
-    """Start a Sentinel that watches `primary` under the name "turnwire", and yield a client of the Sentinel.
-
-    `primary` must have one replica: the Sentinel has started when it knows this replica. On exit, kill the Sentinel. Raises
-    `RuntimeError` if the Sentinel ends or doesn't know the replica in time.
-    """
-    port = free_port()
-    folder.mkdir()
-    settings = folder / "sentinel.conf"
-    settings.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile {folder}/sentinel.log\n"
-        f"sentinel monitor turnwire 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds turnwire 1000\n"
-    )
-    process = subprocess.Popen([program(PROGRAM), str(settings), "--sentinel"])
-    try:
-        with redis.Redis(port=port, decode_responses=True) as client:
-            deadline = time.monotonic() + START_TIMEOUT_S
-            while not _knows_replica(client):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("Sentinel did not start:\n" + (folder / "sentinel.log").read_text())
-                time.sleep(0.05)
-            yield client
-    finally:
-        process.kill()
-        process.wait(START_TIMEOUT_S)
-
-
-def _knows_replica(sentinel: redis.Redis) -> bool:
-    try:
-        (replica,) = sentinel.sentinel_slaves("turnwire")
-    except (redis.RedisError, ValueError):
-        return False
-    return bool(replica["flags"] == "slave" and replica["master-link-status"] == "ok")
 
 
 @pytest.fixture

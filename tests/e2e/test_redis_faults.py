@@ -21,7 +21,8 @@ from tests.demo import expected
 from tests.in_time import checks_time_limit, within
 from tests.instances import LEASE_S
 from tests.raw_socket import OPENING
-from tests.redis_process import RedisProcess, redis_process, redis_store, sentinel_process
+from tests.redis_process import RedisProcess, redis_process, redis_store
+from tests.redis_sentinel import sentinel_process
 from tests.replication import is_replicated
 from tests.upstream import chat
 from tests.world import World, client_of, random_delay, world

@@ -12,10 +12,11 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.dialect_players.followers import Lines, Messages, Session
+from tests.dialect_players.followers import Messages
 from tests.dialect_players.node_players import AgUi, AiSdk, AiSdkSocket
 from tests.dialect_players.openai_players import ChatCompletions, Responses, ResponsesSocket
 from tests.dialect_players.own import OwnSocket, OwnSse
+from tests.dialect_players.plain_http import Lines, Session
 from tests.dialect_players.player import Ask, Kind, Player, Refused, Stage
 from tests.dialect_players.talks import MODEL_WITHOUT_PREFILL, TOOL, Talk, TalkingUpstream
 from tests.upstream import error_response

@@ -15,8 +15,9 @@ from store.errors import StoreError
 from store.records import Append
 from store.redis.store import RedisStore
 from tests.in_time import checks_time_limit, within
-from tests.redis_cluster import SentinelSetup, sentinel_setup, wait_until
+from tests.redis_cluster import wait_until
 from tests.redis_process import redis_store
+from tests.redis_sentinel import SentinelSetup, sentinel_setup
 from tests.replication import is_replicated
 from tests.stored import eventually, listening, piece, running, stateless_turn
 from tests.unit.store.test_redis import refusal

@@ -66,14 +66,14 @@ def input_texts(items: Sequence[Any]) -> list[str]:
     return [item.content[0].text for item in items]
 
 
-async def contexts(http: httpx2.AsyncClient, conversation: str) -> list[tuple[str, str]]:
+async def roles_and_texts(http: httpx2.AsyncClient, conversation: str) -> list[tuple[str, str]]:
     """Return the role and the text of each message of a conversation."""
     page = (await http.get(f"/v1/conversations/{conversation}/messages")).json()["messages"]
     return [(message["role"], message["parts"][0].get("text", "")) for message in page]
 
 
 async def test_a_chain_is_a_conversation(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
-    """Two responses may continue the same one. Instructions aren't carried over, and system messages are."""
+    """Two responses may continue the same one. Instructions aren't carried over, but system messages are."""
     system = {"role": "developer", "content": "Speak plainly."}
     first = await ask(sdk, [system, {"role": "user", "content": "One"}], instructions="Be brief.")
     conversation = conversation_of(first.id)
@@ -92,7 +92,7 @@ async def test_a_chain_is_a_conversation(sdk: openai.AsyncOpenAI, http: httpx2.A
 
 
 async def test_a_tool_is_answered(sdk: openai.AsyncOpenAI) -> None:
-    """The client sends the result alone, or the whole context with it, which is then in no conversation."""
+    """The client sends the result alone, or the whole context with it. Such a context is in no conversation."""
     first = await ask(sdk, "Add", tools=[TOOL], extra_body=CALLS)
     call = first.output[-1]
     assert call.type == "function_call"
@@ -144,7 +144,7 @@ async def test_a_named_conversation(sdk: openai.AsyncOpenAI, http: httpx2.AsyncC
     assert (again.id, second.id, again.output_text) == ("k1", "k1", second.output_text)
     assert first.conversation is not None
     assert first.conversation.id == "chat-7"
-    assert [text for role, text in await contexts(http, "chat-7") if role == "user"] == ["One", "Two"]
+    assert [text for role, text in await roles_and_texts(http, "chat-7") if role == "user"] == ["One", "Two"]
     with pytest.raises(openai.ConflictError) as other:
         await ask(sdk, "Three", conversation="chat-7", extra_headers=headers)
     assert other.value.code == "conflict"
@@ -180,14 +180,11 @@ async def use_old_responses(sdk: openai.AsyncOpenAI, database: Path) -> None:
     events = [event async for event in streamed]
     assert events[-1].type == "response.completed"
     await sdk.responses.delete(first.id)
-    for name in (first.id, second.id):
-        if name == first.id:
-            with pytest.raises(openai.NotFoundError):
-                await sdk.responses.retrieve(name)
-            with pytest.raises(openai.BadRequestError):
-                await ask(sdk, "x", previous_response_id=name)
-        else:
-            assert (await sdk.responses.retrieve(name)).id == name
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError):
+        await ask(sdk, "x", previous_response_id=first.id)
+    assert (await sdk.responses.retrieve(second.id)).id == second.id
 
 
 def forget_turns(database: Path) -> None:
@@ -272,7 +269,7 @@ async def test_two_clients_follow_a_running_response(sdk: openai.AsyncOpenAI, ht
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_away_stops_its_response(http: httpx2.AsyncClient, stream: bool) -> None:
-    """As at OpenAI, unless it runs in the background or a header says otherwise."""
+    """It stops as at OpenAI, unless it runs in the background or a header asks for something else."""
     kept: dict[str, str] = {"turnwire-on-disconnect": "continue"}
     for turn, headers in (("gone", dict[str, str]()), ("kept", kept)):
         body = {"model": "demo", "input": "Hi", "stream": stream, **SLOW}
@@ -321,7 +318,7 @@ async def test_deleted_responses(sdk: openai.AsyncOpenAI, http: httpx2.AsyncClie
 
 
 async def test_users_are_isolated(tmp_path: Path) -> None:
-    """Law 12: what belongs to another user is answered as what doesn't exist."""
+    """Law 12: a response of another user is answered like one that doesn't exist."""
     file = KeyFile(tmp_path)
     ann, bob = file.add(user="ann"), file.add(user="bob")
     async with serving(auth="keys", api_keys=str(file.path)) as server:
@@ -397,7 +394,7 @@ async def test_addresses_that_dont_exist(http: httpx2.AsyncClient, method: str, 
 
 
 async def test_a_long_answer_is_streamed_whole(http: httpx2.AsyncClient) -> None:
-    """Its end repeats the text four times."""
+    """The whole text arrives, although the events at the end repeat it four times."""
     body = {"model": "demo", "input": "Hi", "stream": True, "demo": {"rate": 0, "tokens": 20_000}}
     answer = await http.post("/v1/responses", json=body)
     events = events_of(answer.text)
@@ -406,10 +403,10 @@ async def test_a_long_answer_is_streamed_whole(http: httpx2.AsyncClient) -> None
     assert len(text) > 70_000
 
 
-async def test_what_is_kept_is_lost_without_harm(
+async def test_a_response_succeeds_if_its_request_cannot_be_kept(
     sdk: openai.AsyncOpenAI, server: InLoopServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A response succeeds though its data can't be kept. Later it only lacks what it would repeat of its request."""
+    """When it is retrieved later, it lacks only the fields that repeat its request."""
 
     async def fail(*_: object) -> None:
         raise StoreError("The store can't be reached.")
@@ -421,7 +418,7 @@ async def test_what_is_kept_is_lost_without_harm(
     assert (got.output_text, got.instructions) == (made.output_text, None)
 
 
-async def test_erasing_a_user_deletes_what_is_kept(sdk: openai.AsyncOpenAI, server: InLoopServer) -> None:
+async def test_erasing_a_user_deletes_the_requests_that_are_kept(sdk: openai.AsyncOpenAI, server: InLoopServer) -> None:
     history = [
         {"role": "user", "content": "A"},
         {"role": "assistant", "content": "B"},
