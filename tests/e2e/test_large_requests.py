@@ -181,7 +181,7 @@ async def test_law_11_long_texts_at_the_rate_limit_delay_no_other_user(store: st
     """Law 11: while a user sends long texts up to the rate limit, other users' pings and lists of conversations aren't
     delayed."""
     body = json.dumps({"input": "a" * (20 * MIB - 10_000), "params": QUICK}).encode()
-    settings = {"TURNWIRE_USER_BODY_BYTES_PER_S": str(MIB)}  # after the burst, no text more while the gateway has work
+    settings = {"TURNWIRE_USER_BODY_BYTES_PER_S": str(MIB)}  # after the burst, no further text while the gateway works
     async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
 
         async def post() -> list[int]:

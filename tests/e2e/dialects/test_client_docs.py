@@ -60,7 +60,7 @@ async def test_the_page_has_every_client() -> None:
 
 @pytest.mark.parametrize("block", of("python", but=OTHERS))
 async def test_python(served: GatewayProcess, block: Block) -> None:
-    """In this process, which has imported the packages already."""
+    """It runs in this process, which has imported the packages already."""
     printed = StringIO()
 
     def run() -> None:
