@@ -12,7 +12,7 @@ PieceKey = tuple[PartKind, ItemKey, int]
 """The identity of a piece: its kind, its item, and its index in the item."""
 
 
-class Said:
+class PieceText:
     """The text of one piece so far, as it arrived. `part` is None until text comes that isn't reasoning between tags."""
 
     __slots__ = ("part", "pieces", "tags")
@@ -43,7 +43,7 @@ class ItemTexts:
     def __init__(self, parts: DeltaBuffer, tags: ThinkTags | None = None) -> None:
         self._parts = parts
         self._tags = tags
-        self._said: dict[PieceKey, Said] = {}
+        self._said: dict[PieceKey, PieceText] = {}
         self._pieces: dict[tuple[ItemKey, PartKind], list[int]] = {}
         """Map from (item, kind) to the indexes of its pieces."""
         self._sources: dict[ItemKey, tuple[Source, int]] = {}
@@ -62,7 +62,7 @@ class ItemTexts:
         """Return whether the item has reasoning."""
         return item_key in self._sources
 
-    def newest(self, count: int) -> list[tuple[PieceKey, Said]]:
+    def newest(self, count: int) -> list[tuple[PieceKey, PieceText]]:
         """Return the last `count` pieces that began."""
         return list(self._said.items())[-count:]
 
@@ -129,9 +129,9 @@ class ItemTexts:
         said = self._said.get((kind, item_key, index))
         if said is None:
             if kind == "text" and self._tags is not None:
-                said, self._tags = Said(None, self._tags), None
+                said, self._tags = PieceText(None, self._tags), None
             else:
-                said = Said(self._open_part(kind, item_key, index))
+                said = PieceText(self._open_part(kind, item_key, index))
             self._said[kind, item_key, index] = said
             self._pieces.setdefault((item_key, kind), []).append(index)
         said.pieces.append(text)
@@ -152,7 +152,7 @@ class ItemTexts:
                 self._parts.append(self._open_part("reasoning", item_key, index), "\n\n")
             self.append("reasoning", item_key, index, text)
 
-    def _add_tagged(self, said: Said, item_key: ItemKey, index: int, pieces: list[TaggedPiece]) -> None:
+    def _add_tagged(self, said: PieceText, item_key: ItemKey, index: int, pieces: list[TaggedPiece]) -> None:
         """Append text whose start may be reasoning between tags."""
         for kind, text in pieces:
             if kind != "text":

@@ -11,7 +11,7 @@ from typing import Final
 from providers.call_arguments import as_text
 from providers.openai.responses_items import OutputItems
 from providers.openai.responses_schema import KINDS, Item, ItemKey, Piece
-from providers.openai.responses_texts import PieceKey, Said
+from providers.openai.responses_texts import PieceKey, PieceText
 
 MATCHES_MAX: Final = 100
 """How many items of the whole output are matched by content, and with how many earlier pieces and calls each is compared."""
@@ -44,7 +44,7 @@ def _is_known(items: OutputItems, item_key: ItemKey, item: Item) -> bool:
     return item.type != "message" or items.texts.has(item_key, "text", "refusal")
 
 
-def _complete_other(items: OutputItems, unmatched: list[tuple[PieceKey, Said]], index: int, item: Item) -> None:
+def _complete_other(items: OutputItems, unmatched: list[tuple[PieceKey, PieceText]], index: int, item: Item) -> None:
     """Complete an item whose key is unknown. Its content may have been added with another key.
 
     `unmatched` are the pieces that match no piece of the whole output yet.
@@ -65,7 +65,7 @@ def _complete_other(items: OutputItems, unmatched: list[tuple[PieceKey, Said]], 
             items.complete_item(key if known is None else known, item)
 
 
-def _add_missing(items: OutputItems, unmatched: list[tuple[PieceKey, Said]], piece: Piece) -> bool:
+def _add_missing(items: OutputItems, unmatched: list[tuple[PieceKey, PieceText]], piece: Piece) -> bool:
     """Add what is missing of the text of `piece` to the piece that begins the same. Return whether there is one."""
     kind, text = KINDS.get(piece.type), piece.words
     for place, ((said_kind, item_key, index), said) in enumerate(unmatched):

@@ -23,8 +23,8 @@ from tests.web_server import web_server
 
 ROOT = Path(__file__).parents[2]
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
-# The settings of the instances, in addition to the defaults. A dead owner is detected after 1 s. A client of `b` that hears nothing for a few heartbeats
-# opens another socket. The others keep longer times, which a busy machine doesn't exceed.
+# The settings of the instances, in addition to the defaults. A dead owner is detected after 1 s. A client of `b` that hears
+# nothing for a few heartbeats opens another socket. The others keep longer times, which a busy machine doesn't exceed.
 INSTANCES = {
     "a": {"TURNWIRE_LEASE_S": "5"},
     "b": {"TURNWIRE_LEASE_S": "5", "TURNWIRE_HEARTBEAT_S": "3"},
