@@ -179,13 +179,13 @@ class RedisClient:
         connection breaks. `durable`: wait for the replicas. `hints`: scripts whose results and errors are ignored.
         """
         replies = await self._run_scripts(
-            [*calls, *hints], repeatable=repeatable, durable=durable, hasty_from=len(calls)
+            [*calls, *hints], repeatable=repeatable, durable=durable, required_count=len(calls)
         )
         return await self._check(replies[: len(calls)])
 
     async def scripts_of_users(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Run scripts as `scripts` does. The result of one that finds damaged data is a `Damaged`."""
-        replies = await self._run_scripts(calls, hasty_from=len(calls))
+        replies = await self._run_scripts(calls, required_count=len(calls))
         results = [Damaged() if is_of_damage(reply) else reply for reply in replies]
         await self._check([reply for reply in results if not isinstance(reply, Damaged)])
         return results
@@ -195,7 +195,7 @@ class RedisClient:
 
         Raises `StoreError` if all of them fail.
         """
-        replies = await self._run_scripts(calls, hasty_from=0)
+        replies = await self._run_scripts(calls, required_count=0)
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if not failed:
             return replies
@@ -204,13 +204,15 @@ class RedisClient:
         return [StoreError(error_text(reply)) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _run_scripts(
-        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False, hasty_from: int = 0
+        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False, required_count: int = 0
     ) -> list[Any]:
         """Return the replies in order; an error is one of them."""
         wait = self._wait if durable else None
         resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
         commands: list[Command] = [("EVALSHA", script.sha, *rest) for script, rest in resolved]
-        replies = await self._exchange(Exchange(commands, repeatable=repeatable, wait=wait, hasty_from=hasty_from))
+        replies = await self._exchange(
+            Exchange(commands, repeatable=repeatable, wait=wait, required_count=required_count)
+        )
         for _ in range(LOADING_ROUNDS):
             not_loaded = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if not not_loaded:
@@ -223,8 +225,8 @@ class RedisClient:
                 place = script.sha, self._master_of(rest[1])
                 retries.append(("EVALSHA", script.sha, *rest) if place in first else ("EVAL", script.source, *rest))
                 first.add(place)
-            required = sum(1 for index in not_loaded if index < hasty_from)
-            again = await self._exchange(Exchange(retries, repeatable=repeatable, wait=wait, hasty_from=required))
+            required = sum(1 for index in not_loaded if index < required_count)
+            again = await self._exchange(Exchange(retries, repeatable=repeatable, wait=wait, required_count=required))
             for index, reply in zip(not_loaded, again, strict=True):
                 replies[index] = reply
         return replies

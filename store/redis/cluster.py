@@ -157,7 +157,7 @@ class ClusterRoutes:
         else:
             again, at_once = self._sort(exchange, node, indexes, replies)
         if attempt >= RETRIES:
-            again = [index for index in again if index < exchange.hasty_from]
+            again = [index for index in again if index < exchange.required_count]
         if not again:
             return
         if not at_once or attempt > 1:

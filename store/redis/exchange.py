@@ -17,12 +17,12 @@ class Exchange:
     """Commands that are sent together, and their replies in order. An error is a reply too.
 
     `repeatable`: running the commands twice is harmless. `wait`: a WAIT command that follows them on each server.
-    `hasty_from`: the commands from this index on are repeated at most `RETRIES` times. Those before it are repeated until
-    a failover is over. None: all are. `node`: the server; by default it follows from the key of each command.
+    `required_count`: that many commands, from the first one, are repeated until a failover is over, and the others at most
+    `RETRIES` times. None: all are required. `node`: the server; by default it follows from the key of each command.
     `key`: commands that name no key are sent to the server that has this one.
     """
 
-    __slots__ = ("asking", "commands", "hasty_from", "key", "node", "redirected", "repeatable", "replies", "wait")
+    __slots__ = ("asking", "commands", "key", "node", "redirected", "repeatable", "replies", "required_count", "wait")
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Exchange:
         *,
         repeatable: bool = True,
         wait: Command | None = None,
-        hasty_from: int | None = None,
+        required_count: int | None = None,
         node: RedisNode | None = None,
         key: bytes | None = None,
     ) -> None:
@@ -38,7 +38,7 @@ class Exchange:
         self.commands = commands
         self.repeatable = repeatable
         self.wait = wait
-        self.hasty_from = len(commands) if hasty_from is None else hasty_from
+        self.required_count = len(commands) if required_count is None else required_count
         self.node = node
         self.replies: list[Any] = []
         self.redirected: dict[int, RedisNode] = {}

@@ -66,7 +66,9 @@ class SentinelRoutes:
             except ACCESS_DENIED:
                 raise
             except LOST as error:
-                if (node is not None and not exchange.repeatable) or (exchange.hasty_from == 0 and attempt == RETRIES):
+                if (node is not None and not exchange.repeatable) or (
+                    exchange.required_count == 0 and attempt == RETRIES
+                ):
                     raise
                 replies = [error] * len(indexes)
                 if node is not None:
