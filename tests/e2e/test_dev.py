@@ -21,7 +21,7 @@ import pytest
 from tests.gateway_process import clean_environment, gateway_process
 from tests.ports import free_port
 from tests.programs import program
-from tests.redis_process import RedisProcess
+from tests.redis_process import RedisProcess, require_tls
 
 pytestmark = pytest.mark.e2e
 
@@ -170,6 +170,8 @@ def test_make_redis_cli_opens_the_store(checkout: Path, tls: bool) -> None:
     assert wrong.returncode != 0
     assert "turnwire: The store isn't a Redis. Set TURNWIRE_STORE or REDIS_URL" in wrong.stderr
     program("redis-cli")
+    if tls:
+        require_tls()
     server = RedisProcess(checkout / "redis", password="canary", tls=tls)
     server.start()
     try:

@@ -177,7 +177,7 @@ async def test_a_repeated_run_is_one_turn(http: httpx2.AsyncClient) -> None:
 
 
 async def test_a_message_during_an_answer_ends_it(http: httpx2.AsyncClient) -> None:
-    """The new message follows the answer as far as it got, and a client that doesn't show that one is told."""
+    """The new message follows the partial answer. A client that doesn't show that answer gets a snapshot with it."""
     async with http.stream("POST", "/ag-ui", json=run("busy", "busy-1", user("One"), demo=ENDLESS)) as going:
         lines = going.aiter_lines()
         async for line in lines:
@@ -209,7 +209,7 @@ async def test_a_repeated_regeneration(http: httpx2.AsyncClient) -> None:
 
 
 async def test_the_result_of_a_tool_that_comes_too_late(http: httpx2.AsyncClient) -> None:
-    """It is refused in the words of the protocol, and nothing is stored."""
+    """It is refused with an error that names AG-UI's field, and nothing is stored."""
     tool = {"text": "Let me see.", "tool": {"name": "add", "arguments": "{}"}}
     events = events_of(await http.post("/ag-ui", json=run("late", "late-1", user("Add"), demo=tool)))
     (call,) = events[-1]["outcome"]["pendingToolCallIds"]
@@ -277,7 +277,7 @@ BAD: dict[str, tuple[Any, int, str]] = {
         400,
         "messages[0].content",
     ),
-    "an address that is none": (
+    "an invalid address": (
         run(
             "b", "b1", user([{"type": "image", "source": {"type": "url", "value": "data:x", "mimeType": "image/png"}}])
         ),
@@ -352,7 +352,7 @@ async def test_what_is_unusual_but_allowed(http: httpx2.AsyncClient) -> None:
 
 
 async def test_users_are_isolated_and_lost_events_are_replaced(tmp_path: Path) -> None:
-    """Law 12: another user's thread and run aren't there. A run whose events are gone is told as it is stored."""
+    """Law 12: another user's thread and run aren't there. A run whose events are gone is answered with its stored messages."""
     settings = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_TURN_LOG_TTL_S": "0"}
     async with gateway_process(tmp_path, settings) as process, http_client(process.url) as http:
         ann, bob = ({"authorization": f"Bearer {token(name)}"} for name in ("ann", "bob"))

@@ -32,16 +32,6 @@ from tests.stored import OpenStore, conversation, ending, listening, new_turn, p
 __all__ = ["redis_server", "shared_redis"]
 
 
-async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
-    server.execute("FLUSHALL")
-    async with AsyncExitStack() as stores:
-
-        async def open_store() -> Store:
-            return await stores.enter_async_context(redis_store(server.url))
-
-        yield open_store
-
-
 def scripts_with_shebang(**settings: Any) -> dict[str, Script]:
     """Return the scripts with a shebang line, with which Redis checks the slot of every key that they use."""
     marked = {name: b"#!lua\n" + script.source for name, script in load_scripts(**settings).items()}
@@ -54,7 +44,12 @@ class TestRedis(StoreConformance):
     @pytest.fixture
     async def open_store(self, shared_redis: RedisProcess) -> AsyncIterator[OpenStore]:
         """Stores on one empty Redis."""
-        async for open_store in _instances(shared_redis):
+        shared_redis.execute("FLUSHALL")
+        async with AsyncExitStack() as stores:
+
+            async def open_store() -> Store:
+                return await stores.enter_async_context(redis_store(shared_redis.url))
+
             yield open_store
 
 
