@@ -1,6 +1,6 @@
-"""Helpers for tests of providers: requests, routes, providers at a test's upstream, and sinks of deltas.
+"""What a provider's stream says, for comparison: the sink `Answer` folds it into parts, usage and finish reason.
 
-The sink `Answer` folds a stream into parts, usage and finish reason, for comparison.
+Decoders are tested with `decode_events` and `decode_named`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -18,44 +16,10 @@ from typing import Any
 
 import pytest
 
-from providers.base import (
-    ChatMessage,
-    ChatRequest,
-    Delta,
-    Finished,
-    Params,
-    PartDelta,
-    PartStarted,
-    PartsWithdrawn,
-    ProviderError,
-    TextPart,
-    Tool,
-    ToolChoice,
-    Usage,
-    UsageReported,
-)
-from providers.catalog.catalog import Catalog
-from providers.catalog.schema import shipped_rows
-from providers.clients import ProviderClients
+from providers.base import Delta, Finished, PartDelta, PartStarted, PartsWithdrawn, ProviderError, Usage, UsageReported
 from providers.http.stream import Decoder
-from providers.quirks import Quirks
-from providers.route import Route
-from providers.timeouts import Timeouts
-from tests.upstream import Script, Upstream
 
 STREAMS = Path(__file__).parent / "streams"
-KEY = "sk-test-secret-123456789"
-
-
-def every_key(key: str = KEY) -> dict[str, str]:
-    """Return an environment that configures every provider of the catalog."""
-    environment: dict[str, str] = {}
-    for row in shipped_rows().providers.values():
-        environment |= dict.fromkeys(row.keys[:1], key)
-        name = "https://one.example" if row.base_url.startswith("{") else "one"
-        environment |= dict.fromkeys(re.findall(r"{(\w+)}", row.base_url), name)
-        environment |= {row.options[option][0]: "region-1" for option in row.required}
-    return environment
 
 
 @dataclass
@@ -129,95 +93,6 @@ def fold(batches: Iterable[Iterable[Delta]]) -> Answer:
     for batch in batches:
         answer.add(batch)
     return answer
-
-
-def chat_request(
-    text: str = "Hi",
-    *,
-    model: str = "m",
-    tools: tuple[Tool, ...] = (),
-    tool_choice: ToolChoice | None = None,
-    system: str | None = None,
-    **params: Any,
-) -> ChatRequest:
-    """Return a request with one user message."""
-    return ChatRequest(
-        model=model,
-        messages=(ChatMessage("user", (TextPart(text),)),),
-        params=Params(**params),
-        tools=tools,
-        tool_choice=tool_choice,
-        system=system,
-    )
-
-
-def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = None, **quirks: Any) -> Route:
-    """Return a route with these quirks, by default to a model with tools and vision."""
-    return Route(
-        id="m",
-        model="m",
-        provider={"openai_chat": "openai", "openai_responses": "openai"}.get(dialect, dialect),
-        title={"anthropic": "Anthropic", "demo": "Demo"}.get(dialect, "OpenAI"),
-        dialect=dialect,
-        features=("chat", "streaming", "tools", "vision") if features is None else features,
-        quirks=Quirks(**quirks),
-    )
-
-
-class UpstreamProviders:
-    """The providers of one test, with the test's upstream as their address."""
-
-    def __init__(self, upstream: Upstream, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
-        self.catalog = Catalog({**addresses(upstream), **environment})
-        self.providers = ProviderClients(self.catalog, timeouts)
-
-    async def answer_model(self, model_id: str, **fields: Any) -> Answer:
-        """Return the answer of the model `model_id` to `chat_request`."""
-        route = self.catalog.resolve(model_id)
-        return await self.answer(chat_request(model=route.model, **fields), route)
-
-    async def answer(self, request: ChatRequest, route: Route) -> Answer:
-        """Return the whole answer, with the error that ended it."""
-        answer = Answer()
-        try:
-            await self.providers.client(route).answer(request, answer)
-        except ProviderError as error:
-            answer.error = error
-        return answer
-
-
-def addresses(upstream: Upstream) -> dict[str, str]:
-    """Return an environment in which every provider has the address of `upstream`."""
-    environment: dict[str, str] = {}
-    for row in shipped_rows().providers.values():
-        url = upstream.anthropic_url if row.dialect.startswith("anthropic") else upstream.openai_url
-        environment |= dict.fromkeys(row.base_url_variables[:1], url + "/v1" * (row.dialect == "anthropic_vertex"))
-    return environment
-
-
-@asynccontextmanager
-async def open_providers(
-    timeouts: Timeouts | None = None, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[Upstream, UpstreamProviders]]:
-    """Open an upstream and providers that use it: all of them, or those whose keys are in `environment`."""
-    async with Upstream() as upstream:
-        providers = UpstreamProviders(
-            upstream, timeouts or Timeouts(), every_key() if environment is None else environment
-        )
-        try:
-            yield upstream, providers
-        finally:
-            await providers.providers.aclose()
-
-
-async def failure_of(script: Script, route: Route) -> ProviderError:
-    """Return the error of a request to which the upstream replies with `script`. Check that it is sent only once."""
-    async with open_providers() as (upstream, providers):
-        upstream.play(script)
-        answer = await providers.answer(chat_request(), route)
-        assert answer.error is not None
-        assert len(upstream.requests) == 1
-        return answer.error
 
 
 def decode_events(decoder: Decoder, *events: dict[str, Any]) -> Answer:

@@ -12,8 +12,10 @@ from providers.errors.failures import Failures
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder
 from providers.route import Route
-from tests.answers import Answer, UpstreamProviders, chat_request, decode_named, recordings
+from tests.answers import Answer, decode_named, recordings
+from tests.provider_requests import chat_request
 from tests.upstream import Script, Upstream, recorded
+from tests.upstream_providers import UpstreamProviders
 
 MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
 CUTS = 12

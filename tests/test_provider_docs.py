@@ -15,11 +15,11 @@ from providers.catalog.catalog import Catalog
 from providers.catalog.operator_file import ModelEntry, operator_rows
 from providers.catalog.schema import CatalogRows, ProviderRow, shipped_rows
 from providers.route import FEATURES, Route
-from tests.answers import every_key
 from tests.client import client
 from tests.gateway_process import clean_environment, gateway_process
 from tests.provider_table import table
 from tests.upstream import Upstream, chat
+from tests.upstream_providers import every_key
 
 PAGE = (Path(__file__).parents[1] / "docs" / "providers.md").read_text(encoding="utf-8")
 KEY = "acme-key-0123456789"

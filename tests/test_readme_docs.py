@@ -15,7 +15,7 @@ from gateway import __version__
 from gateway.settings import Settings, environment_variables
 from providers.catalog.catalog import Catalog
 from providers.catalog.schema import shipped_rows
-from tests.answers import every_key
+from tests.upstream_providers import every_key
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """What a client asks, in the words of no dialect. `image` is a `data:` address."""
+    """The request of a client, independent of its dialect. `image` is a `data:` address."""
 
     prompt: str
     user: str
@@ -45,7 +45,7 @@ class Ask:
     has_tool: bool = False
     image: str | None = None
     survives: bool = True
-    """Whether the answer must continue without its client, where that isn't the protocol's default."""
+    """Whether the answer must continue without its client, if that isn't the protocol's default."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Player(ABC):
         return CONTINUE if self.ask.survives else {}
 
     def stranger(self, user: str, turn: str | None = None) -> Self:
-        """Return a client of another user that knows the id of this one's answer, or `turn`, the id of no answer."""
+        """Return a client of another user that uses the id of this client's answer, or the unknown id `turn`."""
         made = type(self)(self.stage, Ask(self.ask.prompt, user))
         made.turn = turn or self.turn
         return made
@@ -106,7 +106,7 @@ class Player(ABC):
 
     @abstractmethod
     async def start(self, url: str) -> None:
-        """Ask, at the instance at `url`, and open the stream. Raises `Refused`."""
+        """Send the request to the instance at `url`, and open the stream. Raises `Refused`."""
 
     async def reply(self, url: str, result: str) -> None:
         """Send the result of the call, the only one, and open the stream of the answer to it. Raises `Refused`."""
@@ -118,7 +118,7 @@ class Player(ABC):
 
     @abstractmethod
     async def resume(self, url: str) -> None:
-        """Open the stream again, where this client is in it. Raises `Refused`."""
+        """Open the stream again, after the last event that this client has read. Raises `Refused`."""
 
     @abstractmethod
     async def cancel(self, url: str) -> str:

@@ -12,13 +12,14 @@ import pytest
 
 from providers.base import Usage
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, Answer, addresses, every_key, open_providers, recordings
+from tests.answers import Answer, recordings
 from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.provider_shapes import RECORDED, SHAPES, Shape
 from tests.recorded import MODES, load, replayed
 from tests.unit.providers.openai.test_chat import RECORDED as EXPECTED
 from tests.upstream import ReceivedRequest, Upstream, chat, error_response, sse
+from tests.upstream_providers import KEY, addresses, every_key, open_providers
 
 pytestmark = pytest.mark.e2e
 

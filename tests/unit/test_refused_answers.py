@@ -19,8 +19,10 @@ from providers.http.transport import body_of
 from providers.http.transport_errors import ERROR_BODY_BYTES_MAX
 from providers.route import Route
 from providers.timeouts import Timeouts
-from tests.answers import Answer, UpstreamProviders, chat_request, open_providers, route
+from tests.answers import Answer
+from tests.provider_requests import chat_request, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, post
+from tests.upstream_providers import UpstreamProviders, open_providers
 
 CPU_S = 0.5
 """The bound for all CPU time of this thread, including the upstream's."""

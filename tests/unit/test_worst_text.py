@@ -107,9 +107,10 @@ from store.archive.archived_history import GENERATED_ID
 from store.archive.types import escape, unescape
 from store.records import MessageRecord
 from store.redis.erasure import _escape
-from tests.answers import Batches, chat_request, route
+from tests.answers import Batches
 from tests.aws_frames import frame
 from tests.in_process import make_settings
+from tests.provider_requests import chat_request, route
 
 MEGABYTE = 1_000_000
 BOUND_S = 1.5

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from providers.route import Route
-from tests.answers import Batches, chat_request, open_providers, route
+from tests.answers import Batches
+from tests.provider_requests import chat_request, route
 from tests.upstream import Script, chat, messages, responses
+from tests.upstream_providers import open_providers
 
 DIALECTS = {
     "chat": (route(), chat("a", "b").replace(stall_after=1)),

@@ -9,7 +9,9 @@ import pytest
 from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, Tool
 from providers.catalog.catalog import Catalog
 from providers.clients import ProviderClients
-from tests.answers import KEY, Batches, chat_request, every_key
+from tests.answers import Batches
+from tests.provider_requests import chat_request
+from tests.upstream_providers import KEY, every_key
 
 ALL_KEYS = every_key()
 

@@ -11,7 +11,8 @@ from providers.base import CitationPart, ImagePart, Part, ReasoningPart, Refusal
 from providers.catalog.catalog import Catalog
 from providers.catalog.operator_file import CatalogError, operator_rows
 from providers.continuation import continuing_request, said_text, way_to_continue
-from tests.answers import chat_request, every_key
+from tests.provider_requests import chat_request
+from tests.upstream_providers import every_key
 
 TEXT, THOUGHT = TextPart("So"), ReasoningPart("Hm")
 

@@ -10,7 +10,8 @@ from providers.base import ChatMessage, ChatRequest, Delta, PartDelta, ProviderE
 from providers.demo.model import DemoOptions, Dialect, _thinking, demo_options, demo_text
 from providers.endpoint import Endpoint
 from providers.timeouts import Timeouts
-from tests.answers import Answer, Batches, chat_request, route
+from tests.answers import Answer, Batches
+from tests.provider_requests import chat_request, route
 
 ROUTE = route("demo")
 MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))

@@ -14,7 +14,8 @@ from providers.errors.failures import Failures
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.quirks import Quirks
-from tests.answers import Answer, chat_request, decode_events
+from tests.answers import Answer, decode_events
+from tests.provider_requests import chat_request
 
 FAILURES = Failures(Endpoint("x", "X", "", ()))
 

@@ -10,7 +10,8 @@ from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, 
 from providers.endpoint import Endpoint
 from providers.quirks import Quirks
 from providers.timeouts import Timeouts
-from tests.answers import KEY, chat_request, route
+from tests.provider_requests import chat_request, route
+from tests.upstream_providers import KEY
 
 
 def request_with(part: Part) -> ChatRequest:

@@ -9,10 +9,10 @@ import tempfile
 
 import pytest
 
-from tests.answers import KEY
 from tests.gateway_forks import Forked, Process
 from tests.gateway_process import FORKS, LINE_BYTES_MAX, ROOT
 from tests.upstream import Script, Upstream, chat, error_response
+from tests.upstream_providers import KEY
 
 
 async def check(url: str, model: str, *, fresh: bool = False) -> tuple[int | None, str, str]:

@@ -39,7 +39,7 @@ from providers.base import (
 )
 from providers.fit.ids import own_call_id
 from providers.price import Price
-from tests.answers import route
+from tests.provider_requests import route
 from tests.turn_events import EPOCH, started
 
 TURN = "t" * 64

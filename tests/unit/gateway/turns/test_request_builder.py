@@ -31,7 +31,7 @@ from providers.base import (
     TextPart,
 )
 from providers.route import Route
-from tests.answers import route
+from tests.provider_requests import route
 from tests.turn_events import EPOCH, started
 
 LONG = "x" * 3000

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from providers.base import Tool, Usage
-from tests.answers import open_providers
 from tests.aws_frames import chunk, exception, framed
 from tests.upstream import error_response, messages
+from tests.upstream_providers import open_providers
 
 MODEL = "bedrock/global.anthropic.claude-opus-5-5"
 TOKEN = {"AWS_BEARER_TOKEN_BEDROCK": "bedrock-token-0123456789", "AWS_REGION": "eu-west-1"}

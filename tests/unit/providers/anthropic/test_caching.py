@@ -21,7 +21,8 @@ from providers.base import (
 )
 from providers.catalog.catalog import Catalog
 from providers.quirks import PromptCache
-from tests.answers import every_key, route
+from tests.provider_requests import route
+from tests.upstream_providers import every_key
 
 
 def talk(*messages: tuple[str, tuple[Part, ...]], **fields: Any) -> ChatRequest:

@@ -1,7 +1,7 @@
 """Foundry, with the real SDK and over real HTTP."""
 
-from tests.answers import open_providers
 from tests.upstream import messages
+from tests.upstream_providers import open_providers
 
 
 async def test_answers() -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Usage
-from tests.answers import KEY, chat_request, failure_of, open_providers, route
+from tests.provider_requests import chat_request, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import error_response, messages
+from tests.upstream_providers import KEY, failure_of, open_providers
 
 ROUTE = route("anthropic", reasoning="adaptive")
 

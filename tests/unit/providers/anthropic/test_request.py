@@ -21,7 +21,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from tests.answers import chat_request, route
+from tests.provider_requests import chat_request, route
 
 
 def body(request: ChatRequest, **quirks: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-from tests.answers import chat_request
+from tests.provider_requests import chat_request
 from tests.unit.providers.anthropic.test_request import body
 
 ADAPTIVE = {"type": "adaptive", "display": "summarized"}

@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.answers import open_providers
 from tests.upstream import Upstream, error_response, messages
+from tests.upstream_providers import open_providers
 
 MODEL = "vertex/claude-opus-5-5@20261001"
 PROJECT = {"CLOUD_ML_REGION": "europe-west1", "ANTHROPIC_VERTEX_PROJECT_ID": "my-project"}

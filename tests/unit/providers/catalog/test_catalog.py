@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from providers.base import ProviderError
 from providers.catalog.catalog import Catalog
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, every_key
+from tests.upstream_providers import KEY, every_key
 
 ALL_KEYS = every_key()
 

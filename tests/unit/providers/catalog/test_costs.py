@@ -14,7 +14,7 @@ from providers.catalog.catalog import Catalog
 from providers.catalog.costs import cost_usd, per_million
 from providers.price import Price
 from providers.route import Route
-from tests.answers import every_key
+from tests.upstream_providers import every_key
 
 CATALOG = Catalog(every_key())
 OWN = Price(input=Decimal(10), output=Decimal(20))

@@ -12,7 +12,7 @@ from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError
 from providers.catalog.catalog import Catalog
 from providers.catalog.operator_file import CatalogError, open_catalog, operator_rows
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, every_key
+from tests.upstream_providers import KEY, every_key
 
 
 def catalog(folder: Path, text: str | dict[str, Any], environment: dict[str, str] | None = None) -> Catalog:

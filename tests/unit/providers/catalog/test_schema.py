@@ -12,7 +12,7 @@ from providers.catalog.catalog import Catalog
 from providers.catalog.schema import ModelRow, ProviderRow, shipped_rows
 from providers.quirks import Quirks
 from providers.route import FEATURES
-from tests.answers import every_key
+from tests.upstream_providers import every_key
 
 ROWS = shipped_rows()
 PROVIDERS = {

@@ -12,7 +12,8 @@ from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
 from providers.errors.retry_headers import retry_after_ms
 from providers.http.transport_errors import Stalled
-from tests.answers import KEY, recordings
+from tests.answers import recordings
+from tests.upstream_providers import KEY
 
 HOST = "api.example.com"
 ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), (KEY,))

@@ -36,9 +36,10 @@ from providers.fit.ids import own_call_id
 from providers.openai.chat_request import chat_body
 from providers.openai.responses_request import responses_body
 from providers.route import Route
-from tests.answers import every_key, route
 from tests.dialect_rules import check_chat, check_messages, check_responses
 from tests.examples import examples
+from tests.provider_requests import route
+from tests.upstream_providers import every_key
 
 CATALOG = Catalog(every_key())
 NINE = r"[a-zA-Z0-9]{9}"

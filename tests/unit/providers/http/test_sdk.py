@@ -8,8 +8,9 @@ import pytest
 
 from providers.base import ChatMessage, ChatRequest, TextPart
 from providers.http.sdk import as_is
-from tests.answers import open_providers, route
+from tests.provider_requests import route
 from tests.upstream import chat
+from tests.upstream_providers import open_providers
 
 
 def test_long_lists_are_sent_in_the_extra_body() -> None:

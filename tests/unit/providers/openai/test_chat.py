@@ -9,9 +9,10 @@ from providers.base import Usage
 from providers.openai.chat_chunks import ChatDecoder
 from providers.quirks import Quirks
 from providers.timeouts import Timeouts
-from tests.answers import KEY, chat_request, failure_of, open_providers, route
+from tests.provider_requests import chat_request, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import chat, error_response
+from tests.upstream_providers import KEY, failure_of, open_providers
 
 ROUTE = route()
 

@@ -21,7 +21,7 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.openai.chat_request import chat_arguments, chat_body
-from tests.answers import chat_request, route
+from tests.provider_requests import chat_request, route
 
 TOOL = Tool("weather", "Tells it.", {"type": "object", "properties": {"city": {"type": "string"}}})
 

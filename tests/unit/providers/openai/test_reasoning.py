@@ -17,8 +17,9 @@ from providers.openai.reasoning import RECORD_MAX
 from providers.quirks import Quirks
 from providers.think_tags import ANSWER_RESTATED, REASONING_RESTATED, TAGS
 from providers.thoughts import thought_text
-from tests.answers import Answer, chat_request
+from tests.answers import Answer
 from tests.examples import examples
+from tests.provider_requests import chat_request
 
 FAILURES = Failures(Endpoint("vllm", "vLLM", "", ()))
 Delta = dict[str, Any]

@@ -8,9 +8,11 @@ from msgspec import structs
 from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
 from providers.quirks import Quirks
-from tests.answers import KEY, Batches, chat_request, failure_of, open_providers, route
+from tests.answers import Batches
+from tests.provider_requests import chat_request, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, files_of, load, replay, replayed
 from tests.upstream import RESPONSE, error_response, responses
+from tests.upstream_providers import KEY, failure_of, open_providers
 
 ROUTE = route("openai_responses")
 

@@ -20,7 +20,7 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.openai.responses_request import responses_arguments, responses_body
-from tests.answers import chat_request, route
+from tests.provider_requests import chat_request, route
 
 ROUTE = route("openai_responses")
 

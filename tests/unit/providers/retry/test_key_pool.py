@@ -19,7 +19,7 @@ from providers.retry.key_pool import (
     circuit_name,
 )
 from providers.route import Route
-from tests.answers import route
+from tests.provider_requests import route
 from tests.unit.providers.retry.test_breaker import Clock
 
 ENDPOINT = Endpoint("openai", "OpenAI", "http://x/v1", ("OPENAI_API_KEY",), ("one", "two", "three"))

@@ -19,8 +19,8 @@ from providers.clients import ProviderClients
 from providers.retry.retry import Retries, RetryingClient
 from providers.route import Route
 from providers.timeouts import Timeouts
-from tests.answers import chat_request
 from tests.in_time import check_in_time, checks_time_limit, within
+from tests.provider_requests import chat_request
 from tests.scripted import ScriptedProviders
 from tests.upstream import Script, Upstream, chat, error_response
 

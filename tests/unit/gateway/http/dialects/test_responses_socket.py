@@ -85,7 +85,7 @@ def text_of(event: Event) -> str:
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/openai/v1/responses"])
 async def test_responses_one_after_the_other(server: InLoopServer, path: str) -> None:
-    """A later one continues the one before it, whether that is stored or not."""
+    """Each response continues the one before it, whether that is stored or not."""
     async with opened(server, path) as socket:
         for store in (True, False):
             first = await socket.respond("One", store=store)
@@ -108,7 +108,7 @@ async def test_an_unstored_context_is_only_known_to_its_socket(server: InLoopSer
 
 
 async def test_a_deleted_response_cant_be_continued(server: InLoopServer) -> None:
-    """Also not on the socket that remembers its context."""
+    """This applies even on the socket that remembers its context."""
     async with opened(server) as socket, http_client(server.url) as http:
         for store in (True, False):
             first = (await socket.respond("One", store=store))["response"]["id"]
@@ -181,8 +181,8 @@ async def test_a_fork_onto_another_lane(server: InLoopServer) -> None:
         ('{"type":"response.create","input":"' + "x" * 300_000 + '"}', "too_large", None),
     ],
 )
-async def test_what_cant_be_used_is_answered(frame: str, code: str, param: str | None) -> None:
-    """With an error in the form of the protocol. The socket and its other responses go on."""
+async def test_an_invalid_frame_is_answered(frame: str, code: str, param: str | None) -> None:
+    """The answer is an error in the form of the protocol. The socket and its other responses go on."""
     async with serving(request_items=100) as server, opened(server) as socket:
         await socket.create("Slow", {"rate": 100, "text": "Hello, how are you? " * 5}, stream_id="other")
         await socket.connection.send(frame)
@@ -194,7 +194,7 @@ async def test_what_cant_be_used_is_answered(frame: str, code: str, param: str |
         assert (error["code"], error["param"], set(ends)) == (code, param, {"error", "response.completed"})
 
 
-async def test_fields_of_last_year_and_of_next_year(server: InLoopServer) -> None:
+async def test_old_and_unknown_fields_are_accepted(server: InLoopServer) -> None:
     fields = {"stream": True, "background": False, "client_metadata": {"a": 1}, "user": "u", "service_tier": "ultra"}
     async with opened(server, additional_headers={"openai-beta": "responses_websockets=2026-02-06"}) as socket:
         assert (await socket.respond("Hi", **fields))["type"] == "response.completed"
@@ -239,7 +239,7 @@ async def test_a_client_that_goes_away_stops_its_responses(server: InLoopServer)
 
 
 async def test_a_drain_tells_clients_to_open_another_socket() -> None:
-    """The code after which they reconnect by themselves, and a close code after which the SDK does."""
+    """They get the error code and the close code after which they reconnect by themselves."""
     async with serving() as server, opened(server) as socket:
         await socket.create("Hi", {"rate": 20, "tokens": 4000})
         assert (await socket.event())["type"] == "response.created"
