@@ -59,13 +59,13 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 120, 240, (_pytest("unit", 3, *UNIT_TESTS),))
-E2E = Part("e2e", 260, 425, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
+UNIT = Part("unit", 320, 240, (_pytest("unit", 3, *UNIT_TESTS),))
+E2E = Part("e2e", 380, 450, (_pytest("e2e", 7, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 120, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
-# The lanes of a group run concurrently, on two cores, and the parts of a lane one after another. Most end-to-end tests wait
-# nearly all the time, so six of them can run at once, but not those that measure times. tests/README.md describes the same.
-GROUPS = (((UNIT,), (LINT,)), ((E2E,),), ((TIMED,),))
+# The lanes of a group run concurrently, on two cores, and the parts of a lane one after another. Most tests wait half of the
+# time, so ten of them can run at once, but not those that measure times. tests/README.md describes the same.
+GROUPS = (((E2E,), (UNIT,), (LINT,)), ((TIMED,),))
 
 
 _running: set[subprocess.Popen[bytes]] = set()
