@@ -261,11 +261,19 @@ def _serve_each(listening: socket.socket) -> dict[str, Any] | None:
     return None
 
 
+def _make_gateway() -> None:
+    """Make a gateway that isn't started, so that regular expressions and types that it caches are cached for all gateways."""
+    os.environ.clear()  # each forked process gets its own
+    settings = import_module("gateway.settings").Settings(store="sqlite:///:memory:")
+    import_module("gateway.app").Gateway(settings, {})
+
+
 def _main() -> None:
     for name in IMPORTED:
         import_module(name)
     costs.load()
     shipped_rows()
+    _make_gateway()
     gc.collect()
     gc.freeze()
     order = _serve_each(socket.socket(fileno=int(sys.argv[1])))

@@ -63,6 +63,17 @@ has_node() {
     [[ "$(printf '%s\n' "$node_minimum" "${version#v}" | sort -V | head -n 1)" == "$node_minimum" ]]
 }
 
+# Compile what the Go programs use of the standard library and of other modules, with and without the race detector. The programs
+# themselves are compiled by their tests, and so is the rest if this fails. Go keeps the result in its cache.
+compile_go() {
+    local packages
+    # shellcheck disable=SC2016
+    packages="$(go list -deps -test -f '{{if or .Standard (and .Module (not .Module.Main))}}{{if not .ForTest}}{{.ImportPath}}{{end}}{{end}}' ./... |
+        grep -v '^vendor/')" || return 0
+    go build $packages >/dev/null 2>&1 || true
+    has_cc && CGO_ENABLED=1 go build -race $packages >/dev/null 2>&1 || true
+}
+
 # The failures of npm, go and pip, one per line.
 not_fetched=""
 
@@ -79,7 +90,7 @@ fetch() {
         done
     fi
     if has_go; then
-        (cd clients/go && go mod download) ||
+        (cd clients/go && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly && go mod download && compile_go) ||
             not_fetched+="  go could not fetch the modules of clients/go"$'\n'
     fi
     if [[ -x .venv/bin/python && -z "$(compgen -G '.venv/oldest-pip/*.whl')" ]]; then

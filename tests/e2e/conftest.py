@@ -14,13 +14,16 @@ from tests.page_stage import ReloadedPage, SharedPage, running_browser
 
 # A worker takes a whole file. The longest files start first, so that no worker is left alone with a long file at the end.
 LONGEST = (
-    *("test_page_smooth.py", "test_redis_faults.py", "test_adversary.py", "test_schemathesis.py", "test_archive.py"),
-    *("test_credential_end.py", "test_large_requests.py", "test_workbench.py", "test_floods.py", "test_instances.py"),
-    *("test_upstreams.py", "test_install.py", "test_page_markdown.py", "test_page_sign_in.py", "test_page_looks.py"),
-    *("test_ai_sdk_page.py", "test_package.py", "test_reach.py", "test_page_composer.py", "test_users.py"),
-    *("test_matrix.py", "test_client_library.py", "test_limits.py", "test_process.py", "test_page_chat.py"),
-    *("test_chat_clients.py", "test_redis_cluster.py", "test_page.py", "test_page_states.py", "test_docs_page.py"),
-    *("test_continuation.py", "test_outdated.py", "test_ai_sdk.py", "test_bench.py"),
+    *("test_page_smooth.py", "test_redis_faults.py", "test_archive.py", "test_page_sign_in.py"),
+    *("test_credential_end.py", "test_workbench.py", "test_instances.py", "test_adversary.py", "test_upstreams.py"),
+    *("test_package.py", "test_ai_sdk_page.py", "test_floods.py", "test_large_requests.py"),
+    *("test_client_library.py", "test_page_markdown.py", "test_page_looks.py", "test_matrix.py"),
+    *("test_schemathesis.py", "test_users.py", "test_limits.py", "test_page.py", "test_install.py"),
+    *("test_go.py", "test_docs_page.py", "test_page_chat.py", "test_client_cases.py", "test_redis_cluster.py"),
+    *("test_page_states.py", "test_reach.py", "test_chat_command.py", "test_continuation.py"),
+    *("test_chat_clients.py", "test_bad_input.py", "test_guides.py", "test_python_client.py"),
+    *("test_process.py", "test_js_packages_react.py", "test_strangers.py", "test_page_composer.py"),
+    *("test_ai_sdk.py", "test_tls.py", "test_outdated.py", "test_bench.py"),
 )
 
 

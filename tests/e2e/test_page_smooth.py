@@ -7,6 +7,8 @@ A task is measured in CPU time, not in wall time, so that other load on the mach
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -58,20 +60,29 @@ async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterat
         yield watched
 
 
+async def traced(session: CDPSession, handle: str) -> list[dict[str, Any]]:
+    """Return the events of a trace. It is read as a text, because Playwright would take seconds to pass on the events."""
+    text, is_end = "", False
+    while not is_end:
+        part = await session.send("IO.read", {"handle": handle, "size": 1 << 22})
+        text += base64.b64decode(part["data"]).decode() if part.get("base64Encoded") else part["data"]
+        is_end = part["eof"]
+    events: list[dict[str, Any]] = json.loads(text)["traceEvents"]
+    return events
+
+
 async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list[float]:
     """Return the CPU time in ms of each task of the page's main thread until `meanwhile` is done, longest first."""
     session = await page.context.new_cdp_session(page)
-    events: list[dict[str, Any]] = []
-    complete = asyncio.Event()
-    session.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
-    session.on("Tracing.tracingComplete", lambda _: complete.set())
+    complete: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    session.on("Tracing.tracingComplete", lambda data: complete.set_result(data["stream"]))
     # Tracing takes time too, so trace only the tasks and a mark that identifies the page's thread.
     config = {"includedCategories": ["toplevel", "blink.user_timing"], "excludedCategories": ["*"]}
-    await session.send("Tracing.start", {"traceConfig": config, "transferMode": "ReportEvents"})
+    await session.send("Tracing.start", {"traceConfig": config, "transferMode": "ReturnAsStream"})
     await page.evaluate("() => { performance.mark('the page') }")
     await meanwhile
     await session.send("Tracing.end")
-    await asyncio.wait_for(complete.wait(), 30)
+    events = await traced(session, await asyncio.wait_for(complete, 30))
     (thread,) = {(event["pid"], event["tid"]) for event in events if event["name"] == "the page"}
     tasks = [event for event in events if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) == thread]
     # A coarse CPU clock sometimes includes another task's time. A task's CPU time is at most its duration.
