@@ -121,7 +121,7 @@ class Connection:
     def start(self, fields: dict[str, Any], user: str | None, signal: AbortSignal | None) -> Turn:
         """Start a turn, or return the one that was started with the same id."""
         self.check()
-        turn_id = fields.get("turn") or f"t_{secrets.token_hex(16)}"
+        turn_id = _checked_id(fields.get("turn") or f"t_{secrets.token_hex(16)}")
         existing = self.turns.get(user, turn_id)
         if existing is not None:
             return existing
@@ -147,7 +147,7 @@ class Connection:
     def attach(self, turn_id: str, user: str | None, position: Position) -> Turn:
         """Follow a turn."""
         self.check()
-        existing = self.turns.get(user, turn_id)
+        existing = self.turns.get(user, _checked_id(turn_id))
         if existing is not None:
             return existing
         turn = Turn(turn_id, user, self, position)
@@ -416,3 +416,10 @@ class Connection:
             )
         except TurnwireError:
             return
+
+
+def _checked_id(turn_id: object) -> str:
+    if isinstance(turn_id, str):
+        return turn_id
+    kind = type(turn_id).__name__
+    raise TurnwireError(f"The id of a turn must be a text, not a {kind}.", code="invalid_request", path="turn")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import functools
 import os
 import ssl as ssl_module
@@ -114,9 +113,7 @@ async def send(
             if body is not None:
                 lines.append(f"Content-Length: {len(body)}")
             writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
-            with contextlib.suppress(ConnectionError):  # a server may answer before it has read all, and then close
-                await writer.drain()
-            status, received = await _head(reader)
+            status, received = await _head(reader)  # meanwhile the rest is written: a server may refuse a body half-way
         except BaseException:
             abort(writer.transport, process)
             raise

@@ -45,8 +45,10 @@ class HttpCarrier:
         host.turns.attacher = None
 
     async def open(self) -> None:
-        await find_gateway(self._host.options)
-        await fresh(self._host.options.token)  # a function that fails is an error here, as it is for a socket
+        options = self._host.options
+        await find_gateway(options)
+        # A function that fails is an error here, as it is for a socket.
+        await fresh(options.token, options.open_timeout)
         self.use()
 
     def use(self) -> None:

@@ -187,7 +187,7 @@ class SocketCarrier:
         """Renew the credential on the open socket. If that fails, the next socket gets a fresh one anyway."""
         options = self._host.options
         try:
-            token = await fresh(options.token or options.ticket)
+            token = await fresh(options.token or options.ticket, options.open_timeout)
             await self.request("auth", {"token": token}, None)
         except TurnwireError:
             return
