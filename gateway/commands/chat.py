@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
@@ -32,13 +31,12 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Chat until the user leaves. If standard input isn't a terminal, answer it, and write nothing but the answer.
 
-    Exit with 1 if that fails, with 2 if an option is wrong, and with 130 after Ctrl-C.
+    Exit with 1 if that fails, and with 2 if an option is wrong. Raises `KeyboardInterrupt` after Ctrl-C.
     """
     from gateway.commands.terminal.program import chat  # the other commands don't load the client
 
     url = options.url or environment().get("TURNWIRE_URL") or _local_url()
-    if code := chat(options, url, _token(options.token)):
-        sys.exit(code)
+    chat(options, url, _token(options.token))
 
 
 def _local_url() -> str:
