@@ -1,10 +1,9 @@
-"""The functions that the commands of `turnwire` share: settings, catalog, the exit with an error message, and tables."""
+"""The functions that the commands of `turnwire` share: settings, catalog, and the exit with an error message."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -57,9 +56,3 @@ def load_catalog(settings: Settings) -> Catalog:
         return open_catalog(configuration.environment(), settings.models)
     except CatalogError as error:
         fail(str(error), EXIT_USAGE)
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return one line per row, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.commands.options import format_table
+from gateway.commands.table import format_table
 from gateway.commands.terminal.answer import figures
 from gateway.commands.terminal.attachments import ATTACHED_CHARS_MAX, AttachmentError, attachment
 from gateway.commands.terminal.conversations import (
