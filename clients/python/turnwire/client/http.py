@@ -12,8 +12,8 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from turnwire.client.closed_loop import abort
 from turnwire.client.errors import ConnectFailed
-from turnwire.client.lifetime import abort
 
 HEADERS_MAX = 128
 LINE_BYTES_MAX = 65_536

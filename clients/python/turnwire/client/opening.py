@@ -25,6 +25,7 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from turnwire.client.close_codes import UNAUTHENTICATED, reason_of
+from turnwire.client.closed_loop import abort
 from turnwire.client.codecs import Codec, ErrorAnswer
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import (
@@ -34,7 +35,6 @@ from turnwire.client.errors import (
     Unauthenticated,
 )
 from turnwire.client.events import Ready
-from turnwire.client.lifetime import abort
 from turnwire.client.options import Options
 from turnwire.client.probe import check_protocol, not_a_gateway, place_of, unreachable
 from turnwire.client.records import ErrorRecord

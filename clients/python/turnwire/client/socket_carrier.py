@@ -8,6 +8,7 @@ from typing import Any
 
 from turnwire.client.attachments import Attachments
 from turnwire.client.carrier import Host
+from turnwire.client.closed_loop import reject, settle
 from turnwire.client.codecs import ErrorAnswer, Frame, Result, ResultPiece
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import TurnwireError, WrongLoop
@@ -28,7 +29,6 @@ from turnwire.client.events import (
     UnknownEvent,
 )
 from turnwire.client.http_api import HttpApi
-from turnwire.client.lifetime import reject, settle
 from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.records import Accepted
 from turnwire.client.requests import Pending, Requests

@@ -12,7 +12,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed as SocketClosed
 
-from turnwire.client import close_codes, lifetime
+from turnwire.client import close_codes, closed_loop
 from turnwire.client.backoff import Backoff
 from turnwire.client.codecs import CODECS, Frame
 from turnwire.client.credentials import is_renewable
@@ -157,7 +157,7 @@ class SocketLink:
         self.state = ConnectionState("closed", "Its event loop is gone")
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
-            lifetime.forget(getattr(websocket, "transport", None))
+            closed_loop.forget(getattr(websocket, "transport", None))
 
     async def _run(self) -> None:
         """Read until the connection is closed, and open again what is lost."""
@@ -168,7 +168,7 @@ class SocketLink:
                     return
         finally:
             if self._websocket is not None:
-                lifetime.abort(self._websocket.transport, self._tasks.process)
+                closed_loop.abort(self._websocket.transport, self._tasks.process)
             if self.state.state != "closed":  # the event loop ends, or this was cancelled from outside
                 self._stop(ConnectionClosed("The event loop of the connection has ended. Connect again."))
 
