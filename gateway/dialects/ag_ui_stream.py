@@ -219,7 +219,7 @@ class RunStream(StreamTranslator):
         return encode_sse({**error_event(error), **self._usage(None if event is None else event.usage)})
 
     def stop(self, error: ApiError) -> bytes:
-        """See `StreamTranslator`. At a drain, the run goes on elsewhere: a stream that breaks off doesn't say it failed."""
+        """See `StreamTranslator`. At a drain, the run goes on elsewhere, so the stream breaks off without a failure."""
         if error.code == "shutting_down":
             self.ended = self.is_cut = True
             return b""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway.commands.terminal.screen import Screen
 from turnwire.client import TurnwireError
-from turnwire.client.options import ConnectionState
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.sync import Gateway
 
 

@@ -14,6 +14,7 @@ from turnwire.client.audience import Item
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
 from turnwire.client.closed_loop import reject, settle
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.conversation import ConversationItem
 from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, ProtocolMismatch, TurnwireError
 from turnwire.client.events import (
@@ -24,7 +25,7 @@ from turnwire.client.events import (
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
 from turnwire.client.idle_close import IdleClose
-from turnwire.client.options import ConnectionState, Options, Transport
+from turnwire.client.options import Options
 from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
 from turnwire.client.requests import Pending

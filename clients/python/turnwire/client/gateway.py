@@ -13,11 +13,12 @@ import msgspec
 from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError
 from turnwire.client.connection import Connection
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import Conversation, ConversationItem
 from turnwire.client.errors import LawViolation
 from turnwire.client.events import GatewayEvent, UnknownEvent
 from turnwire.client.fields import Input, StartMessage, ToolLike, start_fields
-from turnwire.client.options import ConnectionState, Credential, Options
+from turnwire.client.options import Credential, Options
 from turnwire.client.pages import Pages
 from turnwire.client.records import (
     CancelOutcome,

@@ -12,12 +12,12 @@ import msgspec
 
 from turnwire.client.backoff import Backoff
 from turnwire.client.carrier import Host
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import ConnectionClosed, CredentialFailed, TurnwireError, WrongLoop, gone_at_ending
 from turnwire.client.events import Durability, GoingAway, TurnDetached
 from turnwire.client.http import HttpError, HttpResponse
 from turnwire.client.http_api import HttpApi, unsupported
-from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.probe import find_gateway
 from turnwire.client.socket_carrier import OF_TURN
 from turnwire.client.sse import EventParser

@@ -10,6 +10,7 @@ from turnwire.client.attachments import Attachments
 from turnwire.client.carrier import Host
 from turnwire.client.closed_loop import reject, settle
 from turnwire.client.codecs import ErrorAnswer, Frame, Result, ResultPiece
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import TurnwireError, WrongLoop
 from turnwire.client.events import (
@@ -29,7 +30,6 @@ from turnwire.client.events import (
     UnknownEvent,
 )
 from turnwire.client.http_api import HttpApi
-from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.records import Accepted
 from turnwire.client.requests import Pending, Requests
 from turnwire.client.socket_link import SocketLink

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from turnwire import client
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import Reattached
 from turnwire.client.fields import Input, ToolLike
 from turnwire.client.in_thread import in_thread, tool_in_thread
 from turnwire.client.loop_thread import LoopThread
-from turnwire.client.options import ConnectionState
 from turnwire.client.records import CancelOutcome
 
 __all__ = ["Conversation", "Gateway", "Pages", "Turn", "connect"]
