@@ -72,7 +72,7 @@ class ChatHistory(KeptHistory):
         return sum(one.parent in asked and one.role == "assistant" for one in self.messages)
 
     def awaits_step(self, answer: str) -> bool:
-        """Return whether the newest message has the results of this answer's tools: then its next step runs now."""
+        """Return whether the newest message has the results of this answer's tools, so that the next step is running."""
         newest = self.messages[-1] if self.messages else None
         return newest is not None and newest.role == "tool" and newest.parent == answer
 

@@ -71,7 +71,7 @@ class SocketFrame(Struct, rename="camel"):
 
 
 class _Envelope(Struct, rename="camel"):
-    """The field of a frame by which an error can be answered."""
+    """The id with which a frame that can't be used is answered."""
 
     request_id: RequestId
 

@@ -20,7 +20,7 @@ def in_thread(
 ) -> Callable[..., Awaitable[Any]] | None:
     """Return an async function that calls `function`, which may wait, in another thread. An async one is returned as it is.
 
-    `executor` has the thread. None: the event loop's.
+    `executor` provides the thread; by default, the event loop's does.
     """
     if function is None or inspect.iscoroutinefunction(function):
         return function
