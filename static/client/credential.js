@@ -16,6 +16,16 @@ export class CredentialTimeout extends TurnwireError {
 }
 
 /**
+ * Returns the function that gives a credential. A token may also be given as a text; a ticket can't, because it opens one socket.
+ * @throws {TypeError} it is neither
+ */
+export function credentialFunction(name, given) {
+  if (given === undefined || given === null || typeof given === "function") return given ?? undefined;
+  if (name === "token" && typeof given === "string") return () => given;
+  throw new TypeError(`\`${name}\` must be a function that returns ${name === "token" ? "a token, or a token" : "a ticket for each socket"}.`);
+}
+
+/**
  * Calls the function for a credential. Returns what it gives, or undefined if there is no function.
  * @param {"token" | "ticket"} name the option that the function is
  * @param {() => string | Promise<string>} [give]

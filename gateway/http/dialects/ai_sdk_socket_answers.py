@@ -212,6 +212,7 @@ class SocketAnswers:
 
 
 def token_in(headers: Mapping[str, str]) -> str | None:
+    """Return the credential in the headers; None if there is none."""
     named = _lowered(headers)
     scheme, _, token = named.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else named.get("x-api-key")
