@@ -14,7 +14,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from gateway.commands.options import EXIT_FAILED, fail, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_FAILED, fail
 from gateway.commands.table import format_table
 from gateway.settings import Settings
 

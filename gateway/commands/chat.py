@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from gateway.commands.options import EXIT_USAGE, fail, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.secret_file import read_secret
 from gateway.settings import environment

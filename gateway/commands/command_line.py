@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from gateway import __version__
 from gateway.commands import admin, archive, backup, chat, check, keys, models, serve
 from gateway.commands.env_file import load_env_file
-from gateway.commands.options import EXIT_USAGE, fail
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.commands.unknown_variables import warn_of_unknown_variables
 from gateway.settings import environment
 

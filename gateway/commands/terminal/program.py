@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from gateway.commands.options import EXIT_FAILED, fail
+from gateway.commands.exits import EXIT_FAILED, fail
 from gateway.commands.terminal.piped import answer_piped
 from gateway.commands.terminal.prompt import Prompt, history_file
 from gateway.commands.terminal.screen import Screen, shown

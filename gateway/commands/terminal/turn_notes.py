@@ -1,4 +1,4 @@
-"""What the chat says about a turn: its progress, its ending, and its tokens, cost and time."""
+"""Notes about a turn in the chat: its progress, its ending, and its tokens, cost and time."""
 
 from __future__ import annotations
 
