@@ -240,7 +240,7 @@ class Connection:
         self.tasks.abandon()
 
     def forget(self) -> None:
-        """Close it when its running turns have ended: the program has forgotten it.
+        """Close it when its running turns have ended. The program has no reference to it any more.
 
         This may be called in any thread, and when Python exits.
         """
