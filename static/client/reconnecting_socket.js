@@ -16,7 +16,7 @@ import { isPage, socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
-/** While there is no network, how often it is tried all the same: `online` may never come. */
+/** How often a socket is tried while there seems to be no network. The event `online` may never come. */
 const TRY_EVERY_MS = 15_000;
 /** How soon a gateway on this machine has to answer after the network was lost. */
 const SUSPECT_MS = 1_000;
@@ -182,7 +182,7 @@ export class ReconnectingSocket {
     return this.#network.lost && !this.#isLocal;
   }
 
-  /** The network is lost. A gateway on this machine is asked whether it still answers; a socket to any other one is dropped. */
+  /** Handles the loss of the network: drops the socket, or asks a gateway on this machine whether it still answers. */
   #onNetworkLost() {
     if (this.#state.state === "closed" || this.#offline) return;
     if (!this.#isLocal) {
@@ -318,7 +318,7 @@ export class ReconnectingSocket {
     return this.#options.transport === "auto" && !this.#usesHttp && (this.#options.token || !this.#needsTicket);
   }
 
-  /** A socket takes long to open. If the gateway answers over HTTP meanwhile, something on the way keeps sockets from opening. */
+  /** Uses HTTP if the gateway answers over it while a socket takes long to open: something on the way may block sockets. */
   async #askWhileOpening(attempt) {
     const error = await this.#check.ask();
     if (attempt !== this.#attempt || this.#socket?.readyState !== 0) return;
