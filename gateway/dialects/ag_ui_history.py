@@ -19,7 +19,7 @@ from gateway.dialects.ag_ui_messages import (
     tool_message,
     user_message,
 )
-from gateway.dialects.base import own_id
+from gateway.dialects.ids import own_id
 from gateway.dialects.kept_history import KeptHistory, digest_of
 from gateway.protocol.events import Message
 from providers.base import Part, ToolCallPart, ToolResultPart

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.dialects.base import media_part
+from gateway.dialects.media import media_part
 from gateway.protocol.events import Message
 from providers.base import (
     FilePart,

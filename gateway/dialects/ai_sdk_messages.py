@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.dialects.base import encode_json, media_part
+from gateway.dialects.base import encode_json
+from gateway.dialects.media import media_part
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import InputMessage
 from providers.base import (

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.base import unsupported
+from gateway.dialects.media import media_part
 from gateway.dialects.responses_request import Content, InputItem
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
