@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.dialects.ag_ui import error_event
-from gateway.dialects.ag_ui_messages import AgMessage, reasoning_id
+from gateway.dialects.ag_ui_messages import AgMessage
+from gateway.dialects.ag_ui_stored_messages import reasoning_id
 from gateway.dialects.base import encode_json, encode_sse
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ApiError, ErrorBody

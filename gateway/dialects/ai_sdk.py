@@ -11,13 +11,13 @@ from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin
 from gateway.dialects.ai_sdk_messages import (
     UiMessage,
     check_messages,
-    error_text,
     last_results,
     spoken_texts,
     system_of,
     user_parts,
     whole_context,
 )
+from gateway.dialects.ai_sdk_parts import error_text
 from gateway.dialects.ai_sdk_request import UiOptions, UiRequest, UiTool
 from gateway.dialects.application_options import OPTION_NAMES, params_of, tool_choice_of
 from gateway.dialects.base import Dialect, Shaped, checked, unsupported

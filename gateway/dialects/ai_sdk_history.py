@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.dialects.ai_sdk_messages import ui_parts
+from gateway.dialects.ai_sdk_parts import ui_parts
 from gateway.dialects.kept_history import KeptHistory
 from gateway.protocol.events import Message
 from providers.base import ToolResultPart

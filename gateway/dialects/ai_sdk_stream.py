@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.dialects.ai_sdk_messages import error_text, source_url, tool_input
+from gateway.dialects.ai_sdk_parts import error_text, source_url, tool_input
 from gateway.dialects.base import encode_json
 from gateway.dialects.resets import SentAnswer
 from gateway.dialects.stream import StreamTranslator

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.dialects.ag_ui import Run, refuse, run_of
 from gateway.dialects.ag_ui_history import METADATA, ThreadHistory, origin_metadata, origin_of, snapshots
-from gateway.dialects.ag_ui_messages import AgMessage, AgPart, AgSource, answer_messages, user_message, user_parts
+from gateway.dialects.ag_ui_messages import AgMessage, AgPart, AgSource, user_parts
+from gateway.dialects.ag_ui_stored_messages import answer_messages, user_message
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart
