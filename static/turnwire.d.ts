@@ -34,7 +34,8 @@ export interface ConnectOptions {
   transport?: Transport;
   /**
    * Returns a credential, for the frame `auth` and for the header `Authorization`. Called for each new socket and shortly
-   * before the credential expires. One that doesn't expire, such as an API key, may be given as a text.
+   * before the credential expires. If it hasn't answered within 10 s, it is called again after a wait. A credential that
+   * doesn't expire, such as an API key, may be given as a text.
    */
   token?: string | (() => string | Promise<string>);
   /**

@@ -9,7 +9,7 @@
  *       if (event.type === "turn.delta") show(event.text);
  *     }
  *     const message = await turn;                          // or only the message: {text, parts, usage, timing, …}
- *     await turn.cancel();                                 // a canceled turn resolves with the text so far
+ *     await turn.cancel();                                 // a cancelled turn resolves with the text so far
  *
  *     const chat = connection.conversation(turn.conversation);
  *     chat.addEventListener("turn", ({ detail }) => …);    // turns that other devices start in it
@@ -36,6 +36,7 @@
 import { codecs } from "./client/codecs.js";
 import { Connection } from "./client/connection.js";
 import { Conversation } from "./client/conversation.js";
+import { credentialFunction } from "./client/credential.js";
 import { LawViolation, TurnwireError } from "./client/errors.js";
 import { arrivedAt } from "./client/event_queue.js";
 import { Turn } from "./client/turn.js";
@@ -65,14 +66,7 @@ export function connect({ url = pageUrl(), ...options } = {}) {
     const message = "This runtime has no WebSocket. Pass one as `webSocket`, for example of the package ws, or let `transport` be \"auto\".";
     throw new TurnwireError({ code: "unsupported", message });
   }
-  return new Connection({ ...options, url: address.href, token: credential("token", options.token), ticket: credential("ticket", options.ticket) });
-}
-
-/** Returns the function that gives a credential. A token may also be given as a text; a ticket can't, because it opens one socket. */
-function credential(name, given) {
-  if (given === undefined || given === null || typeof given === "function") return given ?? undefined;
-  if (name === "token" && typeof given === "string") return () => given;
-  throw new TypeError(`\`${name}\` must be a function that returns ${name === "token" ? "a token, or a token" : "a ticket for each socket"}.`);
+  return new Connection({ ...options, url: address.href, token: credentialFunction("token", options.token), ticket: credentialFunction("ticket", options.ticket) });
 }
 
 function pageUrl() {

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-CLOSE_S = 5.0
+from tests.tcp_listener import listening
 
 
 class FaultProxy:
@@ -20,7 +20,6 @@ class FaultProxy:
         self._passes = asyncio.Event()
         self._passes.set()
         self._refuses = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.delay_s = 0.0
         self.port = 0
@@ -43,18 +42,11 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self._writers.add(writer)
         try:
             await self._serve(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
         finally:
-            writer.transport.abort()
             self._writers.discard(writer)
-            self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
@@ -84,23 +76,10 @@ class FaultProxy:
                 writer.write(data)
                 await writer.drain()
 
-    async def close(self) -> None:
-        """Abort all connections, and wait until they are closed."""
-        for task in self._tasks:
-            task.cancel()
-        async with asyncio.timeout(CLOSE_S):
-            while self._tasks:
-                await asyncio.sleep(0.01)
-
 
 @asynccontextmanager
 async def fault_proxy(target_port: int) -> AsyncIterator[FaultProxy]:
     """Start a proxy. On exit, close it."""
     proxy = FaultProxy(target_port)
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listening(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        listener.close()
-        await proxy.close()

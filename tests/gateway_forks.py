@@ -34,8 +34,9 @@ from providers.catalog.schema import shipped_rows
 
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
-    *("gateway.__main__", "gateway.app", "gateway.server", "gateway.supervisor", "gateway.identity.tokens"),
-    *("gateway.telemetry.logs", "providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
+    *("gateway.commands.command_line", "gateway.app", "gateway.server", "gateway.supervisor"),
+    *("gateway.identity.tokens", "gateway.telemetry.logs"),
+    *("providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
     # Modules that a gateway imports after it is ready, or for a turn or a signal.
     *("providers.demo.model", "openai.resources.chat.completions", "openai.resources.responses"),
     *("anthropic.resources.messages", "genai_prices.data_snapshot", "httpcore2", "truststore", "stringprep"),
@@ -285,7 +286,7 @@ def _main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = ["turnwire", *order["arguments"]]
     random.seed()
-    _run(import_module("gateway.__main__").main)
+    _run(import_module("gateway.commands.command_line").main)
 
 
 def _run(main: Callable[[], None]) -> None:

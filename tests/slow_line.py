@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from tests.tcp_listener import listening
+
 _CHUNK_BYTES = 4_096
 
 
@@ -79,10 +81,5 @@ class SlowLine:
 async def slow_line(target_port: int, round_trip_s: float, bytes_per_s: float) -> AsyncIterator[SlowLine]:
     """Run a slow line to a server on loopback."""
     line = SlowLine(target_port, round_trip_s, bytes_per_s)
-    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
-    line.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(line.serve) as line.port:
         yield line
-    finally:
-        server.close()
-        line.close_connections()

@@ -12,8 +12,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gateway.commands.configuration import load_settings
 from gateway.commands.env_file import load_env_file
-from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
+from gateway.commands.exits import EXIT_FAILED, EXIT_USAGE, fail
 from store.connect import REDIS_PREFIXES, SQLITE_PREFIX
 from store.redis.target import parse_target
 from store.sqlite.database import MEMORY

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from gateway.__main__ import COMMANDS
+from gateway.commands.command_line import COMMANDS
 from gateway.http.operations import OPERATIONS
 from gateway.http.routes import routes
 from gateway.protocol.errors import CODES, CloseCode

@@ -9,7 +9,7 @@ import (
 // that the queue stays short.
 type eventQueue struct {
 	events []Event
-	// more is the text after that of the last event, which is then a *Delta of this queue.
+	// more collects the whole text of the last event, a *Delta. It is nil if nothing was merged into that event.
 	more *strings.Builder
 }
 
@@ -36,7 +36,7 @@ func (q *eventQueue) push(event Event) {
 	q.events = append(q.events, event)
 }
 
-// flush completes the last event.
+// flush gives the last event the text that was merged into it.
 func (q *eventQueue) flush() {
 	if q.more != nil {
 		q.events[len(q.events)-1].(*Delta).Text = q.more.String()

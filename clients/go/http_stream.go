@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// streamSilence is the longest silence of a stream: 2.5 heartbeats.
+const streamSilence = 37500 * time.Millisecond
+
 // serveHTTP makes HTTP the transport, until the client is closed.
 func (c *core) serveHTTP(ctx context.Context) {
 	c.do(func() {
@@ -55,7 +58,7 @@ func (c *core) startLarge(one *request) {
 	one.sent, one.large = true, true
 	c.spawn(func() {
 		body, header := one.body(), http.Header{"Prefer": {"respond-async"}}
-		result, err := c.insisted(one, func() (json.RawMessage, error) { return c.whole(http.MethodPost, "/v1/turns", body, header) })
+		result, err := c.withRetries(one, func() (json.RawMessage, error) { return c.fetchBody(http.MethodPost, "/v1/turns", body, header) })
 		turn := one.turn
 		c.finish(one, result, err)
 		if err == nil && turn != nil {
@@ -149,4 +152,22 @@ func (c *core) stream(ctx context.Context, t *Turn, start *request, retry *backo
 		}
 	}
 	return lines.Err()
+}
+
+// spawn runs f on a goroutine that Close waits for. It needs the lock, and a client that isn't closed.
+func (c *core) spawn(f func()) {
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		f()
+	}()
+}
+
+// finish gives a request its answer, unless it has one.
+func (c *core) finish(one *request, result json.RawMessage, err error) {
+	c.do(func() {
+		if c.requests.take(one) {
+			c.after = append(c.after, func() { one.done(result, err) })
+		}
+	})
 }

@@ -7,43 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/coder/websocket"
 )
-
-// addresses returns the URL of the socket and that of the HTTP API, which is the folder of the socket.
-func addresses(given string) (socket, base string, err error) {
-	invalid := func(why string) error {
-		return &DialError{URL: "the address", Err: &Error{
-			Code: CodeInvalidURL, Message: why + " Use the address of a gateway's socket, such as ws://127.0.0.1:8000/ws.",
-		}, final: true}
-	}
-	parsed, err := url.Parse(given)
-	if err != nil {
-		return "", "", invalid("It isn't a URL.")
-	}
-	switch parsed.Scheme {
-	case "ws", "http":
-		parsed.Scheme = "ws"
-	case "wss", "https":
-		parsed.Scheme = "wss"
-	default:
-		return "", "", invalid(fmt.Sprintf("%q isn't a ws, wss, http or https URL.", given))
-	}
-	if parsed.Hostname() == "" {
-		return "", "", invalid(fmt.Sprintf("%q names no host.", given))
-	}
-	parsed.Fragment = ""
-	if strings.Trim(parsed.Path, "/") == "" {
-		parsed.Path = "/ws"
-	}
-	folder := *parsed
-	folder.Scheme = "http" + strings.TrimPrefix(parsed.Scheme, "ws")
-	folder.RawQuery, folder.RawPath = "", ""
-	folder.Path = parsed.Path[:strings.LastIndex(parsed.Path, "/")]
-	return parsed.String(), folder.String(), nil
-}
 
 // readyFrame is the first frame of the gateway.
 type readyFrame struct {
@@ -144,14 +110,4 @@ func (c *core) firstFrame(ctx context.Context, opened *socket, subprotocol strin
 			"The gateway speaks %q, and this client %s. Update the older one of them.", ready.Protocol, protocolName))
 	}
 	return ready, nil
-}
-
-// shown returns the URL for errors: without a query, which may have a ticket, and without a password.
-func (c *core) shown() string {
-	parsed, err := url.Parse(c.url)
-	if err != nil {
-		return c.url
-	}
-	parsed.RawQuery = ""
-	return parsed.Redacted()
 }

@@ -18,7 +18,7 @@ import (
 
 const ready = `{"type":"ready","protocol":"turnwire.v1","user":"ann","heartbeat_s":15,"limits":{"frame_bytes":65536}}`
 
-// peer is the gateway's side of a socket, which a test plays. It stands for a gateway that does what a real one doesn't.
+// peer is the gateway's side of a socket, which a test plays. It can do what a real gateway never does.
 type peer struct {
 	t       *testing.T
 	conn    *websocket.Conn

@@ -14,7 +14,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from gateway.commands.options import EXIT_FAILED, fail, format_table, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_FAILED, fail
+from gateway.commands.table import format_table
 from gateway.settings import Settings
 
 HELP = "list the turns and connections of an instance, stop one of them, drain the instance, or export or erase a user"

@@ -6,7 +6,9 @@ import asyncio
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, format_table, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_FAILED, EXIT_USAGE, fail
+from gateway.commands.table import format_table
 from gateway.settings import Settings
 from store.connect import is_shared
 from store.errors import StoreError

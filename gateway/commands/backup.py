@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_FAILED, EXIT_USAGE, fail
 from store.connect import SQLITE_PREFIX
 from store.errors import StoreError
 from store.sqlite.backup import back_up

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from gateway.commands.options import EXIT_USAGE, fail, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.secret_file import read_secret
 from gateway.settings import environment
@@ -32,13 +32,12 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Chat until the user leaves. If standard input isn't a terminal, answer it, and write nothing but the answer.
 
-    Exit with 1 if that fails, with 2 if an option is wrong, and with 130 after Ctrl-C.
+    Exit with 1 if that fails, and with 2 if an option is wrong. Raises `KeyboardInterrupt` after Ctrl-C.
     """
     from gateway.commands.terminal.program import chat  # the other commands don't load the client
 
     url = options.url or environment().get("TURNWIRE_URL") or _local_url()
-    if code := chat(options, url, _token(options.token)):
-        sys.exit(code)
+    chat(options, url, _token(options.token))
 
 
 def _local_url() -> str:

@@ -7,7 +7,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from urllib.parse import urlsplit
 
-from gateway.commands.options import EXIT_FAILED, fail, load_catalog, load_settings
+from gateway.commands.configuration import load_catalog, load_settings
+from gateway.commands.exits import EXIT_FAILED, fail
 from gateway.settings import Settings
 from providers.base import (
     ChatMessage,

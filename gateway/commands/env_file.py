@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from gateway.commands.options import EXIT_USAGE, fail
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn_of_exposed_file
 from gateway.settings import (
     ENV_FILE_VARIABLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from gateway.commands.options import EXIT_USAGE, fail
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import DEFAULT_SCOPES, SCOPES, known_scopes
 

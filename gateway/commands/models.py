@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from gateway.commands.options import format_table, load_catalog, load_settings
+from gateway.commands.configuration import load_catalog, load_settings
+from gateway.commands.table import format_table
 from providers.catalog.costs import per_million
 from providers.model_info import ModelInfo
 

@@ -10,7 +10,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from gateway import settings as configuration
-from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
+from gateway.commands.configuration import load_settings
+from gateway.commands.exits import EXIT_FAILED, EXIT_USAGE, fail
 from gateway.commands.secret_exposure import warn, warn_of_exposed_file
 from gateway.identity.origin import is_loopback
 from gateway.setting_values import LEVELS, log_level

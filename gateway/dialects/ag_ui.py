@@ -8,23 +8,15 @@ from typing import Any, Final
 from msgspec import structs
 
 from gateway.dialects.ag_ui_history import ThreadHistory, origin_metadata, origin_of, short_digest, snapshots
-from gateway.dialects.ag_ui_messages import SPEAKERS, AgMessage, result_of, text_of, user_message, user_parts
+from gateway.dialects.ag_ui_messages import SPEAKERS, AgMessage, result_of, text_of, user_parts
 from gateway.dialects.ag_ui_request import AgTool, RunInput, input_of, options_of
+from gateway.dialects.ag_ui_stored_messages import user_message
 from gateway.dialects.application_options import OPTION_NAMES, params_of, tool_choice_of
-from gateway.dialects.base import (
-    TURN_HEADERS,
-    Dialect,
-    Headers,
-    Shaped,
-    checked,
-    conversation_id,
-    encode_json,
-    on_disconnect,
-    own_id,
-    turn_id,
-)
+from gateway.dialects.base import Dialect, Shaped, checked, encode_json
 from gateway.dialects.field_paths import with_input
+from gateway.dialects.ids import conversation_id, own_id
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, digest_of, transcript
+from gateway.dialects.request_headers import TURN_HEADERS, Headers, on_disconnect, turn_id
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Message, TurnStarted
 from gateway.protocol.requests import TurnStart

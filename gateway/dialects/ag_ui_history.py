@@ -11,15 +11,9 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Meta, Struct, ValidationError, convert, structs, to_builtins
 
-from gateway.dialects.ag_ui_messages import (
-    AgMessage,
-    answer_messages,
-    data_chars,
-    is_of_answer,
-    tool_message,
-    user_message,
-)
-from gateway.dialects.base import own_id
+from gateway.dialects.ag_ui_messages import AgMessage, data_chars
+from gateway.dialects.ag_ui_stored_messages import answer_messages, is_of_answer, tool_message, user_message
+from gateway.dialects.ids import own_id
 from gateway.dialects.kept_history import KeptHistory, digest_of
 from gateway.protocol.events import Message
 from providers.base import Part, ToolCallPart, ToolResultPart

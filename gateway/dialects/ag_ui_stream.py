@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.dialects.ag_ui import error_event
-from gateway.dialects.ag_ui_messages import AgMessage, reasoning_id
+from gateway.dialects.ag_ui_messages import AgMessage
+from gateway.dialects.ag_ui_stored_messages import reasoning_id
 from gateway.dialects.base import encode_json, encode_sse
 from gateway.dialects.stream import StreamTranslator
 from gateway.protocol.errors import ApiError, ErrorBody
@@ -219,7 +220,7 @@ class RunStream(StreamTranslator):
         return encode_sse({**error_event(error), **self._usage(None if event is None else event.usage)})
 
     def stop(self, error: ApiError) -> bytes:
-        """See `StreamTranslator`. At a drain, the run goes on elsewhere: a stream that breaks off doesn't say it failed."""
+        """See `StreamTranslator`. At a drain, the run goes on elsewhere, so the stream breaks off without a failure."""
         if error.code == "shutting_down":
             self.ended = self.is_cut = True
             return b""

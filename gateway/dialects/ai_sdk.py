@@ -11,29 +11,20 @@ from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin
 from gateway.dialects.ai_sdk_messages import (
     UiMessage,
     check_messages,
-    error_text,
     last_results,
     spoken_texts,
     system_of,
     user_parts,
     whole_context,
 )
+from gateway.dialects.ai_sdk_parts import error_text
 from gateway.dialects.ai_sdk_request import UiOptions, UiRequest, UiTool
 from gateway.dialects.application_options import OPTION_NAMES, params_of, tool_choice_of
-from gateway.dialects.base import (
-    TURN_HEADERS,
-    Dialect,
-    Headers,
-    Shaped,
-    checked,
-    conversation_id,
-    on_disconnect,
-    own_id,
-    turn_id,
-    unsupported,
-)
+from gateway.dialects.base import Dialect, Shaped, checked, unsupported
 from gateway.dialects.field_paths import with_messages
+from gateway.dialects.ids import conversation_id, own_id
 from gateway.dialects.kept_history import TRANSCRIPT_CHARS_MAX, digest_of, transcript
+from gateway.dialects.request_headers import TURN_HEADERS, Headers, on_disconnect, turn_id
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import TurnStart
 from providers.base import Part, Tool

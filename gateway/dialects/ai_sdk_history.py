@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.dialects.ai_sdk_messages import ui_parts
+from gateway.dialects.ai_sdk_parts import ui_parts
 from gateway.dialects.kept_history import KeptHistory
 from gateway.protocol.events import Message
 from providers.base import ToolResultPart
@@ -72,7 +72,7 @@ class ChatHistory(KeptHistory):
         return sum(one.parent in asked and one.role == "assistant" for one in self.messages)
 
     def awaits_step(self, answer: str) -> bool:
-        """Return whether the newest message has the results of this answer's tools: then its next step runs now."""
+        """Return whether the newest message has the results of this answer's tools, so that the next step is running."""
         newest = self.messages[-1] if self.messages else None
         return newest is not None and newest.role == "tool" and newest.parent == answer
 

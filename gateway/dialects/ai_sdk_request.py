@@ -10,7 +10,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field, structs
 
 from gateway.dialects.ai_sdk_messages import UiMessage
 from gateway.dialects.application_options import ApplicationOptions
-from gateway.dialects.base import Headers, decode_request
+from gateway.dialects.base import decode_request
+from gateway.dialects.request_headers import Headers
 
 UI_HEADER: Final = "x-vercel-ai-ui-message-stream"
 UI_VERSION: Final = "v1"
@@ -71,7 +72,7 @@ class SocketFrame(Struct, rename="camel"):
 
 
 class _Envelope(Struct, rename="camel"):
-    """The field of a frame by which an error can be answered."""
+    """The id with which a frame that can't be used is answered."""
 
     request_id: RequestId
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.dialects.ai_sdk_messages import error_text, source_url, tool_input
+from gateway.dialects.ai_sdk_parts import error_text, source_url, tool_input
 from gateway.dialects.base import encode_json
 from gateway.dialects.resets import SentAnswer
 from gateway.dialects.stream import StreamTranslator
@@ -30,7 +30,7 @@ FINISH_REASONS: Final[dict[FinishReason, str]] = {
     "content_filter": "content-filter",
     "refusal": "content-filter",
 }
-SPOKEN: Final = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
+TEXT_CHUNKS: Final = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
 """The chunks of each kind of part that is streamed as text."""
 BAD_INPUT: Final = "The model's arguments aren't JSON."
 
@@ -88,7 +88,7 @@ class UiStream(StreamTranslator):
             frames += self._close_all()
         self._kinds.append(kind)
         self._ids.append("")
-        if kind in SPOKEN and not event.redacted:
+        if kind in TEXT_CHUNKS and not event.redacted:
             self._heads.append(b"")
             return frames + self._open(number, str(number))
         if kind == "tool_call":
@@ -106,7 +106,7 @@ class UiStream(StreamTranslator):
         return frames
 
     def _open(self, number: int, part_id: str) -> bytes:
-        kind = SPOKEN[self._kinds[number]]
+        kind = TEXT_CHUNKS[self._kinds[number]]
         self._ids[number] = part_id
         self._heads[number] = b'{"type":"%b-delta","id":"%b","delta":' % (kind.encode(), part_id.encode())
         return self._chunks({"type": f"{kind}-start", "id": part_id})
@@ -116,7 +116,7 @@ class UiStream(StreamTranslator):
         for number, part_id in enumerate(self._ids):
             if part_id:
                 self._ids[number] = ""
-                frames += self._chunks({"type": f"{SPOKEN[self._kinds[number]]}-end", "id": part_id})
+                frames += self._chunks({"type": f"{TEXT_CHUNKS[self._kinds[number]]}-end", "id": part_id})
         return frames
 
     def text(self, part: int, text: str) -> bytes:
@@ -152,7 +152,7 @@ class UiStream(StreamTranslator):
         )
 
     def cancelled(self, event: TurnCancelled) -> bytes:
-        """See `StreamTranslator`. What the tools would be called with may be incomplete, so no tool is called."""
+        """See `StreamTranslator`. The arguments of a tool call may be incomplete, so no tool is called."""
         frames = self._begin() + self._close_all()
         if event.by == "limit":
             return frames + self._finish(event.usage, {"type": "finish", "finishReason": "length"})

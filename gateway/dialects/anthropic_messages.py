@@ -13,9 +13,10 @@ from gateway.dialects.anthropic_messages_content import Converted, ToolNames, co
 from gateway.dialects.anthropic_messages_object import message_answer
 from gateway.dialects.anthropic_messages_request import CountTokensRequest, MessagesRequest, ThinkingParam, ToolParam
 from gateway.dialects.anthropic_messages_stream import MessagesStream
-from gateway.dialects.base import Dialect, Headers, Start, checked, decode_request, turn_id, unsupported
+from gateway.dialects.base import Dialect, Start, checked, decode_request, unsupported
 from gateway.dialects.conversation_header import new_input_from, with_conversation
 from gateway.dialects.field_paths import with_input
+from gateway.dialects.request_headers import Headers, turn_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import Effort, Params, Tool, ToolChoice, ToolName

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gateway.dialects.anthropic_messages_request import Block, MessageParam, Source, SystemBlock
-from gateway.dialects.base import encode_json, media_part, unsupported
+from gateway.dialects.base import encode_json, unsupported
+from gateway.dialects.media import media_part
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, ImagePart, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.dialects.base import Dialect, Headers, Start, checked, decode_request, turn_id, unsupported
+from gateway.dialects.base import Dialect, Start, checked, decode_request, unsupported
 from gateway.dialects.chat_completions_messages import Converted, convert_messages
 from gateway.dialects.chat_completions_object import completion
 from gateway.dialects.chat_completions_request import ChatCompletionRequest, NamedTool, ToolSpec
@@ -17,6 +17,7 @@ from gateway.dialects.chat_completions_stream import ChatStream
 from gateway.dialects.conversation_header import new_input_from, with_conversation
 from gateway.dialects.field_paths import with_input, with_messages, without_data
 from gateway.dialects.openai_errors import refuse
+from gateway.dialects.request_headers import Headers, turn_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import Effort, Params, Tool, ToolChoice, ToolName

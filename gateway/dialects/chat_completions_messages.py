@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.base import unsupported
 from gateway.dialects.chat_completions_request import ChatMessage, ContentPart, FileData
+from gateway.dialects.media import media_part
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
 from providers.base import FilePart, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolCallPart, ToolResultPart

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.dialects.base import Headers, conversation_id, on_disconnect
+from gateway.dialects.ids import conversation_id
+from gateway.dialects.request_headers import Headers, on_disconnect
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
 from providers.base import TextPart

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from gateway.dialects.base import Dialect, Headers, Shaped, Start, checked, encode_json, on_disconnect, turn_id
+from gateway.dialects.base import Dialect, Shaped, Start, checked, encode_json
 from gateway.dialects.chat_completions_messages import convert_messages
 from gateway.dialects.field_paths import with_messages
 from gateway.dialects.plain_http_conversation_answers import message_answer
@@ -27,6 +27,7 @@ from gateway.dialects.plain_http_request import (
 )
 from gateway.dialects.plain_http_session_answers import chat_answer, placed_answer
 from gateway.dialects.plain_http_stream import CAMEL, SNAKE, ContentLines, ContentStream, error_line
+from gateway.dialects.request_headers import Headers, on_disconnect, turn_id
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.requests import TurnStart
 from providers.base import Params

@@ -9,21 +9,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.dialects.base import (
-    TURN_HEADERS,
-    Dialect,
-    Headers,
-    Shaped,
-    checked,
-    decode_request,
-    encode_json,
-    on_disconnect,
-    own_id,
-    unsupported,
-)
+from gateway.dialects.base import Dialect, Shaped, checked, decode_request, encode_json, unsupported
 from gateway.dialects.chat_completions import EFFORTS
 from gateway.dialects.field_paths import with_input, without_data
+from gateway.dialects.ids import own_id
 from gateway.dialects.openai_errors import error_object
+from gateway.dialects.request_headers import TURN_HEADERS, Headers, on_disconnect
 from gateway.dialects.responses_ids import CHAIN_PREFIX, new_response_id
 from gateway.dialects.responses_input import Converted, convert_items
 from gateway.dialects.responses_object import TURN_PREFIX, Object

@@ -1,4 +1,4 @@
-"""The ids of responses and of their conversations. One leads to the other for as long as the conversation is kept."""
+"""The ids of responses and of their conversations. The id of a response tells that of its conversation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RESPONSE_ID = re.compile(rf"{TURN_PREFIX}([\w-]{{{CHAIN_CHARS}}})_[\w-]{{1,30}}
 
 
 def new_response_id(previous: str | None = None) -> str:
-    """Return a new id. It shares a part with `previous`, so that the conversation of both can be found by it."""
+    """Return a new id. It shares a part with `previous`, because both are in the same conversation."""
     match = _RESPONSE_ID.fullmatch(previous or "")
     chain = secrets.token_urlsafe(CHAIN_CHARS)[:CHAIN_CHARS] if match is None else match.group(1)
     return f"{TURN_PREFIX}{chain}_{secrets.token_urlsafe(12)}"

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.dialects.base import media_part, unsupported
+from gateway.dialects.base import unsupported
+from gateway.dialects.media import media_part
 from gateway.dialects.responses_request import Content, InputItem
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage
@@ -55,9 +56,9 @@ TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "
 def convert_items(items: str | Sequence[InputItem] | None, *, is_answered: bool = True) -> Converted:
     """Return the messages for the input. Neighboring items of the same author become one message. Raises `ApiError`.
 
-    Images and files in the outputs of functions follow these outputs in a message of the user. If all messages are of
-    the system, the last one becomes the user's, because most providers answer only that; OpenAI answers it, too. With
-    `is_answered` false, the input only prepares a context, and that message stays with the system.
+    Images and files in the outputs of functions follow these outputs in a message of the user. If there are only
+    system messages, the last one becomes a user message: OpenAI answers it, but most providers answer only a user message.
+    With `is_answered` false, the input only prepares a context, and that message stays a system message.
     """
     if isinstance(items, str):
         return Converted([], [InputMessage(role="user", parts=[TextPart(items)])] if items else [], [[0]])
@@ -97,7 +98,7 @@ def _append_media(converted: Converted, media: list[tuple[Part, int]]) -> None:
 
 def _append(converted: Converted, role: Role, parts: list[Part], origin: int) -> None:
     last = converted.messages[-1] if converted.messages else None
-    # Two messages of the user stay two: they are merged for a provider that needs it.
+    # Two user messages in a row stay separate here. They are merged only for a provider that needs it.
     if last is not None and last.role == role and role in {"assistant", "tool"}:
         last.parts.extend(parts)
         converted.origins[-1].extend([origin] * len(parts))
@@ -143,7 +144,7 @@ def _reasoning(item: InputItem) -> list[Part]:
 
 
 def _image(item: InputItem) -> list[Part]:
-    """Return an image of an earlier answer, with its data or the address that it has here."""
+    """Return an image of an earlier answer, with its data, or with its address on this gateway."""
     media_type = f"image/{item.output_format if item.output_format in IMAGE_FORMATS else 'png'}"
     if item.result:
         return [ImagePart(media_type, data=item.result)]

@@ -239,7 +239,7 @@ class ResponsesStream(StreamTranslator):
     # The ends of items.
 
     def _encoded(self, part: int) -> Raw:
-        """Return the text of a part as JSON, which is then encoded no more."""
+        """Return the text of a part as JSON. It is encoded again only if it has grown."""
         pieces = len(self._sent.texts[part])
         known = self._encodings.get(part)
         if known is None or known[0] != pieces:

@@ -58,7 +58,7 @@ class StreamTranslator:
         self._outdated_until = 0
 
     def skip_until(self, seq: int) -> None:
-        """Send nothing for the events before `seq`, the last reset of an answer that is replayed from its beginning."""
+        """Send nothing for the events up to `seq`. In an answer that is replayed, that is the number of its last reset."""
         self._outdated_until = seq
 
     @property

@@ -44,7 +44,7 @@ async def encode_event(translator: StreamTranslator, event: ServerEvent) -> byte
 class EventStream:
     """The response that sends a session's outbox until the turn ends, the client disconnects, or the session stops.
 
-    The stream of a dialect begins with its first bytes: `on_begin` is called then.
+    `on_begin` is called when the response begins. With a dialect, that is when its stream has its first bytes.
     """
 
     def __init__(

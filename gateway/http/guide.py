@@ -1,4 +1,4 @@
-"""`/docs/guide`: the site of the documents, if `make docs` has built it. The page `/docs` is about the addresses."""
+"""`/docs/guide`: the site of the documents, if `make docs` has built it. The page `/docs` describes the API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def guide_dir() -> Path:
 
 
 class Guide(StaticFiles):
-    """The files of the site in a folder, which is looked for when the object is made.
+    """The files of the site in `folder`, which has to exist when this object is made.
 
     Its pages have inline scripts, and may run no others. Their policy allows no other site and no frame, as the chat's does.
     """
@@ -45,7 +45,7 @@ class Guide(StaticFiles):
         """Return the response for a file, or for the index of a folder. `path` is relative to the folder of the site."""
         response = await super().get_response(path, scope)
         if isinstance(response, RedirectResponse):
-            # The address that the client has used isn't known behind a proxy, so that it must be relative.
+            # The address that the client has used isn't known behind a proxy, so the new one is relative.
             response.headers["location"] = scope["path"].rpartition("/")[2] + "/"
         response.headers.update(self._headers or {})
         return response

@@ -64,7 +64,7 @@ def _operation(
 async def about(context: RequestContext) -> Response:
     """Return what this service is, and all of its addresses.
 
-    At its own address, not at `/`, a page of another origin is refused as its socket is. Raises `ApiError`.
+    At `/v1`, but not at `/`, a page whose origin isn't allowed is refused, as its socket would be. Raises `ApiError`.
     """
     settings = context.services.settings
     if context.scope["path"].endswith("/v1"):

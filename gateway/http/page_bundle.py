@@ -30,7 +30,7 @@ _UNKNOWN = re.compile(
 
 
 class BundleError(ValueError):
-    """A module can't be joined, because of how it imports or exports, or because it waits."""
+    """A module can't be joined, because of how it imports or exports, or because it uses `await` outside a function."""
 
 
 def joined(files: Mapping[str, bytes], entries: Sequence[str] = BUNDLES) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from gateway.settings import Settings
 
 
 async def refuse_without_upgrade(_: Request) -> Response:
-    """Return the error response for the socket's path without a WebSocket handshake."""
+    """Return the error response to a request for the socket's path that isn't a WebSocket handshake."""
     refused = HttpError(
         426,
         "This is the address of the WebSocket. Connect with a WebSocket client, or see GET /v1 for plain HTTP. If your "

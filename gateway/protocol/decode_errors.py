@@ -24,7 +24,7 @@ _MISSING_FIELD = re.compile(r"Object missing required field `(\w{1,64})`")
 
 
 def decode_error(error: Exception, *, is_body: bool = False) -> ApiError:
-    """Return the API error for an exception that decoding a frame, or with `is_body` that of an HTTP request, has raised.
+    """Return the API error for `error`, which was raised when a frame, or with `is_body` an HTTP body, was decoded.
 
     Its code is "invalid_frame" if the frame is unreadable or nested too deeply, or has an unknown type, an unknown field
     or a value that no frame may have. It is "invalid_request", with the path, if a field has a wrong value.

@@ -227,7 +227,7 @@ class ConversationDeleted(Struct, frozen=True, tag_field="type", tag="conversati
 
 
 class ConversationsChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="conversations.changed"):
-    """A conversation in the user's list is new, has changed, or was deleted. The fields of a change are its newest state.
+    """A conversation in the user's list is new, has changed, or was deleted. The other fields are its newest state.
 
     `conversation` is None if all conversations of the user were deleted.
     """

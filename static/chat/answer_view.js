@@ -2,10 +2,10 @@
 
 import { copyButton } from "../shared/copy_button.js";
 import { el, icon, setText } from "../shared/dom.js";
-import { formatCost, formatCount, formatDuration, formatRate } from "../shared/format.js";
 import { schedulePaint, schedulePaintWhenIdle } from "../shared/frame_scheduler.js";
+import { AnswerStats } from "./answer_stats.js";
 import { createPartView, createToolResult } from "./part_view.js";
-import { cutText, endingText, errorAdvice, stallText, statusText } from "./status_text.js";
+import { cutText, errorAdvice, stallText, statusText } from "./status_text.js";
 import { VersionArrows } from "./version_arrows.js";
 
 const TICK_MS = 250;
@@ -28,7 +28,7 @@ export class AnswerView {
   #approval = null;
   #toolResults = el("div", { class: "tool-results" });
   #errorSlot = el("div", { class: "error-slot" });
-  #stats = el("p", { class: "answer-stats" });
+  #stats = new AnswerStats();
   #toolbar;
   #arrows;
 
@@ -44,7 +44,7 @@ export class AnswerView {
     this.#stop = el("button", { type: "button", class: "stop", "data-testid": "stop", onclick: () => this.#onStop() }, icon("stop"), "Stop");
     this.#toolbar = this.#createToolbar();
     const head = el("header", { class: "answer-head" }, this.#heading, this.#model, this.#status, this.#stop);
-    const foot = el("footer", {}, this.#toolbar, this.#stats);
+    const foot = el("footer", {}, this.#toolbar, this.#stats.node);
     this.node = el("article", { class: "turn", "data-testid": "turn" }, el("div", { class: "stripe", "aria-hidden": "true" }), head,
       el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#toolResults, this.#errorSlot)), foot);
     message.onChange = (event) => this.#onChange(event);
@@ -156,7 +156,7 @@ export class AnswerView {
     const stall = !ended && (turn || !this.#message.id) ? stallText(turn, this.#actions.connectionState()) : null;
     setText(this.#status, ended ? "" : (stall ?? (turn ? statusText(turn, lastStatus) : "Sending")));
     this.node.toggleAttribute("data-stalled", stall !== null);
-    this.#paintStats();
+    this.#stats.update(this.#message);
   }
 
   #paintParts(parts, isStreaming, deadline) {
@@ -227,37 +227,6 @@ export class AnswerView {
     }
     return buttons;
   }
-
-  #paintStats() {
-    const { ending, usage, cost, timing, timer, trimmedCount } = this.#message;
-    const stats = [];
-    const add = (testid, text, title = "") => text && stats.push({ testid, text, title });
-    if (ending) add("ending", endingText(ending));
-    if (timer?.ttft_ms != null) add("first-token", formatDuration(timer.ttft_ms), firstTokenTitle(timing));
-    if (timer?.total_ms != null) add("total", formatDuration(timer.total_ms), "Total time");
-    const rate = timer?.rate(usage);
-    if (rate) add("speed", formatRate(rate), "Tokens per second after the first token");
-    if (usage) add("tokens", `${formatCount(usage.output_tokens)} token${usage.output_tokens === 1 ? "" : "s"}`, usageTitle(usage));
-    if (timing?.attempts > 1) add("attempts", `${timing.attempts} attempts`, "Requests to the provider");
-    if (trimmedCount) add("trimmed", `${trimmedCount} message${trimmedCount === 1 ? "" : "s"} omitted`, "The oldest messages didn't fit into the model's context window");
-    if (formatCost(cost)) add("cost", formatCost(cost), "Cost of this answer");
-    this.#showStats(stats);
-  }
-
-  #showStats(stats) {
-    const nodes = this.#stats.children;
-    for (const [index, { testid, text, title }] of stats.entries()) {
-      const node = nodes[index] ?? this.#stats.appendChild(el("span"));
-      if (node.dataset.testid !== testid) node.dataset.testid = testid;
-      if (node.title !== title) node.title = title;
-      setText(node, text);
-    }
-    while (nodes.length > stats.length) nodes[nodes.length - 1].remove();
-  }
-}
-
-function firstTokenTitle(timing) {
-  return timing?.ttft_ms == null ? "Time to first token" : `Time to first token; measured by the gateway: ${formatDuration(timing.ttft_ms)}`;
 }
 
 /** Returns the value of `data-state`: the turn's status, with `streaming` for a running turn that has output. */
@@ -265,18 +234,6 @@ function stateOf({ turn, ended }) {
   if (ended) return ended;
   if (!turn) return "starting";
   return turn.status === "running" && turn.parts.length > 0 ? "streaming" : turn.status;
-}
-
-function usageTitle(usage) {
-  const facts = [`${usage.input_tokens} input, ${usage.output_tokens} output`];
-  if (usage.reasoning_tokens) facts.push(`${usage.reasoning_tokens} of them for reasoning`);
-  if (usage.cache_read_tokens) {
-    const percent = Math.min(100, Math.floor((100 * usage.cache_read_tokens) / usage.input_tokens));
-    facts.push(`${usage.cache_read_tokens} of the input from the cache (${percent}%)`);
-  }
-  if (usage.cache_write_tokens) facts.push(`${usage.cache_write_tokens} written to it`);
-  if (usage.estimated) facts.push("estimated");
-  return facts.join("; ");
 }
 
 function createErrorBox(error, buttons) {

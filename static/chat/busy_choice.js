@@ -1,6 +1,6 @@
 /**
- * What a prompt does while an answer streams: it waits for it, starts beside it, or stops it. The first such prompt asks;
- * the choice is remembered and can be changed beside Send. Loaded when the first answer streams.
+ * What happens to a prompt that is sent while an answer streams: it waits for the answer, starts beside it, or stops it. The
+ * first such prompt asks; the choice is remembered and can be changed beside Send. Loaded when the first answer streams.
  */
 
 import { el, icon, setText } from "../shared/dom.js";
@@ -67,7 +67,7 @@ export class BusyChoice {
     this.#sendNow();
   }
 
-  /** Closes the menu and sends the prompt that asked: a choice was made, or the answer ended, so there is none to make. */
+  /** Closes the menu and sends the prompt that asked: a choice was made, or the answer has ended, so none is needed. */
   #sendNow() {
     const send = this.#send;
     this.#menu.hidePopover();

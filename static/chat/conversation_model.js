@@ -2,8 +2,9 @@
  * The model of one conversation: its message tree, its running turns, and the operations on them. Has no DOM.
  *
  * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
- * node of an ended answer), `first-start` (the start that creates the conversation is sent), `created` (it got its id), `info` (its record or `notFound` changed), `stale`
- * (messages may be missing after a lost socket; see `catchUp`), `not-kept` (a prompt wouldn't outlive a reload whole).
+ * node of an ended answer), `first-start` (the start that creates the conversation is sent), `created` (the conversation has
+ * its id), `info` (its record or `notFound` changed), `stale` (messages may be missing after a lost socket; see `catchUp`),
+ * `not-kept` (a reload would lose the prompt or a part of it).
  */
 
 import { runTools } from "./demo_tools.js";
@@ -22,7 +23,7 @@ const EXPIRED = new Set(["not_found", "gone"]);
 
 export class ConversationModel extends EventTarget {
   id = null;
-  /** The page's name for it, as a new one has no id yet. */
+  /** The page's own key for it: a new conversation has no id yet. */
   key = newTurnId();
   /** The conversation's record: `title`, `head`, … */
   info = null;
@@ -34,13 +35,13 @@ export class ConversationModel extends EventTarget {
   loadError = null;
   /** Whether its messages are being loaded. */
   loading = false;
-  /** Settled when they are. @type {Promise<void> | null} */
+  /** Settled when its messages are loaded. @type {Promise<void> | null} */
   loaded = null;
   /** The id of the conversation that was too long, and goes on here. @type {string | null} */
   continuedFrom = null;
   /** The system prompt of a new conversation. Null: see system_prompt.js. @type {string | null} */
   newSystem = null;
-  /** The one with which its first start was sent. @type {string | null} */
+  /** The system prompt with which its first start was sent. @type {string | null} */
   sentSystem = null;
   /** A changed system prompt that isn't saved yet. @type {string | null} */
   unsavedSystem = null;
@@ -396,7 +397,7 @@ export class ConversationModel extends EventTarget {
   }
 }
 
-/** The user replaces a prompt. If it was refused, it isn't to be sent after a reload. */
+/** Forgets a prompt that the user replaces. If it was refused, it must not be sent after a reload. */
 function forgetKept(prompt) {
   if (!prompt.id) for (const { turn } of prompt.children) if (turn?.ended) dropPrompt(turn.id);
 }

@@ -31,8 +31,8 @@ export class Drawer {
 
   /**
    * Adds a tab.
-   * @param {string} name internal
-   * @param {string} title visible
+   * @param {string} name for `show` and `open`
+   * @param {string} title shown on the tab
    * @param {HTMLElement} content
    */
   add(name, title, content) {

@@ -7,7 +7,7 @@ import { textOf } from "./message_tree.js";
 
 /** The gateway counts three bytes as a token. */
 const BYTES_PER_TOKEN = 3;
-/** The context window of a model that doesn't tell it. */
+/** Assumed for a model whose context window isn't known. */
 const WINDOW_TOKENS = 8_000;
 /** A start is one frame of at most 64 KiB, and JSON adds to the text. */
 const BYTES_MAX = 40_000;
@@ -35,7 +35,7 @@ export async function handOverText(answer, mode, window, ask) {
   return join("This conversation goes on from an earlier one, which became too long. This is a summary of it:", summary, question);
 }
 
-/** Returns the messages up to `node` that fit into a number of bytes, oldest first. A message isn't cut, but for the newest. */
+/** Returns the messages up to `node` that fit into a number of bytes, oldest first. Only the newest one may be cut. */
 export function lastExchanges(node, bytes) {
   const texts = [];
   let left = bytes;

@@ -7,7 +7,7 @@ const ATTEMPTS = 2;
 const RETRY_MS = 500;
 
 /**
- * Starts a turn and returns `{turn}`, because a turn is also a promise. Its events arrive over the connection.
+ * Starts a turn. Its events arrive over the connection. Returns `{turn}`, because a turn itself, as a promise, would be awaited.
  * @param {import("../turnwire.js").Connection} connection
  * @param {object} fields those of `turn.start`, with `turn`
  */

@@ -4,8 +4,8 @@ import { copyButton } from "../shared/copy_button.js";
 import { el, icon, isComposing, setText } from "../shared/dom.js";
 import { onEscape } from "../shared/escape_stack.js";
 import { fileTextName } from "./file_text.js";
+import { createImage } from "./image_view.js";
 import { textOf } from "./message_tree.js";
-import { createImage } from "./part_view.js";
 import { VersionArrows } from "./version_arrows.js";
 
 export class PromptView {

@@ -5,7 +5,7 @@ import { el, setText } from "../shared/dom.js";
 /**
  * Shows the time in the toolbar of a message's view.
  * @param {HTMLElement} view
- * @param {{created_at?: string, role: string}} message one without a time is new: it gets the present one
+ * @param {{created_at?: string, role: string}} message a message without a time is new, and gets the current time
  */
 export function showTime(view, message) {
   const toolbar = view.querySelector(":scope > .actions, :scope > footer > .actions");

@@ -69,7 +69,7 @@ export class SystemPrompt {
     if (conversation === this.#conversation) this.update();
   }
 
-  /** The first start of a new conversation was made: its prompt is not the next one's. */
+  /** The first start of a new conversation was made. The next new conversation begins without its prompt. */
   onFirstStart() {
     setDraft(DRAFT, "");
   }

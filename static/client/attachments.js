@@ -70,8 +70,8 @@ export class Attachments {
   }
 
   /**
-   * Returns whether this first event may arrive a second time, which is true once for each attach from the start: the first
-   * one was on its way, because of an attached conversation, when the attach was sent.
+   * Returns whether the turn's first event may arrive again. Each attach from the start allows that once. If its conversation
+   * is attached, too, the first event may have been on its way when the turn was attached.
    */
   beginsAgain(turn) {
     return this.#fromStart.delete(turn.id);

@@ -3,6 +3,7 @@
 import { reasonText } from "./abort_reason.js";
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
+import { freshCredential } from "./credential.js";
 import { Emitter } from "./emitter.js";
 import { connectionClosed, FrameTooLarge, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
@@ -256,7 +257,7 @@ export class Connection extends Emitter {
     this.#uploading.add(turn.id);
     try {
       const { startOverHttp } = await import("./large_start.js");
-      await startOverHttp(this.#url, await this.#token?.(), { ...fields, turn: turn.id });
+      await startOverHttp(this.#url, await freshCredential("token", this.#token), { ...fields, turn: turn.id });
       // If it was withdrawn meanwhile, the gateway may have it all the same.
       if (turn.ended) await this.request("turn.cancel", { turn: turn.id });
       else this.#attachments.attach([turn]);
@@ -327,7 +328,7 @@ export class Connection extends Emitter {
     if (!this.#credential || expires_at === this.#renewedExpiry) return;
     this.#renewedExpiry = expires_at;
     try {
-      const token = await this.#credential();
+      const token = await freshCredential(this.#token ? "token" : "ticket", this.#credential);
       if (token) await this.request("auth", { token });
     } catch (cause) {
       // A lost socket needs no renewal: the next one has a credential of its own.

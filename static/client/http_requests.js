@@ -78,7 +78,7 @@ export class HttpRequests {
     return { models: result.models, default: result.default };
   }
 
-  /** Measures the way to the gateway. @throws {Lost} */
+  /** Asks the gateway something small, so that the round trip can be measured. @throws {Lost} */
   async ping() {
     await this.#about();
     return { t: Date.now() };

@@ -7,6 +7,7 @@
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf, codecs, PROTOCOL } from "./codecs.js";
+import { CredentialTimeout, freshCredential } from "./credential.js";
 import { callListener } from "./emitter.js";
 import { connectionClosed, FrameTooLarge, notEncodable, TurnwireError } from "./errors.js";
 import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
@@ -15,7 +16,7 @@ import { isPage, socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
-/** While there is no network, how often it is tried all the same: `online` may never come. */
+/** How often a socket is tried while there seems to be no network. The event `online` may never come. */
 const TRY_EVERY_MS = 15_000;
 /** How soon a gateway on this machine has to answer after the network was lost. */
 const SUSPECT_MS = 1_000;
@@ -181,7 +182,7 @@ export class ReconnectingSocket {
     return this.#network.lost && !this.#isLocal;
   }
 
-  /** The network is lost. A gateway on this machine is asked whether it still answers; a socket to any other one is dropped. */
+  /** Handles the loss of the network: drops the socket, or asks a gateway on this machine whether it still answers. */
   #onNetworkLost() {
     if (this.#state.state === "closed" || this.#offline) return;
     if (!this.#isLocal) {
@@ -215,7 +216,6 @@ export class ReconnectingSocket {
     clearTimeout(this.#openingTimer);
     const attempt = ++this.#attempt;
     this.#backoff.onConnecting();
-    this.#watchdog.start();
     this.#setState({ state: "connecting" });
     try {
       if (this.#usesHttp) await this.#openHttp(attempt);
@@ -229,6 +229,7 @@ export class ReconnectingSocket {
     const codec = this.#codec;
     const { url, token } = await this.#credentials();
     if (attempt !== this.#attempt) return;
+    this.#watchdog.start();
     const socket = this.#createSocket(url, [codec.subprotocol], token);
     this.#usesHttp = false;
     socket.onopen = () => this.#onOpen(socket, codec, token);
@@ -243,6 +244,7 @@ export class ReconnectingSocket {
       this.#probe ??= new SocketProbe(() => this.#openBeside(), () => this.#options.isIdle(), (socket, message) => this.#moveTo(socket, message));
     }
     this.#usesHttp = true;
+    this.#watchdog.start();
     this.#setHandlers(new HttpSocket(this.#options.url, token), codecs.json);
   }
 
@@ -275,16 +277,16 @@ export class ReconnectingSocket {
   /** Returns the address and the credential of a socket. */
   async #credentials() {
     const url = new URL(this.#options.url);
-    const ticket = await this.#options.ticket?.();
+    const ticket = await freshCredential("ticket", this.#options.ticket);
     if (ticket) url.searchParams.set("ticket", ticket);
     this.#needsTicket = Boolean(ticket);
-    return { url: url.href, token: await this.#options.token?.() };
+    return { url: url.href, token: await freshCredential("token", this.#options.token) };
   }
 
   /** Returns the credential for HTTP. @throws {TurnwireError} there is only a ticket, which opens a socket and nothing else */
   async #httpToken() {
     const { token, ticket } = this.#options;
-    if (token || !(await ticket?.())) return token?.();
+    if (token || !(await freshCredential("ticket", ticket))) return freshCredential("token", token);
     throw new TurnwireError({ code: "unsupported", message: "A ticket opens only WebSockets. Pass `token` to use HTTP." });
   }
 
@@ -316,7 +318,7 @@ export class ReconnectingSocket {
     return this.#options.transport === "auto" && !this.#usesHttp && (this.#options.token || !this.#needsTicket);
   }
 
-  /** A socket takes long to open. If the gateway answers over HTTP meanwhile, something on the way keeps sockets from opening. */
+  /** Uses HTTP if the gateway answers over it while a socket takes long to open: something on the way may block sockets. */
   async #askWhileOpening(attempt) {
     const error = await this.#check.ask();
     if (attempt !== this.#attempt || this.#socket?.readyState !== 0) return;
@@ -337,7 +339,7 @@ export class ReconnectingSocket {
     }
     // The credential endpoint is usually as unreachable as the gateway, and comes back with it.
     console.warn("turnwire: failed to open a socket; retrying", cause);
-    this.#onLost(0, "Couldn't open a socket");
+    this.#onLost(0, cause instanceof CredentialTimeout ? cause.reason : "Couldn't open a socket");
   }
 
   #onMessage(data, codec) {
@@ -459,7 +461,7 @@ export class ReconnectingSocket {
   /** Returns whether a fresh credential is refused. A socket with a header doesn't tell: it just doesn't open. */
   async #isTokenRefused() {
     const { HttpRequests } = await import("./http_requests.js");
-    const token = await Promise.resolve(this.#options.token()).catch(() => null);
+    const token = await freshCredential("token", this.#options.token).catch(() => null);
     const error = token && (await new HttpRequests(this.#options.url, token).send({ type: "models.list" }).catch((error) => error));
     return error?.code === UNAUTHENTICATED;
   }

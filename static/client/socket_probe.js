@@ -1,8 +1,11 @@
 /** While HTTP is used, tries at a growing interval whether a WebSocket opens again. It never interrupts a turn. */
 
-const FIRST_MS = 15_000;
-const CAP_MS = 600_000;
-const OPENED_MS = 10_000;
+/** The wait before the first try, and the longest one. Each failure doubles it. */
+const WAIT_MS = 15_000;
+const WAIT_MAX_MS = 600_000;
+/** How long a socket may take until its first message. */
+const OPENING_MS = 10_000;
+/** The wait before the next look whether a turn is still running. */
 const BUSY_MS = 1_000;
 
 export class SocketProbe {
@@ -10,13 +13,13 @@ export class SocketProbe {
   #isIdle;
   #onReady;
   #timer = 0;
-  #wait_ms = FIRST_MS;
+  #wait_ms = WAIT_MS;
   #socket = null;
 
   /**
    * @param {() => Promise<WebSocket>} open opens a socket with its credential
    * @param {() => boolean} isIdle whether no turn is running, and no request waits
-   * @param {(socket: WebSocket, message: object) => void} onReady takes a socket over, and its first message, `ready`
+   * @param {(socket: WebSocket, message: object) => void} onReady receives the socket with its first message, `ready`, and uses it from then on
    */
   constructor(open, isIdle, onReady) {
     this.#open = open;
@@ -30,9 +33,9 @@ export class SocketProbe {
     this.#timer = setTimeout(() => void this.#try(), this.#wait_ms * (0.75 + Math.random() / 2));
   }
 
-  /** Tries soon: the network is another one, perhaps. */
+  /** Tries soon, because the network may have changed. */
   hurry() {
-    this.#wait_ms = FIRST_MS;
+    this.#wait_ms = WAIT_MS;
     if (!this.#timer) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#try(), BUSY_MS);
@@ -49,7 +52,7 @@ export class SocketProbe {
       this.#timer = setTimeout(() => void this.#try(), BUSY_MS);
       return;
     }
-    const timer = (this.#timer = setTimeout(() => this.#failed(), OPENED_MS));
+    const timer = (this.#timer = setTimeout(() => this.#failed(), OPENING_MS));
     try {
       const socket = await this.#open();
       if (timer !== this.#timer) {
@@ -72,12 +75,12 @@ export class SocketProbe {
     }
     this.#socket = null;
     this.stop();
-    this.#wait_ms = FIRST_MS;
+    this.#wait_ms = WAIT_MS;
     this.#onReady(socket, message);
   }
 
   #failed() {
-    this.#wait_ms = Math.min(CAP_MS, this.#wait_ms * 2);
+    this.#wait_ms = Math.min(WAIT_MAX_MS, this.#wait_ms * 2);
     this.start();
   }
 

@@ -2,21 +2,23 @@
  * Streams the events of many turns over HTTP, each by a response of server-sent events.
  *
  * A browser opens at most six connections to a server that speaks HTTP/1.1. Requests need some of them, so only a few turns
- * are streamed at a time. If others wait, a stream is stopped after a second, and its turn waits in turn. It continues from
- * its position, so nothing is lost.
+ * are streamed at a time. If other turns wait, a stream is stopped after a second. It continues later, from its position, so
+ * nothing is lost.
  */
 
 import { serverSentEvents } from "./event_stream_parser.js";
 import { Lost } from "./http_requests.js";
 
 const STREAMS_MAX = globalThis.document || globalThis.WorkerGlobalScope ? 4 : 256;
+/** How long a stream keeps its place while other turns wait. */
 const ROTATE_MS = 1_000;
 /** The gateway sends something at least every 15 s. A stream that is silent for longer is opened again. */
 const SILENT_MS = 45_000;
+/** How long the gateway may take to answer the request for a stream. */
 const ACCEPTED_MS = 30_000;
 const RETRY_BASE_MS = 500;
 const RETRY_CAP_MS = 20_000;
-/** Why a stream was aborted: it makes room for another, or nothing came. */
+/** The reason of an abort after which the stream is opened again: another turn waits for its place, or nothing came. */
 const PAUSED = Symbol("paused");
 
 const ENDINGS = new Set(["turn.completed", "turn.cancelled", "turn.failed"]);
@@ -139,7 +141,7 @@ export class TurnStreams {
     this.#fill();
   }
 
-  /** Opens the response. A start whose answer was lost is a start again: its id makes that safe. */
+  /** Opens the response. A start whose answer was lost is sent again: its id makes that safe. */
   async #request({ abort, last, start, turn }) {
     const timer = setTimeout(() => abort.abort(), ACCEPTED_MS);
     const headers = { accept: "text/event-stream", ...(last && { "last-event-id": last }) };

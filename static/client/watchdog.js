@@ -16,7 +16,7 @@ export class Watchdog {
     this.#onTimeout = onTimeout;
   }
 
-  /** Starts the watch over an attempt to open a socket. It has 10 s to get a credential and the first frame. */
+  /** Starts the watch over a socket that opens. It has 10 s for the first frame. */
   start() {
     this.stop();
     this.#limit_ms = READY_TIMEOUT_MS;
@@ -51,5 +51,6 @@ export class Watchdog {
 
   stop() {
     clearInterval(this.#timer);
+    this.#dueAt = Infinity;
   }
 }

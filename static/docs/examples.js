@@ -76,7 +76,7 @@ function shell(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** JSON is Python, but for three words. */
+/** Writes a JSON value in Python, in which null, true and false have other names. */
 function pythonValue(value) {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";

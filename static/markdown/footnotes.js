@@ -1,6 +1,6 @@
 /**
- * Footnotes: `[^name]` in the text, and `[^name]: …` for the note, which is shown where it stands. A reference counts if
- * the text has its note. The notes are numbered in their order.
+ * Footnotes: `[^name]` in the text, and `[^name]: …` for the note, which is shown where it is written. A reference without a
+ * note stays text. The notes are numbered in their order.
  */
 
 import { el } from "../shared/dom.js";
@@ -53,7 +53,7 @@ function keyOf(name) {
 /**
  * Numbers the notes of a text.
  * @param {object[]} blocks all blocks without blocks in them
- * @param {object} links the link references; gets the notes that count
+ * @param {object} links the link references, to which the notes of complete blocks are added
  * @param {(index: number) => boolean} counts whether a block is complete
  */
 export function numberNotes(blocks, links, counts) {

@@ -3,7 +3,7 @@
 import { FORMULA_CHARS_MAX } from "./math_text.js";
 
 const DEPTH_MAX = 60;
-/** A formula that defines macros may be long only after their expansion. */
+/** A formula that defines macros must be short, because its expansion may be long. */
 const DEFINITIONS = /\\(?:[gex]?def|(?:re)?new(?:command|environment)|providecommand|(?:future)?let|global|long)(?![a-zA-Z])/;
 const DEFINING_CHARS_MAX = 500;
 const OPTIONS = { throwOnError: true, strict: "ignore", trust: false, maxSize: 20, output: "htmlAndMathml" };
@@ -26,7 +26,7 @@ export function formulaTree(katex, source, displayMode) {
   }
 }
 
-/** Returns whether groups are nested too deeply: each level makes the boxes of the next one taller. */
+/** Returns whether groups are nested too deeply. Each level makes the formula taller. */
 function isTooDeep(source) {
   let depth = 0;
   for (const character of source) {

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from tests.client_cases.frames import CLOSE, Frame, Frames, encoded
+from tests.tcp_listener import listening
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 RECEIVE_BUFFER_BYTES = 16_384
@@ -105,7 +106,6 @@ class Relay:
         self.problems = []
         self._accepts = True
         self._links: set[_Link] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._asked_to_wait_until = 0.0
 
     def cut(self) -> None:
@@ -134,19 +134,8 @@ class Relay:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            if self._accepts:
-                await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-            self._tasks.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._accepts:
+            return
         head = await reader.readuntil(b"\r\n\r\n")
         is_socket = b"upgrade: websocket" in head.lower()
         if is_socket and self.upgrades not in ("pass", "close"):
@@ -291,22 +280,13 @@ class Relay:
             self.cuts.pop(0)
             raise _Cut
 
-    async def close(self) -> None:
-        """Cut all connections, and wait until they are closed."""
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 @asynccontextmanager
 async def relay(target: int) -> AsyncIterator[Relay]:
     """Start a relay to the gateway at the port `target`. On exit, close it."""
     one = Relay(target)
-    listener = await asyncio.start_server(one.serve, "127.0.0.1", 0)
-    one.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield one
-    finally:
-        listener.close()
-        await one.close()
+    async with listening(one.serve) as one.port:
+        try:
+            yield one
+        finally:
+            one.cut()

@@ -123,3 +123,21 @@ test("a start that is sent over HTTP, and whose credential is refused, fails wit
   equal([message, retryable], ["Sign-in is missing or has expired.", false]);
   equal(connection.state.state, "live");
 });
+
+test("a function for a credential that never answers is called again, and a start over HTTP doesn't wait for it", async (stage) => {
+  const { warn } = console;
+  console.warn = () => {};
+  const gateway = await stage.scripted([{ expect: "auth" }, ready]);
+  let asked = 0;
+  const connection = stage.connect(gateway, { token: () => (++asked === 1 ? new Promise(() => {}) : "good") });
+  const other = stage.connect(await stage.gateway(), { token: () => (asked > 0 && other?.state.state === "live" ? new Promise(() => {}) : "good") });
+  await live(other);
+  const large = other.start({ ...demoStart("Hello."), input: "x".repeat(100_000) });
+  const waiting = await next(connection, "state", ({ state }) => state === "waiting");
+  equal(waiting.reason, "The function `token` hasn't answered within 10 s");
+  const { message, retryable } = await refused(large, "credential_timeout");
+  equal([message, retryable], ["The function `token` hasn't answered within 10 s. Check what it waits for, then try again.", true]);
+  await live(connection);
+  console.warn = warn;
+  equal([asked, other.state.state], [2, "live"]);
+});

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.__main__ import main
+from gateway.commands.command_line import main
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import known_scopes
 from tests.demo import expected

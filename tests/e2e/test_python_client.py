@@ -435,6 +435,53 @@ async def test_a_token_function_that_fails_over_http(tmp_path: Path) -> None:
             assert failed.code == "credential_failed"
 
 
+@pytest.mark.parametrize("transport", ["socket", "http"])
+async def test_a_token_function_that_never_answers(tmp_path: Path, transport: str) -> None:
+    """Opening fails with an error that names the function, and so does a start over HTTP."""
+    async with gateway_process(tmp_path, {}) as process:
+        hangs = True
+
+        async def token() -> str:
+            if hangs:
+                await asyncio.Event().wait()
+            return "token"
+
+        options: dict[str, Any] = {"transport": transport, "token": token, "open_timeout": 1.0}
+        failed = await refused(process.url, **options)
+        assert (failed.code, failed.retryable) == ("credential_failed", True)
+        assert "hasn't answered within 1 s" in failed.message
+        hangs = False
+        async with connect(process.url, **options) as gateway:
+            hangs = True
+            with pytest.raises(TurnwireError) as raised:
+                await gateway.request("turn.estimate", input="x" * 100_000)
+            assert raised.value.code == "credential_failed"
+
+
+@pytest.mark.parametrize("transport", ["socket", "http"])
+async def test_starts_that_cannot_be_sent(tmp_path: Path, transport: str) -> None:
+    """A start with a field of another type, or one that is too large for the gateway, fails with an error that says so."""
+    async with gateway_process(tmp_path, {}) as process:
+        async with connect(process.url, transport=transport) as gateway:  # type: ignore[arg-type]
+            starts: list[dict[str, Any]] = [
+                *({"input": value} for value in (object(), [object()], 5)),
+                *({"messages": value} for value in (object(), [5], [{"role": "user", "parts": 5}])),
+                {"input": "Hi", "tools": object()},
+            ]
+            for fields in starts:
+                with pytest.raises(TurnwireError) as raised:
+                    await gateway.start(**fields)
+                assert raised.value.code == "invalid_request", fields
+            for method in (gateway.start, gateway.attach):
+                with pytest.raises(TurnwireError, match="id of a turn must be a text"):
+                    method(turn=[1])  # type: ignore[arg-type]
+            for _ in range(3):
+                with pytest.raises(TurnwireError) as raised:
+                    await gateway.start("x" * 30_000_000)
+                assert raised.value.code == "too_large"
+            assert gateway.running == []
+
+
 async def test_services_tools_and_large_starts(tmp_path: Path) -> None:
     """A service acts for two users on one connection. Tools are called until the model answers. An image that doesn't fit
     in a frame is sent over HTTP, and its turn arrives on the socket."""

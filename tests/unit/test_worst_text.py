@@ -27,8 +27,9 @@ from gateway.dialects.ai_sdk import Submission
 from gateway.dialects.ai_sdk_request import request_id_in as ui_request_id_in
 from gateway.dialects.ai_sdk_request import request_of as ui_request_of
 from gateway.dialects.anthropic_messages import start_of as message_start_of
-from gateway.dialects.base import media_part, own_id
 from gateway.dialects.chat_completions import start_of
+from gateway.dialects.ids import own_id
+from gateway.dialects.media import media_part
 from gateway.dialects.plain_http import start_of_stream
 from gateway.dialects.responses import create_of
 from gateway.dialects.responses_ids import is_response_id
@@ -685,9 +686,9 @@ ROWS = [
     Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
     Row("Last-Event-ID", lambda: parse_last_event_id(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
     Row("Content-Type", lambda: _check_type(header("content-type", "application/json" + fill(";")))),
-    Row("a dialect's media", lambda: media_part("data:a/b" + fill(";a=b"), ""), "dialects.base._DATA_URL"),
-    Row("a dialect's media: a type", lambda: media_part("data:" + fill("a."), ""), "dialects.base._DATA_URL"),
-    Row("a dialect's id", lambda: own_id("t", fill("a")), "dialects.base._OWN_ID"),
+    Row("a dialect's media", lambda: media_part("data:a/b" + fill(";a=b"), ""), "dialects.media._DATA_URL"),
+    Row("a dialect's media: a type", lambda: media_part("data:" + fill("a."), ""), "dialects.media._DATA_URL"),
+    Row("a dialect's id", lambda: own_id("t", fill("a")), "dialects.ids._OWN_ID"),
     Row("a response's id", lambda: is_response_id("resp_" + fill("a_")), "responses_ids._RESPONSE_ID"),
     Row("a stream's id", lambda: STREAM_ID.fullmatch(fill("a.")), "responses_socket.STREAM_ID"),
     Row(

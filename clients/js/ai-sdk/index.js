@@ -20,11 +20,11 @@ export class TurnwireChatTransport {
   #ownsConnection;
   #start;
   #cancelOnAbort;
-  /** Of each chat: the id of the stored message of each UI message. */
+  /** By chat and UI message: the id of the stored message. */
   #storedIds = new Map();
-  /** Of each chat: the turn that its messages were read without, because it ran. */
+  /** By chat: the running turn whose messages `messages` has left out. */
   #pending = new Map();
-  /** The chats that are watched, each as often as it is. */
+  /** The ids of the watched chats, one for each call of `watch` that isn't released. */
   #watched = [];
 
   /** @param {import("./index.js").TransportOptions} [options] */
@@ -274,7 +274,7 @@ export class TurnwireChatTransport {
   };
 }
 
-/** Does the work, but doesn't wait for it any more when the signal is aborted: without a connection, it may take long. */
+/** Waits for the work, or until the signal is aborted: without a connection, the work may take long. */
 async function orAborted(signal, work) {
   if (!signal) return work();
   signal.throwIfAborted();

@@ -1,4 +1,4 @@
-"""Notes about a lost connection, while the gateway is awaited. At the prompt they would disturb what the user types."""
+"""Notes about a lost connection, shown while the user waits for the gateway, and not while the user types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway.commands.terminal.screen import Screen
 from turnwire.client import TurnwireError
-from turnwire.client.options import ConnectionState
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.sync import Gateway
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from gateway.commands.options import format_table
+from gateway.commands.table import format_table, shortened
 from gateway.commands.terminal.screen import Screen, shown
 from turnwire.client import ConversationRecord, Message
 from turnwire.client.sync import Pages
 
 LISTED_MAX = 15
 SHOWN_MESSAGES_MAX = 20
-TITLE_CHARS_MAX = 60
+TITLE_WIDTH_MAX = 60
 
 Item = TypeVar("Item")
 
@@ -37,8 +37,7 @@ def conversation_table(records: list[ConversationRecord], current: str | None) -
 
 def one_line(text: str) -> str:
     """Return the beginning of a text in one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_CHARS_MAX else f"{line[: TITLE_CHARS_MAX - 1]}…"
+    return shortened(" ".join(text.split()), TITLE_WIDTH_MAX)
 
 
 def branch(messages: list[Message], head: str | None) -> list[Message]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from gateway.commands.options import EXIT_FAILED, fail
-from gateway.commands.terminal.answer import AnswerText
+from gateway.commands.exits import EXIT_FAILED, fail
+from gateway.commands.terminal.answer_text import AnswerText
 from gateway.commands.terminal.screen import shown
 from gateway.commands.terminal.session import ctrl_c_aborts
 from gateway.commands.terminal.state import ChatState

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from gateway.commands.options import EXIT_FAILED, fail
+from gateway.commands.exits import EXIT_FAILED, fail
 from gateway.commands.terminal.piped import answer_piped
 from gateway.commands.terminal.prompt import Prompt, history_file
 from gateway.commands.terminal.screen import Screen, shown
@@ -17,13 +17,12 @@ from gateway.settings import environment
 from turnwire.client import CertificateUntrusted, TurnwireError
 from turnwire.client.sync import Gateway, connect
 
-EXIT_INTERRUPTED = 130
 
+def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> None:
+    """Chat with the gateway at `url` until the user leaves, or answer what is piped in. Exit with 1 if that fails.
 
-def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
-    """Chat with the gateway at `url` until the user leaves, or answer what is piped in. Return the exit code.
-
-    Exit with 1 if that fails.
+    Raises:
+        KeyboardInterrupt: The user has stopped an answer to what is piped in, or the opening of the connection.
     """
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None:  # this program was started without it
@@ -38,10 +37,9 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
     try:
         if not sys.stdin.isatty():
             answer_piped(connected, state)
-            return 0
+            return
         with connected() as gateway:
             _interact(gateway, url, state)
-            return 0
     except CertificateUntrusted as error:
         # What follows in the message is for programs.
         fact = shown(error.message).partition(" If ")[0]
@@ -53,8 +51,6 @@ def chat(options: Namespace, url: str, token: Callable[[], str] | None) -> int:
     except OSError as error:
         sys.stdout = None  # what it still holds can't be written at exit either
         fail(f"The answer can't be written: {error.strerror}.", EXIT_FAILED)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
 
 
 def _interact(gateway: Gateway, url: str, state: ChatState) -> None:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from gateway.commands.terminal.answer import AnswerView, ending_note
+from gateway.commands.terminal.answer import AnswerView
 from gateway.commands.terminal.connection_notes import ConnectionNotes
 from gateway.commands.terminal.prompt import Prompt
 from gateway.commands.terminal.screen import Screen
 from gateway.commands.terminal.slash import Leave, run_command
 from gateway.commands.terminal.state import ChatState
+from gateway.commands.terminal.turn_notes import ending_note
 from turnwire.client import AbortController, TurnCancelled, TurnCompleted, TurnFailedEvent, TurnStarted, TurnwireError
 from turnwire.client.sync import Gateway, Turn
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.commands.options import format_table
-from gateway.commands.terminal.answer import figures
+from gateway.commands.table import format_table
 from gateway.commands.terminal.attachments import ATTACHED_CHARS_MAX, AttachmentError, attachment
 from gateway.commands.terminal.conversations import (
     LISTED_MAX,
@@ -18,6 +17,7 @@ from gateway.commands.terminal.conversations import (
 )
 from gateway.commands.terminal.screen import Screen
 from gateway.commands.terminal.state import ChatState
+from gateway.commands.terminal.turn_notes import figures
 from turnwire.client import Model
 from turnwire.client.sync import Gateway
 

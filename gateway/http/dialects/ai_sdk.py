@@ -18,9 +18,10 @@ from gateway.dialects.ai_sdk_request import (
     stop_of,
 )
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import Headers, conversation_id
+from gateway.dialects.ids import conversation_id
 from gateway.dialects.plain_http import PLAIN_HTTP
 from gateway.dialects.plain_http_request import ChatBody, is_chat_body
+from gateway.dialects.request_headers import Headers
 from gateway.http.dialects import plain_http_turns
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat, stop_chat, ui_messages
 from gateway.http.dialects.conversations import find_running

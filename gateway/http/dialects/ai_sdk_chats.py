@@ -9,7 +9,7 @@ from msgspec import UNSET
 from gateway.dialects.ai_sdk import Submission, check_repeated
 from gateway.dialects.ai_sdk_history import ChatHistory, origin_of
 from gateway.dialects.ai_sdk_stream import UiStream
-from gateway.dialects.base import own_id
+from gateway.dialects.ids import own_id
 from gateway.http.dialects.conversations import (
     ChatSession,
     attach_to,

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from gateway.dialects.ai_sdk import AI_SDK
-from gateway.dialects.ai_sdk_messages import error_text
+from gateway.dialects.ai_sdk_parts import error_text
 from gateway.dialects.ai_sdk_request import frame_of, request_id_in
 from gateway.dialects.base import encode_json
 from gateway.http.dialects.ai_sdk_socket_answers import SocketAnswers, token_in

@@ -12,7 +12,8 @@ import structlog
 from gateway.dialects.ai_sdk import Submission
 from gateway.dialects.ai_sdk_request import SocketFrame, request_of_frame
 from gateway.dialects.ai_sdk_stream import SocketUiStream
-from gateway.dialects.base import conversation_id, encode_json
+from gateway.dialects.base import encode_json
+from gateway.dialects.ids import conversation_id
 from gateway.http.dialects.ai_sdk_chats import resume_chat, start_chat
 from gateway.http.dialects.socket_session import SocketSession
 from gateway.identity.user_in_header import AS_HEADER
@@ -212,6 +213,7 @@ class SocketAnswers:
 
 
 def token_in(headers: Mapping[str, str]) -> str | None:
+    """Return the credential in the headers; None if there is none."""
     named = _lowered(headers)
     scheme, _, token = named.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else named.get("x-api-key")

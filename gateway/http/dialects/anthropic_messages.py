@@ -11,8 +11,9 @@ from starlette.responses import Response
 from gateway.dialects.anthropic_messages import MESSAGES, count_of, start_of
 from gateway.dialects.anthropic_messages_request import CountTokensRequest, MessagesRequest
 from gateway.dialects.anthropic_models import AnthropicModel, AnthropicModels, model_object, models_page
-from gateway.dialects.base import Headers, Start, renamed
+from gateway.dialects.base import Start, renamed
 from gateway.dialects.models import find_listed
+from gateway.dialects.request_headers import Headers
 from gateway.http.dialects.serving import check_size, serve_start
 from gateway.http.models import ModelGet, all_models
 from gateway.http.operation import Operation, RequestContext, ResponseSpec

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from gateway.dialects.base import conversation_id
 from gateway.dialects.chat_completions import CHAT_COMPLETIONS, start_of
 from gateway.dialects.chat_completions_request import ChatCompletionRequest
 from gateway.dialects.chat_completions_stream import ChatStream
+from gateway.dialects.ids import conversation_id
 from gateway.dialects.models import ModelCatalog, ModelObject
 from gateway.http import models
 from gateway.http.dialects.serving import TURN_HEADER, serve_start, skip_withdrawn, stream_turn, view_at

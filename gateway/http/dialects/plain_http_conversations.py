@@ -128,7 +128,7 @@ async def _decoded_conversation(context: RequestContext) -> ConversationBody:
 
 
 async def _changed(context: RequestContext, request: p.ConversationCreate | p.ConversationUpdate) -> Conversation:
-    """Return the conversation after a request that was checked as one in a frame would be. Raises `ApiError`."""
+    """Check a request as if it had come in a frame, handle it, and return its conversation. Raises `ApiError`."""
     names = {"conversation": "id", "system": "system_prompt"}
     try:
         checked = convert_request(type(request), msgspec.to_builtins(request))

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from msgspec import UNSET
 from starlette.responses import Response
 
-from gateway.dialects.base import Headers
 from gateway.dialects.plain_http import (
     PLAIN_HTTP,
     UserStart,
@@ -21,6 +20,7 @@ from gateway.dialects.plain_http import (
 )
 from gateway.dialects.plain_http_session_answers import Sent
 from gateway.dialects.plain_http_stream import SNAKE, FollowedStream
+from gateway.dialects.request_headers import Headers
 from gateway.http.dialects.conversations import find_running
 from gateway.http.dialects.plain_http_conversations import NamedConversation
 from gateway.http.dialects.serving import (

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from msgspec import UNSET, json, structs
 from starlette.responses import Response
 
-from gateway.dialects.base import Headers, Shaped, Start, failure_of, renamed
+from gateway.dialects.base import Shaped, Start, failure_of, renamed
+from gateway.dialects.request_headers import Headers
 from gateway.dialects.stream import StreamTranslator
 from gateway.http.event_stream import EventStream
 from gateway.http.operation import RequestContext

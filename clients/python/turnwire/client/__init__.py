@@ -12,6 +12,7 @@
 """
 
 from turnwire.client.abort import AbortController, AbortSignal
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import Conversation, Reattached
 from turnwire.client.errors import (
     Aborted,
@@ -57,7 +58,7 @@ from turnwire.client.events import (
     to_wire,
 )
 from turnwire.client.gateway import Gateway, Opening, connect
-from turnwire.client.options import ConnectionState, Credential
+from turnwire.client.options import Credential
 from turnwire.client.pages import Pages
 from turnwire.client.records import (
     Accepted,

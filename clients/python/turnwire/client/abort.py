@@ -22,7 +22,7 @@ Listener = Callable[[], None]
 
 
 class AbortSignal:
-    """Tells whether, and why, something shall stop. Made by an `AbortController`, by `timeout` or by `any`."""
+    """Tells whether something has to stop, and why. Made by an `AbortController`, by `timeout` or by `any`."""
 
     def __init__(self) -> None:
         self._aborted = False
@@ -48,7 +48,7 @@ class AbortSignal:
 
     @property
     def reason(self) -> object:
-        """What was given to `abort`. None if it wasn't aborted, or without a reason."""
+        """What was given to `abort`. None if it wasn't aborted, or if no reason was given."""
         return self._reason
 
     def throw_if_aborted(self) -> None:
@@ -67,9 +67,9 @@ class AbortSignal:
         return self.reason
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` once in the running event loop, when it is aborted: soon, if it already was.
+        """Call `listener` once, in the running event loop, when the signal is aborted. If it was already, call it soon.
 
-        Return a function that takes the listener away. A listener MUST NOT raise an exception.
+        Return a function that removes the listener. A listener MUST NOT raise an exception.
         """
         loop = asyncio.get_running_loop()
 
@@ -117,7 +117,7 @@ class AbortController:
 
 
 class _TimeoutSignal(AbortSignal):
-    """Compares the clock. A timer runs only while something listens."""
+    """Is aborted once its time is over. A timer runs only while something listens."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _TimeoutSignal(AbortSignal):
 
 
 class _AnySignal(AbortSignal):
-    """Asks its sources, and listens to them only while something listens to it."""
+    """Is aborted once one of its sources is. It listens to them only while something listens to it."""
 
     def __init__(self, signals: Iterable[AbortSignal]) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class _AnySignal(AbortSignal):
 
 
 def reason_text(reason: object) -> str | None:
-    """Return the text of a reason, which may be any object, as a request carries it. None: it has none."""
+    """Return the text for a request of a reason, which may be any object. None: there is no text."""
     if reason is None:
         return None
     try:

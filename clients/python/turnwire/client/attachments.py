@@ -29,7 +29,7 @@ Request = Callable[[str, dict[str, Any], str | None], Awaitable[Any]]
 
 
 class Attachments:
-    """`socket_number` returns that of the live socket, or None if there is none."""
+    """Sends the attach requests on the live socket. `socket_number` returns its number, or None if no socket is live."""
 
     def __init__(self, request: Request, turns: FollowedTurns, socket_number: Callable[[], int | None]) -> None:
         self._request = request
@@ -86,8 +86,10 @@ class Attachments:
         self._detached_since_request.add(key)
 
     def begins_again(self, turn: Turn) -> bool:
-        """Whether the first event may arrive a second time, which is true once for each attach from the start: the first
-        one was on its way, because of an attached conversation, when the attach was sent."""
+        """Return whether the turn's first event may arrive again. Each attach from the start allows that once.
+
+        If its conversation is attached, too, the first event may have been on its way when the turn was attached.
+        """
         key = (turn.user, turn.id)
         found = key in self._from_start
         self._from_start.discard(key)

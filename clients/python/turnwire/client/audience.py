@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 from weakref import WeakSet
 
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import ConversationItem
 from turnwire.client.events import GatewayEvent, UnknownEvent
-from turnwire.client.options import ConnectionState
 from turnwire.client.subscription import Subscription
 
 Key = tuple[str | None, str | None]

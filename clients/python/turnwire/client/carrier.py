@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.errors import TurnwireError
 from turnwire.client.events import GatewayEvent, TurnStarted, UnknownEvent
 from turnwire.client.followed import FollowedTurns
-from turnwire.client.options import ConnectionState, Options, Transport
+from turnwire.client.options import Options
 from turnwire.client.requests import Pending
 from turnwire.client.tasks import Tasks
 from turnwire.client.turn import Turn

@@ -1,4 +1,4 @@
-"""The core of a `Gateway`: its turns and what it watches, over a carrier."""
+"""The core of a `Gateway`: starts, follows and cancels turns, and sends requests, over a carrier."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import asyncio
 import contextlib
 import secrets
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from turnwire.client.abort import AbortSignal, reason_text
-from turnwire.client.audience import Audience, Item, Key
+from turnwire.client.audience import Item
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError, report
 from turnwire.client.carrier import Carrier
-from turnwire.client.conversation import ConversationItem, Reattached
+from turnwire.client.closed_loop import reject, settle
+from turnwire.client.connection_state import ConnectionState, Transport
+from turnwire.client.conversation import ConversationItem
 from turnwire.client.errors import CallbackFailed, ConnectFailed, ConnectionClosed, ProtocolMismatch, TurnwireError
 from turnwire.client.events import (
-    ConversationDeleted,
-    ConversationsChanged,
-    ConversationUpdated,
     GatewayEvent,
     TurnStarted,
     UnknownEvent,
 )
 from turnwire.client.followed import FollowedTurns
 from turnwire.client.http_carrier import HttpCarrier
-from turnwire.client.lifetime import reject, settle
-from turnwire.client.options import ConnectionState, Options, Transport
+from turnwire.client.idle_close import IdleClose
+from turnwire.client.options import Options
 from turnwire.client.probe import find_gateway
 from turnwire.client.records import CancelOutcome, Position
 from turnwire.client.requests import Pending
@@ -36,6 +34,7 @@ from turnwire.client.subscription import Subscription
 from turnwire.client.tasks import Tasks
 from turnwire.client.turn import Turn
 from turnwire.client.watched import Watched
+from turnwire.client.watching import Watching
 
 CALLBACKS_S = 5.0
 """How long a connection that is closed waits for the callbacks of its turns."""
@@ -49,9 +48,8 @@ class Connection:
         self.tasks = Tasks()
         self.turns = FollowedTurns(self._start_remote)
         self._closed: TurnwireError | None = None
-        self._at_exit: weakref.finalize[..., Any] | None = None
-        self._watched: dict[Key, Watched] = {}
-        self._audience = Audience()
+        self._watching = Watching()
+        self._idle_close = IdleClose(self.tasks, self.turns, self.abandon)
         self._reports: set[asyncio.Task[None]] = set()
         self._carrier: Carrier = HttpCarrier(self) if options.transport == "http" else SocketCarrier(self)
 
@@ -121,7 +119,7 @@ class Connection:
     def start(self, fields: dict[str, Any], user: str | None, signal: AbortSignal | None) -> Turn:
         """Start a turn, or return the one that was started with the same id."""
         self.check()
-        turn_id = fields.get("turn") or f"t_{secrets.token_hex(16)}"
+        turn_id = _checked_id(fields.get("turn") or f"t_{secrets.token_hex(16)}")
         existing = self.turns.get(user, turn_id)
         if existing is not None:
             return existing
@@ -147,7 +145,7 @@ class Connection:
     def attach(self, turn_id: str, user: str | None, position: Position) -> Turn:
         """Follow a turn."""
         self.check()
-        existing = self.turns.get(user, turn_id)
+        existing = self.turns.get(user, _checked_id(turn_id))
         if existing is not None:
             return existing
         turn = Turn(turn_id, user, self, position)
@@ -194,21 +192,17 @@ class Connection:
             kind, {name: value for name, value in fields.items() if value is not None}, user
         )
 
-    async def attach_list(self, user: str | None) -> None:
-        """Attach to the list of conversations."""
-        await self._attach((user, None))
+    async def watch(self, conversation: str | None, user: str | None) -> None:
+        """Attach to a conversation; None: to the list of conversations."""
+        self.check()
+        await self._watching.attach((user, conversation), self._carrier)
 
-    async def detach_list(self, user: str | None) -> None:
-        """Detach from the list of conversations."""
-        await self._detach((user, None))
-
-    async def attach_conversation(self, conversation: str, user: str | None) -> None:
-        """Attach to a conversation."""
-        await self._attach((user, conversation))
-
-    async def detach_conversation(self, conversation: str, user: str | None) -> None:
-        """Detach from a conversation."""
-        await self._detach((user, conversation))
+    async def unwatch(self, conversation: str | None, user: str | None) -> None:
+        """Detach from a conversation; None: from the list of conversations."""
+        self.check()
+        watched = self._watching.detach((user, conversation))
+        if watched is not None and self.state.state == "live":
+            await self.request(watched.detach_type, watched.fields, watched.user)
 
     async def ping(self) -> float:
         """Measure the round trip, in seconds."""
@@ -219,12 +213,12 @@ class Connection:
     def subscribe(self) -> Subscription[Item]:
         """Iterate what belongs to no turn."""
         self.check()
-        return self._audience.subscribe()
+        return self._watching.audience.subscribe()
 
     def subscribe_to(self, conversation: str, user: str | None) -> Subscription[ConversationItem]:
         """Iterate what happens in a conversation while it is attached."""
         self.check()
-        return self._audience.subscribe_to((user, conversation))
+        return self._watching.audience.subscribe_to((user, conversation))
 
     async def close(self) -> None:
         """Close it. Wait up to `CALLBACKS_S` for callbacks that run or still have to be called. No task is left."""
@@ -246,7 +240,7 @@ class Connection:
         self.tasks.abandon()
 
     def forget(self) -> None:
-        """Close it when its running turns have ended: the program has forgotten it.
+        """Close it when its running turns have ended. The program has no reference to it any more.
 
         This may be called in any thread, and when Python exits.
         """
@@ -254,29 +248,7 @@ class Connection:
             self.abandon()
         elif self.state.state != "closed":
             with contextlib.suppress(RuntimeError):
-                self.tasks.loop.call_soon_threadsafe(self._close_when_idle)
-
-    def _close_when_idle(self) -> None:
-        running = self.turns.running()
-        if running:
-            running[0]._on_end(self._look_again)
-            if self._at_exit is None:
-                self._at_exit = weakref.finalize(asyncio, self._abandon_at_exit)
-        else:
-            self.tasks.cancel()
-            self._forget_exit()
-
-    def _forget_exit(self) -> None:
-        if self._at_exit is not None:
-            self._at_exit.detach()
-
-    def _look_again(self) -> None:
-        if self.tasks.reachable:
-            self.tasks.loop.call_soon(self._close_when_idle)
-
-    def _abandon_at_exit(self) -> None:
-        if self.state.state != "closed":
-            self.abandon()
+                self.tasks.loop.call_soon_threadsafe(self._idle_close.begin)
 
     # The host of the carrier.
 
@@ -317,75 +289,31 @@ class Connection:
 
     def watched(self) -> list[Watched]:
         """Return what is attached on every socket."""
-        return [watched for watched in self._watched.values() if watched.wanted]
+        return self._watching.attached
 
     def on_event(self, event: GatewayEvent | UnknownEvent | TurnStarted) -> None:
         """Hand on an event that belongs to no turn."""
-        if isinstance(event, TurnStarted):
-            return  # of a conversation that isn't attached any more
-        if isinstance(event, ConversationUpdated | ConversationDeleted):
-            key = (event.user, event.conversation)
-            if isinstance(event, ConversationDeleted) and key in self._watched:
-                self._watched[key].wanted = False
-            self._audience.tell_of(key, event)
-        self._audience.tell(event)
+        if not isinstance(event, TurnStarted):  # of a conversation that isn't attached any more
+            self._watching.on_event(event)
 
     def on_state(self, state: ConnectionState) -> None:
         """Hand on a new state."""
-        self._audience.tell(state)
+        self._watching.audience.tell(state)
 
     def on_closed(self, error: TurnwireError) -> None:
         """End everything: the connection is closed for good."""
         self._closed = error
-        self._forget_exit()
-        for watched in self._watched.values():
-            watched.on_refused(error)
+        self._idle_close.on_closed()
         for turn in self.turns.running():
             self.turns.fail(turn, error)
-        self._audience.close()
-
-    async def _attach(self, key: Key) -> None:
-        self.check()
-        watched = self._watched.get(key)
-        if watched is None:
-            watched = self._watched[key] = Watched(*key, self._reattached(key))
-        if not watched.wanted:
-            watched.wanted = True
-            try:
-                self._carrier.watch(watched)
-            except TurnwireError:
-                watched.wanted = False
-                raise
-        await watched.answered()
-
-    async def _detach(self, key: Key) -> None:
-        self.check()
-        watched = self._watched.pop(key, None)
-        if watched is None or not watched.wanted:
-            return
-        watched.detach()
-        if self.state.state == "live":
-            await self.request(watched.detach_type, watched.fields, watched.user)
-
-    def _reattached(self, key: Key) -> Callable[[int], None]:
-        user, conversation = key
-
-        def on_again(revision: int) -> None:
-            if conversation is None:  # changes in between are lost: the program has to list the conversations again
-                self.on_event(ConversationsChanged(user=user, change="reattached"))
-            else:
-                self._audience.tell_of(key, Reattached(conversation, revision))
-
-        return on_again
+        self._watching.close(error)
 
     def _start_remote(self, event: TurnStarted) -> Turn | None:
         """Return a turn that another program has started in an attached conversation."""
-        key = (event.user, event.conversation)
-        watched = self._watched.get(key) if event.conversation is not None else None
-        if watched is None or not watched.wanted:
+        if event.conversation is None or not self._watching.is_attached((event.user, event.conversation)):
             return None
         turn = Turn(event.turn, event.user, self)
-        self._audience.tell_of(key, turn)
+        self._watching.on_turn(turn, event)
         return turn
 
     def _cancel_soon(self, turn: Turn, reason: object) -> None:
@@ -416,3 +344,10 @@ class Connection:
             )
         except TurnwireError:
             return
+
+
+def _checked_id(turn_id: object) -> str:
+    if isinstance(turn_id, str):
+        return turn_id
+    kind = type(turn_id).__name__
+    raise TurnwireError(f"The id of a turn must be a text, not a {kind}.", code="invalid_request", path="turn")

@@ -92,7 +92,7 @@ class Conversation:
             answer = await self._request("conversation.messages", limit=limit, before=before)
             return msgspec.convert(answer["messages"][::-1], list[Message]), answer.get("next")
 
-        return Pages(fetch, newest_first=False)
+        return Pages(fetch, reverses_all=True)
 
     async def cancel(self, reason: object = None) -> dict[str, CancelOutcome]:
         """Cancel its running turns, whoever started them. Return the outcome for each turn."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 from turnwire.client.errors import CredentialFailed, TurnwireError
 from turnwire.client.options import Credential
 
 
-async def fresh(credential: Credential | None) -> str | None:
-    """Return the credential, from its function if it is one. Raise `CredentialFailed` if that fails.
+async def fresh(credential: Credential | None, timeout_s: float) -> str | None:
+    """Return the credential, from its function if it is one. Raise `CredentialFailed` if that fails or takes too long.
 
     An error whose `retryable` is False, as a `TurnwireError` can have it, is final.
     """
     if credential is None:
         return None
+    limit = None
     try:
         value: object = credential() if callable(credential) else credential
         if inspect.isawaitable(value):
-            value = await value
+            async with asyncio.timeout(timeout_s) as limit:
+                value = await value
     except TurnwireError as error:
         raise _failed(error, retryable=error.retryable) from error
     except Exception as error:
+        if limit is not None and limit.expired():
+            raise CredentialFailed(
+                f"The function for the token or ticket hasn't answered within {timeout_s:g} s. Check what it waits for."
+            ) from error
         raise _failed(error, retryable=True) from error
     if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
         raise CredentialFailed(

@@ -56,7 +56,7 @@ class ConnectFailed(TurnwireError, ConnectionError):
     default_code = "unreachable"
     default_retryable = True
     perhaps_blocked = False
-    """Whether it may be only the WebSocket that a proxy doesn't let through."""
+    """Whether a proxy may have blocked the WebSocket, while HTTP would get through."""
 
 
 class NotAGateway(ConnectFailed):
@@ -88,7 +88,7 @@ class Unauthenticated(ConnectFailed):
 
 
 class CredentialFailed(ConnectFailed):
-    """The function that returns the token or ticket has raised an exception, which is the `__cause__`."""
+    """The function that returns the token or ticket has raised an exception, which is the `__cause__`, or takes too long."""
 
     default_code = "credential_failed"
 

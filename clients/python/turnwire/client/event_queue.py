@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from io import StringIO
 
+from turnwire.client.closed_loop import settle
 from turnwire.client.errors import TurnwireError
 from turnwire.client.events import TurnDelta, TurnEvent
-from turnwire.client.lifetime import settle
 
 
 class EventQueue:

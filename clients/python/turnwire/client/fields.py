@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -27,28 +27,34 @@ def start_fields(
     continue_: bool | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Return the fields that are given, as the protocol names them."""
+    """Return the fields that are given, as the protocol names them.
+
+    A value of another type is returned as it is, so that the start is refused with the path of its field.
+    """
     given = {name: value for name, value in fields.items() if value is not None}
     if input is not None:
-        given["input"] = input if isinstance(input, str) else [_part(part) for part in input]
+        given["input"] = input if isinstance(input, str) else _each(_part, input)
     if messages is not None:
-        given["messages"] = [_message(message) for message in messages]
+        given["messages"] = _each(_message, messages)
     if tools is not None:
-        given["tools"] = [_tool(item) for item in tools]
+        given["tools"] = _each(_tool, tools)
     if continue_ is not None:
         given["continue"] = continue_
     return given
+
+
+def _each(convert: Callable[[Any], Any], values: object) -> Any:
+    return [convert(value) for value in values] if isinstance(values, Iterable) else values
 
 
 def _part(part: PartLike) -> Any:
     return msgspec.to_builtins(part) if isinstance(part, Part) else part
 
 
-def _message(message: StartMessage) -> dict[str, Any]:
+def _message(message: Any) -> Any:
     if isinstance(message, Message):
-        return {"role": message.role, "parts": [_part(part) for part in message.parts]}
-    parts = message.get("parts", [])
-    return {**message, "parts": [_part(part) for part in parts]}
+        return {"role": message.role, "parts": _each(_part, message.parts)}
+    return {**message, "parts": _each(_part, message.get("parts", []))} if isinstance(message, Mapping) else message
 
 
 def _tool(item: ToolLike) -> Any:

@@ -14,7 +14,7 @@ OUTCOMES_MAX = 2_000
 
 
 class Attacher(Protocol):
-    """What has to know whether the events of a turn arrive."""
+    """Attaches turns, and is told whether the events of a turn arrive."""
 
     def attach(self, turns: list[Turn]) -> None:
         """Attach to turns from their positions."""
@@ -29,7 +29,7 @@ class Attacher(Protocol):
         """No more events of the turn arrive."""
 
     def begins_again(self, turn: Turn) -> bool:
-        """Whether the turn's first event may arrive a second time."""
+        """Return whether the turn's first event may arrive again."""
 
 
 class FollowedTurns:
@@ -44,7 +44,7 @@ class FollowedTurns:
         self._start_remote = start_remote
         self._turns: dict[Key, Turn] = {}
         self._outcomes: dict[Key, str] = {}
-        """Those of the latest past turns: `ended` (by an event), `failed` (here only) or `withdrawn`."""
+        """How the latest past turns have ended: `ended` (by an event), `failed` (here only) or `withdrawn`."""
 
     def running(self) -> list[Turn]:
         """Return the turns, oldest first."""

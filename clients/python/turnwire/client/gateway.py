@@ -13,11 +13,12 @@ import msgspec
 from turnwire.client.abort import AbortSignal, reason_text
 from turnwire.client.callbacks import OnChunk, OnComplete, OnError
 from turnwire.client.connection import Connection
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import Conversation, ConversationItem
 from turnwire.client.errors import LawViolation
 from turnwire.client.events import GatewayEvent, UnknownEvent
 from turnwire.client.fields import Input, StartMessage, ToolLike, start_fields
-from turnwire.client.options import ConnectionState, Credential, Options
+from turnwire.client.options import Credential, Options
 from turnwire.client.pages import Pages
 from turnwire.client.records import (
     CancelOutcome,
@@ -310,11 +311,11 @@ class Gateway:
 
     async def attach_conversations(self) -> None:
         """Receive each change of the list as `ConversationsChanged` in `events`. Attach first, then list. Needs a socket."""
-        await self._connection.attach_list(self._user)
+        await self._connection.watch(None, self._user)
 
     async def detach_conversations(self) -> None:
         """Receive no more changes of the list."""
-        await self._connection.detach_list(self._user)
+        await self._connection.unwatch(None, self._user)
 
     async def models(self) -> Models:
         """Return the models, those that can be used first."""
@@ -352,10 +353,10 @@ class Gateway:
         return outcomes
 
     async def _attach_conversation(self, conversation: str) -> None:
-        await self._connection.attach_conversation(conversation, self._user)
+        await self._connection.watch(conversation, self._user)
 
     async def _detach_conversation(self, conversation: str) -> None:
-        await self._connection.detach_conversation(conversation, self._user)
+        await self._connection.unwatch(conversation, self._user)
 
     def _conversation_events(self, conversation: str) -> Subscription[ConversationItem]:
         subscription = self._connection.subscribe_to(conversation, self._user)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import functools
 import os
 import ssl as ssl_module
@@ -13,8 +12,8 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from turnwire.client.closed_loop import abort
 from turnwire.client.errors import ConnectFailed
-from turnwire.client.lifetime import abort
 
 HEADERS_MAX = 128
 LINE_BYTES_MAX = 65_536
@@ -114,9 +113,7 @@ async def send(
             if body is not None:
                 lines.append(f"Content-Length: {len(body)}")
             writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
-            with contextlib.suppress(ConnectionError):  # a server may answer before it has read all, and then close
-                await writer.drain()
-            status, received = await _head(reader)
+            status, received = await _head(reader)  # meanwhile the rest is written: a server may refuse a body half-way
         except BaseException:
             abort(writer.transport, process)
             raise

@@ -12,7 +12,7 @@ import msgspec
 
 from turnwire.client.codecs import JSON
 from turnwire.client.credentials import fresh, is_renewable
-from turnwire.client.errors import ConnectionLost, TurnwireError, from_record
+from turnwire.client.errors import ConnectionLost, CredentialFailed, TurnwireError, from_record
 from turnwire.client.http import HttpError, HttpResponse, send
 from turnwire.client.options import Options
 from turnwire.client.probe import unreachable
@@ -55,7 +55,7 @@ class HttpApi:
         self._options = options
 
     async def request(self, kind: str, fields: Mapping[str, Any]) -> Any:
-        """Return the result. Raise the gateway's error, or `ConnectionLost`."""
+        """Return the result. Raise the gateway's error, `ConnectionLost` or `CredentialFailed`."""
         if kind == "turn.cancel":
             return await self._cancel(fields)
         route = ROUTES.get(kind)
@@ -68,6 +68,8 @@ class HttpApi:
                 async with await self.open(route.method, path, rest, headers) as response:
                     body = await response.body()
                     return msgspec.json.decode(body) if body else {}
+            except CredentialFailed:
+                raise
             except (OSError, TimeoutError, HttpError, msgspec.DecodeError) as error:
                 if kind not in IDEMPOTENT or attempt == ATTEMPTS:
                     raise ConnectionLost(f"{unreachable(self._options, error).message}") from error
@@ -101,7 +103,7 @@ class HttpApi:
         self, method: str, path: str, fields: Mapping[str, Any], headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
         sent = {"Accept": "application/json", "User-Agent": "turnwire-python", **self._options.headers, **headers}
-        token = await fresh(self._options.token)
+        token = await fresh(self._options.token, self._options.open_timeout)
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         url, body = f"{self._options.address.base}{path}", None

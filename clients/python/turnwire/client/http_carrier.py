@@ -12,12 +12,12 @@ import msgspec
 
 from turnwire.client.backoff import Backoff
 from turnwire.client.carrier import Host
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import ConnectionClosed, CredentialFailed, TurnwireError, WrongLoop, gone_at_ending
 from turnwire.client.events import Durability, GoingAway, TurnDetached
 from turnwire.client.http import HttpError, HttpResponse
 from turnwire.client.http_api import HttpApi, unsupported
-from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.probe import find_gateway
 from turnwire.client.socket_carrier import OF_TURN
 from turnwire.client.sse import EventParser
@@ -45,8 +45,10 @@ class HttpCarrier:
         host.turns.attacher = None
 
     async def open(self) -> None:
-        await find_gateway(self._host.options)
-        await fresh(self._host.options.token)  # a function that fails is an error here, as it is for a socket
+        options = self._host.options
+        await find_gateway(options)
+        # A function that fails is an error here, as it is for a socket.
+        await fresh(options.token, options.open_timeout)
         self.use()
 
     def use(self) -> None:

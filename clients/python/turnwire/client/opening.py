@@ -25,6 +25,7 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from turnwire.client.close_codes import UNAUTHENTICATED, reason_of
+from turnwire.client.closed_loop import abort
 from turnwire.client.codecs import Codec, ErrorAnswer
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import (
@@ -34,7 +35,6 @@ from turnwire.client.errors import (
     Unauthenticated,
 )
 from turnwire.client.events import Ready
-from turnwire.client.lifetime import abort
 from turnwire.client.options import Options
 from turnwire.client.probe import check_protocol, not_a_gateway, place_of, unreachable
 from turnwire.client.records import ErrorRecord
@@ -50,9 +50,12 @@ logger.addHandler(logging.NullHandler())
 async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection, Ready]:
     """Return a socket and its first frame. Raise a `ConnectFailed`."""
     process = os.getpid()
+    deadline = asyncio.get_running_loop().time() + options.open_timeout
+    token = await fresh(options.token, options.open_timeout)
+    ticket = await fresh(options.ticket, options.open_timeout)
     try:
-        async with asyncio.timeout(options.open_timeout):
-            websocket = await _handshake(options, codec)
+        async with asyncio.timeout_at(deadline):
+            websocket = await _handshake(options, codec, token, ticket)
             try:
                 return websocket, await _ready(options, codec, websocket)
             except BaseException:
@@ -63,13 +66,11 @@ async def open_socket(options: Options, codec: Codec) -> tuple[ClientConnection,
         raise _perhaps_blocked(ConnectFailed(f"{message}Check the address, or try again.")) from None
 
 
-async def _handshake(options: Options, codec: Codec) -> ClientConnection:
+async def _handshake(options: Options, codec: Codec, token: str | None, ticket: str | None) -> ClientConnection:
     headers = dict(options.headers)
     url = options.address.socket
-    token = await fresh(options.token)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    ticket = await fresh(options.ticket)
     if ticket is not None:
         parts = urlsplit(url)
         query = "&".join(filter(None, (parts.query, urlencode({"ticket": ticket}))))

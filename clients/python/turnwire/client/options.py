@@ -1,4 +1,4 @@
-"""The options of `connect`, checked, and the state of a connection."""
+"""The options of `connect`, checked."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-import msgspec
-
 from turnwire.client.address import Address, address_of
 from turnwire.client.errors import TurnwireError
 
 Credential: TypeAlias = str | Callable[[], str | Awaitable[str]]
 """A token or ticket, or a function that returns a fresh one. A function may be async."""
-
-Transport: TypeAlias = Literal["socket", "http"]
-
-
-class ConnectionState(msgspec.Struct, frozen=True):
-    """Whether a connection is up. `reason` says why it isn't, and `retry_in_s` when it is tried again."""
-
-    state: Literal["connecting", "live", "waiting", "closed"]
-    reason: str = ""
-    retry_in_s: float | None = None
 
 
 class Options(NamedTuple):

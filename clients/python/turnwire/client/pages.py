@@ -12,11 +12,14 @@ FetchPage = Callable[[str | None], Awaitable[tuple[list[Item], str | None]]]
 
 
 class Pages(Generic[Item]):
-    """An async iterable of items. A page is requested when its first item is needed."""
+    """An async iterable of items. A page is requested when its first item is needed.
 
-    def __init__(self, fetch: FetchPage[Item], *, newest_first: bool = True) -> None:
+    With `reverses_all`, `all` returns the items in the opposite order.
+    """
+
+    def __init__(self, fetch: FetchPage[Item], *, reverses_all: bool = False) -> None:
         self._fetch = fetch
-        self._newest_first = newest_first
+        self._reverses_all = reverses_all
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         async for page in self.pages():
@@ -35,4 +38,4 @@ class Pages(Generic[Item]):
     async def all(self) -> list[Item]:
         """Return all items: conversations as they are iterated, messages from the oldest to the newest."""
         items = [item async for item in self]
-        return items if self._newest_first else items[::-1]
+        return items[::-1] if self._reverses_all else items

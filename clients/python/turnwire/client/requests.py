@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from turnwire.client.closed_loop import reject, settle
 from turnwire.client.codecs import ErrorAnswer, Result, ResultPiece
 from turnwire.client.errors import ConnectionLost, TurnwireError, from_record
-from turnwire.client.lifetime import reject, settle
 
 IDEMPOTENT = frozenset(
     {

@@ -8,7 +8,9 @@ from typing import Any
 
 from turnwire.client.attachments import Attachments
 from turnwire.client.carrier import Host
+from turnwire.client.closed_loop import reject, settle
 from turnwire.client.codecs import ErrorAnswer, Frame, Result, ResultPiece
+from turnwire.client.connection_state import ConnectionState, Transport
 from turnwire.client.credentials import fresh
 from turnwire.client.errors import TurnwireError, WrongLoop
 from turnwire.client.events import (
@@ -28,8 +30,6 @@ from turnwire.client.events import (
     UnknownEvent,
 )
 from turnwire.client.http_api import HttpApi
-from turnwire.client.lifetime import reject, settle
-from turnwire.client.options import ConnectionState, Transport
 from turnwire.client.records import Accepted
 from turnwire.client.requests import Pending, Requests
 from turnwire.client.socket_link import SocketLink
@@ -187,7 +187,7 @@ class SocketCarrier:
         """Renew the credential on the open socket. If that fails, the next socket gets a fresh one anyway."""
         options = self._host.options
         try:
-            token = await fresh(options.token or options.ticket)
+            token = await fresh(options.token or options.ticket, options.open_timeout)
             await self.request("auth", {"token": token}, None)
         except TurnwireError:
             return

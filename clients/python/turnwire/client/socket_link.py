@@ -12,9 +12,10 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed as SocketClosed
 
-from turnwire.client import close_codes, lifetime
+from turnwire.client import close_codes, closed_loop
 from turnwire.client.backoff import Backoff
 from turnwire.client.codecs import CODECS, Frame
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.credentials import is_renewable
 from turnwire.client.errors import (
     ConnectFailed,
@@ -26,15 +27,10 @@ from turnwire.client.errors import (
 )
 from turnwire.client.events import AuthExpiring, GoingAway, Ready
 from turnwire.client.opening import open_socket
-from turnwire.client.options import ConnectionState, Options
+from turnwire.client.options import Options
 from turnwire.client.tasks import Tasks
+from turnwire.client.watchdog import Watchdog
 
-TICK_S = 1.0
-HEARTBEATS_MAX = 2.5
-"""The longest silence, in heartbeats. TCP alone may need many minutes to notice that the other side is gone."""
-ANSWER_S = 3.0
-"""How soon a gateway has to answer after this machine was asleep."""
-ASLEEP_S = 5.0
 BLOCKED_ATTEMPTS = 3
 """After so many failures in a row that a proxy may have caused, the connection may go on without sockets."""
 FINAL_CODES = frozenset({"forbidden", "unauthenticated"})
@@ -88,12 +84,9 @@ class SocketLink:
         self._websocket: ClientConnection | None = None
         self._outgoing: deque[bytes] = deque()
         self._must_send = asyncio.Event()
-        self._must_open = asyncio.Event()
         self._backoff = Backoff()
         self._credential_refused = False
-        self._due = 0.0
-        self._ticked = (0.0, 0.0)
-        self._timer: asyncio.TimerHandle | None = None
+        self._watchdog = Watchdog(tasks, self._on_silent, listener.on_wake)
         self._lost_because = ""
 
     @property
@@ -131,16 +124,6 @@ class SocketLink:
         self._must_send.set()
         return True
 
-    def retry_now(self) -> None:
-        """Open a socket now instead of waiting."""
-        self._must_open.set()
-
-    def drop(self, because: str) -> None:
-        """Drop the socket without a closing handshake, which a dead peer never answers. Another one is opened."""
-        self._lost_because = because
-        if self._websocket is not None:
-            self._websocket.transport.abort()
-
     async def close(self) -> None:
         """Close the socket for good, with a closing handshake that takes at most a second."""
         self._stop(ConnectionClosed("The connection was closed by this program. Connect again to go on."))
@@ -157,7 +140,7 @@ class SocketLink:
         self.state = ConnectionState("closed", "Its event loop is gone")
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
-            lifetime.forget(getattr(websocket, "transport", None))
+            closed_loop.forget(getattr(websocket, "transport", None))
 
     async def _run(self) -> None:
         """Read until the connection is closed, and open again what is lost."""
@@ -168,7 +151,7 @@ class SocketLink:
                     return
         finally:
             if self._websocket is not None:
-                lifetime.abort(self._websocket.transport, self._tasks.process)
+                closed_loop.abort(self._websocket.transport, self._tasks.process)
             if self.state.state != "closed":  # the event loop ends, or this was cancelled from outside
                 self._stop(ConnectionClosed("The event loop of the connection has ended. Connect again."))
 
@@ -177,11 +160,11 @@ class SocketLink:
         websocket = self._websocket
         if websocket is None:
             return None, self._lost_because
-        decode, loop = self._codec.decode, self._tasks.loop
+        decode, on_received = self._codec.decode, self._watchdog.on_received
         try:
             while True:
                 data = await websocket.recv(decode=False)
-                self._due = loop.time() + self._silence_s
+                on_received()
                 self._receive(decode(data))
         except SocketClosed as error:
             received = error.rcvd
@@ -219,10 +202,7 @@ class SocketLink:
         while failure is None:
             delay_s = self._backoff.delay_s(code)
             self._set_state(ConnectionState("waiting", reason, delay_s))
-            self._must_open.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
-                    await self._must_open.wait()
+            await asyncio.sleep(delay_s)
             self._backoff.on_connecting()
             self._set_state(ConnectionState("connecting", reason))
             try:
@@ -241,21 +221,24 @@ class SocketLink:
         return False
 
     def _use(self, websocket: ClientConnection, ready: Ready) -> None:
-        now = self._tasks.loop.time()
         self._websocket, self.ready = websocket, ready
         self._outgoing.clear()
         self._credential_refused = False
         self._lost_because = ""
-        self._backoff.on_ready(now)
-        self._due = now + self._silence_s
-        self._ticked = (now, time.time())
-        self._tick_later()
+        self._backoff.on_ready(self._tasks.loop.time())
+        self._watchdog.start(ready.heartbeat_s)
         self.number += 1
         self._set_state(ConnectionState("live"))
         self._listener.on_live(ready)
 
+    def _on_silent(self) -> None:
+        """Drop the socket without a closing handshake, which a dead peer never answers. Another one is opened."""
+        self._lost_because = "The gateway didn't answer any more"
+        if self._websocket is not None:
+            self._websocket.transport.abort()
+
     def _lose(self) -> None:
-        self._stop_timer()
+        self._watchdog.stop()
         self._websocket = None
         self._outgoing.clear()
         self._backoff.on_lost(self._tasks.loop.time())
@@ -282,7 +265,7 @@ class SocketLink:
         return error if isinstance(error, ProtocolMismatch) or error.code in FINAL_CODES else None
 
     def _refused(self, error: Unauthenticated) -> TurnwireError | None:
-        """A refused credential gets one more attempt with a fresh one."""
+        """Return the error, or None for one more attempt with a fresh credential."""
         renewable = is_renewable(self._options.token) or is_renewable(self._options.ticket)
         if renewable and not self._credential_refused:
             self._credential_refused = True
@@ -290,7 +273,7 @@ class SocketLink:
         return error
 
     def _stop(self, error: TurnwireError) -> None:
-        self._stop_timer()
+        self._watchdog.stop()
         if self.state.state == "closed":
             return
         self._set_state(ConnectionState("closed", error.message.rstrip(".")))
@@ -299,29 +282,3 @@ class SocketLink:
     def _set_state(self, state: ConnectionState) -> None:
         self.state = state
         self._listener.on_state(state)
-
-    @property
-    def _silence_s(self) -> float:
-        return (self.ready.heartbeat_s if self.ready else 15.0) * HEARTBEATS_MAX
-
-    def _tick_later(self) -> None:
-        self._stop_timer()
-        self._timer = self._tasks.loop.call_later(min(TICK_S, self._silence_s / 4), self._tick)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._tasks.reachable:
-            self._timer.cancel()
-        self._timer = None
-
-    def _tick(self) -> None:
-        """Drop a socket that is silent for too long, and ask whether it is alive after the machine was asleep."""
-        now, clock = self._tasks.loop.time(), time.time()
-        slept_s = (clock - self._ticked[1]) - (now - self._ticked[0])
-        late_s = now - self._ticked[0] - TICK_S
-        self._ticked = (now, clock)
-        if now > self._due and late_s < ASLEEP_S:
-            self.drop("The gateway didn't answer any more")
-        elif slept_s > ASLEEP_S or late_s > ASLEEP_S:
-            self._due = now + ANSWER_S
-            self._listener.on_wake()
-        self._tick_later()

@@ -36,7 +36,7 @@ class EventParser:
 
 
 def _comment(text: bytes) -> Frame | None:
-    """Return the frame in a comment: one without a number, such as `going_away`. Others say nothing."""
+    """Return the frame in a comment: one without a number, such as `going_away`. Other comments are ignored."""
     try:
         return JSON.decode(text) if text.startswith(b"{") else None
     except msgspec.DecodeError:

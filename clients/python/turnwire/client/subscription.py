@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
-from turnwire.client.lifetime import settle
+from turnwire.client.closed_loop import settle
 
 Item = TypeVar("Item")
 

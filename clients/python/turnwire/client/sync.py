@@ -10,21 +10,18 @@ with connect("ws://127.0.0.1:8000/ws") as gateway:
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-import msgspec
-
 from turnwire import client
+from turnwire.client.connection_state import ConnectionState
 from turnwire.client.conversation import Reattached
 from turnwire.client.fields import Input, ToolLike
+from turnwire.client.in_thread import in_thread, tool_in_thread
 from turnwire.client.loop_thread import LoopThread
-from turnwire.client.options import ConnectionState
 from turnwire.client.records import CancelOutcome
 
 __all__ = ["Conversation", "Gateway", "Pages", "Turn", "connect"]
@@ -219,7 +216,7 @@ class _Starter(_Wrapper):
         `tools`: functions. Each call runs in a thread of its own. `on_turn`: is called with each turn that is started, in a
         thread of its own, so that it can show the turn's text. `fields`: those of `start`, `signal` and `max_rounds`.
         """
-        called = [_in_thread_tool(tool) for tool in tools]
+        called = [tool_in_thread(tool) for tool in tools]
 
         async def run() -> client.Message:
             loop = asyncio.get_running_loop()
@@ -333,7 +330,7 @@ class Gateway(_Starter):
         reported = asyncio.Event()
 
         def last(callback: Callable[[Any], object] | None) -> Callable[[Any], Awaitable[None]]:
-            called = _in_thread(callback)
+            called = in_thread(callback)
 
             async def call(value: Any) -> None:
                 try:
@@ -346,7 +343,7 @@ class Gateway(_Starter):
 
         waited: dict[str, Any] = {"on_error": last(on_error), "on_complete": last(on_complete)}
         started = self._thread.call(
-            lambda: self._inner.send(params, signal=signal, on_chunk=_in_thread(on_chunk), **waited)
+            lambda: self._inner.send(params, signal=signal, on_chunk=in_thread(on_chunk), **waited)
         )
         return Turn(self._thread, started, reported)
 
@@ -395,7 +392,7 @@ def _connect(*args: Any, **options: Any) -> Gateway:
     for name in ("token", "ticket"):
         if callable(options.get(name)):
             # Callbacks may use up the threads of the loop while they wait for a socket that needs the token.
-            options[name] = _in_thread(options[name], ThreadPoolExecutor(1, "turnwire-credential"))
+            options[name] = in_thread(options[name], ThreadPoolExecutor(1, "turnwire-credential"))
     opening = client.connect(*args, **options)
     thread = LoopThread()
     try:
@@ -415,29 +412,3 @@ def _typed(_connect_async: Callable[P, object], connect_sync: Callable[..., Gate
 
 
 connect = _typed(client.connect, _connect)
-
-
-def _in_thread(
-    function: Callable[..., Any] | None, executor: Executor | None = None
-) -> Callable[..., Awaitable[Any]] | None:
-    """Return an async function that calls `function`, which may wait, in another thread. An async one is returned as it is.
-
-    `executor` has the thread. None: the event loop's.
-    """
-    if function is None or inspect.iscoroutinefunction(function):
-        return function
-
-    @functools.wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        work = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-        result = await asyncio.get_running_loop().run_in_executor(executor, work)
-        return await result if inspect.isawaitable(result) else result
-
-    return call
-
-
-def _in_thread_tool(item: Any) -> Any:
-    tool = client.tool(item) if callable(item) and not isinstance(item, client.Tool) else item
-    if not isinstance(tool, client.Tool) or tool.function is None:
-        return tool
-    return msgspec.structs.replace(tool, function=_in_thread(tool.function))

@@ -50,8 +50,9 @@ def tool(function: Callable[..., Any], *, name: str | None = None, description: 
         arguments = _arguments_type(function, tool_name, of_parameters)
         schema = _inline(msgspec.json.schema(arguments))
     except (TypeError, NameError) as error:
+        why = str(error).rstrip(".")
         raise TurnwireError(
-            f"The function {tool_name} can't be a tool: {error}. Give each parameter a type that JSON can express, or pass a "
+            f"The function {tool_name} can't be a tool: {why}. Give each parameter a type that JSON can express, or pass a "
             "Tool with a schema of your own.",
             code="invalid_tool",
         ) from error

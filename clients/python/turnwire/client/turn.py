@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from turnwire.client.answer import Answer
+from turnwire.client.closed_loop import set_event
 from turnwire.client.errors import LawViolation, TurnFailed, TurnwireError, to_record
 from turnwire.client.event_queue import EventQueue
 from turnwire.client.events import (
@@ -23,7 +24,6 @@ from turnwire.client.events import (
     TurnStatus,
     UnknownEvent,
 )
-from turnwire.client.lifetime import set_event
 from turnwire.client.records import Accepted, CancelOutcome, Message, Position
 
 ENDINGS = (TurnCompleted, TurnCancelled, TurnFailedEvent)

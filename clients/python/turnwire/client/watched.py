@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from turnwire.client.closed_loop import reject, settle
 from turnwire.client.errors import TurnwireError
-from turnwire.client.lifetime import reject, settle
 
 
 class Watched:

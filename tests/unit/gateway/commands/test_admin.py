@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.commands.command_line import main
 from tests.client import client
 from tests.credentials import SECRET, token
 from tests.in_loop_server import serving

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.commands.command_line import main
 
 
 def archive(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.commands.command_line import main
 from store.sqlite.store import SqliteStore
 from tests.gateway_process import clean_environment
 from tests.stored import conversation, new_turn, run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.commands.command_line import main
 from gateway.commands.env_file import load_env_file
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import gateway.__main__ as command
+from gateway.commands import command_line
 from providers.catalog.schema import shipped_rows
 
 
@@ -22,7 +22,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def rows(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Run the command, and return the rows of its tables of models and providers, by their first column."""
-    command.main(["models"])
+    command_line.main(["models"])
     models, providers = ([re.split(r"  +", line) for line in part.splitlines()] for part in split(capsys))
     return {row[0]: row for row in models}, {row[0]: row for row in providers}
 

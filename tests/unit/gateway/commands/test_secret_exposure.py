@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.options import load_settings
+from gateway.commands.configuration import load_settings
 
 STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import gateway.__main__ as command
+from gateway.commands import command_line
 from gateway.supervisor import listen
 
 
@@ -49,7 +49,7 @@ def test_a_failed_start_says_what_to_do(
         port = str(occupied.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
         with pytest.raises(SystemExit) as exited:
-            command.main(given)
+            command_line.main(given)
     assert exited.value.code == 1
     output = capsys.readouterr().err
     assert words in output
@@ -63,7 +63,7 @@ def test_the_end_of_a_run_raises_no_error(monkeypatch: pytest.MonkeyPatch, inter
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda *_: None)
     ended = FakeServer(KeyboardInterrupt() if interrupted else None)
     monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
-    command.main(["--store", "sqlite:///:memory:", "--port", "0"])
+    command_line.main(["--store", "sqlite:///:memory:", "--port", "0"])
 
 
 def test_an_invalid_models_file_is_reported(
@@ -75,6 +75,6 @@ def test_an_invalid_models_file_is_reported(
     file.write_text('[[models]]\nid = "kimi-k3"\ncolor = "red"\n', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
     with pytest.raises(SystemExit) as exited:
-        command.main(["--store", "sqlite:///:memory:", "--port", "0"])
+        command_line.main(["--store", "sqlite:///:memory:", "--port", "0"])
     assert exited.value.code == 2
     assert capsys.readouterr().err == f"turnwire: {file}: models[0].color: unknown field. Remove it.\n"

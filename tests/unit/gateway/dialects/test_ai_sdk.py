@@ -10,7 +10,7 @@ import pytest
 from gateway.dialects.ai_sdk import Submission, check_repeated, refuse
 from gateway.dialects.ai_sdk_history import METADATA, ChatHistory, Origin, origin_of
 from gateway.dialects.ai_sdk_request import frame_of, is_ui_body, request_id_in, request_of, request_of_frame, stop_of
-from gateway.dialects.base import conversation_id
+from gateway.dialects.ids import conversation_id
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Message
 from gateway.protocol.requests import TurnStart

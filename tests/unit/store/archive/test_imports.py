@@ -9,7 +9,8 @@ import sys
 def test_a_gateway_without_an_archive_does_not_load_sql() -> None:
     """Neither SQLAlchemy nor Alembic nor a driver: they cost memory and half a second of every start."""
     code = (
-        "import sys, gateway.__main__, gateway.app, gateway.server, store.connect, store.redis.store, store.sqlite.store;"
+        "import sys, gateway.commands.command_line, gateway.app, gateway.server;"
+        "import store.connect, store.redis.store, store.sqlite.store;"
         "from gateway.settings import Settings; from gateway.app import Gateway;"
         "Gateway(Settings(store='sqlite:///:memory:'), {});"
         "print(sorted({'sqlalchemy', 'alembic', 'asyncpg', 'aiosqlite'} & set(sys.modules)))"

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import gateway.__main__ as command
-from gateway.commands import serve
+from gateway.commands import command_line, serve
 from gateway.settings import Settings
 from tests.gateway_process import gateway_process
 
@@ -31,13 +30,15 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["--port", "8000"], ["serve", "--host", "127.0.0.1"]])
 def test_serving_is_the_default_command(served: list[Settings], arguments: list[str]) -> None:
     """`turnwire` without a command is `turnwire serve`."""
-    command.main(arguments)
+    command_line.main(arguments)
     assert (served[0].host, served[0].port) == ("127.0.0.1", 8000)
 
 
 def test_options_are_settings(served: list[Settings]) -> None:
     """Each option sets the setting of the same name."""
-    command.main(["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"])
+    command_line.main(
+        ["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"]
+    )
     assert (served[0].host, served[0].port, served[0].store) == ("::1", 0, "sqlite:///:memory:")
     assert served[0].log_level == "debug"
 
@@ -47,14 +48,14 @@ def test_options_are_settings(served: list[Settings]) -> None:
 )
 def test_a_level_is_accepted_in_any_case(served: list[Settings], given: str, level: str) -> None:
     """The option accepts the same names of a level as the variables."""
-    command.main(["serve", "--log-level", given])
+    command_line.main(["serve", "--log-level", given])
     assert served[0].log_level == level
 
 
 def test_arguments_default_to_those_of_the_process(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """`main()` without arguments reads those of the process."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--port", "7"])
-    command.main()
+    command_line.main()
     assert served[0].port == 7
 
 
@@ -77,7 +78,7 @@ def test_a_wrong_option_is_explained(
 ) -> None:
     """A wrong option or address is explained on standard error, with an exit code. `--help` exits with 0. Nothing is served."""
     with pytest.raises(SystemExit) as exited:
-        command.main(arguments)
+        command_line.main(arguments)
     assert exited.value.code == code
     output = capsys.readouterr()
     assert words in output.err
@@ -94,7 +95,7 @@ def test_a_wrong_variable_is_explained(
     """An invalid variable is named as it was set, with the type of a valid value."""
     monkeypatch.setenv(variable, "never")
     with pytest.raises(SystemExit) as exited:
-        command.main([])
+        command_line.main([])
     assert exited.value.code == 2
     assert f"turnwire: {variable} is invalid: Input should be a valid" in capsys.readouterr().err
 
@@ -102,7 +103,7 @@ def test_a_wrong_variable_is_explained(
 def test_the_insecure_setting_permits_any_address(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """With TURNWIRE_INSECURE=1 the gateway can listen on any address."""
     monkeypatch.setenv("TURNWIRE_INSECURE", "1")
-    command.main(["--host", "0.0.0.0"])
+    command_line.main(["--host", "0.0.0.0"])
     assert served[0].host == "0.0.0.0"
 
 
@@ -121,7 +122,7 @@ async def test_serve_runs_until_a_signal(tmp_path: Path) -> None:
 def test_the_module_runs_as_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m gateway --help` prints the help."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--help"])
-    monkeypatch.delitem(sys.modules, "gateway.__main__")
+    monkeypatch.delitem(sys.modules, "gateway.__main__", raising=False)
     with pytest.raises(SystemExit) as exited:
         runpy.run_module("gateway", run_name="__main__")
     assert exited.value.code == 0
@@ -141,3 +142,20 @@ def test_a_closed_output_pipe_prints_no_traceback() -> None:
             timeout=30,
         )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_ctrl_c_during_the_imports_prints_no_traceback() -> None:
+    """Ctrl-C in the first second, while the commands are imported, exits with 130."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "gateway", "chat"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:  # one for each module that was imported
+            if "pydantic" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert (process.returncode, "Traceback" in rest) == (130, False), rest

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.http import users
-from gateway.http.users import EXPORT_PREFIX
+from gateway.http import export_response
+from gateway.http.export_response import EXPORT_PREFIX
 from gateway.requests.export import Line
 from tests.credentials import SECRET, bearer, token
 from tests.http_events import http_client
@@ -20,7 +20,7 @@ MESSAGES = 40
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[InLoopServer]:
-    monkeypatch.setattr(users, "STEP_S", 0.0)
+    monkeypatch.setattr(export_response, "STEP_S", 0.0)
     async with serving(auth="jwt", jwt_secret=SECRET, user_connections=2, user_requests_per_s=0) as running:
         async with http_client(running.url, headers=bearer(token("ann"))) as http:
             assert (await http.post("/v1/conversations", json={"conversation": "c1"})).status_code == 201
@@ -44,7 +44,7 @@ async def test_law_11_others_run_between_the_lines_of_an_export(
         asyncio.get_running_loop().call_soon(count)
 
     charged: list[str] = []
-    encode, charge = users._encode, loop_time.charge
+    encode, charge = export_response._encode, loop_time.charge
 
     def counted_encode(line: Line) -> bytes:
         between.append(ticks)
@@ -54,7 +54,7 @@ async def test_law_11_others_run_between_the_lines_of_an_export(
         charged.append(payer)
         charge(payer, took_s)
 
-    monkeypatch.setattr(users, "_encode", counted_encode)
+    monkeypatch.setattr(export_response, "_encode", counted_encode)
     monkeypatch.setattr(loop_time, "charge", counted_charge)
     asyncio.get_running_loop().call_soon(count)
     async with http_client(server.url, headers=bearer(token("ann"))) as http:

@@ -1,4 +1,4 @@
-"""What can still be done with futures and transports when their event loop is closed, or belongs to another process."""
+"""Operations on futures and transports that also work when their event loop is closed, or belongs to another process."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def set_event(event: asyncio.Event) -> None:
 def abort(transport: Any, process: int) -> None:
     """Close a transport that was opened in the process with this number.
 
-    In a process that was forked from it, only the copy of the socket is closed: to take it out of the loop, whose selector
-    both share, would make the other process deaf.
+    In a process that was forked from it, only the copy of the socket is closed. The two processes share the loop's selector,
+    so to remove the socket from the loop here would remove it in the other process, too.
     """
     if os.getpid() != process:
         forget(transport)

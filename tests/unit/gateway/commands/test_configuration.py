@@ -1,4 +1,4 @@
-"""Tests of the code that all commands share."""
+"""Tests of the settings and the catalog of a command."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.options import fail, load_catalog, load_settings
-
-
-def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    """`fail` prints one sentence to stderr and exits with the given code."""
-    with pytest.raises(SystemExit) as exited:
-        fail("No.", 3)
-    assert exited.value.code == 3
-    assert capsys.readouterr() == ("", "turnwire: No.\n")
+from gateway.commands.configuration import load_catalog, load_settings
 
 
 def test_options_that_are_not_settings_are_ignored() -> None:

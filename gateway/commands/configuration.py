@@ -1,28 +1,17 @@
-"""The functions that the commands of `turnwire` share: settings, catalog, the exit with an error message, and tables."""
+"""The settings and the catalog of a command."""
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import NoReturn
 
 from pydantic import ValidationError
 
 from gateway import settings as configuration
+from gateway.commands.exits import EXIT_USAGE, fail
 from gateway.commands.secret_exposure import option_name, warn_of_exposed_secrets
 from gateway.settings import Settings
 from providers.catalog.catalog import Catalog
 from providers.catalog.operator_file import CatalogError, open_catalog
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print `message` on standard error, and exit with `code`."""
-    print(f"turnwire: {message}", file=sys.stderr)
-    sys.exit(code)
 
 
 def load_settings(options: Namespace) -> Settings:
@@ -57,9 +46,3 @@ def load_catalog(settings: Settings) -> Catalog:
         return open_catalog(configuration.environment(), settings.models)
     except CatalogError as error:
         fail(str(error), EXIT_USAGE)
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return one line per row, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
