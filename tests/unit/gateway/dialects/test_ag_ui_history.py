@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dialects.ag_ui_history import METADATA, ThreadHistory, origin_of, snapshots
-from gateway.dialects.ag_ui_messages import AgMessage, AgPart, AgSource, user_message, user_parts
+from gateway.dialects.ag_ui_messages import AgMessage, AgPart, AgSource, user_parts
+from gateway.dialects.ag_ui_stored_messages import user_message
 from gateway.protocol.events import Message, TurnStarted
 from providers.base import TextPart, ToolResultPart
 from tests.unit.gateway.dialects.ag_ui_thread import HISTORY, NEW, TALK, assistant, run, stored, user

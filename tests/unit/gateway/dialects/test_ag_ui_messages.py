@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.dialects.ag_ui_messages import answer_messages, user_message, user_parts
+from gateway.dialects.ag_ui_messages import user_parts
+from gateway.dialects.ag_ui_stored_messages import answer_messages, user_message
 from providers.base import FilePart, ImagePart, Part, ReasoningPart, RefusalPart, TextPart
 from tests.unit.gateway.dialects.ag_ui_thread import CALL, NEW, refused, run, stored, user
 
