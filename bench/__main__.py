@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from bench import archive, capacity, peer_scenarios, scenarios
+from bench import archive, capacity, peer_scenarios, pinned, scenarios
 from bench.harness import machine
 from bench.report import RESULTS, write_report
 from bench.scenarios import FULL, SMOKE, Figures, Sizes
@@ -27,6 +27,7 @@ REPEATED: tuple[Scenario, ...] = (
     scenarios.latency,
     scenarios.first_token,
     scenarios.cancel,
+    pinned.turns_per_core,
     capacity.workers,
     capacity.idle_sockets,
     capacity.memory,
@@ -36,6 +37,7 @@ REPEATED: tuple[Scenario, ...] = (
     peer_scenarios.litellm,
 )
 ONCE: tuple[Scenario, ...] = (
+    pinned.relay,
     capacity.replay,
     capacity.flat,
     capacity.slow_client,

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- /bench -->"
+STORES = {"sqlite": "SQLite", "redis": "Redis"}
 PEERS = {"fastapi": "FastAPI + openai SDK", "litellm": "LiteLLM proxy"}
 
 TYPICAL_LOAD = "200 turns x 50/s, 1 per socket, json"
@@ -109,6 +110,7 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
     for scenario, store in (("throughput", "SQLite"), ("throughput_redis", "Redis")):
         if (figures := s.get(scenario, {}).get(TYPICAL_LOAD)) is not None:
             rows.append((f"{TYPICAL_LOAD}, {store}", f"{shown(figures['tokens_per_cpu_s'])} tokens per CPU second"))
+    rows += _pinned_rows(s)
     if "latency" in s:
         late = s["latency"]
         rows.append(("added latency at 5,000 tokens/s, p50 / p99", f"{late['late_p50_ms']} / {late['late_p99_ms']} ms"))
@@ -132,6 +134,24 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _pinned_rows(s: Results) -> list[tuple[str, str]]:
+    """Return the rows of the scenarios with pinned cores."""
+    rows = [
+        (
+            f"{load}, {STORES[store]}, beside a relay without protocol and store",
+            f"{figures['ratio']:.2f} of its tokens per CPU second",
+        )
+        for store, pairs in s.get("relay", {}).items()
+        for load, figures in pairs.items()
+    ]
+    carried = s.get("turns_per_core", {})
+    return rows + [
+        (f"turns x 50/s of one core, added latency {limit}", shown(turns))
+        for limit, turns in carried.items()
+        if limit != "loads"
+    ]
 
 
 def _archive_rows(figures: Results) -> list[tuple[str, str]]:
