@@ -30,7 +30,7 @@ class SqliteErasure(SqliteSearch, SqliteEphemeral):
     async def erase_user(self, user: str) -> None:
         """See `HistoryStore`."""
         self.forget_limits(user)
-        while await self._db.run(_erase_slice, user):
+        while await self._db.run(self._db.flushes.settled(_erase_slice), user):
             pass
         await self.unindex_removed()
         await self._purge_index()

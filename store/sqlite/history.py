@@ -71,7 +71,7 @@ class SqliteHistory(SqlitePart):
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        return await self._change(_delete_conversation, user, conversation)
+        return await self._change(self._db.flushes.settled(_delete_conversation), user, conversation)
 
     async def _change(self, work: Callable[..., T], user: str, conversation: str, *args: object) -> T:
         """Run `work(connection, user, conversation, …)`, which changes the conversation, and publish the change."""

@@ -1,15 +1,19 @@
-"""The event logs of turns in the SQLite store: append to them, read them, and delete the expired ones."""
+"""The event logs of turns in the SQLite store: append to them, read them, and delete the expired ones.
+
+Most appends go to `flushes.py`, which moves them here later, before anything else needs them.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from itertools import accumulate
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from store.records import Append, Appended, LogEntry
+from store.sqlite.flushes import Flushes, insert_entries, split
 from store.sqlite.turns import clock_ms, find_row
 
 READ_BYTES_MAX = 1024 * 1024
@@ -26,14 +30,6 @@ WHERE turns.epoch = json_extract(new.value, '$[2]') AND turns.stored_ms IS NULL 
     AND json_extract(new.value, '$[3]')
         = 1 + coalesce((SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0)
 """
-_INSERT_ALL = """
-INSERT INTO log (turn, previous, epoch, first, last, payload)
-SELECT json_extract(value, '$[0]'),
-    (SELECT entry FROM log_tails WHERE turn = json_extract(value, '$[0]')),
-    json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-    substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
-FROM json_each(?)
-"""
 _INSERT = """
 INSERT INTO log (turn, previous, epoch, first, last, payload)
 VALUES (?1, (SELECT entry FROM log_tails WHERE turn = ?1), ?2, ?3, ?4, ?5)
@@ -44,7 +40,7 @@ WITH RECURSIVE chain (n, previous, first) AS (
     UNION ALL
     SELECT log.n, log.previous, log.first FROM chain JOIN log ON log.n = chain.previous WHERE chain.first > ?2
 )
-SELECT epoch, log.first, last, payload FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
+SELECT turn, epoch, log.first, last, payload, cuts FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
 """
 """Selects the turn's log entries, starting with the one that contains event ?2."""
 _NEWEST = """
@@ -69,8 +65,9 @@ class Written(NamedTuple):
 class SqliteLog:
     """The log table. Its methods run in the database's thread, inside a transaction."""
 
-    def __init__(self, ttl_s: float) -> None:
+    def __init__(self, ttl_s: float, flushes: Flushes) -> None:
         self._ttl_ms = int(ttl_s * 1000)
+        self._flushes = flushes
         self._sweep_at_s = 0.0
 
     def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
@@ -78,19 +75,49 @@ class SqliteLog:
 
         Return the outcomes in order, and the appends that wrote a new entry.
         """
-        continuing = _add_continuing(db, appends)
-        written = [
+        others = self._flushes.add(db, appends)
+        outcomes, published = [Appended("stored", new.last) for new in appends], appends
+        if others:
+            written = dict(zip(others, self._add_each(db, [appends[index] for index in others]), strict=True))
+            for index, one in written.items():
+                outcomes[index] = one.appended
+            published = [new for n, new in enumerate(appends) if n not in written or written[n].is_new]
+        self._flushes.settle_if_long(db)
+        self.sweep(db)
+        return outcomes, published
+
+    def _add_each(self, db: sqlite3.Connection, appends: list[Append]) -> list[Written]:
+        """Write appends that the flushes didn't take. Follow the turns whose log they continue."""
+        continuing = self._add_continuing(db, appends)
+        return [
             Written(Appended("stored", new.last), is_new=True) if index in continuing else self.add(db, new)
             for index, new in enumerate(appends)
         ]
-        self.sweep(db)
-        return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.is_new]
+
+    def _add_continuing(self, db: sqlite3.Connection, appends: list[Append]) -> set[int]:
+        """Write all appends that continue the log of a running turn without a cancel request, with one INSERT.
+
+        Return their indexes in `appends`. Writes nothing if there is only one append, or if two are for the same turn.
+        """
+        if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
+            return set()
+        for new in appends:
+            self._flushes.settle(db, new.user, new.turn)
+        keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
+        (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
+        turn_rows = dict(_decode_continuing(found))
+        chosen = [(n, appends[index]) for index, n in turn_rows.items()]
+        insert_entries(db, [[(n, new.epoch, new.first, new.last, new.payload)] for n, new in chosen])
+        for n, new in chosen:
+            self._flushes.follow(n, new)
+        return set(turn_rows)
 
     def add(self, db: sqlite3.Connection, new: Append) -> Written:
         """Write one append if it starts right after the current end of the turn's log."""
         row = find_row(db, new.user, new.turn)
         if row is None:
             return Written(Appended("missing", 0), is_new=False)
+        self._flushes.settle(db, new.user, new.turn)
         end = row["seq"]
         if row["epoch"] != new.epoch:
             return Written(Appended("fenced", end), is_new=False)
@@ -102,6 +129,8 @@ class SqliteLog:
         if new.first != end + 1:
             return Written(Appended("gap", end, row["cancel"]), is_new=False)
         db.execute(_INSERT, (row["n"], new.epoch, new.first, new.last, new.payload))
+        if row["cancel"] is None:
+            self._flushes.follow(row["n"], new)
         return Written(Appended("stored", new.last, row["cancel"]), is_new=True)
 
     def read(self, db: sqlite3.Connection, user: str, turn: str, after: int) -> list[LogEntry]:
@@ -109,13 +138,14 @@ class SqliteLog:
         row = find_row(db, user, turn)
         if row is None or (row["stored_ms"] is not None and row["stored_ms"] <= clock_ms() - self._ttl_ms):
             return []
+        self._flushes.settle(db, user, turn)
         entries: list[LogEntry] = []
         size = 0
-        for entry in db.execute(_READ, (row["n"], after + 1)):
-            size += len(entry["payload"])
+        for entry in _entries(db, row["n"], after + 1):
+            size += len(entry.payload)
             if entries and size > READ_BYTES_MAX:
                 break
-            entries.append(LogEntry(entry["epoch"], entry["first"], entry["last"], entry["payload"]))
+            entries.append(entry)
         return entries
 
     def sweep(self, db: sqlite3.Connection) -> None:
@@ -126,6 +156,7 @@ class SqliteLog:
         now_s = time.monotonic()
         if now_s < self._sweep_at_s:
             return
+        self._flushes.settle_all(db)
         rows_left = SWEEP_ROWS_MAX
         while rows_left > 0:
             row = db.execute(
@@ -158,34 +189,22 @@ def delete_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
     return len(entries)
 
 
-def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
-    """Write all appends that continue the log of a running turn without a cancel request, with one INSERT.
-
-    Return their indexes in `appends`. Writes nothing if there is only one append, or if two are for the same turn.
-    """
-    if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
-        return set()
-    keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
-    (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
-    turn_rows = dict(_decode_continuing(found))
-    chosen = [appends[index] for index in turn_rows]
-    starts = accumulate((len(new.payload) for new in chosen), initial=1)
-    rows = [
-        (n, new.epoch, new.first, new.last, start, len(new.payload))
-        for n, new, start in zip(turn_rows.values(), chosen, starts, strict=False)
-    ]
-    db.execute(_INSERT_ALL, (b"".join([new.payload for new in chosen]), _encode(rows).decode()))
-    return set(turn_rows)
-
-
 def _is_stored(db: sqlite3.Connection, n: int, new: Append) -> bool:
     """Return whether the log of the turn in row `n` already contains the events of `new`, from the same epoch.
 
     `new` must be of the current epoch and must not extend past the log's end.
     """
     # Epochs never decrease within a log: if the first event is from the current epoch, the others are too.
-    entry = db.execute(_READ, (n, new.first)).fetchone()
-    if entry is None or entry["epoch"] != new.epoch:
+    entry = next(_entries(db, n, new.first), None)
+    if entry is None or entry.epoch != new.epoch:
         return False
     # A repeated append may cover another range; then the payloads can't be compared. For the same range they must match.
-    return (entry["first"], entry["last"]) != (new.first, new.last) or bool(entry["payload"] == new.payload)
+    return (entry.first, entry.last) != (new.first, new.last) or entry.payload == new.payload
+
+
+def _entries(db: sqlite3.Connection, n: int, seq: int) -> Iterator[LogEntry]:
+    """Yield the entries of the turn in row `n`, starting with the one that contains event `seq`."""
+    for row in db.execute(_READ, (n, seq)):
+        for _, epoch, first, last, payload in split(row):
+            if last >= seq:
+                yield LogEntry(epoch, first, last, payload)
