@@ -26,6 +26,7 @@ from bench.scenarios import FULL, SMOKE, Figures, Sizes
 from tests.gateway_process import clean_environment, until_ready
 
 PAIRS = 5
+TURNS = 200
 RATE = 50
 LIMITS_MS = (10, 100)
 """The limits of the added latency, 99th percentile, up to which the turns of a core are counted."""
@@ -85,12 +86,14 @@ def _on_core(server: Server, core: int) -> Server:
     return server
 
 
-async def _alternate(servers: list[Server], provider: Upstream, sizes: Sizes, pairs: int) -> Figures:
+async def _alternate(
+    servers: list[Server], provider: Upstream, sizes: Sizes, pairs: int = PAIRS, turns: int = TURNS
+) -> Figures:
     """Return the figures of both servers under the same load, and the ratio of their tokens per CPU second.
 
     Each pair is one measurement of both. An earlier load, which isn't measured, loads what is imported late.
     """
-    turns = min(200, max(sizes.turns))
+    turns = min(turns, max(sizes.turns))
     measured: dict[str, list[Measurement]] = {server.name: [] for server in servers}
     for n in range(pairs + 1):
         for server in servers if n % 2 else servers[::-1]:
@@ -116,9 +119,9 @@ async def relay(sizes: Sizes) -> Figures:
     with _pinned_load() as core:
         async with upstream() as provider, _relay(provider, core) as ideal, redis() as url:
             async with _gateway(provider, core) as ours:
-                sqlite = await _alternate([ours, ideal], provider, sizes, PAIRS)
+                sqlite = await _alternate([ours, ideal], provider, sizes)
             async with _gateway(provider, core, store=url) as ours:
-                return {"sqlite": sqlite, "redis": await _alternate([ours, ideal], provider, sizes, PAIRS)}
+                return {"sqlite": sqlite, "redis": await _alternate([ours, ideal], provider, sizes)}
 
 
 async def turns_per_core(sizes: Sizes) -> Figures:
@@ -152,7 +155,7 @@ async def _capacity(server: Server, provider: Upstream, sizes: Sizes) -> Figures
     return {**figures, "loads": loads}
 
 
-async def compare(before: Path, sizes: Sizes, pairs: int, *, capacity: bool) -> Figures:
+async def compare(before: Path, sizes: Sizes, pairs: int, turns: int, *, capacity: bool) -> Figures:
     """Compare the tree `before` with this one: their tokens per CPU second, or the turns that a core carries."""
     with _pinned_load() as core:
         async with (
@@ -161,7 +164,7 @@ async def compare(before: Path, sizes: Sizes, pairs: int, *, capacity: bool) -> 
             _gateway(provider, core, tree=before, name="before") as earlier,
         ):
             if not capacity:
-                return await _alternate([after, earlier], provider, sizes, pairs)
+                return await _alternate([after, earlier], provider, sizes, pairs, turns)
             return {
                 f"{n} {server.name}": await _capacity(server, provider, sizes)
                 for n in range(pairs)
@@ -174,12 +177,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.pinned", description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="the folder of the source tree to compare with")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="how often both are measured")
+    parser.add_argument("--turns", type=int, default=TURNS, help="how many turns stream 50 tokens per second each")
     parser.add_argument("--capacity", action="store_true", help="compare how many turns a core carries")
     parser.add_argument("--smoke", action="store_true", help="run with tiny sizes")
     options = parser.parse_args()
     sizes = SMOKE if options.smoke else FULL
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as starter:
-        figures = starter.run(compare(options.before.resolve(), sizes, options.pairs, capacity=options.capacity))
+        figures = starter.run(
+            compare(options.before.resolve(), sizes, options.pairs, options.turns, capacity=options.capacity)
+        )
     print(json.dumps(figures, indent=2))
 
 

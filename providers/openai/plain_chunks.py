@@ -28,31 +28,30 @@ _PLACEHOLDER: Final = "Turnwire"
 class PlainChunks:
     """The short way of one stream. It is open while the decoder would only append the text to the current part."""
 
-    __slots__ = ("_before", "_behind", "_decoder", "_is_open", "_lessons", "_margin", "_part", "_record", "_watched")
+    __slots__ = ("_before", "_behind", "_between", "_decoder", "_is_open", "_lessons", "_part", "_record", "_watched")
 
     def __init__(self, decoder: ChatDecoder) -> None:
         self._decoder = decoder
         self._is_open = False
         self._lessons = LESSONS_MAX
-        self._before = self._behind = b""
-        """The bytes before and after the text. They are empty if nothing was learned yet."""
-        self._margin = 0
+        self._before = self._behind = self._between = b""
+        """The bytes before and after the text, and between the texts of two chunks. They are empty before the first lesson."""
         self._part = -1
         self._watched: list[str] | None = None
         self._record = decoder.record_text
 
     def decode(self, chunk: bytes) -> list[AnswerDelta] | None:
-        """Return the batch for a chunk as the decoder would, or None if the chunk has to go the long way."""
-        if not self._is_open or not chunk.startswith(self._before) or not chunk.endswith(self._behind):
+        """Return the batch for one or more chunks as the decoder would, or None if they have to go the long way."""
+        if not self._is_open or len(chunk) > CHUNK_BYTES_MAX:
+            return None
+        if not chunk.startswith(self._before) or not chunk.endswith(self._behind):
             return None
         raw = chunk[len(self._before) : len(chunk) - len(self._behind)]
-        if b'"' in raw or b"\\" in raw or not self._margin < len(chunk) <= CHUNK_BYTES_MAX:
-            return None
         try:
-            text = raw.decode()
+            text = "".join([piece.decode() for piece in raw.split(self._between)])
         except UnicodeDecodeError:
             return None
-        if not text.isprintable():
+        if not text or '"' in text or "\\" in text or not text.isprintable():
             return None
         if self._watched is not None:
             if "<" in text:
@@ -64,21 +63,22 @@ class PlainChunks:
 
     def observe(self, chunk: bytes, events: list[Event]) -> None:
         """Open the short way if the chunk, which went the long way and held `events`, shows that it may be used."""
-        self._is_open = False
-        if len(events) != 1 or len(chunk) > CHUNK_BYTES_MAX:
-            return
-        data = events[0][1]
-        # The parser is between two events then, because the chunk ended with a blank line.
-        if chunk != b"%b%b%b" % (_BEGIN, data, _END) or not self._decoder.only_appends_text:
-            return
-        if not (self._before and chunk.startswith(self._before) and chunk.endswith(self._behind)):
-            if not self._lessons:
-                return
-            self._lessons -= 1
-            if not self._learn(data):
-                return
-        self._part, self._watched = self._decoder.parts.last, self._decoder.watched_text
-        self._is_open = True
+        # The parser is between two events if the chunk ended with a blank line.
+        self._is_open = chunk.endswith(_END) and self._decoder.only_appends_text and self._knows(chunk, events)
+        if self._is_open:
+            self._part, self._watched = self._decoder.parts.last, self._decoder.watched_text
+
+    def _knows(self, chunk: bytes, events: list[Event]) -> bool:
+        """Return whether the bytes around the last text of the chunk are known, or could be learned from it."""
+        if self._before and chunk.startswith(self._before) and chunk.endswith(self._behind):
+            return True
+        if not self._lessons or not events or len(chunk) > CHUNK_BYTES_MAX:
+            return False
+        data = events[-1][1]
+        if not chunk.endswith(b"%b%b%b" % (_BEGIN, data, _END)):
+            return False
+        self._lessons -= 1
+        return self._learn(data)
 
     def _learn(self, data: bytes) -> bool:
         """Learn the bytes around the text of a chunk that holds nothing else. Return whether it is such a chunk."""
@@ -99,5 +99,5 @@ class PlainChunks:
         if chunk_decoder.decode(before + _PLACEHOLDER.encode() + behind) != plain:
             return False
         self._before, self._behind = _BEGIN + before, behind + _END
-        self._margin = len(self._before) + len(self._behind)
+        self._between = self._behind + self._before
         return True

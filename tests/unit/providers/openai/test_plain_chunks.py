@@ -122,7 +122,7 @@ async def answer(reads: list[bytes], quirks: Quirks, *, shortcut: bool) -> tuple
     except ProviderError as failure:
         error = (failure.code, str(failure))
     said = "".join(decoder._said)
-    return (sink.calls, body.deadlines, error, stream.skipped, said, decoder.watched_text), taken
+    return (sink.calls, body.deadlines, error, stream.skipped, said, "".join(decoder.watched_text or ())), taken
 
 
 async def compare(reads: list[bytes], quirks: Quirks) -> int:
@@ -192,6 +192,18 @@ async def test_chunks_with_more_than_text(fields: dict[str, Any]) -> None:
     for reads in ([odd] * 5, [plain, plain, odd, plain, plain], [odd, plain, odd, odd, plain, plain]):
         for quirks in QUIRKS:
             await compare([*reads, FINISH, DONE], quirks)
+
+
+async def test_several_chunks_in_one_read() -> None:
+    """They are one batch, as the long way makes it. A character that is cut between two of them isn't put together."""
+    plain = [chunk("a"), chunk("b")]
+    several = b"".join(chunk(text) for text in ("c", "Zoë", "", " d"))
+    assert await compare([*plain, several, several, FINISH, DONE], Quirks()) == 3
+    smile = "🙂".encode()
+    halves = chunk("@").replace(b"@", smile[:2]) + chunk("@").replace(b"@", smile[2:])
+    for odd in (halves, several + chunk('\\"') + several, several[:-1], chunk("") * 3, several + FINISH, several * 40):
+        for quirks in QUIRKS:
+            await compare([*plain, odd, *plain, several, DONE], quirks)
 
 
 async def test_text_after_calls_that_are_no_parts_yet() -> None:
