@@ -4,62 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from providers.base import Delta, PartDelta, ProviderError
-from providers.endpoint import Endpoint
-from providers.errors.failures import Failures
 from providers.http.body import ResponseBody
 from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.plain_chunks import LESSONS_MAX
 from providers.quirks import Quirks
 from tests.answers import recordings
+from tests.chat_reads import DONE, FAILURES, FINISH, TEXTS, USAGE, chunk, cut, recorded_streams
 
-FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 QUIRKS = (Quirks(), Quirks(think_tags=True), Quirks(think_tags=True, think_opened=True), Quirks(reasoning_details=True))
-TEXTS = (
-    *(
-        "a",
-        " word",
-        "Zoë",
-        "日本",
-        "🙂",
-        "\\n",
-        "\\\\",
-        '\\"',
-        "\\u00e9",
-        "\\ud83d\\ude42",
-        "\\ud83d",
-        "\\ude42",
-        "\\/",
-        "\x7f",
-        "\t",
-    ),
-    *(
-        "",
-        "<",
-        "<think>",
-        "</think>",
-        "<b>",
-        "\u00a0",
-        "\u2028",
-        "data: x",
-        "data: {}",
-        "[DONE]",
-        "x" * 5000,
-        "}",
-        "{",
-        "null",
-    ),
-    *("stop", "gpt", '"', "Turnwire", "\\", "\xff"),
-)
-"""Texts as they are in the JSON of a chunk, which some of them break."""
 
 
 class Body:
@@ -131,19 +91,6 @@ async def compare(reads: list[bytes], quirks: Quirks) -> int:
     short, taken = await answer(reads, quirks, shortcut=True)
     assert short == long
     return taken
-
-
-def chunk(text: str, **fields: Any) -> bytes:
-    """Return an event whose content has this text, which isn't escaped."""
-    delta = json.dumps(fields.pop("delta", {}) | {"content": "@TEXT@"})
-    more = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in fields.items())
-    data = f'{{"id":"c1","model":"gpt","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]{more}}}'
-    return b"data: " + data.encode().replace(b"@TEXT@", text.encode("utf-8", "surrogatepass")) + b"\n\n"
-
-
-FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
-DONE = b"data: [DONE]\n\n"
 
 
 async def test_plain_chunks_take_the_short_way() -> None:
@@ -236,37 +183,10 @@ async def test_streams_whose_chunks_differ_stop_learning() -> None:
     assert await compare([*varied, FINISH, DONE], Quirks()) == 0
 
 
-def field_chunks() -> Iterator[bytes]:
-    """Yield the recorded streams of all dialects, as server-sent events."""
-    for path in sorted(Path(recordings()).iterdir()):
-        data = path.read_bytes()
-        if path.suffix == ".sse":
-            yield data
-        elif path.name.endswith(".chunks.txt"):
-            yield b"".join(b"data: " + line + b"\n\n" for line in data.splitlines() if line.strip())
-
-
-def cut(data: bytes, rng: random.Random) -> list[bytes]:
-    """Cut a stream into reads: whole events, several events, or anywhere."""
-    how = rng.randrange(3)
-    if how == 0:
-        return [event + b"\n\n" for event in data.split(b"\n\n") if event]
-    if how == 1:
-        events = [event + b"\n\n" for event in data.split(b"\n\n") if event]
-        reads = []
-        while events:
-            size = rng.randint(1, 4)
-            reads.append(b"".join(events[:size]))
-            del events[:size]
-        return reads
-    places = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randint(1, 40)))
-    return [piece for a, b in zip([0, *places], [*places, len(data)], strict=True) if (piece := data[a:b])]
-
-
 async def test_recorded_streams() -> None:
     """The recorded streams, cut in many ways, with any quirks: those of other dialects too, which fail the same way."""
     rng = random.Random(21)
-    streams = list(field_chunks())
+    streams = list(recorded_streams(recordings()))
     assert len(streams) > 10
     taken = 0
     for data in streams:
